@@ -38,6 +38,7 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
+from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
@@ -49,7 +50,6 @@ from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Batch, Place, Rollouts
-from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import clip_gradients, sum_gradients
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2

@@ -6,7 +6,7 @@ activations rather than logits set the scale. The baseline holds the graphs of a
 
     python benchmarks/memory.py [--masks 2 4 8 16] [--algorithms spg wd1 ...] [--vocabulary 4096] [--threads 1]
 
-With --estimate, what `--dry-run` foretells (spg_trainer/training/roofline.py) against the highest memory of a second
+With --estimate, what `--dry-run` foretells (spg_trainer/estimate/memory.py) against the highest memory of a second
 whole step, optimizer included, above that of the process before it had a model:
 
     python benchmarks/memory.py --estimate
@@ -33,6 +33,7 @@ from training_step import (
 from transformers import PreTrainedConfig
 
 from spg_trainer.algorithms import build
+from spg_trainer.estimate.memory import step_memory
 from spg_trainer.likelihood import KeyedStreams, accumulate
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
@@ -44,7 +45,6 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.tensors import Batch, Place, Rollouts, StepView
 from spg_trainer.training.micro_batches import Step
-from spg_trainer.training.roofline import estimate
 from spg_trainer.training.update import gradient, plan_updates
 
 BASELINE = "all graphs at once"
@@ -131,7 +131,7 @@ def foretell(case: Foretold) -> float:
     algorithm = build("spg", {"block_length": 32})
     threads = 0 if case.rows_per_forward else torch.get_num_threads()
     words = {"dtype": case.model.dtype, "prompt_length": PROMPT, "cpu_threads": threads}
-    result = estimate(shape_of(case), config, algorithm, **words)
+    result = step_memory(shape_of(case), config, algorithm, **words)
     weights = result.held["weights"] + sum(result.rollout.values())  # no optimizer is made for it here
     return (weights if case.rows_per_forward else result.update_peak) / 2**20
 

@@ -137,6 +137,7 @@ LAYERS = (
     "spg_trainer.rollout",
     "spg_trainer.runs",
     "spg_trainer.evaluation",
+    "spg_trainer.estimate",
     "spg_trainer.reporting",
     "spg_trainer.training",
     "spg_trainer.export",

@@ -96,9 +96,6 @@ class Config(RewardedTask, TrainingTask):
     processes: CountOrZero = 0
     """The number of processes, one for each card, that --dry-run computes for; 0 takes those that a launcher has
     started."""
-    link: Literal["nvlink", "pcie", "ib400"] | None = None
-    """What joins the cards that --dry-run computes for: nvlink within a node of SXM cards, pcie within another, ib400 a
-    network card of 400 Gb/s for each GPU. If it is left out, it is ib400, or pcie for cards without NVLink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -122,9 +122,8 @@ def check_training(config: Config) -> None:
     """Refuses decoding, batches, flags and optimizers of a training that cannot work with any algorithm."""
     b = config.batch
     config.rollout.check_together()
-    if (config.processes or config.link) and not config.dry_run:
-        flag = "--processes" if config.processes else "--link"
-        raise ConfigError(f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.")
+    if config.processes and not config.dry_run:
+        raise ConfigError("--processes is what --dry-run computes for. Add --dry-run, or leave it out.")
     if config.gpu and not config.dry_run:
         raise ConfigError(
             f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, or leave it out."

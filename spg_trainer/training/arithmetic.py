@@ -1,8 +1,8 @@
 """A step of a training in numbers."""
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.micro_batches import micro_batch_size
 
 
 def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, turns: int = 1) -> str:

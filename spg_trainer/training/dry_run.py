@@ -10,18 +10,20 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
+from spg_trainer.estimate.cards import find_card
+from spg_trainer.estimate.fits import card_lines
+from spg_trainer.estimate.memory import Memory, step_memory
+from spg_trainer.estimate.seconds import REACHED, step_seconds
+from spg_trainer.estimate.sizes import PROMPT
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
 from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.cards import LINKS, Device, find_card
-from spg_trainer.training.fits import card_lines
 from spg_trainer.training.plan import plan_training
-from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 
-ONLY_DRY = ("dry_run", "gpu", "processes", "link", "config")
+ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 """Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read what is
 printed by --config."""
 
@@ -43,7 +45,7 @@ def show(resolved: Resolved[Config]) -> str:
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
     comments.append(arithmetic(config, algorithm, processes, turns))
-    comments += memory_and_time(config, algorithm, processes, requested.gpu, requested.link)
+    comments += memory_and_time(config, algorithm, processes, requested.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
@@ -77,16 +79,12 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
 
 
 def memory_and_time(
-    config: Config,
-    algorithm: algorithms.Algorithm,
-    processes: int,
-    gpu: str | None = None,
-    link: str | None = None,
+    config: Config, algorithm: algorithms.Algorithm, processes: int, gpu: str | None = None
 ) -> list[str]:
     """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
     There is none where the model's shape cannot be known here. gpu: as --gpu, then further lines say whether the run
-    fits on that card; None = the seconds are those of an H200. link: a name in `LINKS`, None = the card's own.
+    fits on that card; None = the seconds are those of an H200.
     """
     model_config = find_config(config.model, config.env)
     if model_config is None:
@@ -95,33 +93,39 @@ def memory_and_time(
     shape = shape_of(model_config)
     on_cpu = config.model.device == "cpu"
     card = find_card(gpu or "H200")
-    if link:
-        card = replace(card, link=LINKS[link])
 
-    def predict(changed: Config, processes: int = processes) -> Estimate:
-        """The estimate of `config`, or of `config` with some changes."""
-        return estimate(
+    cpu_threads = torch.get_num_threads() if on_cpu else 0
+
+    def memory_of(changed: Config, processes: int = processes) -> Memory:
+        """The memory of a process with `config`, or with `config` and some changes."""
+        return step_memory(
             model_config,
             changed,
             algorithm,
             dtype=dtype_of(changed.model),
-            processes=processes,
             shard=changed.model.shard,
-            cpu_threads=torch.get_num_threads() if on_cpu else 0,
-            device=card,
+            processes=processes,
+            cpu_threads=cpu_threads,
         )
 
-    *memory, seconds = estimate_lines(predict(config), shape, dtype_of(config.model), card, processes)
+    lines = memory_lines(memory_of(config), shape, dtype_of(config.model), processes)
     if on_cpu:  # the seconds are those of a card
-        return memory
+        return lines
+    took = step_seconds(
+        model_config, config, algorithm, card, dtype=dtype_of(config.model), processes=processes
+    )
+    seconds = (
+        f"seconds of a step at least: rollout {took.rollout:.1f}, update {took.update:.1f}, if the {card.name} reaches "
+        f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
+    )
     if algorithm.probes:
         seconds += "; completing half-written texts, to see what they earn, takes more, which is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
         seconds += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
     if not gpu:
         seconds += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
-        return [*memory, seconds]
-    return [*memory, seconds, *card_lines(config, shape, predict, card, processes)]
+        return [*lines, seconds]
+    return [*lines, seconds, *card_lines(config, shape, took, memory_of, card, processes)]
 
 
 def dtype_of(model: ModelConfig) -> str:
@@ -141,28 +145,19 @@ def shown_count(weights: float) -> str:
     return f"{weights / 1e9:.2f} billion" if weights >= 1e8 else f"{weights / 1e6:.2f} million"
 
 
-def estimate_lines(estimated: Estimate, shape: Shape, dtype: str, card: Device, processes: int) -> list[str]:
-    """Lines that show an estimate: the model's weights, the memory of a process and, in the last one, seconds."""
+def memory_lines(memory: Memory, shape: Shape, dtype: str, processes: int) -> list[str]:
+    """Lines that show the model's weights and the memory of a process."""
 
     def in_gib(parts: dict[str, float]) -> str:
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
 
-    def with_limit(name: str, seconds: float) -> str:
-        limit = f" ({estimated.bound[name]} binds)" if name in estimated.bound else ""
-        return f"{name} {seconds:.1f}{limit}"
-
-    seconds = ", ".join(with_limit(name, took) for name, took in estimated.seconds.items() if took)
     # A token is multiplied by the head and the weights of layers; its embedding is only looked up.
     weights_of_token = shape.active + shape.vocabulary * shape.width
     is_mixture = shape.active < shape.body
     used = f"{shown_count(weights_of_token)} of them for a token" if is_mixture else "all for every token"
-    update, rollout = in_gib(estimated.update), in_gib(estimated.rollout)
     return [
         f"weights: {shown_count(shape.whole)}, {used}",
-        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {in_gib(estimated.held)}",
-        f"  an update adds {update}: {estimated.update_peak / 2**30:.2f} in all",
-        f"  a rollout adds {rollout}: {estimated.rollout_peak / 2**30:.2f} in all, without gradients",
-        f"seconds of a step at most: {seconds}, if the {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
-        f"TFLOP/s ({card.utilisation:.0%} of what one large matrix product reaches), {card.bandwidth / 1e12:.1f} TB/s "
-        f"from its memory and {card.link / 1e9:.0f} GB/s from others",
+        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {in_gib(memory.held)}",
+        f"  an update adds {in_gib(memory.update)}: {memory.update_peak / 2**30:.2f} in all",
+        f"  a rollout adds {in_gib(memory.rollout)}: {memory.rollout_peak / 2**30:.2f} in all, without gradients",
     ]

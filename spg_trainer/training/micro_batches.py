@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.likelihood import KeyedStreams, Masks, Where, token_logps
-from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import Batch, Place, Rollouts
 
 
@@ -155,25 +154,3 @@ def split_rows(row_indices: np.ndarray, units: np.ndarray, size: int) -> list[li
         else:
             parts.append(unit)
     return parts
-
-
-def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """How many completions a micro-batch has, and how many of their masks hold a graph at once.
-
-    per_device_batch_size: how many masked copies may hold a graph at once. E.g. with 4 masks, 12 copies are all masks
-    of 3 completions, (3, 4); 2 copies are one mask after the other of 2 completions, (2, 1).
-    """
-    if per_device_batch_size >= num_masks:
-        return per_device_batch_size // num_masks, num_masks
-    return per_device_batch_size, 1
-
-
-TOKENS_OF_A_PASS = 2048
-"""A GPU samples at least so many tokens at once. A pass with a cache over few rows takes as long as its kernels take to
-start: on an H100, one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
-
-
-def rows_of_a_pass(config: Config) -> int:
-    """How many completions a GPU samples at once: four for each copy that may hold a graph, or more if short."""
-    rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
-    return max(4 * config.batch.per_device_batch_size, rows_of_tokens)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
@@ -42,7 +43,6 @@ from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
-from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import check_attention, plan_training
 from spg_trainer.training.records import load_checkpoint

@@ -15,6 +15,7 @@ from torch import Tensor
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.distributed import gather, rank
+from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
 from spg_trainer.settings.updates import BatchConfig
@@ -26,7 +27,6 @@ from spg_trainer.training.micro_batches import (
     by_length,
     draw_masks,
     micro_batch,
-    micro_batch_size,
     split_rows,
 )
 from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps

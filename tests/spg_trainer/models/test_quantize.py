@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms import build
 from spg_trainer.architecture.shape import shape_of
 from spg_trainer.errors import ConfigError
+from spg_trainer.estimate.memory import step_memory
 from spg_trainer.evaluation import command as eval_command
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
@@ -23,7 +24,6 @@ from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train
-from spg_trainer.training.roofline import estimate
 from tests.common.family_cases import UNTRAINED, family_folder
 from tests.common.model_cases import save_small, some_ids
 from tests.common.trainer_cases import rows, small_config
@@ -177,5 +177,5 @@ def test_the_dry_run_counts_the_bytes_that_a_model_in_4_bits_holds(name: str, tm
             real += state.absmax.nbytes + state.state2.absmax.nbytes
     assert linear == shape_of(config).linear
     m = ModelConfig(lora_r=2, load_4bit=True)
-    held = estimate(config, Config(model=m), build("spg", {}), dtype="float32").held
+    held = step_memory(config, Config(model=m), build("spg", {}), dtype="float32").held
     assert held["weights"] - held["gradients"] == pytest.approx(real, rel=0.01)

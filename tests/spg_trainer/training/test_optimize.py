@@ -8,13 +8,13 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
+from spg_trainer.estimate.fits import changes_to_try, with_flags, words
+from spg_trainer.estimate.memory import step_memory
 from spg_trainer.models import load_model
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.updates import OptimizerConfig
-from spg_trainer.training.fits import changes_to_try, with_flags, words
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate
-from spg_trainer.training.roofline import estimate
 from tests.common.trainer_cases import rows, same_weights, save_tiny, small_config, step
 
 EIGHT = OptimizerConfig(adam_moments="8bit")
@@ -88,7 +88,7 @@ def test_muon_keeps_one_number_a_weight_of_a_matrix_and_its_run_goes_on_bit_equa
     kept = [value for entry in saved.values() for value in entry.values() if value.numel() > 1]
     config = small_config(tmp_path / "whole", **settings)
     model = load_model(str(tmp_path / "whole" / "model"), device="cpu").model
-    held = estimate(model.config, config, build("spg", {}), dtype="float32").held
+    held = step_memory(model.config, config, build("spg", {}), dtype="float32").held
     assert sum(value.numel() for value in kept) * 4 == held["optimizer"]
 
 

@@ -9,15 +9,16 @@ import pytest
 from spg_trainer.algorithms import build
 from spg_trainer.architecture.shape import find_config
 from spg_trainer.cli import main
+from spg_trainer.estimate.cards import CARDS, find_card
+from spg_trainer.estimate.fits import checkpoint_bytes
+from spg_trainer.estimate.memory import step_memory
+from spg_trainer.estimate.seconds import step_seconds
 from spg_trainer.models import llada_config
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.help import docstrings
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training.cards import CARDS, find_card
 from spg_trainer.training.dry_run import memory_and_time
-from spg_trainer.training.fits import checkpoint_bytes
 from spg_trainer.training.loop import train
-from spg_trainer.training.roofline import estimate
 from tests.common.trainer_cases import small_config
 
 LLADA = "--env countdown --model GSAI-ML/LLaDA-8B-Instruct --dry-run"
@@ -32,9 +33,7 @@ def lines(capsys, words: str) -> list[str]:
 def test_every_card_of_the_flag_is_in_the_table() -> None:
     named = re.split(r"[:,\s]+", docstrings(Config)["gpu"])
     assert set(CARDS) <= set(named), "--help names them all"
-    assert CARDS["H200"].flops == pytest.approx(790e12)
     for card in CARDS.values():
-        assert 10 * card.memory < card.bandwidth < 100 * card.memory
         assert card.wide_flops < card.flops or (card.wide_flops == card.flops and "no bfloat16" in card.note)
 
 
@@ -85,11 +84,13 @@ def test_hours_are_those_of_steps_evaluations_and_validations(capsys) -> None:
     words = "--gpu H200 --max-steps 100 --eval-steps 30 --validation-problems 40 --eval-problems 50"
     _, hours, rest, _ = lines(capsys, f"{LLADA} {words}")
     config = defaults(Config, env="countdown", model="GSAI-ML/LLaDA-8B-Instruct", max_steps=100)
-    e = estimate(llada_config(), config, build("spg", config.hyper_parameters))
-    steps, problems = 100 * sum(e.seconds.values()) / 3600, 2 * 50 + 5 * 40
-    asked = problems * e.seconds["rollout"] / 96 / 3600
+    step = step_seconds(llada_config(), config, build("spg", config.hyper_parameters), CARDS["H200"])
+    steps, problems = 100 * (step.rollout + step.update) / 3600, 2 * 50 + 5 * 40
+    asked = problems * step.rollout / 96 / 3600
     parts = round(steps, 1), round(asked, 1)
-    assert f"takes {sum(parts):.1f} hours: {parts[0]} for 100 steps, {parts[1]} for {problems}" in hours
+    assert (
+        f"takes at least {sum(parts):.1f} hours: {parts[0]} for 100 steps, {parts[1]} for {problems}" in hours
+    )
     for count in (100, 101):  # of 101 steps the exact sum would be shown as 5.7, and its parts as 5.6 and 0.2
         _, hours, *_ = lines(capsys, f"{LLADA} {words.replace('100', str(count))}")
         whole, *parts = map(float, re.findall(r"([\d.]+) (?:hours|for)", hours))
@@ -122,5 +123,5 @@ def test_a_checkpoint_is_as_large_as_was_computed(tmp_path) -> None:
     newest = tmp_path / "run" / "checkpoints" / "step-000001"
     real = sum((newest / name).stat().st_size for name in ("model.safetensors", "training.pt"))
     algorithm = build(config.algorithm, config.hyper_parameters)
-    e = estimate(find_config(config.model, config.env), config, algorithm, dtype="float32")
-    assert 0 <= real - checkpoint_bytes(config, e, 1) < 15_000  # names of tensors
+    memory = step_memory(find_config(config.model, config.env), config, algorithm, dtype="float32")
+    assert 0 <= real - checkpoint_bytes(config, memory, 1) < 15_000  # names of tensors

@@ -1,10 +1,12 @@
 """Whether a training fits on a card, how long it takes and what else it needs, before any weights are downloaded."""
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 from spg_trainer.architecture.shape import Shape
+from spg_trainer.estimate.cards import USABLE, Card
+from spg_trainer.estimate.memory import Memory
+from spg_trainer.estimate.seconds import Seconds
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
@@ -12,8 +14,6 @@ from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.values import replace_nested
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.training.cards import USABLE, Device
-from spg_trainer.training.roofline import Estimate
 
 GIB = 2**30
 HOST = 3 * GIB
@@ -23,40 +23,41 @@ LARGEST_FILE = 5e9
 never holds more than one file."""
 LORA_R = 64
 """The rank of the adapters that are proposed where a training of all weights does not fit."""
-
 PROCESSES = (2, 4, 8, 16, 32, 64)
 """The numbers of processes, each with a card, that are tried with --shard where a run does not fit on its cards."""
 
-Predict = Callable[..., Estimate]
-"""predict(settings, processes) estimates what each process needs if there are so many. predict(settings) does the same
-for as many processes as the run has."""
+MemoryOf = Callable[..., Memory]
+"""memory_of(settings, processes) estimates what each process holds if there are so many; memory_of(settings) does the
+same for as many processes as the run has."""
 
 
-def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, processes: int = 1) -> list[str]:
+def card_lines(
+    config: Config, shape: Shape, seconds: Seconds, memory_of: MemoryOf, card: Card, processes: int = 1
+) -> list[str]:
     """What the dry run of a training says of a card, line by line.
 
     The first line says whether the settings fit, and if not, by which flags they would; the next ones say how many
-    hours the run takes, and how much disk, host memory and download.
-
-    predict: the estimate of these or other settings of the same model on this card.
+    hours the run takes, and how much disk, host memory and download. memory_of: that of these or other settings of the
+    same model.
     """
-    estimate = predict(config)
+    memory = memory_of(config)
+    peak = memory.peak
     most = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%} for CUDA and gaps between tensors)"
-    need = f"it takes {estimate.peak / GIB:.1f} GiB, and tensors can take {most}"
-    if estimate.peak <= card.usable:
+    need = f"it takes {peak / GIB:.1f} GiB, and tensors can take {most}"
+    if peak <= card.usable:
         fit = f"{card.name}: the run fits: {need}."
     else:
-        fit = f"{card.name}: the run does not fit: {need}. {remedy(config, predict, card.usable)}."
+        fit = f"{card.name}: the run does not fit: {need}. {remedy(config, memory_of, card.usable)}."
     return [
         fit,
-        hours_in_all(config, estimate, processes),
-        needed_elsewhere(config, shape, estimate, processes),
+        hours_in_all(config, seconds, processes),
+        needed_elsewhere(config, shape, memory, processes),
         *([card.note] if card.note else []),
         "These figures are computed from data sheets, not measured.",
     ]
 
 
-def remedy(config: Config, predict: Predict, usable: float) -> str:
+def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
     """A sentence with the flags by which a run fits.
 
     The changes of `changes_to_try` are tried in their order, so that the first one that fits changes the training
@@ -68,41 +69,35 @@ def remedy(config: Config, predict: Predict, usable: float) -> str:
     for changes, processes in changes_to_try(config):
         if sentence and processes:  # one proposal for more cards has been made, and one is enough
             continue
-        fitting = fastest_that_fits(config, changes, processes, predict, usable)
+        fitting = first_that_fits(config, changes, processes, memory_of, usable)
         if fitting is None:
             continue
-        flags, seconds, peak = fitting
+        flags, peak = fitting
         on_more_cards = f" on {processes} such cards (torchrun --nproc-per-node)" if processes else ""
-        fit = f"with {flags}{on_more_cards}: {peak / GIB:.1f} GiB each, {seconds:.0f} seconds a step"
+        fit = f"with {flags}{on_more_cards}: {peak / GIB:.1f} GiB each"
         sentence = f"{sentence}; on the cards that there are, {fit}" if sentence else f"It would fit {fit}"
         if not processes:  # this fits on the cards that there are, and all that follows would change more
             break
     return sentence or "No flags make it fit: take a smaller model or a larger card"
 
 
-def fastest_that_fits(
-    config: Config, changes: dict[str, Any], processes: int, predict: Predict, usable: float
-) -> tuple[str, float, float] | None:
-    """(flags as they are typed, seconds of a step, bytes at its peak) of the fastest step; None where nothing fits.
+def first_that_fits(
+    config: Config, changes: dict[str, Any], processes: int, memory_of: MemoryOf, usable: float
+) -> tuple[str, float] | None:
+    """(flags as they are typed, bytes at the peak of a step) of the fastest step that fits; None where nothing fits.
 
-    Tried are `changes` with the batch of `config` and smaller ones, each as it is and with gradient checkpointing.
-    processes: how many, 0 = those of the run.
+    Tried are `changes` with the batch of `config` and smaller ones: first as they are, then with gradient
+    checkpointing, which computes activations twice. processes: how many, 0 = those of the run.
     """
-    fitting = []
     # A run that has checkpointing already is not tried without it.
-    checkpointing_choices = [True] if config.model.gradient_checkpointing else [False, True]
-    for checkpointing, batch in product(checkpointing_choices, halves(config.batch.per_device_batch_size)):
-        flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
-        changed = with_flags(config, flags)
-        estimate = predict(changed, processes) if processes else predict(changed)
-        if estimate.peak <= usable:
-            seconds = sum(estimate.seconds.values())
-            # `min` prefers the fewest seconds, then the largest batch, then no checkpointing (False < True).
-            fitting.append((seconds, -batch, checkpointing, estimate.peak, words(config, flags)))
-    if not fitting:
-        return None
-    seconds, _, _, peak, typed = min(fitting)
-    return typed, seconds, peak
+    for checkpointing in [True] if config.model.gradient_checkpointing else [False, True]:
+        for batch in halves(config.batch.per_device_batch_size):
+            flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
+            changed = with_flags(config, flags)
+            memory = memory_of(changed, processes) if processes else memory_of(changed)
+            if memory.peak <= usable:
+                return words(config, flags), memory.peak
+    return None
 
 
 def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
@@ -163,21 +158,22 @@ def words(config: Config, flags: dict[str, Any]) -> str:
     return " ".join(typed)
 
 
-def hours_in_all(config: Config, estimate: Estimate, processes: int) -> str:
+def hours_in_all(config: Config, seconds: Seconds, processes: int) -> str:
     """A sentence with the hours of a run: of its steps, of the evaluations before and after, and of validations."""
     steps = config.max_steps
     # Rounded as they are shown, so that the parts add up to the whole.
-    training = round(steps * sum(estimate.seconds.values()) / 3600, 1)
+    training = round(steps * (seconds.rollout + seconds.update) / 3600, 1)
     in_steps = f"{steps} step{'s' * (steps != 1)}"
     try:
         problems = evaluated_problems(config)
     except envs.errors.DataUnavailable:
-        return f"The run takes {training:.1f} hours for {in_steps}; evaluations are not counted without the data."
-    seconds = problems * estimate.per_completion / processes  # the problems are divided among the processes
-    evaluating = round(seconds / 3600, 1)
+        unknown = "evaluations are not counted without the data"
+        return f"The run takes at least {training:.1f} hours for {in_steps}; {unknown}."
+    # The problems are divided among the processes.
+    evaluating = round(problems * seconds.completion / processes / 3600, 1)
     return (
-        f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {in_steps}, {evaluating:.1f} for "
-        f"{problems} problems in evaluations and validations."
+        f"The run takes at least {training + evaluating:.1f} hours: {training:.1f} for {in_steps}, "
+        f"{evaluating:.1f} for {problems} problems in evaluations and validations."
     )
 
 
@@ -197,18 +193,18 @@ def evaluated_problems(config: Config) -> int:
     return problems
 
 
-def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes: int) -> str:
+def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: int) -> str:
     """A sentence with what the run needs beside its card: download, disk and host memory, in GB and GiB."""
     published = 2.0 * shape.whole  # bytes of all weights in bfloat16
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
-    checkpoint = checkpoint_bytes(config, estimate, processes)
-    trained = trained_bytes(config, estimate, processes)
+    checkpoint = checkpoint_bytes(config, memory, processes)
+    trained = trained_bytes(config, memory, processes)
     # Beside the newest checkpoints, which are kept, the disk holds the one that is being written.
     count = newest_kept(config.output.keep, checkpoint) + 1
     disk = count * checkpoint
     disk += trained  # the folder model/ of the run holds the trained weights once more
-    disk += estimate.held.get("reference", 0)  # the run's folder holds the weights of a reference once
+    disk += memory.held.get("reference", 0)  # the run's folder holds the weights of a reference once
     weights_alone = ""
     if config.eval.eval_steps:  # the checkpoint of the best step by validation is kept, too
         count += 1
@@ -224,19 +220,19 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
     )
 
 
-def checkpoint_bytes(config: Config, estimate: Estimate, processes: int) -> float:
+def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
     """Bytes of a checkpoint, which holds all trained weights and the whole state of the optimizer."""
     # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, except
     # for that of adapters, which are never divided.
     is_part = config.model.is_divided and not config.model.lora_r
     parts = processes if is_part else 1
-    return trained_bytes(config, estimate, processes) + parts * estimate.held["optimizer"]
+    return trained_bytes(config, memory, processes) + parts * memory.held["optimizer"]
 
 
-def trained_bytes(config: Config, estimate: Estimate, processes: int) -> float:
-    """Bytes of all trained weights: their gradients take as many, and the estimate says how many those take."""
+def trained_bytes(config: Config, memory: Memory, processes: int) -> float:
+    """Bytes of all trained weights: their gradients take as many, and those are estimated."""
     # With `--shard layer` a process holds a part of the gradients; with `phase` it holds whole ones, until they are
     # summed. Those of adapters are never divided.
     is_part = config.model.shard == "layer" and not config.model.lora_r
     parts = processes if is_part else 1
-    return parts * estimate.held["gradients"]
+    return parts * memory.held["gradients"]

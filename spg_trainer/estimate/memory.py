@@ -1,0 +1,230 @@
+"""The memory of each process in a step, estimated from a model's shape and the settings alone.
+
+`step_memory` adds up the tensors that this trainer holds at the highest points of an update and of a rollout; all
+completions are taken to have full length. benchmarks/memory.py compares it with measured peaks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from spg_trainer.algorithms import Algorithm
+from spg_trainer.estimate.sizes import StepSizes, step_sizes
+from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
+from spg_trainer.rollout.draw import MAX_LOGITS
+from spg_trainer.settings.adapters import find_adapter
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
+
+BITS = 4.127
+"""Bits of a weight under --load-4bit: 4 of its own, and a 64th of the 8-bit scale that 64 weights share (256 such
+scales share one of 32 bits)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What each process holds: {tensors: bytes that they take}."""
+
+    held: dict[str, float]
+    """Bytes of what stays from one step to the next, and under `gradients` of those that only the updates hold."""
+    update: dict[str, float]
+    """Bytes that are added to `held` while gradients are computed."""
+    rollout: dict[str, float]
+    """Bytes that are added to `held`, less its gradients, while completions are sampled."""
+    optimizer_step: float
+    """Bytes that are added to `held` while the optimizer steps."""
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the highest point of a step."""
+        return max(self.update_peak, self.rollout_peak)
+
+    @property
+    def update_peak(self) -> float:
+        """Bytes at the highest point of an update."""
+        return sum(self.held.values()) + max(sum(self.update.values()), self.optimizer_step)
+
+    @property
+    def rollout_peak(self) -> float:
+        """Bytes at the highest point of a rollout."""
+        return sum(self.held.values()) - self.held["gradients"] + sum(self.rollout.values())
+
+
+def step_memory(
+    model: Any,
+    config: Config,
+    algorithm: Algorithm,
+    *,
+    shard: str = "none",
+    processes: int = 1,
+    cpu_threads: int = 0,
+    **more: Any,
+) -> Memory:
+    """What each of `processes` holds in a step of these settings.
+
+    shard: as --shard. All other arguments are those of `step_sizes`.
+    """
+    sizes = step_sizes(model, config, algorithm, processes=processes, cpu_threads=cpu_threads, **more)
+    weight_parts = 1 if shard == "none" else processes
+    trained_parts = 1 if sizes.adapters else weight_parts  # each process has all adapters
+    update = _update_memory(sizes, config) | _gathered(sizes, shard)
+    return Memory(
+        held=_held(sizes, config, algorithm, weight_parts, trained_parts, shard),
+        update=update | _gradients_of_a_layer(sizes, shard, update),
+        rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, in_rollout=True),
+        optimizer_step=_optimizer_memory(sizes, trained_parts, on_cpu=cpu_threads > 0),
+    )
+
+
+def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
+    """Bytes of the weights that a process gathers from all others for a while; nothing where they are not divided.
+
+    With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end of a
+    pass. A head that is the embedding too is there from the beginning of a pass, beside the layers.
+    """
+    if shard == "phase":
+        return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
+    if shard == "layer":
+        in_layers = 2 * sizes.layer if sizes.is_head_apart else sizes.head + 2 * sizes.layer
+        # A head that is being gathered is there twice: as its parts come in, and put together. In an update, that is
+        # not the highest point.
+        at_the_head = 2 * sizes.head if in_rollout else sizes.head
+        return {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+    return {}
+
+
+def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
+    """Bytes of the gradients that a backward pass has not summed over the processes yet, with `layer`.
+
+    update_memory: what an update holds besides, while the pass is in the layers. The head's gradient comes when some of
+    that is gone, so it counts by how much that moment exceeds `update_memory`.
+    """
+    if shard != "layer" or sizes.adapters:
+        return {}
+    head_weights = head_gradient = sizes.pass_bytes * sizes.head
+    summed_copy_of_head_gradient = sizes.trained_bytes * sizes.head
+    # A layer's gradients as the pass has computed them, and their float32 copy, in which they are summed.
+    in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
+    all_besides = sum(update_memory.values())
+    head_alone = head_weights + head_gradient + summed_copy_of_head_gradient
+    if sizes.is_head_apart:
+        # First the head's gradient stands beside the logits; no layer is gathered then.
+        beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
+        # Then the logits are gone, and it is summed beside the activations.
+        beside_activations = head_alone - (all_besides - update_memory["activations"])
+        return {"gradients on their way": max(in_layers, beside_logits, beside_activations)}
+    # The gradient of a head that is the embedding too stays beside those of layers, and is summed last, when nothing
+    # else is left.
+    return {"gradients on their way": max(head_gradient + in_layers, head_alone - all_besides)}
+
+
+def _held(
+    sizes: StepSizes, config: Config, algorithm: Algorithm, weight_parts: int, trained_parts: int, shard: str
+) -> dict[str, float]:
+    """Bytes of weights, gradients, the optimizer's moments and a reference.
+
+    weight_parts, trained_parts: among how many processes all weights, and those that are trained, are divided.
+    """
+    held = {}
+    if sizes.adapters:
+        in_pass_type = sizes.pass_bytes * (sizes.shape.whole - sizes.in_four_bits)
+        stored = in_pass_type + BITS / 8 * sizes.in_four_bits
+        held["weights"] = stored / weight_parts + sizes.trained_bytes * sizes.adapters
+    else:
+        held["weights"] = sizes.trained_bytes * sizes.shape.whole / weight_parts
+    # Gradients are whole until they are summed. With `layer` each layer's are summed at once, and only a part stays.
+    gradient_parts = trained_parts if shard == "layer" else 1
+    held["gradients"] = sizes.trained_bytes * sizes.trained / gradient_parts
+    moments = 2 * sizes.trained  # AdamW has two of each weight
+    if config.optimizer.optimizer == "muon":
+        matrices = sizes.adapters or sizes.shape.linear
+        moments -= matrices  # Muon has one of each weight of a matrix
+    # torchao stores a moment in 8 bits, and for each 256 of them a scale of 4 bytes.
+    moment_bytes = sizes.trained_bytes if config.optimizer.adam_moments == "float32" else 1 + 4 / 256
+    held["optimizer"] = moment_bytes * moments / trained_parts
+    if "reference" in algorithm.needs and config.model.ref_copy:
+        held["reference"] = sizes.trained_bytes * sizes.shape.whole / weight_parts
+    elif "reference" in algorithm.needs and find_adapter(config.model.model):
+        # The model is an adapter that was trained before: as the reference, a copy of it stays. Fresh adapters need no
+        # copy, since the model without them is the reference.
+        held["reference"] = float(sizes.trained_bytes * sizes.adapters)
+    return held
+
+
+def _optimizer_memory(sizes: StepSizes, trained_parts: int, on_cpu: bool) -> float:
+    """Bytes of the square roots of second moments, by which AdamW divides.
+
+    An accelerator computes those of all weights at once, a CPU those of one tensor after the other: two of the largest
+    are there at once at most. Adapters are so small that a CPU's are not counted.
+    """
+    if not on_cpu:
+        roots = sizes.trained / trained_parts
+    elif sizes.adapters:
+        roots = 0
+    else:
+        roots = 2 * sizes.shape.largest
+    return sizes.trained_bytes * roots
+
+
+def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
+    """Bytes of a pass forward and backward: `activations`, which autograd keeps, and what comes at its ends, `logits`.
+
+    The ends are the logits of a chunk with the head's gradient, and the embedding's gradient.
+    """
+    shape, lora_r = sizes.shape, config.model.lora_r
+    # What autograd keeps of one layer, in bytes for each column:
+    layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
+    layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
+    layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
+    layer += sizes.pass_bytes * sizes.copy_columns  # the column's row of the attention mask
+    if sizes.adapters:
+        # The inputs of adapters: of attention's and of the feed-forward part's, of its last layer's, and seven of rank
+        # r between the two matrices of each.
+        layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
+    else:
+        # The inputs of weights: of two norms' and of the linear layers behind them, and of the last linear layer.
+        layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
+    if config.model.gradient_checkpointing:
+        column = sizes.pass_bytes * shape.layers * shape.width  # the inputs of all layers
+        column += layer  # one layer whole
+        column += sizes.pass_bytes * 3 * shape.ffn  # gradients inside it
+    else:
+        share_of_last_layer = sizes.completion_length / sizes.copy_columns  # it computes completions alone
+        column = layer * (shape.layers - 1 + share_of_last_layer)
+    activations = float(sizes.copies_at_once * sizes.copy_columns * column)
+    trained_head = 0 if sizes.adapters else sizes.head
+    rows_of_logits = rows_per_chunk(shape.vocabulary)
+    if trained_head:
+        rows_of_logits *= chunks_to_keep(trained_head * sizes.pass_bytes, shape.vocabulary, sizes.logit_bytes)
+    positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
+    logits = float(positions * shape.vocabulary * sizes.logit_bytes)
+    if sizes.pass_bytes < sizes.trained_bytes:
+        # The head's gradient: the sum over chunks in float32, and in a pass's type that of a chunk and the rounded sum.
+        logits += trained_head * (sizes.trained_bytes + 2 * sizes.pass_bytes)
+    # When the embedding's gradient is made, last of all, the activations are gone.
+    embedding_gradient = trained_head * sizes.pass_bytes - activations
+    return {"activations": activations, "logits": max(logits, embedding_gradient), **_unpacked_layer(sizes)}
+
+
+def _unpacked_layer(sizes: StepSizes) -> dict[str, float]:
+    """Bytes of the linear layer at hand, which is stored in 4 bits and multiplied in the type of a pass."""
+    if not sizes.in_four_bits:
+        return {}
+    return {"a layer made whole": float(sizes.pass_bytes * sizes.shape.largest_linear)}
+
+
+def _rollout_memory(sizes: StepSizes, sampling: Sampling) -> dict[str, float]:
+    """Bytes of a rollout's pass, of its cache, and of adapters in the type of a pass."""
+    shape, rows_at_once = sizes.shape, sizes.rows_at_once
+    logits_of_a_row = sampling.block_length * shape.vocabulary
+    rows_of_logits = min(rows_at_once, max(1, MAX_LOGITS // logits_of_a_row))
+    # With a temperature there are the noise, and the logits from which it is subtracted.
+    noise_bytes = 2 * sizes.trained_bytes if sampling.temperature > 0 else 0
+    logits = rows_of_logits * logits_of_a_row * (sizes.logit_bytes + noise_bytes)
+    # In a layer, three tensors are as wide as the model, and three as its feed-forward part.
+    layer = rows_at_once * sizes.columns * 3 * (shape.width + shape.ffn) * sizes.pass_bytes
+    memory = {"pass": float(max(logits, layer))}
+    if sampling.cache != "none":
+        memory["cache"] = float(rows_at_once * sizes.columns * sizes.column_bytes)
+    if sizes.pass_bytes < sizes.trained_bytes and sizes.adapters:
+        memory["adapters"] = float(sizes.pass_bytes * sizes.adapters)
+    return memory | _unpacked_layer(sizes)

@@ -1,0 +1,82 @@
+"""The seconds of a step on one card: the arithmetic of its rollout and its updates, at one measured rate.
+
+What other processes send, how fast memory is read and how long the host takes to start kernels is not simulated. After
+its first step a run measures how long a step takes, and says how long it will take.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from spg_trainer.algorithms import Algorithm
+from spg_trainer.estimate.cards import Card
+from spg_trainer.estimate.sizes import StepSizes, step_sizes
+from spg_trainer.rollout.passes import passes
+from spg_trainer.settings.fields import Config
+
+REACHED = 0.4
+"""The share of a data sheet's rate that is assumed of a step. Rollouts of LLaDA-8B's shape reached 0.41 of it on an
+H100 (docs/experiments/speed.md); updates of few rows under adapters, and passes with a cache, reach less."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long a process takes for a step."""
+
+    rollout: float
+    update: float
+    """All updates of the step."""
+    completion: float
+    """The rollout's, for each completion."""
+
+
+def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, **more: Any) -> Seconds:
+    """The seconds of a step of these settings; all arguments but `card` are those of `step_sizes`."""
+    sizes = step_sizes(model, config, algorithm, **more)
+    rate = REACHED * (card.flops if sizes.pass_bytes == 2 else card.wide_flops)
+    completion = rollout_flops(config, sizes) / rate
+    update = update_flops(config, algorithm, sizes) / rate
+    return Seconds(sizes.completions * completion, sizes.completions * update, completion)
+
+
+def rollout_flops(config: Config, sizes: StepSizes) -> float:
+    """Floating-point operations of the rollout for each completion."""
+    flops = 0.0
+    # Of each pass over a row: the columns computed, those seen, and the masked tokens that get logits.
+    for computed, seen, masked in passes(config.rollout, sizes.prompt_length, sizes.shape.pattern):
+        flops += layer_flops(sizes, computed, seen) + 2 * masked * sizes.head
+    return flops
+
+
+def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> float:
+    """Floating-point operations of the updates of a step for each completion."""
+    # So many times the layers compute each masked copy, where a backward pass to inputs or to weights counts as once:
+    passes_of_copy = 2.0  # forward, and backward to the inputs
+    if not sizes.adapters:
+        passes_of_copy += 1  # backward to the weights
+    if config.model.gradient_checkpointing:
+        passes_of_copy += 1  # forward again, for the activations that were not kept
+    if "reference" in algorithm.needs:
+        passes_of_copy += 1  # the reference's logps
+    if algorithm.compares == "update":
+        passes_of_copy += 1  # the logps of a coupled loss, before its gradient is known
+    if "old" in algorithm.needs:
+        passes_of_copy += (sizes.updates - 1) / sizes.updates  # old logps, in all updates but the first
+    if algorithm.compares not in ("copy", "update"):
+        # Of copies that a loss compares and that do not fit at once, all but the last part are scored before.
+        passes_of_copy += 1 - sizes.masks_at_once / sizes.masks
+    # The output layer makes at most four products, each of two operations for a weight: logits, these again in the
+    # backward pass but for its last chunks, and the gradients of states and of weights. On average half of a
+    # completion's tokens are scored.
+    head_flops = 4 * sizes.completion_length * sizes.head
+    of_copy = passes_of_copy * layer_flops(sizes, sizes.copy_columns, sizes.copy_columns) + head_flops
+    return sizes.masks * config.batch.num_iterations * of_copy
+
+
+def layer_flops(sizes: StepSizes, computed: int, seen: int) -> float:
+    """Floating-point operations of the layers for `computed` columns of a row, each of which sees `seen` columns.
+
+    For each column they are two for each weight that it meets; and in attention, for each column seen and each number
+    of a query, two for the score and two for the weighted sum of values.
+    """
+    weights = sizes.shape.active + sizes.adapters
+    return computed * (2.0 * weights + 4 * sizes.shape.queries * sizes.shape.layers * seen)

@@ -1,0 +1,141 @@
+"""The sizes of a step, as they follow from a model's shape and the settings: what goes through the model together."""
+
+from typing import Any, NamedTuple
+
+from spg_trainer.algorithms import Algorithm
+from spg_trainer.architecture.shape import Shape, count_lora, shape_of
+from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
+from spg_trainer.settings.fields import Config
+
+PROMPT = 200
+"""Tokens of a prompt where nobody says how many."""
+BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+TOKENS_OF_A_PASS = 2048
+"""A GPU samples at least so many tokens at once. A pass with a cache over few rows takes as long as its kernels take to
+start: on an H100, one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
+
+
+def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """How many completions a micro-batch has, and how many of their masks hold a graph at once.
+
+    per_device_batch_size: how many masked copies may hold a graph at once. E.g. with 4 masks, 12 copies are all masks
+    of 3 completions, (3, 4); 2 copies are one mask after the other of 2 completions, (2, 1).
+    """
+    if per_device_batch_size >= num_masks:
+        return per_device_batch_size // num_masks, num_masks
+    return per_device_batch_size, 1
+
+
+def rows_of_a_pass(config: Config) -> int:
+    """How many completions a GPU samples at once: four for each copy that may hold a graph, or more if short."""
+    rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
+    return max(4 * config.batch.per_device_batch_size, rows_of_tokens)
+
+
+class StepSizes(NamedTuple):
+    """The sizes and counts that all parts of an estimate start from. Weights are counted, not bytes."""
+
+    shape: Shape
+    adapters: int
+    """Weights of LoRA's adapters; 0 where all weights are trained."""
+    trained: int
+    """Weights that are trained: the adapters, or the whole model."""
+    in_four_bits: float
+    """Weights that are stored in 4 bits, and that each pass converts to its own type, a layer at a time."""
+    pass_bytes: int
+    """Bytes of a number in a pass: 2 in bfloat16."""
+    trained_bytes: int
+    """Bytes of a number where bfloat16 is too coarse, such as a trained weight or a probability: 4, in float64 8."""
+    prompt_length: int
+    completion_length: int
+    copy_columns: int
+    """Columns of a masked copy at most: prompt and completion, or more where its blocks are shown twice."""
+    column_bytes: int
+    """Bytes of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
+    masks: int
+    """Masked copies of a completion, M."""
+    masks_at_once: int
+    """How many of these go through the model together."""
+    copies_at_once: int
+    """Masked copies of all completions of a micro-batch that go through the model together."""
+    updates: int
+    """Optimizer steps of a training step."""
+    completions: int
+    """Completions of a process in a step, rounded up."""
+    rows_at_once: int
+    """How many of these the rollout samples together."""
+
+    @property
+    def columns(self) -> int:
+        """Tokens of a prompt and its completion."""
+        return self.prompt_length + self.completion_length
+
+    @property
+    def head(self) -> int:
+        """Weights of the output layer; the embedding has as many."""
+        return self.shape.vocabulary * self.shape.width
+
+    @property
+    def is_head_apart(self) -> bool:
+        """Whether head and embedding are two tensors, not one and the same."""
+        return self.shape.ends > self.head
+
+    @property
+    def layer(self) -> float:
+        """Weights of one layer."""
+        return self.shape.body / self.shape.layers
+
+    @property
+    def logit_bytes(self) -> int:
+        """Bytes of a logit: if it is converted from a narrower type, it is there in both."""
+        if self.pass_bytes < self.trained_bytes:
+            return self.pass_bytes + self.trained_bytes
+        return self.trained_bytes
+
+
+def step_sizes(
+    model: Any,
+    config: Config,
+    algorithm: Algorithm,
+    *,
+    dtype: str = "bfloat16",
+    prompt_length: int = PROMPT,
+    processes: int = 1,
+    cpu_threads: int = 0,
+) -> StepSizes:
+    """The sizes of a step of these settings.
+
+    model: its configuration; `llada_config()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at
+    least. processes: how many share the step. cpu_threads: those of a CPU, 0 = the run is on an accelerator.
+    """
+    batch, m, length = config.batch, config.model, config.rollout.max_completion_length
+    pass_bytes = BYTES[dtype]
+    shape = shape_of(model)
+    adapters = count_lora(model, m.lora_r, experts=m.lora_experts)
+    masks = algorithm.make_masking().count(length)
+    completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masks)
+    completions = -(-batch.prompts_per_step * batch.num_generations // processes)
+    if cpu_threads:
+        # With a cache most passes compute a block, without one all columns.
+        columns = prompt_length + length if config.rollout.cache == "none" else config.rollout.block_length
+        rows_at_once = max(1, POSITIONS_PER_THREAD * cpu_threads // columns)
+    else:
+        rows_at_once = rows_of_a_pass(config)
+    return StepSizes(
+        shape=shape,
+        adapters=adapters,
+        trained=adapters or shape.whole,
+        in_four_bits=shape.linear if m.load_4bit else 0,
+        pass_bytes=pass_bytes,
+        trained_bytes=max(4, pass_bytes),
+        prompt_length=prompt_length,
+        completion_length=length,
+        copy_columns=shape.pattern.copy_width(prompt_length, length),
+        column_bytes=2 * shape.layers * shape.keys * pass_bytes,
+        masks=masks,
+        masks_at_once=masks_at_once,
+        copies_at_once=completions_at_once * masks_at_once,
+        updates=batch.num_iterations * batch.num_minibatches,
+        completions=completions,
+        rows_at_once=min(completions, rows_at_once),
+    )
