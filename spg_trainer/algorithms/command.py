@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from spg_trainer.algorithms.registry import ALGORITHMS
+from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE
 from spg_trainer.algorithms.template import write_algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.values import parse_pairs
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status. Raises ConfigError for what cannot be used."""
     options = parser().parse_args(list(arguments) or ["--help"])
     if options.command == "list":
-        sys.stdout.write("".join(f"{name}\n" for name in ALGORITHMS))
+        for_comparison = [name for name in ALGORITHMS if name not in FOR_USE]
+        for heading, names in {"For use": FOR_USE, "For comparison": for_comparison}.items():
+            sys.stdout.write(f"{heading}:\n" + "".join(f"  {name}\n" for name in names))
         return 0
     if options.command == "new":
         name = write_algorithm(options.file)
@@ -68,7 +70,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    commands.add_parser("list", help="names every algorithm of this package")
+    commands.add_parser("list", help="names the algorithms of this package: for use, and for comparison")
     new = commands.add_parser("new", help="writes a working algorithm with every line explained")
     new.add_argument(
         "file", metavar="FILE.py", help="the file to write, e.g. my_algorithm.py; it must not exist"

@@ -53,6 +53,9 @@ ALGORITHMS = {
     "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
+FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo")
+"""Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), and the algorithms of
+the systems that published tables compare. The others are here to be compared with."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
 """Other names of algorithms, by which a user may look for them: {our name: the others, with spaces between}."""
 OF_SFT = ("mle", "sft")
@@ -74,8 +77,9 @@ def find_algorithm(name: str) -> tuple[str, str]:
         if name.lower() in OF_SFT:
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         raise ConfigError(
-            f"--algorithm {name}: no such algorithm. {nearest}Known: {', '.join(ALGORITHMS)}. Which of them to use: "
-            "docs/algorithms/README.md. "
+            f"--algorithm {name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
+            f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. docs/algorithms/README.md says which "
+            "to use when. "
             "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
     if where.endswith(".py") and not Path(where).is_file():

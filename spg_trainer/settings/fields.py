@@ -65,8 +65,9 @@ class Config(RewardedTask, TrainingTask):
     word, positional = "", ""
 
     algorithm: str = "spg"
-    """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out,
-    the recipe of the task decides."""
+    """The algorithm: spg, raft, justgrpo, d2_stepmerge, wd1, gdpo, bgpo, diffu_grpo, unigrpo or vrpo; for comparison,
+    another that `python -m spg_trainer algorithms list` names; or yours, as `./my_algorithm.py:MyClass` or
+    `my_module:MyClass`. If it is left out, the recipe of the task decides."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
     all."""

@@ -1,12 +1,17 @@
 """Algorithms by name, their hyper-parameters as people type them, published defaults and values that are refused."""
 
+import re
 from math import inf, nan
 
 import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
+from spg_trainer.algorithms.registry import FOR_USE
+from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.help import docstrings
 
 
 @pytest.mark.parametrize("name", [*ALGORITHMS])
@@ -21,6 +26,17 @@ def test_every_name_leads_to_an_algorithm():
         assert get(name).end_tokens == ("eos" if name.endswith("_repro") and name != "gdpo_repro" else "any")
         advantages = build(name).compute_advantages(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
         assert advantages.shape == (2,)
+
+
+def test_help_and_list_say_which_algorithms_are_for_use(capsys):
+    """The help names exactly these, and the list has the others under a heading of their own."""
+    assert set(FOR_USE) <= set(ALGORITHMS)
+    told = docstrings(Config)["algorithm"].partition("; for comparison")[0]
+    assert re.findall(r"\w+", told.partition(": ")[2].replace(" or ", " ")) == [*FOR_USE]
+    assert main(["algorithms", "list"]) == 0
+    use, comparison = capsys.readouterr().out.removeprefix("For use:").split("For comparison:")
+    assert use.split() == [*FOR_USE]
+    assert comparison.split() == [name for name in ALGORITHMS if name not in FOR_USE]
 
 
 DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and what else it sets
@@ -62,7 +78,7 @@ def test_defaults_are_the_paper_s(name):
     [
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
-        ("ppo", {}, "Known: spg"),
+        ("ppo", {}, "For use: spg, raft"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),
