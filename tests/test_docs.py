@@ -71,8 +71,8 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
 @shown_code
 def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / page).read_text()
-    # Of torchrun, accelerate, tensorboard, trackio, lm-eval, `verifiers`, `envs check` and the gauntlet.
-    others = "nproc-per-node num multi cpu logdir project tasks apply batch workers preset all half"
+    # Of torchrun, accelerate, Slurm, tensorboard, trackio, lm-eval, `verifiers`, `envs check` and the gauntlet.
+    others = "nproc-per-node num multi cpu signal logdir project tasks apply batch workers preset all half"
     flags = set(others.split())
     for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
