@@ -1,4 +1,4 @@
-"""`python -m envs list | show | check | new`: lists tasks, shows their problems, checks them, writes a file for one."""
+"""`python -m envs list | show | check | serve | new`: lists tasks, shows, checks, serves them, and begins a new one."""
 
 import argparse
 import json
@@ -18,17 +18,19 @@ from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
 from envs.template import with_folder, write_task
 from verifiers.command.flags import Parser
+from verifiers.serve.command import add_serving_flags
 
 _EPILOG = """\
-In `show` and `check`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
-(my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, or a file of rows (rows.jsonl with --env-args
-verifier=NAME).
+In `show`, `check` and `serve`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0),
+a module (my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, or a file of rows (rows.jsonl with
+--env-args verifier=NAME).
 
 examples:
   python -m envs list
   python -m envs show sudoku -n 2 --split test --env-args blanks=4-11
   python -m envs check sudoku arithmetic
   python -m envs check --all -n 200
+  python -m envs serve sudoku countdown --port 8000 --env-args sudoku.blanks=4-11
   python -m envs new my_task.py && python -m envs check ./my_task.py:my/MyTask-v0
 
 Exit status: 0 when all is well, 1 when a check fails or the task raises an error, 2 when a name, a file or a flag
@@ -67,7 +69,7 @@ def _parser() -> Parser:
     for name, (text, _) in COMMANDS.items():
         description = f"{text[0].upper()}{text[1:]}."
         parsers[name] = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
-    show, checks, new = parsers["show"], parsers["check"], parsers["new"]
+    show, checks, new, serve = parsers["show"], parsers["check"], parsers["new"], parsers["serve"]
     show.add_argument("id", metavar="ID", help="an environment; see `python -m envs list`")
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="the number of problems (3)")
     show.add_argument("--split", default="train", help="their split: train (default), validation or test")
@@ -82,7 +84,9 @@ def _parser() -> Parser:
     checks.add_argument("--model", metavar="MODEL", help=text)
     text = "with --model: how many tokens a completion has (default: as in training this model)"
     checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
-    for command in (show, checks):  # see `environment_arguments`
+    serve.add_argument("ids", metavar="ID", nargs="+", help="environments; see `python -m envs list`")
+    add_serving_flags(serve)
+    for command in (show, checks, serve):  # see `environment_arguments`
         text = "arguments of the environment, e.g. level=2 source=generated"
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
         text = "the verifier of a file of rows; short for --env-args verifier=NAME"
@@ -274,6 +278,13 @@ def _new(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    """Answers clients of OpenEnv until a signal."""
+    from envs.serve.command import run
+
+    return run(options, environment_arguments(options))
+
+
 # {command: (its help, the function that runs it and returns the exit status)}
 COMMANDS = {
     "list": ("lists the environments of this package with their splits and sizes", _list),
@@ -282,6 +293,7 @@ COMMANDS = {
         _show,
     ),
     "check": ("tests whether an environment can be trained on, and explains what is wrong with it", _check),
+    "serve": ("lets clients of OpenEnv, such as TRL, play environments over HTTP and WebSocket", _serve),
     "new": ("writes a file with a working task, which you change into your own", _new),
 }
 

@@ -32,7 +32,7 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("command", ["", "list", "show", "check", "new"])
+@pytest.mark.parametrize("command", ["", "list", "show", "check", "new", "serve"])
 def test_help_imports_nothing_heavy(tmp_path: Path, command: str):
     line = [sys.executable, "-c", HELP, *command.split(), "--help"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)

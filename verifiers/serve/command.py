@@ -39,20 +39,22 @@ class CannotServe(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
-    parser = serving_parser("python -m verifiers serve", "Answers requests for verdicts over HTTP.", _EPILOG)
-    options = parser.parse_args(arguments)
-    return run_command(options, _front, "verdicts")
-
-
-def serving_parser(program: str, description: str, epilog: str) -> Parser:
-    """A parser with the flags of a server."""
     parser = Parser(
-        prog=program,
-        description=description,
-        epilog=epilog,
+        prog="python -m verifiers serve",
+        description="Answers requests for verdicts over HTTP.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_serving_flags(parser)
+    add = parser.add_argument
+    text = "the completions that a request may have (4096)"
+    add("--max-completions", metavar="N", type=_number(1, 10**6), default=4096, help=text)
+    return run_command(parser.parse_args(arguments), _front, "verdicts")
+
+
+def add_serving_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every server has."""
     add = parser.add_argument
     add(
         "--host",
@@ -74,8 +76,6 @@ def serving_parser(program: str, description: str, epilog: str) -> Parser:
     )
     text = "the megabytes that a request may have (16)"
     add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
-    text = "the completions that a request may have (4096)"
-    add("--max-completions", metavar="N", type=_number(1, 10**6), default=4096, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
     add("--timeout", metavar="S", type=_number(1, 86400), default=60, help=text)
     return parser
@@ -115,7 +115,7 @@ def run_command(
             who = "who knows the token" if token else "without a token (see --token)"
             text = f"--host {options.host}: every machine that reaches this one can ask for {what}, {who}, unencrypted"
             sys.stderr.write(f"warning: {text}.\n")
-        limits = Limits(options.max_body << 20, float(options.timeout), options.max_completions)
+        limits = Limits(options.max_body << 20, float(options.timeout))
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{listening.getsockname()[1]}"
         serve(front_of(options, limits, token), listening, f"Serving {what} at {address} (Ctrl-C ends it).\n")
@@ -129,7 +129,7 @@ def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
     from verifiers.serve.verdicts_front import VerdictsFront
     from verifiers.serve.workers import Workers
 
-    settings = {"seconds": limits.seconds, "completions": limits.completions, "workers": options.workers}
+    settings = {"seconds": limits.seconds, "workers": options.workers, "completions": options.max_completions}
     workers = Workers("verifiers.serve.judging", settings, options.workers, limits.seconds)
     return VerdictsFront(workers, limits, token)
 

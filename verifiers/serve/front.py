@@ -41,11 +41,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may be: the bytes of its body, its seconds from arrival to answer, and the completions in it."""
+    """What one request may have: the bytes of its body, and the seconds from its arrival to its answer."""
 
     body: int = 16 << 20
     seconds: float = 60.0
-    completions: int = 4096
 
 
 class Reply(NamedTuple):
@@ -118,7 +117,7 @@ class Front(ABC):
         self.metrics = Metrics(self.workers)
 
     @abstractmethod
-    def handler(self, method: str, path: str) -> Handler | Reply:
+    def handler(self, method: str, path: str, query: str) -> Handler | Reply:
         """What answers a request, or a refusal."""
 
     async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -170,7 +169,9 @@ class Front(ABC):
     async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         headers = dict(scope["headers"])
-        found = self.common(scope["method"], scope["path"]) or self.handler(scope["method"], scope["path"])
+        found = self.common(scope["method"], scope["path"]) or self.handler(
+            scope["method"], scope["path"], scope["query_string"].decode("latin-1")
+        )
         label = found.label if isinstance(found, Handler) else "other"
         is_open = isinstance(found, Handler) and found.is_open
         if not is_open and not self._is_allowed(headers):

@@ -13,7 +13,7 @@ _ADDRESSES = "POST /verify/TASK, /verl, /openrlhf/TASK, or NeMo-Gym's /verify; G
 class VerdictsFront(Front):
     """Answers requests for verdicts."""
 
-    def handler(self, method: str, path: str) -> Handler | Reply:
+    def handler(self, method: str, path: str, query: str) -> Handler | Reply:
         if path == "/seed_session":
             answer, label = self._seed_session, path
         elif path == "/aggregate_metrics":

@@ -1,0 +1,58 @@
+"""What `python -m envs serve` does with its arguments."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs.errors import EnvError
+from envs.registry import resolve, short_name
+
+
+def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
+    """Serve until a signal; returns the exit status. arguments: those of the environments, e.g. {"sudoku.level": 2}.
+
+    Raises EnvError for a task that is unknown, and for arguments that belong to none.
+    """
+    from verifiers.serve.command import run_command
+    from verifiers.serve.front import Front, Limits
+    from verifiers.serve.workers import Workers
+
+    names = names_in_addresses(options.ids)
+    by_task = arguments_by_task(list(names), arguments)
+
+    def front_of(_: argparse.Namespace, limits: Limits, token: str) -> Front:
+        from envs.serve.openenv_front import OpenEnvFront
+
+        tasks = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
+        settings = {"tasks": tasks, "seconds": limits.seconds, "workers": options.workers}
+        workers = Workers("envs.serve.playing", settings, options.workers, limits.seconds)
+        return OpenEnvFront(workers, limits, token, tasks=names)
+
+    where = " and ".join(f"/{name}" for name in names)
+    return run_command(options, front_of, f"environments ({where})")
+
+
+def names_in_addresses(ids: Sequence[str]) -> dict[str, str]:
+    """{short name: what was asked for}; raises EnvError for an unknown task, and for two with one short name."""
+    names: dict[str, str] = {}
+    for asked in ids:
+        name = short_name(resolve(asked))
+        if names.setdefault(name, asked) != asked:
+            raise EnvError(
+                f"{names[name]} and {asked} would both be served at /{name}; serve one of them at another port."
+            )
+    return names
+
+
+def arguments_by_task(tasks: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{task: its arguments}. Where several tasks are served, `TASK.KEY` says whose an argument is, as in a mixture."""
+    if len(tasks) == 1:
+        return {tasks[0]: dict(arguments)}
+    by_task: dict[str, dict[str, Any]] = {task: {} for task in tasks}
+    for key, value in arguments.items():
+        task, _, name = key.rpartition(".")
+        if task not in by_task:
+            wanted = ", ".join(f"{one}.{name}={value}" for one in tasks)
+            raise EnvError(f"{key}={value!r:.80}: which task is it for? Give {wanted}.")
+        by_task[task][name] = value
+    return by_task

@@ -1,0 +1,395 @@
+"""The addresses of `python -m envs serve`: the protocol of OpenEnv, and a page on which a person plays.
+
+Written from the sources of openenv-core 0.3 and openenv 0.10, whose clients both speak with it: JSON messages over one
+WebSocket for each session (`reset`, `step`, `state`, `close`), and the same over HTTP, where their own server knows no
+session and this one goes by `episode_id`. Their server is not used: 0.3 does not send an observation's metadata, both
+send the text of any exception to the client, and no worker can die without its sessions.
+"""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from envs.episodes import chat
+from envs.problem import Problem
+from envs.splits import SPLITS
+from verifiers.errors import did_you_mean, shown
+from verifiers.serve.forms import Refused
+from verifiers.serve.front import Front, Handler, Receive, Reply, Send, error
+from verifiers.serve.judging import read_object
+
+PAGE = Path(__file__).with_name("page.html")
+MAX_SESSIONS = 10_000
+IDLE_SECONDS = 3600.0  # after which an episode over HTTP may be forgotten
+VERBS = {
+    "reset": "POST",
+    "step": "POST",
+    "state": "GET",
+    "schema": "GET",
+    "metadata": "GET",
+    "splits": "GET",
+    "num_tasks": "POST",
+}
+# WebSocket's codes of errors, as OpenEnv names them.
+INVALID_JSON, UNKNOWN_TYPE, VALIDATION = "INVALID_JSON", "UNKNOWN_TYPE", "VALIDATION_ERROR"
+EXECUTION, CAPACITY = "EXECUTION_ERROR", "CAPACITY_REACHED"
+
+
+def _object(title: str, required: list[str], **properties: Any) -> dict[str, Any]:
+    metadata = {"metadata": {"type": "object", "additionalProperties": True}}
+    return {
+        "title": title,
+        "type": "object",
+        "properties": {name: {"title": name, **of} for name, of in {**properties, **metadata}.items()},
+        "required": required,
+    }
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_CHAT = {"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}]}
+SCHEMA = {
+    "action": {
+        **_object(
+            "CompletionAction", ["completion"], completion={**_TEXT, "description": "What the model writes."}
+        ),
+        "additionalProperties": False,
+    },
+    "observation": _object(
+        "PromptObservation",
+        [],
+        prompt={**_CHAT, "description": "What the model reads next; a text, or a chat."},
+        reply={**_TEXT, "description": "What the environment answered."},
+        completion_prefix={
+            **_TEXT,
+            "description": "With what the completion begins; the model goes on from it.",
+        },
+        completion_template={**_TEXT, "description": "A text with holes, which the completion fills."},
+        done={"type": "boolean"},
+        reward={"anyOf": [{"type": "number"}, {"type": "null"}]},
+    ),
+    "state": _object("State", [], episode_id=_TEXT, step_count={"type": "integer"}),
+}
+
+
+@dataclass
+class Session:
+    """The episode of one client."""
+
+    id: str
+    split: str = "train"
+    index: int = -1
+    problem: Problem | None = None
+    turns: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    done: bool = False
+    used: float = field(default_factory=time.monotonic)
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Failed(Refused):
+    """What a worker could not answer."""
+
+
+@dataclass
+class OpenEnvFront(Front):
+    """Answers clients of OpenEnv."""
+
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    """{name in addresses: name for people}."""
+    sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
+    """Episodes over HTTP, by task and id."""
+    connected: int = 0
+
+    def handler(self, method: str, path: str, query: str) -> Handler | Reply:
+        if method == "GET" and path == "/":
+            return Handler(self._page, path)
+        if method == "GET" and path == "/list_environments":
+            return Handler(self._list, path)
+        found = self.place(path)
+        if isinstance(found, Reply):
+            return found
+        task, verb = found
+        if verb == "health":
+            return self.common("GET", "/health") or error(404, "There is nothing here.")
+        if verb not in VERBS:
+            return error(404, f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws.")
+        if VERBS[verb] != method:
+            return error(405, f"This address takes {VERBS[verb]}.", (b"allow", VERBS[verb].encode()))
+        answer = getattr(self, f"_http_{verb}")
+        return Handler(partial(self._answered, partial(answer, task, query)), f"/{verb}")
+
+    def place(self, path: str) -> tuple[str, str] | Reply:
+        """(task, what is asked of it) of a path: /TASK/reset, or /reset where one task is served."""
+        parts = path.strip("/").split("/")
+        if len(parts) == 3 and parts[0] == parts[1]:  # a client of the task API, whose base is /TASK
+            del parts[0]
+        if len(parts) == 2 and parts[0] in self.tasks:
+            return parts[0], parts[1]
+        if len(parts) == 1 and len(self.tasks) == 1:
+            return next(iter(self.tasks)), parts[0]
+        addresses = ", ".join(f"/{task}/reset" for task in list(self.tasks)[:5])
+        near = did_you_mean(parts[0], self.tasks)
+        return error(404, f"Nothing is served at this address. {near}There are, for example: {addresses}.")
+
+    async def _answered(self, work: Any, body: bytes) -> Reply:
+        try:
+            return Reply(200, json.dumps(await work(body)).encode() + b"\n")
+        except Refused as refusal:
+            return error(refusal.status, str(refusal))
+
+    async def _page(self, _: bytes) -> Reply:
+        names = json.dumps(dict(self.tasks)).replace("<", "\\u003c")
+        page = PAGE.read_text(encoding="utf-8").replace("{{tasks}}", names)
+        policy = (
+            b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+        )
+        return Reply(200, page.encode(), "text/html; charset=utf-8", ((b"content-security-policy", policy),))
+
+    async def _list(self, _: bytes) -> Reply:
+        return Reply(200, json.dumps(list(self.tasks)).encode() + b"\n")
+
+    async def _http_schema(self, task: str, query: str, body: bytes) -> dict[str, Any]:
+        return SCHEMA
+
+    async def _http_metadata(self, task: str, query: str, body: bytes) -> dict[str, Any]:
+        about = await self._asked(task, "about", {"split": "train"})
+        named = {"name": f"{about['id']} {about['name']}", "description": about["description"]}
+        return {
+            **named,
+            "version": about["version"],
+            "author": "spg-trainer",
+            **dict.fromkeys(("readme_content",)),
+        }
+
+    async def _http_splits(self, task: str, query: str, body: bytes) -> list[dict[str, str]]:
+        return [{"name": split, "type": split} for split in SPLITS]
+
+    async def _http_num_tasks(self, task: str, query: str, body: bytes) -> dict[str, int]:
+        split = _split(read_object(body))
+        about = await self._asked(task, "about", {"split": split})
+        return {"num_tasks": about["problems"][split]}
+
+    async def _http_reset(self, task: str, query: str, body: bytes) -> dict[str, Any]:
+        given = read_object(body) if body.strip() else {}
+        name = given.get("episode_id")
+        session = Session(_id(name) or uuid.uuid4().hex)
+        if (task, session.id) in self.sessions:
+            raise Refused(
+                422, f'"episode_id" {shown(name)} is taken; choose another, or leave it out for a new one.'
+            )
+        self._forget_idle()
+        if len(self.sessions) + self.connected >= MAX_SESSIONS:
+            raise Refused(503, f"There are {MAX_SESSIONS:,} sessions already. Send this again later.")
+        result = await self._reset(task, session, given)
+        self.sessions[task, session.id] = session
+        return result
+
+    async def _http_step(self, task: str, query: str, body: bytes) -> dict[str, Any]:
+        given = read_object(body)
+        session = self._session(task, given.get("episode_id"))
+        return await self._step(task, session, given.get("action"))
+
+    async def _http_state(self, task: str, query: str, body: bytes) -> dict[str, Any]:
+        return self._state(task, self._session(task, parse_qs(query).get("episode_id", [None])[0]))
+
+    def _session(self, task: str, name: Any) -> Session:
+        if name is None:
+            advice = "the one that /reset returned in the metadata; over a WebSocket none is needed"
+            raise Refused(422, f'"episode_id" is missing: {advice}.')
+        session = self.sessions.get((task, _id(name) or ""))
+        if session is None:
+            raise Refused(
+                404,
+                f'There is no episode {shown(name)} of this task; call /reset, which returns an "episode_id".',
+            )
+        session.used = time.monotonic()
+        return session
+
+    def _forget_idle(self) -> None:
+        """Forget episodes that nobody has used for long, the oldest first, as they are in the order of their start."""
+        now = time.monotonic()
+        for name, session in list(self.sessions.items())[:100]:
+            if now - session.used > IDLE_SECONDS:
+                del self.sessions[name]
+
+    async def _asked(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
+        """What a worker answers about a task; raises `Failed`."""
+        answer = await self.ask(f"/{task}/{what}", json.dumps(job).encode())
+        value = json.loads(answer.body)
+        if answer.status != 200:
+            raise Failed(answer.status, value["error"])
+        return value
+
+    async def _reset(self, task: str, session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Starts an episode; returns the first observation as it goes over the wire."""
+        job = {"split": _split(given), "index": _whole(given, "index"), "seed": _whole(given, "seed")}
+        known = ("split", "index", "seed", "episode_id")
+        if unknown := [name for name in given if name not in known]:
+            near = did_you_mean(unknown[0], known)
+            raise Refused(422, f"reset() takes no {shown(unknown[0])}. {near}It takes: {', '.join(known)}.")
+        async with session.one_at_a_time:
+            begun = await self._asked(task, "reset", job)
+            about = await self._asked(task, "about", {"split": job["split"]})
+            session.split, session.index, session.done = job["split"], begun.pop("index"), False
+            session.problem = Problem(begun["prompt"], {})
+            session.turns, session.replies = [], []
+        more = {
+            name: about[name] for name in ("name", "version", "max_turns", "reward_weights", "reward_ranges")
+        }
+        return self._result(task, session, {**begun, "reply": ""}, None, more)
+
+    async def _step(self, task: str, session: Session, action: Any) -> dict[str, Any]:
+        """Takes a completion; returns the observation as it goes over the wire."""
+        if not isinstance(action, dict) or not isinstance(action.get("completion"), str):
+            raise Refused(
+                422, f'The action must be {{"completion": "what the model wrote"}}, not {shown(action)}.'
+            )
+        if unknown := [name for name in action if name not in ("completion", "metadata")]:
+            raise Refused(422, f"The action has no field {shown(unknown[0])}; it has completion.")
+        async with session.one_at_a_time:
+            if session.problem is None:
+                raise Refused(422, "There is no episode yet: call reset first.")
+            if session.done:
+                raise Refused(422, "The episode is over: call reset for the next one.")
+            turns = [*session.turns, action["completion"]]
+            job = {"split": session.split, "index": session.index, "turns": turns, "replies": session.replies}
+            step = await self._asked(task, "step", job)
+            session.turns, session.done = (
+                turns,
+                step.pop("done"),
+            )  # only now: after an error it can be taken again
+            reply = step.pop("reply", "")
+            if not session.done:
+                session.replies.append(reply)
+            prompt = "" if session.done else chat(session.problem, session.turns, session.replies)
+        observation = {"prompt": prompt, "reply": reply, "completion_prefix": "", "completion_template": ""}
+        return self._result(task, session, observation, step.pop("reward", 0.0), step)
+
+    def _result(
+        self,
+        task: str,
+        session: Session,
+        observation: dict[str, Any],
+        reward: float | None,
+        more: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """An observation with its metadata inside and beside it: openenv-core reads one place, openenv both."""
+        metadata = {
+            "task": task,
+            "split": session.split,
+            "index": session.index,
+            "episode_id": session.id,
+            **more,
+        }
+        observation = {**observation, "metadata": metadata}
+        return {"observation": observation, "reward": reward, "done": session.done, "metadata": metadata}
+
+    def _state(self, task: str, session: Session) -> dict[str, Any]:
+        named = {"task": task, "split": session.split, "index": session.index, "done": session.done}
+        return {"episode_id": session.id, "step_count": len(session.turns), **named}
+
+    async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        found = self.place(scope["path"])
+        if isinstance(found, Reply) or found[1] != "ws":
+            await send(
+                {"type": "websocket.close", "code": 1008, "reason": "There is no WebSocket at this address."}
+            )
+            return
+        await send({"type": "websocket.accept"})
+        if len(self.sessions) + self.connected >= MAX_SESSIONS:
+            await _send(send, _error(CAPACITY, f"There are {MAX_SESSIONS:,} sessions already."))
+            await send({"type": "websocket.close", "code": 1013})
+            return
+        session = Session(uuid.uuid4().hex)
+        self.connected += 1
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                if self.draining:
+                    await send({"type": "websocket.close", "code": 1012, "reason": "The server ends."})
+                    return
+                self.answering += 1
+                try:
+                    answer = await self._answer(found[0], session, message)
+                    if answer is not None:
+                        await _send(send, answer)
+                finally:
+                    self.answering -= 1
+                if answer is None:
+                    await send({"type": "websocket.close", "code": 1000})
+                    return
+        finally:
+            self.connected -= 1
+
+    async def _answer(self, task: str, session: Session, message: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The answer to a message of a WebSocket; None where it says goodbye."""
+        began = time.perf_counter()
+        label, status = "ws", 200
+        try:
+            try:
+                asked = read_object((message.get("text") or "").encode("utf-8", "surrogatepass"))
+            except Refused as refusal:
+                status = refusal.status
+                return _error(INVALID_JSON, str(refusal))
+            kind, data = asked.get("type"), asked.get("data", {})
+            if kind not in ("reset", "step", "state", "close"):
+                status = 422
+                return _error(
+                    UNKNOWN_TYPE,
+                    f"There is no message of type {shown(kind)}; use reset, step, state or close.",
+                )
+            label = f"ws {kind}"
+            if kind == "close":
+                return None
+            if kind == "state":
+                return {"type": "state", "data": self._state(task, session)}
+            if not isinstance(data, dict):
+                status = 422
+                return _error(VALIDATION, f'"data" must be an object, not {shown(data)}.')
+            try:
+                if kind == "step":
+                    return {"type": "observation", "data": await self._step(task, session, data)}
+                session.id = _id(data.get("episode_id")) or uuid.uuid4().hex
+                return {"type": "observation", "data": await self._reset(task, session, data)}
+            except Refused as refusal:
+                status = refusal.status
+                return _error(EXECUTION if isinstance(refusal, Failed) else VALIDATION, str(refusal))
+        finally:
+            self.metrics.requests.labels(label, status).inc()
+            self.metrics.seconds.labels(label).observe(time.perf_counter() - began)
+
+
+def _error(code: str, text: str) -> dict[str, Any]:
+    return {"type": "error", "data": {"message": text, "code": code}}
+
+
+async def _send(send: Send, value: dict[str, Any]) -> None:
+    await send({"type": "websocket.send", "text": json.dumps(value)})
+
+
+def _split(given: Mapping[str, Any]) -> str:
+    split = given.get("split")
+    if split is None:
+        return "train"
+    if split not in SPLITS:
+        raise Refused(422, f"split {shown(split)} is unknown; use {', '.join(SPLITS)}.")
+    return split
+
+
+def _whole(given: Mapping[str, Any], name: str) -> int | None:
+    value = given.get(name)
+    if value is not None and (type(value) is not int or not 0 <= value < 1 << 63):
+        raise Refused(422, f'"{name}" is {shown(value)}; it must be a whole number, at least 0.')
+    return value
+
+
+def _id(name: Any) -> str | None:
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
+        raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')
+    return name

@@ -1,0 +1,157 @@
+"""A worker of `python -m envs serve`: reads problems, and takes the steps of many episodes together."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from gymnasium.utils import seeding
+
+from envs.core import TextEnv, summary
+from envs.episodes import Episodes, cause
+from envs.errors import EnvError
+from envs.problem import Problem, check_index, choose_index, read_problem
+from envs.registry import make, resolve
+from envs.splits import SPLITS
+from verifiers import __version__, batch
+from verifiers.limit import time_limit
+from verifiers.serve.workers import Answer, Question
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
+    """Opens every task; raises EnvError where one cannot be opened.
+
+    settings: `tasks` {name in addresses: {"env": name for `make`, "arguments": {...}}}, `seconds` and `workers`.
+    """
+    if settings["workers"] > 1:
+        batch.MAX_THREADS = 1  # the cores are shared out between processes already
+    player = Player(settings["tasks"], settings["seconds"])
+    for task in settings["tasks"]:
+        player.env(task, "train")
+    return player.answers
+
+
+class Player:
+    """The environments that are served, one for each task and split, opened when first asked for."""
+
+    def __init__(self, tasks: Mapping[str, Mapping[str, Any]], seconds: float) -> None:
+        self.tasks, self.seconds = tasks, seconds
+        self.env = lru_cache(maxsize=None)(self._env)
+        self.problem = lru_cache(maxsize=4096)(lambda task, split, i: read_problem(self.env(task, split), i))
+
+    def _env(self, task: str, split: str) -> TextEnv:
+        opened = self.tasks[task]
+        return make(opened["env"], **{**opened["arguments"], "split": split})
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answer to each question; the address says what is asked of which task. All are of one address."""
+        _, task, asked = questions[0].address.split("/")
+        jobs = [json.loads(question.body) for question in questions]
+        if asked == "step":
+            return self.steps(task, jobs)
+        answer = {"reset": self.reset, "about": self.about}[asked]
+        return [self._answered(lambda job=job: (answer(task, job), {})) for job in jobs]
+
+    def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        """A step of many episodes. If the environment refuses them, each is taken alone: the error is of one."""
+        if len({job["split"] for job in jobs}) == 1 and len(jobs) > 1:
+            try:
+                return [_as_answer(task, step) for step in self.step(task, jobs)]
+            except Exception as error:  # of a task from outside; each is asked again below, which says it
+                _log.debug("%s: a batch of steps failed: %s", task, error)
+        return [
+            self._answered(lambda job=job: (step := self.step(task, [job])[0], _counted(task, step)))
+            for job in jobs
+        ]
+
+    def _answered(self, work: Callable[[], tuple[dict[str, Any], dict[str, dict[str, int]]]]) -> Answer:
+        try:
+            value, verdicts = work()
+            return Answer(200, json.dumps(value).encode(), verdicts)
+        except EnvError as error:
+            text = " ".join(str(error).split())  # one line
+            return Answer(422, json.dumps({"error": text}).encode() + b"\n", {})
+        except Exception as error:
+            _log.exception("a served environment failed")
+            text = f"The environment failed on this request ({type(error).__name__}); the server's log says more."
+            return Answer(500, json.dumps({"error": text}).encode() + b"\n", {})
+
+    def reset(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """The problem that `index` names, or that `env.reset(seed=seed)` draws; without both a random one."""
+        env = self.env(task, job["split"])
+        if job["index"] is None:
+            generator, _ = seeding.np_random(job["seed"])
+            index = int(choose_index(env, generator, None))
+        else:
+            index = check_index(env, job["index"])
+        problem: Problem = self.problem(task, job["split"], index)
+        return {
+            "index": index,
+            "prompt": problem.prompt,
+            "completion_prefix": problem.completion_prefix,
+            "completion_template": problem.completion_template,
+        }
+
+    def about(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """What a client may want to know of a task before it starts."""
+        env = self.env(task, job["split"])
+        splits = SPLITS if job.get("lengths") else [job["split"]]
+        return {
+            "name": env.spec_name,
+            "id": resolve(self.tasks[task]["env"]),
+            "description": summary(env.author_class),
+            "version": __version__,
+            "max_turns": env.max_turns,
+            "reward_weights": dict(env.reward_weights),
+            "reward_ranges": {
+                name: [_finite(end) for end in ends] for name, ends in env.reward_ranges.items()
+            },
+            "problems": {split: len(self.env(task, split)) for split in splits},
+        }
+
+    def step(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Takes the last of each job's `turns`; what it earns is scored in one call for all episodes that end."""
+        split = jobs[0]["split"]
+        env = self.env(task, split)
+        indices = [job["index"] for job in jobs]
+        problems = [self.problem(task, split, index) for index in indices]
+        begun = [(job["turns"][:-1], job["replies"]) for job in jobs]
+        episodes = Episodes(env, indices, problems, begun)
+        with time_limit(self.seconds):
+            going_on = episodes.answer({i: job["turns"][-1] for i, job in enumerate(jobs)})
+            ended = [i for i in range(len(jobs)) if i not in set(going_on)]
+            scores = episodes.score(ended) if ended else episodes.scores
+        steps: list[dict[str, Any]] = [{"done": False, "reply": ""} for _ in jobs]
+        for i in going_on:
+            steps[i]["reply"] = episodes.replies[i][-1]
+        for i in ended:
+            rewards = {name: _finite(float(values[i])) for name, values in scores.rewards.items()}
+            steps[i] = {
+                "done": True,
+                "truncated": bool(episodes.truncated[i]),
+                "reward": float(scores.total[i]),
+                "rewards": rewards,
+                "correct": rewards["correct"] == 1.0,
+                "reason": scores.reason[i],
+                "extracted": scores.extracted[i],
+            }
+            if scores.traceback[i] is not None:  # it is of the task's author; a client gets the reason alone
+                _log.error("%s, problem %d: %s", env.spec_name, indices[i], cause(env, scores.traceback[i]))
+        return steps
+
+
+def _as_answer(task: str, step: dict[str, Any]) -> Answer:
+    return Answer(200, json.dumps(step).encode(), _counted(task, step))
+
+
+def _counted(task: str, step: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    return {task: {step["reason"] or "none": 1}} if step["done"] else {}
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON has it: None for NaN (a component that the problem's task does not have) and for infinity."""
+    return value if math.isfinite(value) else None
