@@ -27,11 +27,18 @@ from verifiers.command.fields import (
 )
 from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
-from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
+from verifiers.command.judge import (
+    COMPILING_SECONDS,
+    EXAMPLES,
+    ROWS_BEFORE_COMPILING,
+    Job,
+    Judged,
+    judge_blocks,
+)
 from verifiers.command.read import Block, CommandError, Source
 from verifiers.command.report import summary, summary_text
 from verifiers.errors import VerifierError, plural
-from verifiers.registry import MODES, RULES, find, tasks
+from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 
 LIVE = 60  # characters of the live line
@@ -111,7 +118,13 @@ def _parser() -> Parser:
         action="store_true",
         help="prepares the task now instead of at its first use (code: this takes about a minute)",
     )
-    mode = "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt"
+    mode = (
+        "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt; "
+    )
+    mode += (
+        "flexible also judges completions that mark no answer, by the last number or formula of their last "
+    )
+    mode += "sentence that has one"
     add("--mode", choices=MODES, default="lenient", help=mode)
     rules = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
     rules += "differ; `ours d1` is the same, because ours always judge"
@@ -171,6 +184,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.task not in tasks() and (named := [word for word in args.files if word in tasks()]):
         raise CommandError(f"The task comes first: python -m verifiers {named[0]} {args.task}")
     task = find(args.task)
+    check_mode(args.mode, task)
     if task.prepare is not None:
         task.prepare()
     if not args.files:
@@ -189,7 +203,7 @@ def _run(args: argparse.Namespace) -> int:
     progress = sys.stderr.isatty() and not shown
     tally, unanswered = _judge(args, job, blocks, start, progress)
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers)
+    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, unanswered)
     _hint(args, job, facts["reasons"], unanswered)
     if args.json:
         stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
@@ -240,11 +254,11 @@ def _plan(
 
 def _judge(
     args: argparse.Namespace, job: Job, blocks: Iterable[Block], start: float, progress: bool
-) -> tuple[Counter[str], str]:
-    """Writes all verdicts; returns the counts, and how the first completion without an answer ends."""
+) -> tuple[Counter[str], tuple[str, ...]]:
+    """Writes all verdicts; returns the counts, and how the first completions without an answer end."""
     tally: Counter[str] = Counter()
     reported: dict[tuple[str, str], list[int]] = {}
-    unanswered = ""
+    unanswered: tuple[str, ...] = ()
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
@@ -256,7 +270,7 @@ def _judge(
     with contextlib.closing(judged_blocks) as results, _counting(args, tally), _output(args) as output:
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
-            unanswered = unanswered or judged.unanswered
+            unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
             _count(judged, reported, silently=held is not None)
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
@@ -288,14 +302,14 @@ def _judge(
     return tally, unanswered
 
 
-def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: str) -> None:
+def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
     """Says what may be wrong where no answer could be read."""
     field = " or ".join(job.fields.completion)
     if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
         places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
-        text = f'The first "{field}" without one ends in {unanswered}.'
+        text = f'The first "{field}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
 
 

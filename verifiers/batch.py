@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from verifiers import extract, verdicts
-from verifiers.registry import Task
-from verifiers.verdicts import MALFORMED, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
+from verifiers.registry import MODES, Task
+from verifiers.verdicts import MALFORMED, NO_ANSWER, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     ]
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
+Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
+"""(completion, reason, start and end of what lenient mode has judged) -> what is judged instead, or -1, -1."""
 
 # So many are worth a thread. A larger buffer costs three times as much: the system gives it new pages every time.
 SLICE_CHARACTERS = 1 << 17
@@ -212,35 +214,56 @@ def text_task(
     judge_all: Callable[..., Columns],
     optional: tuple[str, ...] = (),
     explain: Callable[..., str] | None = None,
+    flexible: Flexible | None = None,
 ) -> Task:
-    """A task of text.
+    """A task of text; it has the mode "flexible" where `flexible` says what is judged in it.
 
     `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference, of row `row` or
     of no batch (None); `judge_all(texts, lenient, *columns)` judges many. Both get None for an optional field (for its
     whole column) that is not given.
     """
 
+    def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
+        """The verdict on what is judged instead, where that can be read; else the one that there is."""
+        low, high = flexible(data, judged[0], *judged[3:]) if flexible else (-1, -1)
+        if low < 0:
+            return judged
+        reason, tier, score, _, _ = judge(b"<answer>" + data[low:high] + b"</answer>", True, None, *reference)
+        return judged if reason in (MALFORMED, NO_ANSWER) else (reason, tier, score, low, high)
+
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
         values = [reference.get(field) for field in (*fields, *optional)]
-        reason, tier, score, start, end = judge(data, mode == "lenient", None, *values)
+        judged = judge(data, mode != "strict", None, *values)
+        if mode == "flexible":
+            judged = reread(data, judged, *values)
+        reason, tier, score, start, end = judged
         if text is None:
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
         return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
+        import numpy as np
+
         texts, not_text = completions, []
         if not set(map(type, completions)) <= {str}:
             exact = [as_text(completion) for completion in completions]
             texts = [text or "" for text in exact]
             not_text = [row for row, text in enumerate(exact) if text is None]
         columns = [references.get(field) for field in (*fields, *optional)]
-        reason, tier, score, spans = judge_all(texts, mode == "lenient", *columns)
+        reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
+        for row in np.flatnonzero(reason != OK).tolist() if mode == "flexible" else ():
+            judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
+            values = [None if column is None else column[row] for column in columns]
+            reason[row], tier[row], score[row], *spans[row] = reread(
+                verdicts.encoded(texts[row]), judged, *values
+            )
         reason[not_text], tier[not_text] = MALFORMED, TEXT
         return Verdicts(reason == OK, score, reason, tier, spans, texts)
 
-    return Task(name, fields, verify, verify_batch, optional, explain=explain)
+    modes = MODES if flexible else Task.modes
+    return Task(name, fields, verify, verify_batch, optional, explain=explain, modes=modes)
 
 
 def compiled_task(
@@ -250,6 +273,7 @@ def compiled_task(
     judge_one: Callable[..., Judged],
     pack_references: Callable[..., tuple],
     explain: Callable[..., str] | None = None,
+    flexible: Flexible | None = None,
 ) -> Task:
     """A task of text that is judged by `loop`.
 
@@ -272,7 +296,7 @@ def compiled_task(
 
         return judge_texts(texts, lenient, loop, judge_row, lambda: pack_references(*columns))
 
-    return text_task(name, fields, judge, judge_all, explain=explain)
+    return text_task(name, fields, judge, judge_all, explain=explain, flexible=flexible)
 
 
 def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:

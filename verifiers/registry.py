@@ -15,8 +15,8 @@ from typing import Any, Literal
 from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, did_you_mean, shown
 from verifiers.verdicts import Verdict, Verdicts
 
-Mode = Literal["lenient", "strict"]
-MODES = ("lenient", "strict")
+Mode = Literal["lenient", "strict", "flexible"]
+MODES = ("lenient", "strict", "flexible")
 Rules = Literal["ours", "d1"]
 RULES = ("ours", "d1")
 ENTRY_POINTS = "spg.verifiers"
@@ -30,7 +30,8 @@ class Task:
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
     of one length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
     first use, and raises `VerifierError` where the task cannot be judged here. `explain(extracted, reason,
-    **reference)` says in a sentence what is wrong with an answer, "" where the reason says all.
+    **reference)` says in a sentence what is wrong with an answer, "" where the reason says all. `modes`: those that
+    `verify` takes.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Task:
     optional: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
     explain: Callable[..., str] | None = None
+    modes: tuple[str, ...] = ("lenient", "strict")
 
 
 _BUILT_IN = {
@@ -118,7 +120,9 @@ def verify(
     """Judge one completion of `task`, e.g. `verify("sudoku", text, puzzle="0310200404001043")`.
 
     Any object is accepted as a completion and gets a `Verdict`. `mode="strict"` accepts exactly the prompt's
-    format, "lenient" any accepted notation of the same value. `rules="d1"` gives the verdict of d1's published
+    format, "lenient" any accepted notation of the same value. "flexible" is for judging other people's files, not for
+    a reward: as lenient, and where no answer is marked the last number or formula of the last sentence that has one
+    (gsm8k, math500). `rules="d1"` gives the verdict of d1's published
     evaluation code instead (`verifiers.d1`; Sudoku then needs `solution=` too). Raises `VerifierError` for an unknown
     task or mode, for missing or unexpected reference fields and for an invalid reference.
     """
@@ -168,15 +172,18 @@ def verify_batch(
     return Verdicts.of(judged)
 
 
-def check_mode(mode: object) -> None:
-    """Raise `ArgumentError` for what is no mode."""
+def check_mode(mode: object, task: Task) -> None:
+    """Raise `ArgumentError` for what is no mode, and for one that the task does not have."""
     if mode not in MODES:
-        message = f'mode={shown(mode)} is not a mode; use "lenient" or "strict".'
+        message = f'mode={shown(mode)} is not a mode; use "lenient", "strict" or "flexible".'
+        raise ArgumentError(message, argument="mode", value=mode)
+    if mode not in task.modes:
+        message = f'Task "{task.name}" has no mode "{mode}"; use "lenient", which finds every answer that is marked.'
         raise ArgumentError(message, argument="mode", value=mode)
 
 
 def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
-    check_mode(mode)
+    check_mode(mode, task)
     missing = [name for name in task.fields if name not in reference]
     extra = [name for name in reference if name not in (*task.fields, *task.optional)]
     if missing or extra:

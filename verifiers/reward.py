@@ -23,12 +23,12 @@ def reward_function(
     instead. `columns` says under which keyword a reference field comes, where that is another:
     `reward_function("math500", answer="solution")`.
 
-    Its `__name__` is the task, with "_strict" and "_partial" where they apply. Raises `UnknownTaskError` and
-    `ArgumentError` here, and what `verify_batch` raises when it is called, but for invalid references: the first one
-    that is not None is logged.
+    Its `__name__` is the task, with "_strict", "_flexible" and "_partial" where they apply. Raises `UnknownTaskError`
+    and `ArgumentError` here, and what `verify_batch` raises when it is called, but for invalid references: the first
+    one that is not None is logged.
     """
     entry = find(task)
-    check_mode(mode)
+    check_mode(mode, entry)
     for field in columns:
         if field not in (fields := (*entry.fields, *entry.optional)):
             near = did_you_mean(field, fields, "{}")
@@ -42,7 +42,7 @@ class _Reward:
 
     def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, str]) -> None:
         self.task, self.mode, self.partial, self.columns = task, mode, partial, columns
-        self.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
+        self.__name__ = task + f"_{mode}" * (mode != "lenient") + "_partial" * partial
         self.reported = False
 
     def __call__(self, completions: Any, **columns: Any) -> list[float | None]:

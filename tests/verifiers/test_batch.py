@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from tests.common.soup import MODES, REFERENCES, judge, soup
-from verifiers import batch, verify, verify_batch
+from tests.common.soup import REFERENCES, judge, soup
+from verifiers import batch, registry, verify, verify_batch
 
 COMPILED = ("gsm8k", "countdown", "sudoku")
 _BIG = (
@@ -41,7 +41,7 @@ def test_compiled_and_interpreted_code_agree(task, at_length):
     @settings(max_examples=200 if at_length else 60, deadline=None)
     @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
     def agree(rows):
-        for mode in MODES:
+        for mode in registry.find(task).modes:
             alone = [verify(task, text, mode=mode, **reference) for text, reference in rows]
             assert list(compiled(task, *map(list, zip(*rows, strict=True)), mode)) == alone
             for verdict in alone:

@@ -558,7 +558,7 @@ def test_an_unknown_flag_is_refused_in_one_line_with_the_nearest(run, capfd):
     with pytest.raises(SystemExit):
         run("sudoku", "samples.jsonl", "--mode", "strickt")
     said = capfd.readouterr().err
-    assert "--mode: 'strickt' is unknown. Did you mean strict? Use one of lenient, strict." in said
+    assert "--mode: 'strickt' is unknown. Did you mean strict? Use one of lenient, strict, flexible." in said
 
 
 def test_a_table_in_another_encoding_is_named_with_its_line(run, tmp_path):

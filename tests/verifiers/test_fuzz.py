@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.common.command_cases import SOLUTION
 from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, judge, soup
-from verifiers import batch, verify
+from verifiers import batch, registry, verify
 from verifiers.verdicts import REASONS, TIERS
 
 HARD_SECONDS = 3.5  # of one answer on a busy system
@@ -36,7 +36,7 @@ class Liar:
 def check(task: str, completion: object, reference: dict) -> None:
     """One completion, alone in both modes: a verdict that makes sense, within the deadline."""
     verdicts = []
-    for mode in MODES:
+    for mode in registry.find(task).modes:
         start = time.monotonic()
         verdict = verify(task, completion, mode=mode, **reference)
         assert time.monotonic() - start < HARD_SECONDS
@@ -89,7 +89,7 @@ def test_any_object_gets_a_verdict_alone_and_in_a_batch(task, monkeypatch):
     def hold(completions):
         for completion in completions:
             check(task, completion, reference)
-        for mode in MODES:
+        for mode in registry.find(task).modes:
             alone = [verify(task, completion, mode=mode, **reference) for completion in completions]
             for rows in (0, 10**9):  # compiled and interpreted
                 monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", rows)

@@ -33,6 +33,7 @@ COMPILING_SECONDS = (
     15.0  # about as long takes a first compilation, so lines are judged without it for as long
 )
 SHOWN = 100  # characters of a completion without an answer
+EXAMPLES = 3  # of those
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -82,14 +83,14 @@ class Judged(NamedTuple):
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
             those of other rules as `compared` names them.
         problems: what is wrong with lines -> the numbers of these.
-        unanswered: the end of the first completion in which no answer was found, "" if all have one.
+        unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
     """
 
     label: str
     output: str
     tally: dict[str, float]
     problems: dict[str, list[int]]
-    unanswered: str = ""
+    unanswered: tuple[str, ...] = ()
 
 
 def judge_block(job: Job, block: Block) -> Judged:
@@ -127,14 +128,15 @@ def judge_block(job: Job, block: Block) -> Judged:
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
-    unanswered, taken = "", batch.compiling.taken
+    unanswered: list[str] = []
+    taken = batch.compiling.taken
     findings = _find(job, completions, references)
     for row, completion, outcome in zip(
         outcome_numbers, completions, _judge(job, completions, references), strict=True
     ):
         outcomes[row] = outcome
-        if not unanswered and outcome[3:4] == ("no_answer",):
-            unanswered = repr(completion)[-SHOWN:]
+        if len(unanswered) < EXAMPLES and outcome[3:4] == ("no_answer",):
+            unanswered.append(repr(completion)[-SHOWN:])
     judged = _written(block.label, places, outcomes, dict(zip(outcome_numbers, findings, strict=False)))
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
@@ -144,7 +146,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     if bodies:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
-    return judged._replace(unanswered=unanswered)
+    return judged._replace(unanswered=tuple(unanswered))
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:

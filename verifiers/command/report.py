@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
 from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
 from verifiers.errors import plural
+from verifiers.registry import find
 from verifiers.statistics import wilson_interval
 
 
-def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> dict[str, Any]:
-    """The facts of a run, as --json writes them. compiling: how many of the seconds were spent on compiling."""
+def summary(
+    job: Job, tally: Counter[str], seconds: float, compiling: float, unanswered: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The facts of a run, as --json writes them.
+
+    compiling: how many of the seconds were spent on compiling. unanswered: the ends of completions without an answer.
+    """
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
+    could_read = job.mode == "lenient" and "flexible" in find(job.task).modes
     return {
         "task": job.task,
         "mode": job.mode,
@@ -28,6 +36,7 @@ def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> 
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
+        **({"unmarked": list(unanswered)} if unanswered and could_read else {}),
         "invalid_lines": tally["invalid"],
         "broken_files": tally["broken"],
         "seconds": round(seconds, 3),
@@ -80,6 +89,13 @@ def summary_text(facts: dict[str, Any]) -> str:
         lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
+    if "unmarked" in facts:
+        unmarked = plural(facts["reasons"]["no_answer"], "completion")
+        names = "names" if facts["reasons"]["no_answer"] == 1 else "name"
+        lines.append(
+            f"  {unmarked} {names} no marked answer and may end in one; --mode flexible reads it. They end in:"
+        )
+        lines += [f"    {end}" for end in facts["unmarked"]]
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
     if facts["broken_files"]:

@@ -14,6 +14,7 @@ from verifiers import batch, extract, sentence
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, strip
+from verifiers.flexible import flexible_answer
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
@@ -149,4 +150,6 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
 _LOOP = batch.RowLoop(
     judge_completion, batch.TEXTS, Scratch, (ch, sentence, numbers, answers, sys.modules[__name__])
 )
-TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))
+TASK = batch.compiled_task(
+    "gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text), flexible=flexible_answer
+)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
+from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500 import markup, text
 from verifiers.math500.exact import Undefined
@@ -368,4 +369,6 @@ def _judge_all(
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 
-TASK = batch.text_task("math500", ("answer",), _judge, _judge_all, optional=("problem",))
+TASK = batch.text_task(
+    "math500", ("answer",), _judge, _judge_all, optional=("problem",), flexible=flexible_answer
+)

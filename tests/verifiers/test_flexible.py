@@ -1,0 +1,111 @@
+"""Mode flexible: of a completion that marks no answer, the last number or formula of its last sentence is judged."""
+
+import gzip
+import json
+import re
+import time
+
+import pytest
+
+from tests.common.soup import REFERENCES, RIGHT
+from verifiers import ArgumentError, reward_function, verify, verify_batch
+
+UNMARKED = [
+    # From public logs of models that end without a mark.
+    ("So, the ladders cost 96 dollars.", "96"),
+    ("18", "18"),
+    ("A: 18", "18"),
+    ("18 eggs", "18"),
+    ("14 * 3\n= 42 inches.", "42"),
+    ("#### 18 miles in three days", "18"),
+    ("Answer: It will take 227 minutes to dry all 12 shirts.", "227"),
+    ("Answer: The number of hens not in the yard is 40.", "40"),
+    # Made for the rule: what stands before a number says how much it counts; signs, currency, formulas.
+    ("He pays $5 a day, or $35 in 7 days.", "35"),
+    ("Thus he sold 10 x 5 = 50 cards for 5 days.", "50"),
+    ("It is 40 of them.\nI am sure of that!", "40"),
+    ("The loss is -$1,250.50.", "-1250.5"),
+    ("It takes 2 1/2 cups.", "5/2"),
+    (r"So \(9 \times 2 = 18\) eggs are left.", "18"),
+    ("They cost \\$3 and \\$18.", "18"),
+    ("18 eggs<|im_end|>\nuser\nAnd 20?", "18"),
+    ("In 2 of them.", "2"),
+]
+FORMULAS = [
+    (r"So $x = \frac{1}{2}$ holds.", r"\frac12"),
+    ("We get \\[\n\\sqrt{8}\n\\]", r"2\sqrt2"),
+    (r"Hence $$(1, 2)$$ where $n$ is odd.", "(1,2)"),
+]
+NOTHING = ["", "no", "$x$ is odd.", "It is eighteen."]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(("completion", "answer"), UNMARKED)
+def test_the_number_that_a_completion_ends_with_is_judged(task: str, completion: str, answer: str) -> None:
+    assert verify(task, completion, mode="flexible", answer=answer).correct
+    assert not verify(task, completion, mode="flexible", answer="7").correct
+    assert verify_batch(task, [completion] * 2, mode="flexible", answer=[answer, "7"]).correct.tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(("completion", "answer"), FORMULAS)
+def test_the_formula_that_a_completion_ends_with_is_judged(completion: str, answer: str) -> None:
+    verdict = verify("math500", completion, mode="flexible", answer=answer)
+    assert verdict.correct and verdict.extracted in completion
+    assert verify("math500", completion, answer=answer).reason == "no_answer"
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+def test_what_names_no_value_has_none(task: str) -> None:
+    for completion in NOTHING:
+        assert verify(task, completion, mode="flexible", answer="18").reason == "no_answer"
+    assert verify(task, None, mode="flexible", answer="18").reason == "malformed"
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+def test_a_marked_answer_is_judged_as_in_lenient_mode(task: str) -> None:
+    texts = [
+        text for right in RIGHT[task] for text in (f"<answer>{right}</answer> or 7.", f"\\boxed{{{right}}} 7")
+    ]
+    texts += ["\\boxed{17 or 18} is 18.", "<answer>\\boxed{1 2}</answer> 18"]
+    answers = [REFERENCES[task][0]["answer"]] * (len(texts) - 2) + ["18"] * 2
+    lenient = verify_batch(task, texts, answer=answers)
+    assert list(verify_batch(task, texts, mode="flexible", answer=answers)) == list(lenient)
+    assert lenient.correct.tolist() == [True] * (len(texts) - 2) + [False] * 2
+
+
+def test_giant_texts_are_read_in_time() -> None:
+    for text in ("1 ", "1,", "$1", "\\(", "\\[1", "$$", "1/", "a1.", "1. ", "$ ", "-", "1 1/", "= 1 "):
+        began = time.process_time()
+        verify("math500", text * 30_000, mode="flexible", answer="18")
+        assert time.process_time() - began < 3
+
+
+def test_it_is_never_what_a_call_or_a_reward_does_unasked() -> None:
+    assert not verify("gsm8k", "18 eggs", answer="18").correct
+    assert reward_function("gsm8k")(completions=["18 eggs"], answer=["18"]) == [0.0]
+    flexible = reward_function("gsm8k", mode="flexible")
+    assert flexible(completions=["18 eggs"], answer=["18"]) == [1.0] and flexible.__name__ == "gsm8k_flexible"
+
+
+def test_a_task_without_it_says_so() -> None:
+    for call in (
+        lambda: verify("code", "", mode="flexible"),
+        lambda: reward_function("code", mode="flexible"),
+    ):
+        with pytest.raises(ArgumentError, match='"code" has no mode "flexible"; use "lenient"'):
+            call()
+
+
+def test_worked_solutions_are_read_better_than_by_their_last_number(shared_data) -> None:
+    with gzip.open(shared_data / "gsm8k" / "train.jsonl.gz", "rt") as lines:
+        solutions = [json.loads(line)["answer"] for line in lines]
+    working = [re.sub("<<.*?>>", "", solution.rpartition("####")[0]) for solution in solutions]
+    correct = verify_batch("gsm8k", working, mode="flexible", answer=solutions).correct
+    last = [[*re.findall(r"-?\d[\d,]*(?:\.\d+)?", text), "none"][-1] for text in working]
+    by_last_number = verify_batch(
+        "gsm8k", [f"<answer>{text}</answer>" for text in last], answer=solutions
+    ).correct
+    assert correct.mean() > 0.99 and by_last_number.mean() < 0.96

@@ -1,0 +1,139 @@
+r"""The value that a completion ends with where it marks no answer: "So, the ladders cost 96 dollars.", `= 18 eggs`.
+
+Mode `flexible` judges it, for files of other people's models: the last number or closed formula (`$...$`, `\(...\)`,
+`\[...\]`) of the last sentence that has one. In such a sentence a number behind "=" or "is" goes first, and one behind
+a word such as "every" or "in" says only of what it speaks. Nothing here is compiled; every scan is linear.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from verifiers.extract import read_tags
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
+
+UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
+"""Reasons for which another reading is looked for."""
+_OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
+_SIDE_WORDS = frozenset("in within during after over per every each all both these those".split())
+_BEING = frozenset("= is are was were be equals".split())
+_CURRENCY = "$€£¥"
+_FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
+
+
+class Item(NamedTuple):
+    """A number or a formula of a sentence; the rank says what stands before it."""
+
+    low: int
+    high: int
+    rank: int
+
+
+def flexible_answer(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
+    """(start, end) of the value in a completion of which lenient mode says `reason` about data[low:high], or -1s.
+
+    Where an answer is marked, the value is looked for in it; what a box holds stays as it is.
+    """
+    if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
+        return -1, -1
+    if low < 0:
+        low, high = 0, read_tags(data, 0, len(data))[0]
+    text = data[low:high].decode("utf-8", "replace")
+    value = last_value(text)
+    if value is None:
+        return -1, -1
+    start = low + len(text[: value.low].encode("utf-8"))
+    return start, start + len(text[value.low : value.high].encode("utf-8"))
+
+
+def last_value(text: str) -> Item | None:
+    """The last number or formula of the last sentence that has one; None where there is none."""
+    sentence: list[Item] = []
+    last: list[Item] = []
+    closings = {opening: text.rfind(closing) for opening, closing in _OPENINGS}
+    i, word = 0, ""
+    while i < len(text):
+        c = text[i]
+        formula = formula_end(text, i, closings) if c in "\\$" else -1
+        if formula > 0:
+            if has_value(text[i:formula]):
+                sentence.append(Item(i, formula, rank_behind(word)))
+            i, word = formula, ""
+        elif c.isdecimal():
+            start, i = number_at(text, i)
+            sentence.append(Item(start, i, rank_behind(word)))
+            word = ""
+        elif c.isalpha():
+            start = i
+            while i < len(text) and (text[i].isalpha() or (text[i].isdecimal() and text[i].isascii())):
+                i += 1
+            word = text[start:i].lower()
+        else:
+            if not (c.isspace() or c in "\\$-"):
+                word = c
+            if c in "\n。" or (c in ".!?" and not text[i + 1 : i + 2].strip()):
+                last, sentence = sentence or last, []
+            i += 1
+    items = sentence or last
+    return max(reversed(items), key=lambda item: item.rank, default=None)
+
+
+def rank_behind(word: str) -> int:
+    """How much a value counts by the word or sign before it: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
+    return 2 if word in _BEING else int(word not in _SIDE_WORDS)
+
+
+def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
+    """Where the formula ends that begins at i, or -1; `closings`: where the last closing sign of each kind stands."""
+    for opening, closing in _OPENINGS:
+        if text.startswith(opening, i):
+            begin = i + len(opening)
+            end = text.find(closing, begin, begin + _FORMULA_LIMIT) if closings[opening] >= begin else -1
+            return end + len(closing) if end > 0 else -1
+    if text[i] != "$" or text[i - 1 : i] == "\\" or not text[i + 1 : i + 2].strip():
+        return -1
+    end = text.find("$", i + 1, i + _FORMULA_LIMIT)
+    inside = text[i + 1 : end]
+    is_currency = text[end + 1 : end + 2].isdecimal() or inside[-1:].isspace() or "\n" in inside
+    return -1 if end < 0 or is_currency else end + 1
+
+
+def has_value(formula: str) -> bool:
+    """False for a formula that only names something: `$x$`, `$ABC$`."""
+    inside = formula.strip("$\\[]() .\n")
+    return not (inside.isalpha() and inside.isascii())
+
+
+def number_at(text: str, i: int) -> tuple[int, int]:
+    """(start, end) of the number whose first digit stands at i, with its sign, its currency and a fraction."""
+    start = end = i
+    while end < len(text):
+        c, after = text[end], text[end + 1 : end + 2]
+        if c.isdecimal() or (c in ",./" and after.isdecimal()):
+            end += 1
+        elif c == " " and "/" not in text[i:end] and is_fraction(text, end + 1):
+            end += 1
+        else:
+            break
+    if text[end : end + 1] == "%":
+        end += 1
+    if text[start - 1 : start] == "." and not text[start - 2 : start - 1].isalnum():
+        start -= 1
+    if start and text[start - 1] in _CURRENCY:
+        start -= 1 + (text[start - 2 : start - 1] == "\\")
+    if text[start - 1 : start] in ("-", "−") and not is_operand(text[start - 2 : start - 1]):
+        start -= 1
+    return max(start, 0), end
+
+
+def is_operand(before: str) -> bool:
+    """True if a minus behind this character subtracts or joins: `5-3`, `x -3`."""
+    return before.isalnum() or before in (")", "]", "}", "-")
+
+
+def is_fraction(text: str, i: int) -> bool:
+    """True for digits, a slash and a digit at i, as in `2 1/2`."""
+    end = i
+    while end < i + 18 and text[end : end + 1].isdecimal():
+        end += 1
+    return end > i and text[end : end + 1] == "/" and text[end + 1 : end + 2].isdecimal()
