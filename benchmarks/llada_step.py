@@ -44,7 +44,9 @@ from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
+from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import unsharded
+from spg_trainer.models.working_copy import keep_wider
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
@@ -76,7 +78,10 @@ def make_policy(args: argparse.Namespace) -> Policy:
     )
     torch.manual_seed(0)
     with torch.device(args.device):
-        model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, args.dtype))
+        trained = "float32" if not args.lora_r else args.dtype
+        model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, trained))
+    if trained != args.dtype and not args.shard:
+        keep_wider(model, getattr(torch, args.dtype))
     if args.lora_r:
         model = add_lora(model, r=args.lora_r, alpha=args.lora_r // 2, dropout=0.0, seed=0, base="random")
     if args.gradient_checkpointing:
@@ -88,6 +93,7 @@ def make_policy(args: argparse.Namespace) -> Policy:
         pad_id=config.pad_token_id,
         end_token_ids=(),
         source="random weights",
+        replays=Replays() if args.rollout_graphs == "auto" else None,
     )
     if args.shard:
         divide_policy(policy, ModelConfig(shard=args.shard, dtype=args.dtype), args.device)
@@ -162,8 +168,7 @@ def update(
                 mask_id=policy.mask_id,
                 masks_at_once=masks_at_once,
             )
-        if args.shard:
-            sum_gradients(policy.model)
+        sum_gradients(policy.model)
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = clip_gradients(trained, 0.2)
     optimizer.step()
@@ -265,6 +270,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--per-device-batch-size", type=int, default=2, help="(completion, mask) pairs with a live graph"
     )
     parser.add_argument("--rows-per-forward", type=int, default=0, help="of a rollout; 0 = all, on a CPU few")
+    parser.add_argument("--rollout-graphs", choices=["auto", "none"], default="auto")
     parser.add_argument("--lora-r", type=int, default=128, help="0 = train all weights")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument(
@@ -274,7 +280,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dtype",
         choices=["bfloat16", "float32"],
-        help="default: bfloat16 under adapters on a GPU, else float32, as in training",
+        help="of a pass; default: bfloat16 on a GPU, else float32, as in training",
     )
     parser.add_argument("--parts", nargs="+", choices=["rollout", "update"], default=["rollout", "update"])
     parser.add_argument("--no-plain", action="store_true", help="leave out the baseline")
@@ -282,9 +288,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="timed steps, after one that is not")
     args = parser.parse_args(words)
     on_gpu = torch.device(args.device).type == "cuda"
-    args.dtype = args.dtype or ("bfloat16" if args.lora_r and on_gpu else "float32")
-    if not args.lora_r and args.dtype == "bfloat16":
-        parser.error("--dtype bfloat16 --lora-r 0: training refuses that, as most steps round to nothing")
+    args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
     if args.shard and not args.no_plain:
         parser.error("--shard: the plain loop has all weights. Use --no-plain")
     args.peak_tflops = args.peak_tflops or (PEAK[args.dtype] if on_gpu else None)

@@ -142,12 +142,6 @@ def test_the_tensors_of_one_of_two_processes_are_half_of_the_weights_and_of_the_
     assert most[2] < most[1] and not torch.distributed.is_initialized()
 
 
-def test_all_weights_in_bfloat16_are_refused_as_in_training(monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit):
-        run("llada_step", "--lora-r 0 --dtype bfloat16 --device cpu", monkeypatch)
-    assert "--dtype bfloat16 --lora-r 0" in capsys.readouterr().err
-
-
 def test_the_clock_of_a_step_starts_and_stops_when_the_gpu_has_nothing_to_do(monkeypatch) -> None:
     with pretend_cuda() as waits:
         importlib.import_module("llada_step").measure(torch.device("cuda"), lambda: waits.append("work"))

@@ -76,9 +76,10 @@ def step_memory(
 
 
 def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
-    """Bytes of the weights that a process gathers from all others for a while; nothing where they are not divided.
+    """Bytes of weights that a process has for a while beside those that it keeps, in the type of a pass.
 
-    With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end of a
+    They are gathered from all processes, or where each has the weights whole, a copy of those that are kept in a wider
+    type. With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end of a
     pass. A head that is the embedding too is there from the beginning of a pass, beside the layers.
     """
     if shard == "phase":
@@ -89,6 +90,8 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
         # not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
         return {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+    if not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
+        return {"working copy": float(sizes.pass_bytes * sizes.shape.whole)}
     return {}
 
 

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
-from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.lockstep import Lockstep
@@ -36,10 +36,12 @@ from spg_trainer.models.lora import (
 from spg_trainer.models.parts import local
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
+from spg_trainer.models.replay import Replays
 from spg_trainer.models.special_tokens import find_special_tokens
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
+from spg_trainer.models.working_copy import keep_wider
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
@@ -101,7 +103,8 @@ def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
 def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
     """An untrained model of an embedded kind with its tokenizer; kind, sizes: as for `new_tiny`."""
     model, tokenizer = new_tiny(kind, **sizes, seed=seed).to(_device(device)), tiny_tokenizer()
-    return Policy(model, tokenizer, *find_special_tokens(model.config, tokenizer), source="new")
+    special_tokens = find_special_tokens(model.config, tokenizer)
+    return Policy(model, tokenizer, *special_tokens, source="new", replays=Replays())
 
 
 def open_policy(
@@ -116,28 +119,27 @@ def open_policy(
 
     reference: whether what is opened is kept for `Policy.reference`; of all weights only with `ref_copy`.
 
-    Where all weights are trained, `--dtype auto` is float32 on a GPU too, because in bfloat16 most steps of a usual
-    learning rate round to nothing; ConfigError if bfloat16 is asked for all the same. With `shard` other than none the
-    model has no numbers yet: `divide_policy` divides it and reads them.
+    `--dtype` is the type that is computed. Where all weights are trained, they are kept in float32 at least, and inside
+    `shard.unsharded` the model computes with a working copy of them. With `shard` other than none the model has no
+    numbers yet: `divide_policy` divides it and reads them.
     """
     m = settle(m)
     all_weights = m.lora_r == 0
-    dtype = "float32" if all_weights and m.dtype == "auto" else m.dtype
     device = device or m.device
+    computed = _dtype(m.dtype, _device(device))
+    trained = torch.promote_types(computed, torch.float32) if all_weights else computed
     if m.is_divided:  # it is opened on the CPU, in the type in which `device` will keep it
-        computed = _dtype(m.dtype, _device(device))
-        trained = torch.promote_types(computed, torch.float32) if all_weights else computed
-        dtype, device = _name_of(trained), "cpu"
-    policy = _open(replace(m, dtype=dtype, device=device), env, seed)
-    if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
-        text = "--dtype bfloat16 with all weights trained: most steps round to nothing"
-        raise ConfigError(f"{text}. Use --lora-r 128 or --dtype float32.")
+        device = "cpu"
+    policy = _open(replace(m, dtype=_name_of(trained), device=device), env, seed)
     if reference and m.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not all_weights and not policy.fresh_adapters:
         add_reference(policy.model)
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
+    if trained != computed and not m.is_divided:
+        for model in filter(None, (policy.model, policy.frozen)):
+            keep_wider(model, computed)
     return policy
 
 
@@ -286,6 +288,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         *special_tokens,
         source=str(adapter or base),
         note=" ".join(filter(None, notes)),
+        replays=Replays() if m.rollout_graphs == "auto" else None,
         unread=unread,
     )
 

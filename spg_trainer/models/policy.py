@@ -1,7 +1,7 @@
 """A model with all that masked diffusion needs to know of it: tokenizer, special tokens, reference."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from spg_trainer.errors import ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.lora import REFERENCE, using_reference
+from spg_trainer.models.replay import Replays
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,12 +37,18 @@ class Policy:
     """Whether the adapters began at no effect, so that the base below them is what they started from."""
     frozen: PreTrainedModel | None = None
     """A copy of all the weights as they were opened, if one is kept."""
+    replays: Replays | None = None
+    """Replays passes of rollouts on a GPU; None = Python starts every pass."""
     unread: Path | None = None
     """The folder of the weights, while the model has none because it will be divided first."""
 
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    def replaying(self) -> AbstractContextManager[None]:
+        """Inside, which is one rollout, passes may be replayed; the weights may not move."""
+        return nullcontext() if self.replays is None else self.replays.during_rollout()
 
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:

@@ -29,6 +29,7 @@ from spg_trainer.errors import ModelError
 from spg_trainer.models.parts import is_part, local
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
+from spg_trainer.models.working_copy import working_copy
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -146,10 +147,18 @@ def trains_parts(model: nn.Module) -> bool:
 def unsharded(model: nn.Module) -> Iterator[None]:
     """A phase: its passes call no other process, because each has the whole weights, or they are made together.
 
-    All processes enter together; none waits for another to leave, unless the passes are made together. Nothing happens
-    where the model is not sharded, or is gathered already.
+    All processes enter together; none waits for another to leave, unless the passes are made together. Weights that are
+    not divided but kept in a wider type than is computed have a `working_copy` inside. Otherwise nothing happens where
+    the model is not sharded, or is gathered already.
     """
     base = base_model(model)
+    if (copy := working_copy(base)) is not None:
+        copy.begin()
+        try:
+            yield
+        finally:
+            copy.end()
+        return
     if distributed.lockstep is not None:
         try:
             yield
@@ -170,6 +179,11 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 def resharded(model: nn.Module) -> Iterator[None]:
     """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
     base = base_model(model)
+    if (copy := working_copy(base)) is not None:
+        copy.end()
+        yield
+        copy.begin()
+        return
     if not is_sharded(base) or _is_resharded(base) or distributed.lockstep is not None:
         yield
         return
@@ -182,9 +196,12 @@ def reduce_gradients(model: nn.Module) -> None:
     """Sums the gradients of a sharded model that is trained, inside `unsharded`; each process is left with its part's.
 
     A process without completions takes part with zeros. The weights are apart afterwards. Adapters are left alone, and
-    so is a model that is not sharded.
+    so is a model that is not sharded; where it has a working copy, the gradients become those of the weights as they
+    are trained, and nothing is summed over processes.
     """
     base = base_model(model)
+    if (copy := working_copy(base)) is not None:
+        copy.end()
     if distributed.lockstep is not None:
         distributed.end_passes()  # each backward pass has summed its own
         for p in base.parameters():

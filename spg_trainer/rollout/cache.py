@@ -180,8 +180,8 @@ class Access:
     slots: Tensor | slice
     """The slots that are written: (b,) int64, or a slice where they are neighbours."""
     columns: Tensor | slice
-    """The columns that the pass computes: a slice where all rows compute the same ones, else (b, s) int64, and `slots`
-    is then a tensor too."""
+    """The columns that the pass computes: a slice or (s,) int64 where all rows compute the same ones, else (b, s)
+    int64, and `slots` is then a tensor too."""
     first: int = 0
     end: int = 0
     """The column behind the last one that is attended to; 0 in a refresh, which attends to what it computes."""
@@ -193,7 +193,7 @@ class Access:
         """Takes the keys and values (c, heads, s, head_dim) that a layer has computed; returns those to attend to."""
         buffer = self.store.buffer(layer, key)
         slots = self.slots
-        if not isinstance(self.columns, slice):
+        if not isinstance(self.columns, slice) and self.columns.ndim == 2:
             slots = slots.unsqueeze(-1)  # (b, 1), beside the columns (b, s)
         for kept, computed in zip(buffer, (key, value), strict=True):
             computed = computed.transpose(1, 2)  # (b, s, heads, head_dim), as the buffer has them
@@ -202,6 +202,10 @@ class Access:
             return key, value
         key, value = buffer[:, self.slots, self.first : self.end].transpose(2, 3)
         return key, value
+
+    def indices(self) -> dict[str, Tensor | slice | None]:
+        """Where keys and values go; a replayed pass (`models/replay.py`) takes other tensors in place of these."""
+        return {"slots": self.slots, "columns": self.columns, "computed_row": self.computed_row}
 
     # transformers asks a cache what it holds, to make attention masks and positions. Here `models.states.hidden_states`
     # makes them. So the first two methods answer as if no column had come before, and the third counts keys from 0.

@@ -10,6 +10,7 @@ Work that cannot change a token is left out:
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import torch
@@ -39,12 +40,20 @@ class Columns:
         model = base_model(policy.model)
         self.pattern, self.shift = model.pattern, model.shift
         self.keeps_blocks = sampling.cache == "blocks"
+        self.on_gpu = canvas.ids.device.type == "cuda"
+        is_sdpa = model.config._attn_implementation == "sdpa"
+        self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa
+        """Whether padding is hidden by a mask of pairs: of a mask of columns, transformers reads from the GPU whether
+        it hides anything."""
+        self.compute = partial(hidden_states, policy.model)
+        if policy.replays is not None:
+            self.compute = partial(policy.replays.hidden_states, policy.model)
         if not self.pattern.is_full:
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)
             """(B, L + T) int64, the number of each column's block of attention; -1 on padding."""
         self.rows_per_forward = rows_per_forward
         self.positions_per_forward = None  # None = rows_per_forward bounds a call of the model
-        if canvas.ids.device.type == "cpu" and rows_per_forward is None:
+        if not self.on_gpu and rows_per_forward is None:
             self.positions_per_forward = POSITIONS_PER_THREAD * torch.get_num_threads()
 
     def take_slots(self, in_flight: list[Row], all_move: bool) -> None:
@@ -75,6 +84,10 @@ class Columns:
         numbers: (b,) int64, the rows' numbers on the canvas. refresh: whether the rows compute all that they see,
         except prompts that `prompt_refresh_steps` keeps beyond a refresh.
         """
+        number = places.shape[1]
+        if self.on_gpu:  # passes of equal shapes, whatever is masked, can be replayed
+            unread = places[:, :1].expand(-1, self.sampling.block_length - number)
+            places = torch.cat([places, unread], 1)
         # Indices of rows by the width of the window that they compute; 0 where they compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
@@ -85,7 +98,7 @@ class Columns:
                 rows[i].prompt_computed = rows[i].passes  # the number of this pass
         if len(by_width) == 1:
             compute = self._compute_all if 0 in by_width else self._compute_windows
-            return compute(rows, numbers, places, refresh)
+            return compute(rows, numbers, places, refresh)[:, :number]
         results = []
         order: list[int] = []  # the index in `rows` of each row of the results
         for width, chosen in by_width.items():
@@ -93,7 +106,7 @@ class Columns:
             index, chosen_rows = self.canvas.tensor(chosen), [rows[i] for i in chosen]
             results.append(compute(chosen_rows, numbers[index], places[index], refresh))
             order += chosen
-        return torch.cat(results)[self.canvas.tensor(order).argsort()]
+        return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :number]
 
     def _seen(self, row: Row) -> int:
         """How many columns a row sees: all, or under block-causal attention those up to the end of its block."""
@@ -148,7 +161,10 @@ class Columns:
             lowest, end = min(row.padding for row in examples), max(map(self._seen, examples))
             ids = distinct[part, lowest:end]
             equally_wide = all(row.padding == lowest and self._seen(row) == end for row in examples)
-            mask = None if equally_wide else ids >= 0
+            mask, positions = None if equally_wide else ids >= 0, None
+            if mask is not None and self.masks_pairs:
+                positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
+                mask = mask[:, None, None]
             access = None
             if self.store:
                 slot_and_computed_row = [
@@ -159,11 +175,11 @@ class Columns:
                 slots, computed_row = self.canvas.tensor(slot_and_computed_row).unbind(1)
                 access = Access(self.store, slots, slice(lowest, end), computed_row=computed_row)
             results.append(
-                hidden_states(
-                    self.policy.model,
+                self.compute(
                     ids.masked_fill(ids < 0, self.policy.pad_id),
                     mask,
                     keep=columns_read[part] - lowest,
+                    positions=positions,
                     cache=access,
                     start=self.canvas.width - lowest,
                 )
@@ -203,9 +219,10 @@ class Columns:
             if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
                 slots = self.canvas.tensor([row.slot for row in part_rows])
             written = slice(firsts[0], firsts[0] + width) if same_window else columns
+            if self.on_gpu:  # by a tensor, so that one recording serves all blocks
+                written = columns[0] if same_window and isinstance(slots, slice) else columns
             results.append(
-                hidden_states(
-                    self.policy.model,
+                self.compute(
                     self.canvas.ids[numbers[part]].gather(1, columns),
                     self._visible(part_rows, numbers[part], columns, lowest, end),
                     keep=self.canvas.width + places[part] - start,

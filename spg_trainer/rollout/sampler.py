@@ -85,7 +85,7 @@ def sample_completions(
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
-    with torch.no_grad(), casts_kept(policy.model):
+    with torch.no_grad(), casts_kept(policy.model), policy.replaying():
         template_ids = None if canvas is None else canvas.to(device)
         record_order = sampling.remasking == DRAWS_POSITIONS
         decoded = Canvas(

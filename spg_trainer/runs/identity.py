@@ -22,8 +22,8 @@ from spg_trainer.settings.recorded import read_config, record_of, settings_file
 from spg_trainer.settings.values import flatten, plain
 
 _IN_BOTH = frozenset(
-    "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.shard output.accept_changed_code "
-    "output.output_dir output.report output.resume output.track".split()
+    "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "
+    "output.accept_changed_code output.output_dir output.report output.resume output.track".split()
 )
 MAY_CHANGE = _IN_BOTH.union(
     "max_steps max_minutes dry_run force gpu link processes eval.eval_steps output.keep output.sample_steps "

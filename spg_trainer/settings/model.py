@@ -18,11 +18,15 @@ class LoadConfig:
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 if
-    rounding on a GPU disturbs a training or changes completions."""
+    """The number type that the model computes in; auto takes bfloat16 on a GPU and float32 elsewhere. Weights that are
+    trained are kept in float32 at least. Choose float32 if rounding on a GPU disturbs a training or changes
+    completions."""
     device: str = "auto"
     """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
     one."""
+    rollout_graphs: Literal["auto", "none"] = "auto"
+    """Whether a GPU decodes by CUDA graphs: auto records a pass of a rollout and replays it, so that passes over few
+    rows do not wait for Python; none starts every pass anew. Tokens are the same. Set it to none if memory runs out."""
     attention_block: CountOrZero | None = None
     """The number of tokens in a block of the model's attention, where each block sees itself and all blocks before it;
     0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
@@ -34,8 +38,7 @@ class LoadConfig:
     shard: Literal["none", "phase", "layer"] = "none"
     """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
     whole rollout or update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every
-    pass, so that each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of
-    the computation, and weights that are trained stay in float32."""
+    pass, so that each GPU holds its part alone. Set it if one GPU cannot hold the model."""
 
     @property
     def is_divided(self) -> bool:

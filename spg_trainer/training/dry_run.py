@@ -131,13 +131,11 @@ def memory_and_time(
 def dtype_of(model: ModelConfig) -> str:
     """The type in which a pass of the model is computed.
 
-    --dtype auto stands for bfloat16 on a GPU and float32 on a CPU (--device cpu). Where all weights are trained and
-    each process has them whole, it is float32 on both: a pass is computed in the type that is trained.
+    --dtype auto stands for bfloat16 on a GPU and float32 on a CPU (--device cpu).
     """
     if model.dtype != "auto":
         return model.dtype
-    trains_whole = not (model.lora_r or model.is_divided)
-    return "float32" if model.device == "cpu" or trains_whole else "bfloat16"
+    return "float32" if model.device == "cpu" else "bfloat16"
 
 
 def shown_count(weights: float) -> str:

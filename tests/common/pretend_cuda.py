@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 import spg_trainer
+from spg_trainer.models import replay
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 PACKAGE = str(Path(spg_trainer.__file__).parent)
@@ -78,6 +79,7 @@ def pretend_cuda() -> Iterator[list[Wait]]:
     waits: list[Wait] = []
 
     def wait(kind: str, call: object) -> None:
+        _refuse_while_recording(kind, call)
         waits.append(Wait(kind, getattr(call, "__name__", str(call)), _site()))
 
     calls, backward = _Calls(wait), torch.autograd._engine_run_backward
@@ -112,12 +114,70 @@ def pretend_cuda() -> Iterator[list[Wait]]:
         for module in (_fsdp_init, _fully_shard):
             stack.enter_context(patch.object(module, "_get_device_from_mesh", lambda mesh: GPU))
         stack.enter_context(patch.object(device_mesh, "init_device_mesh", _init_device_mesh))
+        stack.enter_context(patch.object(replay, "Recording", _Recording))
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch.autograd, "_engine_run_backward", run_backward))
         stack.enter_context(patch.object(PreTrainedModel, "from_pretrained", _from_pretrained))
         stack.enter_context(calls)
         stack.enter_context(_Kernels(wait))
         yield waits
+
+
+recording: "_Recording | None" = None
+"""What is being recorded, or replayed, at present."""
+
+
+def _refuse_while_recording(kind: str, call: object) -> None:
+    if recording is not None:
+        name = getattr(call, "__name__", str(call))
+        raise RuntimeError(f"operation not permitted when stream is capturing: {kind} by {name} at {_site()}")
+
+
+class _Recording:
+    """Runs `work` again in place of a replay, and sees to it that a graph would have done the same.
+
+    Inside, nothing may be read from the GPU or brought there. A graph reads and writes the memory that it was recorded
+    with: where `work` uses other memory in a replay, RuntimeError is raised.
+    """
+
+    def __init__(self, work: Callable[[], Tensor], device: torch.device, before: "_Recording | None") -> None:
+        self.work, self.replayed = work, 0
+        self.result, self.memory = self._run()
+
+    def replay(self) -> None:
+        result, memory = self._run()
+        if memory != self.memory:
+            raise AssertionError("a replayed pass uses memory that was not recorded")
+        self.result.copy_(result)
+        self.replayed += 1
+
+    def _run(self) -> tuple[Tensor, set[int]]:
+        global recording
+        recording, memory = self, _Memory()
+        try:
+            with memory:
+                return self.work(), memory.outside
+        finally:
+            recording = None
+
+
+class _Memory(TorchDispatchMode):
+    """Collects the memory that kernels take and that was there before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: set[int] = set()
+        self.made: dict[int, Any] = {}
+        """By address, and held so that no address is given twice."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in _tensors((args, kwargs or {})) if t.numel()}
+        self.outside |= given - self.made.keys()
+        for tensor in _tensors((out,)):
+            if tensor.untyped_storage().data_ptr() not in given | self.outside:
+                self.made[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return out
 
 
 class _Generator(torch.Generator):
@@ -193,6 +253,8 @@ class _Calls(TorchFunctionMode):
         if at == GPU and target == CPU:
             self.wait("read", func)
         elif func in UPLOADS and (at == CPU or func is Tensor.new_tensor):
+            if target == GPU:
+                _refuse_while_recording("upload", func)
             if target == GPU and not kwargs.get("non_blocking"):
                 self.wait("upload", func)
         return _put(out.clone() if place(out) != target and _is_among(out, args) else out, target)
@@ -226,6 +288,8 @@ class _Kernels(TorchDispatchMode):
         kernel = func.overloadpacket
         if kernel == aten.copy_:
             to, source = map(place, given[:2])
+            if to != source:
+                _refuse_while_recording("copy", func)
             if to != source and (to == CPU or not args[2:]):
                 self.wait("read" if to == CPU else "upload", func)
             return to

@@ -205,9 +205,9 @@ def family_config(output: Path, family: str, **changes: Any) -> Config:
     return gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2, **changes)
 
 
-def half_config(output: Path) -> Config:
-    """A step in bfloat16 on a divided model, too short for bfloat16 to hold."""
-    return small_config(output, dtype="bfloat16", shard="phase", max_steps=1, learning_rate=1e-5)
+def half_config(output: Path, shard: str = "phase") -> Config:
+    """Steps in bfloat16 on a divided model, too short for bfloat16 to hold."""
+    return small_config(output, dtype="bfloat16", shard=shard, max_steps=8, learning_rate=1e-5)
 
 
 def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:

@@ -14,15 +14,18 @@ from torch.utils.checkpoint import checkpoint
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
-from spg_trainer.models import load_model
+from spg_trainer.models import Policy, load_model
+from spg_trainer.models.replay import Replays
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.sft.command import sft
+from spg_trainer.tensors import Rollouts
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
+from tests.common import pretend_cuda as pretended
 from tests.common.exact_likelihood import completion_law, predictor
 from tests.common.marks import few_algorithms, slow_if
 from tests.common.pair_cases import pair_config, pairs_file
@@ -393,6 +396,79 @@ def test_rows_that_take_the_place_of_others_cost_no_wait(gpu) -> None:
     passes = decode(gpu, replace(SAMPLING, temperature=1.0, cache="dual"), LENGTHS * 3, ends=12, rows=3)
     assert len(passes) > 25 and not any(found.others for found in passes)
     assert all(found.reads <= (2 if found.before_refresh else 0) for found in passes)
+
+
+REPLAYED = [
+    {"cache": "none"},
+    {"cache": "prefix"},
+    {"cache": "dual", "temperature": 0.9},
+    {"cache": "window", "window_tokens": 4, "remasking": "entropy"},
+    {"cache": "dual", "prompt_refresh_steps": 3},
+    {"cache": "dual", **SURE[0]},
+]
+
+
+@pytest.mark.parametrize(
+    ("decoding", "lengths"),
+    slow_if(
+        product(REPLAYED, ((6,) * 6, LENGTHS)), lambda how, lengths: how["cache"] != "dual" or lengths[0] == 6
+    ),
+    ids=str,
+)
+def test_replayed_passes_write_the_same_tokens(gpu, decoding: dict, lengths: tuple, caplog) -> None:
+    """Of two rollouts in turn, whose rows leave at different times; four rows in flight."""
+    policy = make_policy(torch.float32, ends=3, device="cuda")
+    started = 0
+
+    def count(*_: object) -> None:
+        nonlocal started
+        started += pretended.recording is None
+
+    policy.model.base_model.register_forward_pre_hook(count)
+    sampling = replace(SAMPLING, **{"temperature": 0.0, **decoding})
+
+    def decode_twice(policy: Policy) -> list[Rollouts]:
+        return [
+            sample_completions(
+                policy,
+                *pad(policy, make_prompts(policy, lengths)),
+                sampling,
+                streams(len(lengths), seed, device="cuda"),
+                rows_per_forward=4,
+            )
+            for seed in range(2)
+        ]
+
+    plain, started_plainly = decode_twice(policy), started
+    started = 0
+    replays = Replays()
+    replayed = decode_twice(replace(policy, replays=replays))
+    for one, other in zip(plain, replayed, strict=True):
+        assert torch.equal(one.completion_ids.cpu(), other.completion_ids.cpu())
+        assert torch.equal(one.unmask_logps.cpu(), other.unmask_logps.cpu())
+        assert torch.equal(one.unmask_step.cpu(), other.unmask_step.cpu())
+    assert replays.works and not caplog.records and not replays.graphs
+    assert started < started_plainly * (0.9 if decoding.get("cache") == "none" else 0.75)
+
+
+def test_a_pass_that_cannot_be_recorded_is_made_as_ever(gpu, caplog) -> None:
+    policy = make_policy(torch.float32, ends=3, device="cuda")
+    prompts = pad(policy, make_prompts(policy, (6, 6)))
+    sampling = replace(SAMPLING, cache="dual")
+    plain = sample_completions(policy, *prompts, sampling, None)
+
+    def read(model: torch.nn.Module, args: tuple) -> None:
+        bool(args[0].sum() < 0)
+
+    policy.model.base_model.register_forward_pre_hook(read)
+    replays = Replays()
+    found = [sample_completions(replace(policy, replays=replays), *prompts, sampling, None) for _ in range(2)]
+    assert all(torch.equal(each.completion_ids.cpu(), plain.completion_ids.cpu()) for each in found)
+    assert not replays.works
+    (line,) = caplog.messages  # said once
+    assert line.startswith(
+        "Passes are not replayed as CUDA graphs, which changes no token: operation not per"
+    )
 
 
 @pytest.mark.parametrize("decoding", [{"cache": "window"}, {"cache": "dual", **SURE[0]}], ids=str)

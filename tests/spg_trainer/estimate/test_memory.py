@@ -270,6 +270,13 @@ def test_shards_are_divided_and_gathered_for_a_phase() -> None:
     assert adapters.held["weights"] / 8 < divided.held["weights"] < adapters.held["weights"] / 4
 
 
+def test_all_weights_are_kept_in_float32_and_computed_in_bfloat16() -> None:
+    wide, mixed = of_8b(dtype="float32"), of_8b()
+    assert mixed.held == wide.held and "working copy" not in wide.update
+    assert mixed.update["working copy"] == mixed.rollout["working copy"] == wide.held["weights"] / 2
+    assert "working copy" not in of_8b(128).update
+
+
 def test_by_layer_a_pass_holds_the_head_or_two_layers() -> None:
     """Embedding and head are gathered before and after them: they are put together from the parts that have come."""
     alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="layer")

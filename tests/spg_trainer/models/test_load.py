@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ModelError
 from spg_trainer.models import (
     Policy,
     head_weight,
@@ -20,6 +20,7 @@ from spg_trainer.models import (
     save_model,
 )
 from spg_trainer.models.lora_linear import multiply_in_16_bits
+from spg_trainer.models.shard import reduce_gradients, unsharded
 from spg_trainer.settings import weights
 from spg_trainer.settings.model import ModelConfig
 from tests.common import field_reports
@@ -95,10 +96,35 @@ def test_dtype_is_what_was_asked_for(stored, dtype):
 
 
 def test_all_weights_are_never_trained_in_bfloat16():
-    with pytest.raises(ConfigError, match="--lora-r 128"):
-        open_policy(ModelConfig(dtype="bfloat16"), env="sudoku", seed=0)
-    whole = open_policy(ModelConfig(), env="sudoku", seed=0)
+    whole = open_policy(ModelConfig(dtype="bfloat16"), env="sudoku", seed=0)
+    kept = {name: p.detach().clone() for name, p in whole.model.named_parameters()}
+    assert {p.dtype for p in kept.values()} == {torch.float32}
+    ids, device = torch.tensor([[1, 2, 3]]), whole.model.device
+    sums: dict[str, float] = {}
+    with unsharded(whole.model):
+        assert {p.dtype for p in whole.model.parameters()} == {torch.bfloat16}
+        for _ in range(2):
+            whole.model(ids.to(device)).logits.float().logsumexp(-1).sum().backward()
+        assert all(p.grad is None for p in whole.model.parameters())  # they are added up beside
+        reduce_gradients(whole.model)
+        sums = {name: p.grad for name, p in whole.model.named_parameters()}
+    for name, p in whole.model.named_parameters():
+        assert torch.equal(p, kept[name])
+        assert p.grad is sums[name] and p.grad.dtype == torch.float32
+        half = (
+            (p.grad / 2).bfloat16().float()
+        )  # each of the two is a number of 16 bits, and their sum need not be one
+        assert torch.equal(half * 2, p.grad), name
+
+
+def test_a_working_copy_is_dropped_after_an_error():
+    whole = open_policy(ModelConfig(dtype="bfloat16"), env="sudoku", seed=0)
+    with pytest.raises(ValueError), unsharded(whole.model):
+        raise ValueError
     assert {p.dtype for p in whole.model.parameters()} == {torch.float32}
+
+
+def test_adapters_are_trained_in_float32():
     adapted = open_policy(ModelConfig(dtype="bfloat16", lora_r=2), env="sudoku", seed=0)
     assert {p.dtype for p in adapted.model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in adapted.model.parameters() if not p.requires_grad} == {torch.bfloat16}

@@ -1,0 +1,140 @@
+"""Passes of a rollout that are replayed as CUDA graphs, so that a GPU does not wait for Python (`--rollout-graphs`).
+
+A pass starts some fifty kernels a layer. Over few rows, Python takes longer to start them than a GPU to compute them; a
+graph starts all of them at once. They are the same kernels on the same shapes, so states are equal to the bit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer import distributed
+from spg_trainer.models.states import hidden_states
+
+if TYPE_CHECKING:
+    from spg_trainer.rollout.cache import Access
+
+MOST_POSITIONS = 4096
+"""Passes over more positions (rows x columns) are not recorded: a GPU takes longer to compute them than Python to start
+them, and a graph holds their memory."""
+MOST_GRAPHS = 64
+"""How many shapes of passes one rollout records."""
+
+logger = logging.getLogger(__name__)
+
+
+class Recording:
+    """What `work` starts on a GPU, recorded once; `replay` starts it again and writes the same `result` anew.
+
+    work: it may not read the GPU, and takes and returns tensors that stay where they are.
+    """
+
+    def __init__(self, work: Callable[[], Tensor], device: torch.device, before: Recording | None) -> None:
+        """before: another recording, whose memory this one shares. Raises RuntimeError where it cannot be recorded."""
+        self.graph = torch.cuda.CUDAGraph()
+        here = torch.cuda.current_stream(device)
+        self.aside = torch.cuda.Stream(device) if before is None else before.aside
+        self.aside.wait_stream(here)
+        with torch.cuda.stream(self.aside):
+            # Calls of other threads, as those of the progress bar, do not disturb the recording.
+            pool = None if before is None else before.graph.pool()
+            self.graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                self.result = work()
+            finally:
+                self.graph.capture_end()
+        here.wait_stream(self.aside)
+
+    def replay(self) -> None:
+        self.graph.replay()
+
+
+class Replays:
+    """The recorded passes of a rollout, by the shapes of what they take.
+
+    The first pass of a shape is made as ever, the second one is recorded, and later ones are replayed. When the rollout
+    ends, so do its recordings, because its keys, values and casts of adapters go then; their memory is used again.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[Any] = set()
+        self.graphs: dict[Any, tuple[Recording, dict[str, Tensor]]] = {}
+        """By shape: the recording, and the tensors that it reads, which are overwritten before it is replayed."""
+        self.memory: Recording | None = None
+        """The last recording, also that of an earlier rollout: the next one takes its memory."""
+        self.works = True
+        """False once a pass could not be recorded."""
+
+    @contextmanager
+    def during_rollout(self) -> Iterator[None]:
+        """Inside, passes are recorded and replayed. The model's weights may not move."""
+        try:
+            yield
+        finally:
+            self.graphs.clear()
+            self.seen.clear()
+
+    def hidden_states(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        keep: Tensor,
+        cache: Access | None,
+        positions: Tensor | None = None,
+        start: int | None = None,
+    ) -> Tensor:
+        """As `models.states.hidden_states`, without a graph of autograd."""
+        given: dict[str, Any] = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "keep": keep,
+            "positions": positions,
+        }
+        from_cache = {} if cache is None else cache.indices()
+        tensors = {name: x for name, x in {**given, **from_cache}.items() if isinstance(x, Tensor)}
+        fixed = {name: x for name, x in from_cache.items() if name not in tensors}
+
+        def work(taken: dict[str, Tensor]) -> Tensor:
+            at = {name: taken.get(name) for name in given}
+            kept = None
+            if cache is not None:
+                kept = replace(cache, **{name: taken[name] for name in from_cache if name in taken})
+            return hidden_states(model, **at, cache=kept, start=start)
+
+        is_short = input_ids.numel() <= MOST_POSITIONS
+        if not (self.works and is_short and input_ids.is_cuda and distributed.lockstep is None):
+            return work(tensors)
+        shapes = tuple((name, x.shape, x.dtype) for name, x in tensors.items())
+        key = (
+            shapes,
+            str(fixed),
+            start,
+            None if cache is None else (id(cache.store), cache.first, cache.end),
+        )
+        if key not in self.seen or (key not in self.graphs and len(self.graphs) == MOST_GRAPHS):
+            self.seen.add(key)
+            return work(tensors)
+        if key not in self.graphs:
+            taken = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
+            try:
+                recording = Recording(lambda: work(taken), input_ids.device, self.memory)
+            except RuntimeError as error:
+                self.works = False
+                reason = str(error).strip().partition("\n")[0]
+                logger.warning(f"Passes are not replayed as CUDA graphs, which changes no token: {reason}")
+                return work(tensors)
+            self.memory = recording
+            self.graphs[key] = recording, taken
+        recording, taken = self.graphs[key]
+        torch._foreach_copy_([*taken.values()], [tensors[name] for name in taken])
+        recording.replay()
+        return recording.result.clone()  # the next replay overwrites it
