@@ -79,8 +79,8 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
     """Bytes of weights that a process has for a while beside those that it keeps, in the type of a pass.
 
     They are gathered from all processes, or where each has the weights whole, a copy of those that are kept in a wider
-    type. With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end of a
-    pass. A head that is the embedding too is there from the beginning of a pass, beside the layers.
+    type. With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end
+    of a pass. A head that is the embedding too is there from the beginning of a pass, beside the layers.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
