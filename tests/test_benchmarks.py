@@ -248,3 +248,16 @@ def test_the_figure_of_estimators_shows_each_masking_and_the_exact_ones(tmp_path
     drawn = (tmp_path / "figure.svg").read_text()
     for words in ("random", "all", "exact log p, block", "the mixture of those below the mean"):
         assert words in drawn
+
+
+@pytest.mark.parametrize(("figure", "named"), [("level4", "spg_eubo"), ("speed", "verdicts: math500")])
+def test_a_figure_of_a_page_shows_each_row_of_its_table(
+    figure: str, named: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["page_figures.py", figure, str(tmp_path / "drawn.svg")])
+    importlib.import_module("page_figures").main()
+    drawn = (tmp_path / "drawn.svg").read_text()
+    committed = (BENCHMARKS.parent / "docs" / "images" / f"{figure}.svg").read_text()
+    labels = re.findall(r">([^<>]+)</text>", drawn)
+    assert named in labels and labels == re.findall(r">([^<>]+)</text>", committed)
