@@ -157,11 +157,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task.
 
-        E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of a path its last part.
+        E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of an absolute path its last
+        part.
         """
         id = self._env_id
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        shown = {name: re.sub(r"(?:^|(?<=\+))/[^:+]*/", "", str(value)) for name, value in shown.items()}
         arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in shown.items()]
         return f"{short_name}[{','.join(arguments)}]" if arguments else short_name
 

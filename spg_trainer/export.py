@@ -18,7 +18,6 @@ from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_fo
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
@@ -103,10 +102,8 @@ def push(command: PushCommand) -> None:
         for path in folder.iterdir():
             if path.name not in (COMPLETE, CARD, ENVIRONMENT):
                 (collected / path.name).symlink_to(path.resolve())
-        environment = {
-            name: value for name, value in model_environment(str(folder)).items() if name != STARTED
-        }
-        write_text(collected / ENVIRONMENT, json_document(without_folders(environment)))
+        environment = without_folders(model_environment(str(folder)))
+        write_text(collected / ENVIRONMENT, json_document(environment))
         sys.stdout.write(f"{upload(command, collected)}\n")
 
 

@@ -149,7 +149,7 @@ LAYERS = (
 )
 """The rooms of the trainer from the bottom up: each imports from those before it, and from itself."""
 UPWARDS = {
-    "spg_trainer.settings": "spg_trainer.runs.own_code",  # what a run keeps of a user's files is found by their name
+    "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
 }
 """The arrows that run back up all the same."""

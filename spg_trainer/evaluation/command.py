@@ -38,9 +38,9 @@ from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.identity import differences
+from spg_trainer.runs.inputs import DATA, find_code
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import DATA, code_of
+from spg_trainer.runs.pin import differences
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.flags import as_flag
@@ -160,17 +160,14 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:
     """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
-    record = model_environment(model)
-    trained = {
-        name.partition("=")[2]: f"sha256 {digest}" for name, digest in (record.get("data") or {}).items()
-    }
-    trained |= record.get("origin") or {}
+    origin = model_environment(model).get("origin") or {}
+    trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
     return [
-        f"{file} is not the file of this name that {model} was trained with ({trained[file]}, this one {now}). It is "
-        "read as it is. To measure what was trained, put the file back, or name a copy of what it was with "
-        f"{'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names it'}."
+        f"{file} is not the file of this name that {model} was trained with ({trained[Path(file).name]}, this one "
+        f"{now}). It is read as it is. To measure what was trained, put the file back, or name a copy of what it was "
+        f"with {'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names it'}."
         for file, now in env.origin.items()
-        if now.startswith("sha256") and trained.get(file, now) != now
+        if now.startswith("sha256") and trained.get(Path(file).name, now) != now
     ]
 
 
@@ -210,8 +207,8 @@ def evaluate_one(
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
-    if code := code_of(command):
-        measured["code"] = code
+    if code := find_code(command).values():
+        measured["code"] = {Path(one.path).name: one.sha256 for one in code}
     name = result_name(settings, count < len(env), model["step"], model["folder"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":

@@ -21,7 +21,8 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
+from spg_trainer.runs.inputs import find_inputs
+from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
@@ -127,10 +128,11 @@ def refuse(runs: Sequence[Planned]) -> None:
             if names not in planned:
                 output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
                 planned[names] = plan_training(replace(run.config, output=output)).config
-        if (file := run.folder / CONFIG).is_file():
+        if (run.folder / CONFIG).is_file():
             config = replace(planned[names], seed=run.config.seed)
             # Of what a resumed run may change, these two decide which weights model/ has.
-            refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
+            may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
+            refuse_other_settings(run.folder, config, find_inputs(config), may_change)
 
 
 @contextmanager

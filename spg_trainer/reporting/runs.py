@@ -11,7 +11,8 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
-from spg_trainer.runs.identity import identity
+from spg_trainer.runs.inputs import read_inputs
+from spg_trainer.runs.pin import identity
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
 
@@ -143,7 +144,10 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     """
     if len(runs) == 1:  # there is nothing to tell it from
         return {f"{runs[0].task} {runs[0].method}": runs}
-    all_settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
+    all_settings = [
+        {name: value for name, value in identity(run.config, read_inputs(run.path)).items() if name != "seed"}
+        for run in runs
+    ]
     groups: dict[str, list[Recorded]] = {}
     for run, settings in zip(runs, all_settings, strict=True):
         same_task_and_algorithm = [

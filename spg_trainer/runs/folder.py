@@ -4,11 +4,14 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer import algorithms
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
@@ -23,9 +26,18 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
-from spg_trainer.runs.identity import identity
+from spg_trainer.runs.inputs import (
+    ALGORITHM_COPIES,
+    INPUTS,
+    TASK_COPIES,
+    Inputs,
+    find_inputs,
+    read_inputs,
+    write_inputs,
+)
+from spg_trainer.runs.pin import identity, pin
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, record_of, settings_file
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, settings_file
 from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
@@ -85,10 +97,9 @@ class RunFolder:
             return
         with writing(self.path):
             names = os.listdir(self.path)
-        # environment.json is the first file that `create` writes: alone it is no run yet.
-        taken = [
-            n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
-        ]
+        # What `create` writes before the settings is no run yet.
+        allowed = {ENVIRONMENT, INPUTS, TASK_COPIES, ALGORITHM_COPIES}
+        taken = [n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n in allowed)]
         if self.settings in taken:
             raise self.holds_a_run()
         if taken:
@@ -106,8 +117,12 @@ class RunFolder:
             f"{resume} (a finished one with a larger {self.steps_flag}), or choose another --output-dir."
         )
 
-    def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
+    def create(
+        self, config_yaml: str, environment: Mapping[str, Any], inputs: Inputs = MappingProxyType({})
+    ) -> None:
         """Starts a run here and keeps other processes out; ConfigError if there is a run already.
+
+        config_yaml, environment, inputs: the content of its three files; the first marks the run and is written last.
 
         Whether the folder is taken by anything else is looked at before, by `choose_folder`.
         """
@@ -119,11 +134,8 @@ class RunFolder:
         if self.holds_run:  # one that was begun since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
+        write_inputs(self.path, inputs)
         self.write_config(config_yaml)
-
-    def record(self, **values: Any) -> None:
-        """Writes values over those of environment.json, which `record_of` finds in older folders, too."""
-        self._write(ENVIRONMENT, json_document({**record_of(self.path), **values}))
 
     def write_config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
@@ -223,14 +235,15 @@ class RunFolder:
         unlock(self.path)
 
     def discard(self) -> None:
-        """Takes back what `create` and the steps since have written, where nothing but these is here."""
-        names = {self.settings, ENVIRONMENT, METRICS, TIMINGS, LOCK}
-        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - names:
+        """Removes the folder if it holds only what `create` and the steps since have written."""
+        files, folders = (
+            {self.settings, ENVIRONMENT, INPUTS, METRICS, TIMINGS, LOCK},
+            {TASK_COPIES, ALGORITHM_COPIES},
+        )
+        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - files - folders:
             return
         with writing(self.path):
-            for name in names:
-                (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            shutil.rmtree(self.path)
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rank() == 0:
@@ -267,16 +280,18 @@ def unlock(folder: Path) -> None:
 def find_unfinished(root: Path, config: "Config") -> Path | None:
     """The newest unfinished run under `root` that `config` may continue, for `--resume auto`.
 
-    Those in which another process is writing at this moment are passed over with a message.
+    Its code may have changed since, which is refused later. Runs in which another process is writing at this moment are
+    passed over with a message.
     """
-    files = root.glob(f"*/{CONFIG}")
+    files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
+    if not files:
+        return None
+    pinned = pin(config, algorithms.build(config.algorithm, config.hyper_parameters))
+    wanted = identity(pinned, find_inputs(pinned))
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
-            recorded = read_config(file)
-            if (run / SUMMARY).exists() or recorded.model.model != config.model.model:
-                continue
-            if identity(recorded, run) != identity(config, run):
+            if identity(read_config(file), read_inputs(run)) != wanted:
                 continue
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)

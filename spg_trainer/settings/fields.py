@@ -74,9 +74,6 @@ class Config(RewardedTask, TrainingTask):
     pairs: str | None = None
     """A .jsonl, .jsonl.gz, .parquet or .csv file of pairs (prompt, chosen, rejected) to learn from in place of sampled
     completions. It needs --algorithm vrpo and --num-generations 2."""
-    pairs_sha256: str | None = None
-    """The sha256 that the file of --pairs must have. If it is left out, the run records the sha256 of the file that it
-    finds, and --resume refuses a file that has changed since."""
     force: bool = False
     """Trains where the trainer would refuse to: if none of 256 or more completions is right (for a small model that
     comes with the package, on a task it does not know: none of any number), or if the decoding is unsafe (a threshold

@@ -132,8 +132,6 @@ def check_training(config: Config) -> None:
         raise ConfigError(f"--gpu {config.gpu} and --device cpu say two things. Leave one of them out.")
     if config.eval.patience and not config.eval.eval_steps:
         raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
-    if config.pairs_sha256 and not config.pairs:
-        raise ConfigError(f"--pairs-sha256 {config.pairs_sha256} is of a file. Name it with --pairs.")
     for name in ("all_right_weight", "all_wrong_weight"):
         value, default = getattr(b, name), getattr(type(b), name)
         if value != default and not b.pools:

@@ -1,7 +1,6 @@
 """Reads and writes the files that record settings: config.yaml of a run, sft.yaml and environment.json of a model."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,10 +8,10 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.decoding import Sampling, at_rate
+from spg_trainer.runs.inputs import with_copies
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
-from spg_trainer.settings.places import STARTED, found_again
-from spg_trainer.settings.values import overlay, plain, scalar, settings_of
+from spg_trainer.settings.values import overlay, plain
 from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
@@ -20,15 +19,11 @@ Settings = TypeVar("Settings")
 CONFIG = "config.yaml"
 """The settings of a run, in its folder."""
 ENVIRONMENT = "environment.json"
-"""What a run, or a model, was made for: its task and decoding, and the folder in which the run was started."""
-RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
-"""{setting of decoding that earlier versions had: the value with which they decoded as this version does}."""
-NO_LONGER_HERE = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
-"""{command: {setting that it has no more: the only value that it took}}. Other commands still have these settings."""
+"""What a run, or a model, was made for: its task and decoding."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """The environment.json of a model, with paths that can be opened from here; {} where there is none.
+    """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
 
     Of the embedded models, `tiny:block`, `tiny:shift` and `tiny:TASK` have one that is read. That of `tiny` is not: its
     settings are in the recipes.
@@ -38,20 +33,14 @@ def model_environment(model: str) -> dict[str, Any]:
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     record = read_record(file) if file else {}
-    # A checkpoint of an earlier version does not say where its run was started; the run's own file may.
-    run = run_holding(folder) if record and STARTED not in record else None
-    return found_again(record, record_of(run) if run else record)
+    run = run_holding(folder) if record else None
+    return with_copies(run, record, changed=True) if run else record
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The environment.json of the folder of a run or of a model of `sft`, or else that of its newest checkpoint.
-
-    It is {} where there is none.
-    """
-    checkpoints = folder.glob(f"checkpoints/step-*/{ENVIRONMENT}")
-    # step-9 < step-10: the longer name is of the later step.
-    newest_first = sorted(checkpoints, key=lambda file: (len(file.parent.name), file), reverse=True)
-    return next((read_record(file) for file in (folder / ENVIRONMENT, *newest_first) if file.is_file()), {})
+    """The environment.json of the folder of a run or of a model of `sft`; {} where there is none."""
+    file = folder / ENVIRONMENT
+    return read_record(file) if file.is_file() else {}
 
 
 def read_record(file: Path) -> dict[str, Any]:
@@ -111,7 +100,7 @@ def settings_file(command: Config | SftCommand) -> str:
     return SFT if isinstance(command, SftCommand) else CONFIG
 
 
-def recorded_settings(command: Config | SftCommand) -> str:
+def to_recorded_yaml(command: Config | SftCommand) -> str:
     """The content of config.yaml or sft.yaml: all settings but those that are for one start only, such as --resume."""
     return to_yaml(replace(command, config=None, output=command.output.recorded))
 
@@ -133,66 +122,6 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
-def read_settings(path: str | Path, cls: type = Config) -> Any:
-    """The nested settings of a command in a YAML file, which may be one that an earlier version wrote.
-
-    Raises ConfigError for what this version cannot do any more.
-    """
-    settings = read_yaml(path)
-    if not isinstance(settings, dict):  # it is refused where settings are read from it
-        return settings
-    if cls is not Config:
-        settings = in_groups(settings, cls)
-    no_longer_here = next(
-        (names for command, names in NO_LONGER_HERE.items() if issubclass(cls, command)), {}
-    )
-    for group in (settings, settings.get("rollout"), settings.get("model")):
-        if not isinstance(group, dict):
-            continue
-        for name, only_value in no_longer_here.items():
-            if name in group and group[name] == only_value:
-                del group[name]
-        for name, same_as_now in RETIRED.items():
-            value = group.pop(name, same_as_now)
-            if value != same_as_now:
-                raise ConfigError(
-                    f"{path}: {name}={value!r} is a setting of an earlier version, which made decoding no faster than "
-                    "others do. Leave it out and start a new run, or go on with that version."
-                )
-    return settings
-
-
-def in_groups(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
-    """The settings of `eval` or `sft` nested in their groups; earlier versions wrote all on one level.
-
-    `{"block_length": 8}` becomes `{"rollout": {"block_length": 8}}`. Earlier versions also had a setting
-    `tokens_per_step`: `{"tokens_per_step": 2}` becomes `{"rollout": {"diffusion_steps": "length/2"}}`, unless steps
-    were given too.
-    """
-    flat = {**settings}
-    rate = flat.pop("tokens_per_step", None)
-    if "diffusion_steps" in flat and flat["diffusion_steps"] in (0, [], None):  # no steps: the rate was meant
-        del flat["diffusion_steps"]
-    if rate is not None and "diffusion_steps" not in flat:
-        rate = scalar(rate) if isinstance(rate, str) else rate
-        flat["diffusion_steps"] = at_rate(rate) if isinstance(rate, int | float) else rate
-    known = settings_of(cls)
-    grouped: dict[str, Any] = {}
-    for name, value in flat.items():
-        is_group = isinstance(value, Mapping)
-        dotted_name = name
-        if name in known and not is_group:
-            dotted_name, _ = known[name]
-        group, _, key = dotted_name.rpartition(".")
-        if group and isinstance(grouped.get(group, {}), Mapping):
-            grouped[group] = {**grouped.get(group, {}), key: value}
-        elif is_group:
-            grouped[name] = {**grouped.get(name, {}), **value}
-        else:
-            grouped[name] = value
-    return grouped
-
-
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
-    return overlay(cls(), read_settings(file, cls), f"{file}:")
+    return overlay(cls(), read_yaml(file), f"{file}:")

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.runs import own_code
+from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import Decoding, Steps, at_rate, count_steps
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
-from spg_trainer.settings.places import found_again, refuse_two_models
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
@@ -27,10 +26,8 @@ from spg_trainer.settings.recorded import (
     ENVIRONMENT,
     SFT,
     model_environment,
-    read_settings,
+    read_yaml,
     recipe_kind,
-    record_of,
-    run_holding,
 )
 from spg_trainer.settings.task import (
     Task,
@@ -73,7 +70,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     flags = flag_layer(cls, read_words(cls, words) if words else keywords)
     from_user = [flags]
     if file := flags.values.get("config"):
-        from_user = [read_layer(cls, Layer(file, read_settings(file, cls))), flags]
+        from_user = [read_layer(cls, Layer(file, read_yaml(file))), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
     from_user = [with_tasks(layer) for layer in from_user]
@@ -196,8 +193,6 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     model = last_value(from_user, "model.model", cls().model.model)
     task_layers: list[Layer] = []
     if made_for := model_environment(model).get("env"):
-        # If the task is in the author's file, and the file has changed or is gone, the run's copy of it is taken.
-        made_for = own_code.kept(run_holding(model), own_code.ENVIRONMENT, made_for)
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
     learns_texts = bool(last_value(from_user, "data", None))  # sft --data FILE, which needs no task
     env = last_value([*task_layers, *from_user], "env", "" if learns_texts else cls().env)
@@ -213,14 +208,15 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
 
 
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
-    """The settings of the run that goes on, with paths that can be opened from here, and without its output folder.
+    """The settings of the run that goes on, without its output folder; its copies stand in place of code that is gone.
 
-    Raises ConfigError where another model has the name of its model here, for another algorithm of ours than its own,
-    and for a model of `sft` that is too old.
+    Raises ConfigError for data that is gone unless the user says where it is now, and for another algorithm of ours
+    than that of the run.
     """
     run = settings_file.parent
-    recorded = read_settings(settings_file, cls)
-    algorithm, algorithm_now = recorded.get("algorithm"), last_value(from_user, "algorithm", None)
+    recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
+    algorithm = recorded.values.get("algorithm")
+    algorithm_now = last_value(from_user, "algorithm", None)
     # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
@@ -228,17 +224,9 @@ def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) ->
             f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
             "with its own, or use another --output-dir."
         )
-    settings = own_code.with_copies(run, recorded)
-    if last_value(from_user, "model.model", None) is None:
-        refuse_two_models(run, settings, record_of(run))
-    settings = found_again(settings, record_of(run))
-    if cls is SftCommand and "diffusion_steps" not in settings.get("rollout", {}):
-        raise ConfigError(
-            f"{settings_file} is of an older version, in which sft decoded by other settings, and cannot be resumed. "
-            f"Train its weights further with --model {run} --output-dir NEW, or resume it with that version."
-        )
+    refuse_gone(run, {name for layer in from_user for name in layer.values})
     without_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved
-    return [read_layer(cls, Layer(str(settings_file), settings)), without_folder]
+    return [recorded, without_folder]
 
 
 def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[Layer]:
@@ -252,7 +240,7 @@ def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[
         recipes.append(decoding)
     algorithm = last_value([*recipes, *from_user], "algorithm", Config().algorithm)
     recipes += algorithm_recipe(algorithm, tasks, kind)
-    recorded = recorded_settings(env, model) or recorded_decoding(recipes, model)
+    recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
     from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))
     return [*from_recipes, from_model, *one_by_one(from_recipes, from_model)]
@@ -308,7 +296,7 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     }
     from_training = {"env_args": trained.env_args, "rollout": decoding}
     recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
-    recorded = recorded_settings(env, model).get("rollout", {})
+    recorded = settings_made_with(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
     layers = (
         Layer(f"{TRAINING} {env}", from_training),
@@ -328,7 +316,7 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     ]
 
 
-def recorded_settings(env: str, model: str) -> dict[str, Any]:
+def settings_made_with(env: str, model: str) -> dict[str, Any]:
     """The arguments and the decoding that a model was made with, if it was made for the tasks of `env`; else {}.
 
     A model that learned from texts alone was made for no task: its decoding is taken for any `env`. Where `env` is one

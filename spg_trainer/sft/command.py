@@ -65,7 +65,7 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
     run = fit.run
     run.source.collect(fit.step)  # demonstrations that do not fit are told before anything else
     console.say(introduction(fit))
-    open_folder(run, planned.goes_on, run.settings, run.record)
+    open_folder(run, fit.command, planned.goes_on, run.record)
     try:
         run.trackers.open(command.output.track, path, fit.command)
         with (

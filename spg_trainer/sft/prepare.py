@@ -1,7 +1,6 @@
 """Everything that a training on demonstrations needs before its first update: tasks, model, lengths, optimizer."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,15 +14,13 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.own_code import data_of
+from spg_trainer.runs.pin import pin
 from spg_trainer.runs.plan import RunPlan
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import SFT, read_config, record_of, recorded_settings, task_record
+from spg_trainer.settings.recorded import SFT, task_record, to_recorded_yaml
 from spg_trainer.settings.resolve import FLAG, TRAINING
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
@@ -52,6 +49,7 @@ def prepare(planned: RunPlan[SftCommand], accelerator: "Accelerator", console: C
     command, folder = planned.config, planned.folder
     device = own_device(command.model.device, accelerator)
     with raising_on_all():
+        command = pin(command)
         # Where the model will be evaluated: without problems there, nothing is begun.
         evaluated = {split: make_env(command, split) for split in ("test", "validation") if command.env}
         if command.data:
@@ -60,7 +58,6 @@ def prepare(planned: RunPlan[SftCommand], accelerator: "Accelerator", console: C
             train, validation = make_env(command, "train"), evaluated["validation"]
             envs.checking.try_scoring(train)
         mix = mix_shares(command.mix, train)
-        command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)
         if not command.rollout.max_completion_length:
             length = fitting_length(policy, train, mix, command, planned.origins)
@@ -69,19 +66,11 @@ def prepare(planned: RunPlan[SftCommand], accelerator: "Accelerator", console: C
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, planned.origins)
         sampling = eval_sampling(command, pattern)
-        # A folder that goes on keeps its paths as they are written there, so that it may be moved with its files.
-        began = record_of(folder) if planned.goes_on else {}
-        begun = (
-            as_begun(command, read_config(folder / SFT, SftCommand), began) if planned.goes_on else command
-        )
     if command.model.is_divided:
         divide_policy(policy, command.model, device)
     config = training_config(command, sampling)
     with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
-    was_read = {
-        name: what for name, what in (("data", data_of(command)), ("origin", dict(train.origin))) if what
-    }
     run = Run(
         config=config,
         state=TrainingState(),
@@ -96,11 +85,8 @@ def prepare(planned: RunPlan[SftCommand], accelerator: "Accelerator", console: C
         accelerator=accelerator,
         rows_per_forward=None,
         held_out=Demonstrations(validation, policy, config, mix, VALIDATION),
-        settings=recorded_settings(begun),
-        record={
-            **task_record(replace(command, env=begun.env, env_args=begun.env_args), sampling, **was_read),
-            STARTED: began.get(STARTED, os.getcwd()),
-        },
+        settings=to_recorded_yaml(command),
+        record=task_record(command, sampling, **({"origin": dict(train.origin)} if train.origin else {})),
     )
     return Fit(run, command, mix, skipped)
 

@@ -1,7 +1,7 @@
 """From which checkpoint a training on demonstrations goes on; RL goes on from the newest, or from a named one.
 
 The learning rate of `sft` falls towards its end, and one that becomes longer goes on from before the fall. Which of its
-settings may change is said in `runs/identity.py`, as for RL.
+settings may change is said in `runs/pin.py`, as for RL.
 """
 
 from dataclasses import replace
@@ -11,8 +11,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import METRICS, SUMMARY
-from spg_trainer.runs.identity import refuse_another, second_stage
-from spg_trainer.runs.own_code import refuse_changed_hub
+from spg_trainer.runs.pin import refuse_another, refuse_changed_hub, second_stage
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.recorded import SFT, read_config
 from spg_trainer.sft.fit import Fit

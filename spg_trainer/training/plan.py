@@ -5,7 +5,7 @@ imported for --pairs only.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
@@ -13,14 +13,11 @@ from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.runs.identity import refuse_another
-from spg_trainer.runs.own_code import refuse_changed_hub
+from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
 from spg_trainer.runs.plan import RunPlan, plan_run
-from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.plan import Plan
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
@@ -61,12 +58,9 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
     config, folder = planned.config, planned.folder
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        config = settle_pairs(config)  # completes the settings by the sha256 of the file of pairs
+        config = pin(config, algorithm)
         if planned.goes_on:
-            refuse_another(folder, config, algorithm)
-        # Completes them by rank, scale and dropout of the adapters, as they are trained.
-        model = settle(config.model, folder)
-        config = replace(config, model=model, algorithm_args=asdict(algorithm))
+            refuse_another(folder, config)
         check_settled(config, algorithm, num_processes, planned.goes_on)
         pairs = open_pairs(config)
         try:

@@ -1,6 +1,5 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,20 +24,13 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.inputs import find_inputs, refuse_changed_inputs, write_inputs
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import ALGORITHM, ENVIRONMENT, data_of, keep
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import (
-    CONFIG,
-    model_environment,
-    read_config,
-    record_of,
-    recorded_settings,
-)
+from spg_trainer.settings.recorded import model_environment, to_recorded_yaml
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
@@ -121,21 +113,22 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
     return replace(run, state=state)
 
 
-def open_folder(run: Run, goes_on: bool, settings: str, record: Mapping[str, Any]) -> None:
+def open_folder(run: Run, pinned: Config | SftCommand, goes_on: bool, record: Mapping[str, Any]) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    In both cases the folder is locked against other processes, and the run's history is read from it. settings: the
-    content of its config.yaml or sft.yaml. record: that of its environment.json, with the hashes of its data.
+    In both cases the inputs of the run are written down, the folder is locked against other processes, and the run's
+    history is read from it. pinned: the settings of the run. record: the content of its environment.json.
     """
+    path = run.folder.path
     with raising_on_all():
         if not goes_on:
-            run.folder.create(settings, record)
+            run.folder.create(to_recorded_yaml(pinned), record, find_inputs(pinned))
         else:
             run.folder.truncate_after(run.state.step)
-            # `data` also has the hashes of the user's code. By recording them anew, the changed code that was just
-            # accepted becomes the one with which later resumes are compared.
-            if run.config.output.accept_changed_code:
-                run.folder.record(data=record.get("data", {}))
+            if run.accelerator.is_main_process:
+                write_inputs(
+                    path, refuse_changed_inputs(path, pinned), again=pinned.output.accept_changed_code
+                )
     run.state.history = decide_on_main(run.folder.history)
 
 
@@ -282,24 +275,17 @@ def introduce(run: Run, skipped_note: str) -> None:
 
 
 def prepare_folder(run: Run, goes_on: bool) -> None:
-    """Opens the run folder, and copies into it what a resumed run could not make again.
+    """Opens the run folder, and copies the weights of the reference into it, which a resumed run could not make again.
 
-    That is the user's code of a task or an algorithm, and the weights of the reference. goes_on: whether a run
-    continues in the folder.
+    goes_on: whether a run continues in the folder.
     """
     config, path, policy = run.config, run.folder.path, run.policy
     with raising_on_all():
-        # A path keeps the spelling that it had when the run began, as long as it names the same file.
-        begun = as_begun(config, read_config(path / CONFIG), record_of(path)) if goes_on else config
-        settings = recorded_settings(begun)
-        record = {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
-    open_folder(run, goes_on, settings, record)
+        record = environment_record(run)
+    open_folder(run, config, goes_on, record)
     with raising_on_all():
         if goes_on:
-            run.folder.write_config(settings)
-        if run.accelerator.is_main_process:
-            for kind, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
-                keep(path, kind, name, again=config.output.accept_changed_code)
+            run.folder.write_config(to_recorded_yaml(config))
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not policy.fresh_adapters
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):

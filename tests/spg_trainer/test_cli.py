@@ -147,7 +147,6 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("compare --output-dir /dev/null/all", ["Cannot write /dev/null/all", "Not a directory"]),
         ("compare --env rows.jsonl --verifier gsm8k", ["No flag --verifier", "behind ` -- `"]),
         ("compare --env-args level=2", ["No flag --env-args", "behind ` -- `"]),
-        ("--pairs-sha256 abc --dry-run", ["--pairs-sha256 abc", "--pairs."]),
         (f"--seed {2**63} --dry-run", [f"--seed {2**63}", "from 0 to 2**63 - 1"]),
         ("--max-completion-length 100000000 --dry-run", ["--max-completion-length 100000000", "1000000"]),
         ("--mask-token-id 999 --dry-run", ["mask_token_id 999", "266 embeddings", "--mask-token-id"]),
@@ -201,7 +200,7 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
 
 def test_a_model_of_texts_is_not_taken_for_one_of_sudoku(refused, tmp_path: Path) -> None:
     texts = save_tiny(tmp_path / "texts")
-    (texts / "environment.json").write_text(json.dumps({"data": {"--data a.jsonl": "abc"}, "preset": "tiny"}))
+    (texts / "environment.json").write_text(json.dumps({"preset": "tiny"}))
     for command in ("eval ", "sft ", ""):
         refused(f"{command}--model {texts}", "was made from texts", "--env")
     refused(f"eval --model {texts} --env sudoku --split tset", "--split='tset'")

@@ -275,7 +275,7 @@ def test_the_model_goes_up_with_its_card_in_one_commit(hub, run, capsys):
 def test_no_folder_of_this_machine_goes_up(hub, tmp_path):
     places = {"env_args": {"source": "/home/ada/puzzles.csv"}, "pairs": "/home/ada/pairs.jsonl"}
     run = write_run(tmp_path / "run", algorithm="./mine/own.py:Own", **places)
-    with_model(run, env="/home/ada/task.py:my/T-v0", env_args=places["env_args"], started_in="/home/ada")
+    with_model(run, env="/home/ada/task.py:my/T-v0", env_args=places["env_args"])
     assert cli.main(["push", str(run), *PUSH]) == 0
     sent = b"".join(hub.files.values())
     assert b"/home/ada" not in sent and b"./mine" not in sent and str(run).encode() not in sent

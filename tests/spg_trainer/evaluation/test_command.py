@@ -190,17 +190,13 @@ def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
     assert papers.env_args["prompt_style"] == "paper"
 
 
-@pytest.mark.parametrize(
-    "record", [{"data": "prompt_style={}"}, {"origin": "{}"}]
-)  # of sft, and of a run's model
-def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path, monkeypatch, record, capsys):
+def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("prompt.txt").write_text("Solve {puzzle}")
-    ((field, key),) = record.items()
     digest = sha256(b"Solve {puzzle}").hexdigest()
-    before = {key.format("prompt.txt"): digest if field == "data" else f"sha256 {digest}"}
+    before = {f"{tmp_path}/prompt.txt": f"sha256 {digest}"}
     Path("model").mkdir()
-    Path("model/environment.json").write_text(json.dumps({"env": "sudoku", field: before}))
+    Path("model/environment.json").write_text(json.dumps({"env": "sudoku", "origin": before}))
     env = envs.make("sudoku", split="test", prompt_style="prompt.txt")
     assert eval_command.changed_files("model", env) == []
     Path("prompt.txt").write_text("Fill {puzzle}")

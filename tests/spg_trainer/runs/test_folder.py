@@ -15,11 +15,13 @@ import torch
 import yaml
 
 import verifiers
+from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder, choose_folder, find_unfinished
+from spg_trainer.runs.pin import pin
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recorded import record_of
+from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.results import OutputConfig
 from spg_trainer.settings.values import overlay
 from tests.common.trainer_cases import rows, snapshot
@@ -145,7 +147,7 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     names = {path.relative_to(run.path).as_posix() for path in snapshot(run.path)}
     expected = {f"samples/step-{step:06d}.jsonl" for step in (1, 2, 3)}
     expected |= {f"eval/{name}.{kind}" for name in ("before", "step-000003") for kind in ("json", "jsonl")}
-    kept = {"config.yaml", "environment.json", "metrics.jsonl", "timings.jsonl"}
+    kept = {"config.yaml", "environment.json", "inputs.json", "metrics.jsonl", "timings.jsonl"}
     assert {name for name in names if "lock" not in name} == expected | kept
     run.metrics({"step": 4})
     assert rows(run.path / "metrics.jsonl")[-1] == {"step": 4}
@@ -179,8 +181,9 @@ def test_default_path_names_the_run_and_is_free(tmp_path, monkeypatch):
 
 
 def started(root: Path, name: str, config: dict, age: float) -> Path:
-    folder = RunFolder(root / name)
-    folder.create(yaml.safe_dump(files.to_json(config)), {})
+    folder, begun = RunFolder(root / name), settings(config)
+    begun = pin(begun, build(begun.algorithm, begun.hyper_parameters))
+    folder.create(to_yaml(begun), {})
     folder.release()
     os.utime(folder.path / "config.yaml", (1e9 - age, 1e9 - age))
     return folder.path
@@ -259,14 +262,3 @@ def test_a_refused_write_names_the_path_and_what_to_do(tmp_path):
     for write, content in ((files.write_folder, one_file), (files.write_text, "text")):
         with pytest.raises(CheckpointError, match=r"file/model: .*--resume"):
             write(tmp_path / "file" / "model", content)
-
-
-def test_a_record_that_lies_in_the_checkpoints_alone_is_kept_where_a_value_of_it_changes(
-    tmp_path: Path,
-) -> None:
-    """As in a folder of `sft` that an earlier version wrote."""
-    checkpoint = tmp_path / "checkpoints" / "step-000010"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "environment.json").write_text(json.dumps({"env": "count", "data": {"a": "1"}}))
-    RunFolder(tmp_path, "sft.yaml").record(data={"a": "2"})
-    assert record_of(tmp_path) == {"env": "count", "data": {"a": "2"}}

@@ -10,7 +10,7 @@ import yaml
 import envs
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.identity import MAY_CHANGE, refuse_another, refuse_changes
+from spg_trainer.runs.pin import MAY_CHANGE, refuse_another, refuse_other_settings
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
@@ -238,8 +238,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content: bytes | None, wo
     with pytest.raises(ConfigError, match=rf"{path}.*{words}"):
         typed("--config", str(path))
     if content is not None:
-        with pytest.raises(CheckpointError, match=r"settings.yaml .* another --output-dir"):
-            refuse_changes(path, Config())
+        path.rename(tmp_path / CONFIG)
+        with pytest.raises(CheckpointError, match=r"config.yaml .* another --output-dir"):
+            refuse_other_settings(tmp_path, Config(), {})
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
     for resume in (run, run / "checkpoints" / "step-000010"):
         config = typed("--resume", str(resume), "--max-steps", "900")
         assert config == replace(own, max_steps=900, output=replace(own.output, resume=str(resume)))
-        refuse_changes(run / "config.yaml", config)
+        refuse_other_settings(run, config, {})
     auto = typed("--resume", "auto", "--output_dir", str(run))
     assert auto == replace(own, output=replace(own.output, resume="auto", output_dir=str(run)))
     (tmp_path / "more.yaml").write_text("max_steps: 77\nenv_args: {blanks: 8}\n")
@@ -290,14 +291,14 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     words = "--seed 4 --env-args blanks=9 --learning-rate 0.5 --reward-weights cells=0.5 --max-steps 9"
     with pytest.raises(ConfigError) as caught:
-        refuse_changes(run / "config.yaml", typed("--resume", str(run), *words.split()))
+        refuse_other_settings(run, typed("--resume", str(run), *words.split()), {})
     message = str(caught.value)
     changes = ["seed was 3, now 4", "env_args.blanks was 8, now 9", "reward_weights.cells was None, now 0.5"]
     for words in (str(run), *changes, "optimizer.learning_rate was", "--max-steps", "--output-dir"):
         assert words in message
     assert "max_steps was" not in message
     with pytest.raises(ConfigError, match=r"env_args.blanks was 8, now None"):
-        refuse_changes(run / "config.yaml", replace(typed("--resume", str(run)), env_args={}))
+        refuse_other_settings(run, replace(typed("--resume", str(run)), env_args={}), {})
 
 
 def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -> None:
@@ -311,7 +312,7 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         place[key] = {"gpu": "L4", "overlong": "skip", "keep": 5, "shard": "layer"}.get(key, place[key])
         config = overlay(Config(), values, "test")
         assert to_yaml(config) != text
-        refuse_changes(run / "config.yaml", config)
+        refuse_other_settings(run, config, {})
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
 
@@ -350,12 +351,6 @@ def test_a_class_names_its_task() -> None:
     assert defaults(Config, env=envs.Countdown) == defaults(Config, env="spg/Countdown-v0")
     with pytest.raises(envs.EnvError, match=r'envs.register\("my/Unknown-v0", Unknown\) first'):
         defaults(Config, env=type("Unknown", (envs.TextEnv,), {}))
-
-
-def test_a_base_of_an_older_version_is_refused_with_a_way_on(tmp_path) -> None:
-    (tmp_path / "sft.yaml").write_text("env: countdown\nblock_length: 0\nremasking: null\n")
-    with pytest.raises(ConfigError, match=rf"older version.*--model {tmp_path} --output-dir NEW"):
-        resolve(SftCommand, resume=str(tmp_path))
 
 
 def test_a_verifier_beside_several_tasks_is_that_of_the_files_among_them(tmp_path) -> None:

@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import pytest
 import torch
-import yaml
 from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
@@ -27,7 +26,6 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.tiny import BLOCK
-from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
@@ -40,7 +38,6 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.plan import plan
-from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.results import SftEval
 from spg_trainer.settings.updates import BaseOptimizerConfig
@@ -343,7 +340,7 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
     lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}
     expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
-    assert json.loads((made / "environment.json").read_text()) == {**expected, "started_in": os.getcwd()}
+    assert json.loads((made / "environment.json").read_text()) == expected
     assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
@@ -363,7 +360,12 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
     folder = tmp_path / "model"
 
     def train(*_) -> None:
-        assert {path.name for path in folder.iterdir()} == {".lock", "environment.json", "sft.yaml"}
+        assert {path.name for path in folder.iterdir()} == {
+            ".lock",
+            "environment.json",
+            "inputs.json",
+            "sft.yaml",
+        }
         with pytest.raises(Timeout):
             FileLock(folder / ".lock", blocking=False).acquire()
         raise KeyboardInterrupt
@@ -670,31 +672,6 @@ def test_an_error_leaves_a_finished_one_finished_until_an_update_more_is_made(
     sft(longer, quiet=True)
     assert same_weights(folder, uninterrupted(steps=40))
     assert (folder / METRICS).read_bytes() == (uninterrupted(steps=40) / METRICS).read_bytes()
-
-
-def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, uninterrupted) -> None:
-    """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
-    counted no skipped updates."""
-    whole, folder = uninterrupted(), tmp_path / "before"
-    kill(change(LONG, output_dir=str(folder)), 9)
-    for name in (METRICS, TIMINGS, "environment.json"):
-        (folder / name).unlink()
-    (folder / SFT).write_text(yaml.safe_dump(as_before(yaml.safe_load((folder / SFT).read_text()))))
-    (state,) = folder.glob("checkpoints/*/state.json")
-    written = state.read_text()
-    kept = {name: v for name, v in json.loads(written).items() if name not in ("updates", "skipped")}
-    state.write_text(json.dumps(kept).ljust(len(written)))  # of the length that COMPLETE names
-    assert report(folder).html, "no step has a row"
-    sft(change(LONG, output_dir=str(folder), resume="auto"), quiet=True)
-    assert same_weights(whole, folder) and rows(folder / METRICS) == rows(whole / METRICS)[8:]
-
-
-def as_before(settings: dict[str, Any]) -> dict[str, Any]:
-    """What is in sft.yaml, as earlier versions wrote it."""
-    groups = [settings.pop(name) for name in ("rollout", "batch", "eval", "output", "optimizer")]
-    flat = {**settings, **{name: value for group in groups for name, value in group.items()}}
-    flat |= {"diffusion_steps": 0, "tokens_per_step": 1.0}
-    return {name: value for name, value in flat.items() if name not in ("report", "track")}
 
 
 def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:

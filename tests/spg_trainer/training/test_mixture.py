@@ -11,11 +11,13 @@ import pytest
 
 import envs
 from envs import mixture
+from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
-from spg_trainer.runs.identity import identity
+from spg_trainer.runs.inputs import find_inputs, read_inputs
+from spg_trainer.runs.pin import identity, pin
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
@@ -136,7 +138,10 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     shutil.rmtree(tmp_path / "e")  # its copy is what goes on
     typed = resolve(Config, ["--resume", str(run)]).config
     assert typed.env == own.removeprefix("--env ")
-    assert identity(typed, run) == identity(read_config(run / "config.yaml"), run)
+    pinned = pin(typed, build(typed.algorithm, typed.hyper_parameters))
+    assert identity(pinned, find_inputs(pinned)) == identity(
+        read_config(run / "config.yaml"), read_inputs(run)
+    )
 
 
 def test_sft_gives_each_task_its_own_habits() -> None:

@@ -14,7 +14,8 @@ import envs
 from envs.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.own_code import ENVIRONMENT, data_of, hashed, keep, refuse_changed_hub, with_copies
+from spg_trainer.runs.inputs import find_inputs, hash_of, with_absolute_paths, with_copies, write_inputs
+from spg_trainer.runs.pin import refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft.command import sft
@@ -78,11 +79,12 @@ def test_a_file_is_kept_where_its_task_is_not_named(tmp_path: Path, monkeypatch:
     """`--env ./task.py` is enough where a file has one task."""
     monkeypatch.chdir(tmp_path)
     Path("task.py").write_text(TASK % "Alone")
-    run, settings = tmp_path / "run", {"env": "./task.py", "algorithm": "spg"}
-    keep(run, ENVIRONMENT, settings["env"])
-    assert with_copies(run, settings) == settings
+    config, run = with_absolute_paths(small_config(None, env="./task.py", env_args={})), tmp_path / "run"
+    write_inputs(run, find_inputs(config))
+    recorded = {"env": config.env, "algorithm": "spg"}
+    assert with_copies(run, recorded) == recorded
     Path("task.py").unlink()
-    assert with_copies(run, settings) == {**settings, "env": f"{run}/environment/task.py"}
+    assert with_copies(run, recorded) == {**recorded, "env": f"{run}/environment/task.py"}
 
 
 @pytest.mark.parametrize(
@@ -146,12 +148,12 @@ def test_changed_data_is_refused_with_what_differs_and_both_ways_out(tmp_path: P
     settings = {"env": str(file), "env_args": columns}
     train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
     train(small_config(None, max_steps=2, resume=str(tmp_path / "run"), **settings), quiet=True)
-    before = hashed(str(file))
+    before = hash_of(str(file))
     file.write_text(file.read_text().replace("#### 5", "#### 6"))
     with pytest.raises(ConfigError) as refused:
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
-    assert f"--env {file} has changed" in said and before in said and hashed(str(file)) in said
+    assert f"--env {file} has changed" in said and before in said and hash_of(str(file)) in said
     assert "Put back what it was" in said and "--output-dir" in said
     file.write_text(file.read_text().replace("#### 6", "#### 5", 1))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 2
@@ -200,18 +202,18 @@ def test_a_change_of_rows_without_a_commit_is_refused_too(tmp_path):
         refuse_changed_hub(tmp_path, now)
 
 
-def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> None:
+def test_arguments_that_name_files_and_folders_are_hash_of(tmp_path: Path) -> None:
     (tmp_path / "set" / "main").mkdir(parents=True)
     for name in ("train.jsonl", "main/test.parquet", "README.md"):
         (tmp_path / "set" / name).write_text(name)
     arguments = {"gsm8k.source": str(tmp_path / "set"), "countdown.level": 2, "note": "x" * 5000}
-    config = small_config(None, env="countdown + gsm8k", env_args=arguments)
-    ((name, first),) = data_of(config).items()
-    assert name == f"gsm8k.source={tmp_path / 'set'}"
+    config = small_config(None, env="countdown + gsm8k", env_args=arguments, model="tiny")
+    ((name, first),) = find_inputs(config).items()
+    assert (name, first.path) == ("env_args.gsm8k.source", str(tmp_path / "set"))
     (tmp_path / "set" / "README.md").write_text("else")
-    assert data_of(config)[name] == first
-    (tmp_path / "set" / "main" / "test.parquet").write_text("else")
-    assert data_of(config)[name] != first
+    assert find_inputs(config)[name] == first
+    (tmp_path / "set" / "main" / "test.parquet").write_text("something else")
+    assert find_inputs(config)[name] != first
 
 
 def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, monkeypatch) -> None:
@@ -219,7 +221,7 @@ def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     Path("sudoku").mkdir()
     Path("sudoku/metrics.jsonl").write_text("{}")
-    assert data_of(small_config(None, env="sudoku", env_args={})) == {}
+    assert find_inputs(small_config(None, env="sudoku", env_args={}, model="tiny")) == {}
 
 
 def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
@@ -232,7 +234,9 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
     sft(command, quiet=True)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
-    with pytest.raises(ConfigError, match=r"--env \./own\.py:test/OwnTaught-v0 has changed since base"):
+    with pytest.raises(
+        ConfigError, match=r"own\.py has changed since base began.*--env base/environment/own\.py:test"
+    ):
         sft(change(command, resume="base", steps=4), quiet=True)
 
 

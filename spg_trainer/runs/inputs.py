@@ -1,0 +1,311 @@
+"""The files that a run reads, its inputs: their hashes, and copies of those that are code.
+
+A file is its hash, not its path. A run that begins writes RUN/inputs.json, which has the absolute path and the sha256
+of each file and, of code, where the run keeps a copy. When the run goes on, each file is compared with its hash,
+wherever it lies by now: data that was moved is named by its flag, and code that is gone is read from its copy.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.runs.files import json_document, read_json, write_text, writing
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.values import replace_nested
+from spg_trainer.settings.weights import is_embedded, resolve_model
+
+Command = TypeVar("Command")
+
+INPUTS = "inputs.json"
+"""The file, in the folder of a run, that lists its inputs."""
+TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
+"""The folders of a run that hold its copies of code: of tasks and rewards, and of the algorithm."""
+DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+"""The endings of data files, which are what counts in a folder that an argument of a task names."""
+NO_FOLDERS = ("generated", "hub")
+"""Sources of problems that a task knows by these words, also where a folder is called so."""
+MODEL = "model.model"
+LARGE = 2**26
+"""Bytes of a file of weights above which its size and 64 parts of 1 MB are hashed in place of the whole."""
+
+
+class Input(NamedTuple):
+    """A file, or a folder of data or of a model, that a run reads."""
+
+    path: str
+    """Where it was when the run was last started, absolute."""
+    sha256: str
+    copy: str = ""
+    """Where the run's copy of it is, inside the run's folder; "" for data and models, of which there is none."""
+
+
+Inputs = Mapping[str, Input]
+"""{what names the input: the input}. The names are those of settings, e.g. `env`, `env_args.source`, `pairs`; `env 2`
+is the second file in `env`, and `env/helper.py` a module that is imported from the folder of the file `env`."""
+
+
+def find_inputs(command: Any) -> dict[str, Input]:
+    """All inputs of a command, as they are now."""
+    others = {name: path for name, path in name_paths(command).items() if not is_code(path)}
+    hashes = {name: (hash_of_model if name == MODEL else hash_of)(path) for name, path in others.items()}
+    return {**find_code(command), **{name: Input(path, hashes[name]) for name, path in others.items()}}
+
+
+def find_code(command: Any) -> dict[str, Input]:
+    """The inputs that are code: the files that settings name, and all loaded modules beside them.
+
+    The copies of the files of one folder lie in one folder, so that these find each other there.
+    """
+    found: dict[str, Input] = {}
+    named = {name: path for name, path in name_paths(command).items() if is_code(path)}
+    files = {Path(path).resolve() for path in named.values()}
+    folders: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
+    for name, path in named.items():
+        kind = ALGORITHM_COPIES if name.startswith("algorithm") else TASK_COPIES
+        known, folder = folders[kind], Path(path).resolve().parent
+        known += [folder] * (folder not in known)
+        number = known.index(folder) + 1
+        copies = Path(kind) / (str(number) if number > 1 else "")
+        found[name] = Input(path, hash_of(path), str(copies / Path(path).name))
+        for beside in _loaded_from(folder):
+            if beside.resolve() not in files:
+                copy = str(copies / beside.name)
+                found[f"{name}/{beside.name}"] = Input(str(beside), hash_of(str(beside)), copy)
+    return found
+
+
+def name_paths(command: Any) -> dict[str, str]:
+    """{name of an input: its absolute path} of the files and folders that the settings of a command name."""
+    found: dict[str, str] = {}
+
+    def note(setting: str, path: str) -> str:
+        number = sum(name.partition(" ")[0] == setting for name in found) + 1
+        found[setting if number == 1 else f"{setting} {number}"] = path
+        return path
+
+    _change_paths(command, note)
+    return found
+
+
+def with_absolute_paths(command: Command) -> Command:
+    """The settings with absolute paths of the files that they name; what names no file that is there stays as it is."""
+    return _change_paths(command, lambda setting, path: path)
+
+
+def _change_paths(command: Command, change: Callable[[str, str], str]) -> Command:
+    """The settings with `change(setting, absolute path)` in place of each path in them."""
+    changed = {}
+    for setting, text in _texts(command):
+        # A task or a reward is one file or several, `a.jsonl + b.jsonl` and `./a.py:pays+./b.py:brief`.
+        separator = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
+        whole = separator is None or os.path.exists(os.path.expanduser(text))
+        pieces = [text] if whole else re.split(f"({re.escape(separator)})", text)
+        for place, piece in enumerate(pieces):
+            file, name = re.fullmatch(r"(.*\.py)?(.*)", piece, re.DOTALL).groups(default="")
+            file, name = (file, name) if file else (name, "")
+            path = os.path.abspath(os.path.expanduser(file))
+            if (not name or name.startswith(":")) and _names_input(setting, file, path):
+                pieces[place] = change(setting, path) + name
+        if (new := "".join(pieces)) != text:
+            changed[setting] = new
+    return replace_nested(command, changed) if changed else command
+
+
+def _texts(command: Any) -> Iterator[tuple[str, str]]:
+    """(dotted name, text) of each setting that may name files."""
+    texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
+    texts[MODEL] = command.model.model
+    texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
+    return ((name, text) for name, text in texts.items() if text and isinstance(text, str))
+
+
+def _names_input(setting: str, text: str, path: str) -> bool:
+    """Whether the text of a setting names a file, or a folder, that is there. path: the text as an absolute path."""
+    if setting == MODEL:
+        return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
+    if not text or (setting == "algorithm" and not is_code(text)):
+        return False
+    if os.path.isdir(path):
+        return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
+    if setting == "env" and not (is_code(text) or envs.rows.names_file(text)):
+        return False
+    return os.path.isfile(path) and ("." in text or "/" in text or setting in ("pairs", "data"))
+
+
+def is_code(path: str) -> bool:
+    """Whether an input is a file of Python."""
+    return path.endswith(".py")
+
+
+def hash_of(path: str) -> str:
+    """The sha256 of a file; of a folder, that of its data files and their names, or "" if it has none."""
+    if os.path.isfile(path):
+        return _hash_of_file(path)
+    return _hash_of_files(_data_below(path))
+
+
+def hash_of_model(folder: str) -> str:
+    """The sha256 of the weights in a folder of a model or a run, with the settings and the tokenizer beside them."""
+    weights = resolve_model(folder)
+    endings = (".safetensors", ".bin", ".model", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
+    files = Path(weights.adapter or weights.base).iterdir()
+    return _hash_of_files(
+        sorted(file for file in files if file.is_file() and file.name.endswith(endings)), LARGE
+    )
+
+
+def _data_below(folder: str) -> list[Path]:
+    """The data files in a folder and in those below it."""
+    return sorted(file for ending in DATA for file in Path(folder).rglob(f"*{ending}"))
+
+
+def _hash_of_files(files: list[Path], largest: float = float("inf")) -> str:
+    text = "\n".join(f"{file.name} {_hash_of_file(str(file), largest)}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest() if files else ""
+
+
+def _hash_of_file(path: str, largest: float = float("inf")) -> str:
+    """The sha256 of a file; of one larger than `largest` bytes, that of its size and of 64 parts of it."""
+    state = os.stat(path)
+    return _hash_of_state(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_size > largest)
+
+
+@cache
+def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
+    """As `_hash_of_file`, once for each state of a file: a run that goes on asks twice."""
+    with open(path, "rb") as content:
+        if not in_parts:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for part in range(64):
+            content.seek((size - 2**20) * part // 63)
+            digest.update(content.read(2**20))
+    return digest.hexdigest()
+
+
+def _loaded_from(folder: Path) -> list[Path]:
+    """The files of all loaded modules that lie in a folder."""
+    files = [file for m in [*sys.modules.values()] if (file := getattr(m, "__file__", None))]
+    # Of some 3,000 modules: a path is made of each folder, not of each file, since every start asks this.
+    # torch has modules whose file is a bare name, which is in no folder.
+    names = {name for name in set(map(os.path.dirname, files)) if name and Path(name).resolve() == folder}
+    return sorted({Path(file) for file in files if os.path.dirname(file) in names and is_code(file)})
+
+
+def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
+    """Copies the code among the inputs into a run's folder, and writes the list of all into it.
+
+    again: over copies that are there. Raises CheckpointError if the disk refuses.
+    """
+    for one in inputs.values():
+        copy = run / one.copy
+        if one.copy and (again or not copy.is_file()) and copy.resolve() != Path(one.path).resolve():
+            with writing(copy):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(one.path, copy)
+    write_text(run / INPUTS, json_document({name: one._asdict() for name, one in inputs.items()}))
+
+
+def read_inputs(run: Path) -> dict[str, Input]:
+    """The inputs that a run has recorded; none where there is no such file."""
+    return {name: Input(**one) for name, one in (read_json(run / INPUTS) or {}).items()}
+
+
+def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
+    """Nested settings of a run in which the run's copies stand in place of code that is gone.
+
+    changed: also in place of code that has changed since.
+    """
+
+    def replaced(value: Any, old: str, new: str) -> Any:
+        if isinstance(value, Mapping):
+            return {name: replaced(inner, old, new) for name, inner in value.items()}
+        return value.replace(old, new) if isinstance(value, str) else value
+
+    result: Any = values
+    for one in read_inputs(run).values():
+        copy = (run / one.copy).absolute()
+        is_there = os.path.isfile(one.path) and (not changed or hash_of(one.path) == one.sha256)
+        if one.copy and not is_there and copy.is_file():
+            result = replaced(result, one.path, str(copy))
+    return result
+
+
+def flag_of(name: str, value: str) -> str:
+    """What is typed to name an input, e.g. `--env-args source=mine.jsonl`."""
+    setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
+    return f"--{setting.replace('_', '-')} {f'{key}={value}' if setting == 'env_args' else value}"
+
+
+def refuse_gone(run: Path, typed: Collection[str]) -> None:
+    """Raises ConfigError for data, or a model, of a run that is not where it was, unless the user names where it is.
+
+    typed: the settings that the user gives, by dotted name. A run with a copy of the model's weights needs no model.
+    """
+    for name, one in read_inputs(run).items():
+        setting = name.partition(" ")[0]
+        needs_it = not one.copy and not (name == MODEL and _has_own_model(run))
+        if needs_it and setting not in typed and not os.path.exists(one.path):
+            raise ConfigError(
+                f"{one.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by its "
+                f"hash: {flag_of(name, 'PATH')}."
+            )
+
+
+def _has_own_model(run: Path) -> bool:
+    """Whether a run has a copy of the weights that it started from, so that their folder is not opened again."""
+    return (run / "reference").is_dir()
+
+
+def refuse_changed_inputs(run: Path, command: Any) -> dict[str, Input]:
+    """The inputs of a run that goes on with the settings of `command`, none of which has changed since it began.
+
+    Raises ConfigError for one that has. With `accept_changed_code` code may have changed.
+    """
+    before, now = read_inputs(run), find_inputs(command)
+    for name, began in before.items():
+        main, _, module = name.partition("/")
+        if name not in now and module and main in now:
+            beside = Path(now[main].path).with_name(module)
+            if beside.is_file():
+                now[name] = Input(str(beside), hash_of(str(beside)), began.copy)
+        if name not in now or now[name].sha256 == began.sha256:
+            continue
+        if began.copy and not command.output.accept_changed_code:
+            setting, place = main.partition(" ")[0], str(run / before[main].copy)
+            value = dict(_texts(command))[setting].replace(now[main].path, place)
+            differs = first_difference(run / began.copy, Path(now[name].path))
+            raise ConfigError(
+                f"{now[name].path} has changed since {run} began: {differs}. To go on with the run's own copy: "
+                f"{flag_of(name, value)}. To go on with the file as it is now, such as one that you repaired: "
+                "--accept-changed-code. Else start a new run with another --output-dir."
+            )
+        if name == MODEL and _has_own_model(run):
+            now[name] = began
+        elif not began.copy:
+            raise ConfigError(
+                f"{flag_of(name, now[name].path)} has changed since {run} began: its sha256 was {began.sha256}, now it "
+                f"is {now[name].sha256}. Put back what it was to go on. To train on the new one, start a new run with "
+                "another --output-dir."
+            )
+    return {**before, **now}
+
+
+def first_difference(before: Path, now: Path) -> str:
+    """The first line in which two texts differ, e.g. "line 3 was 'a = 1', now 'a = 2'"."""
+    if not before.is_file():
+        return "its hash is another"
+    old, new = (file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (before, now))
+    longest = max(len(old), len(new))
+    old, new = (lines + [""] * (longest - len(lines)) for lines in (old, new))
+    number = next((i for i, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]), None)
+    if number is None:
+        return "its line ends"
+    return f"line {number + 1} was {old[number].strip()!r:.80}, now {new[number].strip()!r:.80}"
