@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import json_document, read_json, write_text, writing
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.values import replace_nested
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -134,7 +134,7 @@ def _names_input(setting: str, text: str, path: str) -> bool:
         return False
     if os.path.isdir(path):
         return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
-    if setting == "env" and not (is_code(text) or envs.rows.names_file(text)):
+    if setting == "env" and not (is_code(text) or packages.envs.rows.names_file(text)):
         return False
     return os.path.isfile(path) and ("." in text or "/" in text or setting in ("pairs", "data"))
 

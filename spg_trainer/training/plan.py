@@ -6,6 +6,7 @@ imported for --pairs only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
@@ -113,6 +114,10 @@ def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
     """The pairs of the file that --pairs names, None without; raises ConfigError or EnvError for a file with none."""
     if config.pairs is None:
         return None
+    if not Path(config.pairs).is_file():
+        raise ConfigError(
+            f"--pairs {config.pairs}: No such file (looked in {Path.cwd()}). Give a file's path."
+        )
     from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
 
     return read_pairs(config.pairs)

@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.model import TrainedModelConfig
 from spg_trainer.sft import prepare, publish
 from spg_trainer.training import loop
 from spg_trainer.training.credit import credit
@@ -49,7 +49,9 @@ envs.register("test/Count-v0", Count)
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
 STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
 SMALL = change(
-    SftCommand(env="count", **SIZES, model=ModelConfig(model="new", device="cpu")), report=False, **STEPS
+    SftCommand(env="count", **SIZES, model=TrainedModelConfig(model="new", device="cpu")),
+    report=False,
+    **STEPS,
 )
 
 

@@ -36,7 +36,7 @@ from spg_trainer.runs.plan import plan_run
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
-from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.model import TrainedModelConfig
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.results import SftEval
@@ -277,7 +277,7 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
 @pytest.mark.parametrize("kind, family", [("block", "sdar"), ("shift", "dream")])
 def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_path, kind, family) -> None:
     command = change(
-        SMALL, model=ModelConfig(f"new:{kind}", device="cpu"), output_dir=str(tmp_path / "model")
+        SMALL, model=TrainedModelConfig(f"new:{kind}", device="cpu"), output_dir=str(tmp_path / "model")
     )
     folder = sft(command, quiet=True)
     assert opened(folder).model.config.model_type.lower() == family
@@ -288,7 +288,9 @@ def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_pa
 def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_training(tmp_path) -> None:
     assert eval_sampling(change(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
     assert eval_sampling(change(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
-    command = change(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
+    command = change(
+        SMALL, model=TrainedModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model")
+    )
     command = change(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
     with pytest.raises(
         ConfigError, match=f"block_length={BLOCK + 1} does not divide .* block_length={BLOCK}"
@@ -541,7 +543,7 @@ def test_one_that_was_killed_ends_like_one_never_interrupted(
 ) -> None:
     changes = dict(changes)
     if changes.pop("lora", False):
-        changes["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
+        changes["model"] = TrainedModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
     command, whole = change(LONG, **changes), uninterrupted(**changes)
     folder = tmp_path / "cut"
     for step in at:
