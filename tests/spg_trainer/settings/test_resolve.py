@@ -309,7 +309,13 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         part, _, key = name.rpartition(".")
         place = values[part] if part else values
         place[key] = not place[key] if isinstance(place[key], bool) else other[type(place[key])]
-        place[key] = {"gpu": "L4", "overlong": "skip", "keep": 5, "shard": "layer"}.get(key, place[key])
+        place[key] = {
+            "gpu": "L4",
+            "overlong": "skip",
+            "keep": 5,
+            "shard": "layer",
+            "rollout_graphs": "none",
+        }.get(key, place[key])
         config = overlay(Config(), values, "test")
         assert to_yaml(config) != text
         refuse_other_settings(run, config, {})
