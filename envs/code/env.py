@@ -170,7 +170,7 @@ class Code(TextEnv):
             "passed": verdicts.score,
             "format": np.array(list(map(self._has_form, problems, completions)), np.float64),
         }
-        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+        return Scores(rewards, list(map(_reason, verdicts.reasons, verdicts.extracted)), verdicts.extracted)
 
     def _has_form(self, problem: Problem, completion: str) -> bool:
         """Whether the reward `format` is 1."""
@@ -229,6 +229,13 @@ class Code(TextEnv):
         reference = problem.reference
         failure = first_failure(score.extracted or "", reference, problem.metadata["shown"])
         return failure or super().feedback(problem, score)
+
+
+def _reason(reason: str, extracted: str | None) -> str:
+    """The verdict's reason; an error that a program causes itself is none of the environment, which would end a run."""
+    from verifiers.code.task import explain
+
+    return "missing_module" if reason == "error" and explain(extracted, reason) else reason
 
 
 def check_installed() -> None:

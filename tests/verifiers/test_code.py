@@ -15,7 +15,7 @@ import pytest
 
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter, task
-from verifiers.code.program import locate, sources_of, without_prose
+from verifiers.code.program import locate, ways_to_run, without_prose
 from verifiers.verdicts import TIMEOUT
 
 pytestmark = pytest.mark.timeout(
@@ -212,7 +212,7 @@ def test_arguments_of_every_kind_reach_the_function_as_they_are():
         ("def total(xs):\n    return sum(xs", "malformed", 0.0),
         ("def other(xs):\n    return 0", "rule_broken", 0.0),
         ("raise SystemExit", "rule_broken", 0.0),
-        ("import missing", "wrong", 0.0),
+        ("import missing", "error", 0.0),
         ("def total(xs):\n    if len(xs) == 5: exit()\n    return sum(xs)", "rule_broken", 0.8),
         ("import os\ndef total(xs):\n    if len(xs) == 2: os._exit(0)\n    return sum(xs)", "rule_broken", 0.4),
         ("def total(xs):\n    while not xs: pass\n    return sum(xs)", "timeout", 0.2),
@@ -254,6 +254,11 @@ PROMPT = 'import math\n\ndef helper(x):\n    return x\n\ndef add(a, b):\n    """
         (f"{ADD}<|eot_id|>\ndef add(a, b): return 0", ADD),
         (f"<answer>{ADD}", ADD),
         (f"- list\n  ```py\n{ADD}```", ADD),
+        (f"[BEGIN]\n{ADD}\n[DONE]", ADD),
+        (f"{ADD}\n[DONE]\n\nAnother task\n[BEGIN]\ndef add(a, b): pass\n[DONE]", ADD),
+        (f"Here it is:\n [BEGIN]\n```python\n{ADD}\n```\n [DONE] I hope", ADD),
+        (f"[BEGIN]\n{ADD}", ADD),
+        (f"{ADD}  # not [DONE]", f"{ADD}  # not [DONE]"),
         ("``` ```", "``` ```"),
         ("", None),
         ("<answer>  </answer>", None),
@@ -266,28 +271,88 @@ def test_where_the_program_is(completion, extracted):
 
 
 @pytest.mark.parametrize(
-    ("text", "sources"),
+    ("text", "ways"),
     [
-        (ADD, ["import math\n\ndef helper(x):\n    return x\n", ADD]),
-        ("    return a + b", [PROMPT + "    return a + b"]),
-        ("return a + b", [PROMPT + "    return a + b"]),
-        ("c = a\n    return c + b", [PROMPT + "    c = a\n    return c + b"]),
-        ("c = a\nreturn c + b", [PROMPT + "    c = a\n    return c + b"]),
+        (ADD, [["import math\n\ndef helper(x):\n    return x\n", ADD]]),
+        ("    return a + b", [[PROMPT + "    return a + b"]]),
+        ("return a + b", [[PROMPT + "    return a + b"]]),
+        ("c = a\n    return c + b", [[PROMPT + "    c = a\n    return c + b"]]),
+        ("c = a\nreturn c + b", [[PROMPT + "    c = a\n    return c + b"]]),
         (
             "for _ in '':\n        pass\n    return a + b",
-            [PROMPT + "    for _ in '':\n        pass\n    return a + b"],
+            [[PROMPT + "    for _ in '':\n        pass\n    return a + b"]],
         ),
-        ("if a:\n    return a + b\nreturn b", [PROMPT + "    if a:\n        return a + b\n    return b"]),
+        ("if a:\n    return a + b\nreturn b", [[PROMPT + "    if a:\n        return a + b\n    return b"]]),
         (
             "  add = lambda a, b: a + b",
-            ["import math\n\ndef helper(x):\n    return x\n", "add = lambda a, b: a + b"],
+            [
+                ["import math\n\ndef helper(x):\n    return x\n", "add = lambda a, b: a + b"],
+                [PROMPT + "  add = lambda a, b: a + b"],
+            ],
         ),
     ],
 )
-def test_a_body_goes_on_with_the_prompt_and_a_whole_function_stands_behind_its_helpers(text, sources):
-    assert sources_of(text, "add", PROMPT, lenient=True) == sources
-    assert sources_of(ADD, "add", "import math", lenient=True) == ["import math", ADD]
-    assert sources_of(ADD, "add", "", lenient=True) == [ADD]
+def test_a_body_goes_on_with_the_prompt_and_a_whole_function_stands_behind_its_helpers(text, ways):
+    assert ways_to_run(text, "add", PROMPT, lenient=True) == ways
+    assert ways_to_run(ADD, "add", "import math", lenient=True) == [["import math", ADD]]
+    assert ways_to_run(ADD, "add", "", lenient=True) == [[ADD]]
+
+
+BEST = 'def best(items):\n    """The greatest."""\n'
+
+
+@needed
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+@pytest.mark.parametrize(
+    ("body", "modes"),
+    [
+        (
+            "    best = items[0]\n    for item in items:\n        best = max(best, item)\n    return best",
+            "both",
+        ),
+        (
+            "best = items[0]\n    for item in items:\n        best = max(best, item)\n    return best",
+            "lenient",
+        ),
+        ("best = items[0]\nfor item in items:\n    best = max(best, item)\nreturn best", "lenient"),
+        ("    best: int = max(items)\n    return best", "both"),
+        (
+            "    if len(items) > 1:\n        items = [max(items)]\n    best = items\n    return best[0]",
+            "both",
+        ),
+        ("best = max", "both"),
+        ("best = lambda items: max(items)", "both"),
+    ],
+)
+def test_a_body_may_have_a_variable_of_the_functions_name(body, modes, mode):
+    given = [{"args": [[1, 3, 2]], "expected": 3}, {"args": [[4]], "expected": 4}]
+    assert verify("code", body, entry_point="best", cases=given, prompt=BEST, mode=mode).correct == (
+        modes in ("both", mode)
+    )
+    wrong = body.replace("max(", "min(").replace("= max", "= min")
+    assert not verify("code", wrong, entry_point="best", cases=given, prompt=BEST, mode=mode).correct
+
+
+@needed
+@pytest.mark.parametrize(
+    "where", ["import requests\ndef f():\n    return 1", "def f():\n    from nltk.x import y"]
+)
+def test_a_module_that_the_interpreter_lacks_is_an_error_that_names_it(where):
+    verdict = verify("code", where, entry_point="f", cases=[{"args": [], "expected": 1}])
+    assert verdict.reason == "error"
+    name = "requests" if "requests" in where else "nltk"
+    assert verdict.detail == f"The program needs {name}, which the sealed interpreter does not have."
+    guarded = (
+        f"try:\n    import requests\nexcept ImportError:\n    pass\n{where.replace('import requests', '')}"
+    )
+    if "nltk" not in where:
+        assert verify("code", guarded, entry_point="f", cases=[{"args": [], "expected": 1}]).correct
+    printed = [{"stdin": "", "expected": "1"}]
+    assert verify("code", "import requests\nprint(1)", entry_point="", cases=printed).reason == "error"
+    heavy = verify(
+        "code", "import sympy\ndef f():\n    return 1", entry_point="f", cases=[{"args": [], "expected": 1}]
+    )
+    assert heavy.reason == "timeout" and "Importing sympy alone takes more instructions" in heavy.detail
 
 
 PROSE = "Sure! Here's the function (it adds two numbers):\n\n"

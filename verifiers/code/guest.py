@@ -92,7 +92,7 @@ def compiled(sources):
 
 
 def load(entry, ways):
-    """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function.
+    """(report, function): L loaded, S does not compile, Q ends itself, M lacks a module, X raises, N has no function.
 
     entry: of a whole program nothing, of a method `Class.method`, which each call makes an object for. ways: lists of
     sources, of which the first that compiles is run.
@@ -111,6 +111,8 @@ def load(entry, ways):
             exec(code, module.__dict__)
     except SystemExit:
         return b"Q", None
+    except ModuleNotFoundError:
+        return b"M", None
     except BaseException:
         return b"X", None
     name, _, method = entry.partition(".")
@@ -123,12 +125,14 @@ def load(entry, ways):
 
 
 def answer(function, text):
-    """V and the value, Q where the function ends the program, E where it returns nothing that can be told."""
+    """V and the value, Q where the function ends the program, M where it lacks a module, E where there is none."""
     try:
         args, kwargs = running(text, names)
         return b"V" + encode(function(*args, **kwargs)).encode()
     except SystemExit:
         return b"Q"
+    except ModuleNotFoundError:
+        return b"M"
     except BaseException:
         return b"E"
 

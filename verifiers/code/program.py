@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
 _FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
+_BEGIN, _DONE = re.compile(rb"^[ \t]*\[BEGIN\]", re.MULTILINE), re.compile(rb"^[ \t]*\[DONE\]", re.MULTILINE)
+"""Between which a program stands in the prompt that MBPP's paper uses."""
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
 _TRIED, _BEFORE = 3, 16
 """Behind prose a program is looked for at so many lines with a start of `_STARTS`, and at lines before the first."""
@@ -16,11 +21,15 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 where there is none.
 
     It is looked for in the last closed `<answer>` block of what precedes the first end-of-text token, else behind an
-    unclosed `<answer>`, else everywhere: there in the last fenced block that defines `entry`, else the last one.
+    unclosed `<answer>`, else everywhere: there between `[BEGIN]` and `[DONE]`, and in the last fenced block that
+    defines `entry`, else the last one.
     """
     end, low, high, unclosed, _ = read_tags(data, 0, len(data))
     if low < 0:
         low, high = max(unclosed, 0), end
+    if done := _DONE.search(data, low, high):  # what follows is another problem
+        high = done.start()
+    low = max([low, *(begin.end() for begin in _BEGIN.finditer(data, low, high))])
     blocks = fenced_blocks(data, low, high)
     if blocks:
         defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
@@ -66,8 +75,14 @@ def indentation(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def defines(text: str, entry: str) -> bool:
-    """True if a line of the outermost level begins a definition of `entry`, or gives it a value.
+def imported(text: str) -> list[str]:
+    """The names of the packages that lines of a program import."""
+    names = [part.split()[:1] for match in _IMPORT.finditer(text) for part in match[1].split(",")]
+    return list(dict.fromkeys(name.partition(".")[0] for one in names for name in one if name[0] != "."))
+
+
+def defines(text: str, entry: str, by_value: bool = True) -> bool:
+    """True if a line of the outermost level begins a definition of `entry`, or (`by_value`) gives it a value.
 
     entry: of `Class.method` it is the class; a whole program, "", defines nothing.
     """
@@ -78,33 +93,36 @@ def defines(text: str, entry: str) -> bool:
     outer = indentation(lines[0]) if lines else ""
     for line in lines:
         words = " ".join(line.split()) if indentation(line) == outer else ""
-        for head in (entry, f"def {entry}", f"class {entry}", f"async def {entry}"):
+        for head in (*([entry] if by_value else []), f"def {entry}", f"class {entry}", f"async def {entry}"):
             if words.startswith(head) and words.removeprefix(head).lstrip()[:1] in ("(", "=", ":", "["):
                 return True
     return False
 
 
-def sources_of(text: str, entry: str, prompt: str, lenient: bool) -> list[str]:
-    """What is run, one after the other, so that `text` defines `entry`.
+def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[str]]:
+    """Lists of what is run, one after the other, so that `text` defines `entry`; the first that compiles counts.
 
     A whole function, or anything else where the prompt begins none, stands behind the prompt's imports and helpers; a
-    body is put behind the whole prompt. Lenient: a whole function may be indented, and a body have lost its
-    indentation, or that of its first line.
+    body is put behind the whole prompt. A text that only gives `entry` a value may be either: a body can have a
+    variable of the function's name, and is no program by itself where it returns. Lenient: a whole function may be
+    indented, and a body have lost its indentation, or that of its first line.
     """
     begun = [
         place
         for place, line in enumerate(prompt.split("\n"))
         if defines(line.rstrip(), entry) and line == line.lstrip()
     ]
-    is_complete = defines(text, entry)
-    if is_complete or not begun:
+    ways = []
+    if defines(text, entry) or not begun:
+        whole = text
         if lenient and (outer := indentation(text)):
-            text = "\n".join(line.removeprefix(outer) for line in text.split("\n"))
+            whole = "\n".join(line.removeprefix(outer) for line in text.split("\n"))
         before = "\n".join(prompt.split("\n")[: begun[-1]]) if begun else prompt
-        return [before, text] if before.strip() else [text]
-    if lenient and not indentation(text):
-        text = _indented(text)
-    return [prompt + "\n" * (not prompt.endswith("\n")) + text]
+        ways.append([before, whole] if before.strip() else [whole])
+    if begun and not defines(text, entry, by_value=False):
+        body = _indented(text) if lenient and not indentation(text) else text
+        ways.append([prompt + "\n" * (not prompt.endswith("\n")) + body])
+    return ways
 
 
 def without_prose(text: str, entry: str) -> list[str]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch
 from verifiers.code import interpreter
-from verifiers.code.program import locate, sources_of, without_prose
+from verifiers.code.program import imported, locate, ways_to_run, without_prose
 from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases, written
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
-from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
+from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, Reason, cut, encoded
 
 if TYPE_CHECKING:
     from verifiers.worker import Workers
@@ -25,6 +25,7 @@ FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
 TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
 IDLE_SECONDS = 10.0  # of the clock, which stands behind the fuel, and per 10**9 instructions one more
 SHOWN_REPLY = 3000  # characters of a returned value that a model is still told: so many digits can be printed
+LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
 
@@ -134,9 +135,19 @@ def is_code(prompt: str) -> bool:
 
 def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
     """What `judge` runs of a text; lenient: where that does not compile, what stands behind prose."""
-    rest = without_prose(text, entry) if lenient else []
-    instead = [sources_of(one, entry, prompt, lenient) for one in rest]
-    return {"sources": sources_of(text, entry, prompt, lenient), "instead": instead}
+    texts = [text, *(without_prose(text, entry) if lenient else ())]
+    sources, *instead = [way for one in texts for way in ways_to_run(one, entry, prompt, lenient)]
+    return {"sources": sources, "instead": instead}
+
+
+def explain(extracted: str | None, reason: str, **reference: Any) -> str:
+    """Which module a program lacks, or why its imports alone are too long, in a sentence; "" where neither is so."""
+    names = imported(extracted or "")
+    if reason == Reason.ERROR and (missing := [name for name in names if name not in interpreter.modules()]):
+        return f"The program needs {', '.join(missing)}, which the sealed interpreter does not have."
+    if reason == Reason.TIMEOUT and (long := [name for name in names if name in LONG]):
+        return f"Importing {', '.join(long)} alone takes more instructions than a program may use."
+    return ""
 
 
 def _references(num_rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
@@ -204,6 +215,6 @@ def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batc
 
 
 TASK = replace(
-    batch.text_task("code", FIELDS[:2], _judge, _judge_all, FIELDS[2:]),
+    batch.text_task("code", FIELDS[:2], _judge, _judge_all, FIELDS[2:], explain=explain),
     prepare=prepare,
 )
