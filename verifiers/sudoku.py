@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from verifiers import batch, characters
 from verifiers.characters import decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.errors import invalid_reference
-from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
+from verifiers.extract import FOUND, Bytes, is_space, locate, word_key, word_keys
+from verifiers.unmarked import last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
 
 Cells = list[int]  # or, where compiled, an array of int64
@@ -39,7 +40,8 @@ _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gath
 _TEX_COLUMNS = tuple(b"{clr| ")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
-_ROW = word_keys("row r")
+_ROW, _COLUMN = word_keys("row r"), word_keys("column col c")
+_REASONS = word_keys("because since")  # of a sentence behind the grid
 # Of a title, and the languages of fenced code.
 _TITLE = word_keys(
     "here is the so final completed solved answer solution result grid board puzzle sudoku text python"
@@ -122,6 +124,8 @@ def read_writing(
     if kind == POINT:
         row_ends = count > 0 and count % size == 0 and (count == size * size or (i < end and data[i] == 10))
         return (SEPARATOR if row_ends else FOREIGN), i  # "Row 1: 4 3 2 1."
+    if data[i - 1] == 47 and 0 < count < size * size and count % size == 0:
+        return SEPARATOR, i  # "4321 / 1243 / 3412 / 2134"
     if data[i - 1] < 128:
         after = skip_writing(data, start, i - 1, end, size, count)
         if after >= 0:
@@ -132,14 +136,36 @@ def read_writing(
 def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: int) -> int:
     """Position after what Markdown puts around a grid at i, `count` cells in, or -1 if it is anything else.
 
-    Bold type, "Row 2:" where the second row begins, or a title or the language of a fence before the first.
+    Bold type, "Row 2:" where the second row begins, or a title, the headings of all columns, "C1 C2 C3 C4", or the
+    language of a fence before the first. Behind the last cell a sentence that says why ends it.
     """
     if data[i] == 42:
         return skip_stars(data, start, i, end)
     key, after = read_word(data, i, end, True)
     if is_one_of(key, _ROW):
         return skip_label(data, after, end, count // size + 1) if count % size == 0 else -1
+    if count == size * size and is_one_of(key, _REASONS):
+        return end
+    if count == 0 and is_one_of(key, _COLUMN):
+        return skip_columns(data, i, end, size)
     return after if count == 0 and is_one_of(key, _TITLE) else -1
+
+
+def skip_columns(data: Bytes, i: int, end: int, size: int) -> int:
+    """Position after the headings "C1 C2 C3 C4" of all columns, also of a table, or -1 if they are not all there."""
+    number = 1
+    while number <= size:
+        while i < end and (is_space(data[i]) or data[i] == 124):
+            i += 1
+        key, after = read_word(data, i, end, True)
+        value, i = 0, after
+        while i < end and 48 <= data[i] <= 57 and value < 100:
+            value = value * 10 + data[i] - 48
+            i += 1
+        if not is_one_of(key, _COLUMN) or value != number:
+            return -1
+        number += 1
+    return i
 
 
 def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
@@ -332,4 +358,6 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
 
 
 _LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (characters, sys.modules[__name__]))
-TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text))
+TASK = batch.compiled_task(
+    "sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text), flexible=last_grid
+)

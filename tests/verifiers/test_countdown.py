@@ -129,3 +129,24 @@ def test_what_is_said_holds_by_counting_and_by_plain_python():
         elif verdict.reason == "wrong":
             value = eval(re.sub(r"\d+", r"Fraction(\g<0>)", answer))
             assert verdict.detail == f"It makes {value}, not 22."
+
+
+@pytest.mark.parametrize(
+    ("text", "lenient", "flexible"),
+    [
+        ("<answer>Using 3, 5 and 7: 3*5+7 = 22</answer>", "ok", "ok"),
+        ("<answer>Not with 3, 5 and 7: 3*5+7</answer>", "malformed", "ok"),
+        ("<answer>With 3, 5 and 7: 3*5-7</answer>", "wrong", "wrong"),
+        ("<answer>3*5+7==22</answer>", "malformed", "malformed"),
+        ("So we get there.\nAnswer: 3*5 + 7 = 22", "no_answer", "ok"),
+        ("3*5 + 7 = 22 uses 3, 5 and 7.", "no_answer", "ok"),
+        ("First 3*5 = 15, then 15 + 7 = 22.", "no_answer", "rule_broken"),
+        ("I do not know 22.", "no_answer", "no_answer"),
+        ("(" * 100_000, "no_answer", "no_answer"),
+    ],
+)
+def test_an_expression_that_no_mark_names_is_read_in_flexible_mode(text, lenient, flexible):
+    for mode, reason in (("lenient", lenient), ("flexible", flexible)):
+        assert verify("countdown", text, numbers=[3, 5, 7], target=22, mode=mode).reason == reason
+    many = verify_batch("countdown", [text] * 3, numbers=[[3, 5, 7]] * 3, target=[22] * 3, mode="flexible")
+    assert set(many.reasons) == {flexible}

@@ -123,8 +123,6 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
             kind, after = tex_token(data, i, end)
         elif byte < ch.BEYOND_ASCII:
             kind = _LENIENT[byte] + 0
-            if kind == EQUALS and after < end and data[after] == ch.EQUALS:
-                after += 1  # ==
         else:
             code, after = decode(data, i)
             kind = wide_token(code)
@@ -291,13 +289,27 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
 def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
     """Where the expression in data[low:high] begins and ends, without wrappers and leading words.
 
-    It begins at -1 where words stand there that lead to none.
+    It begins at -1 where words stand there that lead to none. Words with numbers among them lead to one by a colon:
+    `Using 9, 6 and 3: (9+6)*3`.
     """
     begin, end = unwrap(data, low, high)
-    begin = skip_words(data, begin, end)
+    words = begin
+    begin = skip_words(data, words, end)
+    if begin >= words and begin < end and ch.is_ascii_letter(data[words] + 0):
+        colon = last_colon(data, begin, end)
+        if colon >= 0 and not says_one_of(data, words, colon, _DENIALS):
+            begin = colon + 1
     if begin > low:
         begin, end = unwrap(data, begin, end)
     return begin, end
+
+
+def last_colon(data: Bytes, start: int, end: int) -> int:
+    """Position of the last colon in data[start:end], or -1."""
+    i = end - 1
+    while i >= start and data[i] != ch.COLON:
+        i -= 1
+    return i if i >= start else -1
 
 
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from verifiers.countdown.expression import (
 from verifiers.countdown.flaw import explain
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
+from verifiers.unmarked import last_expression
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
 
 if TYPE_CHECKING:
@@ -157,4 +158,6 @@ _LOOP = batch.RowLoop(
     Memory,
     (characters, expression, sys.modules[__name__]),
 )
-TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns, explain)
+TASK = batch.compiled_task(
+    "countdown", ("numbers", "target"), _LOOP, _judge, reference_columns, explain, flexible=last_expression
+)
