@@ -22,8 +22,8 @@ from verifiers.serve.command import add_serving_flags
 
 _EPILOG = """\
 In `show`, `check` and `serve`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0),
-a module (my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, or a file of rows (rows.jsonl with
---env-args verifier=NAME).
+a module (my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, openenv:ADDRESS, or a file of rows
+(rows.jsonl with --env-args verifier=NAME).
 
 examples:
   python -m envs list
@@ -144,6 +144,9 @@ def _list(_: argparse.Namespace) -> int:
     rows.append(("reasoning_gym:NAME", "", "a dataset of the reasoning-gym package (an optional extra)"))
     rows.append(
         ("gymnasium:NAME", "", "an environment of Gymnasium with discrete actions, e.g. Blackjack-v1")
+    )
+    rows.append(
+        ("openenv:ADDRESS", "", "the environment of an OpenEnv server, e.g. openenv:http://127.0.0.1:8000")
     )
     for name, id, text in rows:
         sys.stdout.write(f"{name:19} {id:22} {text}\n")

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import gymnasium_games, mixture, reasoning_gym, rows, verifiers_package
+from envs import gymnasium_games, mixture, openenv, reasoning_gym, rows, verifiers_package
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
@@ -124,9 +124,9 @@ def resolve(name: str) -> str:
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", a file of rows ("rows.jsonl", with
-    `verifier=`), or several of these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises EnvError with the
-    nearest known names.
+    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", "openenv:ADDRESS", a file of rows
+    ("rows.jsonl", with `verifier=`), or several of these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises
+    EnvError with the nearest known names.
     """
     if len(names := mixture.tasks_of(name)) > 1:
         for task_name in names.values():
@@ -140,6 +140,9 @@ def resolve(name: str) -> str:
         raise EnvError(
             f'"{id}" is an argument, not the name of an environment. Give it as --env-args {id.replace(",", " ")}.'
         )
+    if name.startswith("openenv:"):
+        address = name.partition(":")[2]
+        return _registered(f"openenv/{_as_id(address)}-v0", openenv.class_of(address))
     if where == "reasoning_gym":
         return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
     if where == "verifiers":

@@ -35,6 +35,7 @@ VERBS = {
     "schema": "GET",
     "metadata": "GET",
     "splits": "GET",
+    "list_environments": "GET",
     "num_tasks": "POST",
 }
 # WebSocket's codes of errors, as OpenEnv names them.
@@ -167,6 +168,9 @@ class OpenEnvFront(Front):
             "author": "spg-trainer",
             **dict.fromkeys(("readme_content",)),
         }
+
+    async def _http_list_environments(self, task: str, query: str, body: bytes) -> list[str]:
+        return [task]
 
     async def _http_splits(self, task: str, query: str, body: bytes) -> list[dict[str, str]]:
         return [{"name": split, "type": split} for split in SPLITS]

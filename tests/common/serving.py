@@ -85,7 +85,8 @@ def served(*words: str, package: str = "verifiers", changes: str = "", **variabl
     for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
         pytest.importorskip(needed)
     start = START.format(changes=changes or "pass", package=package)
-    command = [sys.executable, "-P", "-c", start, "serve", *words, "--port", "0"]
+    port = [] if "--port" in words else ["--port", "0"]
+    command = [sys.executable, "-P", "-c", start, "serve", *words, *port]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**environment(), **variables}, cwd="/"
     ) as process:

@@ -1,0 +1,225 @@
+"""What is said to an OpenEnv server: a few questions over HTTP, and episodes over WebSockets that are used again.
+
+Written from the sources of openenv-core 0.3 and openenv 0.10, which need not be installed here.
+"""
+
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from envs.errors import EnvError, MissingPackage
+from verifiers.serve.front import TOKEN_VARIABLE, is_loopback
+
+ATTEMPTS = 4
+"""How often a message is tried where the connection is lost; a server that is started again goes unnoticed so."""
+KNOWN = 20_000
+"""How many results of steps are remembered."""
+LARGEST = 100 << 20
+"""Bytes of an answer."""
+
+
+class ServerError(Exception):
+    """The server answered with an error."""
+
+
+class NotReproducible(Exception):
+    """The server gave something else than before."""
+
+
+class Result(NamedTuple):
+    """An observation: its fields, the reward, whether the episode is over, and the metadata."""
+
+    observation: Mapping[str, Any]
+    reward: float
+    done: bool
+    metadata: Mapping[str, Any]
+
+
+Place = tuple[int, tuple[str, ...]]
+"""Where an episode stands: the number of its problem, and the completions so far."""
+
+
+def ask(address: str, path: str, body: Any = None, seconds: float = 30.0) -> Any:
+    """The JSON at an address, None if the server has nothing there (404, 405, 501); raises EnvError where it fails."""
+    request = urllib.request.Request(address + path, headers=_headers())
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    # A proxy of the environment is for other machines.
+    direct = [urllib.request.ProxyHandler({})] if is_loopback(urlsplit(address).hostname or "") else []
+    try:
+        with urllib.request.build_opener(*direct).open(request, timeout=seconds) as reply:
+            return json.loads(reply.read(LARGEST))
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 405, 501):
+            return None
+        if error.code == 401:
+            raise EnvError(
+                f"{address} wants a token; set the environment variable {TOKEN_VARIABLE}."
+            ) from error
+        raise EnvError(f"{address}{path} answers with status {error.code}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise EnvError(f"No OpenEnv server answers at {address}: {reason}. Is it running there?") from error
+
+
+def _headers() -> dict[str, str]:
+    token = os.environ.get(TOKEN_VARIABLE)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@dataclass(eq=False)
+class Session:
+    """A connection to the server, and where its episode stands; None before the first."""
+
+    socket: Any
+    at: Place | None = None
+
+    async def say(self, kind: str, data: Mapping[str, Any]) -> Result:
+        """The observation that answers a message; raises `ServerError`."""
+        await self.socket.send(json.dumps({"type": kind, "data": data}))
+        answer = json.loads(await self.socket.recv())
+        value = answer.get("data") or {}
+        if answer.get("type") == "error":
+            text = f"{value.get('message', 'no message')} ({value.get('code', 'no code')})"
+            if value.get("code") == "CAPACITY_REACHED":
+                text += "; give --env-args sessions=N as many as the server takes, divided by the processes of the run"
+            raise ServerError(text)
+        observation = value.get("observation") or {}
+        metadata = value.get("metadata") or observation.get("metadata") or {}
+        return Result(observation, float(value.get("reward") or 0.0), bool(value.get("done")), metadata)
+
+
+@dataclass
+class Client:
+    """Episodes at a server. Every problem is a `reset` that can be done again, and a step is known by all before it.
+
+    So an episode needs no connection between its turns: one that has lost its own is played again in another, and what
+    the server then gives must be what it gave before.
+
+    address: http:// or https://. action: the field of an action that holds a completion. reset: the arguments of
+    `reset` for a problem. sessions: the most connections at once.
+    """
+
+    address: str
+    action: str
+    reset: Any
+    sessions: int
+    idle: list[Session] = field(default_factory=list)
+    """Connections that nobody uses now, the one that was used last at the end."""
+    open: int = 0
+    """How many connections there are."""
+    results: OrderedDict[Place, Result] = field(default_factory=OrderedDict)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    async def result(self, number: int, turns: Sequence[str]) -> Result:
+        """What the server answers to the last of `turns` in the episode of a problem; without turns, to `reset`."""
+        place = (number, tuple(turns))
+        if place in self.results:
+            self.results.move_to_end(place)
+            return self.results[place]
+        from websockets.exceptions import ConnectionClosed
+
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self._session((number, place[1][:-1]) if turns else None) as session:
+                    await self._go(session, place)
+                return self.results[place]
+            except (ConnectionClosed, OSError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise ConnectionError(f"the server at {self.address} is gone: {error}") from error
+                await asyncio.sleep(2**attempt / 2)
+        raise AssertionError("unreachable")
+
+    async def _go(self, session: Session, place: Place) -> None:
+        """Brings a session's episode to a place, from where it stands if that is on the way."""
+        number, turns = place
+        at = session.at
+        if not turns or at is None or at[0] != number or at[1] != turns[: len(at[1])] or at[1] == turns:
+            session.at = None  # until it is done
+            self._keep((number, ()), await session.say("reset", self.reset(number)))
+            session.at = (number, ())
+        while len(session.at[1]) < len(turns):
+            done = len(session.at[1])
+            if self.results[session.at].done:
+                raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
+            result = await session.say("step", {self.action: turns[done]})
+            session.at = (number, turns[: done + 1])
+            self._keep(session.at, result)
+
+    def _keep(self, place: Place, result: Result) -> None:
+        """Remember a result; raises `NotReproducible` if it was another one before."""
+        before = self.results.setdefault(place, result)
+        if (_told(before), before.reward, before.done) != (_told(result), result.reward, result.done):
+            number, turns = place
+            raise NotReproducible(
+                f"the same reset({self.reset(number)}) and the same {len(turns)} completions gave something else the "
+                "second time; an environment must depend on its seed alone"
+            )
+        self.results.move_to_end(place)
+        while len(self.results) > KNOWN:
+            self.results.popitem(last=False)
+
+    @asynccontextmanager
+    async def _session(self, wanted: Place | None) -> AsyncIterator[Session]:
+        """A session that nobody else uses: one at `wanted` (None = anywhere), a new one, or the one unused for longest.
+
+        Whatever is raised inside closes it, since an answer may still be under way.
+        """
+        if (
+            self.loop is not asyncio.get_running_loop()
+        ):  # the first time, after a fork, and after a loop was given up
+            self.loop, self.idle, self.open = asyncio.get_running_loop(), [], 0
+        fitting = [session for session in self.idle if wanted is None or session.at == wanted]
+        if fitting or (self.idle and self.open >= self.sessions):
+            session = fitting[0] if fitting else self.idle[0]
+            self.idle.remove(session)
+        else:
+            self.open += 1
+            try:
+                session = Session(await self._connected())
+            except BaseException:
+                self.open -= 1
+                raise
+        try:
+            yield session
+        except BaseException:
+            self.open -= 1
+            session.socket.transport.abort()
+            raise
+        self.idle.append(session)
+
+    async def _connected(self) -> Any:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidStatus
+
+        parts = urlsplit(self.address)
+        uri = self.address.replace("http", "ws", 1).rstrip("/") + "/ws"
+        proxy = None if is_loopback(parts.hostname or "") else True
+        try:
+            return await connect(
+                uri, additional_headers=_headers(), max_size=LARGEST, proxy=proxy, open_timeout=30
+            )
+        except InvalidStatus as error:
+            raise ServerError(f"{uri} refuses a WebSocket (status {error.response.status_code})") from error
+
+
+def _told(result: Result) -> dict[str, Any]:
+    """What an observation says, without its metadata, in which an episode may have a name of its own."""
+    return {name: value for name, value in result.observation.items() if name != "metadata"}
+
+
+def need_websockets() -> None:
+    """Raises MissingPackage where the package is not installed."""
+    try:
+        import websockets.asyncio.client  # noqa: F401
+    except ImportError as error:
+        raise MissingPackage("openenv: needs the package websockets; run: pip install websockets") from error

@@ -1,0 +1,244 @@
+"""One environment class for each OpenEnv server: `openenv:http://127.0.0.1:8000`.
+
+The server's environment plays, scores and keeps its data; prompts, completions and numbers travel. Problem number i is
+the episode that `reset` begins with a seed of its own, so the environment must depend on its seed alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from envs.awaiting import Limits, call_all, value_of
+from envs.core import TextEnv
+from envs.errors import EnvError, check_choice
+from envs.openenv.client import Client, Result, ask, need_websockets
+from envs.problem import Problem, Prompt, Score, check_index
+from envs.splits import SPLITS
+from verifiers.errors import did_you_mean, shown
+
+SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
+"""How many seeds each split has, if the server does not say how many problems it has."""
+MAX_TURNS = 10
+"""The most turns of an episode, if the server does not say it."""
+TEXT_FIELDS = (
+    "reply",
+    "prompt",
+    "text",
+    "message",
+    "messages",
+    "response",
+    "question",
+    "observation",
+    "content",
+    "output",
+)
+"""Fields of observations that hold what the model is to read, the likeliest first."""
+
+
+class OpenEnv(TextEnv):
+    """The environment of an OpenEnv server; `address` says which.
+
+    Rewards: those that the server names, if it is one of ours; else
+        correct (0 or 1): the reward is 1 or more.
+        reward: the sum of the rewards of all steps.
+    """
+
+    reward_weights: Mapping[str, float] = {"correct": 0.0, "reward": 1.0}
+    reward_ranges: Mapping[str, tuple[float, float]] = {"reward": (-np.inf, np.inf)}
+    address: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        split: str = "train",
+        action: str | None = None,
+        observation: str | None = None,
+        max_turns: int | None = None,
+        num_problems: int | None = None,
+        sessions: int = 16,
+        timeout: float = 60.0,
+    ) -> None:
+        """Opens one split; raises EnvError where no such server answers, or its texts are not found.
+
+        Args:
+            action: the field of an action that takes the completion; None = the only text that the server requires.
+            observation: the field of an observation that the model reads; None = the first of `TEXT_FIELDS` that holds
+                something.
+            max_turns: the most completions of an episode; None = what the server says, else 10.
+            num_problems: how many problems this split has; None = what the server says, else a million seeds for
+                training and 256 others for each other split.
+            sessions: the most episodes that each process of a run plays at once.
+            timeout: the seconds that an answer of the server may take.
+        """
+        check_choice(self._called, "split", split, SPLITS)
+        for name, value in (("max_turns", max_turns), ("num_problems", num_problems), ("sessions", sessions)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise EnvError(f"{self._called}: {name}={value!r:.80} must be a whole number, at least 1.")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise EnvError(f"{self._called}: timeout={timeout!r:.80} must be a number of seconds above 0.")
+        need_websockets()
+        self.split, self.observation = split, observation
+        self.score_concurrency, self.score_timeout = sessions, float(timeout)
+        self._length, self._by_index = _size(self.address, split, num_problems)
+        self._client = Client(
+            self.address, _action_field(self._called, self.address, action), self._reset, sessions
+        )
+        first = self._await(self._client.result(0, ()))
+        self._read_first(first)
+        said = first.metadata
+        self.max_turns = max_turns or (int(said["max_turns"]) if "max_turns" in said else MAX_TURNS)
+        self._is_ours = isinstance(said.get("reward_weights"), dict)
+        if self._is_ours:
+            self.reward_weights = {name: float(weight) for name, weight in said["reward_weights"].items()}
+            self.reward_ranges = {
+                name: (-np.inf if low is None else low, np.inf if high is None else high)
+                for name, (low, high) in said.get("reward_ranges", {}).items()
+            }
+        named = ask(self.address, "/metadata") or {}
+        self.origin = {self.address: f"{named.get('name', 'no name')}, version {named.get('version')}"}
+
+    @property
+    def _called(self) -> str:
+        return f"openenv:{self.address}"
+
+    @property
+    def spec_name(self) -> str:
+        """The address without its scheme, and the arguments that shape the task."""
+        parts = urlsplit(self.address)
+        hidden = ("split", "sessions", "timeout")
+        shown_arguments = [
+            f"{name}={value}" for name, value in self._env_arguments.items() if name not in hidden
+        ]
+        where = f"openenv:{parts.netloc}{parts.path}"
+        return f"{where}[{','.join(shown_arguments)}]" if shown_arguments else where
+
+    def __len__(self) -> int:
+        return self._length
+
+    def problem(self, index: int) -> Problem:
+        number = check_index(self, index)
+        known = self._client.results.get((number, ()))
+        return self._read_first(known or self._await(self._client.result(number, ())), number)
+
+    def _read_first(self, result: Result, index: int = 0) -> Problem:
+        """The problem that an observation of `reset` shows."""
+        texts = [result.observation.get(name) or "" for name in ("completion_prefix", "completion_template")]
+        prefix, template = (text if isinstance(text, str) else "" for text in texts)
+        prompt = self._text(result)
+        if not prompt:
+            raise EnvError(f"{self._called}: reset() shows no text. {self._advice(result)}")
+        return Problem(prompt, {"index": index}, prefix, completion_template=template)
+
+    def _reset(self, index: int) -> dict[str, Any]:
+        """The arguments of `reset` for a problem. Other servers than ours take what their environment knows of them."""
+        if self._by_index:
+            return {"split": self.split, "index": index}
+        return {"seed": len(SPLITS) * index + list(SPLITS).index(self.split)}
+
+    def _await(self, awaitable: Any) -> Any:
+        """What is awaited, in the event loop of all `async` methods; raises EnvError."""
+        limits = Limits(1, self.score_timeout)
+        (outcome,) = call_all(self._called, [lambda: awaitable], limits)
+        if outcome.error is not None:
+            raise EnvError(f"{self._called}: {outcome.error}.") from outcome.error
+        return value_of(outcome)
+
+    def _text(self, result: Result) -> Prompt:
+        """What the model reads of an observation; "" where there is nothing."""
+        names = TEXT_FIELDS if self.observation is None else (self.observation,)
+        if self.observation is not None and self.observation not in result.observation:
+            raise EnvError(
+                f"{self._called}: observation={self.observation} is no field. {self._advice(result)}"
+            )
+        found = next((result.observation[name] for name in names if result.observation.get(name)), None)
+        if found is None and self.observation is None:
+            texts = [v for k, v in result.observation.items() if isinstance(v, str) and v and k != "metadata"]
+            if len(texts) > 1:
+                raise EnvError(f"{self._called}: which text is the model to read? {self._advice(result)}")
+            found = texts[0] if texts else ""
+        if isinstance(found, str) or self.observation_space.contains(found):
+            return found
+        return str(found) if found is not None else ""
+
+    def _advice(self, result: Result) -> str:
+        fields = ", ".join(f"{k}={v!r:.40}" for k, v in result.observation.items() if k != "metadata")
+        near = (
+            did_you_mean(self.observation, result.observation, "observation={}") if self.observation else ""
+        )
+        return f"{near}Give --env-args observation=FIELD; the server shows {fields or 'no fields'}."
+
+    async def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:  # type: ignore[override]
+        result = await self._client.result(problem.reference["index"], turns)
+        if result.done and not result.metadata.get("truncated"):
+            return None
+        text = "" if result.done else self._text(result)
+        return text if isinstance(text, str) else "\n".join(message["content"] for message in text)
+
+    async def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:  # type: ignore[override]
+        index = problem.reference["index"]
+        results = [await self._client.result(index, turns[: n + 1]) for n in range(len(turns))]
+        if self._is_ours:
+            said = results[-1].metadata
+            if not results[-1].done:  # cut here, by max_turns or for want of room, and not by the server
+                return Score(dict.fromkeys(self.reward_weights, 0.0), "unfinished")
+            rewards = {name: np.nan if value is None else value for name, value in said["rewards"].items()}
+            return Score(rewards, said["reason"], said["extracted"])
+        total = sum(result.reward for result in results)
+        is_right = total >= 1
+        reason = "ok" if is_right else "wrong" if results[-1].done else "unfinished"
+        return Score({"correct": float(is_right), "reward": total}, reason)
+
+
+def _action_field(called: str, address: str, chosen: str | None) -> str:
+    """The field of an action that takes a text; raises EnvError where that is unclear."""
+    schema = (ask(address, "/schema") or {}).get("action") or {}
+    fields = {name: of for name, of in schema.get("properties", {}).items() if name != "metadata"}
+    texts = [
+        name for name, of in fields.items() if "string" in str(of.get("type", of.get("anyOf", "string")))
+    ]
+    if chosen is not None:
+        if fields and chosen not in fields:
+            near = did_you_mean(chosen, fields, "action={}")
+            raise EnvError(
+                f"{called}: action={chosen} is no field of an action. {near}It has {', '.join(fields)}."
+            )
+        return chosen
+    required = [name for name in schema.get("required", []) if name in texts] or texts
+    if len(required) == 1:
+        return required[0]
+    has = f"its actions have {', '.join(fields)}" if fields else "it does not say what its actions are"
+    raise EnvError(
+        f"{called}: which field of an action takes the completion? Give --env-args action=FIELD; {has}."
+    )
+
+
+def _size(address: str, split: str, chosen: int | None) -> tuple[int, bool]:
+    """(how many problems a split has, whether `reset` takes its number and the split)."""
+    for name in ask(address, "/list_environments") or []:
+        said = ask(address, f"/{name}/num_tasks", {"split": split})
+        if isinstance(said, dict) and isinstance(said.get("num_tasks"), int):
+            known = said["num_tasks"]
+            if known < 1:
+                raise EnvError(f"openenv:{address} has no problems for {split}.")
+            return min(known, chosen or known), True
+    return chosen or SIZES[split], False
+
+
+@cache
+def class_of(address: str) -> type[OpenEnv]:
+    """The environment class of a server, which is asked when it is opened; raises EnvError for what is no address."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EnvError(
+            f"openenv:{address}: write the address of the server, e.g. openenv:http://127.0.0.1:8000."
+        )
+    if "@" in parts.netloc:
+        raise EnvError(
+            f"openenv:{parts.scheme}://...@{parts.hostname}: a token in the address would be written into the files of "
+            "the run; set the environment variable SPG_SERVE_TOKEN in its place."
+        )
+    address = address.rstrip("/")
+    doc = f"The environment of the OpenEnv server at {shown(address)}."
+    return type("OpenEnv", (OpenEnv,), {"address": address, "__doc__": doc, "__module__": __name__})
