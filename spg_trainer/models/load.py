@@ -1,7 +1,7 @@
 """Opening and writing a model: what the rest of the trainer needs to know about transformers."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from spg_trainer.models.parts import local
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.replay import Replays
-from spg_trainer.models.special_tokens import find_special_tokens
+from spg_trainer.models.special_tokens import check_template_args, find_special_tokens
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
@@ -63,6 +63,7 @@ def load_model(
     mask_token_id: int | None = None,
     lora_experts: bool = False,
     load_4bit: bool = False,
+    chat_template_args: Mapping[str, object] | None = None,
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
@@ -70,8 +71,8 @@ def load_model(
     float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
     drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
     it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
-    files say. lora_experts, load_4bit: as the flags. Raises ModelError that names what is missing and what to do,
-    ConfigError for a rank or alpha that is not the adapter's.
+    files say. lora_experts, load_4bit, chat_template_args: as the flags. Raises ModelError that names what is missing,
+    ConfigError for a rank or alpha that is not the adapter's, and for what the chat template does not read.
     """
     m = ModelConfig(
         model=name,
@@ -85,6 +86,7 @@ def load_model(
         lora_dropout=lora_dropout,
         lora_experts=lora_experts,
         load_4bit=load_4bit,
+        chat_template_args=dict(chat_template_args or {}),
     )
     return _open(settle(m), env, seed)
 
@@ -263,6 +265,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         tokenizer = _open_tokenizer(_folder_with(weights, "tokenizer_config.json"), config, options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
         special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id)
+        check_template_args(tokenizer, m.chat_template_args)
         if m.load_4bit:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or m.load_4bit:
@@ -279,6 +282,8 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
             keep_as_stored(model)
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
+    except ConfigError:
+        raise
     except Exception as error:
         raise _not_opened(weights, error, offline) from error
     notes = [what_stays_whole(config) if m.load_4bit else "", weights.note]
@@ -290,6 +295,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         note=" ".join(filter(None, notes)),
         replays=Replays() if m.rollout_graphs == "auto" else None,
         unread=unread,
+        chat_template_args=m.chat_template_args,
     )
 
 
@@ -340,7 +346,8 @@ def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:
         remedy = "download it, or pass a folder that has it"
         raise ModelError(f"model {place!r} has no tokenizer here: {first_line(error)}; {remedy}") from error
     model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
-    return Policy(model, tokenizer, *find_special_tokens(config, tokenizer), source=place)
+    special = find_special_tokens(config, tokenizer)
+    return Policy(model, tokenizer, *special, source=place, chat_template_args=m.chat_template_args)
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:

@@ -1,10 +1,10 @@
 """A model with all that masked diffusion needs to know of it: tokenizer, special tokens, reference."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -41,6 +41,8 @@ class Policy:
     """Replays passes of rollouts on a GPU; None = Python starts every pass."""
     unread: Path | None = None
     """The folder of the weights, while the model has none because it will be divided first."""
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the tokenizer's chat template, as of --chat-template-args."""
 
     @property
     def device(self) -> torch.device:

@@ -1,10 +1,15 @@
 """Which tokens mask, pad and end: what config, tokenizer and vocabulary of a model say of them."""
 
+import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError, did_you_mean
+
+OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())
+"""Variables of a chat template, or options of transformers beside them, that only we set, or that no task has."""
 
 
 class SpecialTokens(NamedTuple):
@@ -30,6 +35,18 @@ def find_special_tokens(
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
     return SpecialTokens(mask, next(token for token in padding if token is not None), ends)
+
+
+def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> None:
+    """Raises ConfigError for a name of --chat-template-args that the tokenizer's chat template does not read."""
+    template = str(tokenizer.chat_template or "")
+    known = {*re.findall(r"[a-z]\w*", template)} - OWN
+    for name in names:
+        if name not in known:
+            why = (
+                "the tokenizer has no chat template" if not template else "the chat template does not read it"
+            )
+            raise ConfigError(f"--chat-template-args {name}: {why}. {did_you_mean(name, known)}Leave it out.")
 
 
 def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None) -> int:

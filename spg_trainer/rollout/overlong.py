@@ -19,7 +19,7 @@ from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.models import Policy
 from spg_trainer.models.load import open_tokenizer
 from spg_trainer.rollout.lines import is_file, place_of
-from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
+from spg_trainer.rollout.tokens import TemplateRefuses, canvas_rows, encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
@@ -134,7 +134,8 @@ def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int
     """The problems that leave no room for a completion of `length` tokens: {problem: tokens of its prompt}.
 
     A problem that the environment cannot make is passed over; its error is raised where it is used. Raises ConfigError
-    for a completion template of more than `length` tokens, even with --overlong skip.
+    for a completion template of more than `length` tokens and for prompts that the model's chat template refuses, even
+    with --overlong skip.
     """
     overlong: dict[int, int] = {}
     indices = [int(index) for index in indices]  # from NumPy's integers
@@ -147,9 +148,31 @@ def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int
             except envs.EnvError:
                 continue
         refuse_long_templates(policy, env, problems, length)
-        counts = prompt_counts(policy, list(problems.values()), most)
+        try:
+            counts = prompt_counts(policy, list(problems.values()), most)
+        except TemplateRefuses as error:
+            raise refused_rows(policy, env, indices) from error
         overlong |= {index: tokens for index, tokens in zip(problems, counts, strict=True) if tokens > most}
     return overlong
+
+
+def refused_rows(policy: Policy, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
+    """The error that names the problems whose prompts the model's chat template refuses, of which there is one."""
+    refused: dict[str, str] = {}
+    for index in indices:
+        try:
+            problem = envs.problem.read_problem(env, index)
+            prompt_texts(policy, [problem.prompt], [""])
+        except TemplateRefuses as error:
+            refused[name_of(env, index)] = str(error)
+        except envs.EnvError:
+            continue
+    names, more = [*refused][:LISTED], len(refused) - LISTED
+    listed = ", ".join([*names, f"{more:,} more"] if more > 0 else names)
+    return ConfigError(
+        f"{env.spec_name}, {listed}: {refused[names[0]]}. Change or leave out such rows, or give the model's tokenizer "
+        "a chat_template that takes them."
+    )
 
 
 def refuse_long_templates(

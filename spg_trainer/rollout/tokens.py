@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
@@ -20,6 +21,8 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Record, Rollouts
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from envs import TextEnv
 
 DEMONSTRATED = 16
@@ -181,7 +184,8 @@ def encode_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
-    A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
+    A `str` becomes one user message. Where the tokenizer has no chat template, it is taken as it is, behind the token
+    with which that tokenizer begins a text (`bos_token`), if it adds one. A completion prefix
     follows the opening of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat
     template's own tokens are special.
 
@@ -265,12 +269,23 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
     """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
 
     special: the spellings that `special_tokens` returned; in a message they are text, in the chat template they are
-    not.
+    not. Raises TemplateRefuses for messages that the template does not take.
     """
     spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
     # `enable_thinking` is for Qwen3's template: diffusion models that have it were not trained to think.
-    options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
-    return policy.tokenizer.apply_chat_template(spelled, **options)
+    options = {"enable_thinking": False, **policy.chat_template_args}
+    options |= {"add_generation_prompt": True, "tokenize": False}
+    try:
+        return policy.tokenizer.apply_chat_template(spelled, **options)
+    except (TemplateError, TypeError) as error:
+        raise TemplateRefuses(
+            f"the chat template of {policy.source} refuses a conversation of {', '.join(m['role'] for m in messages)}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+class TemplateRefuses(ModelError):
+    """Messages that a model's chat template does not take, such as a role that it does not know."""
 
 
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
@@ -318,7 +333,7 @@ def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
     template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
         if template is None:
-            return spell_apart(prompt, special)
+            return begin_of_text(policy.tokenizer) + spell_apart(prompt, special)
         prompt = [{"role": "user", "content": prompt}]
     if not is_chat(prompt):
         messages = '[{"role": "user", "content": "..."}]'
@@ -329,6 +344,12 @@ def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
             "instruction-tuned model."
         )
     return chat_text(policy, prompt, special)
+
+
+def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The token that a tokenizer puts in front of every text, "" where it puts none."""
+    first = tokenizer("a")["input_ids"][:1]
+    return str(tokenizer.bos_token) if first == [tokenizer.bos_token_id] else ""
 
 
 def is_chat(value: object) -> bool:

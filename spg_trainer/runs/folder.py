@@ -36,6 +36,7 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.pin import identity, pin
+from spg_trainer.runs.tracking import TRACKED
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, settings_file
 from spg_trainer.settings.task import parse_tasks
@@ -237,7 +238,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes the folder if it holds only what `create` and the steps since have written."""
         files, folders = (
-            {self.settings, ENVIRONMENT, INPUTS, METRICS, TIMINGS, LOCK},
+            {self.settings, ENVIRONMENT, INPUTS, METRICS, TIMINGS, LOCK, TRACKED},
             {TASK_COPIES, ALGORITHM_COPIES},
         )
         if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - files - folders:

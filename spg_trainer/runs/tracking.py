@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import to_json
+from spg_trainer.runs.files import json_document, read_json, to_json, write_text
 from spg_trainer.settings.values import flatten
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 PROJECT = "spg-trainer"
+TRACKED = "trackers.json"
+"""{tracker: what it knows the run by}, in the run's folder."""
 COLUMNS = ["prompt", "completion", "reward", "correct", "reason"]
 TABLE_ROWS = 32
 
@@ -43,12 +45,14 @@ class Trackers:
         """Starts accelerate's trackers with the run's settings.
 
         TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In the last two all runs are
-        of the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder.
+        of the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder. A run that goes on goes
+        on in them too: RUN/trackers.json has the names by which they know it.
         """
         if rank() or not names:
             return
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+        earlier = read_json(folder / TRACKED) if (folder / TRACKED).is_file() else {}  # of a run that goes on
         leaves = flatten(to_json(config)).items()
         settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
         options = {
@@ -56,10 +60,16 @@ class Trackers:
             "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
             "trackio": (PROJECT, {"name": folder.name, "embed": False}),
         }
+        if "wandb" in earlier:
+            options["wandb"][1].update(id=earlier["wandb"], resume="allow")
+        if "trackio" in earlier:
+            options["trackio"][1].update(name=earlier["trackio"], resume="allow")
         for name in names:
             project, others = options[name]
             self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **others))
         self._each(lambda tracker: tracker.start())
+        started = {tracker.name: name_of_run(tracker, folder) for tracker in self._trackers}
+        write_text(folder / TRACKED, json_document(earlier | started))
         self._each(lambda tracker: tracker.store_init_configuration(settings))
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
@@ -83,6 +93,11 @@ class Trackers:
             except Exception as error:  # a tracker's client may raise anything
                 self._trackers.remove(tracker)
                 _log.warning("Tracker %s failed and is no longer used: %s", tracker.name, error)
+
+
+def name_of_run(tracker: "GeneralTracker", folder: Path) -> str:
+    """What a tracker that was started knows the run by: W&B has an id for it, the others the name of its folder."""
+    return str(tracker.run.id) if tracker.name == "wandb" else folder.name
 
 
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:

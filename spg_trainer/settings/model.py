@@ -1,6 +1,6 @@
 """The settings of a model: which weights are opened, in which type and where, and what of them is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spg_trainer.settings.ranges import Below1, Count, CountOrZero
@@ -32,6 +32,9 @@ class LoadConfig:
     0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
     mask_token_id: CountOrZero | None = None
     """The id of the [MASK] token. Set it only where no file of the model says it."""
+    chat_template_args: dict[str, object] = field(default_factory=dict)
+    """Variables of the model's chat template, e.g. `enable_thinking=true`, which is false if it is left out. They are
+    recorded with the model, and hold wherever it is used."""
     load_4bit: bool = False
     """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. It needs
     the package bitsandbytes. Only adapters can then be trained: --lora-r, or a model that is an adapter."""

@@ -80,6 +80,8 @@ def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -
         recorded.add("position_temperature")
     rollout = {name: value for name, value in asdict(sampling).items() if name in recorded}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
+    if command.model.chat_template_args:
+        more["chat_template_args"] = dict(command.model.chat_template_args)
     return {**task, **more, "preset": recipe_kind(command.model.model), "rollout": rollout}
 
 

@@ -198,13 +198,15 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     env = last_value([*task_layers, *from_user], "env", "" if learns_texts else cls().env)
     if not env:  # without this layer, the default task of the dataclass would be taken
         task_layers = [Layer("--data", {"env": ""})]
+    chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
+    of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config:
-        return [*task_layers, *for_training(env, model, from_user)]
+        return [*task_layers, *for_training(env, model, from_user), of_model]
     # `eval` and `sft` take settings from what a training on the task has by default.
     trained = merge_layers(Config, for_training(env, model))
     if cls is EvalCommand:
-        return [*task_layers, *for_eval(env, model, trained)]
-    return [*task_layers, *for_sft(env, model, trained.config)]
+        return [*task_layers, *for_eval(env, model, trained), of_model]
+    return [*task_layers, *for_sft(env, model, trained.config), of_model]
 
 
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:

@@ -217,6 +217,11 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
 # What cannot be opened.
 
 
+def test_a_variable_that_no_chat_template_reads_is_refused(folder):
+    with pytest.raises(ConfigError, match="--chat-template-args enable_thinking: the chat template does not"):
+        load_model(str(folder), device="cpu", chat_template_args={"enable_thinking": True})
+
+
 def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder, monkeypatch):
     refused(folder.parent / "goood", f"Did you mean '{folder}'?")
     refused("tyni", "Did you mean 'tiny'?")

@@ -86,6 +86,31 @@ def test_the_tokenizer_adds_nothing_of_its_own_to_the_chat_format(policy):
     assert torch.equal(encode_prompts(policy, ["hello"])[0], plain)
 
 
+def test_without_a_chat_template_a_text_begins_as_the_tokenizer_begins_one(policy):
+    policy.tokenizer.chat_template = None
+    policy.tokenizer.bos_token = "<|system|>"  # it has one now, but does not add it
+    assert policy.tokenizer.decode(encode_prompts(policy, ["hello"])[0][0]) == "hello"
+    start = [("<|system|>", policy.tokenizer.convert_tokens_to_ids("<|system|>"))]
+    policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", None, start)
+    ids, _ = encode_prompts(policy, ["hello"])
+    assert policy.tokenizer.decode(ids[0]) == "<|system|>hello"
+
+
+def test_variables_of_the_chat_template_reach_it(policy):
+    policy.tokenizer.chat_template = (
+        "{{ messages[0]['content'] }}{% if enable_thinking %}<think>{% else %}no{% endif %}"
+    )
+    assert policy.tokenizer.decode(encode_prompts(policy, ["a"])[0][0]) == "ano"
+    policy.chat_template_args = {"enable_thinking": True}
+    assert policy.tokenizer.decode(encode_prompts(policy, ["a"])[0][0]) == "a<think>"
+
+
+def test_a_conversation_that_the_chat_template_refuses_is_an_error_of_ours(policy):
+    chat = [{"role": "developer", "content": "a"}, {"role": "user", "content": "b"}]
+    with pytest.raises(ModelError, match=r"test refuses a conversation of developer, user: unknown role"):
+        encode_prompts(policy, [chat])
+
+
 def test_text_is_taken_as_it_is_without_a_chat_template(policy):
     policy.tokenizer.chat_template = None
     ids, _ = encode_prompts(policy, ["hello"])

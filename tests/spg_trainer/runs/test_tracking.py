@@ -1,6 +1,7 @@
 """Trackers: the run folder is the record, and a broken tracker costs nothing but itself."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from accelerate import tracking
@@ -18,6 +19,7 @@ class Fake:
     def start(self):
         if self.project == "login":
             raise PermissionError("api_key not configured")
+        self.run = SimpleNamespace(id=self.options.get("id", "fresh7"))
 
     def store_init_configuration(self, values):
         self.values = values
@@ -52,6 +54,7 @@ def opened(monkeypatch, tmp_path):
             monkeypatch.setenv("WANDB_PROJECT", project)
         trackers = Trackers()
         config = {"seed": 0, "batch": {"keep": None, "names": ["a"]}}
+        (tmp_path / "run-1").mkdir(exist_ok=True)
         trackers.open(["wandb", "trackio"], tmp_path / "run-1", config)
         return trackers, fakes
 
@@ -73,6 +76,14 @@ def test_numbers_go_to_every_tracker_and_a_broken_one_is_dropped(opened, caplog,
         assert (fake.project, fake.options["name"]) == ("spg-trainer", "run-1")
     assert caplog.text.count("Tracker wandb failed and is no longer used: ") == (project is not None)
     assert why is None or why in caplog.text
+
+
+def test_a_run_that_goes_on_goes_on_in_its_trackers(opened):
+    _, first = opened()
+    assert not {"id", "resume"} & {*first["wandb"].options, *first["trackio"].options}
+    _, second = opened()
+    assert (second["wandb"].options["id"], second["wandb"].options["resume"]) == ("fresh7", "allow")
+    assert (second["trackio"].options["name"], second["trackio"].options["resume"]) == ("run-1", "allow")
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():

@@ -410,3 +410,14 @@ def test_a_training_refuses_steps_that_are_no_number() -> None:
         ConfigError, match=r"--diffusion-steps half: should be a number of steps.*Try length/2"
     ):
         resolve(Config, "--env sudoku --diffusion-steps half".split())
+
+
+def test_variables_of_the_chat_template_are_the_models_on_any_task(tmp_path) -> None:
+    made = defaults(Config, "sudoku", chat_template_args={"enable_thinking": True})
+    (tmp_path / "environment.json").write_text(json.dumps(task_record(made, made.rollout)))
+    for command in (Config, EvalCommand, SftCommand):
+        read = resolve(command, ["--env", "countdown", "--model", str(tmp_path)])
+        assert read.config.model.chat_template_args == {"enable_thinking": True}
+        assert read.origins["model.chat_template_args.enable_thinking"] == f"{tmp_path}/environment.json"
+        words = ["--model", str(tmp_path), "--chat-template-args", "enable_thinking=false"]
+        assert resolve(command, words).config.model.chat_template_args == {"enable_thinking": False}

@@ -276,3 +276,17 @@ def test_a_reported_length_is_told_before_it_is_sampled(policy: Policy, given: A
             return envs.Problem("x" * (tokens // scale), {})
 
     assert bool(too_long(policy, One(), [0], length // scale)) is right
+
+
+def test_rows_that_the_chat_template_refuses_are_named_before_anything_else(tmp_path: Path, policy) -> None:
+    turns = [["developer" if n in (17, 30) else "system", "user"] for n in range(40)]
+    chats = [[{"role": role, "content": "Be brief."} for role in roles] for roles in turns]
+    content = [{"question": chat, "solution": "7"} for chat in chats]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    with pytest.raises(ConfigError) as refused:
+        for split in ("train", "validation", "test"):
+            env = envs.make(str(tmp_path / "rows.jsonl"), split=split, **COLUMNS)
+            too_long(policy, env, range(len(env)), 10)
+    said = str(refused.value)
+    assert "line 18" in said or "line 31" in said
+    assert "refuses a conversation of developer, user: unknown role developer" in said
