@@ -1,6 +1,6 @@
 """RL for masked diffusion language models: any algorithm on any verifiable task.
 
-    from spg_trainer import Config, train, evaluate, generate, load_model
+    from spg_trainer import Config, train, evaluate, generate, load_model, log_likelihood
 
 Names are loaded on first use, so that importing the package costs nothing.
 """
@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation, evaluate
-    from spg_trainer.models import Policy, load_model
+    from spg_trainer.evaluation.text_likelihood import LogLikelihood, log_likelihood
+    from spg_trainer.models import Policy, load_model, save_model
     from spg_trainer.reporting.page import report
     from spg_trainer.rollout.sampler import sample_completions
     from spg_trainer.rollout.tokens import generate
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "EvalSampling",
     "Evaluation",
+    "LogLikelihood",
     "Policy",
     "Sampling",
     "defaults",
@@ -32,7 +34,7 @@ __all__ = [
     "generate",
     "load_model",
 ]
-__all__ += ["report", "sample_completions", "train"]
+__all__ += ["log_likelihood", "report", "sample_completions", "save_model", "train"]
 _MODULES = {
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",
@@ -42,9 +44,12 @@ _MODULES = {
     "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",
     "generate": "rollout.tokens",
+    "LogLikelihood": "evaluation.text_likelihood",
     "load_model": "models",
+    "log_likelihood": "evaluation.text_likelihood",
     "report": "reporting.page",
     "sample_completions": "rollout.sampler",
+    "save_model": "models",
     "train": "training.loop",
 }
 

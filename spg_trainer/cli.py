@@ -1,5 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | algorithms | lm-eval]
-...`; without a word: training.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | algorithms |
+machine | lm-eval] ...`; without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -35,7 +35,11 @@ COMMANDS = {
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
-OWN_FLAGS = {"algorithms": "algorithms.command", "lm-eval": "evaluation.lm_eval_command"}
+OWN_FLAGS = {
+    "algorithms": "algorithms.command",
+    "lm-eval": "evaluation.lm_eval_command",
+    "machine": "runs.machine_command",
+}
 """Commands that read their flags themselves: {word: module with a `main`}."""
 WORDS = (*COMMANDS, *OWN_FLAGS)
 

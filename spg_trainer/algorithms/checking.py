@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
+from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
@@ -24,8 +26,17 @@ STEP = 1e-5
 """How far a log-probability is moved for a finite difference, in float64."""
 CLOSE = 1e-5
 """How far a gradient may be from its finite differences, relative to its largest entry."""
+PROVIDED: dict[str, Need] = {
+    "old_logps": "old",
+    "ref_logps": "reference",
+    "measured": "measured",
+    "old_measured": "measured",
+}
+"""{column of a batch: the name in `needs` that has the trainer provide it}."""
 TRIED = 24
 """So many log-probabilities are moved."""
+DRAWS = 40
+"""So many times a masking draws all its copies."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,49 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
         except CheckFailed as failure:
             findings.append(Finding(title, False, str(failure)))
         except Exception as error:  # what an author's code raises is a finding too
-            findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
+            what = unsaid_need(algorithm) or f"{type(error).__name__}: {error}"
+            findings.append(Finding(title, False, what))
     return findings
+
+
+def unsaid_need(algorithm: Algorithm) -> str:
+    """Which column of the batch a loss reads though its `needs` does not name it, "" if it fails for no such reason."""
+    case = draw_case(algorithm)
+    missing = {column: need for column, need in PROVIDED.items() if getattr(case.batch, column) is None}
+    read: list[str] = []
+
+    class WatchedBatch(Batch):
+        """Notes which of the missing columns is read."""
+
+        def __getattribute__(self, name: str) -> object:
+            if name in missing:
+                read.append(name)
+            return super().__getattribute__(name)
+
+    batch = WatchedBatch(**{field.name: getattr(case.batch, field.name) for field in fields(case.batch)})
+    try:
+        replace(case, batch=batch).loss()
+    except (TypeError, AttributeError):
+        if read:
+            return (
+                f"loss reads batch.{read[-1]}, which is not there, since needs does not name {missing[read[-1]]!r}. "
+                f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{missing[read[-1]]}"}})'
+            )
+    except Exception:  # another fault, which the check or the run that meets it shows
+        return ""
+    return ""
+
+
+def refuse_unsaid_need(name: str, algorithm: Algorithm) -> None:
+    """Raises ConfigError where the loss of an algorithm from outside reads what its `needs` does not name."""
+    try:
+        what = unsaid_need(algorithm)
+    except Exception:  # of the author's `prepare` or masking, which `algorithms check` and the run show
+        return
+    if what:
+        raise ConfigError(
+            f"--algorithm {name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
+        )
 
 
 class CheckFailed(Exception):
@@ -403,6 +455,47 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
+def masks_soundly(algorithm: Algorithm) -> str:
+    """The masks have their shapes, are drawn from their own streams alone, and weigh each token as a bound does."""
+    view, masking = draw_view(algorithm), algorithm.make_masking()
+    rollouts, keys = view.rollouts, view.place.keys()
+
+    def drawn(seed: int) -> Masks:
+        return masking.draw(rollouts, KeyedStreams(seed, ("check masking",), keys))
+
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    first, again = drawn(0), drawn(0)
+    rows, copies, length = len(rollouts), masking.count(TOKENS), TOKENS
+    expected = {
+        "masked": (rows, copies, PROMPT_TOKENS + length),
+        "scored": (rows, copies, length),
+        "weight": (rows, copies, length),
+        "scale": (rows,),
+        "part": (rows, length),
+    }
+    for name, shape in expected.items():
+        if tuple(getattr(first, name).shape) != shape:
+            raise CheckFailed(f"masks.{name} is {tuple(getattr(first, name).shape)}, not {shape}")
+        if not torch.equal(getattr(first, name), getattr(again, name)):
+            raise CheckFailed(f"equal streams gave other masks.{name}; draw from `row.streams` alone")
+    if (
+        not torch.equal(states[0], torch.random.get_rng_state())
+        or (states[1] != np.random.get_state()[1]).any()
+    ):
+        raise CheckFailed("the masking drew from a global stream; draw from `row.streams` alone")
+    if bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
+        raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
+    if bool((first.scored & ~rollouts.completion_mask[:, None]).any()):
+        raise CheckFailed("a position behind the end of a completion is scored")
+    if bool((first.weight[~first.scored] != 0).any()) or not bool(torch.isfinite(first.weight).all()):
+        raise CheckFailed("a weight is not finite, or not 0 where nothing is scored")
+    weights = torch.stack([(m.weight.sum(-1).mean(-1) * m.scale).double() for m in map(drawn, range(DRAWS))])
+    of_token = weights.mean(0) / rollouts.completion_mask.sum(-1)
+    mean, error = float(of_token.mean()), float((weights.std(0) / rollouts.completion_mask.sum(-1)).mean())
+    error /= (DRAWS * rows) ** 0.5
+    return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; 1 is that of a bound"
+
+
 def prepares_each_turn(algorithm: Algorithm) -> str:
     """Where episodes have two turns, `prepare` returns a row for each turn."""
     view = draw_view(algorithm, turns=2)
@@ -434,4 +527,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
     "turns": prepares_each_turn,
+    "masking": masks_soundly,
 }

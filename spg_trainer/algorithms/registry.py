@@ -7,7 +7,8 @@ import inspect
 import sys
 import types
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from spg_trainer.algorithms.base import Algorithm
@@ -105,7 +106,40 @@ def get(name: str) -> type[Algorithm]:
         )
     if inspect.isabstract(cls):
         raise ConfigError(f"--algorithm {name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
+    if unread := next(unread_fields(cls), ""):
+        raise ConfigError(f"--algorithm {name}: {unread}")
     return cls
+
+
+def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
+    """What is wrong with hyper-parameters in the body of a class that its constructor would pass over."""
+    known = {field.name for field in fields(cls)}
+    for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
+        own, hints = vars(body), vars(body).get("__annotations__", {})
+        new = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
+        if new and "__dataclass_fields__" not in own:
+            yield (
+                f"{body.__name__} sets {', '.join(new)}, which count only in a dataclass. Write "
+                f"@dataclass(frozen=True) above class {body.__name__}."
+            )
+        for name in known & own.keys() - hints.keys():
+            yield (
+                f"{body.__name__} sets {name} without its type, so that it would keep its old value. Write "
+                f"`{name}: {next(field.type for field in fields(cls) if field.name == name)} = ...` in a class with "
+                "@dataclass(frozen=True)."
+            )
+
+
+def named_ancestor(name: str) -> str:
+    """The name of the algorithm whose recipe an algorithm has: its own, or that of the nearest class it derives from.
+
+    It is "" for a class from outside that derives from none with a name.
+    """
+    if ":" not in name:
+        return name
+    names = {where: name for name, where in ALGORITHMS.items()}
+    ancestors = (names.get(f"{cls.__module__}:{cls.__qualname__}") for cls in get(name).__mro__)
+    return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
 def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:

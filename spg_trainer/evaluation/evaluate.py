@@ -13,7 +13,7 @@ import torch
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError, plural
 from spg_trainer.evaluation.habits import count_habits, shares
-from spg_trainer.models import Policy
+from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.failures import Failures, is_failure
@@ -128,6 +128,7 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
+    check_policy(policy, "evaluate")
     if sampling is None or isinstance(env, str):
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source)

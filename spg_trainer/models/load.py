@@ -1,6 +1,7 @@
 """Opening and writing a model: what the rest of the trainer needs to know about transformers."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -22,7 +23,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
-from spg_trainer.errors import ModelError, first_line
+from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.lockstep import Lockstep
@@ -49,7 +50,7 @@ from spg_trainer.settings.weights import Weights, resolve_model
 
 
 def load_model(
-    name: str = "tiny",
+    name: str | Path = "tiny",
     *,
     env: str | None = None,
     dtype: str = "auto",
@@ -74,8 +75,13 @@ def load_model(
     files say. lora_experts, load_4bit, chat_template_args: as the flags. Raises ModelError that names what is missing,
     ConfigError for a rank or alpha that is not the adapter's, and for what the chat template does not read.
     """
+    if not isinstance(name, str | Path):
+        raise ConfigError(
+            f"load_model takes a name or a folder, not a {type(name).__name__}. Write a model with its tokenizer into "
+            "a folder (model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)), and open that."
+        )
     m = ModelConfig(
-        model=name,
+        model=str(name),
         revision=revision,
         dtype=dtype,
         device=device,
@@ -262,9 +268,10 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     options["local_files_only"] = bool(offline)
     try:
         config = _open_config(weights, m, options)
-        tokenizer = _open_tokenizer(_folder_with(weights, "tokenizer_config.json"), config, options)
+        rows = embeddings_of_adapter(weights) or config.vocab_size
+        tokenizer, note = _tokenizer_for(weights, config, options, rows)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
-        special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id)
+        special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
         check_template_args(tokenizer, m.chat_template_args)
         if m.load_4bit:
             options["quantization_config"] = four_bits(dtype)
@@ -280,13 +287,20 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
         if m.load_4bit:
             keep_as_stored(model)
+        if rows > config.vocab_size:  # the adapter has all of them
+            if unread is not None:
+                raise ModelError(
+                    f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor --shard "
+                    "can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
+                )
+            model.resize_token_embeddings(rows, mean_resizing=False)
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except ConfigError:
         raise
     except Exception as error:
         raise _not_opened(weights, error, offline) from error
-    notes = [what_stays_whole(config) if m.load_4bit else "", weights.note]
+    notes = [note, what_stays_whole(config) if m.load_4bit else "", weights.note]
     return Policy(
         model,
         tokenizer,
@@ -348,6 +362,38 @@ def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:
     model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
     special = find_special_tokens(config, tokenizer)
     return Policy(model, tokenizer, *special, source=place, chat_template_args=m.chat_template_args)
+
+
+def embeddings_of_adapter(weights: Weights) -> int:
+    """How many embeddings an adapter's file has, 0 where it has none (`modules_to_save`)."""
+    file = weights.adapter and weights.adapter / "adapter_model.safetensors"
+    if not file or not file.is_file():
+        return 0
+    with safe_open(file, framework="pt") as tensors:
+        names = [name for name in tensors.keys() if re.search(r"(embed_tokens|wte)\.weight$", name)]
+        return tensors.get_slice(names[0]).get_shape()[0] if names else 0
+
+
+def _tokenizer_for(
+    weights: Weights, config: Any, options: dict[str, Any], rows: int
+) -> tuple[PreTrainedTokenizerFast, str]:
+    """The adapter's tokenizer or the base's, and a note where the adapter's has tokens for which there is no embedding.
+
+    rows: how many embeddings there are. Such tokens, added and saved but never trained, are left out: the base's
+    tokenizer is taken.
+    """
+    place = _folder_with(weights, "tokenizer_config.json")
+    tokenizer = _open_tokenizer(place, config, options)
+    if place == weights.base or len(tokenizer) <= rows:
+        return tokenizer, ""
+    note = (
+        f"The tokenizer in {place} has {len(tokenizer)} tokens, and the model {rows} embeddings: the base's tokenizer "
+        "is used, without the added tokens."
+    )
+    template = tokenizer.chat_template
+    tokenizer = _open_tokenizer(weights.base, config, options)
+    tokenizer.chat_template = template
+    return tokenizer, note
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:

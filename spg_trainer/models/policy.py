@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.lora import REFERENCE, using_reference
 from spg_trainer.models.replay import Replays
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-@dataclass
+@dataclass(repr=False)
 class Policy:
     """A model with its tokenizer and the token ids that masked diffusion needs."""
 
@@ -28,7 +28,8 @@ class Policy:
     mask_id: int
     pad_id: int
     end_token_ids: tuple[int, ...]
-    """Any of these ends a completion, the last one a turn; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`."""
+    """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn, and is
+    what stands behind the completions that a model is taught."""
     source: str
     """The folder or Hub id that was opened."""
     note: str = ""
@@ -43,6 +44,24 @@ class Policy:
     """The folder of the weights, while the model has none because it will be divided first."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
     """Variables of the tokenizer's chat template, as of --chat-template-args."""
+
+    def __repr__(self) -> str:
+        """One line: what was opened, and its special tokens."""
+        count = sum(weight.numel() for weight in self.model.parameters()) / 1e6
+        name = self.tokenizer.convert_ids_to_tokens
+        ends = " or ".join(f"{name(token)!r} ({token})" for token in self.end_token_ids)
+        return (
+            f"Policy({self.source!r}: {type(self.model).__name__}, {count:,.2f} million weights, {self.model.dtype} on "
+            f"{self.device}, masks with {name(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
+        )
+
+    def encode(self, text: str, ended: bool = False) -> list[int]:
+        """The token ids of a text as it stands, without a chat format and what the tokenizer would put around it.
+
+        ended: with the end token that stands behind a completion, the last of `end_token_ids`.
+        """
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.end_token_ids[-1]] if ended else list(ids)
 
     @property
     def device(self) -> torch.device:
@@ -83,3 +102,14 @@ class Policy:
         """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
         eos = self.tokenizer.eos_token_id
         return replace(self, end_token_ids=(eos,)) if end_tokens == "eos" and eos is not None else self
+
+
+def check_policy(value: object, function: str) -> None:
+    """Raises ConfigError where a function is given something else than a policy, as the name of a model."""
+    if not isinstance(value, Policy):
+        shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        example = value if isinstance(value, str) else "tiny"
+        raise ConfigError(
+            f"{function} takes a policy, not {shown}. Open one: policy = load_model({str(example)!r}). A model object "
+            "becomes one by Policy(model, tokenizer, mask_id, pad_id, end_token_ids, source)."
+        )

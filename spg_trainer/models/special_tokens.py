@@ -22,14 +22,15 @@ class SpecialTokens(NamedTuple):
 
 
 def find_special_tokens(
-    config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None = None
+    config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None = None, rows: int | None = None
 ) -> SpecialTokens:
     """The special tokens, from the model's config first, its tokenizer second, its vocabulary third.
 
     asked_mask: --mask-token-id, which decides where config and tokenizer name different masks, and becomes the
-    tokenizer's. Raises ModelError where there is no mask or no end, or where config and tokenizer disagree.
+    tokenizer's. rows: how many embeddings there are, None = as the config says. Raises ModelError where there is no
+    mask or no end, or where config and tokenizer disagree.
     """
-    mask = _find_mask(config, tokenizer, asked_mask)
+    mask = _find_mask(config, tokenizer, asked_mask, rows or config.vocab_size)
     ends = _find_ends(config, tokenizer)
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
@@ -49,8 +50,8 @@ def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]
             raise ConfigError(f"--chat-template-args {name}: {why}. {did_you_mean(name, known)}Leave it out.")
 
 
-def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None) -> int:
-    size, vocabulary = config.vocab_size, tokenizer.get_vocab()
+def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None, size: int) -> int:
+    vocabulary = tokenizer.get_vocab()
     by_word = (vocabulary.get(word) for word in config.mask_words)
     masks = (config.mask_token_id, tokenizer.mask_token_id, *by_word)
     mask = next((token for token in masks if token is not None), None)

@@ -16,6 +16,7 @@ from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.evaluation.statistics import mean_over, sign_test
 from spg_trainer.reporting.curves import Groups, draw_solved
+from spg_trainer.reporting.differing import table_of_differences
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
@@ -68,6 +69,10 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     started, for the rest, which takes seconds to find, while the first runs load.
     """
     runs = plan_runs(command, shared)
+    differences = table_of_differences(settings_by_task(runs))
+    if command.dry_run:
+        sys.stdout.write(differences or "The settings are equal.\n")
+        return 0
     check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
@@ -80,6 +85,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
         if (run.folder / SUMMARY).is_file():
             finished.append(read_run(run.folder))
     text, folder = markdown(tasks, command.seeds), Path(command.output_dir)
+    text += f"\n{differences}" if differences else ""
     write_text(folder / "compare.md", text)
     draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write(text)
@@ -116,6 +122,14 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=i)) for i in range(command.seeds) for run in runs]
+
+
+def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
+    """{task: {setting: the settings of its first run}}."""
+    tasks: dict[str, dict[str, Config]] = {run.task: {} for run in runs}
+    for run in runs:
+        tasks[run.task].setdefault(run.setting, run.config)
+    return tasks
 
 
 def refuse(runs: Sequence[Planned]) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MEASURED_WHOLE = 20_000
 """A split of at most so many problems is measured as a whole, wherever it comes from."""
+SMALL_MODEL = 1024
+"""A model of at most so many positions is a small one, for which the prompts of large ones are too long."""
 LISTED = 3
 """How many problems a message names."""
 IN_A_ROW = 1000
@@ -123,11 +125,19 @@ def limits(policy: Policy, length: int) -> str:
 
 def ways_out(policy: Policy, length: int, longest: int) -> str:
     """A sentence on what to do about prompts of up to `longest` tokens. length: tokens of a completion."""
-    for_completion = policy.model.config.max_position_embeddings - longest
+    positions = policy.model.config.max_position_embeddings
+    for_completion = positions - longest
     lower = ""
     if 0 < for_completion < length:
         lower = f"lower --max-completion-length to {for_completion:,} or less, "
-    return f"Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
+    plain = ""
+    if longest > positions // 2 and positions <= SMALL_MODEL:
+        plain = (
+            "A task's recipe for large models asks with long prompts: a small one of your own is better asked with "
+            "--env-args prompt_style=plain, where the task has it, and --max-completion-length, --block-length and "
+            "--diffusion-steps to match. Or: "
+        )
+    return f"{plain}Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
 
 
 def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int) -> dict[int, int]:

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
-from spg_trainer.models.policy import Policy
+from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
@@ -66,6 +66,7 @@ def generate(
     Raises ConfigError for settings that cannot decode, a prompt too long for the model, or a canvas without a hole or
     longer than max_completion_length, else as `encode_prompts`.
     """
+    check_policy(policy, "generate")
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     count = num_return_sequences

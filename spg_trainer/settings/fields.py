@@ -259,3 +259,5 @@ class CompareCommand:
     GPU."""
     output_dir: str = "runs/compare"
     """The folder that holds a run folder for each run, the table (compare.md) and the curves (curves.svg)."""
+    dry_run: bool = False
+    """Trains nothing: prints the settings in which the columns of each task differ, which compare.md has too."""

@@ -7,11 +7,13 @@ one that was made for another task, how it decodes), --config FILE, and flags. F
 config.yaml stands in place of all layers below --config and flags.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from spg_trainer.algorithms.registry import named_ancestor
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
@@ -126,10 +128,18 @@ def defaults(
     """The settings of a command for a task, a model and an algorithm, where nothing else is given.
 
     env: a name as `--env`, or the class of an environment that has been registered. more: any other of its flags, also
-    `config`.
+    `config`. Raises ConfigError for an unknown name of a task or a setting.
     """
     if isinstance(env, type):
         env = packages.envs.registry.name_of(env)
+    for task in parse_tasks(env or ""):
+        if re.fullmatch(
+            r"[\w-]+", task.env
+        ):  # a bare name: what has a path or a module is known when it is opened
+            try:
+                packages.envs.resolve(task.env)
+            except packages.envs.EnvError as error:
+                raise ConfigError(str(error)) from error
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
 
 
@@ -241,7 +251,7 @@ def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
     algorithm = last_value([*recipes, *from_user], "algorithm", Config().algorithm)
-    recipes += algorithm_recipe(algorithm, tasks, kind)
+    recipes += algorithm_recipe(named_ancestor(algorithm), tasks, kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
     from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -22,6 +22,9 @@ from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.plan import plan_training
+
+if TYPE_CHECKING:
+    from envs import TextEnv
 
 ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 """Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read what is
@@ -44,11 +47,30 @@ def show(resolved: Resolved[Config]) -> str:
     decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+    if samples_episodes:
+        comments += reward_lines(planned.splits["train"], planned.origins)
     comments.append(arithmetic(config, algorithm, processes, turns))
     comments += memory_and_time(config, algorithm, processes, requested.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
+
+
+def reward_lines(env: "TextEnv", origins: Mapping[str, str]) -> list[str]:
+    """What each task pays, a line for each: its components with their weights, and where each weight comes from.
+
+    E.g. "reward of sudoku: 1 x correct (the task), 0.25 x cells (flag), 0 x format (recipes/sudoku.yaml: tiny)".
+    """
+    lines = []
+    for name, task in (env.parts or {env.spec_name: env}).items():
+        preset = f"env_args.{name}.reward_preset" if env.parts else "env_args.reward_preset"
+        own = f"its reward_preset ({origins[preset]})" if preset in origins else "the task"
+        terms = [
+            f"{weight:g} x {component} ({origins.get('reward_weights.' + component, own)})"
+            for component, weight in task.reward_weights.items()
+        ]
+        lines.append(f"reward of {name}: {', '.join(terms)}")
+    return lines
 
 
 def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> str:

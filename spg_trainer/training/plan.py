@@ -6,6 +6,7 @@ imported for --pairs only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,8 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
     config, folder = planned.config, planned.folder
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+        if ":" in config.algorithm:  # from outside
+            import_module("spg_trainer.algorithms.checking").refuse_unsaid_need(config.algorithm, algorithm)
         config = pin(config, algorithm)
         if planned.goes_on:
             refuse_another(folder, config)

@@ -52,6 +52,12 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     settings: a `Config`, or what `resolve` or `plan` returned; a plan is not checked again.
     """
     requested = settings.config if isinstance(settings, Resolved) else settings
+    if not isinstance(requested, Config):
+        raise ConfigError(
+            f"train takes settings, as defaults(Config, env=..., model=...) returns them, not a "
+            f"{type(requested).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
+            "then model=FOLDER."
+        )
     if requested.dry_run or requested.config:
         raise ConfigError(
             "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "

@@ -143,6 +143,30 @@ def test_what_an_adapter_has_whole_is_merged_and_is_its_reference(settings, tmp_
         torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_tokenizer_with_added_tokens_beside_an_adapter_opens(tmp_path, capsys):
+    """With embeddings for them, if the adapter has these; else without them, which is said."""
+    base = tiny_folder()
+    tokenizer = tiny_tokenizer()
+    size = len(tokenizer)
+    tokenizer.add_tokens(["<tool>", "</tool>"])
+    save_peft(tmp_path / "plain", base)
+    tokenizer.save_pretrained(tmp_path / "plain")
+    policy = load_model(str(tmp_path / "plain"), device="cpu")
+    assert len(policy.tokenizer) == size and f"has {size + 2} tokens" in policy.note
+    model = AutoModelForMaskedLM.from_pretrained(base)
+    model.resize_token_embeddings(size + 2)
+    settings = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    model = get_peft_model(model, settings)
+    model.save_pretrained(tmp_path / "whole")
+    tokenizer.save_pretrained(tmp_path / "whole")
+    policy = load_model(str(tmp_path / "whole"), device="cpu")
+    assert len(policy.tokenizer) == size + 2 and not policy.note
+    assert policy.encode("<tool>") == [size]
+    ids = torch.tensor([[65, size, 66, size + 1]])
+    with torch.no_grad():
+        assert torch.equal(policy.model(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
+
+
 def test_what_no_file_can_hold_is_refused_before_a_folder_is_made(tmp_path, capsys):
     tied = AutoModelForMaskedLM.from_pretrained(tiny_folder()).config
     tied.tie_word_embeddings = True

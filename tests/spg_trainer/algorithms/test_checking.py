@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.algorithms.checking import check_algorithm
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
@@ -73,6 +73,94 @@ def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pyt
     assert f"needs names '{need}'" in said and "leave it out" in said
 
 
+def test_old_logps_that_needs_does_not_name_are_named_by_check_and_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS.replace("elbo(logps, masks)", "elbo((logps - batch.old_logps).exp(), masks)"))
+    said = {finding.figure for finding in check_algorithm(f"{file}:Mine") if not finding.ok}
+    assert said == {
+        "loss reads batch.old_logps, which is not there, since needs does not name 'old'. "
+        'Write needs: ClassVar[frozenset[str]] = frozenset({"old"})'
+    }
+    words = ["--env", "sudoku", "--algorithm", f"{file}:Mine", "--max-steps", "1"]
+    assert main([*words, "--output-dir", str(tmp_path / "run")]) == 2
+    assert "needs does not name 'old'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "class Mine(SPG):\n    strength: float = 1.0\n",
+            r"sets strength, .*@dataclass\(frozen=True\) above class Mine",
+        ),
+        ("class Mine(SPG):\n    num_masks: int = 7\n", r"sets num_masks, which count only in a dataclass"),
+        ("class Mine(SPG):\n    num_masks = 7\n", r"sets num_masks without its type.*num_masks: "),
+        (
+            "@dataclass(frozen=True)\nclass Mine(SPG):\n    num_masks = 7\n",
+            r"sets num_masks without its type",
+        ),
+        ("@dataclass(frozen=True)\nclass Mine(SPG):\n    num_masks: int = 7\n", ""),
+        ("class Mine(SPG):\n    right_groups_teach: ClassVar[bool] = True\n", ""),
+    ],
+)
+def test_hyper_parameters_that_the_constructor_would_pass_over_are_named(
+    body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mine.py").write_text(f"{HEAD}\nfrom spg_trainer.algorithms.spg import SPG\n\n{body}")
+    if not said:
+        assert get(f"{tmp_path}/mine.py:Mine")
+        return
+    with pytest.raises(ConfigError, match=said):
+        get(f"{tmp_path}/mine.py:Mine")
+
+
+MASKING = (
+    HEAD.replace('masking: str = "random"', 'masking: str = "firsts"')
+    + """
+    @classmethod
+    def maskings(cls):
+        return {"firsts": Firsts()}
+"""
+    + LOSS
+)
+FIRSTS = """
+import numpy as np
+from spg_trainer.likelihood.masking import Masking, copies_of_scored
+
+@dataclass(frozen=True)
+class Firsts(Masking):
+    def copies(self, row):
+        chosen = row.streams.of_row().random((self.num_masks, row.length)) < 0.5
+        return copies_of_scored(row, chosen, 2.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", "a token weighs"),
+        ("row.streams.of_row()", "np.random", "equal streams gave other masks"),
+        ("2.0)", "np.nan)", "a weight is not finite"),
+    ],
+)
+def test_a_masking_from_outside_is_checked(
+    old: str, new: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mine.py").write_text(
+        (FIRSTS.replace(old, new) if old else FIRSTS).replace(
+            "\n@data", "\nfrom dataclasses import dataclass\n@data", 1
+        )
+        + MASKING
+    )
+    (found,) = [f for f in check_algorithm(f"{tmp_path}/mine.py:Mine") if f.name == "masking"]
+    assert said in found.figure and found.ok == (not old)
+
+
 def test_what_compares_an_update_must_be_coupled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "mine.py"
@@ -89,7 +177,7 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
         main(["algorithms", "check", "./my_algorithm.py:MyAlgorithm", "--algorithm-args", "strength=2"]) == 0
     )
     out = capsys.readouterr().out
-    assert "FAILS" not in out and out.count("ok ") == 8
+    assert "FAILS" not in out and out.count("ok ") == 9
     assert main(["algorithms", "new", "my_algorithm.py"]) == 2
     (tmp_path / "mine.py").write_text(HEAD + BROKEN["divisor"])
     assert main(["algorithms", "check", "./mine.py:Mine"]) == 1

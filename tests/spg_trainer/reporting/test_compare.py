@@ -205,3 +205,17 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     assert steps_of(folder) == list(range(1, 31))
     assert "Continuing" in (folder / "run.log").read_text()
     assert cli.main(["eval", "--model", str(folder), "--num-problems", "4", "--device", "cpu"]) == 0
+
+
+def test_settings_that_differ_between_columns_are_shown_before_and_after(here: Path, capsys) -> None:
+    (here / "mine.py").write_text("from spg_trainer.algorithms.spg import SPG\nclass Mine(SPG):\n    pass\n")
+    words = "compare --env sudoku --algorithms spg ./mine.py:Mine raft:temperature=0.7 --seeds 1 --dry-run".split()
+    assert cli.main(words) == 0
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert lines[0] == ["sudoku: settings that differ", "spg", "Mine", "raft:temperature=0.7"]
+    found = {row[0]: row[1:] for row in lines[2:]}
+    assert found["rollout.temperature"] == ["0.9", "0.9", "0.7"]
+    assert all(spg == mine for spg, mine, _ in found.values())
+    assert not {"algorithm", "seed"} & found.keys() and not (here / "runs").exists()

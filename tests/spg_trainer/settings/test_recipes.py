@@ -1,6 +1,8 @@
 """The shipped recipes: every algorithm can start on every task, and none becomes another method."""
 
+from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import overlay
 
@@ -112,3 +114,23 @@ def test_blackjack_has_settings_of_its_own() -> None:
     assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
     base = plan(defaults(SftCommand, env=name)).config
     assert (base.steps, base.eval.patience) == (3200, 0)
+
+
+def test_a_class_from_outside_has_the_recipe_of_the_nearest_algorithm_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from spg_trainer.algorithms import Algorithm\n"
+        "from spg_trainer.algorithms.spg import SPG\n"
+        "from spg_trainer.algorithms.justgrpo import JustGRPO\n"
+        "class Mine(SPG):\n    def negative(self, lower, upper):\n        return lower\n"
+        "class Further(Mine):\n    pass\n"
+        "class OneByOne(JustGRPO):\n    pass\n"
+        "class Alone(Algorithm):\n    def loss(self, logps, masks, batch):\n        pass\n"
+    )
+    for model in ("tiny", "GSAI-ML/LLaDA-8B-Instruct"):
+        for name, ancestor in (("Mine", "spg"), ("Further", "spg"), ("OneByOne", "justgrpo")):
+            mine = resolve(Config, env="sudoku", model=model, algorithm=f"{tmp_path}/mine.py:{name}")
+            named = resolve(Config, env="sudoku", model=model, algorithm=ancestor)
+            assert replace(mine.config, algorithm=ancestor) == named.config
+            assert mine.config.algorithm_args or ancestor != "spg"  # whose recipe is not empty
+    alone = resolve(Config, env="sudoku", algorithm=f"{tmp_path}/mine.py:Alone")
+    assert "eubo_beta" not in alone.config.algorithm_args

@@ -421,3 +421,8 @@ def test_variables_of_the_chat_template_are_the_models_on_any_task(tmp_path) -> 
         assert read.origins["model.chat_template_args.enable_thinking"] == f"{tmp_path}/environment.json"
         words = ["--model", str(tmp_path), "--chat-template-args", "enable_thinking=false"]
         assert resolve(command, words).config.model.chat_template_args == {"enable_thinking": False}
+
+
+def test_defaults_refuse_a_task_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match=r"sudoko.*sudoku"):
+        defaults(Config, env="sudoko")

@@ -1,0 +1,129 @@
+"""How probable a model finds a text: lower and upper bounds of its log-likelihood with their standard errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.log_likelihood import (
+    COPIES_AT_ONCE,
+    attention_end,
+    blocks_of,
+    draw_masks,
+    masked_logps,
+    tries_all,
+)
+from spg_trainer.models.policy import Policy, check_policy
+from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_prompts
+from spg_trainer.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Bounds of the log-likelihood of a text, in nats, summed over its tokens."""
+
+    elbo: float
+    """The evidence lower bound (LLaDA, arXiv 2502.09992, equation 6)."""
+    eubo: float
+    """SPG's evidence upper bound without its constant (arXiv 2510.09541, Corollary 1)."""
+    elbo_error: float
+    """The standard error of `elbo` that comes from the drawn masks; 0 where every way to mask was tried."""
+    eubo_error: float
+    """The same of `eubo`."""
+    tokens: int
+    """Tokens of the text, its end token included."""
+    num_masks: int
+    """Masked copies of each block of the text; fewer than asked for where there are no more ways to mask."""
+
+
+def log_likelihood(
+    policy: Policy,
+    prompt: Prompt,
+    completion: str,
+    *,
+    num_masks: int = 128,
+    eubo_beta: float = 1.0,
+    seed: int = 0,
+    ended: bool = True,
+) -> LogLikelihood:
+    """The bounds of a completion's log-likelihood behind a prompt, each with its standard error.
+
+    Args:
+        policy: what `load_model` returned.
+        prompt: a text, sent as one user message, or a list of chat messages.
+        completion: the text that is scored.
+        num_masks: masked copies of each block; a text of n tokens is exact from 2 ** n - 1 on.
+        eubo_beta: the exponent of the upper bound, above 0; the algorithm spg has it too.
+        seed: of the masks. The same text has the same masks in every model.
+        ended: whether the end token that the model writes behind a completion is scored too.
+
+    Raises ConfigError for numbers out of range, an empty completion, and a text that is too long for the model.
+    """
+    check_policy(policy, "log_likelihood")
+    if num_masks < 2 or eubo_beta <= 0:
+        raise ConfigError(
+            f"num_masks={num_masks}, eubo_beta={eubo_beta}: a standard error needs 2 masks or more, and the upper "
+            "bound an exponent above 0."
+        )
+    prompt_ids = encode_prompts(policy, [prompt])[0][0].tolist()
+    completion_ids = completion_rows(policy, [completion])[0]
+    completion_ids = completion_ids if ended else completion_ids[:-1]
+    positions = policy.model.config.max_position_embeddings
+    if not completion_ids or len(prompt_ids) + len(completion_ids) > positions:
+        raise ConfigError(
+            f"a prompt of {len(prompt_ids):,} tokens and a completion of {len(completion_ids):,}: the completion needs "
+            f"one token or more, and the model has {positions:,} positions."
+        )
+    rng = numpy_generator(seed, "log-likelihood", *completion_ids)
+    elbo, eubo, variances, copies = 0.0, 0.0, np.zeros(2), 0
+    for start, stop in blocks_of(policy, len(prompt_ids), len(completion_ids)):
+        masked_in_block, weights = draw_masks(stop - start, num_masks, rng)
+        masked = np.zeros((len(weights), len(completion_ids)), bool)
+        masked[:, start:stop] = masked_in_block
+        masked[:, stop : attention_end(policy, len(prompt_ids), start, len(completion_ids))] = True
+        logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop))
+        bounds = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
+        elbo, eubo, copies = elbo + bounds[0], eubo + bounds[1], max(copies, len(weights))
+        if not tries_all(stop - start, num_masks):
+            variances += jackknife(logps, masked_in_block, weights, eubo_beta)
+    return LogLikelihood(elbo, eubo, *np.sqrt(variances).tolist(), len(completion_ids), copies)
+
+
+@torch.no_grad()
+def logps_of_block(
+    policy: Policy, prompt_ids: list[int], completion_ids: list[int], masked: np.ndarray, block: slice
+) -> np.ndarray:
+    """(M, n) float64 log-probabilities of a block's tokens in each masked copy (M, T), 0 where a token is shown."""
+    scored = np.zeros_like(masked)
+    scored[:, block] = masked[:, block]
+    parts = []
+    for first in range(0, len(masked), COPIES_AT_ONCE):
+        copies = slice(first, first + COPIES_AT_ONCE)
+        shown, asked = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
+        parts.append(masked_logps(policy, prompt_ids, completion_ids, shown, asked).double().cpu().numpy())
+    return np.concatenate(parts)[:, block]
+
+
+def bounds_of_block(
+    logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float
+) -> tuple[float, float]:
+    """ELBO and EUBO of a block, from the log-probabilities (M, n), what is masked (M, n), and each copy's weight (M,).
+
+    The weights add up to a mean over copies, see `draw_masks`.
+    """
+    elbo = float((weights[:, None] * logps).sum())
+    powers = np.where(masked, np.log(weights)[:, None] + beta * logps, -np.inf)
+    seen = masked.any(0)
+    log_means = np.logaddexp.reduce(powers[:, seen], axis=0)
+    return elbo, float(log_means.sum()) * masked.shape[1] / max(1, int(seen.sum())) / beta
+
+
+def jackknife(logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
+    """The variances (2,) of both bounds over the draw of M copies: each is left out once."""
+    copies = len(weights)
+    others = [np.arange(copies) != left_out for left_out in range(copies)]
+    without = np.array(
+        [bounds_of_block(logps[k], masked[k], weights[k] * copies / (copies - 1), beta) for k in others]
+    )
+    return (copies - 1) * without.var(0)

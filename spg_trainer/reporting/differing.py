@@ -1,0 +1,34 @@
+"""Which settings the columns of a comparison differ in, so that nobody takes a recipe's effect for an algorithm's."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from spg_trainer import algorithms
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.values import flatten, plain
+
+OF_A_RUN = frozenset("algorithm seed dry_run output.output_dir output.resume".split())
+"""Settings that differ between the runs of a comparison anyway."""
+
+
+def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
+    """The settings in which the columns of each task differ, as a Markdown table; "" where there are none.
+
+    tasks: {task: {column: its settings}}. "-" stands for a setting that a column does not have.
+    """
+    tables = []
+    for task, columns in tasks.items():
+        values = {name: all_settings(config) for name, config in columns.items()}
+        names = dict.fromkeys(name for settings in values.values() for name in settings)
+        rows = [[name, *(str(settings.get(name, "-")) for settings in values.values())] for name in names]
+        if differing := [row for row in rows if len(set(row[1:])) > 1]:
+            head = [f"{task}: settings that differ", *columns]
+            tables.append([head, ["---"] * len(head), *differing])
+    return "\n".join("".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables)
+
+
+def all_settings(config: Config) -> dict[str, Any]:
+    """The settings of a training by dotted name, with all hyper-parameters of its algorithm as they will be."""
+    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), OF_A_RUN)

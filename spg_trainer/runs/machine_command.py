@@ -1,0 +1,169 @@
+"""`python -m spg_trainer machine`: whether a machine is ready to train, in a minute."""
+
+import argparse
+import importlib.util
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from spg_trainer.errors import first_line
+from spg_trainer.settings.packages import envs
+
+MODEL = "GSAI-ML/LLaDA-8B-Instruct"
+SAMPLE = 64 * 2**20
+"""Bytes of the model that are downloaded to learn how fast it goes; they are thrown away."""
+LEAST_MEMORY, LEAST_DISK = 16 * 2**30, 40 * 2**30
+"""Bytes of a card that a model of 8 billion weights needs with 4 bits or a cut batch, and of the disk for its files and
+those of a run."""
+SLOW_DOWNLOAD, SLOW_PRODUCTS = 5e6, 20e12
+"""Bytes and operations a second below which a first run takes its day for waiting."""
+DONE = 0
+FAULT = 1
+
+
+class Found(NamedTuple):
+    """What was found of one thing that a training needs."""
+
+    ok: bool
+    text: str
+    """What was measured; if it is not ok, what to do."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns 0 for "go", 1 if something is missing."""
+    options = parser().parse_args(list(arguments))
+    wrong = 0
+    for found in (*card(), disk(), download(options.model), *packages_of_gpu()):
+        wrong += not found.ok
+        sys.stdout.write(f"{'ok' if found.ok else 'WRONG':6} {found.text}\n")
+        sys.stdout.flush()
+    sys.stdout.write("go\n" if not wrong else f"not yet: {wrong} of the lines above say what to do\n")
+    return FAULT if wrong else DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m spg_trainer machine",
+        description="Says in a minute whether this machine is ready to train, or what is wrong: the driver, the card's "
+        "memory and speed, the disk, and the download of a model. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    text = f"the model whose first {SAMPLE // 2**20} MiB are downloaded (default: {MODEL})"
+    result.add_argument("--model", default=MODEL, metavar="ORG/NAME", help=text)
+    return result
+
+
+def card() -> Iterator[Found]:
+    """The driver and each card: its name, free memory and how fast it multiplies."""
+    import torch
+
+    if torch.version.cuda is None:
+        yield Found(
+            False,
+            f"torch {torch.__version__} is built without CUDA. Install one with it: docs/first_gpu_run.md",
+        )
+        return
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        yield Found(
+            False,
+            f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {first_line(error)}. "
+            "Compare the driver that `nvidia-smi` prints with docs/first_gpu_run.md",
+        )
+        return
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        major, minor = torch.cuda.get_device_capability(number)
+        name = f"cuda:{number} {torch.cuda.get_device_name(number)} ({major}.{minor})"
+        memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        if free < LEAST_MEMORY:
+            yield Found(
+                False,
+                f"{name}: {memory}. Another process may hold it (`nvidia-smi`); 8 billion weights need "
+                f"{LEAST_MEMORY / 2**30:.0f}, a small model less",
+            )
+        else:
+            yield Found(True, f"{name}: {memory}")
+        narrow = torch.bfloat16 if major >= 8 else torch.float32
+        reached = products_a_second(torch.device("cuda", number), narrow)
+        shown = f"{name}: {reached / 1e12:.0f} TFLOP/s in {str(narrow).removeprefix('torch.')}"
+        advice = "" if major >= 8 else "; it has no bfloat16 units: train with --dtype float32"
+        slow = reached < SLOW_PRODUCTS and major >= 8
+        yield Found(
+            not slow, shown + advice + slow * ". It is busy, throttled or shared: compare with its data sheet"
+        )
+
+
+def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> float:
+    """Operations a second of a large matrix product."""
+    import torch
+
+    left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    left @ right  # the first call loads kernels
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        left @ right
+        wait()
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - start)
+
+
+def disk() -> Found:
+    """The room where models are downloaded to."""
+    from pathlib import Path
+
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE)
+    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    shown = f"{place}: {free / 1e9:.0f} GB free"
+    if free < LEAST_DISK:
+        return Found(
+            False,
+            f"{shown}. A model of 8 billion weights takes 16, its run some more: set HF_HOME to a larger disk",
+        )
+    return Found(True, shown)
+
+
+def download(model: str) -> Found:
+    """How fast the first bytes of a model come from the Hub."""
+    if why := envs.hub.why_offline():
+        return Found(
+            False,
+            f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder",
+        )
+    from huggingface_hub import HfApi, get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    try:
+        files = HfApi().model_info(model, files_metadata=True).siblings or []
+        largest = max(files, key=lambda file: file.size or 0)
+        headers = {**build_hf_headers(), "Range": f"bytes=0-{SAMPLE - 1}"}
+        start = time.perf_counter()
+        answer = get_session().get(
+            hf_hub_url(model, largest.rfilename), headers=headers, follow_redirects=True
+        )
+        answer.raise_for_status()
+        rate = len(answer.content) / (time.perf_counter() - start)
+    except Exception as error:  # whatever the Hub and its client can raise
+        return Found(
+            False,
+            f"{model} cannot be downloaded: {first_line(error)}. Check the id, and `hf auth login` where it is gated",
+        )
+    total = sum(file.size or 0 for file in files)
+    shown = f"{model}: {rate / 1e6:.0f} MB/s, so that its {total / 1e9:.1f} GB take {total / rate / 60:.0f} minutes"
+    return Found(
+        rate >= SLOW_DOWNLOAD, shown + (rate < SLOW_DOWNLOAD) * ". Download it before the card is paid for"
+    )
+
+
+def packages_of_gpu() -> Iterator[Found]:
+    """What some flags need besides."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        yield Found(True, "without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")

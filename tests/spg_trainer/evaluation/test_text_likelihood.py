@@ -1,0 +1,83 @@
+"""`log_likelihood(policy, prompt, completion)`: both bounds by enumeration, and their errors by drawing again."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer import evaluate, generate, load_model, log_likelihood, train
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from tests.common.block_cases import plain_logits
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """A small untrained model in float64; its contexts matter."""
+    model = new_tiny(hidden_size=32, layers=2, heads=4, ffn=48).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4)
+    return Policy(model, tiny_tokenizer(), 258, 256, (256, 257), "test")
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+@pytest.mark.parametrize("ended", [True, False])
+def test_bounds_of_a_short_text_are_those_of_all_ways_to_mask_it(policy, beta, ended):
+    prompt = [*policy.encode("<|user|>say"), 257, *policy.encode("<|assistant|>")]
+    text = policy.encode("abc", ended=ended)
+    n = len(text)
+    lower, powers = 0.0, [0.0] * n
+    for k in range(1, n + 1):
+        for places in combinations(range(n), k):
+            shown = [policy.mask_id if place in places else token for place, token in enumerate(text)]
+            logps = plain_logits(policy.model, [*prompt, *shown], len(prompt)).log_softmax(-1)
+            chance = 1 / n / math.comb(n, k)
+            for place in places:
+                logp = float(logps[len(prompt) + place, text[place]])
+                lower += chance * n / k * logp
+                powers[place] += chance * n / k * math.exp(beta * logp)
+    found = log_likelihood(policy, "say", "abc", eubo_beta=beta, ended=ended)
+    assert found.elbo == pytest.approx(lower, rel=1e-9)
+    assert found.eubo == pytest.approx(sum(map(math.log, powers)) / beta, rel=1e-9)
+    assert (found.elbo_error, found.eubo_error) == (0.0, 0.0)
+    assert (found.tokens, found.num_masks) == (n, 2**n - 1) and found.elbo <= found.eubo
+
+
+def test_standard_errors_are_those_of_drawing_again(policy):
+    found = [log_likelihood(policy, "say", "abcdefghijkl", num_masks=24, seed=seed) for seed in range(60)]
+    for bound in ("elbo", "eubo"):
+        spread = np.std([getattr(one, bound) for one in found], ddof=1)
+        said = np.mean([getattr(one, f"{bound}_error") for one in found])
+        # Numbers of masked tokens are spread evenly, which draws closer together than the jackknife knows.
+        assert 0.6 * spread < said < 3 * spread, bound
+    assert log_likelihood(policy, "say", "abc", seed=3) == log_likelihood(policy, "say", "abc", seed=3)
+
+
+def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
+    for call, name in (
+        (lambda: evaluate("tiny", "sudoku"), "evaluate"),
+        (lambda: generate("tiny", ["a"]), "generate"),
+        (lambda: log_likelihood("tiny", "a", "b"), "log_likelihood"),
+    ):
+        with pytest.raises(ConfigError, match=rf"{name} takes a policy, not 'tiny'.*load_model\('tiny'\)"):
+            call()
+    with pytest.raises(ConfigError, match="load_model takes a name or a folder, not a LLaDAModelLM"):
+        load_model(policy.model)
+    with pytest.raises(ConfigError, match=r"train takes settings.*not a Policy"):
+        train(policy)
+    with pytest.raises(ConfigError, match="needs 2 masks or more"):
+        log_likelihood(policy, "a", "b", num_masks=1)
+    with pytest.raises(ConfigError, match="1,024 positions"):
+        log_likelihood(policy, "a", "b" * 2000)
+
+
+def test_a_policy_is_shown_in_one_line_with_the_tokens_that_it_writes(policy):
+    shown = str(policy)
+    assert "\n" not in shown and len(shown) < 250
+    assert "LLaDAModelLM" in shown and "'<|mdm_mask|>' (258)" in shown
+    assert "'<|endoftext|>' (256) or '<|eot_id|>' (257)" in shown
+    assert policy.encode("ab", ended=True) == [97, 98, 257]
