@@ -162,10 +162,19 @@ def resolve(name: str) -> str:
         near = did_you_mean(id, [*short_names, *_classes])
         if "," in id:
             near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
+        of_hub = ""
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
+            folder = name.rpartition("/")[2]
+            of_hub = (
+                f" If it is a data set of the hub, download it (hf download {name} --repo-type dataset --local-dir "
+                f"{folder}), and pass one of its files with the verifier that judges it: --env {folder}/FILE "
+                "--verifier NAME."
+            )
         raise EnvError(
             f'No environment "{name}". {near}Known: {", ".join(short_names)}. '
             "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
             "./my_task.py:my/MyTask-v0."
+            f"{of_hub}"
         )
     return found
 

@@ -21,8 +21,11 @@ ADVICE = (
 )
 """What an error adds where a data set on the hub cannot be reached."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
-COLUMNS = ("prompt", "completion", "messages")
-"""All columns that are read: a row has the first two, or the last."""
+COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output", "conversations")
+"""All columns that are read: a row has the first two, or `messages`, or in their place those of Alpaca (`instruction`,
+`output`, and `input` where there is one) or ShareGPT (`conversations`)."""
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+"""{who speaks in ShareGPT's `from`: the role}."""
 _MESSAGE = '{"role": ..., "content": ...}'  # how an error writes the form of a message
 
 
@@ -33,6 +36,8 @@ class Texts(TextEnv):
 
     def __init__(self, file: str, split: str = "train") -> None:
         """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
+
+        The columns of Alpaca and ShareGPT are read too, and messages whose content is a list of text parts.
 
         file: its path; or a data set on the hub as ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, of which the train
         split is read. Raises EnvError for a file that cannot be read, for rows of another form, and for too few rows.
@@ -139,7 +144,12 @@ def _add_row(
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     """(prompt, completion) of a row, or of its chat `messages`, whose last, the assistant's, is the completion."""
-    values = {name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None}
+    values = {name: as_messages(_unpacked(row[name])) for name in COLUMNS if row.get(name) is not None}
+    if "conversations" in values and not {"messages", "prompt"} & values.keys():
+        values["messages"] = values["conversations"]
+    if {"instruction", "output"} <= values.keys() and not {"messages", "prompt"} & values.keys():
+        asked = (values["instruction"], values.get("input"))
+        values |= {"prompt": "\n\n".join(filter(None, asked)), "completion": values["output"]}
     if "messages" in values and "completion" not in values:
         messages = values["messages"]
         if not messages or not _is_chat(messages):
@@ -168,6 +178,25 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         if half := half_character(value):
             raise EnvError(f"{where}: the {name} {half}")
     return prompt, completion
+
+
+def as_messages(value: Any) -> Any:
+    """A conversation with ShareGPT's `from` and `value`, or whose content is a list of text parts, as chat messages.
+
+    Any other value, also a conversation with a part that is no text, stays as it is.
+    """
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        return value
+    messages = []
+    for message in value:
+        role = message.get("role", SPEAKERS.get(message.get("from"), message.get("from")))
+        content = message.get("content", message.get("value"))
+        if isinstance(content, list) and all(
+            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+        ):
+            content = "".join(part["text"] for part in content)
+        messages.append({"role": role, "content": content})
+    return messages if _is_chat(messages) else value
 
 
 def _is_chat(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Pairs of a chosen and a rejected completion from a file (--pairs), in place of completions that the model samples.
 
-The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as texts or as chat messages. In the training
+The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as texts or as chat messages; the prompt may
+stand inside the other two. In the training
 loop, `PairFile` then takes the place of `EnvironmentSource`: there is no environment, and a pair is a group of two.
 """
 
@@ -130,8 +131,24 @@ def read_pairs(path: str) -> dict[str, Pair]:
     formats = envs.datasets.FORMATS
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
-    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
+    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)
     return {line: read_pair(line, row) for line, row in rows}
+
+
+def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose prompt stands inside `chosen` and `rejected`, as messages that both begin with, with a prompt apart.
+
+    So UltraFeedback and TRL's implicit prompts have it. A row whose `prompt` says something else stays as it is, and is
+    refused later.
+    """
+    row = {name: envs.texts.as_messages(value) if name in COLUMNS else value for name, value in row.items()}
+    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+    if not (is_chat(chosen) and is_chat(rejected)) or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
+        return row
+    shared = chosen[:-1]
+    if prompt in (None, "", shared, shared[-1]["content"]):
+        return {**row, "prompt": shared, "chosen": chosen[-1:], "rejected": rejected[-1:]}
+    return row
 
 
 def read_pair(line: str, row: Mapping[str, Any]) -> Pair:

@@ -21,6 +21,8 @@ FALLBACK = "sudoku"
 """The task whose embedded model `tiny` stands for if no task is named, or none that has an embedded model."""
 SFT = "sft.yaml"
 """The settings of `sft`, in the folder of its model: `sft --resume` goes on with them."""
+LISTED = 5
+"""How many models of a folder an error names, the last ones."""
 PATTERNS = ("block", "shift")
 """The NAMEs of `tiny:NAME` that are no tasks but kinds of models: `block` has block-causal attention, and `shift`
 predicts each token from the position before it. All other embedded models are of LLaDA's kind."""
@@ -151,7 +153,28 @@ def _open_folder(folder: Path) -> Weights:
             f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: {finishing(folder)}; or use its "
             f"newest checkpoint: --model {shlex.quote(str(newest))}"
         )
-    raise ModelError(f"folder {folder} has no config.json, adapter_config.json or model/; pass one that has")
+    inside = models_inside(folder)
+    instead = (
+        f"pass one of those in it, e.g. --model {shlex.quote(str(inside[-1]))}"
+        if inside
+        else "pass one that has"
+    )
+    names = f" It holds {len(inside)}: {', '.join(path.name for path in inside[-LISTED:])}." if inside else ""
+    raise ModelError(f"folder {folder} has no config.json, adapter_config.json or model/; {instead}.{names}")
+
+
+def models_inside(folder: Path) -> list[Path]:
+    """The folders in a folder that hold a model, an adapter or a run, in the order of their numbers and names.
+
+    So other trainers leave `checkpoint-500` and `checkpoint-1000` in a folder of results.
+    """
+
+    def numbers_then_name(path: Path) -> tuple[list[int], str]:
+        return [int(digits) for digits in re.findall(r"\d+", path.name)], path.name
+
+    marks = ("config.json", "adapter_config.json", "model")
+    found = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
+    return sorted(found, key=numbers_then_name)
 
 
 def finishing(folder: Path) -> str:

@@ -51,6 +51,16 @@ def test_all_names_lead_to_one_class_and_gymnasium_to_the_same():
     assert type(vector) is envs.TextVectorEnv and type(vector.env) is envs.Sudoku
 
 
+def test_a_data_set_of_the_hub_is_told_how_it_becomes_a_task():
+    with pytest.raises(EnvError) as refused:
+        envs.resolve("openai/gsm8k")
+    assert "hf download openai/gsm8k --repo-type dataset" in str(refused.value)
+    assert "--env gsm8k/FILE --verifier NAME" in str(refused.value)
+    with pytest.raises(EnvError) as refused:
+        envs.resolve("my/Task-v0")
+    assert "hf download" not in str(refused.value)
+
+
 def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
     for name in ("sodoku", "Sudoku-v1", "spg/Sudok-v0", "sudoko"):
         with pytest.raises(EnvError, match=f'"{name}".* "(sudoku|spg/Sudoku-v0)"'):

@@ -64,6 +64,30 @@ def test_a_chat_of_several_messages_keeps_them_as_its_prompt(tmp_path: Path) -> 
         assert envs.texts._read(str(tmp_path / name))[1] == ((before, "Hi"),)
 
 
+def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> None:
+    parts = [
+        {"role": "user", "content": [{"type": "text", "text": "say "}, {"type": "text", "text": "1"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "one"}]},
+    ]
+    forms = [
+        {"instruction": "say 1", "input": "", "output": "one"},
+        {"instruction": "say 1", "output": "one"},
+        {"conversations": [{"from": "human", "value": "say 1"}, {"from": "gpt", "value": "one"}]},
+        {"messages": parts},
+        {"prompt": parts[:1], "completion": parts[1:]},
+    ]
+    (tmp_path / "a.jsonl").write_text(lines(forms))
+    _, rows, _ = envs.texts._read(str(tmp_path / "a.jsonl"))
+    chat = [{"role": "user", "content": "say 1"}]
+    assert [*rows] == [("say 1", "one")] * 4 + [(chat, "one")]
+    (tmp_path / "b.jsonl").write_text(lines([{"instruction": "add", "input": "1 2", "output": "3"}]))
+    assert envs.texts._read(str(tmp_path / "b.jsonl"))[1] == (("add\n\n1 2", "3"),)
+    image = [{"role": "user", "content": [{"type": "image", "url": "a.png"}]}, parts[1]]
+    (tmp_path / "c.jsonl").write_text(lines([{"messages": image}]))
+    with pytest.raises(envs.EnvError, match="line 1 has messages"):
+        envs.texts._read(str(tmp_path / "c.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import (
     Policy,
     head_weight,
@@ -226,7 +226,12 @@ def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder,
     refused(folder.parent / "goood", f"Did you mean '{folder}'?")
     refused("tyni", "Did you mean 'tiny'?")
     refused(folder / "config.json", folder / "config.json", "--model takes")
-    refused(folder.parent, folder.parent, "no config.json")
+    refused(folder.parent, folder.parent, "no config.json", "It holds", "good")
+    for step in (500, 1000):
+        (folder.parent.parent / "results" / f"checkpoint-{step}").mkdir(parents=True)
+        (folder.parent.parent / "results" / f"checkpoint-{step}" / "adapter_config.json").touch()
+    results = folder.parent.parent / "results"
+    refused(results, f"--model {results}/checkpoint-1000", "It holds 2: checkpoint-500, checkpoint-1000.")
     for step in (3, 20):
         checkpoint = folder.parent / "checkpoints" / f"step-{step}"
         checkpoint.mkdir(parents=True)

@@ -108,6 +108,19 @@ def opened_pairs(config: Config, policy: Policy) -> PairFile:
     return PairFile(config, policy, read_pairs(config.pairs))
 
 
+def test_a_prompt_that_stands_inside_both_completions_is_taken_out(tmp_path):
+    asked = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
+    chosen, rejected = ([*asked, {"role": "assistant", "content": text}] for text in ("hello", "go"))
+    row = {"chosen": chosen, "rejected": rejected}
+    file = tmp_path / "pairs.jsonl"
+    rows_of_file = [row, {"prompt": "hi", **row}, {"prompt": asked, **row}]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows_of_file))
+    assert [*read_pairs(str(file)).values()] == [Pair(asked, "hello", "go")] * 3
+    file.write_text(json.dumps({"prompt": "something else", **row}) + "\n")
+    with pytest.raises(ConfigError, match="line 1 has chosen"):
+        read_pairs(str(file))
+
+
 def test_each_pair_comes_once_in_a_pass_and_passes_differ(tmp_path, policy):
     values = [{**TEXT, "rejected": "a" * (10 if number in (3, 8) else 2)} for number in range(12)]
     config = pair_config(None, write(tmp_path / "p.jsonl", values), seed=3, overlong="skip")
