@@ -26,6 +26,8 @@ from spg_trainer.training.plan import plan_training
 if TYPE_CHECKING:
     from envs import TextEnv
 
+SLOW = 60.0
+"""Seconds from which a rollout that takes longer than its updates is told of a cache."""
 ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 """Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read what is
 printed by --config."""
@@ -47,9 +49,9 @@ def show(resolved: Resolved[Config]) -> str:
     decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+    comments.append(arithmetic(config, algorithm, processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
-    comments.append(arithmetic(config, algorithm, processes, turns))
     comments += memory_and_time(config, algorithm, processes, requested.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
@@ -133,13 +135,20 @@ def memory_and_time(
     lines = memory_lines(memory_of(config), shape, dtype_of(config.model), processes)
     if on_cpu:  # the seconds are those of a card
         return lines
-    took = step_seconds(
-        model_config, config, algorithm, card, dtype=dtype_of(config.model), processes=processes
-    )
+    options = {"dtype": dtype_of(config.model), "processes": processes}
+    took = step_seconds(model_config, config, algorithm, card, **options)
     seconds = (
         f"seconds of a step at least: rollout {took.rollout:.1f}, update {took.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
+    if (
+        took.rollout > max(SLOW, took.update)
+        and config.rollout.cache == "none"
+        and not model_config.block_size
+    ):
+        cached = replace(config, rollout=replace(config.rollout, cache="dual"))
+        shorter = step_seconds(model_config, cached, algorithm, card, **options).rollout
+        seconds += f"; --cache dual, which is an approximation, makes it a rollout of {shorter:.1f}"
     if algorithm.probes:
         seconds += "; completing half-written texts, to see what they earn, takes more, which is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:

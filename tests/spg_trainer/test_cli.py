@@ -213,6 +213,19 @@ def test_too_few_completions_for_the_processes_name_the_way_out(refused, monkeyp
     refused(f"{few} --algorithm stabledrl", "3 leaves some of 32 processes", "32 or more")
 
 
+def test_a_dry_run_shows_what_each_task_pays_and_who_says_so(capsys) -> None:
+    assert cli.main(shlex.split("--env sudoku --reward-weights cells=0.25 --dry-run")) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# reward of ")]
+    assert line.startswith("# reward of sudoku") and "1 x correct (" in line and "0.25 x cells (flag)" in line
+    paper = "--env gsm8k --env-args source=generated reward_preset=paper --dry-run"
+    assert cli.main(shlex.split(paper)) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# reward of ")]
+    assert "2 x exact (its reward_preset (flag))" in line and "xml_count" in line
+    assert cli.main(shlex.split("--env sudoku countdown --dry-run")) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# reward of ")]
+    assert [line.split()[3].rstrip(":").partition("[")[0] for line in lines] == ["sudoku", "countdown"]
+
+
 def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """The settings and the line of arithmetic that --dry-run prints; the comments behind it are an estimate."""
     assert cli.main(shlex.split(f"{line} --dry-run")) == 0

@@ -66,6 +66,18 @@ def test_the_flags_that_are_named_make_it_fit(capsys, card: str, start: str, kin
     assert f"{taken:.1f} GiB" in fit
 
 
+def test_a_slow_rollout_is_told_of_a_cache_and_a_fast_one_is_not(capsys) -> None:
+    def seconds(words: str) -> str:
+        assert main(shlex.split(f"{LLADA} --gpu 4090 {words}")) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "seconds of a step" in line)
+        return line
+
+    slow, cached = seconds(""), seconds("--cache dual")
+    told = re.search(r"--cache dual, which is an approximation, makes it a rollout of ([\d.]+)", slow)
+    assert told and f"rollout {told[1]}, update" in cached and "--cache dual" not in cached
+    assert "--cache" not in seconds("--max-completion-length 32 --diffusion-steps 4")
+
+
 def test_where_all_weights_are_trained_they_are_divided_before_adapters_are_proposed(
     capsys, monkeypatch
 ) -> None:
