@@ -150,6 +150,7 @@ LAYERS = (
 """The rooms of the trainer from the bottom up: each imports from those before it, and from itself."""
 UPWARDS = {
     "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
+    "spg_trainer.settings.resolve": "spg_trainer.algorithms.registry",  # a class has the recipe of its ancestor
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
 }
 """The arrows that run back up all the same."""

@@ -133,12 +133,17 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
 def named_ancestor(name: str) -> str:
     """The name of the algorithm whose recipe an algorithm has: its own, or that of the nearest class it derives from.
 
-    It is "" for a class from outside that derives from none with a name.
+    It is "" for a class from outside that derives from none with a name, and for one that cannot be loaded, which `get`
+    refuses.
     """
     if ":" not in name:
         return name
     names = {where: name for name, where in ALGORITHMS.items()}
-    ancestors = (names.get(f"{cls.__module__}:{cls.__qualname__}") for cls in get(name).__mro__)
+    try:
+        lineage = get(name).__mro__
+    except ConfigError:
+        return ""
+    ancestors = (names.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 

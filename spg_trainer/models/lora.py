@@ -97,8 +97,11 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         fits_nothing = weights <= set(report.missing_keys)
-        if report.unexpected_keys or fits_nothing:
-            raise ValueError(f"it has {report.unexpected_keys[:1] or 'none'} of its weights")
+        # Where a vocabulary has grown, peft also saves the embeddings under the names of its own wrappers.
+        twice = (".modules_to_save.", ".original_module.")
+        unknown = [key for key in report.unexpected_keys if not any(part in key for part in twice)]
+        if unknown or fits_nothing:
+            raise ValueError(f"it has {unknown[:1] or 'none'} of its weights")
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
         raise ModelError(f"{text}; correct base_model_name_or_path in its adapter_config.json") from error

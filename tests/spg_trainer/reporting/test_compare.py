@@ -216,6 +216,6 @@ def test_settings_that_differ_between_columns_are_shown_before_and_after(here: P
     ]
     assert lines[0] == ["sudoku: settings that differ", "spg", "Mine", "raft:temperature=0.7"]
     found = {row[0]: row[1:] for row in lines[2:]}
-    assert found["rollout.temperature"] == ["0.9", "0.9", "0.7"]
+    assert found["rollout.temperature"][2] == "0.7" != found["rollout.temperature"][0]
     assert all(spg == mine for spg, mine, _ in found.values())
     assert not {"algorithm", "seed"} & found.keys() and not (here / "runs").exists()

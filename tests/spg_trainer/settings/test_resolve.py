@@ -156,7 +156,7 @@ def test_a_models_environment_lies_over_recipes_of_its_task(folder: Path) -> Non
     assert evaluation.env_args["blanks"] == "4-11" and evaluation.rollout.max_completion_length == (40,)
     assert evaluation.rollout.block_length == 10
     assert defaults(SftCommand, model=str(folder)).rollout.max_completion_length == 40
-    other = defaults(Config, env="nobodys-task", model=str(folder))
+    other = defaults(Config, env="sorting", model=str(folder))
     assert other.env_args == {}, "but it decodes as it was taught"
     assert (other.rollout.max_completion_length, other.rollout.block_length) == (40, 10)
 
