@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quoted
 from statistics import fmean
 from typing import Any
 
@@ -33,7 +34,8 @@ class Asked:
     task: str
     completions: list[Any]
     references: dict[str, list[Any]]
-    write: Callable[[Verdicts], Any]
+    write: Callable[[Verdicts], str]
+    """Gives the answer, as JSON."""
     mode: Mode = "lenient"
 
 
@@ -57,7 +59,7 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     for one, values in references.items():
         if not isinstance(values, list):
             raise Refused(422, f'"{one}" is {shown(values)}, not a list with one value for each completion.')
-    return Asked(task, completions, references, lambda verdicts: {"verdicts": _listed(verdicts)}, mode)
+    return Asked(task, completions, references, _written, mode)
 
 
 def verl(name: str, body: dict[str, Any]) -> Asked:
@@ -70,10 +72,10 @@ def verl(name: str, body: dict[str, Any]) -> Asked:
     task = task_name(given["data_source"])
     reference = references_of(task, given["ground_truth"], _object(given["extra_info"], "extra_info"))
 
-    def write(verdicts: Verdicts) -> dict[str, Any]:
+    def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]
         values = {"acc": verdict.correct, "partial": verdict.score, "reason": verdict.reason}
-        return {"score": float(verdict.correct), **values, "extracted": verdict.extracted or ""}
+        return json.dumps({"score": float(verdict.correct), **values, "extracted": verdict.extracted or ""})
 
     return Asked(task, [given["solution_str"]], {one: [value] for one, value in reference.items()}, write)
 
@@ -99,14 +101,15 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
             raise Refused(422, f"query[{row}] does not contain prompts[{row}], {short}.")
         completions.append(completion)
         several = len(find(task).fields) > 1 and isinstance(label, str)
-        rows.append(references_of(task, _json(label, f"labels[{row}]") if several else label, None))
+        rows.append(references_of(task, _object_in(label, f"labels[{row}]") if several else label, None))
     names = dict.fromkeys(name for row in rows for name in row)
     if any(row.keys() != names.keys() for row in rows):
         raise Refused(422, "All labels must have the same fields.")
 
-    def write(verdicts: Verdicts) -> dict[str, Any]:
+    def write(verdicts: Verdicts) -> str:
         rewards = verdicts.correct.astype(float).tolist()
-        return {"rewards": rewards, "scores": rewards, "extra_logs": {"partial": verdicts.score.tolist()}}
+        logged = {"partial": verdicts.score.tolist()}
+        return json.dumps({"rewards": rewards, "scores": rewards, "extra_logs": logged})
 
     return Asked(task, completions, {name: [row[name] for row in rows] for name in names}, write)
 
@@ -127,10 +130,11 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
     extra = {"problem": body.get("problem", body.get("question"))}
     reference = references_of(task, truth, extra if isinstance(extra["problem"], str) else None)
 
-    def write(verdicts: Verdicts) -> dict[str, Any]:
+    def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]
         said = {"correct": verdict.correct, "score": verdict.score, "reason": verdict.reason}
-        return body | said | {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
+        paid = {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
+        return json.dumps(body | said | paid)
 
     completion = _output_text(_object(body.get("response"), "response"))
     return Asked(task, [completion], {one: [value] for one, value in reference.items()}, write)
@@ -173,7 +177,7 @@ def _object(value: object, name: str) -> dict[str, Any]:
     return value
 
 
-def _json(text: str, name: str) -> Any:
+def _object_in(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -198,15 +202,30 @@ def _output_text(response: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
-def _listed(verdicts: Verdicts) -> list[dict[str, Any]]:
-    """Verdicts as the command writes them: `detail` only where a completion is not right."""
-    columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    rows = zip(*columns, verdicts.reasons, verdicts.tiers, verdicts.details, strict=True)
-    return [
-        {"correct": correct, "score": score, "extracted": extracted, "reason": reason, "decided_by": tier}
-        | ({} if correct else {"detail": detail})
-        for correct, score, extracted, reason, tier, detail in rows
+def _listed(verdicts: Verdicts) -> list[str]:
+    """Verdicts as JSON, as the command writes them: `detail` only where a completion is not right.
+
+    Written by hand, since this is most of what a verdict costs here.
+    """
+    ends = [
+        [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in verdicts.tier_names]
+        for reason in verdicts.reason_names
     ]
+    columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
+    codes = (verdicts.reason.tolist(), verdicts.decided_by.tolist())
+    listed = []
+    for correct, score, extracted, reason, tier, detail in zip(
+        *columns, *codes, verdicts.details, strict=True
+    ):
+        text = "null" if extracted is None else _quoted(extracted)
+        start = '{"correct": true' if correct else '{"correct": false'
+        wrong = "" if correct else f', "detail": {_quoted(detail)}'
+        listed.append(f'{start}, "score": {score!r}, "extracted": {text}{ends[reason][tier]}{wrong}}}')
+    return listed
+
+
+def _written(verdicts: Verdicts) -> str:
+    return f'{{"verdicts": [{", ".join(_listed(verdicts))}]}}'
 
 
 FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {

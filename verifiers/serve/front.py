@@ -132,7 +132,8 @@ class Front(ABC):
             text = b'{"error": "The server is too busy. Send this again later, or start it with more --workers."}\n'
             return Answer(503, text, {})
         try:
-            answer = await asyncio.wait_for(self.workers.ask(Question(address, body)), self.limits.seconds)
+            async with asyncio.timeout(self.limits.seconds):
+                answer = await self.workers.ask(Question(address, body))
         except TimeoutError:
             late = f"Not answered within {self.limits.seconds:g} s; send less at once, or start the server with a "
             return Answer(503, error(503, late + "longer --timeout or more --workers.").body, {})

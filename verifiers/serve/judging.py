@@ -63,7 +63,7 @@ def refused(refusal: Refused) -> Answer:
 def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object that a body holds; raises `Refused`."""
     try:
-        value = json.loads(body.decode(), parse_constant=_no_number)
+        value = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
         raise Refused(422, f"The body is not UTF-8 from its byte {error.start} on.") from error
     except RecursionError as error:
@@ -77,6 +77,9 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number there")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _read(question: Question, most: int) -> Asked | dict[str, Any]:
@@ -126,7 +129,7 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     for asked in group:
         part: Verdicts = verdicts[start : start + len(asked.completions)]
         start += len(asked.completions)
-        result.append(Answer(200, _json(asked.write(part)), {asked.task: part.counts()}))
+        result.append(Answer(200, asked.write(part).encode() + b"\n", {asked.task: part.counts()}))
     return result
 
 

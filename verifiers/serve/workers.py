@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 from verifiers.worker import environment
 
 AHEAD = 2  # batches that a worker has at once, so that it never waits for the next one
-BATCH_SECONDS = 0.05  # a batch holds about as much as a worker answers in this time
+BATCH_SECONDS = 0.2  # a batch holds about as much as a worker answers in this time
 FIRST_RATE = 1e6  # bytes a second, until a first batch has been measured
 MAX_BATCH = 512  # requests
 START_SECONDS = 300.0

@@ -1,0 +1,168 @@
+"""Verdicts a second over HTTP, against one process that calls `verify_batch`, and the seconds that an answer takes.
+
+Clients and server share the cores of this machine. 64 clients send requests of 1 to 64 completions of GSM8K and MATH,
+each over a connection of its own, first as fast as they are answered, then at half that rate at random moments. Every
+answer is compared with what `verify_batch` says, byte for byte.
+
+    python benchmarks/serve.py [--requests 20000] [--clients 64] [--workers 1]
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import NamedTuple
+
+from measuring import hardware, print_head, print_row
+
+from verifiers import verify_batch
+from verifiers.serve.judging import answers
+from verifiers.serve.workers import Question
+
+FILLER = "We take the number of apples and subtract those that were eaten, step by step. "
+DIFFERENT = 1000
+
+
+class Request(NamedTuple):
+    """The bytes of a request, the body that must answer it, and its task, completions and references."""
+
+    sent: bytes
+    expected: bytes
+    task: str
+    completions: list[str]
+    answers: list[str]
+
+
+def requests_of(seed: int, count: int) -> list[Request]:
+    """Different requests of 1 to 64 completions; half of the completions are right."""
+    rng, made = random.Random(seed), []
+    for _ in range(count):
+        task, size = rng.choice(["gsm8k", "math500"]), rng.randrange(1, 65)
+        written = r"\frac{%d}{2}" if task == "math500" else "%d"
+        numbers = [rng.randrange(1000) for _ in range(size)]
+        filler = [FILLER * rng.randrange(4, 12) for _ in range(size)]
+        texts = [
+            text + rf"<answer>\boxed{{{written % n}}}</answer>"
+            for text, n in zip(filler, numbers, strict=True)
+        ]
+        truths = [written % (n + rng.randrange(2)) for n in numbers]
+        body = json.dumps({"completions": texts, "answer": truths}).encode()
+        (answer,) = answers([Question(f"/verify/{task}", body)], 60, 64)
+        head = f"POST /verify/{task} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        made.append(Request(head + body, answer.body, task, texts, truths))
+    return made
+
+
+async def ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request, seen: Counter
+) -> None:
+    """Sends a request over a connection, and counts whether the answer is the expected one."""
+    writer.write(request.sent)
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    body = await reader.readexactly(size)
+    seen["equal" if head.startswith(b"HTTP/1.1 200") and body == request.expected else "other"] += 1
+
+
+async def load(
+    port: int, todo: list[Request], clients: int, rate: float | None
+) -> tuple[float, list[float], Counter]:
+    """(seconds in all, seconds of each request, counts). rate: requests a second; None = as many as are answered."""
+    connections: asyncio.Queue = asyncio.Queue()
+    for _ in range(clients):
+        connections.put_nowait(await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    taken: list[float] = []
+    seen: Counter = Counter()
+    rng, began = random.Random(1), time.perf_counter()
+
+    async def one(request: Request, due: float) -> None:
+        connection = await connections.get()
+        await ask(*connection, request, seen)
+        taken.append(time.perf_counter() - due)  # a wait for a free connection counts, too
+        connections.put_nowait(connection)
+
+    if rate is None:
+        left = iter(todo)
+
+        async def client() -> None:
+            for request in left:
+                await one(request, time.perf_counter())
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+    else:
+        due, tasks = began, []
+        for request in todo:
+            due += rng.expovariate(rate)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(one(request, due)))
+        await asyncio.gather(*tasks)
+    seconds = time.perf_counter() - began
+    while not connections.empty():
+        connections.get_nowait()[1].close()
+    return seconds, sorted(taken), seen
+
+
+def in_one_process(todo: list[Request]) -> float:
+    """Seconds of `verify_batch` for the same completions, those of each task in one call."""
+    seconds = 0.0
+    for task in ("gsm8k", "math500"):
+        mine = [request for request in todo if request.task == task]
+        texts = [text for request in mine for text in request.completions]
+        truths = [truth for request in mine for truth in request.answers]
+        verify_batch(task, texts[:1000], answer=truths[:1000])  # compiles
+        began = time.perf_counter()
+        for start in range(0, len(texts), 20_000):
+            verify_batch(task, texts[start : start + 20_000], answer=truths[start : start + 20_000])
+        seconds += time.perf_counter() - began
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+    print(hardware())
+    different = requests_of(7, min(DIFFERENT, args.requests))
+    todo = [different[i % len(different)] for i in range(args.requests)]
+    completions = sum(len(request.completions) for request in todo)
+    command = [sys.executable, "-m", "verifiers", "serve", "--port", "0", "--workers", str(args.workers)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            port = int(server.stderr.readline().split(" at ")[1].split()[0].rpartition(":")[2])
+            asyncio.run(load(port, todo[:500], args.clients, None))
+            before = in_one_process(todo)
+            full = asyncio.run(load(port, todo, args.clients, None))
+            after = in_one_process(todo)
+            rate = 0.5 * len(todo) / full[0]
+            half = asyncio.run(load(port, todo[: len(todo) // 4], args.clients, rate))
+        finally:
+            server.send_signal(signal.SIGTERM)
+    alone = completions / ((before + after) / 2)
+    print_head(
+        ["load", "requests/s", "verdicts/s", "of verify_batch", "p50 ms", "p99 ms", "equal answers", "others"]
+    )
+    for name, (seconds, taken, seen) in {"full": full, "half": half}.items():
+        judged = completions * len(taken) / len(todo) / seconds
+        p50, p99 = (1000 * taken[int(share * (len(taken) - 1))] for share in (0.5, 0.99))
+        figures = [
+            f"{len(taken) / seconds:,.0f}",
+            f"{judged:,.0f}",
+            f"{judged / alone:.2f}",
+            f"{p50:.1f}",
+            f"{p99:.1f}",
+        ]
+        print_row([name, *figures, f"{seen['equal']:,}", f"{seen['other']:,}"])
+    print(f"\nverify_batch in one process: {alone:,.0f} verdicts/s")
+
+
+if __name__ == "__main__":
+    main()
