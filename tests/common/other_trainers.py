@@ -175,7 +175,7 @@ def nemo_gym(address, rows):
         model_config = ConfigDict(extra="allow")
 
     host, _, port = address.removeprefix("http://").partition(":")
-    here = {"host": host, "port": int(port), "entrypoint": "app.py"}
+    here = {"host": host, "port": int(port)}
     servers = OmegaConf.create({"judge": {"resources_servers": {"judge": here}}})
     client = ServerClient(head_server_config=BaseServerConfig(host=host, port=1), global_config_dict=servers)
 

