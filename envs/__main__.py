@@ -93,6 +93,9 @@ def _parser() -> Parser:
         command.add_argument("--verifier", metavar="NAME", help=text)
         text = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
         command.add_argument("--reward", metavar="NAME", help=text)
+        text = "skip leaves out rows of a file that cannot be used (refuse, the default, refuses the file); short "
+        text += "for --env-args bad_rows=NAME"
+        command.add_argument("--bad-rows", metavar="NAME", help=text)
         text = "weights of reward components, as in training, e.g. correct=1 format=0.2"
         command.add_argument("--reward-weights", metavar="KEY=VALUE", nargs="+", default=[], help=text)
     text = "writes a task of several turns, in which the environment answers the model"
@@ -109,7 +112,7 @@ def _positive(text: str) -> int:
 
 def environment_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The environment's arguments that a command line gives: --env-args, and the flags that are short for one."""
-    flags = {name: getattr(options, name) for name in ("verifier", "reward")}
+    flags = {name: getattr(options, name) for name in ("verifier", "reward", "bad_rows")}
     named = {name: value for name, value in flags.items() if value is not None}
     if options.reward_weights:
         named["reward_weights"] = key_values(options.reward_weights, "--reward-weights")

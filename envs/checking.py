@@ -1,6 +1,7 @@
 """`python -m envs check`: does an environment keep its contract? Each check gives a figure, or says what is wrong."""
 
 import json
+import math
 import os
 import string
 import subprocess
@@ -20,8 +21,10 @@ from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make
+from envs.rows import Rows, earns, is_of_answers
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, DividedEnv, content, question
+from verifiers import verify
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
@@ -236,8 +239,10 @@ def _splits(subject: _Subject) -> str:
         if split != "train" and num_different < DIFFERENT * len(problems):
             raise EnvError(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
-                f"{DIFFERENT:.0%}. Of a file, leave out rows that come twice; of a generator, let __len__ of {split} "
-                "be what it can make."
+                f"{DIFFERENT:.0%}. Of a file, leave out rows that come twice. A generator makes the same problem of "
+                f"several indices: list what it can make once, so that the pool has a size (of the {len(env):,} of "
+                f"{split} about {_pool(num_different, len(problems)):,} differ), and divide the list by "
+                "envs.split_of(problem), which gives each to one split (docs/add_a_task.md)"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
@@ -259,6 +264,18 @@ def _splits(subject: _Subject) -> str:
             points = 98 / count**0.5  # half of a 95% interval at a rate of one half: 1.96 * 0.5 / sqrt(count)
             text += f"; a rate over {count:,} {split} problems is uncertain by up to {points:.0f} points"
     return text
+
+
+def _pool(num_different: int, num_drawn: int) -> int:
+    """How many equally likely problems there are if so many of those drawn differ: N with N (1 - exp(-n / N)) = d."""
+    low, high = num_different, max(num_different, 1) * num_drawn
+    while low < high:
+        middle = (low + high) // 2
+        if -middle * math.expm1(-num_drawn / middle) < num_different:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @dataclass
@@ -305,6 +322,26 @@ class _Questions:
         shown = [" and ".join(places) for places in places_of_twins[:3]]
         count = "1 question has" if len(places_of_twins) == 1 else f"{len(places_of_twins):,} questions have"
         return f"{count} different references: {'; '.join(shown)}"
+
+
+def _references(subject: _Subject) -> str:
+    """The right answer of each row of a file can be earned: the verifier accepts it for itself."""
+    count = 0
+    for split, env in subject.splits.items():
+        verifier = getattr(env, "verifier", "") if isinstance(env, Rows) else ""
+        if not is_of_answers(verifier):
+            return "none that a verifier could judge"
+        for index, problem in _problems(env, subject.count).items():
+            answer = problem.reference["answer"]
+            if not earns(verifier, answer, problem.reference):
+                said = verify(verifier, f"<answer>{answer}</answer>", **problem.reference)
+                place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
+                raise EnvError(
+                    f"{place} can never be earned: {verifier} refuses its own answer {answer!r:.60} "
+                    f"({said.reason}: {said.detail}) Correct the row, or take another verifier"
+                )
+            count += 1
+    return f"all {count:,} are accepted for themselves"
 
 
 def _demonstrations(subject: _Subject) -> str:
@@ -427,7 +464,7 @@ def _components(subject: _Subject) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 
-_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
+_RUNS = (_gymnasium, _purity, _splits, _references, _demonstrations, _habits, _junk, _components)
 _CHECKS = {run.__name__.removeprefix("_"): run for run in _RUNS}
 """{title: the check}. A check returns its figure, and raises if the environment fails."""
 

@@ -27,6 +27,7 @@ from envs.functions import (
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
+from envs.row_forms import FORM_COLUMNS, asked
 from envs.scoring import limits_of
 from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify, verify_batch
@@ -51,6 +52,7 @@ ARGUMENTS = (
     "demonstration",
     "validation",
     "test",
+    "bad_rows",
     "score_timeout",
 )
 """The arguments of `Rows` that are not the names of columns."""
@@ -83,6 +85,8 @@ class Reading(NamedTuple):
     """What `_columns` gives, as JSON, since the key of a cache holds no dict."""
     all_columns: bool
     """Whether all columns are kept, since a function takes any, or keeps its default where there is none."""
+    skips_bad: bool = False
+    """Whether rows that cannot be used are left out."""
 
 
 class Rows(TextEnv):
@@ -110,6 +114,7 @@ class Rows(TextEnv):
         demonstration: str = "",
         validation: str = "",
         test: str = "",
+        bad_rows: str = "refuse",
         score_timeout: float | None = None,
         **columns: str,
     ) -> None:
@@ -123,6 +128,8 @@ class Rows(TextEnv):
             demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
             validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
                 the main file, picked by a hash of the prompt.
+            bad_rows: "refuse" raises for a file with rows that cannot be used; "skip" leaves them out, says how many
+                they are, and lists all of them in FILE.bad-rows.txt.
             score_timeout: seconds that an `async` function of `reward` may take for a batch; None = 60.
             columns: {reference field of the verifier, or parameter of a function: its column}, if the column is called
                 otherwise, e.g. answer="solution".
@@ -130,6 +137,7 @@ class Rows(TextEnv):
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
         check_choice(name, "prompt_style", prompt_style, STYLES)
+        check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
         self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
@@ -143,7 +151,8 @@ class Rows(TextEnv):
             functions=self.functions,
         )
         self.fields = fields_of(verifier, column_of)
-        read = Reading(verifier, json.dumps(column_of), any(map(takes_more, self.functions.values())))
+        takes_any = any(map(takes_more, self.functions.values()))
+        read = Reading(verifier, json.dumps(column_of), takes_any, skips_bad=bad_rows == "skip")
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
@@ -154,7 +163,8 @@ class Rows(TextEnv):
         if split == "train":  # it is said once, as every run opens this split
             conflicts = _conflicts(files, read)
             empty = _empty_columns(files, read, column_of, self.functions)
-            self.notice = " ".join(text for text in (left_out, conflicts, empty) if text)
+            skipped = " ".join(_read(file, read).skipped for file in files.values() if file).strip()
+            self.notice = " ".join(text for text in (skipped, left_out, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
 
@@ -287,13 +297,13 @@ def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Se
     capitals and spaces alone.
     """
     if files[split] and split != "train":
-        return _read(files[split], read), ""
+        return _read(files[split], read).entries, ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
-    held_out = [entry for other in with_own_file for entry in _read(files[other], read)]
+    held_out = [entry for other in with_own_file for entry in _read(files[other], read).entries]
     held_out_keys = {_key(entry) for entry in held_out}
     # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
-    all_entries = _read(files["train"], read)
+    all_entries = _read(files["train"], read).entries
     chosen = []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
@@ -325,17 +335,44 @@ def _conflicts(files: Mapping[str, str], read: Reading) -> str:
     """A sentence on questions that come again, but for capitals and spaces, with another answer; "" if none does."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
-        for entry in _read(file, read):
+        for entry in _read(file, read).entries:
             answer = json.dumps(entry.reference, sort_keys=True)
             places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
-    differing = [" and ".join(places.values()) for places in places_of.values() if len(places) > 1]
+    differing = [
+        " and ".join(places.values())
+        for places in places_of.values()
+        if len(places) > 1 and not _are_one(read.verifier, list(map(json.loads, places)))
+    ]
     if not differing:
         return ""
     count = "1 question has" if len(differing) == 1 else f"{len(differing):,} questions have"
-    return (
-        f"{count} different answers, of which at most one is right: {_listed(differing)}. "
-        "Correct or remove these rows."
+    at_most = ", of which at most one is right" if is_of_answers(read.verifier) else ""
+    return f"{count} different answers{at_most}: {_listed(differing)}. Correct or remove these rows."
+
+
+def is_of_answers(verifier: str) -> bool:
+    """Whether the reference of a verifier is one right answer, which can itself be judged."""
+    return bool(verifier) and find(verifier).fields == ("answer",)
+
+
+def earns(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
+    """Whether a completion with the answer of a row, also GSM8K's whole solution, is right by a reference."""
+    text = str(answer)
+    final = text.rpartition("####")[2].strip()
+    completions = (
+        f"<answer>{text}</answer>",
+        f"<answer>\\boxed{{{final}}}</answer>",
+        f"<answer>{final}</answer>",
     )
+    return any(verify(verifier, completion, **reference).correct for completion in completions)
+
+
+def _are_one(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the verifier accepts the answers of several references for the first: 0.5 and 1/2."""
+    if not is_of_answers(verifier):
+        return False
+    first, *others = references
+    return all(earns(verifier, other["answer"], first) for other in others)
 
 
 def _empty_columns(
@@ -350,7 +387,7 @@ def _empty_columns(
     do with an empty value.
     """
     of_verifier = fields_of(read.verifier, column_of)
-    entries = [entry for file in files.values() if file for entry in _read(file, read)]
+    entries = [entry for file in files.values() if file for entry in _read(file, read).entries]
     sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
@@ -374,9 +411,17 @@ def _key(entry: Entry) -> str:
     return json.dumps(entry.prompt, sort_keys=True)
 
 
+class Read(NamedTuple):
+    """What a file holds."""
+
+    entries: tuple[Entry, ...]
+    skipped: str
+    """A sentence on rows that are left out because they cannot be used; "" if there are none."""
+
+
 @cache
-def _read(file: str, read: Reading) -> tuple[Entry, ...]:
-    """The rows of a file; raises EnvError if it cannot be read, or if any row cannot be used."""
+def _read(file: str, read: Reading) -> Read:
+    """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
     column_of: dict[str, str] = json.loads(read.columns_json)
     verifier = read.verifier
     name = Path(file).name
@@ -385,10 +430,10 @@ def _read(file: str, read: Reading) -> tuple[Entry, ...]:
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
-        named = {column.partition(".")[0] for column in column_of.values()}
+        named = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
         source = Source(file, None if read.all_columns else named)
         for block in source.blocks():
-            for number, line in enumerate(block.lines, block.first):
+            for number, line in zip(block.numbers, block.lines, strict=True):
                 if line.strip():
                     try:
                         entries.append(_entry(f"{name}, line {number}", line, column_of, read.all_columns))
@@ -404,11 +449,28 @@ def _read(file: str, read: Reading) -> tuple[Entry, ...]:
         column = column_of.get(error.argument, error.argument)
         why = f'column "{column}" cannot be judged by {verifier}: {error}'
         wrong[line_numbers[i]] = f"{entries[i].where}: {why}"
+    skipped = ""
     if wrong:
+        sentences = [wrong[number] for number in sorted(wrong)]
         count = len({*line_numbers, *wrong})
-        raise refused_rows(file, [wrong[number] for number in sorted(wrong)], count)
+        kept = [entry for number, entry in zip(line_numbers, entries, strict=True) if number not in wrong]
+        if not (read.skips_bad and kept):
+            raise refused_rows(file, sentences, count)
+        entries = kept
+        listed = _written(file, sentences)
+        skipped = f"Left out: {len(wrong):,} of {count:,} rows of {file}, which cannot be used; {listed}"
     columns = dict.fromkeys((column for entry in entries for column in entry.columns), None)
-    return tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries)
+    return Read(tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries), skipped)
+
+
+def _written(file: str, sentences: Sequence[str]) -> str:
+    """Writes all sentences on bad rows beside the file, and says where; where it cannot, the first three."""
+    place = f"{file}.bad-rows.txt"
+    try:
+        Path(place).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
+    except OSError as error:
+        return f"{place} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
+    return f"{place} lists them."
 
 
 def _invalid_references(
@@ -441,7 +503,7 @@ def _invalid_references(
 def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
-        row = read_line(line)
+        row = asked(read_line(line))
         # `read_sample` takes several names of each column, of which we have one.
         found = read_sample(row, [(column,) for column in column_of.values()])
         values = dict(zip(column_of, found, strict=True))

@@ -12,6 +12,7 @@ from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError, refused_rows
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Score, check_index
+from envs.row_forms import as_messages, common_form
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 
@@ -24,8 +25,6 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
 COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output", "conversations")
 """All columns that are read: a row has the first two, or `messages`, or in their place those of Alpaca (`instruction`,
 `output`, and `input` where there is one) or ShareGPT (`conversations`)."""
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-"""{who speaks in ShareGPT's `from`: the role}."""
 _MESSAGE = '{"role": ..., "content": ...}'  # how an error writes the form of a message
 
 
@@ -92,7 +91,7 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], d
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
-            for number, line in enumerate(block.lines, block.first):
+            for number, line in zip(block.numbers, block.lines, strict=True):
                 if line.strip():
                     _add_row(f"{file}, line {number}", line, rows, wrong)
                     line_numbers.append(number)
@@ -144,12 +143,7 @@ def _add_row(
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     """(prompt, completion) of a row, or of its chat `messages`, whose last, the assistant's, is the completion."""
-    values = {name: as_messages(_unpacked(row[name])) for name in COLUMNS if row.get(name) is not None}
-    if "conversations" in values and not {"messages", "prompt"} & values.keys():
-        values["messages"] = values["conversations"]
-    if {"instruction", "output"} <= values.keys() and not {"messages", "prompt"} & values.keys():
-        asked = (values["instruction"], values.get("input"))
-        values |= {"prompt": "\n\n".join(filter(None, asked)), "completion": values["output"]}
+    values = common_form({name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None})
     if "messages" in values and "completion" not in values:
         messages = values["messages"]
         if not messages or not _is_chat(messages):
@@ -178,25 +172,6 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         if half := half_character(value):
             raise EnvError(f"{where}: the {name} {half}")
     return prompt, completion
-
-
-def as_messages(value: Any) -> Any:
-    """A conversation with ShareGPT's `from` and `value`, or whose content is a list of text parts, as chat messages.
-
-    Any other value, also a conversation with a part that is no text, stays as it is.
-    """
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        return value
-    messages = []
-    for message in value:
-        role = message.get("role", SPEAKERS.get(message.get("from"), message.get("from")))
-        content = message.get("content", message.get("value"))
-        if isinstance(content, list) and all(
-            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
-        ):
-            content = "".join(part["text"] for part in content)
-        messages.append({"role": role, "content": content})
-    return messages if _is_chat(messages) else value
 
 
 def _is_chat(value: Any) -> bool:

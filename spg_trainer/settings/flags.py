@@ -30,7 +30,7 @@ ELSEWHERE = {
     "max-completion-length": "max-new-tokens gen-length",
 }
 """{a flag of ours: what TRL and published code call it}, for the advice after an unknown flag."""
-SHORT = {"--verifier": "verifier", "--reward": "reward"}
+SHORT = {"--verifier": "verifier", "--reward": "reward", "--bad-rows": "bad_rows"}
 """{a flag: the argument of the environment that it is short for}: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 TOKENS_PER_STEP = "--tokens-per-step"
 """A flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""

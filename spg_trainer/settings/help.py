@@ -21,6 +21,11 @@ SHORT_HELP = {
         "Several are given as ./mine.py:brevity+style and weighed by --reward-weights. Short for --env-args "
         "reward=FILE:FUNCTION.",
     ),
+    "bad_rows": (
+        "{refuse,skip}",
+        "What becomes of a file of your own rows in which some cannot be used: it is refused, or they are left out, "
+        "counted and listed in FILE.bad-rows.txt. Short for --env-args bad_rows=NAME.",
+    ),
 }
 """Flags that are short for an argument of the environment: {name: (what stands for the value, the help)}."""
 RATE_HELP = (

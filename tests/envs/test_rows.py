@@ -5,10 +5,12 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import envs
-from envs import EnvError, errors
+from envs import EnvError, checking, errors
 from tests.common import field_reports
 from tests.common.field_reports import cases
 
@@ -212,3 +214,106 @@ def test_reported_rows_are_told_apart(given: list[tuple[str, str]], right: str, 
     content = [{"question": ask, "solution": answer, "work": "w"} for ask, answer in given] + rows(60)
     notice = envs.make(write(tmp_path / "told.jsonl", content), **COLUMNS).notice
     assert (right in notice) if right else not notice
+
+
+def _lines(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+SUMS = [{"prompt": f"Add 1 to {n}", "answer": str(n + 1)} for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt"),
+    [
+        (lambda ask: {"instruction": ask, "input": "", "output": "x"}, "Add 1 to 7"),
+        (lambda ask: {"instruction": ask, "input": "now"}, "Add 1 to 7\n\nnow"),
+        (
+            lambda ask: {"conversations": [{"from": "human", "value": ask}, {"from": "gpt", "value": "x"}]},
+            "chat",
+        ),
+        (lambda ask: {"messages": [{"role": "user", "content": ask}]}, "chat"),
+        (lambda ask: {"prompt": [{"role": "user", "content": [{"type": "text", "text": ask}]}]}, "chat"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_rows_of_alpaca_sharegpt_and_parts_of_content_are_read(tmp_path, form, prompt, ending):
+    rows = [{**form(row["prompt"]), "answer": row["answer"]} for row in SUMS]
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        _lines(path, rows)
+    env = envs.make(str(path), verifier="gsm8k")
+    problem = env.problem(0)
+    ask = f"Add 1 to {int(problem.reference['answer']) - 1}"
+    wanted = prompt.replace("Add 1 to 7", ask)
+    assert problem.prompt == ([{"role": "user", "content": ask}] if prompt == "chat" else wanted)
+
+
+def test_a_part_of_content_that_is_no_text_is_refused(tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": [{"type": "image", "url": "x"}]}], "answer": "1"}] * 3
+    with pytest.raises(
+        envs.EnvError, match=r"the prompt is .*; it must be a text or a list of chat messages"
+    ):
+        envs.make(_lines(tmp_path / "rows.jsonl", rows), verifier="gsm8k")
+
+
+def test_bad_rows_are_skipped_where_that_is_asked_for_and_all_of_them_listed(tmp_path):
+    path = _lines(tmp_path / "rows.jsonl", [*SUMS, *[{"prompt": "", "answer": "1"}] * 12, {"prompt": "x"}])
+    with pytest.raises(envs.EnvError, match=r"13 of 53 rows of .* cannot be used"):
+        envs.make(path, verifier="gsm8k")
+    env = envs.make(path, verifier="gsm8k", bad_rows="skip")
+    assert env.notice == (
+        f"Left out: 13 of 53 rows of {path}, which cannot be used; {path}.bad-rows.txt lists them."
+    )
+    listed = Path(f"{path}.bad-rows.txt").read_text().splitlines()
+    assert len(listed) == 13 and listed[-1].startswith('rows.jsonl, line 53 lacks "answer"')
+    none_is_left = _lines(tmp_path / "none.jsonl", [{"prompt": "x"}] * 3)
+    with pytest.raises(envs.EnvError, match='lacks "answer"'):
+        envs.make(none_is_left, verifier="gsm8k", bad_rows="skip")
+    with pytest.raises(envs.EnvError, match="bad_rows"):
+        envs.make(path, verifier="gsm8k", bad_rows="skpi")
+
+
+def test_a_column_in_another_case_is_suggested_and_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = _lines(tmp_path / "rows.jsonl", [{"Prompt": "a", "ANSWER": "1"}] * 3)
+    with pytest.raises(envs.EnvError, match=r'it has Prompt, ANSWER\. Is "Prompt" and "ANSWER" meant'):
+        envs.make(path, verifier="gsm8k")
+    for name in ("large.parquet", "large.jsonl"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(
+            envs.EnvError, match=f"{name} is a pointer of Git LFS, not the file. Fetch it by `git lfs"
+        ):
+            envs.make(str(tmp_path / name), verifier="gsm8k")
+
+
+def test_a_row_of_a_table_has_the_number_of_the_line_on_which_it_begins(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,answer\n"two\nlines",1\n\n"a\r\nb\nc",\nd,\n')
+    with pytest.raises(envs.EnvError) as refused:
+        envs.make(str(path), verifier="gsm8k")
+    assert "rows.csv, line 5: " in str(refused.value) and "rows.csv, line 8: " in str(refused.value)
+
+
+def test_at_most_one_is_right_is_said_only_where_the_verifier_does_not_accept_both(tmp_path):
+    same = _lines(tmp_path / "same.jsonl", [*SUMS, {"prompt": "Add 1 to 3", "answer": "4.0"}])
+    assert envs.make(same, verifier="gsm8k").notice == ""
+    other = _lines(tmp_path / "other.jsonl", [*SUMS, {"prompt": "Add 1 to 3", "answer": "5"}])
+    assert "1 question has different answers, of which at most one is right" in (
+        envs.make(other, verifier="gsm8k").notice
+    )
+    (tmp_path / "mine.py").write_text("def pays(completions, answer):\n    return [0.0] * len(completions)\n")
+    of_function = envs.make(other, reward=f"{tmp_path / 'mine.py'}:pays").notice
+    assert "1 question has different answers: " in of_function and "at most" not in of_function
+
+
+def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "_CHECKS", {"references": checking._CHECKS["references"]})
+    good = [*SUMS[:39], {"prompt": "Add 1 to 9 in words", "answer": "It is ten. #### 10"}]
+    (found,) = checking.check(_lines(tmp_path / "good.jsonl", good), verifier="gsm8k")
+    assert found.ok and found.figure == "all 40 are accepted for themselves"
+    bad = [*SUMS[:39], {"prompt": "x", "answer": r"\boxed{3} or \boxed{4}"}]
+    (found,) = checking.check(_lines(tmp_path / "bad.jsonl", bad), verifier="math500")
+    assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure

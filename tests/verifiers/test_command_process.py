@@ -64,7 +64,7 @@ def test_only_a_few_blocks_are_under_way():
     def blocks():
         for number in range(1, 41):
             given.append(number)
-            yield read.Block("", number, [sample().encode()])
+            yield read.Block("", [number], [sample().encode()])
 
     job = judge.Job("sudoku", "lenient", Fields(("completion",), {"puzzle": ("puzzle",)}))
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):

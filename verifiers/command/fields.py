@@ -122,7 +122,7 @@ def likely_flags(task: Task, text: str) -> list[str]:
     text: what `read_sample` says of the line. Columns that some tool writes are likely ones; [] where a flag that is
     needed has no likely column.
     """
-    names = text.partition("; it has ")[2].partition(". Give ")[0].split(", ")
+    names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
     references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
     found = []

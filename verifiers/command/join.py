@@ -41,7 +41,7 @@ def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, d
     columns = {name.partition(".")[0] for group in wanted for name in group}
     source, table = Source(path, columns), dict[str, dict[str, Any]]()
     for block in source.blocks():
-        for number, line in enumerate(block.lines, block.first):
+        for number, line in zip(block.numbers, block.lines, strict=True):
             if not line.strip():
                 continue
             try:

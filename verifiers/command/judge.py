@@ -104,7 +104,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     unread: set[int] = set()  # lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
-    for number, line in enumerate(block.lines, block.first):
+    for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
             value, *values = read_sample(sample, wanted)
@@ -272,7 +272,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         if "tally" in reply:
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
-        places = [(number, 0) for number in range(block.first, block.first + len(block.lines))]
+        places = [(number, 0) for number in block.numbers]
         return _written(block.label, places, [lost] * len(places))
 
     under_way: deque[Future[Judged]] = deque()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from verifiers.errors import VerifierError, nearest
 from verifiers.reward import unwrap
 
+LFS = b"version https://git-lfs.github.com/spec/"  # begins a file that stands in the place of a large one
 BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
@@ -30,6 +31,7 @@ _AS_LINES = "Write one object to a line, e.g. with jq -c"
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
+Piece = list[bytes] | list[tuple[int, bytes]]  # lines, and their numbers where these do not go on by one
 Names = tuple[str, ...]  # of one field, the first that a line has counts
 
 
@@ -53,10 +55,13 @@ class LacksField(LineError):
 
 
 class Block(NamedTuple):
-    """Whole lines of the file `label` ("" where there is only one); `first` is the number of the first, from 1."""
+    """Rows of the file `label` ("" where there is only one), each as a line of JSON.
+
+    numbers: of each row the line of the file on which it begins, from 1; in parquet and in a JSON array its place.
+    """
 
     label: str
-    first: int
+    numbers: Sequence[int]
     lines: Sequence[bytes | LineError]
 
 
@@ -79,20 +84,28 @@ class Source:
 
     def blocks(self) -> Iterator[Block]:
         """The lines of the file in order, in flat memory but for a JSON array."""
-        number = 1
+        last = 0
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
-                for lines in filter(None, self._pieces(stream)):
-                    yield Block(self.label, number, lines)
-                    number += len(lines)
+                for piece in filter(None, self._pieces(stream)):
+                    if isinstance(piece[0], bytes):
+                        numbers, lines = range(last + 1, last + len(piece) + 1), piece
+                    else:
+                        numbers, lines = zip(*piece, strict=True)
+                    yield Block(self.label, numbers, lines)
+                    last = numbers[-1]
         except _BROKEN as error:
-            past, rest = (f" past line {number - 1}", "what follows") if number > 1 else ("", "nothing")
+            past, rest = (f" past line {last}", "what follows") if last else ("", "nothing")
             self.cause = f"cannot be read{past} ({what_is_wrong(error, self.path)})"
-            self.failure = f"{self.cause}; {rest} was {'not ' * (number > 1)}judged."
-        self.empty = number == 1 and not self.failure
+            self.failure = f"{self.cause}; {rest} was {'not ' * bool(last)}judged."
+        self.empty = not last and not self.failure
 
-    def _pieces(self, stream: io.BufferedReader) -> Iterator[list[bytes]]:
-        magic = stream.peek(4)
+    def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
+        magic = stream.peek(len(LFS))
+        if magic.startswith(LFS):
+            raise CommandError(
+                f"{self.path} is a pointer of Git LFS, not the file. Fetch it by `git lfs pull` in its repository."
+            )
         if magic.startswith(b"PAR1") or self.path.endswith(".parquet"):
             return _parquet(self.path, self.columns)
         if magic.startswith(b"\x1f\x8b"):
@@ -102,7 +115,7 @@ class Source:
             head = stream.peek(LINE_LIMIT).partition(b"\n")[0]
             delimiter = ";" if delimiter == "," and head.count(b";") > head.count(b",") else delimiter
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-            return _rows(csv.DictReader(text, delimiter=delimiter, strict=True))
+            return _table(csv.DictReader(text, delimiter=delimiter, strict=True))
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
         if _OBJECT.match(stream.peek(64)[:64]):
@@ -186,10 +199,34 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
     """Objects as lines; also those before the one at which a table breaks off."""
-    block: list[bytes] = []
+    yield from _in_blocks(_as_line(row) for row in rows)
+
+
+def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes]]]:
+    """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines."""
+    breaks = re.compile("\r\n|\r|\n")
+
+    def numbered() -> Iterator[tuple[int, bytes]]:
+        for row in reader:
+            cells = [
+                cell for value in row.values() for cell in (value if isinstance(value, list) else [value])
+            ]
+            within = sum(len(breaks.findall(cell)) for cell in cells if cell)
+            yield reader.line_num - within, _as_line(row)
+
+    yield from _in_blocks(numbered())
+
+
+def _as_line(row: Any) -> bytes:
+    return json.dumps(row, default=str, skipkeys=True).encode()
+
+
+def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Items in lists of _ROWS; also those before the one at which they break off."""
+    block: list[Any] = []
     try:
-        for row in rows:
-            block.append(json.dumps(row, default=str, skipkeys=True).encode())
+        for item in items:
+            block.append(item)
             if len(block) == _ROWS:
                 yield block
                 block = []
@@ -244,7 +281,11 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
-        raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.", missing)
+        columns = {name.casefold(): name for name in row}
+        near = [columns.get(name.casefold()) for place in missing for name in wanted[place]]
+        meant = " and ".join(f'"{name}"' for name in near if name)
+        hint = f" Is {meant} meant?" if meant else ""
+        raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.{hint}", missing)
     return values
 
 

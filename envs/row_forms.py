@@ -1,0 +1,57 @@
+"""Rows as Alpaca, ShareGPT and chats with parts of content write them, in the form that all readers here take."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.problem import PromptText
+
+FORM_COLUMNS = ("messages", "conversations", "instruction", "input", "output")
+"""Columns of which `common_form` makes `prompt` and `completion`."""
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+"""{who speaks in ShareGPT's `from`: the role}."""
+
+
+def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, with `messages` for ShareGPT's `conversations`, and `prompt` and `completion` for Alpaca's columns.
+
+    Nothing is put in the place of what is there.
+    """
+    found = {name: as_messages(value) for name, value in row.items()}
+    if found.get("prompt") is not None or found.get("messages") is not None:
+        return found
+    if found.get("conversations") is not None:
+        found["messages"] = found["conversations"]
+    elif isinstance(instruction := found.get("instruction"), str):
+        found["prompt"] = "\n\n".join(filter(None, (instruction, found.get("input"))))
+        if found.get("completion") is None and found.get("output") is not None:
+            found["completion"] = found["output"]
+    return found
+
+
+def asked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`common_form`, with the `prompt` of a chat in `messages`: what precedes the assistant's last message."""
+    found = common_form(row)
+    messages = found.get("messages")
+    if found.get("prompt") is None and isinstance(messages, list) and messages:
+        is_answered = isinstance(messages[-1], Mapping) and messages[-1].get("role") == "assistant"
+        found["prompt"] = messages[:-1] if is_answered else messages
+    return found
+
+
+def as_messages(value: Any) -> Any:
+    """A conversation with ShareGPT's `from` and `value`, or whose content is a list of text parts, as chat messages.
+
+    Any other value, also a conversation with a part that is no text, stays as it is.
+    """
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        return value
+    messages = []
+    for message in value:
+        role = message.get("role", SPEAKERS.get(message.get("from"), message.get("from")))
+        content = message.get("content", message.get("value"))
+        if isinstance(content, list) and all(
+            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+        ):
+            content = "".join(part["text"] for part in content)
+        messages.append({"role": role, "content": content})
+    return messages if PromptText().contains(messages) else value
