@@ -20,10 +20,10 @@ from verifiers.command.fields import (
     PRESETS,
     Fields,
     candidates,
-    filters_in,
     likely_flags,
     recognise,
     with_problem,
+    without_repeated,
 )
 from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
@@ -41,6 +41,19 @@ from verifiers.errors import VerifierError, plural
 from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 
+VERDICT = (
+    "file",
+    "line",
+    "sample",
+    "correct",
+    "score",
+    "extracted",
+    "reason",
+    "decided_by",
+    "detail",
+    "error",
+    "d1",
+)
 LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
 HELD = (
@@ -134,6 +147,10 @@ def _parser() -> Parser:
         metavar="FILE",
         help="writes the verdicts to FILE, not to standard output (.gz: compressed)",
     )
+    keep = "columns of the file that are written beside each verdict; the column id always is"
+    add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=keep)
+    by = "a column by whose values the summary also counts, e.g. --by level"
+    add("--by", metavar="COLUMN", default="", help=by)
     add("--json", action="store_true", help="writes the summary to standard output, as one line of JSON")
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
     add(
@@ -193,15 +210,23 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)
     names = {name for fields in known.values() for group in fields.names() for name in group}
+    args.keep = list(dict.fromkeys(["id", *args.keep]))
+    if taken := [name for name in args.keep if name in VERDICT]:
+        raise CommandError(f"--keep {taken[0]}: the verdict has a field of this name. Rename the column.")
+    names |= {*args.keep, *filter(None, [args.by])}
     names |= {"problem"} if args.problem_field is None and "problem" in task.optional else set()
     columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
-    job, blocks = _joined(args, known, blocks) if args.references or args.on else _plan(args, known, blocks)
+    tally: Counter[str] = Counter()
+    if args.references or args.on:
+        job, blocks = _joined(args, known, blocks)
+    else:
+        job, blocks = _plan(args, known, blocks, tally)
     shown = args.output is None and sys.stdout.isatty()
     progress = sys.stderr.isatty() and not shown
-    tally, unanswered = _judge(args, job, blocks, start, progress)
+    unanswered = _judge(args, job, blocks, start, progress, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, unanswered)
     _hint(args, job, facts["reasons"], unanswered)
@@ -227,36 +252,44 @@ def _joined(
     left, right = split_key(args.on)
     first_task = next(iter(known.values()))
     table = read_references(args.references, right, first_task.references)
-    blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
+    kept = [*args.keep, *filter(None, [args.by])]
+    blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in first_task.references})
-    return Job(args.task, args.mode, fields, args.rules), blocks
+    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _plan(
-    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
+    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], tally: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
-    """The job and its lines where references stand beside completions; the first lines show under which names."""
+    """The job and its lines where references stand beside completions; the first lines show under which names.
+
+    tally: counts the lines that are left out because they are repeated.
+    """
     first = list(islice(blocks, 1))
     preset = recognise(known, chain.from_iterable(block.lines for block in first))
     if preset and args.preset is None:
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
-        each = f"each document once for each of its filters ({', '.join(filters)})"
-        sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
     fields = with_problem(find(args.task), args, known[preset], first)
     if fields != known[preset]:
         sys.stderr.write(
             "The column problem is used: answers must be worked out, and in the form that the problem asks for. "
             "--problem-field '' leaves it out.\n"
         )
-    return Job(args.task, args.mode, fields, args.rules), chain(first, blocks)
+    blocks = chain(first, blocks)
+    if preset == "lm-eval":
+        blocks = without_repeated(blocks, lambda: tally.update(repeated=1))
+    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _judge(
-    args: argparse.Namespace, job: Job, blocks: Iterable[Block], start: float, progress: bool
-) -> tuple[Counter[str], tuple[str, ...]]:
-    """Writes all verdicts; returns the counts, and how the first completions without an answer end."""
-    tally: Counter[str] = Counter()
+    args: argparse.Namespace,
+    job: Job,
+    blocks: Iterable[Block],
+    start: float,
+    progress: bool,
+    tally: Counter[str],
+) -> tuple[str, ...]:
+    """Writes all verdicts and adds to the counts; returns how the first completions without an answer end."""
     reported: dict[tuple[str, str], list[int]] = {}
     unanswered: tuple[str, ...] = ()
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
@@ -292,14 +325,14 @@ def _judge(
     if held:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
-            return tally, unanswered
+            return unanswered
     for (label, _), (count, *lines) in reported.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
-    return tally, unanswered
+    return unanswered
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Completions and references in two files, joined by a field."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,77 @@ def test_an_object_is_no_completion(tmp_path: Path, capsys) -> None:
     assert "Read as" not in capsys.readouterr().err
 
 
-def test_a_file_with_several_filters_of_a_document_says_so(tmp_path: Path, capsys) -> None:
-    row = {"doc": {"answer": "7"}, "resps": [["<answer>7</answer>"]], "target": "7"}
-    path = write(tmp_path / "lm.jsonl", [{**row, "filter": name} for name in ("strict", "flexible")])
-    assert main(["gsm8k", path]) == 0
-    assert "(strict, flexible)" in capsys.readouterr().err
-    assert main(["gsm8k", write(tmp_path / "one.jsonl", [{**row, "filter": "strict"}])]) == 0
-    assert "filters" not in capsys.readouterr().err
+@pytest.mark.parametrize("names", [("strict", "flexible"), (None, None)])
+def test_a_completion_that_lm_eval_logs_for_each_filter_is_counted_once(tmp_path, capsys, names):
+    docs = [
+        {"doc_id": n, "doc": {"answer": "7"}, "resps": [["<answer>7</answer>"]], "target": "7"}
+        for n in (0, 1)
+    ]
+    rows = [
+        {**doc, "filtered_resps": ["7"]} | ({"filter": name} if name else {})
+        for name in names
+        for doc in docs
+    ]
+    path = write(tmp_path / "lm.jsonl", rows)
+    assert main(["gsm8k", path, "--workers", "2"]) == 0
+    said = capsys.readouterr()
+    assert [json.loads(line)["line"] for line in said.out.splitlines()] == [1, 2]
+    assert "2 judged, 2 right" in said.err and "2 lines with the completion of an earlier one" in said.err
+    assert main(["gsm8k", write(tmp_path / "one.jsonl", rows[:2])]) == 0
+    assert "earlier" not in capsys.readouterr().err
+
+
+def test_columns_are_kept_beside_verdicts_and_counted_by(tmp_path, capsys):
+    rows = [
+        {
+            "id": f"p{n}",
+            "level": n % 2,
+            "doc": {"source": "a"},
+            "completion": f"#### {n}",
+            "answer": str(n - n % 2),
+        }
+        for n in range(6)
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    assert main(["gsm8k", path, "--keep", "doc.source", "missing", "--by", "level", "--json"]) == 0
+    *lines, facts = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [(line["id"], line["doc.source"]) for line in lines] == [(f"p{n}", "a") for n in range(6)]
+    assert not any({"missing", "level"} & line.keys() for line in lines)
+    groups = facts["by"]["groups"]
+    assert facts["by"]["column"] == "level"
+    assert {value: (group["n"], group["correct"]) for value, group in groups.items()} == {
+        "0": (3, 3),
+        "1": (3, 0),
+    }
+    assert main(["gsm8k", path, "--by", "level"]) == 0
+    assert re.search(r"by level:\n    0  3 of 3, 100.00% .*\n    1  0 of 3, 0.00%", capsys.readouterr().err)
+    references = write(tmp_path / "refs.jsonl", [{"id": row["id"], "answer": row["answer"]} for row in rows])
+    asked = ["--references", references, "--on", "id", "--keep", "level", "--by", "level"]
+    assert (
+        main(["gsm8k", write(tmp_path / "c.jsonl", [{**row, "answer": None} for row in rows]), *asked]) == 0
+    )
+    said = capsys.readouterr()
+    assert [json.loads(line)["level"] for line in said.out.splitlines()] == [
+        0,
+        1,
+    ] * 3 and "by level" in said.err
+    assert main(["gsm8k", path, "--keep", "score"]) == 2
+    assert "--keep score: the verdict has a field of this name" in capsys.readouterr().err
+
+
+def test_where_an_answer_is_looked_for_is_said_once(tmp_path, capsys):
+    path = write(tmp_path / "rows.jsonl", [{"completion": "seven", "answer": "7"}] * 3)
+    main(["gsm8k", path])
+    said = capsys.readouterr()
+    assert said.err.count("An answer stands in a closed <answer> block") == 1
+    assert {len(json.loads(line)["detail"]) < 60 for line in said.out.splitlines()} == {True}
+
+
+def test_a_verdict_has_the_number_of_the_line_on_which_its_row_begins(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text('completion,answer\n"#### 1\n",1\n\n#### 2,2\n')
+    assert main(["gsm8k", str(path)]) == 0
+    assert [json.loads(line)["line"] for line in capsys.readouterr().out.splitlines()] == [2, 5]
 
 
 def test_what_was_interrupted_is_told_from_a_whole_file(files, tmp_path, monkeypatch, capsys) -> None:

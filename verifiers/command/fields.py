@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from verifiers.command.read import Block, CommandError, LineError, Names, has, has_completion, read_line
@@ -146,13 +148,28 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
     return fields
 
 
-def filters_in(blocks: Iterable[Block]) -> list[str]:
-    """The filters of lm-evaluation-harness that the lines name, in their order."""
-    names: dict[str, None] = {}
-    for line in (line for block in blocks for line in block.lines):
-        with suppress(LineError):
-            names[str(read_line(line).get("filter", ""))] = None
-    return [name for name in names if name]
+def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
+    """Blocks of samples of lm-evaluation-harness without those that it logs again for another filter.
+
+    A filter reads another answer from the same completion, which is judged here as it is. Some releases write no name
+    of the filter. repeated: is called for each line that is left out.
+    """
+    seen: set[bytes] = set()
+    for block in blocks:
+        kept = []
+        for number, line in zip(block.numbers, block.lines, strict=True):
+            with suppress(LineError):
+                row = read_line(line)
+                sample = json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")], default=str)
+                key = blake2b(sample.encode(), digest_size=16).digest()
+                if "doc_id" in row and key in seen:
+                    repeated()
+                    continue
+                seen.add(key)
+            kept.append((number, line))
+        if kept:
+            numbers, lines = zip(*kept, strict=True)
+            yield block._replace(numbers=numbers, lines=lines)
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:

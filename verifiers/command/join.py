@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from verifiers.command.fields import Fields
@@ -14,6 +14,8 @@ from verifiers.command.read import (
     LineError,
     Names,
     Source,
+    as_text,
+    columns_of,
     has,
     has_completion,
     read_line,
@@ -64,15 +66,30 @@ def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, d
 
 
 def join(
-    blocks: Iterable[Block], completion: Names, key: str, table: dict[str, dict[str, Any]], path: str
+    blocks: Iterable[Block],
+    completion: Names,
+    key: str,
+    table: dict[str, dict[str, Any]],
+    path: str,
+    kept: Sequence[str] = (),
 ) -> Iterator[Block]:
-    """The blocks of a file of completions, every line with its references beside it; path: of the references."""
+    """The blocks of a file of completions, every line with its references beside it.
+
+    path: of the references. kept: other columns that stay.
+    """
     for block in blocks:
-        yield block._replace(lines=[_joined(line, completion, key, table, path) for line in block.lines])
+        yield block._replace(
+            lines=[_joined(line, completion, key, table, path, kept) for line in block.lines]
+        )
 
 
 def _joined(
-    line: bytes | LineError, completion: Names, key: str, table: dict[str, dict[str, Any]], path: str
+    line: bytes | LineError,
+    completion: Names,
+    key: str,
+    table: dict[str, dict[str, Any]],
+    path: str,
+    kept: Sequence[str],
 ) -> bytes | LineError:
     try:
         row = read_line(line)
@@ -86,12 +103,7 @@ def _joined(
             raise LineError(f"has {key} {value!r:.80}, which {path} lacks.")
     except LineError as error:
         return error
-    return json.dumps({"completion": text, **table[as_text(value)]}).encode()
-
-
-def as_text(value: Any) -> str:
-    """A key as it is compared: the number 7 and the text "7" are one."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return json.dumps({**columns_of(row, kept), "completion": text, **table[as_text(value)]}).encode()
 
 
 def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:

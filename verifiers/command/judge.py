@@ -18,6 +18,8 @@ from verifiers.command.read import (
     Block,
     LacksField,
     LineError,
+    as_text,
+    columns_of,
     completions_in,
     integers_in,
     puzzle_in,
@@ -71,6 +73,10 @@ class Job(NamedTuple):
     fields: Fields
     rules: str | None = None
     """Rules that are not ours, whose verdicts stand beside ours."""
+    keep: tuple[str, ...] = ()
+    """Columns that are written beside the verdict, where a line has them."""
+    by: str = ""
+    """The column by whose values right ones are counted, "" for none."""
 
 
 class Judged(NamedTuple):
@@ -104,9 +110,11 @@ def judge_block(job: Job, block: Block) -> Judged:
     unread: set[int] = set()  # lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
+    kept: dict[int, dict[str, Any]] = {}  # of each line
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
+            kept[number] = columns_of(sample, (*job.keep, *filter(None, [job.by])))
             value, *values = read_sample(sample, wanted)
         except LacksField as error:
             places.append((number, 0))
@@ -137,7 +145,8 @@ def judge_block(job: Job, block: Block) -> Judged:
         outcomes[row] = outcome
         if len(unanswered) < EXAMPLES and outcome[3:4] == ("no_answer",):
             unanswered.append(repr(completion)[-SHOWN:])
-    judged = _written(block.label, places, outcomes, dict(zip(outcome_numbers, findings, strict=False)))
+    found = dict(zip(outcome_numbers, findings, strict=False))
+    judged = _written(job, block.label, places, outcomes, found, kept)
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     bodies = [
@@ -203,12 +212,17 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
 
 
 def _written(
+    job: Job,
     label: str,
     places: list[tuple[int, int]],
     outcomes: list[Outcome],
     findings: Mapping[int, d1.Finding | None] = MappingProxyType({}),
+    kept: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Judged:
-    """The lines and counts of outcomes; `findings`: those of other rules, by the number of the outcome."""
+    """The lines and counts of outcomes.
+
+    findings: those of other rules, by the number of the outcome. kept: columns of each line for `job.keep`, `job.by`.
+    """
     tally: Counter[str] = Counter()
     lines: list[str] = []
     problems: dict[str, list[int]] = {}
@@ -221,6 +235,10 @@ def _written(
             tally.update(compared(correct, findings[row]))
             beside = f', "d1": {json.dumps(_facts(findings[row]))}'
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
+        columns = kept.get(number, {})
+        place += "".join(
+            f", {_quoted(name)}: {json.dumps(columns[name])}" for name in job.keep if name in columns
+        )
         if isinstance(outcome, str):
             problems.setdefault(outcome, []).append(number)
             tally["invalid"] += 1
@@ -230,6 +248,10 @@ def _written(
             correct, score, extracted, reason, tier, detail = outcome
             wrong = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
+            if job.by:
+                value = as_text(columns.get(job.by))
+                tally[f"by.{job.by}.{value}"] += 1
+                tally[f"right_by.{job.by}.{value}"] += correct
             tally["correct"] += correct
             tally["score"] += score
             tally[f"reasons.{reason}"] += 1
@@ -273,7 +295,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
         places = [(number, 0) for number in block.numbers]
-        return _written(block.label, places, [lost] * len(places))
+        return _written(job, block.label, places, [lost] * len(places))
 
     under_way: deque[Future[Judged]] = deque()
     try:

@@ -308,6 +308,17 @@ def has_completion(row: dict[str, Any], names: Names) -> bool:
     return isinstance(_find(row, names), str | list)
 
 
+def columns_of(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """{name: its value} of those columns that a row has."""
+    found = {name: _find(row, (name,)) for name in names}
+    return {name: value for name, value in found.items() if value is not _ABSENT}
+
+
+def as_text(value: Any) -> str:
+    """A value as it is compared and counted: the number 7 and the text "7" are one."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _find(row: dict[str, Any], names: Names) -> Any:
     """The value of the first of `names` that the row has, else _ABSENT; a key that holds the dot comes first."""
     for name in names:

@@ -12,6 +12,9 @@ from verifiers.command.judge import Job
 from verifiers.errors import plural
 from verifiers.registry import find
 from verifiers.statistics import wilson_interval
+from verifiers.verdicts import WHERE
+
+SHOWN_GROUPS = 20
 
 
 def summary(
@@ -32,12 +35,14 @@ def summary(
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
         **({"rules": facts_beside(job.rules, job.task, tally)} if job.rules else {}),
+        **({"by": facts_by(job.by, tally)} if job.by else {}),
         **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
         **({"unmarked": list(unanswered)} if unanswered and could_read else {}),
         "invalid_lines": tally["invalid"],
+        **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
         "seconds": round(seconds, 3),
         "compiling_seconds": round(compiling, 3),
@@ -49,6 +54,34 @@ def counts(tally: Counter[str], kind: str) -> dict[str, int]:
     """{name: count} of the entries "KIND.name" of a tally, the most frequent first."""
     prefix = kind + "."
     return {name[len(prefix) :]: n for name, n in tally.most_common() if name.startswith(prefix)}
+
+
+def facts_by(column: str, tally: Counter[str]) -> dict[str, Any]:
+    """{"column": its name, "groups": {value of the column: how many were judged and right, the rate, its interval}}."""
+    right = counts(tally, f"right_by.{column}")
+    groups = {
+        value: {
+            "n": n,
+            "correct": right.get(value, 0),
+            "accuracy": right.get(value, 0) / n,
+            "interval": list(wilson_interval(right.get(value, 0), n)),
+        }
+        for value, n in counts(tally, f"by.{column}").items()
+    }
+    return {"column": column, "groups": groups}
+
+
+def by_text(facts: dict[str, Any]) -> list[str]:
+    """Lines on the largest groups; --json has all."""
+    shown = list(facts["groups"].items())[:SHOWN_GROUPS]
+    width = max((len(value) for value, _ in shown), default=0)
+    lines = [f"  by {facts['column']}:"]
+    for value, group in shown:
+        low, high = group["interval"]
+        rate = f"{group['correct']:,} of {group['n']:,}, {group['accuracy']:.2%} [{low:.2%}, {high:.2%}]"
+        lines.append(f"    {value:{width}}  {rate}")
+    more = len(facts["groups"]) - len(shown)
+    return lines + ([f"    and {more:,} more values; --json has all"] if more else [])
 
 
 def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
@@ -80,6 +113,10 @@ def summary_text(facts: dict[str, Any]) -> str:
     for name in ("reasons", "tiers"):
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
+    if "no_answer" in facts["reasons"] and facts["task"] != "code":
+        lines.append(f"  no_answer: {WHERE}")
+    if "by" in facts:
+        lines += by_text(facts["by"])
     if "pass_at" in facts:
         chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
         num_lines, samples = facts["pass_at_of"].values()
@@ -98,6 +135,11 @@ def summary_text(facts: dict[str, Any]) -> str:
         lines += [f"    {end}" for end in facts["unmarked"]]
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
+    if "repeated_lines" in facts:
+        lines.append(
+            f"  {plural(facts['repeated_lines'], 'line')} with the completion of an earlier one, as another filter of "
+            "lm-eval logs it (not counted above)"
+        )
     if facts["broken_files"]:
         lines.append(f"  {plural(facts['broken_files'], 'file')} broke off (what follows is not counted)")
     compiling = f", {facts['compiling_seconds']:.1f} s of them compiling once"
