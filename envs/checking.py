@@ -399,13 +399,19 @@ def _junk(subject: _Subject) -> str:
     problems = _problems(env, _FEW)
     rng = np.random.default_rng(0)
     hint = _hint_at_lists(subject, problems)
+    is_relative = _is_relative(env, problems)
+    if is_relative:
+        subject.notes.append(
+            "a completion is paid otherwise together with others than alone, as by a judge that ranks a group; so "
+            "whether texts that answer nothing count as right was not looked at"
+        )
     tried, slowest = 0, 0.0
     for index, problem in problems.items():
         for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
-            if right.any():
+            if right.any() and not is_relative:
                 solved = f"problem {index} counts as solved by {kind}: {text!r:.60}"
                 raise EnvError("; ".join(filter(None, [solved, hint])))
             if seconds > SLOWEST:
@@ -413,8 +419,23 @@ def _junk(subject: _Subject) -> str:
             tried += 1
             slowest = max(slowest, seconds)
     subject.score(env, problems, [_JUNK] * len(problems))  # many at once, as in a run
-    text = f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
+    none_is = "none of" if not is_relative else "compared with others; none of"
+    found = "is right, raises or takes long" if not is_relative else "raises or takes long"
+    text = f"{none_is} {tried:,} {found} (at most {slowest * 1000:.0f} ms)"
     return "; ".join(filter(None, [text, hint]))
+
+
+def _is_relative(env: TextEnv, problems: Mapping[int, Problem]) -> bool:
+    """Whether what a completion earns depends on the others that are scored with it."""
+    if env.max_turns > 1:
+        return False
+    index, problem = next(iter(problems.items()))
+    texts = ["", _JUNK, "a longer text that answers nothing"]
+    together = score_all(env, [index] * len(texts), [problem] * len(texts), texts)
+    alone = [score_all(env, [index], [problem], [text]) for text in texts]
+    if any(together.traceback) or any(scored.traceback[0] for scored in alone):
+        return False  # what raises is found by the check itself
+    return not np.allclose(together.total, [scored.total[0] for scored in alone], equal_nan=True)
 
 
 def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:

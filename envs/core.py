@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 
+from envs import shared_memory  # noqa: F401 (so that AsyncVectorEnv knows our space)
 from envs.awaiting import value_of
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError, NoDemonstration

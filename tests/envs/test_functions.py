@@ -289,6 +289,23 @@ def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch)
     assert found["junk"].ok and "lists every letter" not in found["junk"].figure
 
 
+def test_a_judge_that_ranks_a_group_passes_the_check(place, monkeypatch):
+    monkeypatch.setattr(
+        checking, "_CHECKS", {name: checking._CHECKS[name] for name in ("gymnasium", "junk", "components")}
+    )
+    (place / "ranks.py").write_text(
+        "def ranks(completions, **kwargs):\n"
+        "    longest = max(map(len, completions))\n"
+        "    return [float(len(text) == longest) for text in completions]\n"
+    )
+    found = checking.check("rows.jsonl", reward="./ranks.py:ranks")
+    assert all(one.ok for one in found)
+    assert any("as by a judge that ranks a group" in one.figure for one in found if one.is_note)
+    (place / "pays.py").write_text("def pays(completions, **kwargs):\n    return [1.0] * len(completions)\n")
+    found = {one.name: one for one in checking.check("rows.jsonl", reward="./pays.py:pays")}
+    assert not found["junk"].ok
+
+
 def test_async_functions_are_awaited_side_by_side(place):
     _, scores = scored(["3", "4"], reward="./mine.py:first+second")
     assert scores.rewards["first"].tolist() == [3.0, 4.0]

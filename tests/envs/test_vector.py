@@ -101,3 +101,37 @@ def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
     assert len(many.render()) == 5
     with pytest.raises(EnvError, match="num_envs=0"):
         envs.make_vec("sudoku", 0)
+
+
+@pytest.mark.parametrize("shared_memory", [True, False])
+def test_gymnasiums_async_vector_env_works_with_its_default(shared_memory):
+    import gymnasium
+    from gymnasium.vector import AsyncVectorEnv
+
+    one = gymnasium.make("envs:spg/Countdown-v0")
+    vector = AsyncVectorEnv(
+        [lambda: gymnasium.make("envs:spg/Countdown-v0")] * 2, shared_memory=shared_memory
+    )
+    try:
+        prompts, info = vector.reset(seed=[1, 2])
+        assert list(prompts) == [one.reset(options={"index": index})[0] for index in info["index"].tolist()]
+        again, _ = vector.reset(seed=[3, 4])
+        assert list(prompts) != list(again), "what was returned stays as it was"
+        _, rewards, terminated, _, _ = vector.step(("a", "b"))
+        assert rewards.tolist() == [0.0, 0.0] and terminated.all()
+    finally:
+        vector.close()
+
+
+def test_chats_pass_through_shared_memory_and_too_long_ones_are_refused():
+    from envs import shared_memory
+    from envs.problem import PromptText
+
+    space, chat = PromptText(), [{"role": "user", "content": "é" * 1000}]
+    memory = shared_memory.create_shared_memory(space, 2)
+    seen = shared_memory.read_from_shared_memory(space, memory, 2)
+    assert list(seen) == ["", ""]
+    shared_memory.write_to_shared_memory(space, 1, chat, memory)
+    assert list(seen) == ["", chat] and seen[-1] == chat and seen[:1] == ("",)
+    with pytest.raises(EnvError, match="shared_memory=False"):
+        shared_memory.write_to_shared_memory(space, 0, "a" * (1 << 20), memory)

@@ -16,7 +16,7 @@ import pytest
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter, task
 from verifiers.code.program import locate, ways_to_run, without_prose
-from verifiers.verdicts import TIMEOUT
+from verifiers.verdicts import DETAILS, TIMEOUT
 
 pytestmark = pytest.mark.timeout(
     900
@@ -353,6 +353,21 @@ def test_a_module_that_the_interpreter_lacks_is_an_error_that_names_it(where):
         "code", "import sympy\ndef f():\n    return 1", entry_point="f", cases=[{"args": [], "expected": 1}]
     )
     assert heavy.reason == "timeout" and "Importing sympy alone takes more instructions" in heavy.detail
+
+
+@needed
+def test_a_tail_that_reads_input_is_named():
+    given = {"entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}]}
+    for tail in (
+        "n = int(input())\nprint(add(n, n))",
+        "import sys\nfor line in sys.stdin.read():\n    add(1, 2)",
+    ):
+        verdict = verify("code", f"{ADD}\n\n{tail}", **given)
+        said = "reads input outside of its functions" in verdict.detail
+        assert verdict.correct or (verdict.reason == "wrong" and said)
+    assert not verify("code", f"{ADD}\nn = int(input())", **given).correct
+    within = f"{ADD} + 1\n\ndef main():\n    print(input())"
+    assert verify("code", within, **given).detail == DETAILS["wrong"]
 
 
 PROSE = "Sure! Here's the function (it adds two numbers):\n\n"

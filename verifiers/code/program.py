@@ -11,6 +11,7 @@ _FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
 _BEGIN, _DONE = re.compile(rb"^[ \t]*\[BEGIN\]", re.MULTILINE), re.compile(rb"^[ \t]*\[DONE\]", re.MULTILINE)
 """Between which a program stands in the prompt that MBPP's paper uses."""
+_READS = re.compile(r"\binput\s*\(|\bsys\.stdin\b|\bopen\(0\)")
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
 _TRIED, _BEFORE = 3, 16
@@ -79,6 +80,11 @@ def imported(text: str) -> list[str]:
     """The names of the packages that lines of a program import."""
     names = [part.split()[:1] for match in _IMPORT.finditer(text) for part in match[1].split(",")]
     return list(dict.fromkeys(name.partition(".")[0] for one in names for name in one if name[0] != "."))
+
+
+def reads_input(text: str) -> bool:
+    """Whether a statement outside of functions and classes reads input: a tail such as `print(f(int(input())))`."""
+    return any(_READS.search(line) for line in text.split("\n") if line[:1].strip())
 
 
 def defines(text: str, entry: str, by_value: bool = True) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch
 from verifiers.code import interpreter
-from verifiers.code.program import imported, locate, ways_to_run, without_prose
+from verifiers.code.program import imported, locate, reads_input, ways_to_run, without_prose
 from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases, written
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
@@ -140,8 +140,10 @@ def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
     return {"sources": sources, "instead": instead}
 
 
-def explain(extracted: str | None, reason: str, **reference: Any) -> str:
-    """Which module a program lacks, or why its imports alone are too long, in a sentence; "" where neither is so."""
+def explain(extracted: str | None, reason: str, entry_point: str = "", **reference: Any) -> str:
+    """Which module a program lacks, that its imports alone take too long, or that it reads input; "" for all else."""
+    if reason == Reason.WRONG and entry_point and reads_input(extracted or ""):
+        return "The program reads input outside of its functions, and there is none: it ends before a call."
     names = imported(extracted or "")
     if reason == Reason.ERROR and (missing := [name for name in names if name not in interpreter.modules()]):
         return f"The program needs {', '.join(missing)}, which the sealed interpreter does not have."

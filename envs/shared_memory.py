@@ -1,0 +1,65 @@
+"""Prompts in the memory that the processes of Gymnasium's `AsyncVectorEnv` share: so it passes observations."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gymnasium.vector.utils.shared_memory import (
+    create_shared_memory,
+    read_from_shared_memory,
+    write_to_shared_memory,
+)
+
+from envs.errors import EnvError
+from envs.problem import Prompt, PromptText
+
+PROMPT_BYTES = 1 << 20
+"""Room for the prompt of one environment, as JSON; pages that nothing is written to take no memory."""
+_HEAD = 4  # bytes of its length
+
+
+class SharedPrompts(Sequence[Prompt]):
+    """The newest prompt of each of n environments; a copy (`deepcopy`) is a tuple of those of now."""
+
+    def __init__(self, memory: Any, count: int) -> None:
+        self._bytes, self._count = memoryview(memory.get_obj()).cast("B"), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        start = range(self._count)[index] * PROMPT_BYTES + _HEAD
+        size = int.from_bytes(self._bytes[start - _HEAD : start])
+        return json.loads(bytes(self._bytes[start : start + size])) if size else ""
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return (self[index] for index in range(self._count))
+
+    def __deepcopy__(self, memo: Any) -> tuple[Prompt, ...]:
+        return tuple(self)
+
+
+@create_shared_memory.register(PromptText)
+def _create(space: PromptText, n: int = 1, ctx: Any = multiprocessing) -> Any:
+    return ctx.Array("B", n * PROMPT_BYTES)
+
+
+@read_from_shared_memory.register(PromptText)
+def _read(space: PromptText, shared_memory: Any, n: int = 1) -> SharedPrompts:
+    return SharedPrompts(shared_memory, n)
+
+
+@write_to_shared_memory.register(PromptText)
+def _write(space: PromptText, index: int, value: Prompt, shared_memory: Any) -> None:
+    data = json.dumps(value).encode()
+    if len(data) > PROMPT_BYTES - _HEAD:
+        raise EnvError(
+            f"A prompt takes {len(data):,} bytes, and AsyncVectorEnv has room for {PROMPT_BYTES - _HEAD:,}. Give it "
+            "shared_memory=False."
+        )
+    start = index * PROMPT_BYTES
+    view = memoryview(shared_memory.get_obj()).cast("B")
+    view[start : start + _HEAD + len(data)] = len(data).to_bytes(_HEAD) + data
