@@ -4,6 +4,7 @@ import inspect
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float
 
 Every argument is passed by its name and is a list with an entry for each completion: `prompts`, `completions`, and each
 column of the rows that is the name of a parameter, or every column where the function has `**kwargs`. A parameter with
-a default keeps it where the rows have no such column. Where a prompt is a chat, its completion is one too. Source: TRL,
-"Using a custom reward function".
+a default keeps it where the rows have no such column. Where a prompt is a chat, its completion is one too.
+`trainer_state`, `log_metric` and `log_extra` are those of `reports`. Source: TRL, "Using a custom reward function".
 """
 NO_COLUMNS = (
     "prompt",
@@ -35,6 +36,56 @@ NO_COLUMNS = (
     "log_metric",
 )
 """Names that no column of the rows is passed by, as in TRL."""
+
+
+@dataclass
+class TrainerState:
+    """What a reward function is told of the run; both are 0 outside of a training."""
+
+    global_step: int = 0
+    max_steps: int = 0
+
+
+@dataclass
+class Reports:
+    """What reward functions report besides what they pay, in one process: a training reads it after each rollout."""
+
+    state: TrainerState = field(default_factory=TrainerState)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    """{name: the values that `log_metric(name, value)` was given}."""
+    columns: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
+    """{(id of the problem, completion): {column: the value that `log_extra(column, values)` has for it}}."""
+
+    def begin(self, step: int, max_steps: int) -> None:
+        """Forgets what was reported before, at the beginning of a step's rollout."""
+        self.state = TrainerState(step, max_steps)
+        self.metrics, self.columns = {}, {}
+
+    def log_metric(self, name: str, value: float) -> None:
+        self.metrics.setdefault(str(name), []).append(float(value))
+
+    def columns_of(self, problem: Problem, completion: str) -> dict[str, Any]:
+        """{column: value} that functions logged for a completion of a problem."""
+        return self.columns.get((id(problem), completion), {})
+
+    def logger_of(self, problems: Sequence[Problem], completions: Sequence[str]) -> Callable[..., None]:
+        """`log_extra` for a call with these completions."""
+
+        def log_extra(column: str, values: Sequence[Any]) -> None:
+            if len(values) != len(completions):
+                raise ValueError(
+                    f"log_extra({column!r}) has {len(values)} values for {len(completions)} completions"
+                )
+            for problem, completion, value in zip(problems, completions, values, strict=True):
+                plain = value.item() if isinstance(value, np.generic) else value
+                plain = plain if isinstance(plain, str | int | float | list | dict | None) else repr(plain)
+                self.columns.setdefault((id(problem), completion), {})[str(column)] = plain
+
+        return log_extra
+
+
+reports = Reports()
+"""What the functions of this process report."""
 
 
 def load_functions(reward: str) -> dict[str, RewardFunction]:
@@ -114,8 +165,8 @@ def call_functions(
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 
-def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
-    """All arguments that a function may take: {name: a value for each completion}.
+def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, Any]:
+    """All arguments that a function may take: {name: a value for each completion}, and what it may report by.
 
     As in TRL, a function sees a completion only up to its first end token. Completions of the trainer end there anyway;
     those that `python -m envs` or a script passes need not.
@@ -130,10 +181,13 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
         **{column: [row[column] for row in rows] for column in (rows[0] if rows else ())},
+        "trainer_state": reports.state,
+        "log_metric": reports.log_metric,
+        "log_extra": reports.logger_of(problems, completions),
     }
 
 
-def only_taken(function: RewardFunction, arguments: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that a function has parameters for; all of them if it has `**kwargs`."""
     if takes_all(function):
         return dict(arguments)

@@ -9,6 +9,7 @@ import torch
 
 from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import NEVER, Place, Rollouts
 
 if TYPE_CHECKING:
@@ -254,6 +255,8 @@ def sample_rows(
         if has_turns:
             row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
             turns = []
+        if logged := envs.functions.reports.columns_of(scored.problems[b], scored.completions[b]):
+            row["logged"] = logged  # by `log_extra` of reward functions
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]
         if advantages is not None:

@@ -12,9 +12,19 @@ import numpy as np
 from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
 from spg_trainer.rollout.scored import cut_into_groups
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
+
+
+def reported_means() -> dict[str, float]:
+    """The means of what reward functions logged by `log_metric`, over all processes."""
+    values: dict[str, list[float]] = {}
+    for reported in gather([envs.functions.reports.metrics]):
+        for name, logged in reported.items():
+            values.setdefault(name, []).extend(logged)
+    return {f"logged/{name}": float(np.mean(logged)) for name, logged in sorted(values.items())}
 
 
 def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
@@ -44,6 +54,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
         "num_tokens": int(completions["length"].sum()),
         **failure_counts(failures),
+        **reported_means(),
     }
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
