@@ -40,7 +40,7 @@ _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gath
 _TEX_COLUMNS = tuple(b"{clr| ")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
-_ROW, _COLUMN = word_keys("row r"), word_keys("column col c")
+_ROW, _COLUMN = word_keys("row r"), word_keys("c")
 _REASONS = word_keys("because since")  # of a sentence behind the grid
 # Of a title, and the languages of fenced code.
 _TITLE = word_keys(
