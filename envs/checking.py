@@ -271,7 +271,7 @@ def _pool(num_different: int, num_drawn: int) -> int:
     low, high = num_different, max(num_different, 1) * num_drawn
     while low < high:
         middle = (low + high) // 2
-        if -middle * math.expm1(-num_drawn / middle) < num_different:
+        if -middle * math.expm1(-num_drawn / middle) < num_different - 0.5:
             low = middle + 1
         else:
             high = middle

@@ -60,7 +60,7 @@ BROKEN = {
         "def problem(self, i):\n    start = 10 * ['train', 'validation', 'test'].index(self.split)\n    return "
         "envs.Problem(f'{start + i % 9}+1', {'sum': start + i % 9 + 1})\nTask.problem = problem",
         "splits",
-        "validation has only 9 different problems of 40, less than 90%",
+        r"validation has only 9 different problems of 40, less than 90%.*of validation about 9 differ.*envs\.split_of",
     ),
     "Unsolved": (
         "Task.demonstration = lambda self, problem: '<answer>0</answer>'",
@@ -270,3 +270,9 @@ def test_a_missing_demonstration_needs_no_particular_words(tmp_path, monkeypatch
     assert findings["demonstrations"].figure.startswith("none for a problem of train")
     checking.try_scoring(envs.make("./unknown.py:check/Unknown-v0"))
     assert main(["show", "./unknown.py:check/Unknown-v0"]) == 0 and "right" not in capsys.readouterr().out
+
+
+def test_the_size_of_a_generators_pool_is_estimated_from_how_many_problems_differ():
+    assert checking._pool(432, 1000) == pytest.approx(500, rel=0.02)
+    assert checking._pool(865, 1000) == pytest.approx(3400, rel=0.06)
+    assert checking._pool(9, 40) == 9 and checking._pool(1, 1000) == 1
