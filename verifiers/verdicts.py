@@ -44,7 +44,9 @@ class Tier(StrEnum):
 DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
-    Reason.NO_ANSWER: "No answer was found where this mode looks for one.",
+    Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
+    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a last sentence "
+    'such as "The answer is 18." ("I think the answer is 18." names none).',
     Reason.MALFORMED: "The answer is in no notation that the task accepts in this mode, or too long.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
     Reason.HEDGE: "The answer names several values.",
@@ -52,11 +54,6 @@ DETAILS: dict[str, str] = {
     Reason.ERROR: "What judges this answer failed or is not installed; the log says why.",
 }
 """What a reason means, in one sentence."""
-WHERE = (
-    r"An answer stands in a closed <answer> block; in lenient mode it may also stand in a \boxed{}, behind an unclosed "
-    r'<answer> or behind ####, for GSM8K and MATH in a last sentence such as "The answer is 18."'
-)
-"""Where an answer is looked for, which the summary of many says once."""
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
 # The same as integer codes, for compiled code.
@@ -82,7 +79,7 @@ class Verdict:
 
     @property
     def detail(self) -> str:
-        """What is wrong, in a sentence; "" for a right one."""
+        """What is wrong, in a sentence; for `no_answer` it says where an answer was looked for; "" for a right one."""
         return (self.explain() if self.explain else "") or DETAILS.get(self.reason, "")
 
 

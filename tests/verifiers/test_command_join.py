@@ -140,7 +140,7 @@ def test_where_an_answer_is_looked_for_is_said_once(tmp_path, capsys):
     path = write(tmp_path / "rows.jsonl", [{"completion": "seven", "answer": "7"}] * 3)
     main(["gsm8k", path])
     said = capsys.readouterr()
-    assert said.err.count("An answer stands in a closed <answer> block") == 1
+    assert said.err.count("in strict mode it stands in a closed <answer> block") == 1
     assert {len(json.loads(line)["detail"]) < 60 for line in said.out.splitlines()} == {True}
 
 

@@ -29,6 +29,7 @@ from verifiers.command.read import (
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
+from verifiers.verdicts import DETAILS, Reason
 
 ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
 COMPILING_SECONDS = (
@@ -41,6 +42,7 @@ UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
     "with it, give --answer-field prompt=prompt."
 )
+NOT_FOUND = "No answer was found where this mode looks for one."
 _AHEAD = 2  # blocks under way for each worker
 
 
@@ -246,6 +248,8 @@ def _written(
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
         else:
             correct, score, extracted, reason, tier, detail = outcome
+            if detail == DETAILS[Reason.NO_ANSWER]:  # which the summary says once
+                detail = NOT_FOUND
             wrong = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
             if job.by:

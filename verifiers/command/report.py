@@ -12,7 +12,7 @@ from verifiers.command.judge import Job
 from verifiers.errors import plural
 from verifiers.registry import find
 from verifiers.statistics import wilson_interval
-from verifiers.verdicts import WHERE
+from verifiers.verdicts import DETAILS, Reason
 
 SHOWN_GROUPS = 20
 
@@ -114,7 +114,8 @@ def summary_text(facts: dict[str, Any]) -> str:
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "no_answer" in facts["reasons"] and facts["task"] != "code":
-        lines.append(f"  no_answer: {WHERE}")
+        strictly = "No closed <answer> block with an answer was found."
+        lines.append(f"  no_answer: {strictly if facts['mode'] == 'strict' else DETAILS[Reason.NO_ANSWER]}")
     if "by" in facts:
         lines += by_text(facts["by"])
     if "pass_at" in facts:
