@@ -43,7 +43,9 @@ def as_messages(value: Any) -> Any:
 
     Any other value, also a conversation with a part that is no text, stays as it is.
     """
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+    if PromptText().contains(value) or not isinstance(value, list):
+        return value
+    if not all(isinstance(message, dict) for message in value):
         return value
     messages = []
     for message in value:

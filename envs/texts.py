@@ -12,7 +12,7 @@ from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError, refused_rows
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Score, check_index
-from envs.row_forms import as_messages, common_form
+from envs.row_forms import common_form
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 

@@ -10,16 +10,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
 from spg_trainer.models.states import hidden_states
-
-if TYPE_CHECKING:
-    from spg_trainer.rollout.cache import Access
 
 MOST_POSITIONS = 4096
 """Passes over more positions (rows x columns) are not recorded: a GPU takes longer to compute them than Python to start
@@ -88,7 +85,7 @@ class Replays:
         attention_mask: Tensor | None,
         *,
         keep: Tensor,
-        cache: Access | None,
+        cache: Any,
         positions: Tensor | None = None,
         start: int | None = None,
     ) -> Tensor:

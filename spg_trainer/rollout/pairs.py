@@ -141,7 +141,9 @@ def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
     So UltraFeedback and TRL's implicit prompts have it. A row whose `prompt` says something else stays as it is, and is
     refused later.
     """
-    row = {name: envs.texts.as_messages(value) if name in COLUMNS else value for name, value in row.items()}
+    row = {
+        name: envs.row_forms.as_messages(value) if name in COLUMNS else value for name, value in row.items()
+    }
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
     if not (is_chat(chosen) and is_chat(rejected)) or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
         return row
