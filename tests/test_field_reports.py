@@ -9,7 +9,7 @@ from tests.common.field_reports import Report, cases
 from verifiers import verify
 
 
-@pytest.mark.parametrize(("given", "right"), cases(field_reports.VERDICTS))
+@pytest.mark.parametrize(("given", "right"), cases((*field_reports.VERDICTS, *field_reports.REASONING)))
 def test_a_reported_completion_gets_the_right_verdict(given: Any, right: bool) -> None:
     task, completion, reference = given
     assert verify(task, completion, **reference).correct is right

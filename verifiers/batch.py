@@ -22,7 +22,7 @@ from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from verifiers import extract, verdicts
+from verifiers import answer_words, characters, extract, sentence, verdicts
 from verifiers.registry import MODES, Task
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
@@ -440,16 +440,16 @@ class _Unused:
     nothing: int = 0
 
 
-_LOCATE = RowLoop(extract.locate_row, "", _Unused, ())
+_LOCATE = RowLoop(sentence.find_row, "", _Unused, (characters, answer_words, sentence))
 
 
 def locate_all(
     texts: list[str], lenient: bool
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """`extract.locate` for N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
+    """`sentence.find_answer` of N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
-        return extract.locate_row(data, 0, len(data), lenient, (), row, ())
+        return sentence.find_row(data, 0, len(data), lenient, (), row, ())
 
     status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans

@@ -4,7 +4,7 @@ There is no Unicode normalisation: a superscript is a power and a circled digit 
 UTF-8 bytes that numba also compiles as it stands.
 """
 
-from verifiers.extract import Bytes
+from verifiers.extract import Bytes, read_word
 
 # ASCII characters by name.
 TAB, NEWLINE, RETURN, SPACE, BANG, QUOTE, DOLLAR, APOSTROPHE = tuple(b"\t\n\r !\"$'")
@@ -35,7 +35,6 @@ SPACES = (0x85, 0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2028, 
 ZERO_WIDTH = (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)
 FULLWIDTH = 0xFEE0  # from a fullwidth form 0xFF01 to 0xFF5E to its ASCII character
 IDEOGRAPHIC_STOP = 0x3002
-OVER_LONG = 1 << 60  # the key of a word of more than 12 letters
 
 
 def decode(data: Bytes, i: int) -> tuple[int, int]:
@@ -82,21 +81,6 @@ def rows(kind: int, *codes: int) -> tuple[tuple[int, int, int], ...]:
 
 def is_wide_space(code: int) -> bool:
     return is_one_of(code, SPACES) or is_one_of(code, THIN_SPACES)
-
-
-def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[int, int]:
-    """(key of the word that starts at i, position after it); over-long words share a key.
-
-    A word is of ASCII letters in lower case, or, in `any_case`, of any, which are read as lower case.
-    """
-    key = 0
-    while i < end:
-        letter = data[i] | 32 if any_case and data[i] >= 65 else data[i] + 0
-        if not 97 <= letter <= 122:
-            break
-        key = key * 32 + letter - 96 if key < 1 << 55 else OVER_LONG
-        i += 1
-    return key, i
 
 
 def says_one_of(data: Bytes, start: int, end: int, keys: tuple[int, ...]) -> bool:

@@ -2,7 +2,8 @@
 
 (1) The last closed `<answer>` block of what precedes the first end-of-text token; inside it the last balanced
 box that is not empty, (2) else the block's text; (3) in lenient mode, without such a block, what stands last of these:
-the last box of the completion, the text after an unclosed `<answer>`, the line after the last `####`.
+the last box of the completion, the text after an unclosed `<answer>`, the line of the last `####`. What stands in a
+closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
 and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
@@ -18,6 +19,7 @@ FOUND = OK  # of a completion in which there is an answer, instead of the reason
 
 _OPEN = tuple(b"<answer>")
 _CLOSE = tuple(b"</answer>")
+_GREATER, _SLASH = tuple(b">/")
 # What ends a completion, of every family in docs/models.md; what follows is another turn.
 _BAR = tuple(b"<|")
 _EOT_ID = tuple(b"<|eot_id|>")
@@ -30,7 +32,9 @@ _BOX = tuple(b"\\boxed")
 FRAMED_BOX = tuple(b"\\fbox")
 _HASHES = tuple(b"####")
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
+_DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
 _SURROGATES = 0xA0  # the second byte behind ED, from which on it is a lone surrogate
+_LIST_LIMIT = 40  # boxes of one list
 _GAP_LIMIT = 256  # bytes before a box in which the other one of "one or the other" is looked for
 
 
@@ -47,8 +51,15 @@ def word_keys(words: str) -> tuple[int, ...]:
     return tuple(word_key(word) for word in words.split())
 
 
-_OR = word_key("or")
-_GAP_WORDS = word_keys("or text textbf mathrm mbox quad qquad")
+_ANSWER, _FINAL = word_key("answer"), word_key("final")
+_FINAL_ANSWER = word_key("finalanswer")
+_THINKING = word_keys("think thinking reasoning")
+NO_TAG, OPENS_ANSWER, CLOSES_ANSWER, OPENS_THINKING, CLOSES_THINKING = range(5)
+_OR, _AND = word_key("or"), word_key("and")
+_GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
+_GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # between boxes of one list
+APART, OR, LIST = range(3)  # what stands between two boxes
+OVER_LONG = 1 << 60  # the key of a word of more than 12 letters
 
 
 def find_byte(data: Bytes, byte: int, start: int, end: int) -> int:
@@ -77,6 +88,21 @@ def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
 
 def is_space(byte: int) -> bool:
     return byte == 32 or 9 <= byte <= 13
+
+
+def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[int, int]:
+    """(key of the word that starts at i, position after it); over-long words share a key.
+
+    A word is of ASCII letters in lower case, or, in `any_case`, of any, which are read as lower case.
+    """
+    key = 0
+    while i < end:
+        letter = data[i] | 32 if any_case and data[i] >= 65 else data[i] + 0
+        if not 97 <= letter <= 122:
+            break
+        key = key * 32 + letter - 96 if key < 1 << 55 else OVER_LONG
+        i += 1
+    return key, i
 
 
 def matches(data: Bytes, start: int, end: int, pattern: tuple[int, ...]) -> bool:
@@ -117,25 +143,69 @@ def is_blank(data: Bytes, start: int, end: int) -> bool:
     return start >= end
 
 
-def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bool]:
-    """(cut, block start, block end, unclosed start, if there is exactly one pair of tags); -1: none."""
-    block_start = block_end = unclosed = -1
+def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(NO_TAG, OPENS_ANSWER, ..., position after it) of the tag whose `<` stands at i, in any case."""
+    closing = i + 1 < end and data[i + 1] == _SLASH
+    key, after = read_word(data, i + 2 if closing else i + 1, end, True)
+    if key == _FINAL and after < end:  # <final_answer>
+        key, after = read_word(data, after + 1, end, True)
+    if after >= end or data[after] != _GREATER:
+        return NO_TAG, i + 1
+    if key == _ANSWER or key == _FINAL_ANSWER:
+        return CLOSES_ANSWER if closing else OPENS_ANSWER, after + 1
+    for word in _THINKING:
+        if key == word:
+            return CLOSES_THINKING if closing else OPENS_THINKING, after + 1
+    return NO_TAG, i + 1
+
+
+def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, int, int, bool]:
+    """(cut, begin, block start, block end, unclosed start, its end, if there is exactly one pair of tags); -1: none.
+
+    begin: where what may be a final answer begins, behind the last closed `<think>` or `<reasoning>` block unless that
+    is all there is. A block counts if it stands behind that, or before its opening tag.
+    """
+    tags = scan_tags(data, start, end, False)
+    if tags[1] > start and tags[2] < 0 and is_blank(data, tags[1], tags[0]):
+        return scan_tags(data, start, end, True)
+    return tags
+
+
+def scan_tags(
+    data: Bytes, start: int, end: int, thinking_counts: bool
+) -> tuple[int, int, int, int, int, int, bool]:
+    """`read_tags`, where what stands in a closed `<think>` or `<reasoning>` block counts as the rest does, or not."""
+    begin = start
+    block_start = block_end = unclosed = unclosed_end = opening = -1
+    thinking = outer_start = outer_end = -1
     opened = closed = 0
     i = find_byte(data, _LESS, start, end)
     while i < end:
-        second = data[i + 1] if i + 1 < end else 0
-        if second == _OPEN[1] and matches(data, i, end, _OPEN):
-            opened += 1
-            unclosed = i + len(_OPEN)
-        elif second == _CLOSE[1] and matches(data, i, end, _CLOSE):
-            closed += 1
-            if unclosed >= 0:
-                block_start, block_end, unclosed = unclosed, i, -1
+        kind, after = tag_at(data, i, end)
+        if kind == OPENS_ANSWER:
+            opened += 1 if matches(data, i, end, _OPEN) else 2
+            if opening >= 0 and not is_blank(data, opening, i):  # <answer>7<answer>
+                unclosed, unclosed_end = opening, i
+            opening = after
+        elif kind == CLOSES_ANSWER:
+            closed += 1 if matches(data, i, end, _CLOSE) else 2
+            if opening >= 0:
+                block_start, block_end, opening = opening, i, -1
+        elif kind == OPENS_THINKING:
+            if thinking < 0:
+                thinking, outer_start, outer_end = i, block_start, block_end
+        elif kind == CLOSES_THINKING:
+            if not thinking_counts:
+                begin = after
+                block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
+            thinking = outer_start = outer_end = -1
         elif is_end_token(data, i, end):
             end = i
             break
         i = find_byte(data, _LESS, i + 1, end)
-    return end, block_start, block_end, unclosed, opened == 1 and closed == 1
+    if opening >= 0 and (unclosed < 0 or not is_blank(data, opening, end)):
+        unclosed, unclosed_end = opening, end
+    return end, begin, block_start, block_end, unclosed, unclosed_end, opened == 1 and closed == 1
 
 
 def is_not_text(data: Bytes, start: int, end: int) -> bool:
@@ -204,42 +274,139 @@ def closing_brace(data: Bytes, position: int, end: int) -> int:
     return end
 
 
-def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
-    """True if the text between two boxes says "or" and no other word."""
-    seen = False
-    key = 0
-    for i in range(start, end + 1):
-        byte = data[i] | 32 if i < end else 32
-        if 97 <= byte <= 122:
-            key = key * 32 + byte - 96 if key < 1 << 55 else 1 << 60
-        elif key:
-            if key not in _GAP_WORDS:
-                return False
-            seen = seen or key == _OR
-            key = 0
-    return seen
+def joint(data: Bytes, start: int, end: int) -> int:
+    """OR if a text between two boxes says "or" and no other word, LIST if commas or "and" alone join them, or APART."""
+    says_or = joins = strange = False
+    i = start
+    while i < end:
+        key, after = read_word(data, i, end, True)
+        if key:
+            known = False
+            for word in _GAP_WORDS:
+                known |= key == word
+            if not known:
+                return APART
+            says_or |= key == _OR
+            joins |= key == _AND
+        else:
+            joins |= data[i] == _COMMA
+            known = False
+            for sign in _GAP_SIGNS:
+                known |= data[i] == sign
+            strange |= not known
+            after = i + 1
+        i = after
+    return OR if says_or else LIST if joins and not strange else APART
 
 
-def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end: int) -> bool:
-    """True if the box at `box` follows "other box or"."""
-    _, other_start, other_end = last_box(data, max(start, box - _GAP_LIMIT), box)
-    if other_start < 0 or not is_joined_by_or(data, other_end + 1, box):
-        return False
-    for offset in range(content_end - content_start + 1):  # with the brace behind it
-        if data[other_start + offset] != data[content_start + offset]:
+def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
+    """True if two texts of one length differ."""
+    for offset in range(length):
+        if data[first + offset] != data[second + offset]:
             return True
     return False
 
 
+def first_of_list(
+    data: Bytes, start: int, box: int, content_start: int, content_end: int
+) -> tuple[int, bool]:
+    """(where the list of boxes begins that ends with the one at `box`, if "or" joins another box to it).
+
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list; one box said twice is none.
+    """
+    first, differs = box, False
+    for _ in range(_LIST_LIMIT):
+        other, other_start, other_end = last_box(data, max(start, first - _GAP_LIMIT), first)
+        kind = joint(data, other_end + 1, first) if other >= 0 else APART
+        if kind == APART:
+            break
+        differs |= is_other_text(
+            data, other_start, content_start, content_end - content_start + 1
+        )  # with the brace
+        if kind == OR:
+            return box, differs
+        first = other
+    return first if differs else box, False
+
+
+def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
+    r"""(box start, content start, content end) of the last box that nothing closes, `\boxed 7` and `\boxed{7`, or -1s.
+
+    Without a brace it holds what stands before the next space; with one, all that follows.
+    """
+    box = low = -1
+    i = find_byte(data, _BACKSLASH, start, end)
+    while i < end:
+        if matches(data, i, end, _BOX):
+            box, low = i, i + len(_BOX)
+        i = find_byte(data, _BACKSLASH, i + 1, end)
+    if box < 0:
+        return -1, -1, -1
+    while low < end and is_space(data[low]):
+        low += 1
+    high = end
+    if low < end and data[low] == _LEFT_BRACE:
+        low += 1
+        high = min(high, find_byte(data, _NEWLINE, low, end))
+    elif low == box + len(_BOX) or low == end or not (48 <= data[low] <= 57 or data[low] == _MINUS):
+        return -1, -1, -1
+    else:
+        high = low
+        while high < end and not is_space(data[high]) and data[high] != _DOLLAR:
+            high += 1
+    while high > low and (is_space(data[high - 1]) or data[high - 1] == _DOLLAR or data[high - 1] == _POINT):
+        high -= 1
+    return (box, low, high) if high > low and data[low] != _RIGHT_BRACE else (-1, -1, -1)
+
+
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the rest of the line after the last `####`; the start is -1 if there is none."""
-    last = -1
+    """(start, end) of what the last `####` marks: the rest of its line, or the line below; start is -1 if none does.
+
+    A line that begins with a word and has text below is a heading. Another `####`, or a label that is glued to a digit
+    (`#### 80question: There are`), ends it.
+    """
+    low = high = line_end = -1
+    _, end = strip(data, start, end)
     i = find_byte(data, _HASH, start, end)
     while i < end:
         if matches(data, i, end, _HASHES):
-            last = i + len(_HASHES)
+            first = i + len(_HASHES)
+            goes_on = i < line_end  # another one stands before it on its line
+            if not goes_on:
+                line_end = find_byte(data, _NEWLINE, first, end)
+            while first < end and data[first] == _HASH:
+                first += 1
+            last = min(find_byte(data, _HASH, first, line_end), line_end)
+            if not is_blank(data, first, last):
+                if goes_on or line_end == end or not starts_word(data, first, last):
+                    low, high = first, before_label(data, first, last)
+            elif not goes_on:
+                below, below_end = strip(data, line_end, end)
+                if below < below_end and find_byte(data, _NEWLINE, below, below_end) == below_end:
+                    if not starts_word(data, below, below_end):
+                        low, high = below, below_end
+            i = first - 1
         i = find_byte(data, _HASH, i + 1, end)
-    return last, find_byte(data, _NEWLINE, max(last, start), end)
+    return low, high
+
+
+def starts_word(data: Bytes, start: int, end: int) -> bool:
+    """True if a word of two ASCII letters or more is the first thing in data[start:end]."""
+    while start < end and (is_space(data[start]) or data[start] == _STAR):
+        start += 1
+    _, after = read_word(data, start, end, True)
+    return after > start + 1
+
+
+def before_label(data: Bytes, start: int, end: int) -> int:
+    """Where data[start:end] ends before a word with a colon that is glued to a digit, `80question:`."""
+    i = start + 1
+    while i < end:
+        _, after = read_word(data, i, end, True)
+        if after > i and 48 <= data[i - 1] <= 57 and after < end and data[after] == _COLON:
+            return i
+        i = max(after, i + 1)
+    return end
 
 
 def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool) -> bool:
@@ -247,7 +414,7 @@ def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool
 
     `exact`: written `\boxed{`, with nothing but spaces beside its content.
     """
-    _, block_start, block_end, _, _ = read_tags(data, start, end)
+    _, _, block_start, block_end, _, _, _ = read_tags(data, start, end)
     while data[low - 1] == 32 or (not exact and is_space(data[low - 1])):
         low -= 1
     while data[high] == 32 or (not exact and is_space(data[high])):
@@ -264,41 +431,55 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
     The span is stripped of white space and -1, -1 where there is none. In strict mode the completion must
     hold exactly one `<answer>` and one `</answer>`.
     """
-    cut, block_start, block_end, unclosed, single = read_tags(data, start, end)
+    status, low, high, boxed, _, _ = locate_mark(data, start, end, lenient)
+    return status, low, high, boxed
+
+
+def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool, int, int]:
+    """`locate`, and (start, end) of the text behind the mark, in which a sentence could name a later answer.
+
+    Where no answer is marked that is all that may be a final answer; behind a closed block it is -1, -1.
+    """
+    cut, begin, block_start, block_end, unclosed, unclosed_end, single = read_tags(data, start, end)
     boxed = False
+    behind = -1
     if block_start >= 0:
         if not (lenient or single):
-            return MALFORMED, -1, -1, False
+            return MALFORMED, -1, -1, False, -1, -1
         scope, low, high = block_start, block_start, block_end
         box, inner_start, inner_end = last_box(data, low, high)
     elif not lenient:
-        return NO_ANSWER, -1, -1, False
+        return NO_ANSWER, -1, -1, False, -1, -1
     else:
-        # What stands last and is not empty counts: a box in the reasoning is no answer where an unclosed block or a
+        # What stands last and is not empty counts: a box in the working is no answer where an unclosed block or a
         # line with #### follows it.
-        scope, low, high = start, unclosed, cut
-        if unclosed >= 0 and is_blank(data, unclosed, cut):
+        scope, low, high = begin, unclosed, unclosed_end
+        if unclosed >= 0 and is_blank(data, unclosed, unclosed_end):
             low = -1
-        box, inner_start, inner_end = last_box(data, max(start, low), cut)
-        line_start, line_end = last_line(data, start, cut)
-        if line_start > max(box, low) and not is_blank(data, line_start, line_end):
+        box, inner_start, inner_end = last_box(data, max(begin, low), cut)
+        line_start, line_end = last_line(data, begin, cut)
+        if line_start > max(box, low):
             box, low, high = -1, line_start, line_end
+        behind = begin
+    if lenient:
+        later = max(inner_end, scope) if box >= 0 else max(low, scope)
+        other, other_start, other_end = open_box(data, later, high if block_start >= 0 else cut)
+        if other >= 0:
+            box, inner_start, inner_end = other, other_start, other_end
     if box >= 0:
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
-        return NO_ANSWER, -1, -1, False
+        return NO_ANSWER, -1, -1, False, behind, cut
+    if behind >= 0:
+        behind = high
     if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
-        return MALFORMED, -1, -1, boxed
-    hedged = boxed and is_hedged(data, scope, box, inner_start, inner_end)
+        return MALFORMED, -1, -1, boxed, behind, cut
+    hedged = False
+    if boxed:
+        first, hedged = first_of_list(data, scope, box, inner_start, inner_end)
+        if lenient and first < box:
+            low, high = first, high + 1
     low, high = strip(data, low, high)
     if low == high:
-        return NO_ANSWER, -1, -1, boxed
-    return (HEDGE if hedged else FOUND), low, high, boxed
-
-
-def locate_row(
-    data: Bytes, start: int, end: int, lenient: bool, references: tuple, row: int, scratch: tuple
-) -> tuple[int, int, float, int, int]:
-    """`locate` in the form of `batch.RowLoop`, with 1 for a box as the tier."""
-    status, low, high, boxed = locate(data, start, end, lenient)
-    return status, int(boxed), 0.0, low, high
+        return NO_ANSWER, -1, -1, boxed, behind, cut
+    return HEDGE if hedged else FOUND, low, high, boxed, behind, cut

@@ -37,7 +37,7 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
         return -1, -1
     if low < 0:
-        low, high = 0, read_tags(data, 0, len(data))[0]
+        high, low = read_tags(data, 0, len(data))[:2]
     text = data[low:high].decode("utf-8", "replace")
     value = last_value(text)
     if value is None:

@@ -1,40 +1,91 @@
-r"""The answer that a completion names at its end: `The answer is $18$.`, `### Answer`, `\fbox{18}`, `So it is **18**.`
+r"""The answer that a sentence or a heading names: `Thus, the answer is $18$.`, `### Answer`, `\fbox{18}`, `Ответ: 18`.
 
-Lenient mode of GSM8K and MATH reads it where there is neither an `<answer>` block nor a box nor `####`, and inside an
-`<answer>` block: `<answer>The final answer is: 16</answer>`. What is named stands on the same line or below it.
-Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verifiers.extract`.
+Lenient mode of GSM8K and MATH reads it where it stands behind whatever else is marked, and inside an `<answer>` block:
+`<answer>The final answer is: 16</answer>`. One rule for ten languages, whose words are in `answer_words`: "answer" or
+"result", perhaps an aside, a verb of being or a colon, and the value, on the same line or below it; or the value, "is",
+"the answer". Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verifiers.extract`.
 """
 
 from verifiers import characters as ch
-from verifiers.characters import is_one_of, read_word, says_one_of
+from verifiers.answer_words import (
+    ANSWER,
+    ASIDE,
+    BEFORE,
+    BEING,
+    CONDITION,
+    DENIAL,
+    ENDINGS,
+    MODAL,
+    SO,
+    word_at,
+)
+from verifiers.characters import says_one_of
 from verifiers.extract import (
+    FOUND,
     FRAMED_BOX,
+    NO_ANSWER,
     Bytes,
     find_byte,
+    is_not_text,
     is_space,
     last_box,
-    read_tags,
+    locate_mark,
+    matches,
+    read_word,
     strip,
     word_key,
     word_keys,
 )
 
-LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer can be named
-
-_ANSWER, _IS = word_key("answer"), word_key("is")
-_BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
-_DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
-_SO = word_keys("so thus therefore hence")  # may begin a clause
+_DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong incorrect or")
+_DENIALS = word_keys(
+    "no not never wrong incorrect wait actually or"
+)  # in what follows a value: it is taken back
+_BEGIN, _END, _LEFT = word_key("begin"), word_key("end"), word_key("left")
 _STOPS = tuple(b".!?")
+_QUESTION, _RIGHT_PAREN = tuple(b"?)")
+_WIDE_COLON, _WIDE_COMMA = tuple("：".encode()), tuple("，".encode())
+_WIDE_STOP = tuple("。".encode())
+_ENDING_1, _ENDING_2, _ENDING_3 = ENDINGS
+VALUE_LIMIT = 4096  # bytes of a named answer
 
 
-def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the answer that is named at the end of data[start:end], before an end token, or -1s."""
-    end, _, _, _, _ = read_tags(data, start, end)
-    low, high = named_answer(data, start, end)
-    if low < 0:
-        _, low, high = last_box(data, start, end, FRAMED_BOX)
-    return bold_answer(data, start, end) if low < 0 else (low, high)
+def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
+    """`extract.locate`, and in lenient mode what a sentence names behind that, or inside a block."""
+    status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
+    if not lenient or (low < 0 and status != NO_ANSWER):
+        return status, low, high, boxed
+    if status == FOUND and not boxed:
+        first, last = named_answer(data, low, high)
+        if 0 <= first < last:
+            low, high = first, last
+    if behind < 0:
+        return status, low, high, boxed
+    first, last = named_answer(data, behind, cut)
+    if last - first > VALUE_LIMIT:
+        first = last = -1
+    if low >= 0:
+        later = (
+            0 <= first < last
+            and count_values(data, first, last) == 1
+            and not says_one_of(data, first, last, _DOUBTS)
+        )
+        return (FOUND, first, last, False) if later else (status, low, high, boxed)
+    if first < 0:
+        _, first, last = last_box(data, behind, cut, FRAMED_BOX)
+    if first < 0:
+        first, last = bold_answer(data, behind, cut)
+    if first >= last or is_not_text(data, first, last):
+        return status, low, high, boxed
+    return FOUND, first, last, False
+
+
+def find_row(
+    data: Bytes, start: int, end: int, lenient: bool, references: tuple, row: int, scratch: tuple
+) -> tuple[int, int, float, int, int]:
+    """`find_answer` in the form of `batch.RowLoop`, with 1 for a box as the tier."""
+    status, low, high, boxed = find_answer(data, start, end, lenient)
+    return status, int(boxed), 0.0, low, high
 
 
 def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
@@ -67,31 +118,293 @@ def behind_stars(data: Bytes, start: int, end: int) -> int:
 
 
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the answer that is named at the end of data[start:end], or -1s.
-
-    Markdown's asterisks around it, or around the whole line, are left out.
-    """
-    start, end = strip(data, start, end)
-    line_end = end
-    for number in range(LINES_LIMIT):
+    """(start, end) of the answer that is named last in data[start:end], or -1s."""
+    start, line_end = strip(data, start, end)
+    end = line_end
+    while line_end > start:
         line = line_end
         while line > start and data[line - 1] != ch.NEWLINE:
             line -= 1
-        behind = behind_name(data, line, line_end)
-        if behind >= 0:
-            low, high = without_marks(data, behind, end)
-            return (low, high) if low < high and (number == 0 or low >= line_end) else (-1, -1)
+        low, high = name_on_line(data, line, line_end)
+        if low >= 0:
+            return trimmed(data, low, high) if high >= 0 else value_at(data, low, end)
         _, line_end = strip(data, start, line)
     return -1, -1
 
 
-def without_marks(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without colons before it, without spaces and asterisks around it, and without its full stop."""
-    while start < end and (is_space(data[start]) or data[start] == ch.COLON or data[start] == ch.STAR):
+# ---- the sentence ----
+
+
+def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
+    """(start, end) of the value that a line names last; the end is -1 where the value is what follows.
+
+    -1, -1 on a line that names none. Of one that ends in "Final Answer" the value begins at its end.
+    """
+    low = high = -1
+    plain, named, aside, supposed = True, False, False, False  # of the sentence so far
+    clause, being = line, -1  # where its last clause begins, and the verb in it
+    i = line
+    while i < end:
+        role, after = word_at(data, i, end)
+        if after > i:
+            if named and role == BEING:
+                low, high = after, -1
+                plain = named = aside = False
+            elif role == CONDITION:
+                supposed, plain, named, aside = True, False, False, False
+            elif role == ANSWER and plain and not named:
+                named = True
+            elif role == ANSWER and being >= 0 and not supposed and ends_sentence(data, after, end):
+                if count_values(data, clause, being) == 1 and not says_one_of(data, clause, being, _DOUBTS):
+                    low, high = clause, being  # "7 is the answer."
+            elif named and (role == MODAL or role == BEFORE or (aside and role != DENIAL)):
+                pass
+            elif named and role == ASIDE:
+                aside = True
+            elif role == SO:
+                plain, named, aside = not supposed, False, False
+            else:
+                plain, named, aside = plain and not named and role == BEFORE, False, False
+            if role == BEING:
+                being = i
+            elif role != BEFORE:
+                being = -1
+            i = after
+            continue
+        sign = data[i] + 0
+        after = i + (1 if sign < 0x80 else 2 if sign < 0xE0 else 3 if sign < 0xF0 else 4)
+        if named and is_colon(data, i, end):
+            low, high = after, -1
+            plain, named, aside = True, False, False  # "Final Answer: The final answer is 5"
+        elif sign == ch.LEFT_PAREN and named:
+            after = min(find_byte(data, _RIGHT_PAREN, i, end) + 1, end)
+        elif sign == ch.LESS:
+            after = max(behind_tag(data, i, end), after)
+            if after > i + 1:
+                plain, clause = not supposed, after
+        elif sign == ch.COMMA or matches(data, i, end, _WIDE_COMMA):
+            if named:
+                aside = not aside
+            else:
+                plain, clause, being = not supposed, after, -1
+        elif is_stop(data, i, end):
+            plain, named, aside, supposed = True, False, False, False
+            clause, being = after, -1
+        elif closes_formula(data, i, end):
+            plain, named, aside = not supposed, False, False
+            after = i + 2
+        elif sign == ch.BACKSLASH and i + 1 < end:
+            after = i + 2
+        i = after
+    return (end, -1) if named and low < 0 else (low, high)
+
+
+def is_colon(data: Bytes, i: int, end: int) -> bool:
+    return data[i] == ch.COLON or data[i] == ch.EQUALS or matches(data, i, end, _WIDE_COLON)
+
+
+def is_stop(data: Bytes, i: int, end: int) -> bool:
+    """True for a sign that ends a sentence."""
+    if data[i] not in _STOPS:
+        return matches(data, i, end, _WIDE_STOP)
+    following = data[i + 1] + 0 if i + 1 < end else ch.SPACE
+    glued = data[i] == ch.POINT and ch.UPPER_A <= following <= ch.UPPER_Z  # correct.The answer is
+    return is_space(following) or following == ch.STAR or glued
+
+
+def ends_sentence(data: Bytes, i: int, end: int) -> bool:
+    """True if nothing but a full stop, an exclamation mark and asterisks stands between i and the sentence's end."""
+    while i < end and data[i] == ch.STAR:
+        i += 1
+    return i >= end or (data[i] != _QUESTION and is_stop(data, i, end))
+
+
+def closes_formula(data: Bytes, i: int, end: int) -> bool:
+    r"""True at `\]` and `$$`: what follows on the line may be a sentence of its own."""
+    if i + 1 >= end:
+        return False
+    return (data[i] == ch.BACKSLASH and data[i + 1] == ch.RIGHT_BRACKET) or data[i] == data[
+        i + 1
+    ] == ch.DOLLAR
+
+
+def behind_tag(data: Bytes, i: int, end: int) -> int:
+    """Position behind the tag whose `<` stands at i, such as `<b>` and `</think>`; i where there is none."""
+    closing = i + 1 < end and data[i + 1] == ch.SLASH
+    key, after = read_word(data, i + 2 if closing else i + 1, end, True)
+    return after + 1 if key and after < end and data[after] == ch.GREATER else i
+
+
+# ---- the value ----
+
+
+def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(start, end) of the value behind a name that ends at i: the rest of the line or the sentence, or what is below.
+
+    A formula that begins on the line is read to its end. -1, -1 where there is no value.
+    """
+    quoted = i > 1 and data[i - 2] == ch.QUOTE  # {"answer": "18"}
+    low = i
+    while low < end and (is_space(data[low]) or data[low] == ch.COLON or data[low] == ch.STAR):
+        low += 1
+    while low < end and data[low] == ch.LESS and behind_tag(data, low, end) > low:
+        low = behind_tag(data, low, end)
+    while low < end and matches(data, low, end, _WIDE_COLON):
+        low += 3
+    below = find_byte(data, ch.NEWLINE, i, low) < low
+    while below and low + 1 < end and is_bullet(data, low):
+        low += 2
+    while low < end and (is_space(data[low]) or data[low] == ch.STAR):
+        low += 1
+    if low >= end:
+        return -1, -1
+    if quoted:
+        return json_value(data, low, end)
+    return trimmed(data, low, value_end(data, low, end))
+
+
+def is_bullet(data: Bytes, i: int) -> bool:
+    """True for `- `, `* ` or `> ` at the begin of a line."""
+    return (data[i] == ch.MINUS or data[i] == ch.STAR or data[i] == ch.GREATER) and is_space(data[i + 1])
+
+
+def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
+    """(start, end) of a text in quotes, or of what stands before the next comma, brace or line."""
+    high = low + 1
+    if data[low] == ch.QUOTE:
+        while high < end and data[high] != ch.QUOTE:
+            high += 2 if data[high] == ch.BACKSLASH else 1
+        return low + 1, min(high, end)
+    while high < end and data[high] != ch.COMMA and data[high] != ch.RIGHT_BRACE and data[high] != ch.NEWLINE:
+        high += 1
+    return strip(data, low, high)
+
+
+def value_end(data: Bytes, low: int, end: int) -> int:
+    """Where the value that begins at `low` ends: with its line, or before another sentence that says nothing of it.
+
+    Not more than VALUE_LIMIT bytes are looked at, and one more: such a value is too long.
+    """
+    end = min(end, low + VALUE_LIMIT + 1)
+    depth = 0
+    display = goes_on = False
+    i = low
+    while i < end:
+        byte = data[i] + 0
+        if byte == ch.BACKSLASH:
+            key, after = read_word(data, i + 1, end)
+            if key == _BEGIN:
+                depth += 1
+            elif key == _END:
+                depth -= 1
+            elif not key and i + 1 < end:
+                opens = data[i + 1] == ch.LEFT_BRACKET or data[i + 1] == ch.LEFT_PAREN
+                closes = data[i + 1] == ch.RIGHT_BRACKET or data[i + 1] == _RIGHT_PAREN
+                depth += int(opens) - int(closes)
+                after = i + 2
+            i = max(after, i + 1)
+            continue
+        if byte == ch.DOLLAR and i + 1 < end and data[i + 1] == ch.DOLLAR:
+            display = not display
+            i += 2
+            continue
+        if byte == ch.DOLLAR and not display:
+            i = behind_formula(data, i, end)
+            continue
+        if byte == ch.LEFT_BRACE:
+            depth += 1
+        elif byte == ch.RIGHT_BRACE:
+            depth -= 1
+        elif depth <= 0 and not display:
+            if byte == ch.NEWLINE:
+                return i
+            after = i + 3 if byte >= 0x80 else i + 1
+            if (
+                not goes_on
+                and is_stop(data, i, end)
+                and data[i - 1] != ch.POINT
+                and begins_sentence(data, after, end)
+            ):
+                if says_nothing(data, after, find_byte(data, ch.NEWLINE, after, end)):
+                    return i
+                goes_on = True
+        i += 1
+    return end
+
+
+def behind_formula(data: Bytes, i: int, end: int) -> int:
+    """Position behind the formula on one line whose dollar stands at i, or behind that sign of a currency."""
+    closing = find_byte(data, ch.DOLLAR, i + 1, find_byte(data, ch.NEWLINE, i + 1, end))
+    is_formula = closing < end and data[closing] == ch.DOLLAR and not is_space(data[closing - 1])
+    return closing + 1 if is_formula else i + 1
+
+
+def begins_sentence(data: Bytes, start: int, end: int) -> bool:
+    """True unless a small letter follows: "7 sq. ft." is one sentence."""
+    while start < end and (is_space(data[start]) or data[start] == ch.STAR):
+        start += 1
+    return start >= end or not ch.LOWER_A <= data[start] <= ch.LOWER_Z
+
+
+def says_nothing(data: Bytes, start: int, end: int) -> bool:
+    """True for a text without numbers, formulas and denials."""
+    return count_values(data, start, end) == 0 and not says_one_of(data, start, end, _DENIALS)
+
+
+def count_values(data: Bytes, start: int, end: int) -> int:
+    """How many numbers and formulas stand in a text."""
+    count = 0
+    i = start
+    while i < end:
+        byte = data[i] + 0
+        if (
+            byte == ch.BACKSLASH
+            and i + 1 < end
+            and (data[i + 1] == ch.LEFT_PAREN or data[i + 1] == ch.LEFT_BRACKET)
+        ):
+            closing = i + 2
+            while closing < end and not (
+                data[closing - 1] == ch.BACKSLASH
+                and (data[closing] == _RIGHT_PAREN or data[closing] == ch.RIGHT_BRACKET)
+            ):
+                closing += 1
+            count += 1
+            i = closing + 1
+        elif (
+            byte == ch.DOLLAR
+            and i + 1 < end
+            and data[i + 1] != ch.DOLLAR
+            and behind_formula(data, i, end) > i + 1
+        ):
+            count += 1
+            i = behind_formula(data, i, end)
+        elif ch.is_ascii_digit(byte):
+            count += 1
+            while i < end and (
+                ch.is_ascii_digit(data[i])
+                or data[i] == ch.COMMA
+                or data[i] == ch.POINT
+                or data[i] == ch.SLASH
+            ):
+                i += 1
+        else:
+            i += 1
+    return count
+
+
+def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """data[start:end] without spaces and asterisks around it, its full stop and a verb of being behind it."""
+    while start < end and (is_space(data[start]) or data[start] == ch.STAR):
         start += 1
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)
+    if matches(data, end - len(_ENDING_1), end, _ENDING_1) and end - len(_ENDING_1) > start:
+        end -= len(_ENDING_1)
+    elif matches(data, end - len(_ENDING_2), end, _ENDING_2) and end - len(_ENDING_2) > start:
+        end -= len(_ENDING_2)
+    elif matches(data, end - len(_ENDING_3), end, _ENDING_3) and end - len(_ENDING_3) > start:
+        end -= len(_ENDING_3)
     return start, end
 
 
@@ -100,45 +413,3 @@ def before_stars(data: Bytes, start: int, end: int) -> int:
     while end > start and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
         end -= 1
     return end
-
-
-def says_so(data: Bytes, start: int, end: int) -> bool:
-    """Whether a clause such as "so the answer is 18" begins at `start`."""
-    start, end = strip(data, start, end)
-    return is_one_of(read_word(data, start, end, True)[0], _SO)
-
-
-def ends_sentence(data: Bytes, line: int, i: int, end: int) -> bool:
-    """Whether the sign at i ends a sentence or its first clause, or a tag that closes: `</think>The answer is 18`."""
-    if data[i] != ch.GREATER:
-        stops = data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1]))
-        return stops or (data[i] == ch.COMMA and says_so(data, i + 1, end))
-    tag = i
-    while tag > line and 97 <= data[tag - 1] | 32 <= 122:
-        tag -= 1
-    return tag - 1 > line and data[tag - 1] == ch.SLASH and data[tag - 2] == ch.LESS
-
-
-def behind_name(data: Bytes, line: int, end: int) -> int:
-    """Position behind the last "the answer is" or "answer:" on a line that begins a sentence, or -1.
-
-    Of a line without one that ends in "Final Answer" it is the end.
-    """
-    plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
-    behind = -1
-    i = line
-    while i < end:
-        if not plain:  # no word counts before the next sentence begins, and no letter ends one
-            plain = data[i] < 65 and ends_sentence(data, line, i, end)
-            i += 1
-            continue
-        key, after = read_word(data, i, end, True)
-        if named and (key == _IS or data[i] == ch.COLON or data[i] == ch.EQUALS):
-            behind, plain, named = max(after, i + 1), False, False
-        elif key:
-            named = plain and key == _ANSWER
-            plain = named or (plain and is_one_of(key, _BEFORE))
-        elif ends_sentence(data, line, i, end):
-            plain, named = True, False
-        i = max(after, i + 1)
-    return end if named and behind < 0 else behind

@@ -21,7 +21,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        low, high = 0, read_tags(data, 0, len(data))[0]
+        high, low = read_tags(data, 0, len(data))[:2]
     found = -1, -1
     for match in _EXPRESSION.finditer(data, low, high):
         if any(sign in match[0].partition(b"=")[0] for sign in b"+-*/"):
@@ -37,7 +37,7 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        low, high = 0, read_tags(data, 0, len(data))[0]
+        high, low = read_tags(data, 0, len(data))[:2]
     start = end = -1
     i, begun = low, False
     while i < high:

@@ -34,6 +34,25 @@ VERDICTS = (
     ),
 )
 
+# The same: what stands in a closed block of reasoning is no final answer.
+REASONING = (
+    Report(
+        "huggingface/trl#4563",
+        ("gsm8k", "<think>maybe \\boxed{72}</think> The answer is 24.", {"answer": "72"}),
+        False,
+    ),
+    Report(
+        "sgl-project/sglang-jax#1409",
+        ("gsm8k", "<think>Let me see. #### 24</think>\nThe answer is 72.", {"answer": "72"}),
+        True,
+    ),
+    Report(
+        "Jiayi-Pan/TinyZero#120",
+        ("math500", "<reasoning>\\boxed{\\frac12}</reasoning>\n**Answer:** $3$", {"answer": "\\frac12"}),
+        False,
+    ),
+)
+
 # A number among the weights of a model -> what is said of them.
 NOT_FINITE = (
     Report("togethercomputer/OpenChatKit#86", float("nan"), "hold NaN or infinity"),

@@ -30,6 +30,8 @@ UNMARKED = [
     ("They cost \\$3 and \\$18.", "18"),
     ("18 eggs<|im_end|>\nuser\nAnd 20?", "18"),
     ("In 2 of them.", "2"),
+    ("<think>It may be 40.</think> It costs 18 dollars.", "18"),
+    ("<think>It costs 18 dollars.</think>", "18"),
 ]
 FORMULAS = [
     (r"So $x = \frac{1}{2}$ holds.", r"\frac12"),

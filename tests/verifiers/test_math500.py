@@ -97,7 +97,7 @@ def test_rational_expressions_have_their_value_and_no_other(count: int, no_cas: 
         ("The final answer is 4. I hope it is correct.\n" * 2, False, False, "no_answer"),
         ("The final answer is $5$.", True, False, "no_answer"),
         ("The final answer is . I hope it is correct. 5", False, False, "no_answer"),
-        ("The final answer is\n\n5. I hope it is correct.", False, False, "no_answer"),
+        ("The final answer is\n\n5. I hope it is correct.", True, False, "no_answer"),
     ],
 )  # fmt: skip
 def test_extraction(completion: str, lenient: bool, strict: bool, reason: str) -> None:

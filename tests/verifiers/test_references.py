@@ -52,3 +52,11 @@ def test_an_invalid_reference_is_named_with_its_place(task, argument, value, wor
             function(task, completions, **references)
         assert (caught.value.argument, caught.value.index) == (argument, index)
         assert caught.value.value is value
+
+
+@pytest.mark.parametrize(
+    "column", ["#### 24", "She has 3 * 8 = <<3*8=24>>24.\n#### 24", "so \\boxed{24}", 24]
+)
+def test_gsm8ks_column_is_a_reference_of_math500_too(column):
+    assert verify("math500", "<answer>\\boxed{24}</answer>", answer=column, mode="strict").correct
+    assert not verify("math500", "<answer>\\boxed{3}</answer>", answer=column).correct

@@ -25,6 +25,7 @@ NAMED = [
     "The answer is 17. No.\nThe answer is 18.",
     "The answer is 17. No. So the answer is 18.",
     "The answer is 18. Final Answer: **18**.",
+    "The answer is 18.\nHope this helps!",
     "Answer: 18<|im_end|>\nThe answer is 17",
     "Answer = 18",
     "9 + 9 is **18**\nSo she makes **\\$18** in all.",
@@ -35,7 +36,6 @@ NOT_NAMED = [
     "If the answer is 18",
     "I doubt the answer is 18",
     "What the answer is: 18",
-    "The answer is 18.\nHope this helps!",
     "### Answer\n",
     "18",
     "It is not **18**.",
@@ -44,7 +44,7 @@ NOT_NAMED = [
     "**Step 18**",
     "It is **18.",
 ]
-"""A condition, a doubt, a question, an answer before the end, a heading without one, a bare number, and bold ones that
+"""A condition, a doubt, a question, a heading without one, a bare number, and bold ones that
 are denied, two, not at the end, behind a word, and not closed."""
 
 

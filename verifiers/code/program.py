@@ -25,12 +25,12 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     unclosed `<answer>`, else everywhere: there between `[BEGIN]` and `[DONE]`, and in the last fenced block that
     defines `entry`, else the last one.
     """
-    end, low, high, unclosed, _ = read_tags(data, 0, len(data))
+    end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))
     if low < 0:
-        low, high = max(unclosed, 0), end
+        low, high = max(unclosed, begin), end
     if done := _DONE.search(data, low, high):  # what follows is another problem
         high = done.start()
-    low = max([low, *(begin.end() for begin in _BEGIN.finditer(data, low, high))])
+    low = max([low, *(mark.end() for mark in _BEGIN.finditer(data, low, high))])
     blocks = fenced_blocks(data, low, high)
     if blocks:
         defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]

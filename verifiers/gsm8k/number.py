@@ -11,7 +11,7 @@ from fractions import Fraction
 from unicodedata import numeric
 
 from verifiers import characters as ch
-from verifiers.extract import Bytes, matches, word_key, word_keys
+from verifiers.extract import OVER_LONG, Bytes, matches, read_word, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
@@ -123,9 +123,9 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     if byte >= ch.BEYOND_ASCII:
         code, after = ch.decode(data, i)
         kind = map_wide(code)
-        return kind, after, ch.OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
+        return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
     if ch.is_ascii_letter(byte):
-        key, after = ch.read_word(data, i, end, True)
+        key, after = read_word(data, i, end, True)
         return WORD, after, key
     if byte == ch.BACKSLASH:
         return escape(data, i + 1, end)
@@ -134,9 +134,13 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
 
 def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
-    key, after = ch.read_word(data, i, end, True)
+    key, after = read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
+    if i + 1 < end and data[i] == ch.BACKSLASH:  # the fraction of a text with doubled backslashes
+        key, after = read_word(data, i + 1, end, True)
+        if ch.is_one_of(key, _FRACTIONS):
+            return COMMAND, after, key
     if i >= end or data[i] >= _ESCAPED_LIMIT:
         return FOREIGN, i, 0
     return _ESCAPED[data[i]] + 0, i + 1, data[i] + 0

@@ -10,17 +10,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verifiers import batch, extract, sentence
+from verifiers import answer_words, batch, extract, sentence
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
-from verifiers.extract import FOUND, Bytes, locate, strip
+from verifiers.extract import FOUND, Bytes, strip
 from verifiers.flexible import flexible_answer
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
 from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
-from verifiers.sentence import answer_sentence
-from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
+from verifiers.sentence import find_answer
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 BAD_GOLD = -2  # instead of a reason, as BEYOND_LIMIT is: no number to compare with
@@ -107,11 +107,7 @@ def judge_completion(
     gold, number = scratch.gold, scratch.first.number
     if not read_gold(golds, firsts[row], firsts[row + 1], gold):
         return BAD_GOLD, TEXT, 0.0, -1, -1
-    status, low, high, boxed = locate(data, start, end, lenient)
-    if lenient and status == NO_ANSWER and low < 0:
-        low, high = answer_sentence(data, start, end)
-        if 0 <= low < high and not extract.is_not_text(data, low, high):
-            status = FOUND
+    status, low, high, boxed = find_answer(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high
     if not lenient:
@@ -148,7 +144,10 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
 
 
 _LOOP = batch.RowLoop(
-    judge_completion, batch.TEXTS, Scratch, (ch, sentence, numbers, answers, sys.modules[__name__])
+    judge_completion,
+    batch.TEXTS,
+    Scratch,
+    (ch, answer_words, sentence, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
     "gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text), flexible=flexible_answer

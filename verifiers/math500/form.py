@@ -33,6 +33,7 @@ from verifiers.math500.question import (
     POINTS,
     VERBS,
     base_in,
+    dimension_in,
     nouns_in,
     units_in,
     words_of,
@@ -40,7 +41,7 @@ from verifiers.math500.question import (
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.text import key as normal_text
-from verifiers.math500.tree import Node, symbols
+from verifiers.math500.tree import Node, parts, rebuilt, symbols
 from verifiers.math500.values import (
     Matrix,
     Name,
@@ -108,6 +109,11 @@ class Form:
     def asked_keys(self) -> frozenset:
         return frozenset(map(side_key, self.asked_formulas.values()))
 
+    @cached_property
+    def dimension(self) -> int:
+        """3 where a volume is asked for, 2 for an area, 1 for a length, else 0."""
+        return dimension_in(self.words)
+
     @property
     def speaks_of_bases(self) -> bool:
         return "base" in self.lower or "hexadecimal" in self.lower
@@ -144,13 +150,19 @@ class Form:
                 return False
         if "slope" in self.asks and type(gold) is type(answer) is Relation:
             solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
-            return not solved or (solved[0] in answer.sides and is_expanded(expressions(answer), ()))
+            return not solved or (solved[0] in answer.sides and is_expanded([*expressions(answer)], ()))
         return True
 
-    def allows_unit(self, answer: Value, gold: Value) -> bool:
-        """True unless the unit of the answer contradicts the one that is asked for."""
+    def allows_unit(self, answer: Value, gold: Value, in_units: bool) -> bool:
+        """True unless the unit of the answer contradicts the one that is asked for, or what is measured.
+
+        in_units: if it is in "units", which measure a length.
+        """
         unit = answer.unit if type(answer) is Quantity else ""
         wanted = gold.unit if type(gold) is Quantity else ""
+        power = 1 if in_units else units.power_of(unit)
+        if not wanted and power and self.dimension and power != self.dimension:
+            return False
         if unit in ("", wanted):
             return True
         if unit == "percent":
@@ -286,19 +298,26 @@ def keys_in(value: Value) -> Iterator[tuple]:
 
 
 def key_of(value: Value) -> object:
-    """A value in one order and layout; None for a number, a reduced fraction, a name and for words."""
+    """A value in one order and layout, 2.0 as 2; None for a number, a reduced fraction, a name and for words."""
     if not is_expression(value):
         if type(value) is Quantity:
             return key_of(value.value)
         if type(value) is Relation and {"=", "mod"}.issuperset(value.operators):
-            sides = [ordered(folded(side)) if is_expression(side) else side for side in value.sides]
+            sides = [ordered(folded(whole(side))) if is_expression(side) else side for side in value.sides]
             return ("=", tuple(sorted(sides, key=repr))) if sum(map(is_long, sides)) else None
         return (value, value.is_written) if type(value) is Region else None
-    node = folded(value)
+    node = folded(whole(value))
     literal = without_sign(node)[0]
     is_mixed = literal[0] == "num" and not is_decimal_literal(literal)  # or a repeating decimal
     node = ordered(node)
     return node if is_mixed or is_long(node) else None
+
+
+def whole(node: Node) -> Node:
+    """An expression with its whole numbers written without a point: 2 for 2.0."""
+    if node[0] == "num":
+        return ("num", node[1] // node[2], 1) if node[1] % node[2] == 0 else node
+    return rebuilt(node, map(whole, parts(node)))
 
 
 def is_long(node: Value) -> bool:

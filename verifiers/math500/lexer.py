@@ -15,7 +15,7 @@ from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.units import ABBREVIATED, KNOWN_WORDS
-from verifiers.math500.words import JOINING, SHORT_WORDS
+from verifiers.math500.words import JOINING, ORDINALS, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -280,9 +280,13 @@ class Lexer:
         self.add(WORD, run)
 
     def is_word(self, run: str, behind: str) -> bool:
-        """True for minutes, and the `a` of "a circle": a word of four letters or more behind it."""
+        """True for minutes, for 12th and 12^{th}, and for the `a` of "a circle", four letters or more behind."""
         if run == "min":
             return not behind.startswith(OPENS)
+        if run in ORDINALS:
+            behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
+            raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
+            return bool(behind_number or raised) and not all(map(self.letters_of_reference.__contains__, run))
         word = (
             run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
         )
@@ -421,6 +425,21 @@ COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
     "begin": Lexer.begin,
     "end": Lexer.end,
 }
+
+
+KNOWN_COMMANDS = (
+    BARE_COMMANDS
+    | SPACES
+    | DROPPED
+    | WITH_ARGUMENT
+    | TEXTS
+    | {*ALIASES, "circ", "begin", "end", "mathbb", "le", "ge", "ne", "pm", "in", "lfloor", "lceil", "approx"}
+)
+
+
+def is_command(name: str) -> bool:
+    """True for the name of a command of LaTeX that is longer than a letter."""
+    return len(name) > 1 and name in KNOWN_COMMANDS
 
 
 def with_words_marked(text: str) -> str:

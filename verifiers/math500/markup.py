@@ -6,7 +6,10 @@ For texts such as `**36**` and `\textbf{(C)}\ 12`, and for the choices of a prob
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
+from string import ascii_letters
 
+from verifiers.math500.lexer import is_command
 from verifiers.math500.words import APPROXIMATING
 
 PROBLEMS_REMEMBERED = 4096
@@ -38,6 +41,24 @@ def unwrapped(text: str) -> str:
     if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
         text = text[1:-1].strip()
     return text
+
+
+def undoubled(text: str) -> str:
+    r"""An answer whose commands all have two backslashes, as in JSON, with one: `\\\\frac{1}{2}`."""
+    first, *pieces = text.split("\\\\")
+    names = [piece[: len(piece) - len(piece.lstrip(ascii_letters))] for piece in pieces]
+    doubled = "\\" not in "".join((first, *pieces)) and all(is_command(name) for name in names if name)
+    return text.replace("\\\\", "\\") if doubled and any(names) else text
+
+
+def ungrouped(text: str) -> str:
+    """A list with a space behind each comma before three digits, so that none groups them."""
+    parts = text.split(",")
+    result = parts[0]
+    for before, part in pairwise(parts):
+        groups = before[-1:].isdigit() and part[:3].isdigit() and len(part) > 2 and not part[3:4].isdigit()
+        result += (", " if groups else ",") + part
+    return result
 
 
 def plain(text: str) -> str:

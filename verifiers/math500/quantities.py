@@ -25,6 +25,7 @@ class Quantities(Commands):
 
     letters: frozenset[str] | None
     is_reference: bool
+    in_units = False  # if a value is in "units", of which nobody says what they are
 
     def with_unit(self, value: Value) -> Value:
         """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
@@ -40,6 +41,7 @@ class Quantities(Commands):
         if not words:
             return value
         unit = units.canonical_unit(words)
+        self.in_units |= unit == "" and words[0] in ("unit", "units")
         if unit is None:
             raise Malformed("the power of no unit")
         return self.with_smaller_unit(value, unit, words)
@@ -124,7 +126,8 @@ class Quantities(Commands):
         )
 
     def is_unit_fraction(self) -> bool:
-        return (self.kind, self.value) == (COMMAND, "frac") and self.peek(2)[0] == WORD
+        braced = self.peek()[1] == "{" and self.peek(2)[0] == WORD
+        return braced and (self.kind, self.value) == (COMMAND, "frac")
 
     def unit_fraction(self) -> list[str]:
         r"""The words of `\frac{\text{miles}}{\text{hour}}`."""

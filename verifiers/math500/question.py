@@ -59,6 +59,17 @@ INTERVALS = tuple(
 ASKING = tuple(
     "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
 )
+_ASKING_WORDS = frozenset("find what compute determine calculate evaluate".split())
+_DIMENSIONS = {
+    **dict.fromkeys("length perimeter circumference radius diameter height width distance".split(), 1),
+    "area": 2,
+    "volume": 3,
+}
+_ASIDE = frozenset(
+    "is the total are its their side of surface lateral exact greatest least maximum minimum largest smallest shortest "
+    "longest possible combined approximate shaded in cubic square inches feet meters centimeters units".split()
+)
+"""Words that may stand between "find" and what is to be found."""
 FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
@@ -125,6 +136,21 @@ def unit_at(words: Sequence[str], skip: int) -> str | None:
         parts = [*words[k : k + power], name]
         return units.canonical_unit(parts)
     return None
+
+
+def dimension_in(words: Sequence[str]) -> int:
+    """The power of a length that the last "find the area", "what is the volume" asks for; 0 where none is."""
+    dimension = 0
+    for k, word in enumerate(words):
+        if word not in _ASKING_WORDS:
+            continue
+        dimension = 0  # what is asked last counts
+        for following in words[k + 1 : k + 7]:
+            if following in _DIMENSIONS:
+                dimension = _DIMENSIONS[following]
+            if following in _DIMENSIONS or following not in _ASIDE:
+                break
+    return dimension
 
 
 def base_in(words: Sequence[str]) -> str:

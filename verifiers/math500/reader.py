@@ -85,6 +85,14 @@ class Reader(Quantities):
         self.end = len(self.tokens)
         self.go(0)
 
+    def name_constant(self) -> None:
+        """Call the constant of integration C, as the reference does, where the answer calls it c."""
+        if not any(token[:2] == (LETTERS, "C") for token in self.tokens):
+            self.tokens = [
+                (LETTERS, "C", token[2]) if token[:2] == (LETTERS, "c") else token for token in self.tokens
+            ]
+            self.go(0)
+
     # ---- the whole answer ----
 
     def answer(self) -> Value:

@@ -9,14 +9,14 @@ from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.extract import last_box
+from verifiers.extract import last_box, last_line
 from verifiers.math500 import text
 from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
 from verifiers.math500.markup import CHOICES
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
 from verifiers.math500.same import Comparison
-from verifiers.math500.values import Value
+from verifiers.math500.values import Several, Value
 from verifiers.verdicts import encoded
 
 
@@ -33,7 +33,9 @@ class Reference:
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
-        self.is_time = ":" in answer and "m" in self.key.lower() and text.is_time_of_day(answer)
+        self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
+        self.is_list = False  # of values side by side, in which a comma may group digits or not
+        self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # of integration
         self.variables: frozenset[str] = frozenset()
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
@@ -49,6 +51,7 @@ class Reference:
             self.mixed, self.worded = reader.mixed, bool(reader.worded)
             Comparison(2 * len(answer), False).same(value, value)  # which raises where it is undefined
             self.meaning = value
+            self.is_list = type(value) is Several
         except Unsupported:
             pass
         except (Malformed, ArithmeticError, ValueError, RecursionError):
@@ -65,8 +68,10 @@ def is_short_integer(answer: str) -> bool:
 def _read(answer: str) -> Reference | None:
     """The reference in a text; None where there is nothing but white space."""
     data = encoded(answer)  # "The answer is \\boxed{5}."
-    box, start, end = last_box(data, 0, len(data))
-    text = (data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer).strip()
+    start, end = last_box(data, 0, len(data))[1:]
+    if start < 0:
+        start, end = last_line(data, 0, len(data))  # GSM8K's column
+    text = (data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else answer).strip()
     return Reference(text) if text else None
 
 

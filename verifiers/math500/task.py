@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
+from verifiers.extract import is_alone, last_box, strip
 from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500 import markup, text
@@ -29,12 +29,11 @@ from verifiers.math500.reference import Reference, is_short_integer, reference_o
 from verifiers.math500.same import Comparison
 from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Relation, Several, Value, Words
-from verifiers.sentence import answer_sentence, named_answer
+from verifiers.sentence import find_answer
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
     MALFORMED,
-    NO_ANSWER,
     OK,
     PROBE,
     RATIONAL,
@@ -83,11 +82,29 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
+    if not (lenient or answer.isascii() or answer == gold.text):
+        return MALFORMED, GRAMMAR  # strict: LaTeX, in which the prompt asks for it
+    if lenient and "\\\\" in answer:
+        answer = markup.undoubled(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
-    if outcome and outcome[0] != OK and lenient and problem and "=" in answer and len(answer) <= TEXT_LIMIT:
+    if outcome is None or outcome[0] == OK or len(answer) > TEXT_LIMIT:
+        return outcome
+    if gold.is_list and outcome[0] == WRONG:
+        outcome = judge_as_list(answer, gold, problem, lenient)
+    if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
         rest = form_of(problem).behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
     return outcome
+
+
+def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    """`judge` of a list, in which a comma before three digits may group them or not: `27,54,108` and `27, 54, 108`."""
+    apart, gold_apart = markup.ungrouped(answer), markup.ungrouped(gold.text)
+    other = reference_of(gold_apart, None)
+    readings = {(apart, gold.text): gold, (answer, gold_apart): other, (apart, gold_apart): other}
+    readings.pop((answer, gold.text), None)
+    outcomes = [judge_as_written(text, one, problem, lenient) for (text, _), one in readings.items()]
+    return next((outcome for outcome in outcomes if outcome and outcome[0] == OK), (WRONG, TYPED))
 
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
@@ -102,6 +119,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     try:
         number = literal(answer)
         reading = PlainNumber(number) if number else Reader(answer, gold.variables)
+        if lenient and gold.has_constant and not number:
+            reading.name_constant()
         outcome = outcome_by_numbers(number, gold, len(answer) + len(gold.text))
         return outcome or compared(reading, gold, problem, lenient, len(answer))
     except Unsupported:
@@ -192,6 +211,7 @@ class PlainNumber:
     worded: int = 0
     subject: None = None
     holds: bool = False
+    in_units: bool = False
 
     def answer(self) -> Node:
         return self.value
@@ -216,7 +236,7 @@ def compared(
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict == YES and (
-        not form.allows_unit(value, gold.meaning)
+        not form.allows_unit(value, gold.meaning, reading.in_units)
         or (first_side is not None and form.asks_for_another(first_side))
     ):
         verdict = NO
@@ -244,42 +264,6 @@ def cas_workers() -> Workers:
     from verifiers.worker import Workers
 
     return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
-
-
-_SENTENCE, _END = "The final answer is", "I hope it is correct"
-
-
-def final_sentence(data: bytes) -> tuple[int, int, int]:
-    """(OK, start, end) of the answer in Minerva's "The final answer is $5$. I hope it is correct." (the last one).
-
-    NO_ANSWER, -1, -1 where there is none.
-    """
-    sentence, cut = _SENTENCE.encode(), read_tags(data, 0, len(data))[0]
-    high = data.rfind(_END.encode(), 0, cut)
-    low = data.rfind(sentence, 0, max(high, 0))
-    inside = data[low + len(sentence) : high] if low >= 0 else b""
-    is_text = b"\n\n" not in inside and not is_not_text(inside, 0, len(inside))
-    if not (inside.strip(b" .:\n") and is_text and len(inside) <= TEXT_LIMIT):
-        return NO_ANSWER, -1, -1
-    low += len(sentence) + len(inside) - len(inside.lstrip(b" :\n"))
-    return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
-
-
-def in_words(data: bytes, reason: int, low: int, high: int) -> tuple[int, int, int]:
-    """(reason, start, end) of an answer as `locate` has it, or of the one that a sentence names in its place.
-
-    A completion without an answer names it at its end; the text of a block may name it, too.
-    """
-    start = end = -1
-    if reason == OK and b"answer" in data[low:high].lower():
-        start, end = named_answer(data, low, high)
-    elif reason == NO_ANSWER:
-        found, start, end = final_sentence(data)
-        if found != OK:
-            start, end = answer_sentence(data, 0, len(data))
-    if start < 0 or end - start > TEXT_LIMIT or is_not_text(data, start, end):
-        return reason, low, high
-    return OK, start, start + len(data[start:end].rstrip(b" .*\n"))
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
@@ -321,15 +305,13 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
 
 
 def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
-    """(reason, start, end) of the answer that `locate` found: as words name it, in strict mode if it stands alone."""
-    if lenient:
-        return (reason, low, high) if boxed else in_words(data, reason, low, high)
-    return (format_of(data, low, high, boxed) if reason == OK else reason), low, high
+    """(reason, start, end) of the answer that `find_answer` found; in strict mode only if it stands alone."""
+    return (reason if lenient or reason != OK else format_of(data, low, high, boxed)), low, high
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     gold, problem_text = reference_of(answer, row), problem_of(problem, row)
-    reason, low, high = placed(data, lenient, *locate(data, 0, len(data), lenient))
+    reason, low, high = placed(data, lenient, *find_answer(data, 0, len(data), lenient))
     tier = TEXT
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
@@ -351,9 +333,8 @@ def _judge_all(
     columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
     for row, (completion, gold, status, span, from_box) in enumerate(columns):
         reason, low, high = status, *span
-        if not (lenient and from_box):  # what words might name, or what must stand alone
+        if not lenient:
             reason, low, high = placed(encoded(completion), lenient, status, low, high, from_box)
-            spans[row] = low, high
         if reason != OK:
             outcomes.append((reason, TEXT))
             continue

@@ -122,6 +122,13 @@ def kind_of(unit: str) -> str:
     return next((min(scale, key=scale.get) for scale in _SCALES if name in scale), name)
 
 
+def power_of(unit: str) -> int:
+    """The power of a length that a unit is: 2 for "cm^2" and "unit^2"; 0 for any other."""
+    name, _, power = unit.partition("^")
+    lengths = (*_SCALES[1], "unit")
+    return int(power or 1) if name in lengths and power in ("", "2", "3") else 0
+
+
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the table."""
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())

@@ -13,8 +13,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from statistics import fmean
 from typing import Any
 
-from verifiers.errors import VerifierError, did_you_mean, shown
-from verifiers.registry import MODES, Mode, find, tasks
+from verifiers.errors import ArgumentError, VerifierError, did_you_mean, shown
+from verifiers.registry import Mode, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES, references_of, task_of
 from verifiers.verdicts import Verdicts
 
@@ -44,8 +44,10 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     task = task_name(name)
     references = dict(body)
     mode = references.pop("mode", "lenient")
-    if mode not in MODES:
-        raise Refused(422, f'mode={shown(mode)} is not a mode; use "lenient" or "strict".')
+    try:
+        check_mode(mode, find(task))
+    except ArgumentError as error:
+        raise Refused(422, str(error)) from error
     if ("completion" in body) == ("completions" in body):
         needs = ", ".join(f'"{one}"' for one in find(task).fields)
         raise Refused(422, f'Give either "completion" or a list "completions", and the reference: {needs}.')

@@ -1,0 +1,136 @@
+"""The words by which ten languages name an answer: data for the one rule of `verifiers.sentence`.
+
+A word is a run of letters, with its first letter small or capital. Chinese, Japanese and Korean have no spaces between
+words, or none before a particle, so theirs (`TERMS`) are found wherever they stand.
+"""
+
+from typing import NamedTuple
+
+from verifiers.extract import Bytes
+
+# What a word is in a sentence that names an answer.
+OTHER, ANSWER, BEING, BEFORE, SO, MODAL, ASIDE, CONDITION, DENIAL = range(9)
+
+
+class Language(NamedTuple):
+    """The words of a language, by what they are."""
+
+    answer: str
+    being: str
+    before: str
+    """What may stand before "answer": articles, adjectives, what opens a conclusion."""
+    condition: str
+    """What makes a supposition of what follows."""
+
+
+LANGUAGES = {
+    "English": Language(
+        "answer ans result",
+        "is equals be",
+        "the final and my our correct",
+        "if unless suppose assuming whether",
+    ),
+    "Spanish": Language(
+        "respuesta resultado", "es son", "la el final correcta por lo tanto entonces", "si supongamos"
+    ),
+    "French": Language("réponse résultat", "est", "la le finale correcte donc ainsi alors", "si supposons"),
+    "German": Language(
+        "antwort ergebnis", "ist lautet", "die das endgültige richtige also somit", "wenn falls ob"
+    ),
+    "Italian": Language("risposta risultato", "è", "la il finale corretta quindi dunque", "se"),
+    "Portuguese": Language("resposta resultado", "é", "a o final correta portanto logo assim", "se"),
+    "Russian": Language("ответ", "равен это", "итак следовательно окончательный правильный", "если"),
+}
+TERMS_OF = {
+    "Chinese": Language("答案", "是 为 為 等于", "所以 因此 故 最终 最終 正确 的", "如果 若 假设"),
+    "Japanese": Language("答え 解答", "は", "したがって よって 最終的な", "もし"),
+    "Korean": Language("정답 답", "은 는", "따라서 그러므로 최종", "만약"),
+}
+ENDINGS = tuple(tuple(ending.encode()) for ending in ("です", "입니다", "이다"))
+"""What Japanese and Korean put behind the value: "is"."""
+_MORE = {  # English words that the languages do not share
+    SO: "so thus therefore hence then",
+    MODAL: "should would must will",
+    ASIDE: "to of for in we you that which",
+    CONDITION: "doubt nobody",
+    DENIAL: "not no never wrong incorrect",
+}
+
+_MASK = (1 << 56) - 1
+_SIZE = 1021  # slots of the table of words
+_IDEOGRAPHS = 0xE3, 0xED  # first bytes of Chinese, Japanese and Korean characters
+
+
+def mixed(key: int, byte: int) -> int:
+    """The key of a word that goes on with one more byte; 56 bits, in Python and where compiled."""
+    return (key * 131 + byte) & _MASK
+
+
+def key_of(word: str) -> int:
+    key = 0
+    for byte in word.encode():
+        key = mixed(key, byte | 32 if byte < 128 else byte)
+    return key
+
+
+def _roles() -> dict[int, int]:
+    """{key of a word: what it is}; a word that two languages use differently is what stands first here."""
+    roles: dict[int, int] = {}
+    lists = [(words, role) for role, words in _MORE.items()]
+    for language in LANGUAGES.values():
+        lists += zip(language, (ANSWER, BEING, BEFORE, CONDITION), strict=True)
+    for words, role in lists:
+        for word in words.split():
+            for spelling in (word, word.capitalize(), word.upper()):
+                roles.setdefault(key_of(spelling), role)
+    return roles
+
+
+_ROLES = _roles()
+_SLOTS = {slot: [key for key in _ROLES if key % _SIZE == slot] for slot in {key % _SIZE for key in _ROLES}}
+_IS_USED = bytes(slot in _SLOTS for slot in range(_SIZE))  # most words have no slot, and are not compared
+_KEYS = tuple(_ROLES)
+_KINDS = bytes(_ROLES.values())
+_TERMS = [
+    (word.encode(), role)
+    for language in TERMS_OF.values()
+    for words, role in zip(language, (ANSWER, BEING, BEFORE, CONDITION), strict=True)
+    for word in words.split()
+]
+_TERM_BYTES = b"".join(term for term, _ in _TERMS)
+_TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
+_TERM_KINDS = bytes(role for _, role in _TERMS)
+
+
+def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(what the word at i is in a sentence that names an answer, position after it); the position is i at no word."""
+    byte = data[i] + 0
+    if byte >= 0xE2:
+        is_mark = byte < 0xE3 or byte > 0xED or (byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80)
+        return (OTHER, i) if is_mark else term_at(data, i, end)
+    if byte == 0xC2:
+        return OTHER, i
+    key, after = 0, i
+    while after < end and (97 <= data[after] | 32 <= 122 or 0x80 <= data[after] < 0xE2):
+        key = mixed(key, data[after] | 32 if data[after] < 128 else data[after] + 0)
+        after += 1
+    if after > i and _IS_USED[key % _SIZE]:
+        for k in range(len(_KEYS)):
+            if _KEYS[k] == key:
+                return _KINDS[k] + 0, after
+    return OTHER, after
+
+
+def term_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """`word_at` in a script without spaces between words; a character that begins no term is a word."""
+    begin = 0
+    for k in range(len(_TERM_SIZES)):
+        size = _TERM_SIZES[k] + 0
+        if i + size <= end:
+            offset = 0
+            while offset < size and data[i + offset] == _TERM_BYTES[begin + offset]:
+                offset += 1
+            if offset == size:
+                return _TERM_KINDS[k] + 0, i + size
+        begin += size
+    return OTHER, min(i + 3, end)
