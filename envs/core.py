@@ -1,5 +1,6 @@
 """The class that a task author derives from, and its face to Gymnasium: one episode at a time."""
 
+import hashlib
 import inspect
 import re
 from abc import abstractmethod
@@ -159,13 +160,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """The name under which results are shown: the short name and the arguments that shape the task.
 
         E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of an absolute path its last
-        part.
+        part, and of a long text the beginning and a few digits of its hash.
         """
         id = self._env_id
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
         shown = {name: re.sub(r"(?:^|(?<=\+))/[^:+]*/", "", str(value)) for name, value in shown.items()}
-        arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in shown.items()]
+        arguments = [Path(v).name if name == "source" else f"{name}={short(v)}" for name, v in shown.items()]
         return f"{short_name}[{','.join(arguments)}]" if arguments else short_name
 
     def reset(
@@ -257,3 +258,10 @@ def summary(cls: type[TextEnv]) -> str:
 def overrides(env: TextEnv, method: str) -> bool:
     """Whether the author wrote this method, which has a default in TextEnv."""
     return writes(type(env), method)
+
+
+def short(value: str) -> str:
+    """The value of an argument as a name has it: of a long text the beginning and a hash."""
+    if len(value) <= 40:
+        return value
+    return f"{value[:24].rstrip()}...{hashlib.sha256(value.encode()).hexdigest()[:6]}"

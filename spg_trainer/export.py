@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,10 @@ def merge(command: MergeCommand) -> None:
         raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")
     target = Path(command.output or source.adapter.resolve().parent / MERGED)
     if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
+        holds_model = incomplete(target) is None
+        if not (holds_model and command.force):
+            remedy = "Replace it with --force, or choose" if holds_model else "Choose"
+            raise ConfigError(f"{target} is taken. {remedy} a folder that is new or empty with --output.")
     recorded = model_environment(str(source.adapter))
     dtype = recorded.get("dtype", "float32") if command.dtype == "auto" else command.dtype
 
@@ -59,7 +62,7 @@ def merge(command: MergeCommand) -> None:
 
 
 def push(command: PushCommand) -> None:
-    """Uploads a finished run's model with its card in one commit, or with --dry-run writes the card to RUN/card.
+    """Uploads a finished run's model with its card in one commit; with --dry-run writes the card and lists the files.
 
     Raises ConfigError for an unfinished run, an adapter whose base is not on the Hub, and what the Hub refuses.
     """
@@ -96,15 +99,23 @@ def push(command: PushCommand) -> None:
         collected = run.path / "card" if command.dry_run else Path(temporary)
         write_text(collected / CARD, card)
         draw_figure({"": {"": [run]}}).savefig(collected / CURVE, dpi=150)
-        if command.dry_run:
-            sys.stdout.write(f"{collected / CARD}\n")
-            return
-        for path in folder.iterdir():
-            if path.name not in (COMPLETE, CARD, ENVIRONMENT):
-                (collected / path.name).symlink_to(path.resolve())
         environment = without_folders(model_environment(str(folder)))
         write_text(collected / ENVIRONMENT, json_document(environment))
+        of_model = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
+        if command.dry_run:
+            made = [collected / name for name in (CARD, CURVE, ENVIRONMENT)]
+            sys.stdout.write(files_and_sizes(command.repo, [*made, *of_model]))
+            return
+        for path in of_model:
+            (collected / path.name).symlink_to(path.resolve())
         sys.stdout.write(f"{upload(command, collected)}\n")
+
+
+def files_and_sizes(repo: str, files: Sequence[Path]) -> str:
+    """What an upload would send: a line for each file, with its bytes and where it lies, and their sum."""
+    sizes = {path: path.stat().st_size for path in sorted(files, key=lambda path: path.name)}
+    lines = [f"{size:>15,}  {path.name}  ({path})" for path, size in sizes.items()]
+    return "\n".join([*lines, f"{sum(sizes.values()):>15,}  bytes would be sent to {repo}"]) + "\n"
 
 
 def upload(command: PushCommand, folder: Path) -> str:
@@ -131,17 +142,17 @@ def upload(command: PushCommand, folder: Path) -> str:
 
 def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
     """The card of a run's model. base: the Hub id of what it started from, None for a folder. family: `model_type`."""
-    config, best = run.config, run.kept_step
+    config = run.config
     start = (
         "a small model of the package spg-trainer"
         if is_embedded(config.model.model, "tiny")
         else "a local model"
     )
-    step = f" These weights are of step {best}, the best on validation." * (best is not None)
+    weights = run.chosen.replace("model/ is", "These weights are", 1)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
 `{without_folders(config.algorithm)}` on {shown_task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
-It started from {f"`{base}`" if base else start}.{step}
+It started from {f"`{base}`" if base else start}. {weights}
 
 ![Share solved over the steps of training]({CURVE})
 """

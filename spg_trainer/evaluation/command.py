@@ -45,7 +45,7 @@ from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.plan import check_processes, plan
-from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import flatten
@@ -120,6 +120,12 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
             for part, env, sampling in to_evaluate
         ]
+    if (
+        planned.origins.get("rollout.max_completion_length") != FLAG
+    ):  # who names lengths knows that they may be others
+        for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
+            if note:
+                console.say(note)
     return [
         evaluate_one(part, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator)
         for (part, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)

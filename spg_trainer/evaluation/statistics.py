@@ -14,12 +14,23 @@ Z = 1.959964
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over S seeds and P problems, its variance and its quantile of 95%."""
+    """A mean over S seeds and P problems, its variance, its degrees of freedom and their quantile of 95%."""
 
     value: float
     variance: float
     quantile: float
     shape: tuple[int, int]
+    freedom: float = math.inf
+
+    @property
+    def p(self) -> float | None:
+        """The chance of a mean at least so far from 0 if it is 0, by the t that gives `gain_interval`.
+
+        None where the variance is 0, which means that too few values were seen to differ.
+        """
+        if not self.variance:
+            return None
+        return beyond(abs(self.value) / math.sqrt(self.variance), self.freedom)
 
     @property
     def gain_interval(self) -> tuple[float, float]:
@@ -57,7 +68,8 @@ def mean_over(values: np.ndarray) -> Mean:
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
     total = float(squares @ signs)
     freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf
-    return Mean(mean, total / (seeds * problems), t_quantile(max(freedom, seeds - 1)), (seeds, problems))
+    freedom = max(freedom, seeds - 1)
+    return Mean(mean, total / (seeds * problems), t_quantile(freedom), (seeds, problems), freedom)
 
 
 def t_quantile(freedom: float) -> float:
@@ -66,10 +78,16 @@ def t_quantile(freedom: float) -> float:
         return Z
     import mpmath
 
-    def beyond(t: float) -> Any:
-        return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
+    return float(mpmath.findroot(lambda t: beyond(t, freedom) - 0.05, (Z, 13), solver="anderson"))
 
-    return float(mpmath.findroot(beyond, (Z, 13), solver="anderson"))
+
+def beyond(t: Any, freedom: float) -> Any:
+    """The chance that Student's t with `freedom` > 0 degrees of freedom is at least as far from 0 as `t`."""
+    if math.isinf(freedom):
+        return math.erfc(t / math.sqrt(2))
+    import mpmath
+
+    return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True)
 
 
 def sign_test(lost: int, won: int) -> float:

@@ -1,5 +1,7 @@
 """The `compare` command: tasks x settings x seeds, a process and a run folder for each; finished ones are tabulated."""
 
+import csv
+import io
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ import numpy as np
 
 from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.evaluation.statistics import mean_over, sign_test
+from spg_trainer.evaluation.statistics import mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.differing import table_of_differences
 from spg_trainer.reporting.jobs import run_jobs
@@ -35,13 +37,18 @@ from spg_trainer.settings.values import read_word
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
-HEAD = ("task", "setting", "runs", "before", "after", "gain", "trained", "below start", "steps", "seconds")
-AGAINST = ("task", "setting against the first", "difference", "problems for / against", "p")
+HEAD = (
+    *("task", "setting", "runs", "before", "after", "gain"),
+    *("after, of each seed", "trained", "below start", "steps", "seconds"),
+)
+AGAINST = ("task", "setting against the first", "difference", "of each seed", "p")
+ROW = ("task", "setting", "seed", "before", "after", "gain", "trained", "steps", "seconds", "folder")
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
 and problems (of one run, over problems alone). trained: mean solved rate of the completions sampled in training. below
 start: runs that ended below their start. steps, seconds: of a whole run, the mean, beside other jobs of the machine.
-difference: of the solved rates after training, paired by seed and problem. p: exact sign test on the problems.
+difference: of the solved rates after training, paired by seed and problem. p: that of a difference of 0, by the same t
+as its interval; of one seed nothing can be said of others. compare.csv has a row for each run.
 """
 
 
@@ -69,30 +76,53 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     started, for the rest, which takes seconds to find, while the first runs load.
     """
     runs = plan_runs(command, shared)
-    differences = table_of_differences(settings_by_task(runs))
     if command.dry_run:
-        sys.stdout.write(differences or "The settings are equal.\n")
+        sys.stdout.write(table_of_differences(settings_by_task(runs)) or "The settings are equal.\n")
         return 0
     check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
-    failed = run_jobs(jobs, command.jobs, console, partial(refuse, runs))
+    folder = Path(command.output_dir)
+    failed = run_jobs(jobs, command.jobs, console, partial(refuse, runs), partial(write_tables, runs, folder))
+    tasks = write_tables(runs, folder)
+    draw_solved(tasks, folder / "curves.svg")
+    sys.stdout.write((folder / "compare.md").read_text(encoding="utf-8"))
+    console.say(f"Written: {folder}/compare.md, {folder}/compare.csv, {folder}/curves.svg")
+    if failed:
+        console.say(f"{len(failed)} of {len(runs)} runs failed. The same command tries them again.")
+    return int(bool(failed))
+
+
+def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, list[Recorded]]]:
+    """Writes compare.md and compare.csv of the runs that have finished, and returns these by task and setting."""
     tasks: dict[str, dict[str, list[Recorded]]] = {run.task: {} for run in runs}
     for run in runs:
         finished = tasks[run.task].setdefault(run.setting, [])
         if (run.folder / SUMMARY).is_file():
             finished.append(read_run(run.folder))
-    text, folder = markdown(tasks, command.seeds), Path(command.output_dir)
-    text += f"\n{differences}" if differences else ""
-    write_text(folder / "compare.md", text)
-    draw_solved(tasks, folder / "curves.svg")
-    sys.stdout.write(text)
-    console.say(f"Written: {folder}/compare.md, {folder}/curves.svg")
-    if failed:
-        console.say(f"{len(failed)} of {len(runs)} runs failed. The same command tries them again.")
-    return int(bool(failed))
+    text = markdown(tasks, len({run.config.seed for run in runs}))
+    differing = table_of_differences(settings_by_task(runs))
+    write_text(folder / "compare.md", f"{text}\n{differing}" if differing else text)
+    write_text(folder / "compare.csv", rows_of_runs(tasks))
+    return tasks
+
+
+def seeds_of(command: CompareCommand) -> Sequence[int]:
+    """The seeds of a comparison: so many as the one number says, or those that are named.
+
+    Raises ConfigError for none, and for one that is named twice.
+    """
+    seeds = command.seeds
+    if len(seeds) == 1:
+        seeds = tuple(range(seeds[0]))
+    if not seeds or min(seeds) < 0 or len({*seeds}) < len(seeds):
+        shown = " ".join(map(str, command.seeds))
+        raise ConfigError(
+            f"--seeds {shown}: should be a number of seeds, at least 1, or several different seeds, e.g. 3 4 5."
+        )
+    return seeds
 
 
 def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
@@ -103,7 +133,7 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
-    root, runs = Path(command.output_dir), list[Planned]()
+    seeds, root, runs = seeds_of(command), Path(command.output_dir), list[Planned]()
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
         tasks = parse_tasks(task)
         env, env_args = join_names(tasks), join_arguments(tasks)
@@ -121,7 +151,7 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         runs.append(Planned(*names, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
-    return [replace(run, config=replace(run.config, seed=i)) for i in range(command.seeds) for run in runs]
+    return [replace(run, config=replace(run.config, seed=seed)) for seed in seeds for run in runs]
 
 
 def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
@@ -200,7 +230,7 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     """How much more a setting solves after training than the `base`, by the seeds and problems that both have.
 
-    Returns the last three columns of `AGAINST`.
+    Returns the last three columns of `AGAINST`. Seeds are the unit: what is said holds for other seeds, too.
     """
     of_base, of_runs = (
         {run.config.seed: run.before_after[-1].correct for run in some} for some in (base, runs)
@@ -209,24 +239,49 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
-    mean, of_problem = mean_over(change), change.mean(0)
+    mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
     low, high = mean.gain_interval
-    more, less = int((of_problem > 0).sum()), int((of_problem < 0).sum())
-    p = min(1.0, 2 * sign_test(max(more, less), min(more, less)))
-    return [f"{mean.value:+.3f} [{low:+.3f}, {high:+.3f}]", f"{more} / {less}", f"{p:.2g}"]
+    p = mean.p if len(pairs) > 1 else None
+    return [
+        f"{mean.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+        of_seeds,
+        "-" if p is None else f"{float(p):.2g}",
+    ]
 
 
 def row(runs: Sequence[Recorded]) -> list[str]:
     """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on."""
     before, after = (np.stack([run.before_after[i].correct for run in runs]) for i in (0, 1))
     rates, gain = [mean_over(before), mean_over(after)], mean_over(after - before)
-    sampled = [[step["correct"] for step in run.metrics if "correct" in step] for run in runs]
-    trained = [np.mean(rates) for rates in sampled if rates]  # of given pairs nothing was sampled
+    trained = [rate for run in runs if (rate := sampled_rate(run)) is not None]
     return [
         *("{:.3f} [{:.3f}, {:.3f}]".format(rate.value, *rate.rate_interval) for rate in rates),
         "{:+.3f} [{:+.3f}, {:+.3f}]".format(gain.value, *gain.gain_interval),
+        " ".join(f"{rate:.3f}" for rate in after.mean(1)),
         f"{np.mean(trained):.3f}" if trained else "-",
         f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}",
         f"{np.mean([run.summary['steps'] for run in runs]):.0f}",
         f"{np.mean([run.summary['seconds'] for run in runs]):.0f}",
     ]
+
+
+def sampled_rate(run: Recorded) -> float | None:
+    """The mean solved rate of the completions sampled in training; None of given pairs, for which none were."""
+    rates = [step["correct"] for step in run.metrics if "correct" in step]
+    return float(np.mean(rates)) if rates else None
+
+
+def rows_of_runs(tasks: Mapping[str, Groups]) -> str:
+    """The content of compare.csv: a row for each finished run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ROW)
+    for task, settings in tasks.items():
+        for setting, runs in settings.items():
+            for run in runs:
+                before, after = (float(one.correct.mean()) for one in run.before_after)
+                figures = (before, after, after - before, sampled_rate(run))
+                shown = ("" if value is None else f"{value:.6g}" for value in figures)
+                done = run.summary["steps"], run.summary["seconds"]
+                writer.writerow([task, setting, run.config.seed, *shown, *done, run.path.name])
+    return text.getvalue()

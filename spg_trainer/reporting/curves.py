@@ -26,7 +26,9 @@ WINDOW = 5
 SHORT = 24
 """A label of at most so many characters leaves room for another beside it in the legend."""
 STYLE = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080"),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#808080"
+    ),
     "svg.fonttype": "none",
     "font.size": 11,
     "legend.fontsize": 11,
@@ -34,6 +36,8 @@ STYLE = {
 """Grey can be read on a light page and on a dark one. A point is a pixel or more: the page shows no panel narrower."""
 WIDE, NARROW = 4.2, 226 / 72
 """Inches: a figure of its own, and a panel as wide as its place on the page is at least (`page.css`)."""
+UNDER_AXIS = 3.8
+"""How far below an axis its legend begins, in heights of the font: its numbers and its name stand between them."""
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """What an SVG says of itself: nothing, since it would differ between equal figures."""
 
@@ -159,7 +163,9 @@ def draw_figure(
 
     width: in inches.
     """
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
+    from matplotlib.transforms import ScaledTranslation
 
     one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
@@ -185,9 +191,13 @@ def draw_figure(
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
+        # Below the numbers and the name of the axis, whose height is that of their font, not a share of the panel.
+        below = ScaledTranslation(0, -UNDER_AXIS * rcParams["font.size"] / 72, figure.dpi_scale_trans)
         axes.legend(
             loc="upper left",
-            bbox_to_anchor=(-0.1, -0.15),
+            bbox_to_anchor=(-0.1, 0),
+            bbox_transform=axes.transAxes + below,
+            borderaxespad=0,
             ncols=legend.columns,
             fontsize=legend.font_size,
             frameon=False,

@@ -15,13 +15,17 @@ LOG = "run.log"
 
 
 def run_jobs(
-    jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console, refuse: Callable[[], None]
+    jobs: Mapping[Path, Sequence[str]],
+    at_once: int,
+    console: Console,
+    refuse: Callable[[], None],
+    done: Callable[[], None],
 ) -> list[Path]:
     """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders that failed.
 
     at_once: 0 = one for each CPU core, or on a GPU one alone. refuse: called once the first runs have been started;
-    what it raises ends them. At a signal to stop (`runs/stop.py`) the children save their step and end, at a second one
-    at once; then KeyboardInterrupt.
+    what it raises ends them. done: called after each run that has ended well. At a signal to stop (`runs/stop.py`) the
+    children save their step and end, at a second one at once; then KeyboardInterrupt.
     """
     import torch
 
@@ -52,6 +56,8 @@ def run_jobs(
                             failed.append(folder)
                             lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
                             console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
+                        else:
+                            done()
                         advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
                     fill()
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
@@ -71,6 +72,12 @@ class Recorded:
         return [made[name] for name in ("before", "after") if name in made]
 
     @property
+    def follows(self) -> str:
+        """What completions follow, in `before_after`, which must not be empty."""
+        sets = [one.figures for one in self.before_after]
+        return change_of_shares([figures["follows"] for figures in sets], sets[-1]["n"])
+
+    @property
     def lost(self) -> dict[str, tuple[float, float]]:
         """{component: (before, after)} of what the run unlearned; empty as long as it is not finished."""
         sets = [one.rows for one in self.before_after]
@@ -105,9 +112,22 @@ class Recorded:
 
     @property
     def kept_step(self) -> int | None:
-        """The step that validation chose for model/; None where there was no choice."""
+        """The step that was chosen for model/; None where there was no choice."""
         summary = self.summary or {}
-        return (summary.get("validation") or {}).get("best_step", summary.get("kept_step"))
+        choices = (summary.get(name) for name in ("validation", "validation_loss", "worse"))
+        return summary["kept_step"] if any(choices) else None
+
+    @property
+    def chosen(self) -> str:
+        """Which step became model/, and why, as a sentence; "" where there was no choice."""
+        summary = self.summary or {}
+        kept, worse = self.kept_step, summary.get("worse")
+        if worse and kept == 0:
+            return (
+                f"model/ is the start: step {summary['eval_after']['step']} solves fewer problems ({worse['lost']} "
+                f"lost, {worse['won']} won, p = {worse['p']:.2g})."
+            )
+        return f"model/ is {summary['validation']['chosen']}." if summary.get("validation") else ""
 
 
 def read_run(path: str | Path) -> Recorded:

@@ -191,7 +191,8 @@ class RunFolder:
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
         names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
-        return {int(name[5:]): [row["correct"] for row in self.completions(name)] for name in names}
+        finished = [name for name in names if "correct" in (self.figures(name) or {})]
+        return {int(name[5:]): [row["correct"] for row in self.completions(name)] for name in finished}
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""

@@ -30,8 +30,8 @@ _IN_BOTH = frozenset(
     "output.accept_changed_code output.output_dir output.report output.resume output.track".split()
 )
 MAY_CHANGE = _IN_BOTH.union(
-    "max_steps max_minutes dry_run force gpu processes eval.eval_steps output.keep output.sample_steps "
-    "output.save_steps".split()
+    "max_steps max_minutes dry_run force gpu processes eval.eval_steps eval.keep_worse output.keep "
+    "output.sample_steps output.save_steps".split()
 )
 """Settings of a training that may change on resume: how long, what is shown and kept, and where it runs."""
 SFT_MAY_CHANGE = _IN_BOTH.union("steps model.ref_copy rollout.temperature".split())

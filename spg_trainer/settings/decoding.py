@@ -33,6 +33,8 @@ _UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
 """The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
 the most probable tokens it may unmask together, and needs them first."""
 
+LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
+"""The settings that belong together: one of them from another source would not divide the others."""
 LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
 """The settings of `Decoding` that say how tokens and their positions are drawn. Its other settings only save time: they
 say how many tokens a step unmasks, and what it computes anew."""

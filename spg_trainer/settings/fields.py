@@ -133,6 +133,8 @@ class MergeCommand:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The number type of the weights that are written, after a sum in float32; auto takes that of the adapter's
     training."""
+    force: bool = False
+    """Replaces the folder if it holds a model already."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class PushCommand:
     merged: bool = False
     """Uploads the whole model that `merge RUN` has written, in place of the adapter."""
     dry_run: bool = False
-    """Writes the card to RUN/card and uploads nothing."""
+    """Writes the card to RUN/card, lists the files that would be uploaded with their sizes, and uploads nothing."""
 
 
 @dataclass(frozen=True)
@@ -252,12 +254,14 @@ class CompareCommand:
     training where there is one of that name, else a hyper-parameter."""
     model: tuple[str, ...] = ("tiny",)
     """The model that runs start from: one for all tasks, or one for each task in the order of --env."""
-    seeds: Count = 3
-    """The number of runs of each setting on each task; their seeds are 0, 1, ..."""
+    seeds: tuple[int, ...] = (3,)
+    """The number of runs of each setting on each task, whose seeds are 0, 1, ...; or several numbers, the seeds
+    themselves: `--seeds 3 4 5`."""
     jobs: CountOrZero = 0
     """The number of runs at the same time; 0 starts one for each CPU core, with one thread each, or a single one on a
     GPU."""
     output_dir: str = "runs/compare"
-    """The folder that holds a run folder for each run, the table (compare.md) and the curves (curves.svg)."""
+    """The folder that holds a run folder for each run, the table (compare.md), the figures of each run (compare.csv)
+    and the curves (curves.svg)."""
     dry_run: bool = False
     """Trains nothing: prints the settings in which the columns of each task differ, which compare.md has too."""

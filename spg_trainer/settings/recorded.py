@@ -9,7 +9,7 @@ import yaml
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import with_copies
-from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.values import overlay, plain
 from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
@@ -35,6 +35,18 @@ def model_environment(model: str) -> dict[str, Any]:
     record = read_record(file) if file else {}
     run = run_holding(folder) if record else None
     return with_copies(run, record, changed=True) if run else record
+
+
+def other_lengths(sampling: Sampling, model: str) -> str:
+    """A sentence if a model decodes here in other lengths, blocks or steps than it was taught with; else ""."""
+    taught = model_environment(model).get("rollout") or {}
+    if all(taught.get(name, getattr(sampling, name)) == getattr(sampling, name) for name in LENGTHS):
+        return ""
+    there, here = ([settings.get(name, "?") for name in LENGTHS] for settings in (taught, vars(sampling)))
+    return (
+        f"{model} was taught to write {there[0]} tokens in blocks of {there[1]} and {there[2]} steps "
+        f"({ENVIRONMENT}); here it writes {here[0]} in blocks of {here[1]} and {here[2]} steps."
+    )
 
 
 def record_of(folder: Path) -> dict[str, Any]:

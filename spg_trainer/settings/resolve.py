@@ -18,7 +18,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import Decoding, Steps, at_rate, count_steps
+from spg_trainer.settings.decoding import LENGTHS, Decoding, Steps, at_rate, count_steps
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.published import decoding_layer
@@ -46,8 +46,6 @@ FLAG = "flag"
 """The origin of settings that flags or keywords give."""
 TRAINING = "training on"
 """The first words of the origin of settings that `eval` and `sft` take from a training by RL on their task."""
-LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
-"""The settings of decoding that belong together: one of them from another source would not divide the others."""
 JUDGES = ("verifier", "reward")
 """The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
 from a recipe or a model."""

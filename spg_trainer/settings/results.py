@@ -25,6 +25,10 @@ class EvalConfig:
     eval_split: Literal["test", "validation"] = "test"
     """The split of the evaluations before and after training. Choose validation while you compare settings."""
 
+    keep_worse: bool = False
+    """Keep the trained model in model/ even if it solves fewer problems than the start by more than chance. Otherwise
+    model/ is the start then."""
+
     criterion: ClassVar[Literal["solved", "loss"]] = "solved"
     """What a validation measures: how many problems the model solves, or the loss of held-out completions. A run by RL
     always has `solved`, so it is no setting and no field."""

@@ -18,6 +18,7 @@ from spg_trainer.estimate.sizes import PROMPT
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
+from spg_trainer.settings.recorded import other_lengths
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
 from spg_trainer.training.arithmetic import arithmetic
@@ -49,6 +50,8 @@ def show(resolved: Resolved[Config]) -> str:
     decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+    if note := other_lengths(config.rollout, config.model.model):
+        comments.append(f"lengths: {note}")
     comments.append(arithmetic(config, algorithm, processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)

@@ -5,21 +5,25 @@ The validations decide which step's weights are written to model/. A validation 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
-from spg_trainer.errors import CheckpointError, TrainingError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate_checked, fewer, problems_to_ask
+from spg_trainer.errors import CheckpointError, SpgError, TrainingError
+from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
+from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.files import incomplete
+from spg_trainer.runs.files import incomplete, write_folder
 from spg_trainer.training import validation
 from spg_trainer.training.credit import credit
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.records import record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
+from spg_trainer.training.setup import kept_weights
 from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
@@ -100,6 +104,44 @@ def write_best_model(run: Run) -> int:
     return step
 
 
+def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
+    """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
+
+    Returns None if it does not, or else what `validation.end_below_start` says and, as `kept`, the step in model/: 0,
+    or with --keep-worse that of the trained model. step: that of the trained model, which has been evaluated.
+    """
+
+    def judged() -> dict[str, Any] | None:
+        before, after = ([row["correct"] for row in run.folder.completions(n)] for n in ("before", "after"))
+        found = validation.end_below_start(before, after) if step else None
+        if found is None:
+            return None
+        return {**found, "kept": step if run.config.eval.keep_worse else write_start(run, otherwise=step)}
+
+    return decide_on_main(judged)
+
+
+def write_start(run: Run, otherwise: int) -> int:
+    """Writes the weights of the start to model/, in the main process alone; returns 0, the step that they have.
+
+    They are opened again as the run has opened them. If that is no longer possible, a warning says so, and the step
+    `otherwise` is returned, which is in model/ already.
+    """
+    config, path = run.config, run.folder.path
+    try:
+        own_copy = kept_weights(config, path, None) if "reference" in run.algorithm.needs else None
+        model = replace(config.model, model=str(own_copy) if own_copy else config.model.model)
+        if model.is_divided:
+            model = replace(model, shard="none", dtype="auto")
+        start = open_policy(model, env=config.env, seed=config.seed, device="cpu")
+    except (SpgError, OSError, RuntimeError, ValueError, ImportError) as error:
+        run.console.warn(f"The start cannot be opened again ({error}); model/ stays step {otherwise}.")
+        return otherwise
+    environment = {**environment_record(run), "step": 0}
+    write_folder(path / "model", lambda aside: checkpoint.write_model(aside, start, environment))
+    return 0
+
+
 def best_saved_step(run: Run) -> int:
     """The best step by validation or, if nothing was validated, the last step.
 
@@ -130,9 +172,8 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
     is made now. step: the step whose weights the policy has. Raises CheckpointError if the file of "before" is lost and
     the run has made a step, because the weights of the start are gone.
     """
-    figures = decide_on_main(lambda: run.folder.figures(name))
-    # A run that had ended and then went on has figures of "after" for an earlier step; they are made anew.
-    if figures and figures["step"] == step:
+    figures = decide_on_main(lambda: evaluated_already(run, name, step))
+    if figures:
         return figures
     if name == "before" and run.state.step > 0:
         text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
@@ -140,6 +181,34 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
     settings = run.config.eval
     result = evaluate_weights(run, name, settings.eval_split, step, settings.eval_problems)
     return {"step": step, **result.summary()}
+
+
+def evaluated_already(run: Run, name: str, step: int) -> Mapping[str, Any] | None:
+    """The figures of the weights of `step` if they are in the file of the evaluation `name`, else None.
+
+    If the weights after the training are those of the start, their evaluation is the one before it, and is copied.
+    """
+    figures = run.folder.figures(name)
+    # A run that had ended and then went on has figures of "after" for an earlier step; they are made anew.
+    if figures and figures["step"] == step and "correct" in figures:
+        return figures
+    if name == "after" and step == 0 and (before := run.folder.figures("before")):
+        run.folder.evaluation(name, before, run.folder.completions("before"))
+        return before
+    return None
+
+
+def begin_evaluation(run: Run, name: str, step: int) -> list[dict[str, Any]]:
+    """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
+
+    It has some if it was interrupted. They are whole batches, so that the rest is decoded as if it had not been.
+    """
+    begun, made = run.folder.figures(name), []
+    if begun and begun["step"] == step:
+        made = run.folder.completions(name)
+        made = made[: len(made) - len(made) % (BATCH * run.accelerator.num_processes)]
+    run.folder.evaluation(name, {"step": step}, made)
+    return made
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
@@ -154,6 +223,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     # `fewer` returns a sentence if the split has fewer different problems than `num_problems`.
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
+    made = decide_on_main(lambda: begin_evaluation(run, name, step))
     # Ctrl-C ends a single process in the middle of it; several processes finish it, to stay together.
     run.stop.at_once = run.accelerator.num_processes == 1
     try:
@@ -170,6 +240,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
                 rows_per_forward=run.rows_per_forward,
                 accelerator=run.accelerator,
                 advance=advance,
+                rows=made,
+                keep=partial(run.folder.add_completions, name),
             )
     finally:
         run.stop.at_once = False

@@ -30,26 +30,36 @@ from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
+from spg_trainer.runs.console import Console
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.weights import unseen
+from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.training.credit import credit
-from spg_trainer.training.evaluations import evaluate_once, run_validation, validate_loss, write_best_model
+from spg_trainer.training.evaluations import (
+    evaluate_once,
+    keep_start_if_worse,
+    run_validation,
+    validate_loss,
+    write_best_model,
+)
 from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
 from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
 from spg_trainer.training.records import (
     closing_lines,
+    nothing_to_do,
     record_step,
     save_checkpoint,
+    worse_line,
     write_report,
     write_summary,
 )
 from spg_trainer.training.run import Run
-from spg_trainer.training.setup import start
+from spg_trainer.training.setup import finished_summary, plan_together, start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import SOLVED, form_warning, new_warnings
@@ -67,7 +77,11 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
     """
-    run = start(config, quiet=quiet)
+    planned = plan_together(config)
+    if (summary := finished_summary(planned)) is not None:
+        Console(quiet=quiet).say(nothing_to_do(summary, planned.folder))
+        return summary
+    run = start(planned, quiet=quiet)
     try:
         with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
@@ -79,16 +93,19 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
+            worse = keep_start_if_worse(run, after["step"])
     except BaseException as error:
         save_finished_steps(run, error)
         raise
     finally:
         run.trackers.finish()
         run.folder.release()
-    summary = write_summary(run, before, after, ended_by)
+    summary = write_summary(run, before, after, ended_by, worse)
     write_report(run)
     for line in closing_lines(summary, run.config, run.splits["train"], run.algorithm):
         run.console.say(line)
+    if worse:
+        run.console.warn(worse_line(summary))
     return summary
 
 
@@ -123,10 +140,12 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
-        kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-        # `sft` removes a new folder that holds no checkpoint.
-        go_on = f"; continue with {run.folder.go_on}" if newest or not run.settings else ""
-        run.console.say(f"{kept}{go_on}")
+        said = "No step is saved yet"
+        if newest:
+            said = f"{newest} is saved; continue with {run.folder.go_on}"
+        elif not run.settings:  # `sft` removes a new folder that holds no checkpoint
+            said += f"; begin again, in the same folder, with {run.folder.go_on}"
+        run.console.say(said)
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
         error.go_on = f"{run.folder.go_on} --accept-changed-code"
 
@@ -149,7 +168,7 @@ def train_step(run: Run) -> None:
         if run.source.env is not None:  # the model has sampled these completions; pairs of a file are given
             metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
             if state.step == 0:
-                look_at_base(run, scored, rewards)
+                look_at_base(run, scored, rewards, metrics)
                 if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
@@ -209,23 +228,30 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
     return sum(finite) / len(finite) if finite else float("nan")
 
 
-def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
+def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping[str, float]) -> None:
     """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
 
-    rewards: those of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to
-    learn from: no completion is right, and no group has unequal rewards. With fewer than `KNOWS_NOTHING` completions
-    that may be chance and is no error, unless the model is an embedded one that was not taught the task.
+    How long they are is looked at first. rewards: those of the groups of all processes. metrics: those of the rollout.
+    Raises ConfigError, unless --force is given, if there is nothing to learn from: no completion is right, and no group
+    has unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the
+    model is an embedded one that was not taught the task.
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
         base = count_habits(run.source.env, samples)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
-    if base.mixed:
-        return
     config = run.config
+    shortest = min(gather(scored.rollouts.completion_mask.sum(-1).tolist()))
+    length_text = wrong_length(config, shortest, metrics)
+    if base.mixed:
+        if length_text:
+            run.console.warn(f"before step 1: {length_text}")
+        return
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
     remedy = f"Raise --temperature, or teach the model the task first with `{command}`."
-    if not config.rollout.draws_noise:
+    if length_text:
+        remedy = f"{length_text[0].upper()}{length_text[1:]}"
+    elif not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     elif 2 * base.all_right > base.groups:
         remedy = f"Most are all right, so {SOLVED}."
@@ -249,6 +275,26 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     run.console.warn(
         f"before step 1: no group is mixed, with both right and wrong completions.{goes_on} {remedy}"
     )
+
+
+def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) -> str:
+    """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
+
+    All of them are longer than the model was taught to write, or all are cut, and most are wrong. A model that decodes
+    as it was taught may leave no room for an end. shortest: tokens of the shortest one. metrics: those of the rollout.
+    """
+    length, model = config.rollout.max_completion_length, config.model.model
+    record = model_environment(model).get("rollout") or {}
+    taught = record.get("max_completion_length", length)
+    if shortest > taught:
+        return (
+            f"all completions have {shortest} tokens or more, and {model} was taught to write at most {taught}. Use "
+            f"--max-completion-length {taught}."
+        )
+    is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
+    if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
+        return f"all completions are cut after {length} tokens. Raise --max-completion-length {length}."
+    return ""
 
 
 def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:

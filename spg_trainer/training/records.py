@@ -11,6 +11,7 @@ import torch
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import begin, gather, gathered_order, raising_on_all
+from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
@@ -162,13 +163,31 @@ def record_evaluation(
     trackers.table(f"eval/{split}/samples", result.rows, logged_at)
 
 
-def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
+def write_summary(
+    run: Run,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    ended_by: str,
+    worse: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """Writes summary.json and returns what it holds.
 
-    before, after: what eval/before.json says of the model at the start, and eval/after.json of the one in model/.
-    ended_by: the setting that ended the run, e.g. "max_steps" or "patience".
+    before, after: what eval/before.json says of the model at the start, and eval/after.json of the trained one.
+    ended_by: the setting that ended the run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse`
+    returned.
     """
-    keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
+    keys = (
+        "step",
+        "correct",
+        "n",
+        "low",
+        "high",
+        "rewards",
+        "mean_length",
+        "clipped_ratio",
+        "follows",
+        "settings",
+    )
     # With --pairs nothing is sampled, so that a row has neither "correct" nor "frac_reward_zero_std".
     sampled = [row["correct"] for row in run.state.history if "correct" in row]
     grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
@@ -180,6 +199,8 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
         "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
         "validation": validation.summary(run.state.validations, after["step"]),
+        "worse": worse,
+        "kept_step": worse["kept"] if worse else after["step"],
         "model": str(run.folder.path / "model"),
     }
     summary = summary_of(run, ended_by, found)
@@ -224,32 +245,64 @@ def closing_lines(
             f"The run ended at step {summary['steps']} of {summary['max_steps']}, as --patience asks: "
             f"{validations['stale']} validations in a row solved no more problems than the best before."
         )
+    is_start = summary["kept_step"] < after["step"]
     if validations:
         lines.append(
-            f"model/ is step {validations['best_step']}, chosen on {validations['problems']} validation problems: "
-            f"{validations['best']:.3f}; the last, step {validations['last_step']}, {validations['last']:.3f}."
+            f"model/ is {'the start, and not ' * is_start}{validations['chosen']}; the last, step "
+            f"{validations['last_step']}, has {validations['last']:.3f}."
         )
     lines.append(
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
-        f"after {summary['steps']} step{'s' * (summary['steps'] != 1)}, {summary['seconds'] / 60:.1f} minutes."
+        f"at step {after['step']} of {summary['steps']}, {summary['seconds'] / 60:.1f} minutes."
     )
     if before["follows"]:
         follows = change_of_shares([before["follows"], after["follows"]], after["n"])
         lines.append(f"What completions follow: {follows}.")
     more_steps = 2 * summary["steps"] or 100
     go_on = f"--resume {quoted} --max-steps {more_steps}"
-    lines += [
-        f"Everything is in {folder}.",
-        f"Next:  python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}",
-        f"       python -m spg_trainer eval --model {quoted}",
-        f"       python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}",
+    next_steps = [
+        f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}",
+        f"python -m spg_trainer eval --model {quoted}",
+        f"python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}",
     ]
-    if surely_gained_nothing(summary):
+    if summary["worse"]:
+        next_steps = [f"{LEARNED_NOTHING} says why a run ends worse than it began", next_steps[0]]
+    lines += [f"Everything is in {folder}.", f"Next:  {next_steps[0]}"]
+    lines += [f"       {line}" for line in next_steps[1:]]
+    if surely_gained_nothing(summary) and not summary["worse"]:
         lines.append(next_try(summary, config, env, algorithm))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"], env.reward_weights))
     return lines
+
+
+def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:
+    """What is said of a finished run that is resumed without more to do. summary: the content of its summary.json."""
+    steps, quoted = summary["steps"], shlex.quote(str(folder))
+    without = " --patience 0" if summary["ended_by"] == "patience" else ""
+    return (
+        f"{folder} is finished ({plural(steps, 'step')}, ended by --{summary['ended_by'].replace('_', '-')}); nothing "
+        f"was changed. To go on: python -m spg_trainer --resume {quoted} --max-steps {2 * steps or 100}{without}"
+    )
+
+
+LEARNED_NOTHING = "docs/learned_nothing.md"
+"""The page on runs that did not gain what they were meant to."""
+
+
+def worse_line(summary: Mapping[str, Any]) -> str:
+    """The last line of a run that ended worse than it began. summary: the content of summary.json."""
+    before, after, worse = summary["eval_before"], summary["eval_after"], summary["worse"]
+    trained = f"step {after['step']}"
+    kept = f"model/ is the start; to have {trained} there, add --keep-worse to --resume"
+    if worse["kept"]:
+        kept = f"model/ is {trained} all the same"
+    return (
+        f"this run ended worse than it began: {trained} solves {after['correct']:.3f} "
+        f"[{after['low']:.3f}, {after['high']:.3f}] of {after['n']} {after['settings']['split']} problems, the start "
+        f"{before['correct']:.3f} ({worse['lost']} lost, {worse['won']} won, p = {worse['p']:.2g}). {kept}."
+    )
 
 
 def lost_line(lost: Mapping[str, tuple[float, float]], reward_weights: Mapping[str, float]) -> str:

@@ -22,21 +22,27 @@ from spg_trainer.rollout.pairs import Pair, PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import incomplete
-from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.files import incomplete, read_json
+from spg_trainer.runs.folder import SUMMARY, RunFolder
 from spg_trainer.runs.inputs import find_inputs, refuse_changed_inputs, write_inputs
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import model_environment, to_recorded_yaml
+from spg_trainer.settings.recorded import (
+    CONFIG,
+    model_environment,
+    other_lengths,
+    read_config,
+    to_recorded_yaml,
+)
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import check_attention, plan_training
+from spg_trainer.training.plan import TrainingPlan, check_attention, plan_training
 from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
@@ -51,20 +57,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
 
     settings: a `Config`, or what `resolve` or `plan` returned; a plan is not checked again.
     """
-    requested = settings.config if isinstance(settings, Resolved) else settings
-    if not isinstance(requested, Config):
-        raise ConfigError(
-            f"train takes settings, as defaults(Config, env=..., model=...) returns them, not a "
-            f"{type(requested).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
-            "then model=FOLDER."
-        )
-    if requested.dry_run or requested.config:
-        raise ConfigError(
-            "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "
-            "with defaults(Config, config=FILE)."
-        )
-    accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
-    planned = plan_training(settings, accelerator.num_processes)
+    planned = plan_together(settings)
+    accelerator = make_accelerator(planned.config.model.device, planned.config.timeout_minutes)
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
     policy = open_model(
@@ -103,6 +97,45 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
+
+
+def plan_together(settings: Config | Resolved[Config]) -> TrainingPlan:
+    """The plan of a training, on which all its processes agree; one that has been made is returned as it is."""
+    requested = settings.config if isinstance(settings, Resolved) else settings
+    if not isinstance(requested, Config):
+        raise ConfigError(
+            f"train takes settings, as defaults(Config, env=..., model=...) returns them, not a "
+            f"{type(requested).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
+            "then model=FOLDER."
+        )
+    if requested.dry_run or requested.config:
+        raise ConfigError(
+            "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "
+            "with defaults(Config, config=FILE)."
+        )
+    accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
+    return plan_training(settings, accelerator.num_processes)
+
+
+def finished_summary(planned: TrainingPlan) -> dict[str, Any] | None:
+    """What summary.json says of the run that would go on, if it has nothing left to do; else None.
+
+    A run has something to do with more steps, from an earlier checkpoint, after --max-minutes, with other settings of
+    its evaluations, or if its model is lost.
+    """
+    folder, config = planned.folder, planned.config
+    if not planned.goes_on or planned.checkpoint is None:
+        return None
+
+    def read() -> dict[str, Any] | None:
+        summary = read_json(folder / SUMMARY)
+        if summary is None or read_config(folder / CONFIG).eval != config.eval:
+            return None
+        is_last = planned.checkpoint == checkpoint.at_step(folder, summary["steps"])
+        has_ended = summary["ended_by"] == "patience" or config.max_steps == summary["steps"]
+        return summary if is_last and has_ended and not incomplete(folder / "model") else None
+
+    return decide_on_main(read)
 
 
 def restore(run: Run, checkpoint_folder: Path) -> Run:
@@ -260,6 +293,8 @@ def introduce(run: Run, skipped_note: str) -> None:
     )
     turns = env.max_turns if env is not None else 1
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
+    if note := other_lengths(config.rollout, config.model.model):
+        console.say(note)
     if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
         console.say(
             f"The reference stays the start of the run. {config.algorithm} moves its reference (ref_model_sync_steps) "

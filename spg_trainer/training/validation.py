@@ -1,4 +1,4 @@
-"""Validation in a run: which step is the best so far, and whether the run has become worse than its start.
+"""Which step of a run is the best so far, and whether the run has become, or has ended, worse than its start.
 
 Every validation of a run asks the same problems, so two of them are compared problem by problem.
 """
@@ -11,9 +11,17 @@ from spg_trainer.evaluation.statistics import sign_test
 Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""
 
+END_ALPHA = 0.05
+"""The chance that a run which changes nothing is said to have ended worse or better; said is the former alone."""
 ALPHA = 0.005
 """The chance of a false alarm at one validation: 2.5%, as on one side of a 95% interval, divided by five
 (Bonferroni). So in a run of five validations, the chance of at least one false alarm is 2.5% at most."""
+
+
+RULE = "the latest step within one standard error of the highest rate"
+"""How `best_step` chooses, in words."""
+OF_THE_REST = "the best step whose checkpoint is not lost; the highest rate was another's"
+"""How a step is chosen if the checkpoint of the best one is lost."""
 
 
 def rate(solved: Sequence[bool]) -> float:
@@ -99,21 +107,45 @@ def warning(validations: Validations) -> str:
     )
 
 
+def end_below_start(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float] | None:
+    """How much worse the trained model is than the start, if by more than chance; None if it is not.
+
+    before, after: whether each problem was solved by the start and by the trained model. The result has the problems
+    that were `lost` and `won`, and `p` of the exact sign test on them, two-sided: at most 0.05, as for a rate that is
+    outside of a 95% interval.
+    """
+    lost, won = changed(before, after)
+    p = min(1.0, 2 * sign_test(lost, won))
+    return {"lost": lost, "won": won, "p": p} if lost > won and p <= END_ALPHA else None
+
+
 def summary(validations: Validations, best: int) -> dict[str, Any] | None:
-    """What summary.json says of a run's validations; None where there are none. best: the step that became model/.
+    """What summary.json says of a run's validations; None where there are none. best: the step that was chosen.
 
     "best" is the solved rate of that step. "highest", the highest rate of any step, may be a little above it
-    (`best_step`).
+    (`best_step`); "chosen" says so in words.
     """
     if not validations:
         return None
     last = max(validations)
+    highest_step = max(validations, key=lambda step: (sum(validations[step]), step))
+    problems, best_rate, highest = (
+        len(validations[last]),
+        rate(validations[best]),
+        rate(validations[highest_step]),
+    )
+    rule = RULE if best == best_step(validations) else OF_THE_REST
     return {
-        "problems": len(validations[last]),
+        "problems": problems,
         "start": rate(validations[0]) if 0 in validations else None,
         "best_step": best,
-        "best": rate(validations[best]),
-        "highest": max(map(rate, validations.values())),
+        "best": best_rate,
+        "highest_step": highest_step,
+        "highest": highest,
+        "chosen": (
+            f"step {best}, with {best_rate:.3f} of {problems} validation problems: {rule} ({highest:.3f} at step "
+            f"{highest_step})"
+        ),
         "last_step": last,
         "last": rate(validations[last]),
         "stale": stale(validations),

@@ -87,7 +87,8 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     if len(recent) < 3:
         return warnings
     if len(history) >= STUCK:
-        if text := equal_rewards_warning(history[-STUCK:], right_groups_teach):
+        text = equal_rewards_warning(history[-STUCK:], right_groups_teach)
+        if text and not has_learned(history):
             warnings["equal rewards"] = text
     # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
@@ -143,6 +144,13 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
         f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
     )
+
+
+def has_learned(history: History) -> bool:
+    """Whether groups have equal rewards because the run has learned its problems, which is no reason to warn."""
+    shares = shares_of_groups(history[-STUCK:], right_groups_teach=False)
+    at_first = mean(history[:3], "frac_groups_all_correct")
+    return shares["all_right"] > max(shares["equal"] / 2, 2 * at_first)
 
 
 def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:

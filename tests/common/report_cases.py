@@ -47,11 +47,12 @@ def write_run(
         evaluation(run, f"step-{steps // 2:06d}", half, steps // 2)
         last = completions(problems, "test", -1, solved=lambda i: i < problems - 1)
         after = evaluation(run, "after", last, steps)
-        steps_of = {"best_step": steps // 2, "last_step": steps}
+        steps_of = {"best_step": steps // 2, "last_step": steps, "highest_step": steps // 2}
+        steps_of["chosen"] = f"step {steps // 2}, by a rule"
         kept = {"problems": problems, "start": 0.1, "best": 0.625, "highest": 0.625, "last": 0.5, **steps_of}
         machine = {"processes": 1, "device": "cpu", "threads": 2}
         names = {"env": config.env, "algorithm": config.algorithm, "seed": seed, "steps": steps}
-        figures = {"eval_before": before, "eval_after": after, "validation": kept}
+        figures = {"eval_before": before, "eval_after": after, "validation": kept, "kept_step": steps // 2}
         run.summary({"seconds": 3723.0, **machine, **names, **figures})
     return folder
 

@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
+from envs.core import short
 from tests.common.env_cases import Doubling
 
 
@@ -212,3 +213,11 @@ def test_an_exception_of_a_batch_is_counted_in_both_forms(error):
     many.reset(options={"index": [1, 2]})
     info = many.step(["x", "y"])[4]
     assert info["reason"] == ["error"] * 2 and type(error).__name__ in info["traceback"][1]
+
+
+def test_names_of_tasks_are_short_and_tell_them_apart() -> None:
+    """They stand in every line of a log and in the names of files."""
+    assert short("4-11") == "4-11" and short("openai/gsm8k") == "openai/gsm8k" and short("1/2") == "1/2"
+    long = "Solve this problem step by step, and write the answer at the end"
+    assert len(short(long)) <= 34 and short(long).startswith("Solve this problem step...")
+    assert short(long) != short(f"{long}.")

@@ -78,7 +78,17 @@ def test_the_merged_tensors_bear_the_names_of_the_base(adapter, tmp_path, capsys
     capsys.readouterr()
     before = snapshot(tmp_path)
     assert "--output" in refused(capsys, "merge", adapter, "-o", tmp_path / "base")
+    assert "--force" in refused(capsys, "merge", adapter, "-o", tmp_path / "whole")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    before = snapshot(tmp_path)
+    said = refused(capsys, "merge", adapter, "-o", tmp_path / "mine", "--force")
+    assert "Choose a folder that is new or empty" in said, "it holds no model that could be replaced"
     assert snapshot(tmp_path) == before
+    again = ["merge", str(adapter), "-o", str(tmp_path / "whole"), "--dtype", "float32", "--force"]
+    assert cli.main(again) == 0
+    whole = load_file(tmp_path / "whole" / "model.safetensors")
+    assert {tensor.dtype for tensor in whole.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", [*UNTRAINED])
@@ -336,13 +346,18 @@ def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub
     assert cli.main(["push", str(run), *PUSH, "--dry-run"]) == 0
     assert snapshot(run / "model") == before
     place = run / "card" / "README.md"
-    assert capsys.readouterr().out == f"{place}\n" and (run / "card" / "curve.png").stat().st_size
+    said = capsys.readouterr().out.splitlines()
+    sent = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in said[:-1]}
+    assert {"README.md", "curve.png", "environment.json"} <= sent.keys() and "COMPLETE" not in sent
+    assert sent["README.md"] == place.stat().st_size and sent["curve.png"] > 0
+    in_model = {path.name for path in (run / "model").iterdir()} - {"COMPLETE"}
+    assert in_model <= sent.keys() and said[-1] == f"{sum(sent.values()):>15,}  bytes would be sent to {REPO}"
     card = ModelCard.load(place)
     assert card.data.library_name == "transformers" and "llada" in card.data.tags
     (result,) = card.data.eval_results
     assert (result.dataset_type, result.metric_value) == ("sudoku", 0.875)
     text = card.text
-    assert "`spg` on `sudoku` for 4 steps, seed 0." in text and "step 2, the best on validation" in text
+    assert "`spg` on `sudoku` for 4 steps, seed 0." in text and "These weights are step 2, by a rule." in text
     for name in ("before", "after"):
         f = json.loads((run / "eval" / f"{name}.json").read_text())
         assert (

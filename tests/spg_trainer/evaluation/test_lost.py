@@ -42,11 +42,13 @@ def test_components_of_a_mixture_are_those_of_their_own_rows():
 
 @pytest.mark.parametrize("weight, advised", [(0.0, "format=0.2"), (0.1, "format=0.2"), (0.5, "format=1")])
 def test_the_last_line_of_a_run_names_what_it_lost_and_what_would_keep_it(tmp_path, weight, advised):
-    figures = {"correct": 0.1, "low": 0.0, "high": 0.2, "n": 8, "follows": {}, "settings": {"split": "test"}}
+    figures = {
+        "step": 3, "correct": 0.1, "low": 0.0, "high": 0.2, "n": 8, "follows": {}, "settings": {"split": "test"},
+    }  # fmt: skip
     summary = {
         "env": "sudoku", "steps": 3, "max_steps": 3, "seconds": 1.0, "ended_by": "max_steps", "gain": 0.5,
         "eval_before": figures, "eval_after": figures, "validation": None, "solved_sampled": 0.5,
-        "model": str(tmp_path / "model"), "lost": {"format": (1.0, 0.25)},
+        "model": str(tmp_path / "model"), "lost": {"format": (1.0, 0.25)}, "worse": None, "kept_step": 3,
     }  # fmt: skip
     env = envs.make("sudoku").unwrapped
     env.reward_weights = {"correct": 1.0, "format": weight}

@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, refuse) -> list[Path]:
+def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, refuse, done) -> list[Path]:
     """`run_jobs` in this process, one after the other: to import torch takes ten times as long as these runs."""
     refuse()
     failed = []
@@ -45,6 +45,8 @@ def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, refuse) -> lis
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "run.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
             failed += [folder] if cli.main([*words, "--output-dir", str(folder)]) else []
+        done()
+        assert (folder.parent / "compare.csv").is_file(), "a partial table while it runs"
     return failed
 
 
@@ -67,7 +69,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         env=("sudoku", "countdown:level=2"),
         algorithms=("spg", "spg:negatives=elbo,temperature=2,gradient_checkpointing=true"),
         model=("tiny", str(tiny_folder())),
-        seeds=2,
+        seeds=(2,),
         output_dir="out",
     )
     runs = plan_runs(command, ["--max-steps", "7", "--temperature", "1.2"])
@@ -99,7 +101,8 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         ("--algorithms raft:temprature=2", ["raft:temprature=2", "Did you mean 'temperature'?"]),
         ("--algorithms spg:a=1,a=2", ["--algorithms spg:a=1,a=2", "twice"]),
         ("--algorithms spg spg", ["--algorithms", "none twice"]),
-        ("--seeds 0", ["--seeds 0: should be at least 1"]),
+        ("--seeds 0", ["--seeds 0: should be a number of seeds, at least 1"]),
+        ("--seeds 3 3", ["--seeds 3 3: should be", "different seeds"]),
         ("--seed 2", ["No flag --seed.", "Did you mean --seeds?"]),
         ("--model tiny tiny", ["--model: 2 for 1 tasks"]),
         ("--algorithms", ["--algorithms", "at least one argument"]),
@@ -120,7 +123,7 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
 
     def table(steps: int = 2, seeds: int = 1) -> str:
         settings = ("spg", "spg:num_masks=1,negatives=elbo")
-        command = CompareCommand((ENV,), settings, (str(tiny_folder()),), seeds, 0, "out")
+        command = CompareCommand((ENV,), settings, (str(tiny_folder()),), (seeds,), 0, "out")
         assert compare(command, [*SMALL, str(steps)]) == 0
         return capsys.readouterr().out
 
@@ -131,6 +134,9 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
         ["| Letters-v0", "spg:num_masks=1,negatives=elbo", "1/1"],
     ]
     assert "spg:num_masks=1,negatives=elbo - spg | " in first
+    head, *runs = (here / "out" / "compare.csv").read_text().splitlines()
+    assert head == "task,setting,seed,before,after,gain,trained,steps,seconds,folder" and len(runs) == 2
+    assert runs[0].startswith("Letters-v0,spg,0,") and runs[0].endswith(",Letters-v0-spg-s0")
     assert table() == first
     assert logs == [log.read_bytes() for log in sorted(here.glob("out/*/run.log"))] and len(logs) == 2
     with pytest.raises(ConfigError, match=r"max_steps was 2, now 3.* another --output-dir"):
@@ -143,14 +149,20 @@ def test_a_setting_is_compared_with_the_first_by_seed_and_problem() -> None:
         return [SimpleNamespace(config=Config(seed=i), before_after=[e]) for i, e in enumerate(evaluations)]
 
     base = runs("00011111", "00001111")
-    difference, changed, p = against(base, runs("11101111", "11111011", "00000000"))
+    difference, of_seeds, p = against(base, runs("11101111", "11111011", "00000000"))
     assert difference.startswith("+0.312 ["), "0.25 and 0.375; the third seed has no partner"
-    assert (changed, p) == ("3 / 1", "0.62"), "in one problem the seeds cancel out"
-    low, high = mean_over(
-        np.array([[1, 1, 1, -1, 0, 0, 0, 0], [1, 1, 1, 1, 0, -1, 0, 0]], float)
-    ).gain_interval
-    assert difference.endswith(f"[{low:+.3f}, {high:+.3f}]")
+    mean = mean_over(np.array([[1, 1, 1, -1, 0, 0, 0, 0], [1, 1, 1, 1, 0, -1, 0, 0]], float))
+    low, high = mean.gain_interval
+    assert difference.endswith(f"[{low:+.3f}, {high:+.3f}]") and low < 0
+    assert of_seeds == "+0.250 +0.375" and p == f"{float(mean.p):.2g}" and float(p) > 0.05
     assert against(base, []) == against(base, runs("1")) == ["-"] * 3
+    assert against(base, runs("11111111"))[1:] == ["+0.375", "-"], "one seed says nothing of others"
+
+
+def test_several_numbers_are_the_seeds_themselves() -> None:
+    for seeds, expected in (((2,), [0, 1]), ((7, 3, 4), [7, 3, 4])):
+        runs = plan_runs(CompareCommand(env=("sudoku",), algorithms=("spg",), seeds=seeds, output_dir="out"))
+        assert [run.config.seed for run in runs] == expected
 
 
 BROKEN = """

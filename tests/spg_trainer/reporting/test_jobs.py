@@ -28,9 +28,12 @@ def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Pa
     shown = io.StringIO()
     words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
     jobs = {tmp_path / name: line for name, line in words.items()}
-    seen_by_refuse = []
+    seen_by_refuse, ended = [], []
     console = Console(file=shown, every_seconds=0)
-    assert run_jobs(jobs, 2, console, lambda: seen_by_refuse.append(len(alive))) == [tmp_path / "bad"]
+    assert run_jobs(jobs, 2, console, lambda: seen_by_refuse.append(len(alive)), lambda: ended.append(1)) == [
+        tmp_path / "bad"
+    ]
+    assert len(ended) == 2, "those that went well"
     assert len(alive) == 3 and max(most) == 2 and seen_by_refuse == [2]
     said = shown.getvalue()
     assert f"{tmp_path / 'bad'} failed (2), run.log" in said
@@ -47,7 +50,9 @@ def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
         raise ConfigError("not these")
 
     with pytest.raises(ConfigError, match="not these"):
-        run_jobs({tmp_path / "a": ("--env", ENV), tmp_path / "b": ()}, 1, Console(quiet=True), refuse)
+        run_jobs(
+            {tmp_path / "a": ("--env", ENV), tmp_path / "b": ()}, 1, Console(quiet=True), refuse, lambda: None
+        )
     assert [process.returncode for process in processes] == [1]
 
 
@@ -75,7 +80,7 @@ def test_a_signal_lets_children_save_their_step(
     shown = io.StringIO()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs({folder: words}, 1, Console(file=shown), lambda: None)
+        run_jobs({folder: words}, 1, Console(file=shown), lambda: None, lambda: None)
     assert (
         "Stopping: 1 running" in shown.getvalue()
         and "Stopping after this step" in (folder / "run.log").read_text()

@@ -17,7 +17,17 @@ from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
 from spg_trainer.reporting.completions import fitting
-from spg_trainer.reporting.curves import COLOURS, PANELS, PARTS, aligned, column, draw_panels
+from spg_trainer.reporting.curves import (
+    COLOURS,
+    NARROW,
+    PANELS,
+    PARTS,
+    WIDE,
+    aligned,
+    column,
+    draw_figure,
+    draw_panels,
+)
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
 from spg_trainer.training.loop import train
@@ -42,6 +52,17 @@ Math.min(...[...document.querySelectorAll("body *")].flatMap((e) => {
 }))
 """
 """The smallest text on the page in pixels, that of figures as large as it is drawn."""
+
+
+OVERPRINTED = """
+[...document.querySelectorAll("figure svg")].flatMap((svg) => {
+  const texts = [...svg.querySelectorAll("text")], box = (e) => e.getBoundingClientRect();
+  const steps = texts.filter((t) => t.textContent.trim() === "step");
+  const meets = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+  return steps.flatMap((s) => texts.filter((t) => t !== s && meets(box(s), box(t))).map((t) => t.textContent));
+}).join()
+"""
+"""The texts of figures over which the name of their axis is printed."""
 
 
 class Page(HTMLParser):
@@ -87,14 +108,17 @@ def test_the_page_says_before_after_kept_step_and_cost(html):
     said = Page(html).said
     assert "50.0% before training → 87.5% after training" in said
     assert "[25.0%, 75.0%], [43.8%, 93.8%]" in said
-    assert "Kept: step 2, 62.5% of 8 validation problems (the last, step 4: 50.0%)" in said
+    assert "model/ is step 2, by a rule. The last, step 4, has 0.500." in said
     assert "whole run 1:02:03" in said and "tokens sampled 400" in said and "tokens a second 50" in said
 
 
 def test_the_page_opens_with_the_task_and_what_completions_follow(html):
     said = Page(html).said
     assert said.index("4x4 and 9x9 Sudoku") < said.index("before training")
-    assert "right 3, careless 5 before training; right 3, careless 5 after training" in said
+    assert (
+        "What completions follow, before and after training: right 3, careless 5 -> right 3, careless 5 of 8"
+        in said
+    )
 
 
 def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
@@ -106,6 +130,31 @@ def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
     assert all(f"{name} {part:.2f}" in drawn["svg"] for name, part in zip(panel.parts, parts, strict=True))
     titles = [one["title"] for one in draw_panels({"one": [run], "two": [run]})]
     assert f"{panel.title}: mixed" in titles
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_the_name_of_an_axis_stands_clear_of_the_legend(folder, width):
+    """Whatever the panel's height, and however many lines the legend has."""
+    run = read_run(folder)
+    for groups, names in (({"one": [run]}, ["correct"]), ({"one": [run]}, ["rewards/correct/mean"] * 3)):
+        figure = draw_figure({"": groups}, names=names, width=width)
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        name, legend = axes.xaxis.label.get_window_extent(), axes.get_legend().get_window_extent()
+        assert legend.y1 <= name.y0 and name.y0 - legend.y1 < 20
+
+
+def test_counts_that_overlap_are_said_as_such_once(folder, html):
+    run = read_run(folder)
+
+    def said(right: int, careless: int, none: int) -> str:
+        counts = {"right": right, "careless": careless, "none of these": none}
+        sets = [replace(one, figures={**one.figures, "follows": counts, "n": 8}) for one in run.before_after]
+        return replace(run, evaluations=sets).follows
+
+    both = said(2, 7, 1)
+    assert both.count("counts for both") == 1 and both.startswith("right 2, careless 7, none of these 1 -> ")
+    assert "both" not in said(1, 6, 1)
 
 
 def test_how_problems_were_drawn_is_a_panel_where_a_run_says_it(folder):
@@ -278,6 +327,7 @@ def test_a_browser_shows_it_at_three_widths_and_in_both_themes(html, tmp_path):
                 browser.run(SCRIPT)
                 assert browser.run("document.documentElement.scrollWidth") <= width
                 assert browser.run(SMALLEST) >= 11
+                assert browser.run(OVERPRINTED) == ""
                 assert browser.screenshot(tmp_path / "seen.png").stat().st_size > 10_000
                 grounds.add((scheme, browser.run("getComputedStyle(document.body).backgroundColor")))
         assert browser.run("count('#stage .masked')") == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spg_trainer.evaluation.statistics import mean_over, t_quantile
+from spg_trainer.evaluation.statistics import beyond, mean_over, t_quantile
 from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.settings.fields import Config
@@ -55,6 +55,24 @@ def test_quantiles_are_those_of_printed_tables(freedom: int, tabulated: float) -
 
 
 @pytest.mark.parametrize(
+    ("freedom", "tabulated"), [(1, 12.706), (4, 2.776), (255, 1.969), (np.inf, 1.959964)]
+)
+def test_p_is_that_of_the_same_t(freedom: float, tabulated: float) -> None:
+    assert float(beyond(tabulated, freedom)) == pytest.approx(0.05, rel=2e-3)
+    assert float(beyond(0.0, freedom)) == 1.0
+
+
+def test_two_seeds_that_differ_prove_little_of_other_seeds() -> None:
+    """Of 2 x 256 problems, each alike within a seed: a sign test on problems would say p = 2e-77."""
+    change = np.stack([np.full(256, 1.0), np.full(256, 0.0)])
+    change[:, 0] = 0.5  # or nothing but seeds would vary
+    mean = mean_over(change)
+    low, high = mean.gain_interval
+    assert low < 0 < high and 0.3 < float(mean.p) < 0.7
+    assert mean_over(np.ones((2, 8))).p is None
+
+
+@pytest.mark.parametrize(
     ("of_seeds", "of_problems"), slow_if([(0.1, 0.3), (0.3, 0.0)], lambda seeds, problems: not problems)
 )
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
@@ -70,7 +88,10 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_pr
 def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     lines = markdown(cells, 3).splitlines()
     first, one, none = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5])
-    head = "| task | setting | runs | before | after | gain | trained | below start | steps | seconds |"
+    head = (
+        "| task | setting | runs | before | after | gain | after, of each seed | trained | below start | steps | "
+        "seconds |"
+    )
     assert lines[0] == head
     assert (
         first[:3] == ["a", "x", "3/3"] and first[3].startswith("0.500 [") and first[4].startswith("0.500 [")
@@ -81,10 +102,11 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     )  # of seeds, problems and the rest, with 2, 3 and 6 degrees of freedom
     freedom = (1 / 3) ** 2 / (squares**2 / [2, 3, 6]).sum()
     reach = t_quantile(freedom) * (1 / 3 / 12) ** 0.5
-    assert first[5:] == [f"+0.000 [{-reach:+.3f}, {reach:+.3f}]", "0.500", "1/3", "2", "1200"]
+    assert first[5:7] == [f"+0.000 [{-reach:+.3f}, {reach:+.3f}]", "0.750 0.500 0.250"]
+    assert first[7:] == ["0.500", "1/3", "2", "1200"]
     low, high = wilson_interval(4, 4)
     assert one[2:5] == ["1/3", one[3], f"1.000 [{low:.3f}, {high:.3f}]"]
     reach = 1.959964 * (1 / 3 / 4) ** 0.5  # gains 0, 0, 1, 1
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
-    assert one[6:8] == ["0.500", "0/1"]
-    assert none == ["b", "x", "0/3", *["-"] * 7]
+    assert one[6:9] == ["1.000", "0.500", "0/1"]
+    assert none == ["b", "x", "0/3", *["-"] * 8]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import envs
+from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_another, refuse_other_settings
@@ -16,13 +17,13 @@ from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.recorded import CONFIG, read_config, task_record, to_yaml
+from spg_trainer.settings.recorded import CONFIG, other_lengths, read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import FLAG, defaults, resolve
 from spg_trainer.settings.results import SftEval
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
-from tests.common.trainer_cases import Letters
+from tests.common.trainer_cases import Letters, tiny_folder
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
 SUDOKU = defaults(Config)
@@ -139,6 +140,24 @@ def test_how_a_model_decodes_holds_for_a_task_that_says_nothing_of_it(folder: Pa
         for algorithm, order in (("mapg", "plackett_luce"), ("diffu_grpo", "entropy")):
             ordered, _ = decoding("--env", "renamed.csv", "--algorithm", algorithm)
             assert ordered == [7, 7, 7, order], "the lengths of an algorithm are not the model's"
+
+
+def test_other_lengths_than_the_model_was_taught_are_said(folder: Path, capsys) -> None:
+    made = json.loads((folder / "environment.json").read_text())
+    made["rollout"] = {"max_completion_length": 40, "block_length": 10, "diffusion_steps": 20}
+    (folder / "environment.json").write_text(json.dumps(made))
+    as_taught = defaults(Config, "sudoku", str(folder)).rollout
+    assert other_lengths(as_taught, str(folder)) == other_lengths(as_taught, "tiny") == ""
+    words = (
+        f"{folder} was taught to write 40 tokens in blocks of 10 and 20 steps (environment.json); here it writes 60 in "
+        "blocks of 10 and 30 steps."
+    )
+    longer = replace(as_taught, max_completion_length=60, diffusion_steps=30)
+    assert other_lengths(longer, str(folder)) == words
+    (folder / "config.json").write_bytes((tiny_folder() / "config.json").read_bytes())
+    lengths = ["--max-completion-length", "60", "--diffusion-steps", "30"]
+    assert cli.main(["--env", "sudoku", "--model", str(folder), *lengths, "--dry-run"]) == 0
+    assert f"# lengths: {words}" in capsys.readouterr().out
 
 
 def test_a_models_environment_lies_over_recipes_of_its_task(folder: Path) -> None:

@@ -18,6 +18,7 @@ import envs
 from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import load_model
@@ -37,6 +38,7 @@ from tests.common.trainer_cases import (
     PROBLEMS,
     Letters,
     adam_state,
+    change,
     finished_run,
     rows,
     same_weights,
@@ -488,7 +490,7 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     with pytest.raises(KeyboardInterrupt):
         train(small_config(folder, **INTERRUPTED))
     assert saved_steps(folder) == ([saved] if saved else [])
-    kept = f"{step(folder, saved)} is saved; " if saved else "Nothing is saved yet; "
+    kept = f"{step(folder, saved)} is saved; continue with" if saved else "No step is saved yet; begin again"
     said = capsys.readouterr().out
     assert kept in said and f"--resume {folder}" in said
     monkeypatch.undo()
@@ -525,8 +527,90 @@ def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monke
     monkeypatch.setattr(evaluations, "evaluate_checked", asked)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
-    assert not made and not (tmp_path / "run" / "eval").exists()
+    assert not made and "correct" not in json.loads((tmp_path / "run" / "eval" / "before.json").read_text())
     assert "Stopping after" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_evaluation_that_is_interrupted_goes_on_where_it_was(tmp_path, monkeypatch, number):
+    """What it had written is not written again: of a large model, an evaluation takes hours."""
+    for module in (evaluating, evaluations):
+        monkeypatch.setattr(module, "BATCH", 2)
+    original, asked = evaluating.solve, []
+
+    def solve(policy, env, pairs, *more):
+        if len(asked) == 2:
+            signal.raise_signal(number)
+        asked.append(len(pairs))
+        return original(policy, env, pairs, *more)
+
+    whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
+    train(whole, quiet=True)
+    config = small_config(tmp_path / "run", eval_problems=8, max_steps=1)
+    monkeypatch.setattr(evaluating, "solve", solve)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, quiet=True)
+    assert len(rows(tmp_path / "run" / "eval" / "before.jsonl")) == 4 and asked == [2, 2]
+    with (tmp_path / "run" / "eval" / "before.jsonl").open("a") as file:
+        file.write('{"index": 4, "torn')  # as a kill may leave it
+    asked += [0]
+    train(replace(config, output=replace(config.output, resume="auto")), quiet=True)
+    assert asked[3:] == [2] * 6, "two batches of four of the one before, all of the one after"
+    for name in ("before", "after"):
+        both = [rows(tmp_path / run / "eval" / f"{name}.jsonl") for run in ("run", "whole")]
+        assert both[0] == both[1]
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, capsys):
+    folder = tmp_path / "run"
+    summary = train(small_config(folder, max_steps=2, save_steps=1, keep=3), quiet=True)
+    before = snapshot(folder)
+    for resume in ({"output_dir": None, "resume": str(folder)}, {"resume": "auto"}):
+        assert train(change(small_config(folder, max_steps=2, save_steps=1, keep=3), **resume)) == summary
+        said = capsys.readouterr().out
+        assert f"{folder} is finished (2 steps, ended by --max-steps); nothing was changed." in said
+        assert f"--resume {folder} --max-steps 4" in said and said.count("\n") == 1
+    assert snapshot(folder) == before
+    earlier = change(small_config(None, max_steps=2), resume=str(step(folder, 1)))
+    assert train(earlier, quiet=True)["steps"] == 2, "an earlier checkpoint has steps to make"
+    assert train(change(small_config(None, max_steps=3), resume=str(folder)), quiet=True)["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("taught", "length", "shortest", "cut", "right", "words"),
+    [
+        (7, 64, 64, 1.0, 0.03, "taught to write at most 7. Use --max-completion-length 7."),
+        (7, 64, 8, 0.2, 0.9, "taught to write at most 7"),
+        (7, 64, 5, 0.9, 0.5, ""),
+        (7, 7, 7, 1.0, 0.1, ""),  # as it was taught, without room for an end
+        (
+            None,
+            64,
+            64,
+            1.0,
+            0.0,
+            "all completions are cut after 64 tokens. Raise --max-completion-length 64.",
+        ),
+        (None, 64, 64, 1.0, 0.9, ""),
+        (None, 64, 64, 0.99, 0.0, ""),
+    ],
+)
+def test_before_step_1_looks_at_lengths_first(tmp_path, taught, length, shortest, cut, right, words):
+    record = {"rollout": {"max_completion_length": taught}} if taught else {}
+    (tmp_path / "environment.json").write_text(json.dumps(record))
+    config = change(small_config(None, model=tmp_path), max_completion_length=length)
+    text = loop.wrong_length(config, shortest, {"completions/clipped_ratio": cut, "correct": right})
+    assert (words in text) if words else text == ""
+
+
+def test_what_is_wrong_with_the_length_is_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "wrong_length", lambda *_: "all completions are too long. Use 7.")
+    train(small_config(tmp_path / "mixed", max_steps=1))
+    assert "before step 1: all completions are too long. Use 7." in capsys.readouterr().out
+    train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
+    said = capsys.readouterr().out
+    assert "no group is mixed" in said and said.count("All completions are too long. Use 7.") == 1
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,9 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     assert same_weights(folder / "model", step(folder, 2))
     assert not same_weights(folder / "model", step(folder, 3))
     scores = {"start": 0.375, "best_step": 2, "best": 0.625, "highest": 0.625, "last_step": 3, "last": 0.25}
-    scores["stale"] = 2
+    scores |= {"stale": 2, "highest_step": 2}
+    rule = f"step 2, with 0.625 of 8 validation problems: {validation.RULE} (0.625 at step 2)"
+    scores["chosen"] = rule
     assert summary["validation"] == {"problems": 8, **scores} and summary["ended_by"] == "max_steps"
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
     assert json.loads((folder / "eval" / "after.json").read_text())["step"] == 2
@@ -122,6 +124,84 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     train(settings(tmp_path / "again", max_steps=0, model=folder / "model", eval_steps=0), quiet=True)
     evaluated = [rows(place / "eval" / "after.jsonl") for place in (folder, tmp_path / "again")]
     assert [row["completion"] for row in evaluated[0]] == [row["completion"] for row in evaluated[1]]
+
+
+def test_what_is_kept_is_told_with_the_rule_and_both_numbers():
+    """It need not be the step with the highest rate, and nothing may say so."""
+    curve = {0: solved(2), 20: solved(7), 40: solved(6), 60: solved(2)}
+    found = validation.summary(curve, validation.best_step(curve))
+    assert (found["best_step"], found["best"], found["highest_step"], found["highest"]) == (
+        40,
+        0.75,
+        20,
+        0.875,
+    )
+    assert found["chosen"] == (
+        "step 40, with 0.750 of 8 validation problems: the latest step within one standard error of the highest rate "
+        "(0.875 at step 20)"
+    )
+    lost = validation.summary(curve, 60)["chosen"]
+    assert "standard error" not in lost and "is not lost" in lost
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "is_told"), [(7, 0, True), (6, 0, True), (5, 0, False), (9, 2, False), (0, 7, False)]
+)
+def test_an_end_below_the_start_is_told_where_it_is_beyond_its_interval(lost, won, is_told):
+    """7 of 16 lost: p = 0.016. 5 of 5: p = 0.0625."""
+    before = [True] * lost + [False] * won + [True] * 9
+    after = [False] * lost + [True] * won + [True] * 9
+    found = validation.end_below_start(before, after)
+    assert (found is not None) is is_told
+    if (lost, won) == (7, 0):
+        assert found == {"lost": 7, "won": 0, "p": 2 / 2**7}
+
+
+@pytest.mark.parametrize("kind", [{}, LORA], ids=["all weights", "adapter"])
+def test_a_run_that_ends_worse_leaves_its_start_and_says_so_last(tmp_path, monkeypatch, capsys, kind):
+    original, solve = evaluations.evaluate_checked, iter([8, 0, 0])
+
+    def scripted(*arguments, **more):
+        result, count = original(*arguments, **more), next(solve)
+        marked = [{**row, "correct": row["index"] < count} for row in result.rows]
+        return replace(result, rows=marked, correct=count / 8)
+
+    start, folder = tmp_path / "start", tmp_path / "run"
+    train(settings(start, max_steps=0, eval_steps=0, **kind), quiet=True)
+    monkeypatch.setattr(evaluations, "evaluate_checked", scripted)
+    config = settings(folder, max_steps=2, eval_steps=0, eval_problems=8, save_steps=1, **kind)
+    summary = train(config)
+    assert summary["worse"] == {"lost": 8, "won": 0, "p": 2 / 2**8, "kept": 0} and summary["kept_step"] == 0
+    assert summary["gain"] == -1 and summary["eval_after"]["step"] == 2, (
+        "what was trained is what is measured"
+    )
+    assert same_weights(folder / "model", start / "model")
+    assert not same_weights(folder / "model", step(folder, 2))
+    assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 0
+    *lines, last = capsys.readouterr().out.rstrip().split("\n")
+    assert "ended worse than it began: step 2 solves 0.000" in last and "(8 lost, 0 won, p = 0.0078)" in last
+    assert "model/ is the start" in last and "--keep-worse" in last
+    (solved_line,) = (line for line in lines if "1.000 -> 0.000" in line)
+    assert "at step 2 of 2," in solved_line
+    assert any(line.startswith("Next:  docs/learned_nothing.md") for line in lines)
+    page = (folder / "report.html") if (folder / "report.html").is_file() else None
+    assert page is None or "8 lost, 0 won" in page.read_text()
+    summary = train(change(config, output_dir=None, resume=str(folder), keep_worse=True), quiet=True)
+    assert summary["worse"]["kept"] == summary["kept_step"] == 2
+    assert same_weights(folder / "model", step(folder, 2))
+
+
+def test_a_run_of_no_steps_evaluates_once_and_ends(tmp_path, monkeypatch, capsys):
+    original, made = evaluations.evaluate_checked, []
+    monkeypatch.setattr(
+        evaluations, "evaluate_checked", lambda *a, **m: made.append(m["split"]) or original(*a, **m)
+    )
+    summary = train(settings(tmp_path / "run", max_steps=0, eval_steps=0, report=True))
+    assert made == ["test"] and summary["eval_after"] == summary["eval_before"]
+    assert (summary["steps"], summary["ended_by"], summary["gain"]) == (0, "max_steps", 0)
+    assert (tmp_path / "run" / "model" / "COMPLETE").is_file()
+    said = capsys.readouterr().out
+    assert "at step 0 of 0" in said and "was not written" not in said
 
 
 def test_a_run_below_its_start_says_so_and_validates_nothing_twice(tmp_path, script, capsys):

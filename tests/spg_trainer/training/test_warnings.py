@@ -43,7 +43,6 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
     ("bad", "steps", "words"),
     [
         (equal(0.9, right=0.02, wrong=0.88), 10, ["90% of the groups", "88% all wrong", "--env-args", "sft"]),
-        (equal(0.9, right=0.85, wrong=0.05), 10, ["85% of all groups", "harder"]),
         (equal(0.9, wrong=0.9, same=0.7), 10, ["70% the same wrong text", "--temperature"]),
         (equal(0.9, right=0.1, wrong=0.1), 10, ["--reward-weights"]),
         (CUT, 3, ["--max-completion-length", "60%"]),
@@ -92,10 +91,18 @@ def test_what_comes_back_late_is_told_again_but_flapping_is_not():
 
 
 def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
-    rows = history((8, {}), (10, equal(0.95, right=0.85, wrong=0.1)))
+    rows = history((8, equal(0.7, right=0.6)), (10, equal(0.95, right=0.85, wrong=0.1)))
     assert new_warnings(rows) and not new_warnings(rows, right_groups_teach=True)
     rows = history((8, {}), (10, equal(0.95, right=0.1, wrong=0.85)))
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
+
+
+def test_a_run_that_has_learned_its_problems_is_left_in_peace():
+    """It is not to be told to stop; one whose problems were solved from the start is told that they teach nothing."""
+    solved = equal(0.9, right=0.85, wrong=0.05)
+    assert all(new_warnings(history((8, {}), (count, solved))) == [] for count in range(20))
+    (text,) = new_warnings(history((8, equal(0.3, right=0.8)), (10, solved)))
+    assert "85% of all groups" in text and "harder" in text
 
 
 def test_a_few_wrong_groups_of_one_text_do_not_hide_that_the_problems_are_solved():
