@@ -324,13 +324,16 @@ class _Questions:
         return f"{count} different references: {'; '.join(shown)}"
 
 
-def _references(subject: _Subject) -> str:
-    """The right answer of each row of a file can be earned: the verifier accepts it for itself."""
+def _accepted_references(subject: _Subject) -> str:
+    """A clause on a file of rows, whose verifier accepts each right answer for itself; "" for any other environment.
+
+    Raises EnvError for an answer that it refuses, so that no completion could earn it.
+    """
     count = 0
     for split, env in subject.splits.items():
-        verifier = getattr(env, "verifier", "") if isinstance(env, Rows) else ""
+        verifier = env.verifier if isinstance(env, Rows) else ""
         if not is_of_answers(verifier):
-            return "none that a verifier could judge"
+            return ""
         for index, problem in _problems(env, subject.count).items():
             answer = problem.reference["answer"]
             if not earns(verifier, answer, problem.reference):
@@ -341,11 +344,12 @@ def _references(subject: _Subject) -> str:
                     f"({said.reason}: {said.detail}) Correct the row, or take another verifier"
                 )
             count += 1
-    return f"all {count:,} are accepted for themselves"
+    return f"all {count:,} answers are accepted for themselves"
 
 
 def _demonstrations(subject: _Subject) -> str:
-    """Every demonstration is right, and fills in its problem's template if there is one."""
+    """Every demonstration is right, and fills in its problem's template; a verifier accepts each answer of a file."""
+    accepted = _accepted_references(subject)
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -356,7 +360,8 @@ def _demonstrations(subject: _Subject) -> str:
             except EnvError as error:
                 raise EnvError(f"problem {index} of {split}: {error}") from error
         if None in texts:
-            return f"none for a problem of {split}: sft has nothing to learn from"
+            none = f"none for a problem of {split}: sft has nothing to learn from"
+            return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
             if template and not all(holes.fits(template, turn) for turn in as_turns(text)):
@@ -368,7 +373,7 @@ def _demonstrations(subject: _Subject) -> str:
                 f"problem {list(problems)[wrong]} of {split} is not solved by {texts[wrong]!r:.80}"
             )
         solved += len(problems)
-    return f"all {solved:,} solve their problem"
+    return "; ".join(filter(None, [f"all {solved:,} solve their problem", accepted]))
 
 
 def _habits(subject: _Subject) -> str:
@@ -485,7 +490,7 @@ def _components(subject: _Subject) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 
-_RUNS = (_gymnasium, _purity, _splits, _references, _demonstrations, _habits, _junk, _components)
+_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
 _CHECKS = {run.__name__.removeprefix("_"): run for run in _RUNS}
 """{title: the check}. A check returns its figure, and raises if the environment fails."""
 

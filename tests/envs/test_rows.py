@@ -310,10 +310,10 @@ def test_at_most_one_is_right_is_said_only_where_the_verifier_does_not_accept_bo
 
 
 def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(checking, "_CHECKS", {"references": checking._CHECKS["references"]})
+    monkeypatch.setattr(checking, "_CHECKS", {"demonstrations": checking._CHECKS["demonstrations"]})
     good = [*SUMS[:39], {"prompt": "Add 1 to 9 in words", "answer": "It is ten. #### 10"}]
     (found,) = checking.check(_lines(tmp_path / "good.jsonl", good), verifier="gsm8k")
-    assert found.ok and found.figure == "all 40 are accepted for themselves"
+    assert found.ok and found.figure.endswith("; all 40 answers are accepted for themselves")
     bad = [*SUMS[:39], {"prompt": "x", "answer": r"\boxed{3} or \boxed{4}"}]
     (found,) = checking.check(_lines(tmp_path / "bad.jsonl", bad), verifier="math500")
     assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure
