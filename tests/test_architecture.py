@@ -152,7 +152,6 @@ UPWARDS = {
     "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
     "spg_trainer.settings.resolve": "spg_trainer.algorithms.registry",  # a class has the recipe of its ancestor
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
-    "spg_trainer.models.replay": "spg_trainer.rollout.cache",  # a type
 }
 """The arrows that run back up all the same."""
 
