@@ -11,7 +11,8 @@ passes, divided by that number, sampling included.
     decode    8B's layers under adapters of rank 128, --cache dual: a pass, two rollouts, tokens with and without graphs
     update    the same model: an update of 8 x 128 with 2 copies at once, and one of 48 x 256 with 4
     weights   SDAR-1.7B's shape, all weights trained: a quarter of the updates of a step of the gsm8k recipe
-    profile   which kernels a cached pass and an update spend their time in; in this checkout only
+    compiled  the updates of `update` again, with --compile; in this checkout only, as
+    profile   which kernels a cached pass and an update spend their time in
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
-LIMITS = {"decode": 80, "update": 60, "weights": 60, "profile": 45}
+LIMITS = {"decode": 80, "update": 60, "weights": 60, "compiled": 90, "profile": 45}
 """Seconds that a part may take in one checkout, its start included."""
 BARS = {
     "pass of 8 rows x 32 columns": "<= 0.016",
@@ -35,6 +36,8 @@ BARS = {
     "rollout of 32 x 256, 128 steps": "<= 7.5",
     "update of 8 x 128, 2 copies": "<= 0.7",
     "update of 48 x 256, 4 copies": "<= 3.2",
+    "update of 8 x 128, 2 copies, compiled": "<= 0.7",
+    "update of 48 x 256, 4 copies, compiled": "<= 3.2",
     "4 updates of all weights, gsm8k recipe": "<= 26",
     "tokens by graphs, five seeds": "equal",
 }
@@ -82,7 +85,7 @@ def decode(step: Any, args: argparse.Namespace, note: Note) -> None:
         )
 
 
-def update(step: Any, args: argparse.Namespace, note: Note) -> None:
+def update(step: Any, args: argparse.Namespace, note: Note, compiled: bool = False) -> None:
     import torch
 
     def took(given: argparse.Namespace, number: int) -> tuple[float, float]:
@@ -97,6 +100,10 @@ def update(step: Any, args: argparse.Namespace, note: Note) -> None:
         given = step.arguments(f"{shape_8b(args)} {words} --per-device-batch-size {copies}".split())
         if policy is None:
             policy = step.make_policy(given)
+            if compiled:
+                from spg_trainer.models.compiled import compile_layers
+
+                compile_layers(policy.model)
             trained = [p for p in policy.model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(trained, lr=3e-6)
         took(replace_namespace(given, batch=copies * 2), 0)
@@ -104,11 +111,15 @@ def update(step: Any, args: argparse.Namespace, note: Note) -> None:
         size = f"{8 if copies == 2 else 48} x {128 if copies == 2 else 256}"
         all_seconds = ", ".join(f"{seconds:.2f}" for seconds, _ in found)
         note(
-            f"update of {size}, {copies} copies",
+            f"update of {size}, {copies} copies{', compiled' if compiled else ''}",
             seconds=sorted(seconds for seconds, _ in found)[len(found) // 2],
             peak=max(peak for _, peak in found),
             text=f"of {all_seconds}" if rounds > 1 else "",
         )
+
+
+def compiled(step: Any, args: argparse.Namespace, note: Note) -> None:
+    update(step, args, note, compiled=True)
 
 
 def weights(step: Any, args: argparse.Namespace, note: Note) -> None:
@@ -161,7 +172,8 @@ def profile(step: Any, args: argparse.Namespace, note: Note) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     words = f"{shape_8b(args)} --prompt-length {args.prompt} --batch 8 --per-device-batch-size 2 --cache dual"
-    given = step.arguments(f"{words} --completion-length 64 --diffusion-steps 64".split())
+    given = step.arguments(f"{words} --completion-length 32 --diffusion-steps 32".split())
+    few = replace_namespace(given, batch=2)
     policy = step.make_policy(given)
 
     def table(name: str, work: Callable[[], object]) -> None:
@@ -180,16 +192,22 @@ def profile(step: Any, args: argparse.Namespace, note: Note) -> None:
             file.write(f"{name}\n{text}\n")
 
     def one_update() -> object:
-        return step.update(policy, optimizer, step.invent(policy, given, 0), given, 1)
+        return step.update(policy, optimizer, step.invent(policy, few, 0), few, 1)
 
-    table("rollout of 8 x 64 in 64 steps", lambda: step.write(policy, given, 1))
+    table("rollout of 8 x 32 in 32 steps", lambda: step.write(policy, given, 1))
     import torch
 
     optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=3e-6)
-    table("update of 8 x 64", one_update)
+    table("update of 2 x 32, 2 copies", one_update)
 
 
-PARTS = {"decode": decode, "update": update, "weights": weights, "profile": profile}
+PARTS = {
+    "decode": decode,
+    "update": update,
+    "weights": weights,
+    "compiled": compiled,
+    "profile": profile,
+}
 
 
 def replace_namespace(given: argparse.Namespace, **changes: Any) -> argparse.Namespace:
@@ -241,7 +259,7 @@ def run_all(args: argparse.Namespace) -> None:
     Path(args.results).unlink(missing_ok=True)
     for part in args.parts:
         for name, tree in trees.items():
-            if part == "profile" and name == "before":
+            if part in ("compiled", "profile") and name == "before":
                 continue
             left = end - time.monotonic()
             if left < 15:

@@ -3,6 +3,8 @@
 `Body` goes before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does it.
 """
 
+from contextlib import nullcontext
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
@@ -205,14 +207,21 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _mix_in(part: type, module: nn.Module) -> None:
     """Puts `part` before the stock class of a module."""
-    stock = type(module)
-    module.__class__ = type(stock.__name__, (part, stock), {})
+    module.__class__ = _mixed(part, type(module))
+
+
+@cache
+def _mixed(part: type, stock: type) -> type:
+    """One class for all modules, so that torch compiles a layer once and not each of them."""
+    return type(stock.__name__, (part, stock), {})
 
 
 class Body:
     """Token ids (B, S) to hidden states (B, S, D), the last norm applied."""
 
     _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
+    is_compiled = False
+    """Whether `compile_layers` has been called."""
 
     def __init__(self, config: Any) -> None:
         # These families pad with an end token: as padding_idx its embedding would start at zero and never learn.
@@ -268,9 +277,12 @@ class Body:
             # This kernel adds its mask to the scores.
             added = torch.zeros_like(attention_mask, dtype=self.dtype)
             attention_mask = added.masked_fill(~attention_mask, torch.finfo(self.dtype).min)
-        return super().forward(
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, **kwargs
-        )
+        # With a cache each layer writes its own keys and values: torch would compile each of them, for each place.
+        is_eager = self.is_compiled and past_key_values is not None
+        with torch.compiler.set_stance("force_eager") if is_eager else nullcontext():
+            return super().forward(
+                input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, **kwargs
+            )
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
         """Who sees whom (B, 1, Q, K) among real tokens (B, K) by blocks; the queries are the last columns."""

@@ -25,6 +25,7 @@ from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
 from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.models import shard
+from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.lockstep import Lockstep
 from spg_trainer.models.lora import (
@@ -145,6 +146,8 @@ def open_policy(
         add_reference(policy.model)
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
+    if m.compile:
+        compile_layers(policy.model)
     if trained != computed and not m.is_divided:
         for model in filter(None, (policy.model, policy.frozen)):
             keep_wider(model, computed)

@@ -46,7 +46,7 @@ class Columns:
         """Whether padding is hidden by a mask of pairs: of a mask of columns, transformers reads from the GPU whether
         it hides anything."""
         self.compute = partial(hidden_states, policy.model)
-        if policy.replays is not None:
+        if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)
         if not self.pattern.is_full:
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)

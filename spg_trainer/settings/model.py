@@ -68,6 +68,9 @@ class TrainedModelConfig(LoadConfig):
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
+    compile: bool = False
+    """Lets torch compile the layers for the passes of updates, which takes a minute at the start. Set it if updates
+    wait for Python, as those of adapters do: they get faster, and round otherwise than without."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""

@@ -60,8 +60,13 @@ def check_task(command: Any) -> None:
     m = command.model
     if m.load_4bit and m.is_divided:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if isinstance(m, TrainedModelConfig) and not is_resumed(command):
-        check_adapters(m)
+    if isinstance(m, TrainedModelConfig):
+        if m.compile and m.is_divided:
+            raise ConfigError(
+                "--compile: layers that --shard gathers are not compiled. Leave out one of the two."
+            )
+        if not is_resumed(command):
+            check_adapters(m)
     check_device(m.device)
 
 

@@ -10,6 +10,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import own_device, raising_on_all
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
+from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs.console import Console
@@ -124,6 +125,8 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     )
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
+    if m.compile:
+        compile_layers(policy.model)
     return policy
 
 

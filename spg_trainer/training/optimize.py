@@ -5,9 +5,7 @@ the whole weights for a while.
 """
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.models.compiled import missing_compiler
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import json_document, write_text
@@ -52,14 +51,6 @@ def make_optimizer(settings: BaseOptimizerConfig, parameters: Mapping[str, Tenso
         text = f"--adam-moments 8bit: torchao compiles its step, which needs {missing}"
         raise ConfigError(f"{text}, and there is none. Install it, or use --adam-moments float32.")
     return AdamW8bit(trained, **options)
-
-
-def missing_compiler(device: torch.device) -> str:
-    """The program that torch needs to compile for a device, if it is not installed; empty if it is."""
-    if device.type == "cpu":
-        has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
-        return "" if has_compiler else "a C++ compiler on a CPU"
-    return "" if find_spec("triton") else "triton on a GPU"
 
 
 def sum_gradients(model: nn.Module) -> None:

@@ -76,11 +76,16 @@ def plain_sampler(
 
 
 def make_policy(
-    dtype: torch.dtype, seed: int = 0, ends: int = 12, device: str = "cpu", max_length: int = 64
+    dtype: torch.dtype,
+    seed: int = 0,
+    ends: int = 12,
+    device: str = "cpu",
+    max_length: int = 64,
+    layers: int = 2,
 ) -> Policy:
     """A random model, sharpened so that contexts matter, in which several token ids end a text."""
     tokenizer = tiny_tokenizer()
-    model = new_tiny(hidden_size=32, layers=2, heads=2, ffn=48, max_length=max_length, seed=seed)
+    model = new_tiny(hidden_size=32, layers=layers, heads=2, ffn=48, max_length=max_length, seed=seed)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:

@@ -1,0 +1,67 @@
+"""Layers that torch compiles: few compilations, and the numbers of layers that it does not compile."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import compiled
+from spg_trainer.models.states import base_model, hidden_states
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.decoding import Sampling
+from tests.common.likelihood_cases import relative
+from tests.common.rollout_cases import make_policy, make_prompts, pad
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def gradients(policy, ids, mask) -> torch.Tensor:
+    hidden_states(policy.model, ids, mask).square().sum().backward()
+    found = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+    policy.model.zero_grad(set_to_none=True)
+    return found
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_layers_have_the_gradient_of_others(backend: str) -> None:
+    policy, plain = (make_policy(torch.float32, layers=5) for _ in range(2))
+    noted = torch._dynamo.utils.counters
+    noted.clear()
+    compiled.compile_layers(policy.model, backend)
+    # Not as many rows as heads at first: torch would take the two for one number.
+    for rows, columns in ((3, 20), (5, 31), (4, 26)):
+        ids = torch.randint(0, 200, (rows, columns), generator=torch.Generator().manual_seed(rows))
+        padded = torch.arange(columns).expand(rows, -1) >= 3
+        for mask in (padded, None):
+            found, expected = (gradients(each, ids, mask) for each in (policy, plain))
+            assert relative(found, expected) < 1e-5
+            with torch.no_grad():
+                states, others = (hidden_states(each.model, ids, mask) for each in (policy, plain))
+            assert relative(states, others) < 1e-5
+    assert noted["frames"]["ok"] == noted["frames"]["total"] == 4 and not noted["graph_break"]
+
+
+def test_a_rollout_with_a_cache_compiles_nothing() -> None:
+    policy, counter = make_policy(torch.float32, layers=4), CompileCounterWithBackend("eager")
+    prompts = pad(policy, make_prompts(policy, (6, 9)))
+    sampling = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, cache="dual")
+    plain = sample_completions(policy, *prompts, sampling, None)
+    compiled.compile_layers(policy.model, counter)
+    found = sample_completions(policy, *prompts, sampling, None)
+    assert torch.equal(found.completion_ids, plain.completion_ids) and counter.frame_count == 0
+
+
+def test_layers_of_one_kind_have_one_class() -> None:
+    layers = base_model(make_policy(torch.float32, layers=4).model).base_model.layers
+    assert len({type(layer.self_attn) for layer in layers}) == 1
+
+
+def test_a_missing_compiler_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(compiled, "missing_compiler", lambda device: "a C++ compiler on a CPU")
+    with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler on a CPU, and there is none"):
+        compiled.compile_layers(make_policy(torch.float32).model)
