@@ -40,14 +40,16 @@ class Task(NamedTuple):
 
 def two_habits(half: str, env: str, habit: str, length: int, steps: int = 800) -> Task:
     """A base that is right in 40% of its demonstrations and follows a habit of the task in the others."""
-    flags = f"--steps {steps} --batch-size 96 --mix right=0.4 {habit}=0.6 --max-completion-length {length}"
+    flags = f"--max-steps {steps} --prompts-per-step 96 --mix right=0.4 {habit}=0.6 --max-completion-length {length}"
     return Task(half, env, f"sft --env {env} {flags}")
 
 
 def reasoning_gym(half: str, name: str, arguments: str, length: int, steps: int) -> Task:
     """A base of right demonstrations alone, and of few updates."""
     env = f"reasoning_gym:{name}"
-    flags = f"--env-args {arguments} --steps {steps} --batch-size 64 --max-completion-length {length}"
+    flags = (
+        f"--env-args {arguments} --max-steps {steps} --prompts-per-step 64 --max-completion-length {length}"
+    )
     return Task(half, f"{env}:{arguments.replace(' ', ',')}", f"sft --env {env} {flags}")
 
 
@@ -72,7 +74,7 @@ TASKS = [
 def make_base(bases: Path, task: Task) -> Path:
     """The folder of its base, which is made, or gone on with, where it is not finished."""
     folder = bases / task.name
-    if not any((folder / name).is_file() for name in ("COMPLETE", "summary.json")):
+    if not (folder / "summary.json").is_file():
         with (bases / f"{task.name}.log").open("a") as log:
             words = (*TRAINER, *task.base.split(), "--output-dir", str(folder), "--resume", "auto")
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}

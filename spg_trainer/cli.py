@@ -28,13 +28,15 @@ from spg_trainer.settings.resolve import resolve
 COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
     "diff": (fields.DiffCommand, "evaluation.diff", "run_diff"),
-    "sft": (fields.SftCommand, "sft.command", "sft"),
+    "sft": (fields.Config, "training.loop", "train"),
     "compare": (fields.CompareCommand, "reporting.compare", "compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
+STANDS_FOR = {"sft": ("--source", "demonstrations")}
+"""{word: the words for which it is short}."""
 OWN_FLAGS = {
     "algorithms": "algorithms.command",
     "lm-eval": "evaluation.lm_eval_command",
@@ -89,22 +91,20 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word in OWN_FLAGS:
         return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
-    own_args, of_trainings = list(args), []
+    own_args, of_trainings = [*STANDS_FOR.get(word, ()), *args], []
     if word == "compare" and "--" in args:
         own_args, of_trainings = args[: args.index("--")], args[args.index("--") + 1 :]
     resolved = resolve(cls, own_args)
     config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:
-        explain(cls, config)
+        explain(cls, config, word)
     if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
     planned = plan(resolved)
-    if word == "":
+    if cls is fields.Config:
         with collecting_no_garbage() if config.dry_run else nullcontext():
             run_train(planned)
         return 0
-    if word == "sft" and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first
-        planned = import_module("spg_trainer.runs.plan").plan_run(planned, num_processes=1)
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)
@@ -124,13 +124,15 @@ def refuse_no_task(model: str) -> None:
         )
 
 
-def explain(cls: Any, shown: Any) -> None:
+def explain(cls: Any, shown: Any, word: str) -> None:
     """Shows the help of a command, with the values of `shown` as defaults, and ends."""
-    note = f"Other commands, each with its own --help: {', '.join(WORDS)}. " * (cls is fields.Config)
+    note = f"Other commands, each with its own --help: {', '.join(WORDS)}. " * (not word)
+    if word in STANDS_FOR:
+        note = f"This is training with {' '.join(STANDS_FOR[word])}, and the recipe that belongs to it. "
     if isinstance(shown, fields.TaskSettings):
         note += f"The defaults below are those of --env {shown.env}. For another task or model, write it before --help."
     try:
-        show_help(cls, shown, note)
+        show_help(cls, shown, note, word)
     finally:
         sys.stdout.flush()  # here, a reader who has gone is no error
 

@@ -16,7 +16,7 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.fields import MergeCommand, PushCommand
+from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
@@ -150,16 +150,33 @@ def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adap
     )
     weights = run.chosen.replace("model/ is", "These weights are", 1)
     text = f"""\
-A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
-`{without_folders(config.algorithm)}` on {shown_task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
+A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, {how_trained(config)}
+for {run.summary["steps"]} steps, seed {config.seed}.
 It started from {f"`{base}`" if base else start}. {weights}
 
 ![Share solved over the steps of training]({CURVE})
 """
     front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
-    measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
+    measured = {
+        f"{name} training": figures
+        for name in ("after", "before")
+        if (figures := run.summary[f"eval_{name}"])
+    }
     usage = how_to_open(repo, without_folders(config.env))
     return card_text(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
+
+
+def how_trained(config: Config) -> str:
+    """What a card says of how its model was trained: by which algorithm, from what."""
+    algorithm = f"`{without_folders(config.algorithm)}`"
+    if config.source == "environment":
+        return f"trained by reinforcement learning with {algorithm} on {shown_task(config)}"
+    if config.source == "pairs":
+        return f"trained with {algorithm} on pairs of `{without_folders(config.pairs)}`"
+    if config.data:
+        return f"trained with {algorithm} on the texts of `{without_folders(config.data)}`"
+    mix = " ".join(f"{name}={share:g}" for name, share in (config.mix or {"right": 1}).items())
+    return f"trained with {algorithm} on demonstrations of {shown_task(config)} ({mix}; `right` is its own solution)"
 
 
 def card_text(
@@ -167,7 +184,7 @@ def card_text(
 ) -> str:
     """A model card.
 
-    settings: Config or SftCommand. measured: evaluations by name, the model's own first. usage: how to open the model.
+    settings: those of the run. measured: evaluations by name, the model's own first. usage: how to open the model.
     front: further fields of the card's head.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData

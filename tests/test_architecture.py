@@ -141,7 +141,6 @@ LAYERS = (
     "spg_trainer.reporting",
     "spg_trainer.training",
     "spg_trainer.export",
-    "spg_trainer.sft",
     "spg_trainer.cli",  # finds its commands by name when they are asked for
     "spg_trainer.reporting.jobs",  # these start trainings
     "spg_trainer.reporting.compare",

@@ -187,7 +187,7 @@ def calls(monkeypatch) -> list[list[str]]:
 def test_the_gauntlet_makes_missing_bases_and_compares(calls, tmp_path, monkeypatch, capsys) -> None:
     made = tmp_path / "bases" / "queens"
     made.mkdir(parents=True)
-    (made / "COMPLETE").touch()
+    (made / "summary.json").touch()
     for seed, after in enumerate(([1] * 8, [0] * 8)):
         folder = tmp_path / f"queens-raft-s{seed}"
         (folder / "eval").mkdir(parents=True)

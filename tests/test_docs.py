@@ -24,7 +24,6 @@ from spg_trainer.algorithms.checking import CHECKS
 from spg_trainer.cli import main
 from spg_trainer.settings.weights import models_folder
 from spg_trainer.tensors import Batch
-from tests.common.sft_cases import measure_few
 from verifiers.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +33,7 @@ PAGE_OF_JUDGE = "environments/judge.md"
 PAGES = [page for page in DOCS.rglob("*.md") if "runs" not in page.relative_to(DOCS).parts]
 PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
-FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}
+FEWER = {"--max-steps": "1", "--num-problems": "8"}
 shown_code = pytest.mark.parametrize("page", ["README.md", "docs/runs.md"])
 runs_as_it_stands = [
     "README.md",
@@ -83,7 +82,6 @@ def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    measure_few(monkeypatch, 8)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for block in re.findall(
         r"^```python\n(.*?)^```", (DOCS / "add_a_task.md").read_text(), flags=re.S | re.M
@@ -94,13 +92,16 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
     for line in lines:
         assert line[:2] == ["python", "-m"]
         short = [FEWER.get(before, word) for before, word in pairwise(line[2:])]
-        if line[2] == "spg_trainer" and line[3].startswith("--"):
+        if line[3] == "--resume":  # of the base, which has made two steps
+            short[short.index("--max-steps") + 1] = "4"
+        elif line[2] == "spg_trainer" and line[3].startswith("--"):
             short += ["--eval-problems", "8", "--prompts-per-step", "2"]
         if line[3] == "sft":
-            short += ["--batch-size", "8", *([] if "--steps" in line else ["--steps", "2"])]
+            few = "--prompts-per-step 8 --eval-problems 8 --validation-problems 8".split()
+            short += [*few, *([] if "--max-steps" in line else ["--max-steps", "2"])]
         assert import_module(f"{line[2]}.__main__").main(short) == 0, line
     summary = json.loads(Path("run/summary.json").read_text())
-    assert summary and Path("base/environment.json").is_file()
+    assert summary and Path("base/model/environment.json").is_file()
     assert "mytask" in capsys.readouterr().out
 
 

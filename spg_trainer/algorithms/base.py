@@ -56,7 +56,9 @@ the deviation of a population, without a floor; the mean of the others."""
 Compares = Literal["copy", "completion", "episode", "group", "update"]
 """What a loss compares: nothing beyond one masked copy, the copies of a completion, the turns of an episode, the
 completions of a group, or those of the whole update."""
-Need = Literal["old", "reference", "entropy", "fills", "pairs", "correct", "order", "measured"]
+Need = Literal[
+    "old", "reference", "entropy", "fills", "pairs", "demonstrations", "correct", "order", "measured"
+]
 
 
 def with_penalty(beta: float, *others: Need) -> frozenset[Need]:

@@ -28,7 +28,7 @@ class MLE(RAFT):
     num_masks: Count = 1
     score_tail: bool = True
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"correct"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"correct", "demonstrations"})
     advantage: ClassVar[str] = "correct"  # type: ignore[misc]
     """No choice: a completion that is right weighs 1, any other 0."""
 

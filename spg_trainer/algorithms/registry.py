@@ -59,8 +59,9 @@ FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "di
 the systems that published tables compare. The others are here to be compared with."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
 """Other names of algorithms, by which a user may look for them: {our name: the others, with spaces between}."""
-OF_SFT = ("mle", "sft")
-"""Names by which a user may ask for the loss of `sft`, which needs demonstrations in place of sampled completions."""
+OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
+"""The same of what learns from demonstrations alone, in the command `sft`; not among those that an RL run chooses from.
+"""
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
@@ -69,13 +70,13 @@ def find_algorithm(name: str) -> tuple[str, str]:
     E.g. `./mine.py:Mine` gives ("./mine.py", "Mine"). name: a name of `ALGORITHMS`, `./file.py:MyClass`, or
     `package.module:MyClass`. Raises ConfigError, which names the nearest known one.
     """
-    where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
+    where, _, class_name = (ALGORITHMS | OF_DEMONSTRATIONS).get(name, name).rpartition(":")
     if not where:
         ours = next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
         nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
         if "," in name:
             nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
-        if name.lower() in OF_SFT:
+        if name.lower() == "sft":
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         raise ConfigError(
             f"--algorithm {name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "

@@ -134,6 +134,10 @@ def find_config(m: ModelConfig, env: str) -> Any:
 
     Raises ModelError where it does not say who attends to whom and no flag does, as when the model is opened.
     """
+    if is_embedded(m.model, "new"):
+        from spg_trainer.models.tiny import config_of_new
+
+        return config_of_new(m)
     weights = resolve_model(m.model, env)
     if is_embedded(m.model, "tiny"):
         return _settled(EmbeddedConfig.read(Path(weights.base)), weights, m)

@@ -35,7 +35,8 @@ def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, *
     rate = REACHED * (card.flops if sizes.pass_bytes == 2 else card.wide_flops)
     completion = rollout_flops(config, sizes) / rate
     update = update_flops(config, algorithm, sizes) / rate
-    return Seconds(sizes.completions * completion, sizes.completions * update, completion)
+    sampled = sizes.completions if config.samples else 0  # others are given
+    return Seconds(sampled * completion, sizes.completions * update, completion)
 
 
 def rollout_flops(config: Config, sizes: StepSizes) -> float:

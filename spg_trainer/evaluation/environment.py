@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.packages import envs
 
 if TYPE_CHECKING:
     from envs import TextEnv
 
 
-def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
+def make_env(command: Config | EvalCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    weights = getattr(command, "reward_weights", {})
+    weights = command.reward_weights
     env = envs.make(
         command.env, split=split, **command.env_args, **({"reward_weights": weights} if weights else {})
     )

@@ -171,7 +171,7 @@ def evaluate_checked(
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     overlong: str = "error",
 ) -> Evaluation:
-    """`evaluate` for settings that a plan has checked: those of a training, of `sft` or of the command `eval`.
+    """`evaluate` for settings that a plan has checked: those of a training or of the command `eval`.
 
     Raises ConfigError for a prompt too long for the model, and TrainingError as `evaluate`.
     """

@@ -41,13 +41,13 @@ from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_wh
 from spg_trainer.models.replay import Replays
 from spg_trainer.models.special_tokens import check_template_args, find_special_tokens
 from spg_trainer.models.states import base_model
-from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
+from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.weights import Weights, resolve_model
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
 def load_model(
@@ -133,6 +133,8 @@ def open_policy(
     numbers yet: `divide_policy` divides it and reads them.
     """
     m = settle(m)
+    if is_embedded(m.model, "new"):
+        return new_model(m, seed=seed, device=device or m.device)
     all_weights = m.lora_r == 0
     device = device or m.device
     computed = _dtype(m.dtype, _device(device))
@@ -151,6 +153,26 @@ def open_policy(
     if trained != computed and not m.is_divided:
         for model in filter(None, (policy.model, policy.frozen)):
             keep_wider(model, computed)
+    return policy
+
+
+def new_model(m: ModelConfig, *, seed: int, device: str) -> Policy:
+    """The model of fresh weights that settings name, `new` or `new:KIND`; on the CPU if it has still to be divided."""
+    policy = new_policy(
+        m.model.partition(":")[2],
+        device="cpu" if m.is_divided else device,
+        seed=seed,
+        hidden_size=m.hidden_size,
+        layers=m.num_layers,
+        heads=m.num_heads,
+        ffn=m.intermediate_size,
+    )
+    if m.ref_copy:
+        policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
+    if m.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable()
+    if m.compile:
+        compile_layers(policy.model)
     return policy
 
 
@@ -348,6 +370,31 @@ def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
 
     where = {name: options[name] for name in ("revision", "local_files_only")}
     return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
+
+
+def without_weights(m: ModelConfig, env: str) -> Policy:
+    """The model that settings name without its weights: its tokenizer and its configuration.
+
+    Raises ModelError where they are neither here nor on the Hub.
+    """
+    if is_embedded(m.model, "new"):
+        config, tokenizer = config_of_new(m), tiny_tokenizer()
+        model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
+        return Policy(model, tokenizer, *find_special_tokens(config, tokenizer), source="new")
+    weights = resolve_model(m.model, env)
+    offline = "" if weights.is_local else envs.hub.why_offline()
+    options = {
+        "revision": m.revision or "main",
+        "local_files_only": bool(offline),
+        "trust_remote_code": False,
+    }
+    try:
+        config = _open_config(weights, m, options)
+    except ModelError as error:
+        raise ModelError(f"model {weights.base!r}: {error}") from error
+    except Exception as error:
+        raise _not_opened(weights, error, offline) from error
+    return open_tokenizer(config, weights, m)
 
 
 def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:

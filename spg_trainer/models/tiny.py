@@ -9,6 +9,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.seeding import derive
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import known_settings
 
 END, END_OF_TURN, MASK = "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
@@ -81,6 +82,23 @@ def new_tiny(
     Dream's, whose logits stand one position before their token. hidden_size: a multiple of 2 * heads, else ModelError.
     Equal arguments give equal weights whatever ran before, and the global random state is left as it was.
     """
+    config = new_config(kind, hidden_size, layers, heads, ffn, max_length)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "new_tiny"))
+        if not kind:
+            # Earlier versions drew so many numbers and threw them away; their embedded models can be made again.
+            torch.rand(4 * layers * hidden_size**2)
+        return config.model_class(config).eval()
+
+
+def config_of_new(m: ModelConfig) -> Any:
+    """The configuration of the model of fresh weights that settings name, `new` or `new:KIND`."""
+    kind = m.model.partition(":")[2]
+    return new_config(kind, m.hidden_size, m.num_layers, m.num_heads, m.intermediate_size)
+
+
+def new_config(kind: str, hidden_size: int, layers: int, heads: int, ffn: int, max_length: int = 1024) -> Any:
+    """The configuration of a model of `new_tiny`."""
     tokenizer = tiny_tokenizer()
     config_class = BY_ARCHITECTURE[ARCHITECTURES[kind]]
     sizes = {
@@ -100,14 +118,5 @@ def new_tiny(
     if kind == "block":
         sizes["block_size"] = BLOCK
     if kind:
-        config = config_class.from_dict(sizes)
-    else:
-        config = llada_config(
-            **{config_class.family.names.get(name, name): size for name, size in sizes.items()}
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(seed, "new_tiny"))
-        if not kind:
-            # Earlier versions drew so many numbers and threw them away; their embedded models can be made again.
-            torch.rand(4 * layers * hidden_size**2)
-        return config.model_class(config).eval()
+        return config_class.from_dict(sizes)
+    return llada_config(**{config_class.family.names.get(name, name): size for name, size in sizes.items()})

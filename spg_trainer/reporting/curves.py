@@ -99,7 +99,11 @@ PANELS = (
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; an EUBO is a penalty, no certified upper bound"),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
-    Panel("Loss", "loss|validation/loss", "of sft, nats a token; of RL its value means little, its jumps do"),
+    Panel(
+        "Loss",
+        "loss|validation/loss",
+        "of demonstrations, nats a token; of RL its value means little, its jumps do",
+    ),
     Panel("Learning rate", "learning_rate", "of the last update of a step", 0),
     Panel("Gradient norm", "grad_norm", "before clipping", 0),
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),

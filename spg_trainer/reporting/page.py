@@ -87,7 +87,7 @@ def cost(run: Recorded) -> dict[str, str]:
     rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
     tokens = sum(row.get("num_tokens", 0) for row in run.metrics)
     entries = {"updates": clock(update)}
-    if run.method != "sft":  # which samples nothing on the way
+    if run.config.samples:
         entries = {"rollouts": clock(rollout), **entries, "tokens sampled": f"{tokens:,}"}
         if rollout:
             entries["tokens a second"] = f"{tokens / rollout:,.0f}"

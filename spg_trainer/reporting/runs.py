@@ -14,8 +14,8 @@ from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.inputs import read_inputs
 from spg_trainer.runs.pin import identity
-from spg_trainer.settings.fields import Config, SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 
 Row = dict[str, Any]
 MADE_WITH = ("versions", "base_model")
@@ -47,7 +47,7 @@ class Recorded:
     """A run, finished or not, as its folder has it."""
 
     path: Path
-    config: Config | SftCommand
+    config: Config
     environment: Row
     metrics: list[Row]
     """Rows of metrics.jsonl, with those of timings.jsonl laid over them."""
@@ -85,24 +85,22 @@ class Recorded:
 
     @property
     def method(self) -> str:
-        """The algorithm of a training, or `sft`."""
-        return "sft" if isinstance(self.config, SftCommand) else self.config.algorithm
+        """The algorithm."""
+        return self.config.algorithm
 
     @property
     def task(self) -> str:
-        """What was learned: the task, or of `sft` the file or data set of texts."""
-        return getattr(self.config, "data", None) or self.config.env
+        """What was learned: the task, or the file or data set of texts (--data)."""
+        return self.config.data or self.config.env
 
     @property
     def max_steps(self) -> int:
         """How many steps were asked for."""
-        return self.config.steps if isinstance(self.config, SftCommand) else self.config.max_steps
+        return self.config.max_steps
 
     @property
     def block_length(self) -> int:
         """Tokens of a block in the completions at hand."""
-        if isinstance(self.config, SftCommand):  # which may leave it to the model
-            return self.environment.get("rollout", {}).get("block_length", 1)
         return self.config.rollout.block_length
 
     @property
@@ -114,7 +112,7 @@ class Recorded:
     def kept_step(self) -> int | None:
         """The step that was chosen for model/; None where there was no choice."""
         summary = self.summary or {}
-        choices = (summary.get(name) for name in ("validation", "validation_loss", "worse"))
+        choices = (summary.get(name) for name in ("validation", "worse"))
         return summary["kept_step"] if any(choices) else None
 
     @property
@@ -136,8 +134,7 @@ def read_run(path: str | Path) -> Recorded:
     if not path.is_dir():
         what = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
         raise ConfigError(f"{path}: {what}. Give a run folder, e.g. runs/NAME.")
-    of_sft = (path / SFT).is_file() and not (path / CONFIG).is_file()
-    if not (of_sft or (path / CONFIG).is_file()):
+    if not (path / CONFIG).is_file():
         example = next((str(file.parent) for file in sorted(path.glob(f"*/{CONFIG}"))), "runs/NAME")
         raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. {example}.")
     timings = {row["step"]: row for row in read_lines(path / TIMINGS)}
@@ -149,7 +146,7 @@ def read_run(path: str | Path) -> Recorded:
             evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
     return Recorded(
         path,
-        read_config(path / SFT, SftCommand) if of_sft else read_config(path / CONFIG),
+        read_config(path / CONFIG),
         read_json(path / ENVIRONMENT) or {},
         [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
         read_json(path / SUMMARY),

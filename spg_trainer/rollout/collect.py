@@ -61,6 +61,7 @@ class EnvironmentSource:
         self.dealt_by, self.branches = dealt_by, branches
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
+        self.mix: dict[str, float] = {}  # what the model writes follows no mix
         self.pools = None
         if config.batch.pools:
             self.pools = Pools(

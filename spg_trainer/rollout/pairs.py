@@ -49,6 +49,8 @@ class PairFile:
     """No environment judges these completions: the file says which is the better one of a pair."""
     pools = None
     """There are no difficulty pools (`rollout/pools.py`): all pairs are drawn equally often."""
+    mix: Mapping[str, float] = {}
+    """Pairs follow no habits of a task."""
 
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
         """pairs: those of the file, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""

@@ -1,6 +1,6 @@
 """Completions that have been scored: what every source hands to the training loop, and how samples/ records them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -194,13 +194,15 @@ class Source(Protocol):
     """A line the user should read, or empty."""
     env: "TextEnv | None"
     """The environment that the model answers; None where completions are given."""
+    mix: Mapping[str, float]
+    """The share of each habit among the completions, `right` among them; {} where no demonstrations are given."""
     pools: "Pools | None"
     """What is known of each problem's latest groups; None where all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Scored:
         """This process's completions of a step.
 
-        step: its number or, in `sft` only, "validation" for the held-out completions, whose loss is measured.
+        step: its number, or "validation" where a validation measures the loss of completions that are held out.
         """
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:

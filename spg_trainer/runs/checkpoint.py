@@ -162,12 +162,12 @@ def delete_old(
     size: bytes of one. Of what is needed besides, a checkpoint above `LARGE` keeps the weights alone.
     """
     keep = newest_kept(keep, size)
-    others = (path for path in _checkpoints(folder) if _step(path) not in resumable)
+    others = (path for path in _checkpoints(folder) if step_of(path) not in resumable)
     complete = [path for path in others if incomplete(path) is None]
-    besides = needed([_step(path) for path in complete[-keep:]])
+    besides = needed([step_of(path) for path in complete[-keep:]])
     for path in complete[:-keep]:
         try:
-            if _step(path) not in besides:
+            if step_of(path) not in besides:
                 delete_folder(path)
             elif size > LARGE:
                 delete_parts(path, (TRAINING, OPTIMIZER))
@@ -327,7 +327,7 @@ def set_aside_after(run: Path, step: int) -> None:
 
     They belong to another continuation and are not ours to delete.
     """
-    for path in (path for path in _checkpoints(run) if _step(path) > step):
+    for path in (path for path in _checkpoints(run) if step_of(path) > step):
         if incomplete(path):
             delete_folder(path)
             continue
@@ -339,19 +339,13 @@ def set_aside_after(run: Path, step: int) -> None:
 
 def require_up_to(run: Path, step: int) -> Path:
     """The newest whole checkpoint of a run that is no later than `step`; CheckpointError if it has none."""
-    complete = [path for path in _checkpoints(run) if _step(path) <= step and incomplete(path) is None]
+    complete = [path for path in _checkpoints(run) if step_of(path) <= step and incomplete(path) is None]
     if not complete:
         raise CheckpointError(
-            f"{run} has no checkpoint up to step {step}, where its learning rate began to fall, and a longer training "
-            f"goes on from there. Begin a new one from these weights: --model {shlex.quote(str(run))}."
+            f"{run} has no checkpoint up to step {step}, from where its learning rate falls otherwise with these "
+            f"settings. Begin a new run from its weights: --model {shlex.quote(str(run))}."
         )
     return complete[-1]
-
-
-def delete_after(run: Path, step: int) -> None:
-    """Deletes the checkpoints later than `step`, of which nothing is wanted any more."""
-    for path in (path for path in _checkpoints(run) if _step(path) > step):
-        delete_folder(path)
 
 
 def at_step(run: Path, step: int) -> Path:
@@ -369,12 +363,12 @@ def _is_divided(policy: "Policy") -> bool:
 def _checkpoints(run: Path) -> list[Path]:
     """Visible checkpoints of a run, whole or torn, oldest first."""
     folders = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in folders if path.name[5:].isdigit()), key=_step)
+    return sorted((path for path in folders if path.name[5:].isdigit()), key=step_of)
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))

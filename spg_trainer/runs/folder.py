@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
 from spg_trainer.runs.files import (
-    COMPLETE,
     check_place,
     json_document,
     json_line,
@@ -36,9 +34,7 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.pin import identity, pin
-from spg_trainer.runs.tracking import TRACKED
-from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, settings_file
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
@@ -60,30 +56,18 @@ _log = logging.getLogger(__name__)
 class RunFolder:
     """Writes a run's files, on rank 0 only; every writer raises CheckpointError if the disk refuses."""
 
-    def __init__(self, path: str | Path, settings: str = CONFIG) -> None:
-        """settings: the file that holds those of the run, `CONFIG` of a training and `SFT` of `sft`."""
-        self.path, self.settings = Path(path), settings
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run of this kind has begun here."""
-        return (self.path / self.settings).is_file()
-
-    @property
-    def holds_finished_model(self) -> bool:
-        """Whether the folder itself is a whole model, which only that of `sft` is."""
-        return (self.path / COMPLETE).is_file()
+        """Whether a run has begun here."""
+        return (self.path / CONFIG).is_file()
 
     @property
     def go_on(self) -> str:
         """The words behind `python -m spg_trainer` that continue the run."""
-        word = "" if self.settings == CONFIG else "sft "
-        return f"{word}--resume {shlex.quote(str(self.path))}"
-
-    @property
-    def steps_flag(self) -> str:
-        """The flag that says how many steps the run makes."""
-        return "--max-steps" if self.settings == CONFIG else "--steps"
+        return f"--resume {shlex.quote(str(self.path))}"
 
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
@@ -101,7 +85,7 @@ class RunFolder:
         # What `create` writes before the settings is no run yet.
         allowed = {ENVIRONMENT, INPUTS, TASK_COPIES, ALGORITHM_COPIES}
         taken = [n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n in allowed)]
-        if self.settings in taken:
+        if CONFIG in taken:
             raise self.holds_a_run()
         if taken:
             raise ConfigError(
@@ -115,7 +99,7 @@ class RunFolder:
         resume = f"--resume {shlex.quote(str(self.path))}"
         return ConfigError(
             f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-            f"{resume} (a finished one with a larger {self.steps_flag}), or choose another --output-dir."
+            f"{resume} (a finished one with a larger --max-steps), or choose another --output-dir."
         )
 
     def create(
@@ -140,15 +124,7 @@ class RunFolder:
 
     def write_config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
-        self._write(self.settings, config_yaml)
-
-    def mark_unfinished(self, config_yaml: str) -> None:
-        """Takes the mark and the summary of a finished model from the folder, and writes the settings that now hold."""
-        if rank() == 0:
-            with writing(self.path):
-                for name in (COMPLETE, SUMMARY):
-                    (self.path / name).unlink(missing_ok=True)
-        self.write_config(config_yaml)
+        self._write(CONFIG, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
@@ -188,11 +164,16 @@ class RunFolder:
         """The completions of the evaluation NAME so far."""
         return read_lines(self.evaluation_path(name).with_suffix(".jsonl"))
 
-    def validations(self) -> dict[int, list[bool]]:
-        """Step -> whether each problem was solved, of the validations made so far."""
-        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
-        finished = [name for name in names if "correct" in (self.figures(name) or {})]
-        return {int(name[5:]): [row["correct"] for row in self.completions(name)] for name in finished}
+    def validations(self) -> dict[int, Any]:
+        """Step -> whether each problem was solved, or the loss of what is held out, of the validations made so far."""
+        found: dict[int, Any] = {}
+        for file in sorted((self.path / "eval").glob("step-*.json")):
+            figures = self.figures(file.stem) or {}
+            if "loss" in figures:
+                found[int(file.stem[5:])] = figures["loss"]
+            elif "correct" in figures:  # otherwise it has only begun
+                found[int(file.stem[5:])] = [row["correct"] for row in self.completions(file.stem)]
+        return found
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
@@ -206,9 +187,7 @@ class RunFolder:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
         Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here. The
-        summary of a finished model of `sft` stays as long as the model does (`mark_unfinished`); its later rows, its
-        report and its evaluation are gone, too.
+        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here.
         """
         if rank():
             return
@@ -226,26 +205,13 @@ class RunFolder:
                         os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
-            if not self.holds_finished_model:
-                (self.path / SUMMARY).unlink(missing_ok=True)
-            for path in [self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
+            for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
                 path.unlink(missing_ok=True)
             set_aside_after(self.path, step)
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
         unlock(self.path)
-
-    def discard(self) -> None:
-        """Removes the folder if it holds only what `create` and the steps since have written."""
-        files, folders = (
-            {self.settings, ENVIRONMENT, INPUTS, METRICS, TIMINGS, LOCK, TRACKED},
-            {TASK_COPIES, ALGORITHM_COPIES},
-        )
-        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - files - folders:
-            return
-        with writing(self.path):
-            shutil.rmtree(self.path)
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rank() == 0:
@@ -312,16 +278,16 @@ def newest_unfinished(root: Path) -> Path | None:
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
-def choose_folder(command: "Config | SftCommand") -> tuple[Path, bool, Path | None]:
-    """The folder that the settings of a training or of `sft` mean, whether a run there continues, and from where.
+def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
+    """The folder that the settings of a training mean, whether a run there continues, and from where.
 
     From where is a checkpoint, or None for the start. Raises SpgError if the folder is taken, or what should be resumed
-    is no run of this kind.
+    is no run.
     """
-    resume, out, settings = command.output.resume, command.output.output_dir, settings_file(command)
+    resume, out = command.output.resume, command.output.output_dir
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(command, resume)
-        folder = RunFolder(path, settings)
+        folder = RunFolder(path)
         if resume and folder.holds_run:
             return path, True, latest_complete(path)
         folder.refuse_other_run()
@@ -331,27 +297,20 @@ def choose_folder(command: "Config | SftCommand") -> tuple[Path, bool, Path | No
     if out and Path(out).resolve() != path.resolve():
         text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
         raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: --model {resume}.")
-    if not RunFolder(path, settings).holds_run:
-        what = "run" if settings == CONFIG else f"{SFT}, the settings of a model made by `sft`"
-        word, other = ("sft ", SFT) if settings == CONFIG else ("", CONFIG)
-        if RunFolder(path, other).holds_run:
-            line = f"python -m spg_trainer {word}--resume {shlex.quote(resume)}"
-            raise ConfigError(f"--resume {resume}: {path} holds no {what}. Go on with it by `{line}`.")
+    if not RunFolder(path).holds_run:
         raise ConfigError(
-            f"--resume {resume}: {path} holds no {what}. Give the folder of one, or a checkpoint in it."
+            f"--resume {resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
         )
     return path, True, newest
 
 
-def default_folder(command: "Config | SftCommand", resume: str | None) -> Path:
+def default_folder(command: "Config", resume: str | None) -> Path:
     """The folder of settings that name none; with --resume auto, that of the newest unfinished run.
 
     Raises ConfigError if there is no such run.
     """
-    if isinstance(command, SftCommand):
-        return Path(f"models/{last(command.env or command.data)}-sft-s{command.seed}")
     if resume is None:
-        return RunFolder.default_path(last(command.env), command.algorithm, command.seed)
+        return RunFolder.default_path(last(command.env or command.data), command.algorithm, command.seed)
     path = find_unfinished(Path("runs"), command)
     if path is None:
         text = "--resume auto: runs/ holds no unfinished run of these settings"

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError
@@ -19,46 +19,35 @@ from spg_trainer.runs.inputs import (
     with_absolute_paths,
 )
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, SftCommand
-from spg_trainer.settings.recorded import read_config, record_of, settings_file
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recorded import CONFIG, read_config, record_of
 from spg_trainer.settings.values import flatten, plain
 
-Command = TypeVar("Command", Config, SftCommand)
-
-_IN_BOTH = frozenset(
+MAY_CHANGE = frozenset(
     "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "
-    "output.accept_changed_code output.output_dir output.report output.resume output.track".split()
+    "output.accept_changed_code output.output_dir output.report output.resume output.track max_steps max_minutes "
+    "dry_run force gpu processes eval.eval_steps eval.keep_worse output.keep output.sample_steps "
+    "output.save_steps".split()
 )
-MAY_CHANGE = _IN_BOTH.union(
-    "max_steps max_minutes dry_run force gpu processes eval.eval_steps eval.keep_worse output.keep "
-    "output.sample_steps output.save_steps".split()
-)
-"""Settings of a training that may change on resume: how long, what is shown and kept, and where it runs."""
-SFT_MAY_CHANGE = _IN_BOTH.union("steps model.ref_copy rollout.temperature".split())
-"""Those of `sft`, but with --patience 0 neither the patience nor the steps; it has no reference to copy."""
+"""Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def pin(command: Command, algorithm: algorithms.Algorithm | None = None) -> Command:
+def pin(config: Config, algorithm: algorithms.Algorithm) -> Config:
     """The settings as a run records them: adapters settled, hyper-parameters filled in, paths absolute.
 
-    Settings that are pinned stay as they are. algorithm: that of the settings; None for `sft`, which has none.
+    Settings that are pinned stay as they are. algorithm: that of the settings.
     """
-    command = with_absolute_paths(command)
-    pinned = replace(command, model=settle(command.model))
-    return replace(pinned, algorithm_args=asdict(algorithm)) if algorithm else pinned
+    config = with_absolute_paths(config)
+    return replace(config, model=settle(config.model), algorithm_args=asdict(algorithm))
 
 
-def identity(
-    pinned: Config | SftCommand, inputs: Inputs, may_change: Collection[str] | None = None
-) -> dict[str, Any]:
+def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """What makes a run the run that it is: its settings by dotted name, where a file stands for its content.
 
     The path of data or of a model is replaced by its hash, the path of code by the name of its file.
 
-    may_change: the settings that are left out; None = those that may change on resume.
+    may_change: the settings that are left out.
     """
-    if may_change is None:
-        may_change = SFT_MAY_CHANGE if isinstance(pinned, SftCommand) else MAY_CHANGE
     settings = flatten(plain(pinned), may_change)
     for one in inputs.values():
         content = Path(one.path).name if is_code(one.path) else one.sha256
@@ -75,7 +64,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def refuse_another(run: Path, pinned: Config | SftCommand) -> dict[str, Input]:
+def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
     """The inputs of a run that goes on. Raises SpgError for other settings, data or code than it began with.
 
     With `accept_changed_code` the code may be another.
@@ -86,34 +75,28 @@ def refuse_another(run: Path, pinned: Config | SftCommand) -> dict[str, Input]:
 
 
 def refuse_other_settings(
-    run: Path, pinned: Config | SftCommand, inputs: Inputs, may_change: Collection[str] | None = None
+    run: Path, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
 ) -> None:
     """Raises SpgError if the settings that a run began with differ from `pinned` where they may not.
 
-    may_change: the settings that may differ; None = those that may change on resume.
+    may_change: the settings that may differ.
     """
-    file = run / settings_file(pinned)
+    file = run / CONFIG
     try:
-        before = read_config(file, type(pinned))
+        before = read_config(file)
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    is_sft = isinstance(pinned, SftCommand)
-    # With --patience 0 the learning rate is a cosine, which is of one length only.
-    if is_sft and not (before.eval.patience and pinned.eval.patience):
-        may_change = SFT_MAY_CHANGE - {"steps", "eval.patience"}
     recorded = identity(before, read_inputs(run), may_change)
     current = identity(pinned, inputs, may_change)
     changed = differences(recorded, {**current, **pinned_commits(run, recorded, current)})
     if not changed:
         return
-    advice = (
-        "Resume it with its own (--max-steps, --max-minutes, --per-device-batch-size and what is logged or kept may "
-        "change), or use another --output-dir"
+    raise ConfigError(
+        f"{run} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, --patience, "
+        "--per-device-batch-size and what is logged or kept may change), or use another --output-dir, with --model "
+        f"{shlex.quote(str(run))} to train its weights further."
     )
-    if is_sft:
-        advice = f"Leave them out, or {second_stage(run)}"
-    raise ConfigError(f"{run} is a run of other settings: {changed}. {advice}.")
 
 
 def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +127,7 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         elif re.fullmatch("[0-9a-f]{40}", old):
             back = (
                 f"To go on with what it was: --env-args revision={old} (of the test set of math500 test_revision, of "
-                f"several tasks TASK.revision), or with sft --data {name}@{old}."
+                f"several tasks TASK.revision), or with --data {name}@{old}."
             )
         raise ConfigError(
             f"{what} has changed since {run} began: it was {old}, now it is {now}. {back} To train on it as "
@@ -152,13 +135,6 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         )
 
 
-def second_stage(folder: Path) -> str:
-    """What to do in place of going on with a model of `sft`."""
-    return f"train a second stage from its weights: --model {shlex.quote(str(folder))} --output-dir ANOTHER"
-
-
 def is_same_run(run: Path, pinned: Config) -> bool:
     """Whether a run began with these settings and files. Its code is not compared: what has changed is said later."""
-    return identity(read_config(run / settings_file(pinned)), read_inputs(run)) == identity(
-        pinned, find_inputs(pinned)
-    )
+    return identity(read_config(run / CONFIG), read_inputs(run)) == identity(pinned, find_inputs(pinned))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.model import ModelConfig, TrainedModelConfig
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.weights import is_embedded
 
-Model = TypeVar("Model", bound=TrainedModelConfig)
+Model = TypeVar("Model", bound=ModelConfig)
 
 REFERENCE = "reference"
 """The folder inside a run's folder that holds a copy of the weights, or of the adapter, that the run started from. It
@@ -45,11 +45,8 @@ def settle(m: Model) -> Model:
 
 
 def without_idle_copy(m: Model, *, needed: bool) -> Model:
-    """Switches `ref_copy`, which keeps a copy of all start weights, off unless the copy is needed.
-
-    Only a training by RL has this setting; the settings of `sft` stay as they are.
-    """
-    return replace(m, ref_copy=m.ref_copy and needed) if isinstance(m, ModelConfig) else m
+    """Switches `ref_copy`, which keeps a copy of all start weights, off unless the copy is needed."""
+    return replace(m, ref_copy=m.ref_copy and needed)
 
 
 def find_adapter(model: str) -> Path | None:
@@ -67,7 +64,7 @@ def find_adapter(model: str) -> Path | None:
     return None
 
 
-def trains_adapters(m: TrainedModelConfig) -> bool:
+def trains_adapters(m: ModelConfig) -> bool:
     """Whether adapters are trained, fresh ones or those that `--model` names, rather than all weights."""
     return m.lora_r > 0 or find_adapter(m.model) is not None
 

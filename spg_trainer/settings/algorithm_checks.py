@@ -20,8 +20,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     r, flag = config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
     check_unmasking(r, config.force)
-    if config.pairs:
-        check_pairs(config, algorithm, flag)
+    check_given(config, algorithm, flag)
     if algorithm.left_to_right:
         check_left_to_right(config, flag)
     if algorithm.branches > 1:
@@ -32,17 +31,31 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     check_shares(config, algorithm, num_processes)
 
 
-def check_pairs(config: Config, algorithm: Any, flag: str) -> None:
-    """Raises ConfigError for --pairs with an algorithm or a batch that cannot learn from pairs."""
-    b = config.batch
-    if "pairs" not in algorithm.needs:
-        raise ConfigError(f"--pairs: {flag} learns only from what the model samples. Use --algorithm vrpo.")
+LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
+"""{source of completions that are given: the algorithm that learns from it}, which has the source among its `needs`."""
+
+
+def check_given(config: Config, algorithm: Any, flag: str) -> None:
+    """Raises ConfigError for completions that are given with an algorithm or a batch that cannot learn from them.
+
+    An algorithm that learns from demonstrations alone is refused for what the model samples.
+    """
+    b, source = config.batch, config.source
+    if "demonstrations" in algorithm.needs and source != "demonstrations":
+        raise ConfigError(f"{flag} learns from demonstrations: python -m spg_trainer sft.")
+    if config.samples:
+        return
+    if source not in algorithm.needs:
+        raise ConfigError(
+            f"--source {source}: {flag} learns only from what the model samples. Use --algorithm "
+            f"{LEARNS_FROM[source]}."
+        )
     if b.max_rollout_batches > 1:
         raise ConfigError(
-            f"--max-rollout-batches {b.max_rollout_batches}: each of --pairs has unequal rewards, so that no group "
-            "would be set aside. Leave it at 1."
+            f"--max-rollout-batches {b.max_rollout_batches}: with --source {source} nothing is sampled that could be "
+            "set aside. Leave it at 1."
         )
-    if b.num_generations != 2:
+    if source == "pairs" and b.num_generations != 2:
         raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
 
 
@@ -64,7 +77,7 @@ def check_shares(config: Config, algorithm: Any, num_processes: int) -> None:
     """
     b = config.batch
     group_size = b.num_generations
-    smallest_share = group_size if algorithm.dealt_by == "group" or config.pairs else 1
+    smallest_share = group_size if algorithm.dealt_by == "group" or config.source == "pairs" else 1
     if b.prompts_per_step * group_size < num_processes * smallest_share:
         fewest_prompts = -(-num_processes * smallest_share // group_size)  # rounded up
         raise ConfigError(
@@ -97,7 +110,7 @@ def check_unmasking(r: Sampling, force: bool) -> None:
 def check_chance(config: Config, algorithm: Any) -> None:
     """Raises ConfigError where decoding is without chance and the algorithm learns nothing from equal completions."""
     r, count = config.rollout, config.batch.num_generations
-    completions_differ = r.draws_noise or config.pairs
+    completions_differ = r.draws_noise or not config.samples
     if not (completions_differ or algorithm.right_groups_teach or config.force):
         raise ConfigError(
             f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "

@@ -1,8 +1,7 @@
 """The settings of decoding: lengths, steps, temperature, and what a denoising step computes and unmasks.
 
 `Sampling` is how one completion is decoded, and the settings of a training. `eval` has `EvalRollout`, with several
-lengths and numbers of steps, from which it makes a `Sampling` for each pair. `sft` has `SftRollout`, with the few
-settings by which its finished model decodes.
+lengths and numbers of steps, from which it makes a `Sampling` for each pair.
 """
 
 import math
@@ -12,9 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
-    Count,
     CountOrZero,
-    Length,
     LengthOrZero,
     NotNegative,
     Positive,
@@ -123,19 +120,28 @@ class EvalDecoding(Decoding):
 class Sampling(Decoding):
     """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature."""
 
-    max_completion_length: Length = 256
-    """The length of a completion in tokens (T). Raise it if completions are cut off."""
-    block_length: Count = 32
-    """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
-    diffusion_steps: Count = 128
-    """The number of denoising steps of a whole completion, a multiple of its number of blocks; on the command line also
-    length/N, for about N tokens a step. Fewer steps decode faster and less accurately."""
+    max_completion_length: LengthOrZero = 256
+    """The length of a completion in tokens (T). Raise it if completions are cut off. Where demonstrations are learned,
+    0 takes 10% more than the longest of 2,000 of them, in whole blocks."""
+    block_length: CountOrZero = 32
+    """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length.
+    Where demonstrations are learned, 0 takes the blocks of the model's attention, or the whole completion if it has
+    none."""
+    diffusion_steps: Steps = 128
+    """The number of denoising steps of a whole completion, a multiple of its number of blocks; or length/N, for about N
+    tokens a step. Fewer steps decode faster and less accurately."""
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy, with which only raft, distil and opsd can train. Raise it if all
     completions of a problem are alike."""
 
     editing_threshold = None
     """No setting of a training, so no field. The sampler reads it from every `Sampling`; `EvalSampling` can set it."""
+
+    def __post_init__(self) -> None:
+        """Counts the steps of `length/N`, unless the lengths are still to be found (`is_settled`)."""
+        if isinstance(self.diffusion_steps, str) and self.is_settled:
+            steps = count_steps(self.max_completion_length, self.block_length, self.diffusion_steps)
+            object.__setattr__(self, "diffusion_steps", steps)
 
     @classmethod
     def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
@@ -151,6 +157,12 @@ class Sampling(Decoding):
         sampling = cls(max_completion_length=length, block_length=block, diffusion_steps=count, **more)
         sampling.check()
         return sampling
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a completion and its blocks have lengths that go together, so that steps can be counted."""
+        length, block = self.max_completion_length, self.block_length
+        return length > 0 and block > 0 and length % block == 0
 
     @property
     def num_blocks(self) -> int:
@@ -185,6 +197,10 @@ class Sampling(Decoding):
 
     def _check_lengths(self) -> None:
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
+        for name, value in (("max_completion_length", length), ("block_length", block)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}: should be at least 1. Only demonstrations leave it open.")
+        check_steps(steps)
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
             nearest = min(divisors, key=lambda d: (abs(d - block), -d))
@@ -258,28 +274,6 @@ class EvalRollout(EvalDecoding):
             for length in self.max_completion_length
             for steps in self.diffusion_steps
         ]
-
-
-@dataclass(frozen=True)
-class SftRollout:
-    """How the model decodes when its training is over."""
-
-    max_completion_length: LengthOrZero = 20
-    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
-    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
-    and `eval` take it from there."""
-    block_length: CountOrZero = 0
-    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
-    completion if it has none. If it is left out, it is that of a training by RL on the task, or 0 if that does not
-    divide the completion."""
-    diffusion_steps: Steps = "length/1"
-    """The number of denoising steps of a completion, or length/N for about N tokens a step."""
-    remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
-    plackett_luce, as in training."""
-    temperature: Positive = 1.0
-    """The sampling temperature of the completions in which habits (--mix) are counted. Set it to that of the later
-    RL."""
 
 
 class Unread(NamedTuple):

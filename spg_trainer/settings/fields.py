@@ -11,11 +11,11 @@ flag, and `first` the settings of its groups with which its help begins.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from spg_trainer.settings.decoding import EvalRollout, Sampling, SftRollout
-from spg_trainer.settings.model import LoadConfig, ModelConfig, TrainedModelConfig
+from spg_trainer.settings.decoding import EvalRollout, Sampling
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import Count, CountOrZero, NotNegative, Positive, Seed
-from spg_trainer.settings.results import BaseOutputConfig, EvalConfig, FolderConfig, OutputConfig, SftEval
-from spg_trainer.settings.updates import BaseOptimizerConfig, BatchConfig, OptimizerConfig, SftBatch
+from spg_trainer.settings.results import EvalConfig, FolderConfig, OutputConfig
+from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 
 Pairs = dict[str, object]
 """The type of a setting that is typed as `KEY=VALUE ...`."""
@@ -32,6 +32,8 @@ class TaskSettings:
     gsm8k:weight=2`. If it is left out, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
+    reward_weights: Pairs = field(default_factory=dict)
+    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     overlong: Literal["error", "skip"] = "error"
     """What to do with problems whose prompts are too long for the model: error names them before anything is trained or
     evaluated, skip leaves them out and counts them. Set it to skip if a few rows of your data are too long."""
@@ -42,28 +44,15 @@ class TaskSettings:
 
 
 @dataclass(frozen=True)
-class TrainingTask(TaskSettings):
-    """What every command has that trains."""
-
-    timeout_minutes: Positive = 30.0
-    """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
-    if a single problem takes longer to be judged."""
-
-
-@dataclass(frozen=True)
-class RewardedTask(TaskSettings):
-    """What every command has that rewards completions."""
-
-    reward_weights: Pairs = field(default_factory=dict)
-    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
-
-
-@dataclass(frozen=True)
-class Config(RewardedTask, TrainingTask):
-    """Train a masked diffusion language model by RL on a verifiable task."""
+class Config(TaskSettings):
+    """Train a masked diffusion language model by RL on a verifiable task, or from completions that are given."""
 
     word, positional = "", ""
 
+    source: Literal["environment", "pairs", "demonstrations"] = "environment"
+    """Where the completions come from that a step learns from. environment: the model samples them. pairs: a file has
+    a better and a worse one for each prompt; --pairs sets it. demonstrations: the right completions of the task and
+    its habits (--mix), or those of a file (--data); the command `sft` sets it, with a recipe for base models."""
     algorithm: str = "spg"
     """The algorithm: spg, raft, justgrpo, d2_stepmerge, wd1, gdpo, bgpo, diffu_grpo, unigrpo or vrpo; for comparison,
     another that `python -m spg_trainer algorithms list` names; or yours, as `./my_algorithm.py:MyClass` or
@@ -73,7 +62,15 @@ class Config(RewardedTask, TrainingTask):
     all."""
     pairs: str | None = None
     """A .jsonl, .jsonl.gz, .parquet or .csv file of pairs (prompt, chosen, rejected) to learn from in place of sampled
-    completions. It needs --algorithm vrpo and --num-generations 2."""
+    completions (--source pairs). It needs --algorithm vrpo and --num-generations 2."""
+    data: str | None = None
+    """With --source demonstrations: a .jsonl, .json, .csv or .parquet file to learn from in place of the task's own,
+    with `prompt` and `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of
+    its rows is held out for the validation loss. If --env is given too, the model is evaluated on it."""
+    mix: Pairs = field(default_factory=dict)
+    """With --source demonstrations: the share of the task's right completions, called `right`, and the share of each
+    habit, which are plausible completions that are often wrong, e.g. `right=0.4 careless=0.6`. If it is left out, all
+    are right."""
     force: bool = False
     """Trains where the trainer would refuse to: if none of 256 or more completions is right (for a small model that
     comes with the package, on a task it does not know: none of any number), or if the decoding is unsafe (a threshold
@@ -83,6 +80,9 @@ class Config(RewardedTask, TrainingTask):
     max_minutes: NotNegative = 0.0
     """The number of minutes after which the run finishes the current step, evaluates, saves and ends; 0 sets no
     limit."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
+    if a single problem takes longer to be judged."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""
@@ -105,6 +105,16 @@ class Config(RewardedTask, TrainingTask):
     def hyper_parameters(self) -> dict[str, Any]:
         """The algorithm's arguments; a `block_length` that is not among them is that of the rollout."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
+
+    @property
+    def samples(self) -> bool:
+        """Whether the model itself writes the completions that it learns from."""
+        return self.source == "environment"
+
+    @property
+    def validates(self) -> Literal["solved", "loss"]:
+        """What a validation measures: the problems that are solved, or the loss of demonstrations that are held out."""
+        return "loss" if self.source == "demonstrations" else "solved"
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(RewardedTask):
+class EvalCommand(TaskSettings):
     """Measure a model's solved rate on a task."""
 
     word, positional, first = "eval", "", ("model", "num_problems")
@@ -186,45 +196,6 @@ class EvalCommand(RewardedTask):
     model: LoadConfig = field(default_factory=LoadConfig)
     rollout: EvalRollout = field(default_factory=EvalRollout)
     output: FolderConfig = field(default_factory=FolderConfig)
-
-
-@dataclass(frozen=True)
-class SftCommand(TrainingTask):
-    """Make a base model by supervised learning from a task's demonstrations, which are right completions, and from
-    habits, which are plausible completions that are often wrong."""
-
-    word, positional = "sft", ""
-
-    data: str | None = None
-    """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
-    `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of its rows is held
-    out for the validation loss. If --env is given too, the finished model is evaluated on it."""
-    mix: Pairs = field(default_factory=dict)
-    """The share of the training texts that are demonstrations, called `right`, and the share of each habit, e.g.
-    `right=0.4 careless=0.6`. If it is left out, all are right."""
-    steps: Count = 3000
-    """The largest number of updates. Raise it if the validation loss still falls at the end."""
-    hidden_size: Count = 128
-    """The width of a new model (--model new)."""
-    num_layers: Count = 4
-    """The number of layers of a new model."""
-    num_heads: Count = 4
-    """The number of attention heads of a new model."""
-    intermediate_size: Count = 344
-    """The width of a new model's feed-forward layers."""
-    save_dtype: Literal["auto", "bfloat16"] = "auto"
-    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and the final
-    evaluation then measures the rounded weights."""
-    model: TrainedModelConfig = field(default_factory=lambda: TrainedModelConfig(model="new"))
-    rollout: SftRollout = field(default_factory=SftRollout)
-    batch: SftBatch = field(default_factory=SftBatch)
-    optimizer: BaseOptimizerConfig = field(
-        default_factory=lambda: BaseOptimizerConfig(
-            learning_rate=2e-3, warmup_steps=50, weight_decay=0.01, max_grad_norm=1.0
-        )
-    )
-    eval: SftEval = field(default_factory=SftEval)
-    output: BaseOutputConfig = field(default_factory=BaseOutputConfig)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
 ELSEWHERE = {
     "learning-rate": "lr",
-    "max-steps": "epochs num-train-epochs",
+    "max-steps": "steps epochs num-train-epochs",
     "prompts-per-step": "batch-size",
     "per-device-batch-size": "per-device-train-batch-size",
     "model": "model-name-or-path",
@@ -196,8 +196,6 @@ def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
         known.append(TOKENS_PER_STEP.removeprefix("--"))
     if "env_args" in settings_of(cls):
         known += [short.removeprefix("--") for short in SHORT]
-    # This command may have a shorter name for it: `max-steps` is `steps` for sft.
-    ours = max((name for name in known if ours.endswith(f"-{name}")), key=len, default=ours)
     nearest = did_you_mean(ours, known, "--{}")
     if cls is CompareCommand and (f"--{ours}" in SHORT or ours.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
@@ -219,7 +217,7 @@ def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> An
     import tyro
 
     options |= {"registry": registry(shape), "config": (tyro.conf.OmitArgPrefixes,)}
-    return tyro.cli(cls, prog=program(cls), args=words, **options)
+    return tyro.cli(cls, **{"prog": program(cls), "args": words, **options})
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.settings.fields import TaskSettings
-from spg_trainer.settings.flags import Words, flag, run_tyro
+from spg_trainer.settings.flags import PROG, Words, flag, run_tyro
 from spg_trainer.settings.values import hints, settings_of
 
 SHORT_HELP = {
@@ -34,12 +34,20 @@ RATE_HELP = (
 )
 
 
-def show_help(cls: Any, base: Any, note: str = "") -> None:
-    """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults."""
+def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
+    """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults.
+
+    word: what is typed for the command, where that is not the word of its class.
+    """
     # `run_tyro` calls this once for the command and once for each of its groups.
     fields_of = partial(explained_flags, first=getattr(cls, "first", ()))
     run_tyro(
-        cls, ["--help"], fields_of, description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base
+        cls,
+        ["--help"],
+        fields_of,
+        description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(),
+        default=base,
+        prog=f"{PROG} {word or cls.word}".rstrip(),
     )
 
 

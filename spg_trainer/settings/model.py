@@ -13,7 +13,8 @@ class LoadConfig:
     model: str = "tiny"
     """The model: `tiny`, a small model that comes with the package and knows the task; `tiny:TASK`, such as
     tiny:countdown, the small model of another task; a folder with a model; a run folder; or an id on the Hugging Face
-    Hub. For `sft` also `new`, a small model with fresh weights."""
+    Hub. `new` is a small model with fresh weights (`new:block` has attention by blocks, `new:shift` shifted logits),
+    from which `sft` starts if nothing else is named."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""
@@ -50,9 +51,17 @@ class LoadConfig:
 
 
 @dataclass(frozen=True)
-class TrainedModelConfig(LoadConfig):
+class ModelConfig(LoadConfig):
     """The weights to open, and what of them is trained."""
 
+    hidden_size: Count = 128
+    """The width of a new model (--model new)."""
+    num_layers: Count = 4
+    """The number of layers of a new model."""
+    num_heads: Count = 4
+    """The number of attention heads of a new model."""
+    intermediate_size: Count = 344
+    """The width of a new model's feed-forward layers."""
     lora_r: CountOrZero = 0
     """The rank of fresh LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
     the four of attention). 0 adds none: then all weights are trained or, if --model is an adapter, that adapter is.
@@ -74,12 +83,6 @@ class TrainedModelConfig(LoadConfig):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""
-
-
-@dataclass(frozen=True)
-class ModelConfig(TrainedModelConfig):
-    """The weights of a training by RL, which may be compared with those that it started from."""
-
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
     if training ends with a message that asks for a reference; it costs a second set of weights in memory and on

@@ -16,11 +16,11 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import check_steps
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand, TaskSettings
-from spg_trainer.settings.model import LoadConfig, ModelConfig, TrainedModelConfig
+from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.updates import BaseOptimizerConfig, OptimizerConfig
+from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
@@ -60,26 +60,40 @@ def check_task(command: Any) -> None:
     m = command.model
     if m.load_4bit and m.is_divided:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if isinstance(m, TrainedModelConfig):
+    if isinstance(m, ModelConfig):
         if m.compile and m.is_divided:
             raise ConfigError(
                 "--compile: layers that --shard gathers are not compiled. Leave out one of the two."
             )
         if not is_resumed(command):
+            check_new_model(m)
             check_adapters(m)
     check_device(m.device)
 
 
-def check_adapters(m: TrainedModelConfig) -> None:
-    """Refuses settings that need adapters where none are trained, and settings that a new model cannot have."""
+def check_new_model(m: ModelConfig) -> None:
+    """Refuses settings that a new model cannot have."""
+    if not is_embedded(m.model, "new"):
+        return
+    width_unit = 2 * m.num_heads  # rotary positions need heads of even width
+    if m.hidden_size % width_unit:
+        next_multiple = m.hidden_size + -m.hidden_size % width_unit
+        raise ConfigError(
+            f"--hidden-size {m.hidden_size} cannot be shared by {m.num_heads} heads of even width. Use "
+            f"--hidden-size {next_multiple}."
+        )
+    if m.lora_r or m.revision or m.dtype not in ("auto", "float32"):
+        raise ConfigError(
+            f"--model {m.model} takes no --lora-r, --revision or --dtype: they need --model PATH."
+        )
+
+
+def check_adapters(m: ModelConfig) -> None:
+    """Refuses settings that need adapters where none are trained."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
     if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
-    if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
-        raise ConfigError(
-            f"--model {m.model} takes no --lora-r, --revision or --dtype: they need --model PATH."
-        )
 
 
 def check_revision(m: LoadConfig, weights: Weights) -> None:
@@ -126,7 +140,9 @@ def check_device(name: str) -> None:
 def check_training(config: Config) -> None:
     """Refuses decoding, batches, flags and optimizers of a training that cannot work with any algorithm."""
     b = config.batch
-    config.rollout.check_together()
+    if config.rollout.is_settled:
+        config.rollout.check_together()
+    check_source(config)
     if config.processes and not config.dry_run:
         raise ConfigError("--processes is what --dry-run computes for. Add --dry-run, or leave it out.")
     if config.gpu and not config.dry_run:
@@ -143,14 +159,69 @@ def check_training(config: Config) -> None:
             raise ConfigError(
                 f"--{name.replace('_', '-')} {value} says nothing without --pools. Add --pools."
             )
-    if b.pools and config.pairs:
-        raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
+    if b.pools and not config.samples:
+        raise ConfigError(f"--pools: nothing is sampled with --source {config.source}. Leave it out.")
     groups = b.prompts_per_step
     if b.num_minibatches > groups:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
         )
     check_optimizer(config.optimizer, config.model)
+    check_save_dtype(config)
+
+
+def check_source(config: Config) -> None:
+    """Refuses files, shares and groups that belong to another --source than the one that the run learns from."""
+    source, count = config.source, config.batch.num_generations
+    for name, owner in (("pairs", "pairs"), ("data", "demonstrations"), ("mix", "demonstrations")):
+        if getattr(config, name) and source != owner:
+            raise ConfigError(f"--{name} is for --source {owner}, not {source}. Leave one of them out.")
+    if source == "pairs" and not config.pairs:
+        raise ConfigError("--source pairs learns from a file. Name it with --pairs.")
+    if source == "demonstrations":
+        check_demonstrations(config)
+        return
+    config.rollout.check_together()  # only demonstrations leave lengths open
+    if count < 2:
+        # The advice is 8, because every algorithm takes it: trees of rollouts need a multiple of their 2 or 4 branches.
+        raise ConfigError(
+            f"--num-generations {count}: should be at least 2, to judge each against the others. Try 8."
+        )
+
+
+def check_demonstrations(config: Config) -> None:
+    """Refuses a file of texts that is not there, and settings of a task or a mix beside it; and groups."""
+    if config.data and not (Path(config.data).is_file() or packages.envs.texts.names_hub(config.data)):
+        raise ConfigError(
+            f"--data {config.data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a "
+            "data set on the hub, ORG/NAME."
+        )
+    if config.data and config.mix:
+        raise ConfigError(
+            "--mix is of an environment's habits. With --data every row is learned: leave it out."
+        )
+    if config.data and not config.env and config.env_args:
+        raise ConfigError(
+            f"{', '.join(config.env_args)}: with --data there is no task that would take this. Its columns are "
+            "`prompt` and `completion`, or chat `messages`: rename those of the file, or teach it as a task, with "
+            "--env FILE --env-args prompt=COLUMN demonstration=COLUMN and --verifier or --reward."
+        )
+    if config.batch.num_generations != 1:
+        raise ConfigError(
+            f"--num-generations {config.batch.num_generations}: each demonstration is one completion. Use "
+            "--num-generations 1."
+        )
+
+
+def check_save_dtype(config: Config) -> None:
+    """Refuses --save-dtype where only a part of the weights is at hand, or adapters are written."""
+    m, dtype = config.model, config.output.save_dtype
+    if m.is_divided and dtype != "auto":
+        raise ConfigError(
+            f"--shard writes weights as they are trained, not in {dtype}. Use --save-dtype auto."
+        )
+    if dtype != "auto" and trains_adapters(m):
+        raise ConfigError(f"--save-dtype {dtype} is for whole models, not adapters. Use auto.")
 
 
 def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
@@ -173,7 +244,7 @@ def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
         )
 
 
-def check_muon(o: BaseOptimizerConfig, m: LoadConfig) -> None:
+def check_muon(o: OptimizerConfig, m: LoadConfig) -> None:
     """Refuses Muon, which needs whole matrices, with --shard, which divides them."""
     if m.is_divided and o.optimizer == "muon":
         raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
@@ -201,48 +272,6 @@ def check_eval(command: EvalCommand) -> None:
         )
 
 
-def check_sft(command: SftCommand) -> None:
-    """Refuses settings of `sft` that do not go together, or not with a model that is new, divided or has adapters."""
-    m, save_dtype = command.model, command.save_dtype
-    if command.data and not (Path(command.data).is_file() or packages.envs.texts.names_hub(command.data)):
-        raise ConfigError(
-            f"--data {command.data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a "
-            "data set on the hub, ORG/NAME."
-        )
-    width_unit = 2 * command.num_heads  # rotary positions need heads of even width
-    if is_embedded(m.model, "new") and command.hidden_size % width_unit:
-        next_multiple = command.hidden_size + -command.hidden_size % width_unit
-        raise ConfigError(
-            f"--hidden-size {command.hidden_size} cannot be shared by {command.num_heads} heads of even width. Use "
-            f"--hidden-size {next_multiple}."
-        )
-    if command.data and command.mix:
-        raise ConfigError(
-            "--mix is of an environment's habits. With --data every row is learned: leave it out."
-        )
-    if command.data and not command.env and command.env_args:
-        raise ConfigError(
-            f"{', '.join(command.env_args)}: with --data there is no task that would take this. Its columns are "
-            "`prompt` and `completion`, or chat `messages`: rename those of the file, or teach it as a task, with "
-            "--env FILE --env-args prompt=COLUMN demonstration=COLUMN and --verifier or --reward."
-        )
-    if isinstance(m, ModelConfig) and m.ref_copy:  # a ModelConfig from Python; `sft` has no flag --ref-copy
-        raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
-    check_steps(command.rollout.diffusion_steps)
-    if m.is_divided and command.eval.patience:
-        raise ConfigError(
-            f"--shard with --patience {command.eval.patience}: of a divided model the best weights are not kept apart. "
-            "Use --patience 0: the learning rate then falls by a cosine over --steps."
-        )
-    check_muon(command.optimizer, m)
-    if m.is_divided and save_dtype != "auto":
-        raise ConfigError(
-            f"--shard writes weights as they are trained, not in {save_dtype}. Use --save-dtype auto."
-        )
-    if save_dtype != "auto" and trains_adapters(m):
-        raise ConfigError(f"--save-dtype {save_dtype} is for whole models, not adapters. Use auto.")
-
-
 def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Refuses --shard with a single process, and a single GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
@@ -254,7 +283,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
         )
 
 
-def check_source(command: MergeCommand) -> None:
+def check_merged(command: MergeCommand) -> None:
     """Refuses to merge a run or an adapter that does not exist."""
     if command.source:
         resolve_model(command.source)
@@ -274,11 +303,10 @@ def check_environment(command: TaskSettings) -> None:
 
 CHECKS: tuple[tuple[type, Callable[[Any], None]], ...] = (
     (object, check_ranges),
-    (MergeCommand, check_source),
+    (MergeCommand, check_merged),
     (TaskSettings, check_task),
     (Config, check_training),
     (EvalCommand, check_eval),
-    (SftCommand, check_sft),
     (TaskSettings, check_weights),
     (TaskSettings, check_environment),  # the last, because the package `envs` takes a while to load
 )

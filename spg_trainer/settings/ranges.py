@@ -20,12 +20,9 @@ class Range(NamedTuple):
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
-Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
 _AT_LEAST_2 = "at least 2, to judge each against the others. Try"
-# The advice is 8, because every algorithm takes it: trees of rollouts need a multiple of their 2 or 4 branches.
-Group = Annotated[int, Range(f"{_AT_LEAST_2} 8", lambda v: v >= 2)]
 Branches = Annotated[int, Range(f"{_AT_LEAST_2} 4", lambda v: v >= 2)]
 Fills = Annotated[int, Range(f"{_AT_LEAST_2} 2", lambda v: v >= 2)]
 NotNegative = Annotated[float, NOT_NEGATIVE]

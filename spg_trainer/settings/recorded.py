@@ -1,4 +1,4 @@
-"""Reads and writes the files that record settings: config.yaml of a run, sft.yaml and environment.json of a model."""
+"""Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,9 +10,9 @@ import yaml
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import with_copies
 from spg_trainer.settings.decoding import LENGTHS, Sampling
-from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.values import overlay, plain
-from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
@@ -50,7 +50,7 @@ def other_lengths(sampling: Sampling, model: str) -> str:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The environment.json of the folder of a run or of a model of `sft`; {} where there is none."""
+    """The environment.json of the folder of a run; {} where there is none."""
     file = folder / ENVIRONMENT
     return read_record(file) if file.is_file() else {}
 
@@ -65,23 +65,16 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder (of a training or of `sft`) that a path is or in which it lies, as its model or a checkpoint.
-
-    None where there is none.
-    """
+    """The run folder that a path is or in which it lies, as its model or a checkpoint; None where there is none."""
     place = Path(path).expanduser()
-
-    def is_run(folder: Path) -> bool:
-        return (folder / CONFIG).is_file() or (folder / SFT).is_file()
-
-    if is_run(place):
+    if (place / CONFIG).is_file():
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    runs = (folder for folder in above if is_run(folder) and (folder / ENVIRONMENT).is_file())
+    runs = (folder for folder in above if (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file())
     return next(runs, None)
 
 
-def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
+def task_record(command: Config, sampling: Sampling, **more: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for. more: further keys of it.
 
     Of decoding it has the lengths, steps and remasking (and the `position_temperature` that belongs to plackett_luce),
@@ -109,13 +102,8 @@ def to_yaml(settings: Any) -> str:
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 
-def settings_file(command: Config | SftCommand) -> str:
-    """The name of the file that holds settings in their folder."""
-    return SFT if isinstance(command, SftCommand) else CONFIG
-
-
-def to_recorded_yaml(command: Config | SftCommand) -> str:
-    """The content of config.yaml or sft.yaml: all settings but those that are for one start only, such as --resume."""
+def to_recorded_yaml(command: Config) -> str:
+    """The content of config.yaml: all settings but those that are for one start only, such as --resume."""
     return to_yaml(replace(command, config=None, output=command.output.recorded))
 
 
@@ -137,5 +125,5 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
-    """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
+    """The settings in config.yaml of a run; ConfigError if they cannot be read."""
     return overlay(cls(), read_yaml(file), f"{file}:")

@@ -18,15 +18,14 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import LENGTHS, Decoding, Steps, at_rate, count_steps
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
+from spg_trainer.settings.decoding import LENGTHS, Decoding, at_rate
+from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
     CONFIG,
     ENVIRONMENT,
-    SFT,
     model_environment,
     read_yaml,
     recipe_kind,
@@ -45,7 +44,7 @@ Settings = TypeVar("Settings")
 FLAG = "flag"
 """The origin of settings that flags or keywords give."""
 TRAINING = "training on"
-"""The first words of the origin of settings that `eval` and `sft` take from a training by RL on their task."""
+"""The first words of the origin of settings that `eval` and demonstrations take from a training by RL on their task."""
 JUDGES = ("verifier", "reward")
 """The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
 from a recipe or a model."""
@@ -73,7 +72,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         from_user = [read_layer(cls, Layer(file, read_yaml(file))), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
-    from_user = [with_tasks(layer) for layer in from_user]
+    from_user = [with_tasks(with_source(layer)) for layer in from_user]
     below = layers_below(cls, from_user)
     below = [without_other_judges(layer, from_user) for layer in below]
     below = [without_drawn_positions(layer, from_user) for layer in below]
@@ -98,6 +97,12 @@ def without_drawn_positions(layer: Layer, from_user: Sequence[Layer]) -> Layer:
         return layer
     values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
     return Layer(layer.origin, values)
+
+
+def with_source(layer: Layer) -> Layer:
+    """A layer in which `pairs`, a file, also says that it is what the run learns from."""
+    source = {"source": "pairs"} if layer.values.get("pairs") else {}
+    return Layer(layer.origin, {**source, **layer.values})
 
 
 def with_tasks(layer: Layer) -> Layer:
@@ -157,8 +162,6 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
         dotted_name, hint = known[name]
-        if name == "diffusion_steps" and hint is int:  # `merge_layers` counts the steps of `length/2`
-            hint = Steps
         values |= read_leaf(dotted_name, value, hint, as_flag(name))
     return Layer(FLAG, values)
 
@@ -169,20 +172,13 @@ def read_layer(cls: type, layer: Layer) -> Layer:
 
 
 def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
-    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults.
-
-    A training has a number of denoising steps, also where a flag says `length/2`: so many are counted here.
-    """
+    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
         values |= layer.values
         origins |= dict.fromkeys(layer.values, layer.origin)
     config = replace_nested(cls(), values)
-    if isinstance(config, Config) and isinstance(config.rollout.diffusion_steps, str):
-        r = config.rollout
-        steps = count_steps(r.max_completion_length, r.block_length, r.diffusion_steps)
-        config = replace_nested(config, {"rollout.diffusion_steps": steps})
     return Resolved(config, origins)
 
 
@@ -198,23 +194,24 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     """
     if settings_file := find_resumed(cls, from_user):
         return layers_of_run(cls, settings_file, from_user)
-    model = last_value(from_user, "model.model", cls().model.model)
+    learns_demonstrations = last_value(from_user, "source", None) == "demonstrations"
+    model = last_value(from_user, "model.model", "new" if learns_demonstrations else cls().model.model)
     task_layers: list[Layer] = []
     if made_for := model_environment(model).get("env"):
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
-    learns_texts = bool(last_value(from_user, "data", None))  # sft --data FILE, which needs no task
+    learns_texts = bool(last_value(from_user, "data", None))  # of a file, which needs no task
     env = last_value([*task_layers, *from_user], "env", "" if learns_texts else cls().env)
     if not env:  # without this layer, the default task of the dataclass would be taken
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
-    if cls is Config:
+    if cls is Config and not learns_demonstrations:
         return [*task_layers, *for_training(env, model, from_user), of_model]
-    # `eval` and `sft` take settings from what a training on the task has by default.
+    # `eval` and demonstrations take settings from what a training by RL on the task has by default.
     trained = merge_layers(Config, for_training(env, model))
     if cls is EvalCommand:
         return [*task_layers, *for_eval(env, model, trained), of_model]
-    return [*task_layers, *for_sft(env, model, trained.config), of_model]
+    return [*task_layers, *for_demonstrations(env, model, trained.config), of_model]
 
 
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
@@ -294,8 +291,10 @@ def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     return [read_layer(EvalCommand, layer) for layer in layers]
 
 
-def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
-    """The layers of `sft`: what it takes from `trained`, a training on its task; its recipe; and its model's length."""
+def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
+    """The layers where demonstrations are learned: what is taken from `trained`, a training by RL on the task; the
+    recipe `sft`; and the model's length.
+    """
     kind, r = recipe_kind(model), trained.rollout
     decoding = {
         "temperature": r.temperature,
@@ -313,7 +312,8 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
         *recipes,
         Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
     )
-    return [read_layer(SftCommand, layer) for layer in layers]
+    named = Layer("--source demonstrations", {"model.model": model})
+    return [named, *(read_layer(Config, layer) for layer in layers)]
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
@@ -359,14 +359,13 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
 
 
 def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
-    """The config.yaml of the run, or the sft.yaml of the model of `sft`, that --resume continues; None if none goes on.
+    """The config.yaml of the run that --resume continues; None if none goes on.
 
     For `--resume auto` without --output-dir it is None too: `runs.folder.choose_folder` then looks for the newest run
     with the same settings, once these are known. It also chooses the checkpoint.
     """
     if cls is EvalCommand:
         return None
-    name = CONFIG if cls is Config else SFT
     resume = last_value(from_user, "output.resume", None)
     if resume == "auto":
         resume = last_value(from_user, "output.output_dir", None)
@@ -374,5 +373,5 @@ def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
         return None
     # It names a run folder, or a checkpoint in one, up to three folders below it.
     place = Path(resume).resolve()
-    files = (folder / name for folder in (place, *list(place.parents)[:3]))
+    files = (folder / CONFIG for folder in (place, *list(place.parents)[:3]))
     return next((file for file in files if file.is_file()), None)

@@ -7,7 +7,6 @@ from spg_trainer.settings.ranges import (
     Below1,
     Count,
     CountOrZero,
-    Group,
     Positive,
     Probability,
     Rate,
@@ -20,11 +19,12 @@ class BatchConfig:
     """The size of a step and its updates. The last setting changes memory alone; the others change what is learned."""
 
     prompts_per_step: Count = 16
-    """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
-    step longer."""
-    num_generations: Group = 6
-    """The number of completions of each problem (the group, G), at least 2. More of them make a group with right and
-    wrong completions likelier, but where we measured it, as many completions of more problems taught more."""
+    """The number of problems that a step samples, or of demonstrations that it learns, over all processes. More of them
+    make the gradient less noisy and the step longer."""
+    num_generations: Count = 6
+    """The number of completions of each problem (the group, G), at least 2; of demonstrations each is one. More of them
+    make a group with right and wrong completions likelier, but where we measured it, as many completions of more
+    problems taught more."""
     max_rollout_batches: Count = 1
     """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
     unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
@@ -51,57 +51,37 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
-class SftBatch:
-    """The size of an update. The first setting changes what is learned; the second changes memory alone."""
-
-    batch_size: Count = 192
-    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
-    per_device_batch_size: CountOrZero = 0
-    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
-    if memory runs out: the result stays the same."""
-
-
-@dataclass(frozen=True)
-class BaseOptimizerConfig:
-    """AdamW or Muon with linear warm-up."""
+class OptimizerConfig:
+    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """The optimizer. muon updates the matrices of layers by Muon, whose steps are as large as AdamW's but have nearly
     equal singular values, and all other weights by AdamW. Try it where AdamW needs too many updates; it does not go
     with --shard."""
     learning_rate: Rate = 3e-6
-    """The highest learning rate, after the warm-up. In `sft` it stays constant for four fifths of --steps and then
-    falls to 5%, or with --patience 0 falls by a cosine. Lower it if rewards collapse, the loss jumps or updates are
+    """The highest learning rate, after the warm-up. Lower it if rewards collapse, the loss jumps or updates are
     skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
     worse."""
     weight_decay: Below1 = 0.1
     """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change. Raise
-    it if the validation loss of `sft` rises while its training loss falls."""
+    it if a validation loss rises while the training loss falls."""
     max_grad_norm: Positive = 0.2
     """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
     reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
-
-    adam_beta2, adam_moments = 0.99, "float32"
-    """No settings of `sft`, so no fields. `make_optimizer` reads them from both classes; `OptimizerConfig` can set
-    them."""
-
-
-@dataclass(frozen=True)
-class OptimizerConfig(BaseOptimizerConfig):
-    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
-
     lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the learning rate does after the warm-up: constant keeps it; linear and cosine let it fall from step to
     step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps
-    alone (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
+    alone (--lr-decay-share), or once --patience is out. Let it fall if a rate that learns fast makes later steps
+    worse. A run with warmup_stable_decay that goes on to a larger --max-steps does so from where its rate began to
+    fall."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""
     lr_decay_share: Probability = 0.2
-    """The share of --max-steps, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall,
-    at the end of the run. Lower it to train longer at the full rate."""
+    """The share of the run, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall, at
+    its end. Lower it to train longer at the full rate."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""

@@ -19,8 +19,6 @@ from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
 """The task whose embedded model `tiny` stands for if no task is named, or none that has an embedded model."""
-SFT = "sft.yaml"
-"""The settings of `sft`, in the folder of its model: `sft --resume` goes on with them."""
 LISTED = 5
 """How many models of a folder an error names, the last ones."""
 PATTERNS = ("block", "shift")
@@ -179,8 +177,7 @@ def models_inside(folder: Path) -> list[Path]:
 
 def finishing(folder: Path) -> str:
     """The command that continues the unfinished run in a folder to its end."""
-    command = "sft " if (folder / SFT).is_file() else ""
-    return f"python -m spg_trainer {command}--resume {shlex.quote(str(folder))}"
+    return f"python -m spg_trainer --resume {shlex.quote(str(folder))}"
 
 
 def _base_of(adapter: Path) -> str:

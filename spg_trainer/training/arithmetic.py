@@ -11,7 +11,11 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     num_masks = algorithm.make_masking().count(rollout.max_completion_length)
     completions_at_once, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
     total = batch.prompts_per_step * batch.num_generations
-    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {batch.num_generations} generations"
+    groups = {
+        "environment": f"prompts x {batch.num_generations} generations",
+        "pairs": f"pairs of {config.pairs}",
+        "demonstrations": f"demonstrations{f' of {config.data}' if config.data else ''}",
+    }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     notes = ""
     if num_processes > 1:

@@ -43,7 +43,7 @@ def show(resolved: Resolved[Config]) -> str:
     processes = requested.processes or int(os.environ.get("WORLD_SIZE", "1"))
     planned = plan_training(resolved, processes)
     config, algorithm = planned.config, planned.algorithm
-    samples_episodes = planned.splits and not config.pairs
+    samples_episodes = planned.splits and config.samples
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
     # What is known of the decoding of a published model may leave out its blocks and steps.
@@ -140,8 +140,9 @@ def memory_and_time(
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
     took = step_seconds(model_config, config, algorithm, card, **options)
+    rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
     seconds = (
-        f"seconds of a step at least: rollout {took.rollout:.1f}, update {took.update:.1f}, if the {card.name} reaches "
+        f"seconds of a step at least: {rollout}update {took.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
     if (

@@ -14,8 +14,6 @@ from spg_trainer.training.run import Run
 
 def environment_record(run: Run) -> dict[str, Any]:
     """What environment.json of a model that this run writes holds."""
-    if run.record is not None:
-        return dict(run.record)
     config = run.config
     own_copy = run.folder.path / REFERENCE
     if own_copy.is_dir():  # the folder that --model named may be gone before this one

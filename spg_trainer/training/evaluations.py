@@ -1,7 +1,7 @@
 """The evaluations of a run: one before the training, one after it, and the validations in between.
 
 The validations decide which step's weights are written to model/. A validation either solves problems
-(`run_validation`), or measures the loss of completions that are given and held out from training (`validate_loss`).
+(`run_validation`), or measures the loss of completions that are given and held out from training (`measure_loss`).
 """
 
 import math
@@ -10,14 +10,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
 from spg_trainer.errors import CheckpointError, SpgError, TrainingError
 from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
 from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
-from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, write_folder
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.credit import credit
 from spg_trainer.training.environment_json import environment_record
@@ -27,36 +29,38 @@ from spg_trainer.training.setup import kept_weights
 from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
-def run_validation(run: Run, last: bool = False) -> float | None:
-    """Validates the finished step by solving problems, if that is due; returns the solved rate, or None if it is not.
+def run_validation(run: Run, last: bool = False) -> None:
+    """Validates the finished step, if that is due and `measure_loss` has not done so.
 
     If the step is the best so far, its checkpoint is saved; if it is worse than the start, a warning says so. last:
     whether the run ends here, which makes a validation due.
     """
     settings, state = run.config.eval, run.state
-    validates_problems = settings.criterion == "solved" and settings.eval_steps > 0
-    is_due = last or run.due(settings.eval_steps)
-    if not validates_problems or not is_due or state.step in state.validations:
-        return None
-    name = f"step-{state.step:06d}"
-    result = evaluate_weights(run, name, "validation", state.step, settings.validation_problems)
-    state.validations[state.step] = [row["correct"] for row in result.rows]
-    if validation.best_step(state.validations) == state.step:
+    if not settings.eval_steps or not (last or run.due(settings.eval_steps)):
+        return
+    if run.config.validates == "loss":
+        measure_loss(run, last)
+    elif state.step in state.validations:
+        return
+    else:
+        name = f"step-{state.step:06d}"
+        result = evaluate_weights(run, name, "validation", state.step, settings.validation_problems)
+        state.validations[state.step] = [row["correct"] for row in result.rows]
+    if run.criterion.best_step(state.validations) == state.step:
         save_checkpoint(run)
-    if warning := validation.warning(state.validations):
+    if warning := run.criterion.warning(state.validations):
         run.console.warn(warning)
-    return result.correct
 
 
-def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
-    """Measures the loss of the held-out completions after the finished step, if a validation is due.
+def measure_loss(run: Run, last: bool = False) -> dict[str, float]:
+    """The loss of the held-out completions, {"validation/loss": nats a token}, after a step where that is due; else {}.
 
-    Returns {"validation/loss": nats a token}, or {} if none is due. Every validation uses the same masks. With
-    `patience`, the weights of the lowest loss are kept in memory. last: whether the run ends here, which makes a
-    validation due. Raises TrainingError for a loss that is not finite.
+    Every validation uses the same masks. It is noted in `state.validations` and written to eval/. last: whether the run
+    ends here, which makes a validation due. Raises TrainingError for a loss that is not finite.
     """
-    config, progress, step = run.config, run.state.progress, run.state.step
-    if config.eval.criterion == "solved" or not (last or run.due(config.eval.eval_steps)):
+    config, step = run.config, run.state.step
+    is_due = config.eval.eval_steps > 0 and (last or run.due(config.eval.eval_steps))
+    if config.validates != "loss" or not is_due or step in run.state.validations:
         return {}
     begin(f"the validation after step {step}")  # if a process is lost, the error says that it was at this
     with unsharded(run.policy.model):
@@ -66,19 +70,17 @@ def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
         raise on_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
         )
-    is_lowest = progress.note_validation(step, loss, config)
-    if is_lowest and config.eval.patience:  # without patience model/ gets the weights of the last step
-        weights = trainable_parameters(run.policy.model)
-        run.state.best = {name: w.detach().cpu().clone() for name, w in weights.items()}
-    best_before = "" if is_lowest else f" (best {progress.best_loss:.4f} at {progress.best_step})"
-    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{best_before}")
+    run.state.validations[step] = loss
+    with raising_on_all():
+        run.folder.evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
+    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}")
     return {"validation/loss": loss}
 
 
 def held_out_loss(run: Run) -> float:
     """This process's share of the loss of the held-out completions, in nats a token."""
     config = run.config
-    scored = run.held_out.collect("validation")
+    scored = run.source.collect("validation")
     (rewards,) = scored.gather_groups(scored.rewards)
     # The held-out completions as one step; their advantages are not needed.
     _, held_out_step = credit(run, scored, rewards)
@@ -99,8 +101,13 @@ def write_best_model(run: Run) -> int:
     if step != run.state.step:
         with raising_on_all():
             checkpoint.load(checkpoint.at_step(run.folder.path, step), run.policy)
+    trained = run.policy.model.dtype
+    if run.config.output.save_dtype == "bfloat16":
+        run.policy.model.to(torch.bfloat16)
     with raising_on_all():
         checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
+    if run.policy.model.dtype != trained:  # what is evaluated is what was written
+        run.policy.model.to(trained)
     return step
 
 
@@ -151,7 +158,7 @@ def best_saved_step(run: Run) -> int:
     validations, last = run.state.validations, run.state.step
     if not validations:
         return last
-    best = validation.best_step(validations)
+    best = run.criterion.best_step(validations)
     lost = {}  # step -> what is wrong with its checkpoint
     for step in validations.keys() - {last}:  # the weights of the last step are in memory
         if problem := incomplete(checkpoint.at_step(run.folder.path, step)):
@@ -159,19 +166,23 @@ def best_saved_step(run: Run) -> int:
     if best not in lost:
         return best
     kept = {step: solved for step, solved in validations.items() if step not in lost}
-    best_kept = validation.best_step(kept)
+    best_kept = run.criterion.best_step(kept)
     place = checkpoint.at_step(run.folder.path, best)
     run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_kept}.")
     return best_kept
 
 
-def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
+def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
-    If the run was resumed and has this evaluation already, the figures are read from its file. Otherwise the evaluation
+    It is None where there is no task to evaluate on, and before the training of fresh weights, which solve nothing. If
+    the run was resumed and has this evaluation already, the figures are read from its file. Otherwise the evaluation
     is made now. step: the step whose weights the policy has. Raises CheckpointError if the file of "before" is lost and
     the run has made a step, because the weights of the start are gone.
     """
+    is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
+    if run.config.eval.eval_split not in run.splits or is_fresh:
+        return None
     figures = decide_on_main(lambda: evaluated_already(run, name, step))
     if figures:
         return figures

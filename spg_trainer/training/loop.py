@@ -41,14 +41,15 @@ from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
     keep_start_if_worse,
+    measure_loss,
     run_validation,
-    validate_loss,
     write_best_model,
 )
 from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
-from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
+from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
+from spg_trainer.training.outlook import look_at_groups
 from spg_trainer.training.records import (
     closing_lines,
     nothing_to_do,
@@ -59,6 +60,7 @@ from spg_trainer.training.records import (
     write_summary,
 )
 from spg_trainer.training.run import Run
+from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, plan_together, start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
@@ -92,15 +94,19 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
                 raise on_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
-            after = evaluate_once(run, "after", write_best_model(run))
-            worse = keep_start_if_worse(run, after["step"])
+            kept = write_best_model(run)
+            after = evaluate_once(run, "after", kept)
+            # What a loss validates need not solve more: a base may be taught other habits than those of its start.
+            is_judged = before and after and run.config.validates == "solved"
+            worse = keep_start_if_worse(run, kept) if is_judged else None
+            look_at_groups(run)
     except BaseException as error:
         save_finished_steps(run, error)
         raise
     finally:
         run.trackers.finish()
         run.folder.release()
-    summary = write_summary(run, before, after, ended_by, worse)
+    summary = write_summary(run, before, after, kept, ended_by, worse)
     write_report(run)
     for line in closing_lines(summary, run.config, run.splits["train"], run.algorithm):
         run.console.say(line)
@@ -132,7 +138,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
     refusal_allowed = suppress(CheckpointError) if disk_refused else nullcontext()
-    # The checkpoint that a run continues from is there; a finished model of `sft` stays one until there is another.
+    # The checkpoint that a run continues from is there.
     has_made_steps = run.state.step > run.state.resumed_at
     if run.state.consistent and has_made_steps and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
@@ -140,11 +146,9 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
-        said = "No step is saved yet"
+        said = f"No step is saved yet; begin again, in the same folder, with {run.folder.go_on}"
         if newest:
             said = f"{newest} is saved; continue with {run.folder.go_on}"
-        elif not run.settings:  # `sft` removes a new folder that holds no checkpoint
-            said += f"; begin again, in the same folder, with {run.folder.go_on}"
         run.console.say(said)
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
         error.go_on = f"{run.folder.go_on} --accept-changed-code"
@@ -165,7 +169,7 @@ def train_step(run: Run) -> None:
         sampled = time.monotonic()
         (rewards,) = scored.gather_groups(scored.rewards)
         metrics = {}
-        if run.source.env is not None:  # the model has sampled these completions; pairs of a file are given
+        if run.source.env is not None:  # the model has sampled these completions; others are given
             metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
             if state.step == 0:
                 look_at_base(run, scored, rewards, metrics)
@@ -192,7 +196,7 @@ def train_step(run: Run) -> None:
     # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.
     if choices:
         timings |= router_load(sum_metrics(choices))
-    metrics |= validate_loss(run)
+    metrics |= measure_loss(run)
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
     limit = 60 * run.config.max_minutes
@@ -213,8 +217,9 @@ def shown_of_validation(run: Run) -> dict[str, Any]:
     Where a loss is validated, these are the lowest so far and, beside it, the training loss of the last steps.
     """
     state = run.state
-    if run.config.eval.criterion == "loss":
-        return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
+    if run.config.validates == "loss":
+        lowest = min(state.validations.values(), default=None)
+        return {"mean_loss": recent_loss(state.history), "best_loss": lowest}
     if not state.validations:
         return {}
     newest = max(state.validations)
@@ -383,13 +388,12 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
-    config, state, total = run.config, run.state, run.total_steps
-    if config.eval.criterion == "solved":
-        return learning_rate(config.optimizer, updates=state.updates, step=state.step, total=total)
-    decay_start = state.progress.decay_start(config)
-    # A step of `sft` is one update, and one that was skipped counts for the warm-up too.
     return learning_rate(
-        config.optimizer, updates=state.step, step=state.step, total=total, decay_start=decay_start
+        run.config.optimizer,
+        updates=run.state.updates,
+        step=run.state.step,
+        total=run.total_steps,
+        decay_start=run.decay_start,
     )
 
 
@@ -402,10 +406,14 @@ def reason_to_end(run: Run) -> str:
         return USER
     if any(is_late for is_late, _ in of_processes):
         return "max_minutes"
-    settings = run.config.eval
-    if settings.criterion == "solved" and 0 < settings.patience <= stale(run.state.validations):
+    # With warmup_stable_decay the rate falls first, before --patience ends the run.
+    falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE
+    brought_nothing = stale(run.criterion.improvements(run.state.validations))
+    if not falls_first and 0 < run.config.eval.patience <= brought_nothing:
         return "patience"
-    return "max_steps" if run.state.step >= run.total_steps else ""
+    if run.state.step < run.total_steps:
+        return ""
+    return "max_steps" if run.total_steps == run.config.max_steps else "patience"
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:

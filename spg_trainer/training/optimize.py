@@ -1,4 +1,4 @@
-"""From gradients to new weights, for RL and for `sft`: sum, clip, finite check, learning rate, optimizer step.
+"""From gradients to new weights: sum, clip, finite check, learning rate, optimizer step.
 
 With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
 the whole weights for a while.
@@ -17,7 +17,7 @@ from spg_trainer.models.compiled import missing_compiler
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import json_document, write_text
-from spg_trainer.settings.updates import BaseOptimizerConfig, OptimizerConfig
+from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ MAX_SKIPPED = 3
 """So many updates in a row whose loss or gradient is not finite stop a run."""
 
 
-def make_optimizer(settings: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
     """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
 
     Raises ConfigError where torchao is not installed or cannot run.
@@ -141,42 +141,3 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def learning_rate(
-    settings: OptimizerConfig, *, updates: int, step: int, total: int, decay_start: int | None = None
-) -> float:
-    """The learning rate of the next update.
-
-    It rises linearly over the first `warmup_steps` updates (optimizer steps), and by `lr_schedule` it falls with the
-    steps of the run. updates: how many were made so far. step: how many of `total` steps are finished. decay_start: in
-    `sft`, the step from which warmup_stable_decay falls, as validations decide it (`Progress.decay_start`). None = a
-    run by RL, in which it falls over the last `lr_decay_share` of the steps.
-
-    RL and `sft` differ in where a schedule begins and ends. In RL linear and cosine fall from the first step, during
-    the warm-up too, and all reach the floor after the last step. In `sft` they fall once the warm-up is over, and the
-    last update of warmup_stable_decay has the rate of the floor. Source of warmup_stable_decay: MiniCPM (arXiv
-    2404.06395), section 4.
-    """
-    peak, floor, warmup = settings.learning_rate, settings.lr_floor, settings.warmup_steps
-    warmed_up = peak * min(1.0, (updates + 1) / max(1, warmup))
-    share_done = step / total
-    if decay_start is not None:
-        if settings.lr_schedule == "warmup_stable_decay":
-            if step < decay_start:
-                return warmed_up
-            # The order of these operations, and of the warm-up's below, decides the last bit of the rate, and so
-            # whether the embedded models can be trained again.
-            return peak * (1 - (1 - floor) * (step + 1 - decay_start) / (total - decay_start))
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        share_done = (step - warmup) / max(1, total - warmup)
-    # How far the rate is above its floor, as a share of the way from there to the peak.
-    above_floor = {
-        "constant": 1.0,
-        "linear": 1 - share_done,
-        "cosine": 0.5 * (1 + math.cos(math.pi * share_done)),
-        "warmup_stable_decay": min(1.0, (1 - share_done) / settings.lr_decay_share),
-    }
-    share_of_peak = floor + (1 - floor) * above_floor[settings.lr_schedule]
-    return share_of_peak * warmed_up

@@ -5,7 +5,7 @@ imported for --pairs only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +15,20 @@ from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.runs.checkpoint import require_up_to, step_of
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
 from spg_trainer.runs.plan import RunPlan, plan_run
 from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.plan import Plan
+from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
+from spg_trainer.training.schedule import DECAYS_LATE, decay_start
+from spg_trainer.training.validation import CRITERIA, stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -33,13 +38,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan(RunPlan[Config]):
+class TrainingPlan(RunPlan):
     """The settings of a training, completed by what files say, and what was opened and built to check them."""
 
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
-    """Split -> the environment with its problems, for `train` and each split that is evaluated. It is empty where data
-    is missing."""
+    """Split -> the environment with its problems, for `train` and each split that is evaluated; and `held_out`, where a
+    validation measures a loss. It is empty where data is missing."""
+    mix: Mapping[str, float]
+    """The share of each habit among demonstrations, `right` among them; they sum to 1. {} for any other source."""
     pairs: "Mapping[str, Pair] | None" = None
     """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
     missing: "DataUnavailable | None" = None
@@ -58,23 +65,30 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
         return settings
     planned = plan_run(settings, num_processes)
     config, folder = planned.config, planned.folder
+    checkpoint, missing = planned.checkpoint, None
+    splits: Mapping[str, TextEnv] = {}
     with raising_on_all():
+        # Where demonstrations decide how long a completion is, they are opened first.
+        if not config.rollout.max_completion_length:
+            splits = open_splits(config)
+        mix = mix_of(config, splits)
+        config = settle_lengths(config, planned.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # from outside
             import_module("spg_trainer.algorithms.checking").refuse_unsaid_need(config.algorithm, algorithm)
         config = pin(config, algorithm)
         if planned.goes_on:
             refuse_another(folder, config)
+            checkpoint = where_to_go_on(folder, checkpoint, config)
         check_settled(config, algorithm, num_processes, planned.goes_on)
         pairs = open_pairs(config)
         try:
-            splits = open_splits(config)
-            missing = None
+            splits = splits or open_splits(config)
         except envs.errors.DataUnavailable as error:
             if not config.dry_run:
                 raise
-            splits = {}
             missing = error
+        mix = mix or mix_of(config, splits)
         if missing is None:
             check_splits(config, splits, planned.goes_on)
         if missing is None and planned.goes_on:
@@ -85,11 +99,57 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
         algorithm=algorithm,
         folder=folder,
         goes_on=planned.goes_on,
-        checkpoint=planned.checkpoint,
+        checkpoint=checkpoint,
         splits=splits,
+        mix=mix,
         pairs=pairs,
         missing=missing,
     )
+
+
+def settle_lengths(
+    config: Config,
+    origins: Mapping[str, str],
+    train: "TextEnv | None",
+    mix: Mapping[str, float],
+) -> Config:
+    """The settings with the lengths that demonstrations leave open; settings of any other source stay.
+
+    train, mix: what is learned, where it decides how long a completion is.
+    """
+    if config.source != "demonstrations":
+        return config
+    from spg_trainer.models.load import without_weights
+    from spg_trainer.rollout.lengths import settled_decoding
+
+    policy = without_weights(config.model, config.env)
+    return replace(config, rollout=settled_decoding(config, origins, policy, train, mix))
+
+
+def mix_of(config: Config, splits: "Mapping[str, TextEnv]") -> Mapping[str, float]:
+    """The share of each habit among demonstrations; {} for any other source, and in a dry run without data."""
+    if config.source != "demonstrations" or not splits:
+        return {}
+    from spg_trainer.rollout.demonstrations import mix_shares
+
+    return mix_shares(config.mix, splits["train"])
+
+
+def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Path | None:
+    """The checkpoint from which a run goes on: `checkpoint`, unless the learning rate fell too early for its settings.
+
+    If the rate now falls from another step than it did, e.g. because the run becomes longer, all updates since the
+    earlier of the two are made again. Raises CheckpointError if there is no checkpoint up to there.
+    """
+    before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
+    starts = []
+    for settings in (before, config):
+        improved = CRITERIA[settings.validates].improvements(validations)
+        starts.append(decay_start(settings, stalled_at(improved, settings.eval.patience)))
+    falls_elsewhere = starts[0] != starts[1] and config.optimizer.lr_schedule == DECAYS_LATE
+    if checkpoint is None or not falls_elsewhere or not min(starts) < step_of(checkpoint) <= config.max_steps:
+        return checkpoint
+    return require_up_to(folder, min(starts))
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
@@ -131,8 +191,14 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
     Raises EnvError where an environment cannot be opened, and ConfigError where it has no split for validation.
     """
-    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
-    if config.eval.eval_steps and "validation" not in splits:
+    splits = {config.eval.eval_split: make_env(config, config.eval.eval_split)} if config.env else {}
+    if config.data:
+        of_file = {"train": "train", "held_out": "validation"}
+        return splits | {name: envs.Texts(config.data, split) for name, split in of_file.items()}
+    splits["train"] = make_env(config, "train")
+    if config.validates == "loss":
+        splits["held_out"] = make_env(config, "validation")
+    elif config.eval.eval_steps and "validation" not in splits:
         try:
             splits["validation"] = make_env(config, "validation")
         except envs.EnvError as error:
@@ -149,10 +215,12 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
     from spg_trainer.rollout.dealing import check_prompts  # it imports torch
 
     train = splits["train"]
-    envs.checking.try_scoring(train)
-    if config.pairs is None:
-        check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
-    if not (config.force or goes_on or config.pairs):
+    if not config.data:  # whose texts nobody scores
+        envs.checking.try_scoring(train)
+    if not config.samples:
+        return
+    check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
+    if not (config.force or goes_on):
         refuse_unseen(config, train)
 
 

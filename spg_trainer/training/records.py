@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,6 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.progress import Progress
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
     MOST,
@@ -93,13 +91,11 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
 
 
 def save_checkpoint(run: Run) -> None:
-    """Writes a checkpoint of the last finished step, with which the folder of `sft` holds no finished model any more.
+    """Writes a checkpoint of the last finished step.
 
-    A kill before that is noted leaves the finished model, with the settings that say how long it was trained, and the
-    checkpoint from which it can go on again. No process calls another, unless the model is divided: one that alone has
-    met an error may save.
+    No process calls another, unless the model is divided: one that alone has met an error may save.
     """
-    state, resumable = run.state, set[int]()  # steps whose checkpoints are kept besides the newest
+    state = run.state
     begin(f"the checkpoint of step {state.step}")
     saved = {"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped}
     tensors = {}
@@ -107,12 +103,6 @@ def save_checkpoint(run: Run) -> None:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
         saved["pools"] = run.source.pools.state()
-    if run.config.eval.criterion == "loss":
-        saved |= asdict(state.progress)
-        tensors["best"] = state.best
-        resumable |= state.progress.kept_steps(state.step, run.config)
-    if run.folder.holds_finished_model:
-        resumable.add(state.resumed_at)
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -121,12 +111,12 @@ def save_checkpoint(run: Run) -> None:
         state=saved,
         environment=environment_record(run),
         keep=run.config.output.keep,
-        needed=partial(validation.needed_steps, state.validations),  # the best steps up to each that is kept
-        resumable=resumable,
+        # The best steps up to each that is kept.
+        needed=partial(validation.needed_steps, state.validations, best_step=run.criterion.best_step),
+        # From where the rate began to fall a longer run goes on.
+        resumable={run.decay_start} if run.decay_start < state.step else (),
         **tensors,
     )
-    if run.settings and state.step > state.resumed_at:
-        run.folder.mark_unfinished(run.settings)
 
 
 def load_checkpoint(
@@ -134,15 +124,10 @@ def load_checkpoint(
 ) -> TrainingState:
     """Puts weights, optimizer and pools into the state of a checkpoint; returns how far the run had come."""
     saved = checkpoint.load(path, policy, optimizer)
-    counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds") if name in saved}
-    # `sft` of an earlier version did not count its updates: each of its steps was one.
-    state = TrainingState(**{"updates": saved["step"], **counters}, resumed_at=saved["step"])
+    counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds")}
+    state = TrainingState(**counters, resumed_at=saved["step"])
     if pools is not None:
         pools.restore(saved["pools"])
-    if "best_loss" in saved:  # the run validates the loss of held-out completions
-        state.progress = Progress(**{f.name: saved[f.name] for f in fields(Progress)})
-        tensors = torch.load(path / checkpoint.TRAINING, map_location="cpu", weights_only=True, mmap=True)
-        state.best = {name: weight.clone() for name, weight in tensors["best"].items()}
     return state
 
 
@@ -165,16 +150,17 @@ def record_evaluation(
 
 def write_summary(
     run: Run,
-    before: dict[str, Any],
-    after: dict[str, Any],
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+    kept: int,
     ended_by: str,
     worse: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes summary.json and returns what it holds.
 
-    before, after: what eval/before.json says of the model at the start, and eval/after.json of the trained one.
-    ended_by: the setting that ended the run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse`
-    returned.
+    before, after: what eval/before.json says of the model at the start, and eval/after.json of the trained one; None
+    where that was not evaluated. kept: the step of the trained one. ended_by: the setting that ended the run, e.g.
+    "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
     """
     keys = (
         "step",
@@ -188,29 +174,24 @@ def write_summary(
         "follows",
         "settings",
     )
-    # With --pairs nothing is sampled, so that a row has neither "correct" nor "frac_reward_zero_std".
+    # Where completions are given, a row has neither "correct" nor "frac_reward_zero_std".
     sampled = [row["correct"] for row in run.state.history if "correct" in row]
     grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
     found = {
-        "eval_before": {key: before[key] for key in keys},
-        "eval_after": {key: after[key] for key in keys},
-        "gain": after["correct"] - before["correct"],
-        "lost": lost_components(*(run.folder.completions(name) for name in ("before", "after"))),
+        "eval_before": before and {key: before[key] for key in keys},
+        "eval_after": after and {key: after[key] for key in keys},
+        "gain": after["correct"] - before["correct"] if before and after else None,
+        "lost": lost_components(*map(run.folder.completions, ("before", "after")))
+        if before and after
+        else {},
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
         "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
-        "validation": validation.summary(run.state.validations, after["step"]),
+        "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
-        "kept_step": worse["kept"] if worse else after["step"],
+        "kept_step": worse["kept"] if worse else kept,
         "model": str(run.folder.path / "model"),
     }
-    summary = summary_of(run, ended_by, found)
-    run.folder.summary(summary)
-    return summary
-
-
-def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of summary.json. found: the entries that say what came of the run, which differ for RL and `sft`."""
-    return {
+    summary = {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
         "seed": run.config.seed,
@@ -226,6 +207,8 @@ def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, A
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    run.folder.summary(summary)
+    return summary
 
 
 def closing_lines(
@@ -236,6 +219,7 @@ def closing_lines(
     summary: the content of summary.json.
     """
     before, after, validations = summary["eval_before"], summary["eval_after"], summary["validation"]
+    criterion = validation.CRITERIA[config.validates]
     folder = Path(summary["model"]).parent
     quoted = shlex.quote(str(folder))
     out_of_patience = summary["ended_by"] == "patience"
@@ -243,34 +227,46 @@ def closing_lines(
     if out_of_patience:
         lines.append(
             f"The run ended at step {summary['steps']} of {summary['max_steps']}, as --patience asks: "
-            f"{validations['stale']} validations in a row solved no more problems than the best before."
+            f"{criterion.why_ended(validations)}."
         )
-    is_start = summary["kept_step"] < after["step"]
+    is_start = bool(after) and summary["kept_step"] < after["step"]
     if validations:
         lines.append(
             f"model/ is {'the start, and not ' * is_start}{validations['chosen']}; the last, step "
             f"{validations['last_step']}, has {validations['last']:.3f}."
         )
-    lines.append(
-        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
-        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
-        f"at step {after['step']} of {summary['steps']}, {summary['seconds'] / 60:.1f} minutes."
-    )
-    if before["follows"]:
-        follows = change_of_shares([before["follows"], after["follows"]], after["n"])
+    minutes = f"{summary['seconds'] / 60:.1f} minutes"
+    if after:
+        at_start = f"{before['correct']:.3f} -> " if before else ""
+        lines.append(
+            f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
+            f"{at_start}{after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+            f"at step {after['step']} of {summary['steps']}, {minutes}."
+        )
+    else:
+        lines.append(
+            f"{summary['env']}: {plural(summary['steps'], 'step')}, {minutes}. No task is named (--env) on which the "
+            "model could be evaluated."
+        )
+    if after and after["follows"]:
+        follows = change_of_shares([one["follows"] for one in (before, after) if one], after["n"])
         lines.append(f"What completions follow: {follows}.")
     more_steps = 2 * summary["steps"] or 100
     go_on = f"--resume {quoted} --max-steps {more_steps}"
-    next_steps = [
-        f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}",
-        f"python -m spg_trainer eval --model {quoted}",
-        f"python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}",
-    ]
+    diff = f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}"
+    next_steps = [diff] if before and after else []
+    if not config.samples:
+        task = shlex.join(task_words(config.env or "ENV", config.env_args))
+        next_steps.insert(0, f"python -m spg_trainer {task} --model {quoted}")
+    if after:
+        next_steps.append(f"python -m spg_trainer eval --model {quoted}")
+    next_steps.append(f"python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}")
     if summary["worse"]:
-        next_steps = [f"{LEARNED_NOTHING} says why a run ends worse than it began", next_steps[0]]
+        next_steps = [f"{LEARNED_NOTHING} says why a run ends worse than it began", diff]
     lines += [f"Everything is in {folder}.", f"Next:  {next_steps[0]}"]
     lines += [f"       {line}" for line in next_steps[1:]]
-    if surely_gained_nothing(summary) and not summary["worse"]:
+    is_judged = before and after and config.samples
+    if is_judged and surely_gained_nothing(summary) and not summary["worse"]:
         lines.append(next_try(summary, config, env, algorithm))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"], env.reward_weights))

@@ -17,7 +17,8 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.progress import Progress
+from spg_trainer.training import schedule
+from spg_trainer.training.validation import CRITERIA, Criterion, stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -39,12 +40,9 @@ class TrainingState:
     """Seconds that the run took up to the checkpoint from which it continues."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
-    validations: dict[int, list[bool]] = field(default_factory=dict)
-    """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
-    progress: Progress = field(default_factory=Progress)
-    """How the loss of `Run.held_out` has fallen so far; unused where problems are validated."""
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The trained weights at the lowest of these losses, by name, on the CPU; empty without --patience."""
+    validations: dict[int, Any] = field(default_factory=dict)
+    """Step -> whether each validation problem was solved, or the loss of what is held out (`Config.validates`); empty
+    where --eval-steps is 0."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
 
@@ -71,14 +69,6 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
-    held_out: Source | None = None
-    """The completions whose loss a validation measures; None where problems are validated (`config.eval.criterion`).
-    With --patience, this loss decides when the learning rate decays and the training ends (`training/progress.py`)."""
-    record: Mapping[str, Any] | None = None
-    """What `sft` writes to environment.json of the model. None = the run is RL, and `environment_record` makes it."""
-    settings: str = ""
-    """What `sft` writes to sft.yaml; "" = the run is RL. The folder of a finished model that is trained further keeps
-    its old settings until a checkpoint of the further training is written: they say how long the model was trained."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
@@ -99,10 +89,24 @@ class Run:
         return list(trainable_parameters(self.policy.model).values())
 
     @property
+    def criterion(self) -> Criterion:
+        """What the validations of this run say of it."""
+        return CRITERIA[self.config.validates]
+
+    @property
+    def stalled(self) -> int | None:
+        """The step at which --patience was out, None = it is not."""
+        return stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
+
+    @property
     def total_steps(self) -> int:
-        """How many steps the run will have, as far as is known: a loss that falls no more may end `sft` earlier."""
-        by_loss = self.config.eval.criterion == "loss"
-        return self.state.progress.total(self.config) if by_loss else self.config.max_steps
+        """How many steps the run will have, as far as is known."""
+        return schedule.total_steps(self.config, self.stalled)
+
+    @property
+    def decay_start(self) -> int:
+        """The step from which the rate falls, as far as is known (`schedule.decay_start`)."""
+        return schedule.decay_start(self.config, self.stalled)
 
     def due(self, every: int) -> bool:
         """Whether something that is done after every `every` steps, and after the last step, is due now.
@@ -113,7 +117,6 @@ class Run:
 
     @property
     def saves(self) -> bool:
-        """Whether a checkpoint of the finished step is due."""
-        if self.config.eval.criterion == "solved":
-            return self.due(self.config.output.save_steps)
-        return self.state.progress.saves(self.state.step, self.config)
+        """Whether a checkpoint of the finished step is due, as it is where the rate begins to fall."""
+        falls_from_here = self.state.step == self.decay_start < self.total_steps
+        return falls_from_here or self.due(self.config.output.save_steps)

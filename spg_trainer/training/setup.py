@@ -16,9 +16,12 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
+from spg_trainer.rollout.demonstration_source import Demonstrations
+from spg_trainer.rollout.fitting import check_lengths
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
-from spg_trainer.rollout.pairs import Pair, PairFile
+from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.scored import Source
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -28,7 +31,7 @@ from spg_trainer.runs.inputs import find_inputs, refuse_changed_inputs, write_in
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
-from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -69,7 +72,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
         check_attention(config, algorithm, attention_pattern)
-        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
+        source = make_source(planned, policy, rows_per_forward)
         skipped_note = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
@@ -146,13 +149,13 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
     state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
     if state.step > run.config.max_steps:
         raise ConfigError(
-            f"{run.folder.steps_flag} {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To "
-            f"go on, raise {run.folder.steps_flag}, or name an earlier checkpoint of this run behind --resume."
+            f"--max-steps {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To go on, raise "
+            "--max-steps, or name an earlier checkpoint of this run behind --resume."
         )
     return replace(run, state=state)
 
 
-def open_folder(run: Run, pinned: Config | SftCommand, goes_on: bool, record: Mapping[str, Any]) -> None:
+def open_folder(run: Run, pinned: Config, goes_on: bool, record: Mapping[str, Any]) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
     In both cases the inputs of the run are written down, the folder is locked against other processes, and the run's
@@ -171,22 +174,22 @@ def open_folder(run: Run, pinned: Config | SftCommand, goes_on: bool, record: Ma
     run.state.history = decide_on_main(run.folder.history)
 
 
-def make_source(
-    config: Config,
-    algorithm: algorithms.Algorithm,
-    policy: Policy,
-    train: "TextEnv",
-    rows_per_forward: int | None,
-    pairs: Mapping[str, Pair] | None,
-) -> EnvironmentSource | PairFile:
-    """Where the completions of a step come from: the model answers an environment, or --pairs names a file of them."""
-    if pairs is not None:
-        return PairFile(config, policy, pairs)
+def make_source(planned: TrainingPlan, policy: Policy, rows_per_forward: int | None) -> Source:
+    """Where the completions of a step come from, as --source says."""
+    config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    if config.source == "pairs":
+        return PairFile(config, policy, planned.pairs)
+    if config.source == "demonstrations":
+        train, held_out = splits["train"], splits["held_out"]
+        skipped = check_lengths(policy, [train, held_out], planned.mix, config)
+        return Demonstrations(
+            train, held_out, policy, config, planned.mix, f"{train.notice} {skipped}".strip()
+        )
     # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
     # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
     # learns from a group whose completions are all correct.
     return EnvironmentSource(
-        train,
+        splits["train"],
         policy,
         config,
         rows_per_forward,
@@ -243,7 +246,7 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     """
     length = config.rollout.max_completion_length
     too_long_ones = Overlong()
-    if config.pairs is None:
+    if config.samples:
         train = splits["train"]
         measure(policy, train, length, too_long_ones)
         # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
@@ -253,8 +256,8 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
             note = too_long_ones.text(policy, length)
             check_prompts(config.batch.prompts_per_step, left, train.spec_name, note)
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
-    asked = {config.eval.eval_split: [config.eval.eval_problems]}
-    if config.eval.eval_steps:
+    asked = {config.eval.eval_split: [config.eval.eval_problems]} if config.eval.eval_split in splits else {}
+    if config.eval.eval_steps and config.validates == "solved":
         asked.setdefault("validation", []).append(config.eval.validation_problems)
     for split, counts in asked.items():
         env = splits[split]

@@ -1,9 +1,11 @@
 """Which step of a run is the best so far, and whether the run has become, or has ended, worse than its start.
 
-Every validation of a run asks the same problems, so two of them are compared problem by problem.
+A validation solves problems, or measures the loss of completions that are held out. Every validation of a run asks the
+same problems, so two of them are compared problem by problem.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from spg_trainer.evaluation.statistics import sign_test
@@ -13,6 +15,12 @@ Validations = Mapping[int, Sequence[bool]]
 
 END_ALPHA = 0.05
 """The chance that a run which changes nothing is said to have ended worse or better; said is the former alone."""
+Losses = Mapping[int, float]
+"""Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""
+
+BETTER = 0.01
+"""A loss counts as falling if it is more than this share, 1%, below the last one that counted: after 2.00, one below
+1.98."""
 ALPHA = 0.005
 """The chance of a false alarm at one validation: 2.5%, as on one side of a 95% interval, divided by five
 (Bonferroni). So in a run of five validations, the chance of at least one false alarm is 2.5% at most."""
@@ -56,21 +64,58 @@ def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
     return lost, won
 
 
-def stale(validations: Validations) -> int:
-    """How many validations in a row, up to the newest, solved no more problems than the best before them.
+def improvements(validations: Validations) -> Iterator[tuple[int, bool]]:
+    """(step, whether it solved more problems than all before it) of each validation, in the order of steps."""
+    most = -1
+    for step, solved in sorted(validations.items()):
+        yield step, sum(solved) > most
+        most = max(most, sum(solved))
 
-    A run ends when these are as many as --patience (`loop.reason_to_end`).
+
+def lowest_step(losses: Losses) -> int:
+    """The latest step whose loss is at most 1% (`BETTER`) above the lowest."""
+    limit = (1 + BETTER) * min(losses.values())
+    return max(step for step, loss in losses.items() if loss <= limit)
+
+
+def falls(losses: Losses) -> Iterator[tuple[int, bool]]:
+    """(step, whether its loss counts as falling, see `BETTER`) of each validation, in the order of steps."""
+    marked = float("inf")
+    for step, loss in sorted(losses.items()):
+        falling = loss < (1 - BETTER) * marked
+        marked = loss if falling else marked
+        yield step, falling
+
+
+def stale(improved: Iterator[tuple[int, bool]]) -> int:
+    """How many validations in a row, up to the newest, brought nothing.
+
+    improved: (step, whether it did) of each, in the order of steps.
     """
-    most, count = -1, 0
-    for _, solved in sorted(validations.items()):
-        if sum(solved) > most:
-            most, count = sum(solved), 0
-        else:
-            count += 1
+    count = 0
+    for _, better in improved:
+        count = 0 if better else count + 1
     return count
 
 
-def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
+def stalled_at(improved: Iterator[tuple[int, bool]], patience: int) -> int | None:
+    """The first step at which `patience` validations in a row had brought nothing; None where there is none.
+
+    improved: as for `stale`.
+    """
+    count = 0
+    for step, better in improved:
+        count = 0 if better else count + 1
+        if 0 < patience <= count:
+            return step
+    return None
+
+
+def needed_steps(
+    validations: Mapping[int, Any],
+    kept: Sequence[int],
+    best_step: Callable[[Mapping[int, Any]], int] = best_step,
+) -> set[int]:
     """The steps whose checkpoints are needed as long as the checkpoints of the steps `kept` are there.
 
     For each step in `kept`, the best step up to it is needed: a run that continues from the kept checkpoint may still
@@ -148,5 +193,70 @@ def summary(validations: Validations, best: int) -> dict[str, Any] | None:
         ),
         "last_step": last,
         "last": rate(validations[last]),
-        "stale": stale(validations),
+        "stale": stale(improvements(validations)),
     }
+
+
+def loss_warning(losses: Losses) -> str:
+    """A warning if the newest loss is above that of step 0, and the one before it was not; "" otherwise."""
+    if 0 not in losses or len(losses) < 2:
+        return ""
+    before, newest = sorted(losses)[-2:]
+    if losses[newest] <= losses[0] or (before > 0 and losses[before] > losses[0]):
+        return ""
+    return (
+        f"the run is worse than its start: validation loss {losses[newest]:.4f} at step {newest}, {losses[0]:.4f} at "
+        f"step 0. model/ will be step {lowest_step(losses)}."
+    )
+
+
+def loss_summary(losses: Losses, best: int) -> dict[str, Any] | None:
+    """What summary.json says of validations by a loss; None where there are none. best: the step that became model/."""
+    if not losses:
+        return None
+    last, lowest = max(losses), min(losses, key=lambda step: (losses[step], step))
+    return {
+        "start": losses.get(0),
+        "best_step": best,
+        "best": losses[best],
+        "lowest": losses[lowest],
+        "chosen": (
+            f"step {best}, with a validation loss of {losses[best]:.4f} nats a token: the latest at most {BETTER:.0%} "
+            f"above the lowest ({losses[lowest]:.4f} at step {lowest})"
+        ),
+        "last_step": last,
+        "last": losses[last],
+        "stale": stale(falls(losses)),
+    }
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What the validations of a run say of it; each function takes {validated step: what was measured}."""
+
+    best_step: Callable[[Mapping[int, Any]], int]
+    """The step whose weights are kept."""
+    improvements: Callable[[Mapping[int, Any]], Iterator[tuple[int, bool]]]
+    warning: Callable[[Mapping[int, Any]], str]
+    summary: Callable[[Mapping[int, Any], int], dict[str, Any] | None]
+    why_ended: Callable[[Mapping[str, Any]], str]
+    """Of a `summary`: why --patience ended the run."""
+
+
+CRITERIA = {
+    "solved": Criterion(
+        best_step,
+        improvements,
+        warning,
+        summary,
+        lambda v: f"{v['stale']} validations in a row solved no more problems than the best before",
+    ),
+    "loss": Criterion(
+        lowest_step,
+        falls,
+        loss_warning,
+        loss_summary,
+        lambda v: f"the validation loss, {v['lowest']:.4f} nats a token, no longer fell",
+    ),
+}
+"""By what a validation measures (`Config.validates`)."""

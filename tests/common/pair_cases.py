@@ -26,5 +26,12 @@ def pairs_file() -> Path:
 def pair_config(folder: Path | None, file: Path | str, **changes: Any) -> Config:
     """4 pairs a step in float64, 5 steps, each with a checkpoint."""
     settings = {"algorithm": "vrpo", "algorithm_args": {"num_masks": 2}, "ref_copy": True, "dtype": "float64"}
-    settings |= {"pairs": str(file), "num_generations": 2, "save_steps": 1, "keep": 9, "max_steps": 5}
+    settings |= {
+        "source": "pairs",
+        "pairs": str(file),
+        "num_generations": 2,
+        "save_steps": 1,
+        "keep": 9,
+        "max_steps": 5,
+    }
     return small_config(folder, **{**settings, **changes})

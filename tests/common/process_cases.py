@@ -21,16 +21,15 @@ from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.optimize import sum_gradients
 from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
 from tests.common.marks import REPRESENTATIVES
 from tests.common.pretend_cuda import pretend_cuda
-from tests.common.sft_cases import SMALL, before_step
+from tests.common.sft_cases import SMALL, before_step, sft
 from tests.common.trainer_cases import (
     ENV,
     EVALUATION,
@@ -242,26 +241,26 @@ def own(value: Any) -> torch.Tensor:
 
 SFT: dict[str, dict[str, Any]] = {
     "sft": {},
-    **{f"sft-{by}": {"patience": 0, "shard": by} for by in DIVIDED},
+    **{f"sft-{by}": {"shard": by} for by in DIVIDED},
 }
 """Trainings on demonstrations by two processes, stopped and resumed."""
 
 
-def sft_command(output: Path, shard: str = "none", **changes: Any) -> SftCommand:
+def sft_command(output: Path, shard: str = "none", **changes: Any) -> Config:
     """A few updates in float64, of rows that two processes cannot share evenly."""
     model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
-    few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
+    few = {"max_steps": 5, "prompts_per_step": 5, "eval_steps": 2, "save_steps": 2}
     return change(SMALL, output_dir=str(output), model=model, **few, **changes)
 
 
-def stopped_sft(command: SftCommand) -> None:
+def stopped_sft(command: Config) -> None:
     """A training that ends in its fourth update, two after its last checkpoint."""
 
     def stop() -> None:
         raise TrainingError("stopped")
 
     with before_step(3, stop), suppress(TrainingError):
-        sft(command, quiet=True)
+        sft(command)
 
 
 def eval_command(shard: str = "none") -> EvalCommand:
@@ -337,10 +336,9 @@ def in_each_process(here: Path) -> None:
     ]
     found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
-    with patch("spg_trainer.sft.prepare.VALIDATION", 8):
-        for name, changes in SFT.items():
-            stopped_sft(sft_command(here / name, **changes))
-            sft(sft_command(here / name, **changes, resume="auto"), quiet=True)
+    for name, changes in SFT.items():
+        stopped_sft(sft_command(here / name, **changes))
+        sft(sft_command(here / name, **changes, resume="auto"))
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()

@@ -20,12 +20,11 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout import collect
 from spg_trainer.runs import plan
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.sft.command import sft
 from spg_trainer.training import loop, setup
 from spg_trainer.training.loop import train
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step, sft_command
-from tests.common.sft_cases import before_step
+from tests.common.sft_cases import before_step, sft
 from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 
 CASES: "dict[str, Callable[[Here], Any]]" = {}
@@ -156,8 +155,8 @@ def a_launcher_s_signal_to_sft(here: Here) -> Any:
         if here.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with before_step(2, stop), patch("spg_trainer.sft.prepare.VALIDATION", 8):
-        sft(sft_command(here.run), quiet=True)
+    with before_step(2, stop):
+        sft(sft_command(here.run))
 
 
 @case

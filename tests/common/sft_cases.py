@@ -1,18 +1,17 @@
-"""A task with demonstrations and habits, and small settings for `sft`; what happens between its updates."""
+"""A task with demonstrations and habits, and small settings to train on them; what happens between updates."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 from unittest.mock import patch
 
-import pytest
-
 import envs
-from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.model import TrainedModelConfig
-from spg_trainer.sft import prepare, publish
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training import loop
 from spg_trainer.training.credit import credit
+from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import plan_updates
@@ -47,18 +46,39 @@ class Count(envs.TextEnv):
 envs.register("test/Count-v0", Count)
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
-STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
 SMALL = change(
-    SftCommand(env="count", **SIZES, model=TrainedModelConfig(model="new", device="cpu")),
+    Config(source="demonstrations", algorithm="mle", env="count"),
+    model=ModelConfig(model="new", device="cpu", **SIZES),
+    max_steps=3,
+    prompts_per_step=4,
+    num_generations=1,
+    per_device_batch_size=192,
+    max_completion_length=8,
+    block_length=0,
+    diffusion_steps="length/1",
+    temperature=1.0,
+    learning_rate=1e-2,
+    warmup_steps=1,
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    lr_schedule="warmup_stable_decay",
+    lr_floor=0.05,
+    eval_steps=100,
+    patience=5,
+    validation_problems=8,
+    eval_problems=8,
+    save_steps=4,
+    keep=1,
+    sample_steps=0,
     report=False,
-    **STEPS,
 )
+"""What the recipe of `sft` says, of a small model and few steps."""
 
 
-def measure_few(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """What `sft` measures by default takes longer than the few updates of a test."""
-    for module, name in ((prepare, "VALIDATION"), (publish, "EVAL_PROBLEMS"), (publish, "GROUPS")):
-        monkeypatch.setattr(module, name, count)
+def sft(config: Config) -> Path:
+    """Trains on demonstrations, and returns the run's folder."""
+    train(config, quiet=True)
+    return Path(config.output.output_dir or config.output.resume)
 
 
 @contextmanager
@@ -78,7 +98,7 @@ def before_step(number: int, act: Callable[[], object]) -> Iterator[None]:
 def first_update(run: Run, number: int = 0) -> Update:
     """The update of a step with a number, with its masks."""
     scored = run.source.collect(number)
-    _, step = credit(run, scored, *scored.of_groups(scored.rewards))
+    _, step = credit(run, scored, *scored.gather_groups(scored.rewards))
     (update,) = plan_updates(
         run.policy, run.algorithm, step, run.config.batch, seed=run.config.seed, number=number
     )

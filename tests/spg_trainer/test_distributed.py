@@ -45,7 +45,7 @@ def test_a_stop_asked_of_one_process_in_the_last_step_stops_both() -> None:
 def test_a_launcher_s_signal_to_one_process_of_sft_ends_both_without_a_model() -> None:
     assert outcomes("a_launcher_s_signal_to_sft") == ("KeyboardInterrupt: ", "KeyboardInterrupt: ")
     folder = two_processes() / "errors" / "a_launcher_s_signal_to_sft"
-    assert saved_steps(folder)[-1] == 3 and not (folder / "COMPLETE").exists()
+    assert saved_steps(folder)[-1] == 3 and not (folder / "model").exists()
 
 
 def test_what_cannot_be_written_of_a_sharded_model_ends_both_and_leaves_no_half() -> None:

@@ -34,8 +34,8 @@ def test_each_command_at_the_end_of_a_run_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("arguments", [[], ["--env-args", "level=2"]])
 def test_what_sft_prints_names_all_that_its_model_was_made_for(tmp_path, capsys, arguments):
     folder = tmp_path / "my base"
-    sizes = "--hidden-size 16 --num-layers 1 --num-heads 1 --intermediate-size 16 --steps 1 --batch-size 2 --patience 0"
-    sizes += " --max-completion-length 16"
+    sizes = "--hidden-size 16 --num-layers 1 --num-heads 1 --intermediate-size 16 --max-steps 1"
+    sizes += " --prompts-per-step 2 --eval-problems 2 --max-completion-length 16"
     words = [
         "sft",
         "--env",

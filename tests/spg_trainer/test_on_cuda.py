@@ -18,9 +18,8 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.models.replay import Replays
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.sft.command import sft
 from spg_trainer.tensors import Rollouts
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
@@ -32,7 +31,7 @@ from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.pretend_cuda import CPU, GPU, Wait, pretend_cuda
 from tests.common.process_cases import algorithm_config
 from tests.common.rollout_cases import make_policy, make_prompts, pad, streams
-from tests.common.sft_cases import measure_few
+from tests.common.sft_cases import SIZES, SMALL, sft
 from tests.common.trainer_cases import (
     LORA,
     REFERENCE_PROBE,
@@ -253,14 +252,12 @@ def test_a_run_from_an_adapter_goes_on_and_is_merged(gpu, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
-def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path, monkeypatch) -> None:
-    measure_few(monkeypatch, 2)
-    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "batch_size": 4}
-    model = ModelConfig(model="new", device="cuda", gradient_checkpointing=optimizer == "adamw")
-    command = change(SftCommand(env="arithmetic"), optimizer=optimizer, model=model, eval_steps=2, **sizes)
-    command = change(command, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "model"))
-    sft(change(command, steps=2), quiet=True)
-    sft(change(command, steps=4, resume="auto"), quiet=True)
+def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path) -> None:
+    model = ModelConfig(model="new", device="cuda", gradient_checkpointing=optimizer == "adamw", **SIZES)
+    config = change(SMALL, env="arithmetic", optimizer=optimizer, model=model, eval_steps=2, eval_problems=2)
+    config = change(config, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "run"))
+    sft(change(config, max_steps=2))
+    sft(change(config, max_steps=4, resume="auto"))
 
 
 def test_eval_runs(gpu) -> None:

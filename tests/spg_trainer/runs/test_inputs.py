@@ -16,12 +16,9 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import find_inputs, hash_of, with_absolute_paths, with_copies, write_inputs
 from spg_trainer.runs.pin import refuse_changed_hub
-from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
-from tests.common.sft_cases import measure_few
+from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
@@ -224,50 +221,15 @@ def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, 
     assert find_inputs(small_config(None, env="sudoku", env_args={}, model="tiny")) == {}
 
 
-def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     more = "\n    def demonstration(self, problem):\n        return 'e'\n\n\nenvs.register("
     Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
-    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
-    small = {"steps": 2, "batch_size": 4, "model": "new", "device": "cpu", "output_dir": "base", **sizes}
-    measure_few(monkeypatch, 4)
-    command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
-    sft(command, quiet=True)
+    config = change(SMALL, env="./own.py:test/OwnTaught-v0", output_dir="base")
+    sft(config)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
     with pytest.raises(
         ConfigError, match=r"own\.py has changed since base began.*--env base/environment/own\.py:test"
     ):
-        sft(change(command, resume="base", steps=4), quiet=True)
-
-
-@pytest.mark.slow  # by default, a repaired file goes on in a training, whose functions sft resumes by
-def test_an_sft_that_its_task_stopped_goes_on_with_the_task_as_repaired(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The line that the stopped command prints works; from then on the repaired code is that of the run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    repaired = TASK % "Learned" + '\nMine.demonstration = lambda self, problem: "e"\n'
-    broken = repaired.replace(
-        "        return {", '        return {"e": 0, "<answer>?</answer>": 0}[completion] or {'
-    )
-    Path("task.py").write_text(broken)
-    words = (
-        "--env ./task.py:test/OwnLearned-v0 --output-dir base --hidden-size 16 --num-layers 1 --num-heads 2"
-    )
-    words += " --intermediate-size 24 --steps 2 --batch-size 4 --eval-steps 1 --device cpu --no-report"
-    assert main(["sft", *words.split()]) == 2
-    assert "continue with sft --resume base --accept-changed-code." in capsys.readouterr().err
-    Path("task.py").write_text(repaired)
-
-    def again(*more: str) -> int:
-        forget(tmp_path)
-        return main(["sft", "--resume", "base", "--device", "cpu", *more])
-
-    assert again() == 2
-    assert "such as a reward that you repaired: --accept-changed-code" in capsys.readouterr().err
-    assert again("--accept-changed-code") == 0 and "The model is in base" in capsys.readouterr().out
-    assert again("--steps", "3") == 0, "the repaired code is recorded"
-    Path("task.py").write_text(broken)
-    assert again("--steps", "4") == 2 and "--accept-changed-code" in capsys.readouterr().err
-    assert "accept_changed_code: false" in Path("base/sft.yaml").read_text()
+        sft(change(config, resume="base", max_steps=4))
+    assert sft(change(config, resume="base", max_steps=4, accept_changed_code=True))

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import find_inputs, with_absolute_paths
 from spg_trainer.runs.pin import pin
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
-from tests.common.sft_cases import measure_few
 from tests.common.trainer_cases import rows, small_config, tiny_folder
 
 COLUMNS = {"verifier": "gsm8k", "answer": "solution", "demonstration": "solution"}
@@ -98,18 +97,21 @@ def test_another_folder_of_the_models_name_does_not_count_as_the_model(run: Path
             train(defaults(Config, resume="../home/run", model="base", max_steps=3), quiet=True)
 
 
-def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path, monkeypatch) -> None:
-    measure_few(monkeypatch, 8)
+def test_a_base_goes_on_and_is_trained_from_another_folder(home: Path) -> None:
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
-    few = {"steps": 1, "eval_steps": 1, "report": False}
-    sft(
-        defaults(SftCommand, env="rows.jsonl", env_args=COLUMNS, output_dir="made", **few, **sizes),
-        quiet=True,
-    )
+    few = {"max_steps": 1, "eval_steps": 1, "report": False, "validation_problems": 8, "eval_problems": 8}
+    few |= {"source": "demonstrations", "output_dir": "made"}
+    train(defaults(Config, env="rows.jsonl", env_args=COLUMNS, **few, **sizes), quiet=True)
     with contextlib.chdir("../away"):
-        assert main(["sft", "--resume", "../home/made", "--steps", "2"]) == 0
-        assert yaml.safe_load((home / "made/sft.yaml").read_text())["env"] == str(home / "rows.jsonl")
+        assert main(["sft", "--resume", "../home/made", "--max-steps", "2"]) == 0
+        assert yaml.safe_load((home / "made/config.yaml").read_text())["env"] == str(home / "rows.jsonl")
         assert defaults(EvalCommand, model="../home/made").env == str(home / "rows.jsonl")
+
+
+def pinned_twice(config: Config) -> bool:
+    """Whether settings that are pinned stay as they are."""
+    once = pin(config, SPG())
+    return pin(once, SPG()) == once
 
 
 def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(home: Path) -> None:
@@ -140,7 +142,7 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
         "mine.reward": f"{home}/mine.py:one+{home}/other.py:two",
     }
     assert pinned.model.model == f"{home}/base"
-    assert with_absolute_paths(pinned) == pinned and pin(pin(config)) == pin(config)
+    assert with_absolute_paths(pinned) == pinned and pinned_twice(config)
     copies = {name: one.copy for name, one in find_inputs(pinned).items()}
     assert copies == {
         "env": "environment/mine.py",

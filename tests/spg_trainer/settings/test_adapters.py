@@ -12,7 +12,7 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model
 from spg_trainer.settings.adapters import find_adapter, settle
-from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
@@ -127,9 +127,9 @@ def test_another_dropout_is_refused_on_resume(adapter, whole, tmp_path):
 def test_a_preset_puts_no_fresh_adapters_on_an_adapter(adapter, tmp_path):
     folder = shutil.copytree(adapter, tmp_path / "adapter")
     (folder / "environment.json").unlink()
-    for cls in (Config, SftCommand):
-        assert defaults(cls, env="sudoku", model="some/hub-id").model.lora_r == 128
-        assert defaults(cls, env="sudoku", model=str(folder)).model.lora_r == 0
+    for source in ("environment", "demonstrations"):
+        assert defaults(Config, env="sudoku", model="some/hub-id", source=source).model.lora_r == 128
+        assert defaults(Config, env="sudoku", model=str(folder), source=source).model.lora_r == 0
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny:shift", "new"])

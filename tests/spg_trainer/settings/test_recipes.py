@@ -10,7 +10,7 @@ import yaml
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.algorithm_checks import check_algorithm
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
@@ -75,7 +75,8 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     evaluation = defaults(EvalCommand, env=task, model=model)
     (decoded,) = evaluation.rollout.samplings()
     assert decoded.diffusion_steps == config.rollout.diffusion_steps
-    sft = defaults(SftCommand, env=task, model="new" if model == "tiny" else model)
+    taught = {"source": "demonstrations", "model": "new" if model == "tiny" else model}
+    sft = defaults(Config, env=task, **taught)
     plan(sft)
     assert sft.env_args == config.env_args and sft.rollout.temperature == config.rollout.temperature
     length = sft.rollout.max_completion_length
@@ -112,8 +113,8 @@ def test_blackjack_has_settings_of_its_own() -> None:
     name = "gymnasium:Blackjack-v1"
     config = plan(defaults(Config, env=name)).config
     assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
-    base = plan(defaults(SftCommand, env=name)).config
-    assert (base.steps, base.eval.patience) == (3200, 0)
+    base = plan(defaults(Config, env=name, source="demonstrations")).config
+    assert (base.max_steps, base.eval.patience, base.optimizer.lr_schedule) == (3200, 0, "cosine")
 
 
 def test_a_class_from_outside_has_the_recipe_of_the_nearest_algorithm_with_a_name(tmp_path: Path) -> None:

@@ -11,15 +11,14 @@ import envs
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.pin import MAY_CHANGE, refuse_another, refuse_other_settings
+from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import CONFIG, other_lengths, read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import FLAG, defaults, resolve
-from spg_trainer.settings.results import SftEval
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -174,7 +173,7 @@ def test_a_models_environment_lies_over_recipes_of_its_task(folder: Path) -> Non
     evaluation = defaults(EvalCommand, model=str(folder))
     assert evaluation.env_args["blanks"] == "4-11" and evaluation.rollout.max_completion_length == (40,)
     assert evaluation.rollout.block_length == 10
-    assert defaults(SftCommand, model=str(folder)).rollout.max_completion_length == 40
+    assert defaults(Config, model=str(folder), source="demonstrations").rollout.max_completion_length == 40
     other = defaults(Config, env="sorting", model=str(folder))
     assert other.env_args == {}, "but it decodes as it was taught"
     assert (other.rollout.max_completion_length, other.rollout.block_length) == (40, 10)
@@ -223,7 +222,7 @@ def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_tra
     (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 2, "lora_dropout": 0.0}')
     adapter = defaults(Config, model=str(tmp_path))
     assert adapter.model.lora_r == 0 and settle(adapter.model).lora_r == 4, "trained as it is"
-    assert defaults(SftCommand, model=str(tmp_path)).model.lora_r == 0
+    assert defaults(Config, model=str(tmp_path), source="demonstrations").model.lora_r == 0
 
 
 def test_tokens_one_by_one_take_a_step_each() -> None:
@@ -342,26 +341,6 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
     assert not MAY_CHANGE & set(fixed.split())
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "refused"), [(5, 2, ""), (5, 0, "both"), (0, 5, "both"), (0, 0, "steps")]
-)
-def test_a_training_by_sft_becomes_longer_only_where_its_rate_is_no_cosine(
-    tmp_path, before, now, refused
-) -> None:
-    begun = SftCommand(env="sudoku", steps=10, eval=SftEval(patience=before))
-    (tmp_path / "sft.yaml").write_text(to_yaml(begun))
-    longer = replace(begun, steps=20, eval=SftEval(patience=now))
-    if not refused:
-        refuse_another(tmp_path, longer)
-        return
-    changed = {
-        "steps": "steps was 10, now 20",
-        "both": f"eval.patience was {before}, now {now}; steps was 10, now 20",
-    }
-    with pytest.raises(ConfigError, match=changed[refused]):
-        refuse_another(tmp_path, longer)
-
-
 def test_a_task_has_one_name_however_it_is_typed() -> None:
     for word in ("math", "MATH500", "Math", "spg/MATH500-v0", "envs:spg/MATH500-v0"):
         assert typed("--env", word) == typed("--env", "math500"), word
@@ -376,6 +355,11 @@ def test_a_class_names_its_task() -> None:
     assert defaults(Config, env=envs.Countdown) == defaults(Config, env="spg/Countdown-v0")
     with pytest.raises(envs.EnvError, match=r'envs.register\("my/Unknown-v0", Unknown\) first'):
         defaults(Config, env=type("Unknown", (envs.TextEnv,), {}))
+
+
+def test_pairs_are_a_source_of_their_own() -> None:
+    assert typed("--algorithm", "vrpo", "--pairs", "pairs.csv").source == "pairs"
+    assert typed().source == "environment"
 
 
 def test_a_verifier_beside_several_tasks_is_that_of_the_files_among_them(tmp_path) -> None:
@@ -398,11 +382,12 @@ def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
     made = {"env": str(rows), "env_args": {"verifier": "gsm8k", "demonstration": "answer"}, "preset": "tiny"}
     (tmp_path / "environment.json").write_text(json.dumps(made))
     given = ("--env", str(rows), "--model", str(tmp_path))
-    for cls in (Config, EvalCommand, SftCommand):
-        assert typed(*given, cls=cls).env_args == {"verifier": "gsm8k", "demonstration": "answer"}
-        paid = typed(*given, "--reward", "mine.py:pays", cls=cls).env_args
+    taught = (*given, "--source", "demonstrations")
+    for cls, words in ((Config, given), (EvalCommand, given), (Config, taught)):
+        assert typed(*words, cls=cls).env_args == {"verifier": "gsm8k", "demonstration": "answer"}
+        paid = typed(*words, "--reward", "mine.py:pays", cls=cls).env_args
         assert paid == {"reward": "mine.py:pays", "demonstration": "answer"}
-        both = typed(*given, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
+        both = typed(*words, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
         assert both == {"reward": "mine.py:pays", "verifier": "math500", "demonstration": "answer"}
 
 
@@ -434,7 +419,7 @@ def test_a_training_refuses_steps_that_are_no_number() -> None:
 def test_variables_of_the_chat_template_are_the_models_on_any_task(tmp_path) -> None:
     made = defaults(Config, "sudoku", chat_template_args={"enable_thinking": True})
     (tmp_path / "environment.json").write_text(json.dumps(task_record(made, made.rollout)))
-    for command in (Config, EvalCommand, SftCommand):
+    for command in (Config, EvalCommand):
         read = resolve(command, ["--env", "countdown", "--model", str(tmp_path)])
         assert read.config.model.chat_template_args == {"enable_thinking": True}
         assert read.origins["model.chat_template_args.enable_thinking"] == f"{tmp_path}/environment.json"

@@ -9,10 +9,9 @@ import pytest
 from spg_trainer import seeding
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, tiny
-from spg_trainer.sft.command import sft
 from spg_trainer.training import loop
 from tests.common.pair_cases import pair_config, pairs_file
-from tests.common.sft_cases import SMALL
+from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import EVALUATION, LORA, change, small_config, tiny_folder
 from tests.common.turn_cases import TALK, Talk
 
@@ -80,7 +79,7 @@ def test_every_stream_of_a_run_has_one_key_of_the_page(tmp_path, monkeypatch) ->
         changes = {**few, "algorithm": name, "algorithm_args": {}, **changes}
         loop.train(small_config(tmp_path / name, **changes), quiet=True)
     loop.train(pair_config(tmp_path / "pairs", pairs_file(), max_steps=1), quiet=True)
-    sft(change(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
+    sft(change(SMALL, output_dir=str(tmp_path / "base")))
     evaluate(load_model(str(tiny_folder()), device="cpu"), Talk("test"), EVALUATION, num_generations=2)
     patterns = key_patterns()
     assert len(patterns) > 12

@@ -26,10 +26,8 @@ from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
-from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
-from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
@@ -181,20 +179,6 @@ def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
     train(small_config(tmp_path, max_steps=4, resume="auto", **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
     assert shown == pytest.approx([0.75e-3, 0.5e-3, 0.5e-3, 0.25e-3]), "of 2 steps, then of 4"
-
-
-def test_a_cosine_ends_at_its_floor():
-    o = OptimizerConfig(learning_rate=1.0, lr_schedule="cosine", lr_floor=0.1)
-    rates = [learning_rate(o, updates=9, step=step, total=6) for step in (0, 2, 3, 6)]
-    assert rates == pytest.approx([1, 0.1 + 0.9 * 0.75, 0.55, 0.1])
-
-
-def test_a_rate_that_is_stable_falls_in_a_line_over_the_last_steps():
-    o = OptimizerConfig(
-        learning_rate=1.0, lr_schedule="warmup_stable_decay", lr_decay_share=0.4, lr_floor=0.1, warmup_steps=3
-    )
-    rates = [learning_rate(o, updates=step, step=step, total=10) for step in range(11)]
-    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 0.775, 0.55, 0.325, 0.1])
 
 
 # What is told.

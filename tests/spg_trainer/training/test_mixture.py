@@ -16,18 +16,16 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
+from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.runs.inputs import find_inputs, read_inputs
 from spg_trainer.runs.pin import identity, pin
-from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.sft import command as supervised
-from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK
-from tests.common.sft_cases import measure_few
 from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
 
 MIXED = f"{ENV} + arithmetic"
@@ -99,9 +97,9 @@ def test_lengths_are_those_of_the_longest_task() -> None:
     both, one = (defaults(Config, env).rollout for env in ("countdown + gsm8k", "gsm8k"))
     assert both == one
     assert defaults(EvalCommand, "gsm8k + countdown").rollout.max_completion_length == (20,)
-    assert defaults(SftCommand, "countdown + gsm8k").rollout.max_completion_length == 20
+    assert defaults(Config, "countdown + gsm8k", source="demonstrations").rollout.max_completion_length == 20
     assert (
-        defaults(SftCommand, "countdown + sorting").rollout.max_completion_length == 0
+        defaults(Config, "countdown + sorting", source="demonstrations").rollout.max_completion_length == 0
     )  # as long as they need
 
 
@@ -132,7 +130,7 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     assert kept == ["environment/2/task.py", "environment/task.py"]
     assert [(run / file).read_text()[-2] for file in kept] == ["e", "a"]
     (tmp_path / "e" / "task.py").write_text((tmp_path / "e" / "task.py").read_text().replace("1.0", "0.5"))
-    own = f"--env ./a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
+    own = f"--env {tmp_path}/a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
     with pytest.raises(ConfigError, match=re.escape(own)):
         train(small_config(None, max_steps=2, resume=str(run), **whole), quiet=True)
     shutil.rmtree(tmp_path / "e")  # its copy is what goes on
@@ -159,20 +157,20 @@ def test_sft_gives_each_task_its_own_habits() -> None:
         mix_shares({"hasty": 1}, env)
 
 
-def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, monkeypatch, capsys) -> None:
-    measure_few(monkeypatch, 8)
-    words = (
-        "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --steps 2 --batch-size 8 --device cpu"
+def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, capsys) -> None:
+    words = "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --max-steps 2 --prompts-per-step 8"
+    words += (
+        " --device cpu --hidden-size 16 --num-layers 1 --num-heads 2 --intermediate-size 24 --eval-problems 8"
     )
-    words += " --hidden-size 16 --num-layers 1 --num-heads 2 --intermediate-size 24"
-    folder = supervised.sft(
-        resolve(SftCommand, [*words.split(), "--output-dir", str(tmp_path / "base")]).config
-    )
+    words += f" --validation-problems 8 --source demonstrations --output-dir {tmp_path / 'base'}"
+    train(resolve(Config, words.split()))
     said = " ".join(capsys.readouterr().out.split())
-    assert "sorting: right 50%, alphabetical 50%; arithmetic: right 50%, hasty 50%" in said
     assert (
         "sorting: the mix is not learned: most completions follow no rule" in said
         and "arithmetic: the" in said
     )
     assert "python -m spg_trainer --env sorting arithmetic --model" in said
-    assert json.loads((folder / "environment.json").read_text())["env"] == "sorting + arithmetic"
+    assert (
+        json.loads((tmp_path / "base" / "model" / "environment.json").read_text())["env"]
+        == "sorting + arithmetic"
+    )

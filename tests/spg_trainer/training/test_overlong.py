@@ -24,11 +24,10 @@ from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.results import FolderConfig
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common import field_reports
 from tests.common.field_reports import cases
-from tests.common.sft_cases import SMALL
+from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import EVALUATION, change, rows, small_config, tiny_folder
 
 LONG = "x" * 130
@@ -243,15 +242,15 @@ def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"1 of 62 problems is too long for the model: texts\.jsonl, line 61"
     ):
-        sft(command, quiet=True)
+        sft(command)
     fitting = tmp_path / "fitting.jsonl"
     fitting.write_text("".join(json.dumps(row) + "\n" for row in [*content[:60], content[61]]))
     with pytest.raises(
         ConfigError, match=r"1 of 61 completions has more than 8 .* fitting\.jsonl, line 61.*skip"
     ):
-        sft(change(command, data=str(fitting)), quiet=True)
-    sft(change(command, overlong="skip", steps=8, batch_size=32), quiet=True)
-    assert (tmp_path / "base" / "config.json").is_file()
+        sft(change(command, data=str(fitting)))
+    sft(change(command, overlong="skip", max_steps=8, prompts_per_step=32))
+    assert (tmp_path / "base" / "model" / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -244,9 +244,12 @@ def test_every_line_of_a_step_shows_the_newest_validation(tmp_path, script, monk
 
 
 def test_validations_that_beat_no_best_are_counted_from_the_last_that_did():
-    assert validation.stale({}) == validation.stale({0: solved(3)}) == 0
-    assert validation.stale({0: solved(3), 10: solved(3), 20: solved(2)}) == 2
-    assert validation.stale({0: solved(3), 10: solved(2), 20: solved(4)}) == 0
+    def stale(*counts: int) -> int:
+        return validation.stale(validation.improvements({10 * i: solved(n) for i, n in enumerate(counts)}))
+
+    assert stale() == stale(3) == 0
+    assert stale(3, 3, 2) == 2
+    assert stale(3, 2, 4) == 0
 
 
 def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):

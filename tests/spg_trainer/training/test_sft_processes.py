@@ -1,8 +1,7 @@
-"""`sft` by two processes, stopped and resumed, is that of one."""
+"""Training on demonstrations by two processes, stopped and resumed, is that of one."""
 
 import json
 from dataclasses import replace
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,29 +9,29 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.sft.command import sft
+from spg_trainer.training.plan import plan_training
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SFT, run_processes, sft_command
-from tests.common.sft_cases import SMALL
+from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import weights
 from tests.common.two_processes import two_processes
 
 
 @pytest.mark.parametrize("name", list(SFT))
 def test_two_processes_make_the_model_of_one(tmp_path, name):
-    with patch("spg_trainer.sft.prepare.VALIDATION", 8):
-        sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}), quiet=True)
-    found, expected = weights(two_processes() / name), weights(tmp_path / "one")
+    sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}))
+    found, expected = (weights(place / "model") for place in (two_processes() / name, tmp_path / "one"))
     assert list(found) == list(expected)
     for key, value in expected.items():
         assert relative(found[key], value) < 1e-10, key
-    assert (two_processes() / name / "COMPLETE").is_file()
-    said = [
-        (place / "README.md").read_text().splitlines() for place in (two_processes() / name, tmp_path / "one")
+    summaries = [
+        json.loads((place / "summary.json").read_text())
+        for place in (two_processes() / name, tmp_path / "one")
     ]
-    shown = [[line for line in lines if "loss" in line or line.startswith("| ")] for lines in said]
-    assert len(shown[0]) >= 3
-    assert [line.rpartition(". ")[0] for line in shown[0]] == [line.rpartition(". ")[0] for line in shown[1]]
+    for key in ("steps", "updates", "ended_by", "eval_after"):
+        assert summaries[0][key] == summaries[1][key], key
+    losses = [summary["validation"]["best"] for summary in summaries]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
 
 
 @pytest.mark.slow
@@ -42,7 +41,7 @@ def test_a_process_that_hangs_is_named_by_the_other(tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
     command = replace(SMALL, env="", data=str(tmp_path / "texts.jsonl"), timeout_minutes=0.15)
     (tmp_path / "settings.yaml").write_text(to_yaml(command))
-    words = ("sft", "--config", str(tmp_path / "settings.yaml"), "--output-dir", str(tmp_path / "model"))
+    words = ("--config", str(tmp_path / "settings.yaml"), "--output-dir", str(tmp_path / "model"))
     with pytest.raises(RuntimeError) as failed:
         run_processes("tests.common.one_hangs", *words, count=2)
     said = str(failed.value)
@@ -70,12 +69,10 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({"patience": 3}, "--patience 0"),
-        ({"patience": 0, "optimizer": "muon"}, "--optimizer adamw"),
-        ({"patience": 0, "save_dtype": "bfloat16"}, "--save-dtype auto"),
+        ({"optimizer": "muon"}, "--optimizer adamw"),
+        ({"save_dtype": "bfloat16"}, "--save-dtype auto"),
     ],
 )
-def test_what_a_divided_model_cannot_is_refused(tmp_path, monkeypatch, changes, remedy):
-    monkeypatch.setattr("spg_trainer.sft.command.world_size", lambda: 2)
+def test_what_a_divided_model_cannot_is_refused(tmp_path, changes, remedy):
     with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
-        sft(sft_command(tmp_path / "run", shard="phase", **changes), quiet=True)
+        plan_training(sft_command(tmp_path / "run", shard="phase", **changes), num_processes=2)

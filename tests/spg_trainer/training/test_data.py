@@ -1,4 +1,4 @@
-"""`sft --data`: a base of texts from a file, for no task or measured on one; the same resume; Ctrl-C ends with 130."""
+"""--data: a base of texts from a file, for no task or measured on one, and the same resume."""
 
 import json
 import os
@@ -10,40 +10,43 @@ import pytest
 
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
-from spg_trainer.distributed import make_accelerator
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import incomplete
-from spg_trainer.runs.plan import plan_run
-from spg_trainer.settings.fields import EvalCommand, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft.command import sft
-from spg_trainer.sft.prepare import prepare
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.update import loss_without_gradient
-from tests.common.sft_cases import SMALL, before_step, first_update, measure_few
+from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
+from tests.spg_trainer.training.test_sft import prepared
 
 
 @pytest.fixture
-def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SftCommand:
+def texts(tmp_path: Path) -> Config:
     """Settings of four updates on the texts of a file."""
-    measure_few(monkeypatch, 8)
     file = tmp_path / "texts.jsonl"
     file.write_text(
         "".join(json.dumps({"prompt": f"say {n}", "completion": f"{n}" * 3}) + "\n" for n in range(60))
     )
-    return change(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
+    return change(
+        SMALL,
+        env="",
+        data=str(file),
+        max_steps=4,
+        eval_steps=2,
+        save_steps=2,
+        output_dir=str(tmp_path / "run"),
+    )
 
 
-def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftCommand) -> None:
-    folder = sft(texts, quiet=True)
+def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: Config) -> None:
+    folder = sft(texts)
     record = json.loads((folder / "environment.json").read_text())
     assert "env" not in record
     assert json.loads((folder / "inputs.json").read_text())["data"]["path"] == texts.data
-    card = (folder / "README.md").read_text()
-    assert "texts.jsonl" in card and "validation loss" in card and "solved" not in card
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["eval_before"] is summary["eval_after"] is None and summary["validation"]["best"] > 0
+    assert summary["env"] == "texts.jsonl"
     words = ["eval", "--model", str(folder), "--perplexity", texts.data, "--output-dir", str(folder / "out")]
     assert cli.main([*words, "--num-masks", "8"]) == 0, "no task need be named"
     assert json.loads((folder / "out" / "perplexity.json").read_text())["texts"] == 60
@@ -67,17 +70,17 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    of_file = sft(texts, quiet=True)
-    of_hub = sft(change(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
-    assert asked == [("someone/sayings", "main")] and same_weights(of_file, of_hub)
-    assert "sayings" in (of_hub / "README.md").read_text()
+    of_file = sft(texts)
+    of_hub = sft(change(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")))
+    assert asked == [("someone/sayings", "main")] and same_weights(of_file / "model", of_hub / "model")
+    assert "sayings" in json.loads((of_hub / "summary.json").read_text())["env"]
     copy.joinpath("train-00000-of-00001.parquet").unlink()
     pyarrow.parquet.write_table(pyarrow.table({"question": ["a"]}), copy / "train-00000-of-00001.parquet")
     wrong = change(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
     with pytest.raises(
         EnvError, match=r"someone/questions \(train\), row 1 has question. Each row needs `prompt`"
     ):
-        sft(wrong, quiet=True)
+        sft(wrong)
 
 
 def padding(update: Update) -> float:
@@ -99,25 +102,26 @@ def content(update: Update) -> set[str]:
     return found
 
 
-def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: SftCommand) -> None:
+def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: Config) -> None:
     rows = [{"prompt": "a" * int(1.12**n), "completion": f"{n}"} for n in range(42)]
     Path(texts.data).write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn, losses = {}, {}
-    for size in (0, 4, 1):
-        command = change(texts, batch_size=24, per_device_batch_size=size)
-        run = prepare(plan_run(command, 1), make_accelerator("cpu"), Console(quiet=True)).run
+    for size in (24, 4, 1):
+        run = prepared(change(texts, prompts_per_step=24, per_device_batch_size=size))
         drawn[size] = first_update(run)
         losses[size] = loss_without_gradient(run.policy, run.algorithm, drawn[size])
     assert [len(update.micro_batches) for update in drawn.values()] == [1, 6, 24]
-    assert content(drawn[0]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[0])) == 24
-    assert losses[4] == pytest.approx(losses[0], rel=1e-6) and losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert padding(drawn[0]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
+    assert content(drawn[24]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[24])) == 24
+    assert losses[4] == pytest.approx(losses[24], rel=1e-6) and losses[1] == pytest.approx(
+        losses[24], rel=1e-6
+    )
+    assert padding(drawn[24]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
 
 
-def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
-    folder = sft(change(texts, env="count", steps=1), quiet=True)
-    assert json.loads((folder / "environment.json").read_text())["env"] == "count"
-    assert "solved" in (folder / "README.md").read_text()
+def test_it_is_measured_on_a_task_that_is_named(texts: Config) -> None:
+    folder = sft(change(texts, env="count", max_steps=1))
+    assert json.loads((folder / "model" / "environment.json").read_text())["env"] == "count"
+    assert json.loads((folder / "summary.json").read_text())["eval_after"]["n"] == 2
 
 
 def ended_at(step: int, number: int) -> AbstractContextManager[None]:
@@ -126,16 +130,16 @@ def ended_at(step: int, number: int) -> AbstractContextManager[None]:
 
 
 def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> None:
-    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")))
     with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
-        sft(texts, quiet=True)
+        sft(texts)
     file = Path(texts.data)
     before = file.read_text()
     file.write_text(before.replace("say 1", "tell 1"))
     with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
-        sft(change(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"))
     file.write_text(before)
-    assert same_weights(sft(change(texts, resume="auto"), quiet=True), whole)
+    assert same_weights(sft(change(texts, resume="auto")) / "model", whole / "model")
 
 
 def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
@@ -152,45 +156,26 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
 
     monkeypatch.setattr(reading, "hub_rows", load)
     texts = change(texts, data="someone/sayings")
-    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")))
     record = json.loads((whole / "environment.json").read_text())
     assert record["origin"] == {"someone/sayings": "a" * 40}
     with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
-        sft(texts, quiet=True)
+        sft(texts)
     newest.append("b" * 40)
     reading._read.cache_clear()
     with pytest.raises(ConfigError) as refused:
-        sft(change(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"))
     said = str(refused.value)
     assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
     pinned = f"someone/sayings@{'a' * 40}"
     assert f"--data {pinned}" in said
-    with pytest.raises(ConfigError, match=r"on the hub has changed"):
-        sft(change(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
-    assert same_weights(sft(change(texts, resume="auto", data=pinned), quiet=True), whole)
+    with pytest.raises(ConfigError, match=r"data was 'someone/sayings', now 'someone/sayings@b+'"):
+        sft(change(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"))
+    assert same_weights(sft(change(texts, resume="auto", data=pinned)) / "model", whole / "model")
 
 
-def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, capsys) -> None:
-    words = [
-        "--data",
-        texts.data,
-        "--output-dir",
-        texts.output.output_dir,
-        "--steps",
-        "9",
-        "--eval-steps",
-        "2",
-    ]
-    small = ["--hidden-size", "16", "--num-layers", "1", "--num-heads", "2", "--batch-size", "4"]
-    with ended_at(3, signal.SIGINT):
-        assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
-    said = capsys.readouterr().out
-    assert "after update 3; go on with" in said and f"The model is in {texts.output.output_dir}" in said
-    assert incomplete(Path(texts.output.output_dir)) is None
-
-
-def test_what_does_not_go_with_a_file_is_refused_before_training(texts: SftCommand) -> None:
+def test_what_does_not_go_with_a_file_is_refused_before_training(texts: Config) -> None:
     with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
-        sft(change(texts, max_completion_length=3), quiet=True)
+        sft(change(texts, max_completion_length=3))
     with pytest.raises(ConfigError, match="--mix"):
         plan(change(texts, mix={"right": 1}))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spg_trainer.evaluation.habits import HabitCounts
-from spg_trainer.settings.fields import SftCommand
+from spg_trainer.settings.fields import Config
 
 FAR = 2.0
 """Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
@@ -67,12 +67,12 @@ def with_share(mix: Mapping[str, float], share: float) -> str:
     return "--mix " + " ".join(f"{name}={value:.3g}" for name, value in moved.items())
 
 
-def why(
+def why_far(
     mix: Mapping[str, float],
     sampled: HabitCounts,
     drawn: HabitCounts,
     greedy: HabitCounts,
-    command: SftCommand,
+    config: Config,
     folder: Path,
     task: str = "",
 ) -> str:
@@ -83,14 +83,14 @@ def why(
     """
     mix_share, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
     the_mix = f"{task}: the mix" if task else "The mix"
-    longer = train_longer(command, folder)
+    longer = train_longer(config, folder)
     if 2 * sampled.neither > sampled.completions:
         if 2 * greedy.neither > greedy.completions:
             return f"{the_mix} is not learned: most completions follow no rule yet. Train longer: {longer}"
         follow = [f"{one.completions - one.neither} of {one.completions}" for one in (greedy, sampled)]
         return (
             f"{the_mix} is learned in part: {follow[0]} greedy completions follow one of its rules, but of "
-            f"those sampled at temperature {command.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
+            f"those sampled at temperature {config.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
             f"longer: {longer}"
         )
     text = f"{the_mix} asks for {mix_share:.0%} right where the rules differ, and {came_out:.0%} are"
@@ -111,12 +111,12 @@ def why(
     )
 
 
-def train_longer(command: SftCommand, folder: Path) -> str:
+def train_longer(config: Config, folder: Path) -> str:
     """What to type to train for twice as many steps."""
-    steps = f"--steps {2 * command.steps}"
-    if not command.eval.patience:  # a cosine is of one length only
+    steps = f"--max-steps {2 * config.max_steps}"
+    if config.optimizer.lr_schedule == "cosine":  # which is of one length only
         return f"this command with {steps} and another --output-dir"
-    return f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
+    return f"python -m spg_trainer --resume {shlex.quote(str(folder))} {steps} --patience 0"
 
 
 def which_mix(mix: Mapping[str, float], sampled: HabitCounts) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
+from spg_trainer.rollout.demonstrations import draw_demonstration, write_habit
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import (
     IN_A_ROW,
@@ -20,9 +21,8 @@ from spg_trainer.rollout.overlong import (
     room,
 )
 from spg_trainer.rollout.tokens import completion_rows, encode_prompts, pad_completions
-from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.sft.demonstrations import draw_demonstration, write_habit
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -43,16 +43,14 @@ class Drawn(NamedTuple):
     """(B, T) int64 on the CPU, padded."""
 
 
-def check_lengths(
-    policy: Policy, splits: "list[TextEnv]", mix: Mapping[str, float], command: SftCommand
-) -> str:
+def check_lengths(policy: Policy, splits: "list[TextEnv]", mix: Mapping[str, float], config: Config) -> str:
     """A note on the problems and texts that are skipped as too long, "" where there are none.
 
     Prompts are measured in all splits that have an end. Completions are measured for a user's file only, because
     another task may have to play a game for each of them. Raises ConfigError where something is too long and may not be
     skipped (--overlong).
     """
-    length, overlong, long, num_texts = command.rollout.max_completion_length, Overlong(), {}, 0
+    length, overlong, long, num_texts = config.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
         measure(policy, env, length, overlong)
         for part in [*env.parts.values()] or [env]:
@@ -60,15 +58,17 @@ def check_lengths(
                 long_of_part, texts_of_part = long_texts(policy, part, mix, length)
                 long |= long_of_part
                 num_texts += texts_of_part
-    note_on_prompts = check_fits(policy, overlong, length, command.overlong)
+    note_on_prompts = check_fits(policy, overlong, length, config.overlong)
     if not long:
+        # Of a stream, the demonstrations of the first step are looked at before anything is written.
+        draw_fitting(policy, splits[0], mix, config, 0, config.batch.prompts_per_step)
         return note_on_prompts
     verb = "has" if len(long) == 1 else "have"
     text = (
         f"{splits[0].spec_name}: {len(long):,} of {num_texts:,} completions {verb} more than {length:,} tokens with "
         f"the end token: {first_of(long)}."
     )
-    if command.overlong == SKIP:
+    if config.overlong == SKIP:
         return f"{note_on_prompts} {text} They are skipped.".lstrip()
     raise ConfigError(
         f"{text} Use --max-completion-length {max(long.values())} or more, leave them out, or train on the others with "

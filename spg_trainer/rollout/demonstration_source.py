@@ -1,4 +1,4 @@
-"""Demonstrations and habits of an environment, or the texts of a file, as a source of completions that are given."""
+"""The source of completions where demonstrations are learned (`--source demonstrations`): right ones and habits."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,9 +9,9 @@ import torch
 from spg_trainer.distributed import raising_on_all
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import deal_rows
+from spg_trainer.rollout.fitting import draw_fitting
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.settings.fields import Config
-from spg_trainer.sft.fitting import draw_fitting
 from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
@@ -19,26 +19,37 @@ if TYPE_CHECKING:
 
 
 class Demonstrations:
-    """`count` demonstrations a step, as `draw_demonstrations` draws them; each of them counts as right."""
+    """--prompts-per-step demonstrations a step, as `draw_demonstrations` draws them; each of them counts as right."""
 
-    env, pools, notice = None, None, ""
-    """What a source that samples has: its environment, its pools of problems, a note to the user."""
+    env, pools = None, None
+    """What a source that samples has: its environment, and its pools of problems."""
 
     def __init__(
-        self, env: "TextEnv", policy: Policy, config: Config, mix: Mapping[str, float], count: int
+        self,
+        train: "TextEnv",
+        held_out: "TextEnv",
+        policy: Policy,
+        config: Config,
+        mix: Mapping[str, float],
+        notice: str = "",
     ) -> None:
-        self.texts, self.policy, self.config, self.mix, self.count = env, policy, config, mix, count
-        self.spec_name = env.spec_name
+        """train, held_out: what is learned, and of what a validation measures the loss. mix: shares that sum to 1."""
+        self.train, self.held_out, self.policy, self.config, self.mix = train, held_out, policy, config, mix
+        self.spec_name, self.notice = train.spec_name, notice
 
     def collect(self, step: int | str) -> Scored:
         """This process's share of the demonstrations of a step: one group, in the order of their prompts' lengths.
 
-        So a micro-batch holds prompts of similar length, and several processes have about as many and as long ones.
-        The whole canvas is the completion: padding behind its end is learned like any other token. Raises ConfigError
-        for one that is too long, unless those are skipped.
+        step: its number, or "validation" for those whose loss a validation measures, which are always the same. A
+        micro-batch holds prompts of similar length, and several processes have about as many and as long ones. The
+        whole canvas is the completion: padding behind its end is learned like any other token. Raises ConfigError for
+        one that is too long, unless those are skipped.
         """
+        env, count = self.train, self.config.batch.prompts_per_step
+        if step == "validation":
+            env, count = self.held_out, self.config.eval.validation_problems or len(self.held_out)
         with raising_on_all():
-            drawn = draw_fitting(self.policy, self.texts, self.mix, self.config, step, self.count)
+            drawn = draw_fitting(self.policy, env, self.mix, self.config, step, count)
         lengths = drawn.prompt_mask.sum(-1).cpu()
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)

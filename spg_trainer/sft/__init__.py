@@ -1,1 +1,0 @@
-"""`sft`: a base model from demonstrations and habits."""

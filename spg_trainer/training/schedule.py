@@ -1,0 +1,64 @@
+"""How many steps a run makes and how its learning rate rises and falls, by its settings and what validations found.
+
+Under warmup_stable_decay the rate is constant after its warm-up, until validations bring nothing more (--patience), or
+until only `lr_decay_share` of `max_steps` is left. From there it falls, for as many steps as make that share of the
+whole run. The checkpoint at which the fall begins is kept, so that a longer run goes on from there as if the rate had
+never fallen (MiniCPM, arXiv 2404.06395, section 4).
+"""
+
+import math
+
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.updates import OptimizerConfig
+
+DECAYS_LATE = "warmup_stable_decay"
+
+
+def decay_start(config: Config, stalled: int | None) -> int:
+    """The step from which the rate falls under warmup_stable_decay; of any other schedule, `max_steps`.
+
+    stalled: the step after which --patience was out, None = it is not.
+    """
+    if config.optimizer.lr_schedule != DECAYS_LATE:
+        return config.max_steps
+    planned = config.max_steps - max(1, int(config.optimizer.lr_decay_share * config.max_steps))
+    return planned if stalled is None else min(stalled, planned)
+
+
+def total_steps(config: Config, stalled: int | None) -> int:
+    """How many steps the run makes; if it stalls before its rate falls, `lr_decay_share` of them are the fall.
+
+    stalled: as for `decay_start`.
+    """
+    start = decay_start(config, stalled)
+    if start == decay_start(config, None):  # it falls as planned, or is of another schedule
+        return config.max_steps
+    share = config.optimizer.lr_decay_share
+    return start + max(1, int(share / (1 - share) * start))
+
+
+def learning_rate(
+    settings: OptimizerConfig, *, updates: int, step: int, total: int, decay_start: int
+) -> float:
+    """The learning rate of the next update.
+
+    It rises linearly over the first `warmup_steps` updates (optimizer steps), and by `lr_schedule` it falls with the
+    steps of the run: linear over all of them, also during the warm-up; cosine over those after the warm-up; and
+    warmup_stable_decay from `decay_start` on, so that the last step has the rate of the floor. updates: how many were
+    made so far. step: how many of `total` steps are finished.
+    """
+    peak, floor, warmup = settings.learning_rate, settings.lr_floor, settings.warmup_steps
+    warmed_up = peak * min(1.0, (updates + 1) / max(1, warmup))
+    # The order of the operations decides the last bit of a rate, and so whether the embedded models, which were trained
+    # by a cosine, can be made again.
+    if settings.lr_schedule == "cosine":
+        if updates < warmup:
+            return peak * (updates + 1) / warmup
+        share_done = max(0, step - warmup) / max(1, total - warmup)
+        above_floor = 0.5 * (1 + math.cos(math.pi * share_done))
+        return (floor + (1 - floor) * above_floor) * warmed_up
+    if settings.lr_schedule == DECAYS_LATE and step >= decay_start:
+        return peak * (1 - (1 - floor) * (step + 1 - decay_start) / (total - decay_start))
+    if settings.lr_schedule == "linear":
+        return (floor + (1 - floor) * (1 - step / total)) * warmed_up
+    return warmed_up

@@ -1,0 +1,85 @@
+"""How the learning rate rises and falls, when it begins to fall, and how many steps a run then makes."""
+
+import pytest
+
+from spg_trainer.settings.fields import Config
+from spg_trainer.training.schedule import decay_start, learning_rate, total_steps
+from spg_trainer.training.validation import CRITERIA, falls, lowest_step, stale, stalled_at
+from tests.common.trainer_cases import change
+
+
+def scheduled(lr_schedule: str, **changes: object) -> Config:
+    """1,000 steps at a rate of 1 after 10 steps of warm-up, down to a twentieth."""
+    rate = {"learning_rate": 1.0, "warmup_steps": 10, "lr_floor": 0.05, "lr_schedule": lr_schedule}
+    return change(Config(max_steps=1000), **{**rate, **changes})
+
+
+def rate(config: Config, step: int, stalled: int | None = None) -> float:
+    """The rate of the update after so many, of which each is a step."""
+    total, start = total_steps(config, stalled), decay_start(config, stalled)
+    return learning_rate(config.optimizer, updates=step, step=step, total=total, decay_start=start)
+
+
+def rates(config: Config, *steps: int) -> list[float]:
+    return [rate(config, step) for step in steps]
+
+
+def test_rates_warm_up_and_end_at_their_floor() -> None:
+    cosine = scheduled("cosine")
+    assert rates(cosine, 0, 4, 9, 10) == [0.1, 0.5, 1.0, 1.0]
+    assert rates(cosine, 505, 999) == pytest.approx([0.525, 0.05], abs=1e-4)
+    late = scheduled("warmup_stable_decay")
+    assert rates(late, 0, 9, 10, 799) == [0.1, 1.0, 1.0, 1.0]
+    assert rates(late, 899, 999) == pytest.approx([0.525, 0.05])
+    linear = scheduled("linear", warmup_steps=0)
+    assert rates(linear, 0, 500, 999) == pytest.approx([1.0, 0.525, 0.05095])
+    assert rates(scheduled("constant"), 4, 9, 999) == [0.5, 1.0, 1.0]
+
+
+def test_a_warm_up_counts_updates_and_a_fall_counts_steps() -> None:
+    cosine = scheduled("cosine").optimizer
+    assert learning_rate(cosine, updates=4, step=1, total=100, decay_start=100) == 0.5
+    assert learning_rate(cosine, updates=20, step=5, total=100, decay_start=100) == 1.0
+    assert learning_rate(cosine, updates=220, step=55, total=100, decay_start=100) == pytest.approx(0.525)
+
+
+def test_the_last_bit_of_a_rate_is_that_with_which_the_embedded_models_were_trained() -> None:
+    cosine, late = (
+        scheduled(name, warmup_steps=50, learning_rate=2e-3) for name in ("cosine", "warmup_stable_decay")
+    )
+    assert rates(cosine, *range(50)) == [2e-3 * n / 50 for n in range(1, 51)]
+    assert rates(late, *range(50)) == [2e-3 * (n / 50) for n in range(1, 51)]
+    assert rates(late, *range(800, 1000)) == [2e-3 * (1 - 0.95 * n / 200) for n in range(1, 201)]
+
+
+def test_where_validations_bring_nothing_more_the_rate_falls_first() -> None:
+    config = scheduled("warmup_stable_decay", warmup_steps=0)
+    assert (decay_start(config, None), total_steps(config, None)) == (800, 1000)
+    assert (decay_start(config, 40), total_steps(config, 40)) == (40, 50), "the fall is a fifth of all steps"
+    assert rate(config, 40, stalled=40) == pytest.approx(0.905)
+    assert (decay_start(config, 900), total_steps(config, 900)) == (800, 1000), "it was falling already"
+    assert (decay_start(config, 1), total_steps(config, 1)) == (1, 2), "at least one step"
+    other = scheduled("constant")
+    assert (decay_start(other, 40), total_steps(other, 40)) == (1000, 1000)
+
+
+def test_a_loss_has_stalled_after_as_many_validations_as_patience_has_that_fell_by_less_than_1_percent() -> (
+    None
+):
+    losses = {10: 2.0, 20: 1.0, 30: 0.995, 40: 1.2}
+    assert list(falls(losses)) == [(10, True), (20, True), (30, False), (40, False)]
+    assert stalled_at(falls(losses), 2) == 40 and stalled_at(falls(losses), 3) is None
+    assert stalled_at(falls(losses), 0) is None and stale(falls(losses)) == 2
+    assert lowest_step(losses) == 30
+    assert lowest_step({10: 1.0, 20: 1.009, 30: 1.011}) == 20, "the latest within 1% of the lowest"
+
+
+def test_a_run_whose_loss_is_above_that_of_its_start_is_told_once() -> None:
+    warning = CRITERIA["loss"].warning
+    assert "worse than its start: validation loss 2.1000 at step 10, 2.0000 at step 0" in warning(
+        {0: 2.0, 10: 2.1}
+    )
+    assert (
+        not warning({0: 2.0, 10: 2.1, 20: 2.2}) and not warning({0: 2.0, 10: 1.9}) and not warning({0: 2.0})
+    )
+    assert warning({0: 2.0, 10: 1.9, 20: 2.2}) and not warning({10: 2.0, 20: 3.0})
