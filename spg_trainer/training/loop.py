@@ -64,7 +64,7 @@ from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, plan_together, start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
-from spg_trainer.training.warnings import SOLVED, form_warning, new_warnings
+from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"
 """What `reason_to_end` returns where the user or a launcher asked the run to stop."""
@@ -108,7 +108,7 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         run.folder.release()
     summary = write_summary(run, before, after, kept, ended_by, worse)
     write_report(run)
-    for line in closing_lines(summary, run.config, run.splits["train"], run.algorithm):
+    for line in closing_lines(summary, run.config):
         run.console.say(line)
     if worse:
         run.console.warn(worse_line(summary))
@@ -259,7 +259,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping
     elif not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     elif 2 * base.all_right > base.groups:
-        remedy = f"Most are all right, so {SOLVED}."
+        remedy = "Most are all right: the problems are solved. Make them harder (--env-args)."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
     if teaches_nothing and cannot_be_chance and not config.force:

@@ -1,21 +1,24 @@
 """What RL would find in a model that has learned from given completions: groups of right and wrong answers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Mapping
 
 from spg_trainer.distributed import begin, raising_on_all
 from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
-from spg_trainer.evaluation.off_mix import is_far, why_far
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.demonstrations import normalised
-from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training.run import Run
+from spg_trainer.training.warnings import LEARNED_NOTHING
 
 GROUPS = 32
 """Problems, at most, of which completions are sampled."""
 GENERATIONS = 8
 """Completions of each of these problems."""
+FAR = 2.0
+"""Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
+FEWEST = 20
+"""Completions that follow one rule alone, without which nothing is told."""
 
 
 def look_at_groups(run: Run) -> None:
@@ -30,23 +33,19 @@ def look_at_groups(run: Run) -> None:
     env = run.splits[split]
     count = min(GROUPS, config.eval.eval_problems or GROUPS)
 
-    def sample(sampling: Sampling) -> Sequence[Mapping[str, Any]]:
-        """The completions of `count` problems."""
-        with unsharded(run.policy.model):
-            return evaluate_checked(
-                run.policy,
-                env,
-                sampling,
-                split=split,
-                num_problems=count,
-                num_generations=GENERATIONS,
-                seed=config.seed,
-                overlong=config.overlong,
-                rows_per_forward=run.rows_per_forward,
-                accelerator=run.accelerator,
-            ).rows
-
-    samples, r = sample(config.rollout), config.rollout
+    with unsharded(run.policy.model):
+        samples = evaluate_checked(
+            run.policy,
+            env,
+            config.rollout,
+            split=split,
+            num_problems=count,
+            num_generations=GENERATIONS,
+            seed=config.seed,
+            overlong=config.overlong,
+            rows_per_forward=run.rows_per_forward,
+            accelerator=run.accelerator,
+        ).rows
     with raising_on_all():
         found = count_habits(env, samples)
     run.console.say(f"At temperature {config.rollout.temperature:g}: {found.shares}; {found.signal}.")
@@ -55,18 +54,50 @@ def look_at_groups(run: Run) -> None:
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--max-steps), or try "
             "another --mix or easier problems (--env-args)."
         )
-    in_random_order = None
     for task in env.parts or [""]:
-
-        def counts(rows: Sequence[Mapping[str, Any]], task: str = task) -> HabitCounts:
-            return count_habits(env, [row for row in rows if not task or row["task"] == task])
-
-        sampled = counts(samples)
+        sampled = count_habits(env, [row for row in samples if not task or row["task"] == task])
         mix = normalised({name: share for name, share in run.source.mix.items() if name in sampled.follows})
-        if not is_far(mix, sampled):
-            continue
-        if in_random_order is None:  # once for all tasks
-            lengths = r.max_completion_length, r.block_length, r.diffusion_steps
-            in_random_order = sample(Sampling.of(*lengths, temperature=1.0, remasking="random"))
-        greedy = counts(run.folder.completions("after"))
-        run.console.say(why_far(mix, sampled, counts(in_random_order), greedy, config, run.folder.path, task))
+        if is_far(mix, sampled):
+            run.console.say(far_line(mix, sampled, task))
+
+
+def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
+    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
+
+    That they are more frequent is no fault where most groups are mixed: RL has what it needs.
+    """
+    if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
+        return False
+    if 2 * counts.neither > counts.completions:
+        return True
+    if sum(counts.alone.values()) < FEWEST:
+        return False
+    away = log_odds(share_of_right(counts)) - log_odds(mix["right"])
+    if away > 0 and 2 * counts.mixed > counts.groups:
+        return False
+    return abs(away) > math.log(FAR)
+
+
+def far_line(mix: Mapping[str, float], sampled: HabitCounts, task: str) -> str:
+    """Says how far the completions are from the mix. sampled: at the temperature of RL. task: of several."""
+    the_mix = f"{task}: the mix" if task else "The mix"
+    if 2 * sampled.neither > sampled.completions:
+        found = f"{sampled.neither} of {sampled.completions} sampled completions follow none of its rules yet"
+    else:
+        found = f"{share_of_right(sampled):.0%} of the sampled completions are, where the rules differ"
+    return f"{the_mix} asks for {mix['right']:.0%} right: {found}. {LEARNED_NOTHING} says what helps."
+
+
+def share_of_right(counts: HabitCounts) -> float:
+    """The share of `right` among the completions that follow one rule alone.
+
+    Where a habit gives the right answer, a completion says nothing of which rule it follows. Half a completion is added
+    to either side, so that the share is never 0 or 1.
+    """
+    alone = sum(counts.alone.values())
+    return (counts.alone["right"] + 0.5) / (alone + 1)
+
+
+def log_odds(share: float) -> float:
+    """log(share / (1 - share))."""
+    return math.log(share / (1 - share))

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import begin, gather, gathered_order, raising_on_all
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
-from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy
 from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.scored import Scored, sample_rows
@@ -23,21 +21,18 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.resolve import recipe_algorithm
 from spg_trainer.settings.task import task_words
-from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
-    MOST,
-    remedy_of_equal_groups,
+    LEARNED_NOTHING,
     shares_of_groups,
     what_equal_groups_are,
 )
 
 if TYPE_CHECKING:
-    from envs import TextEnv
+    pass
 
 
 def record_step(
@@ -211,9 +206,7 @@ def write_summary(
     return summary
 
 
-def closing_lines(
-    summary: Mapping[str, Any], config: Config, env: "TextEnv", algorithm: Algorithm
-) -> list[str]:
+def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     """The last lines of a run: why it ended early, what was gained, where everything lies, and what to type next.
 
     summary: the content of summary.json.
@@ -267,9 +260,9 @@ def closing_lines(
     lines += [f"       {line}" for line in next_steps[1:]]
     is_judged = before and after and config.samples
     if is_judged and surely_gained_nothing(summary) and not summary["worse"]:
-        lines.append(next_try(summary, config, env, algorithm))
+        lines.append(nothing_gained_line(summary))
     if summary["lost"]:
-        lines.append(lost_line(summary["lost"], env.reward_weights))
+        lines.append(lost_line(summary["lost"]))
     return lines
 
 
@@ -281,10 +274,6 @@ def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:
         f"{folder} is finished ({plural(steps, 'step')}, ended by --{summary['ended_by'].replace('_', '-')}); nothing "
         f"was changed. To go on: python -m spg_trainer --resume {quoted} --max-steps {2 * steps or 100}{without}"
     )
-
-
-LEARNED_NOTHING = "docs/learned_nothing.md"
-"""The page on runs that did not gain what they were meant to."""
 
 
 def worse_line(summary: Mapping[str, Any]) -> str:
@@ -301,22 +290,18 @@ def worse_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def lost_line(lost: Mapping[str, tuple[float, float]], reward_weights: Mapping[str, float]) -> str:
-    """A line that says what a run unlearned, and which reward weights would keep it.
-
-    lost: {component: (mean before, mean after)}. The weights are twice what they were, and 0.2 in place of 0.
-    """
+def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
+    """A line that says what a run unlearned. lost: {component: (mean before, mean after)}."""
     fell = ", ".join(
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
-    weights = " ".join(f"{name}={2 * reward_weights[name] or 0.2:g}" for name in lost)
-    return f"But this run lost something on these problems: {fell}. To keep it, train with --reward-weights {weights}."
+    return f"But this run lost something on these problems: {fell}. {LEARNED_NOTHING} says how to keep it."
 
 
 TRIED = 20
-"""A run of fewer steps is taken for a first look, and not told what else to try."""
+"""A run of fewer steps is taken for a first look, and not said to have gained nothing."""
 MEANINGFUL = 0.1
-"""Only a run whose interval excludes that the solved rate has risen by so much is told what else to try."""
+"""Only a run whose interval excludes that the solved rate has risen by so much is said to have gained nothing."""
 
 
 def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
@@ -335,63 +320,15 @@ def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     return not gained and summary["steps"] >= TRIED and possible_gain < MEANINGFUL
 
 
-HIGHEST = {"math500": "justgrpo"}
-"""Task -> the algorithm that ended highest on it: its interval lies above all others' (docs/experiments/algorithms.md).
-"""
-
-
-def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv", algorithm: Algorithm) -> str:
-    """A line that advises what to try after a run that did not beat its start, by why it did not.
-
-    summary: the content of summary.json.
-    """
-    validations, groups = summary["validation"], summary["groups"]
-    start = "The run did not beat its start"
-    task = task_words(config.env, config.env_args)
-    train = ["python", "-m", "spg_trainer", *task, "--model", config.model.model, "--algorithm"]
-    teach = sft_command(env, config.env, config.env_args, config.model.model)
-    solved_by_validations = validations["highest"] if validations else 0
-    solved_rates = (summary["solved_sampled"], summary["eval_after"]["correct"], solved_by_validations)
-    if all(rate == 0 for rate in solved_rates):  # no algorithm can learn from that
-        return (
-            f"{start}: not one completion was right, so there was nothing to reinforce. Take easier problems "
-            f"(--env-args), or teach the task first, and train with --model base:  {teach}"
-        )
-    # "equal" counts the groups with equal rewards, "silent" those of them from which the algorithm learns nothing.
-    # Groups that are all right are no reason to change the problems: RAFT, which is advised below, learns from them.
-    mostly_right = bool(groups) and groups["all_right"] > groups["equal"] / 2
-    remedy = remedy_of_equal_groups(groups) if groups else ""
-    if groups and groups["silent"] >= MOST and not mostly_right:
-        return (
-            f"{start}: {groups['silent']:.0%} of its groups had equal rewards, from which nothing is learned: "
-            f"{what_equal_groups_are(groups)}. What helps: {remedy}."
-        )
-    right = groups["all_right"] if groups else 0.0
-    better, why = better_algorithm(config, env, mostly_right)
-    if better not in ("", config.algorithm) and right <= 1 - MEANINGFUL:
-        return f"{start}. Try {better}, {why}:  {shlex.join([*train, better])}"
-    if right > 0.5:
-        return f"{start}: {right:.0%} of its groups are all right, and {remedy}."
-    return (
-        f"{start}, and no other algorithm that we measured is surely better (docs/experiments/algorithms.md). Teach "
-        f"the model more of the task first:  {teach}"
-    )
-
-
-def better_algorithm(config: Config, env: "TextEnv", mostly_right: bool) -> tuple[str, str]:
-    """The algorithm that measurements support on a task, and why; two empty texts where they support none.
-
-    mostly_right: whether most groups with equal rewards are all right, as those of a model that has learned its task.
-    """
-    if config.env in HIGHEST and is_embedded(config.model.model, "tiny"):
-        return HIGHEST[config.env], "which ended highest on this task (docs/experiments/algorithms.md)"
-    recommended = recipe_algorithm(config.env, config.model.model)
-    if recommended not in ("spg", "raft"):
-        return recommended, "which the recipe of this task names (docs/experiments/learning.md)"
-    if mostly_right and env.max_turns == 1:
-        why = "which gained most from a model that had learned its task (docs/experiments/algorithms.md)"
-        return "raft", why
-    return "", ""
+def nothing_gained_line(summary: Mapping[str, Any]) -> str:
+    """A line that says that a run did not beat its start, and what its groups were. summary: that of summary.json."""
+    groups = summary["groups"]
+    why = ""
+    if summary["solved_sampled"] == 0:
+        why = ": not one sampled completion was right, so there was nothing to reinforce"
+    elif groups:
+        why = f": {groups['equal']:.0%} of its groups had equal rewards ({what_equal_groups_are(groups)})"
+    return f"The run did not beat its start{why}. {LEARNED_NOTHING} says what helps."
 
 
 def write_report(run: Run) -> None:

@@ -23,8 +23,8 @@ COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
 """If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
-SOLVED = "the problems are solved: make them harder (--env-args), or stop"
-"""The advice where most groups are all right."""
+LEARNED_NOTHING = "docs/learned_nothing.md"
+"""The page on runs that did not gain what they were meant to: what helps stands there, and not in the run's lines."""
 
 
 def form_warning(
@@ -142,7 +142,7 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     shares = shares_of_groups(history, right_groups_teach)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
+        f"{what_equal_groups_are(shares)}. {LEARNED_NOTHING} says what helps."
     )
 
 
@@ -183,21 +183,3 @@ def what_equal_groups_are(shares: Mapping[str, float]) -> str:
         f"{shares['all_right']:.0%} of all groups are all right, {shares['all_wrong']:.0%} all wrong, "
         f"{shares['same_wrong_text']:.0%} the same wrong text"
     )
-
-
-def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
-    """Part of a sentence that advises how groups become unequal, by why they are equal.
-
-    shares: what `shares_of_groups` returns.
-    """
-    if shares["all_right"] > shares["equal"] / 2:
-        return SOLVED
-    if shares["same_wrong_text"] > shares["all_wrong"] / 2:
-        return "for variety raise --temperature"
-    if shares["all_wrong"] > shares["equal"] / 2:
-        return (
-            "for problems that the model can solve, make them easier (--env-args), or teach it the task first with "
-            "`python -m spg_trainer sft`; where a few completions are right, more steps (--max-steps) "
-            "learn more from as many completions than --num-generations or --max-rollout-batches"
-        )
-    return "make the reward tell right from wrong, e.g. --reward-weights correct=1"

@@ -200,7 +200,7 @@ def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monke
     monkeypatch.setattr(loop, "count_habits", lambda *_: solved)
     train(small_config(tmp_path, max_steps=1))
     _, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
-    assert "make them harder" in warning and "sft" not in warning
+    assert "Make them harder" in warning and "sft" not in warning
 
 
 @pytest.mark.parametrize(

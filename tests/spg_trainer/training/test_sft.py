@@ -17,7 +17,6 @@ import envs
 from spg_trainer import cli, load_model
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluation import off_mix
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.load import without_weights
@@ -33,7 +32,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
-from spg_trainer.training import evaluations, loop, setup
+from spg_trainer.training import evaluations, loop, outlook, setup
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SIZES, SMALL, Count, before_step, first_update, sft
@@ -522,16 +521,16 @@ def counts(right: int, short: int, both: int = 0, neither: int = 0) -> HabitCoun
 
 
 def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
-    assert not off_mix.is_far(MIX, counts(30, 70, both=100)), "130 of 200 are right, as the habit often is"
-    assert off_mix.is_far(MIX, counts(7, 93)) and off_mix.is_far(MIX, counts(60, 40))
-    assert not off_mix.is_far({"right": 1.0}, counts(7, 93)) and not off_mix.is_far(
+    assert not outlook.is_far(MIX, counts(30, 70, both=100)), "130 of 200 are right, as the habit often is"
+    assert outlook.is_far(MIX, counts(7, 93)) and outlook.is_far(MIX, counts(60, 40))
+    assert not outlook.is_far({"right": 1.0}, counts(7, 93)) and not outlook.is_far(
         MIX, counts(0, 9, both=90)
     )
-    assert off_mix.is_far(MIX, counts(2, 2, neither=90))
-    assert off_mix.is_far(MIX, counts(30, 70, neither=120)), (
+    assert outlook.is_far(MIX, counts(2, 2, neither=90))
+    assert outlook.is_far(MIX, counts(30, 70, neither=120)), (
         "most follow no rule, however right the shares of the others"
     )
-    assert not off_mix.is_far(MIX, counts(30, 70, neither=90))
+    assert not outlook.is_far(MIX, counts(30, 70, neither=90))
 
 
 def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where_few_groups_are_mixed() -> (
@@ -539,83 +538,23 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
 ):
     """RL learns from mixed groups, however many of their completions are right."""
     often = counts(78, 22)
-    assert not off_mix.is_far(MIX, change(often, groups=32, mixed=26))
-    assert off_mix.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
-    assert off_mix.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
+    assert not outlook.is_far(MIX, change(often, groups=32, mixed=26))
+    assert outlook.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
+    assert outlook.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
 
 
 @pytest.mark.parametrize(
-    ("sampled", "drawn", "words"),
+    ("sampled", "words"),
     [
-        (
-            counts(7, 93),
-            counts(29, 71),
-            ["7% are", "29% are", "surer rule", "--mix right=0.37 short=0.63", "rough estimate"],
-        ),
-        (
-            counts(7, 93),
-            counts(8, 92),
-            ["8% are", "easier rule", "--resume base --max-steps 600 --patience 0"],
-        ),
-        (counts(60, 40), counts(33, 67), ["60% are", "5 of 10 groups are mixed", "make them harder"]),
-        (counts(60, 40), counts(58, 42), ["60% are", "make them harder"]),
-        (counts(0, 240), counts(29, 71), ["none of them", "--mix right=0.55 short=0.45", "does not tell"]),
-        (counts(90, 0), counts(33, 67), ["99% are", "make them harder"]),
-        (
-            counts(10, 20, neither=90),
-            counts(10, 20),
-            ["no rule yet", "--resume base --max-steps 600 --patience 0"],
-        ),
+        (counts(7, 93), "The mix asks for 30% right: 7% of the sampled completions are"),
+        (counts(90, 0), "99% of the sampled completions are"),
+        (counts(10, 20, neither=90), "90 of 120 sampled completions follow none of its rules yet"),
     ],
 )
-def test_a_base_far_from_its_mix_says_why_and_what_to_type(sampled, drawn, words) -> None:
-    command = change(SMALL, max_steps=300)
-    text = off_mix.why_far(MIX, sampled, drawn, sampled, command, Path("base"))
-    assert all(word in text for word in words), text
-    of_one = off_mix.why_far(
-        MIX, sampled, drawn, sampled, change(command, lr_schedule="cosine"), Path("base"), "count"
-    )
-    assert of_one.startswith("count: ") and "--resume" not in of_one, "a cosine cannot go on"
-
-
-@pytest.mark.parametrize("mixed", [0, 6, 16])
-def test_a_base_that_is_right_more_often_than_its_mix_is_never_told_to_be_right_less_often(mixed) -> None:
-    asked, sampled = (
-        {"right": 0.4, "short": 0.6},
-        change(counts(200, 56), groups=32, mixed=mixed, all_right=16),
-    )
-    assert off_mix.is_far(asked, sampled)
-    for drawn in (counts(100, 156), counts(200, 56)):
-        text = off_mix.why_far(asked, sampled, drawn, sampled, SMALL, Path("base"))
-        assert (
-            f"{mixed} of 32 groups are mixed" in text
-            and "16 all right" in text
-            and "make them harder" in text
-        )
-        assert "--mix" not in text and "--max-steps" not in text
-
-
-def test_a_base_whose_samples_alone_follow_no_rule_is_not_said_to_have_learned_nothing() -> None:
-    """After few updates 0.766 of a task were solved greedily, while most samples followed no rule."""
-    sampled, greedy = counts(10, 20, neither=226), counts(196, 40, neither=20)
-    text = off_mix.why_far(MIX, sampled, counts(10, 20), greedy, change(SMALL, max_steps=300), Path("base"))
-    assert "236 of 256 greedy completions follow one of its rules" in text and "30 of 256" in text
-    assert "not learned" not in text and "--resume base --max-steps 600 --patience 0" in text
-
-
-def test_the_next_mix_goes_by_the_measured_slope_to_either_side() -> None:
-    assert off_mix.next_share(0.4, 0.014, 0.4) == 0.59
-    assert off_mix.next_share(0.5, 0.19, 0.5) == 0.57
-    assert off_mix.next_share(0.6, 0.986, 0.6) == 0.41
-    assert off_mix.next_share(0.3, 0.3, 0.3) == 0.3
-
-
-def test_a_mix_that_was_proposed_leads_on_to_the_share_that_was_wanted_first() -> None:
-    """Sudoku asked for 30% and had none; of 48% came 10%, as here."""
-    asked, command = {"right": 0.48, "short": 0.52}, SMALL
-    text = off_mix.why_far(asked, *[counts(24, 216), counts(89, 151)], counts(24, 216), command, Path("base"))
-    assert "for about 48% try --mix right=0.58 short=0.42 and for about 30% try --mix right=0.55" in text
-    assert "48% to 55% brought 6% to 7%" in text, "docs/experiments/learning.md"
+def test_a_base_far_from_its_mix_says_how_far_and_where_help_stands(sampled, words) -> None:
+    text = outlook.far_line(MIX, sampled, "")
+    assert words in text and text.endswith("docs/learned_nothing.md says what helps.")
+    assert outlook.far_line(MIX, sampled, "count").startswith("count: the mix asks for")
 
 
 def test_the_length_is_what_the_longest_demonstration_needs() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +9,12 @@ from pathlib import Path
 import pytest
 
 import envs
-from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import evaluations, records, validation
 from spg_trainer.training.loop import train
-from spg_trainer.training.records import next_try
 from tests.common.trainer_cases import (
     LORA,
     Letters,
@@ -257,13 +252,12 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     script({0: 5, 1: 5, 2: 4, 3: 5})
     config = settings(tmp_path / "run")
     short = train(config, quiet=True)
-    env = envs.make(config.env)
     assert not records.surely_gained_nothing(short)
     long = {**short, "steps": 40, "eval_before": {**short["eval_before"], "correct": 0.5}}
     long |= {"eval_after": {**short["eval_after"], "correct": 0.5, "low": 0.44, "high": 0.56}}
-    lines = records.closing_lines(long, config, env, build(config.algorithm))
+    lines = records.closing_lines(long, config)
     (line,) = (line for line in lines if "did not beat its start" in line)
-    assert "docs/experiments/algorithms.md" in line and "test/Letters-v0 --model" in line and "raft" in line
+    assert "docs/learned_nothing.md says what helps" in line
     few = {**long, "eval_after": {**long["eval_after"], "low": 0.2, "high": 0.8}}
     better = {**long, "validation": {**long["validation"], "highest": 1.0}}
     assert records.surely_gained_nothing(long) and not any(
@@ -271,113 +265,21 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     )
 
 
-@pytest.mark.skipif(not PAGE.is_file(), reason="the pages are part of a checkout")
-def test_what_a_run_is_told_to_try_lies_above_all_others_in_the_table_of_algorithms():
-    """By whole intervals, not by means, which rank by luck. Level 4 of Sudoku is a model that has learned its task:
-    there RAFT has the highest mean, and its gain lies above 0."""
-    lines = [line.strip("|").split("|") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    first = next(i for i, cells in enumerate(lines) if cells[0].strip() == "algorithm")
-    tasks = [re.split(r"[\[,]", cell.strip())[0] for cell in lines[first][1:]]
-    table = {}
-    for cells in lines[first + 2 : first + 13]:
-        found = [re.fullmatch(r"[\d.]+ \[([\d.]+), ([\d.]+)\]", cell.strip()) for cell in cells[1:]]
-        table[cells[0].strip()] = [tuple(map(float, one.groups())) if one else None for one in found]
-    assert {"spg", "raft", "vrpo"} <= table.keys()
-    above = {}
-    for i, task in enumerate(tasks):
-        measured = {name: row[i] for name, row in table.items() if row[i]}
-        for name, (low, _) in measured.items():
-            if all(low > high for other, (_, high) in measured.items() if other != name):
-                above[task] = name
-    assert above == records.HIGHEST
-    level_4 = PAGE.read_text().split("## On Sudoku level 4\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (.+?) \| .+? \| ([\d.]+) \[.+?\] \| [+-].+? \[([+-][\d.]+),", level_4, flags=re.M)
-    means = {name: float(mean) for name, mean, _ in rows}
-    assert len(means) > 20 and max(means, key=means.get) == "`raft`"
-    assert float(dict((name, low) for name, _, low in rows)["`raft`"]) > 0
+def test_a_run_without_a_gain_says_what_its_groups_were_and_where_help_stands():
+    groups = {"silent": 0.99, "equal": 0.99, "all_right": 0.04, "all_wrong": 0.95, "same_wrong_text": 0.1}
+    line = records.nothing_gained_line({"groups": groups, "solved_sampled": 0.03})
+    assert "99% of its groups had equal rewards (4% of all groups are all right, 95% all wrong" in line
+    assert line.endswith("docs/learned_nothing.md says what helps.")
+    assert "not one sampled completion was right" in records.nothing_gained_line(
+        {"groups": groups, "solved_sampled": 0.0}
+    )
 
 
-def told(algorithm, env="sudoku", *, silent=0.3, right=0.1, wrong=0.1, same=0.0, validation=None, **settings):
-    """What a run without a gain is told to try. silent, right, wrong, same: shares of its groups."""
-    groups = {
-        "silent": silent,
-        "equal": silent,
-        "all_right": right,
-        "all_wrong": wrong,
-        "same_wrong_text": same,
-    }
-    summary = {
-        "groups": groups,
-        "validation": validation,
-        "solved_sampled": 0.3,
-        "eval_after": {"correct": 0.3},
-    }
-    config = defaults(Config, env, algorithm=algorithm, **settings)
-    built = build(algorithm, config.hyper_parameters)
-    return next_try(summary, config, envs.make(env, **config.env_args), built)
-
-
-def test_a_run_without_a_gain_is_told_what_its_own_groups_and_measurements_support():
-    assert "99% of its groups had equal rewards" in told("raft", silent=0.99, wrong=0.95)
-    assert "--num-generations" in told("raft", silent=0.99, wrong=0.95)
-    assert "raise --temperature" in told("spg", silent=0.99, wrong=0.95, same=0.9)
-    right = told("spg", silent=0.9, right=0.8)
-    assert "--algorithm raft" in right and "learned its task" in right, "most groups are all right"
-    assert "--algorithm justgrpo" in told("raft", "math500")
-    published = told("raft", "math500", model="GSAI-ML/LLaDA-8B-Instruct", env_args={"source": "generated"})
-    assert "justgrpo" not in published, "it was measured on small models alone"
-    for task in ("countdown", "gsm8k"):
-        assert "--algorithm raft" in told("justgrpo", task, right=0.2), (
-            "the intervals of the best ones overlap"
-        )
-    fell = {"start": 0.742, "highest": 0.742}
-    for at_last in (0.738, 0.25, 0.742):
-        words = told("raft", validation={**fell, "last": at_last})
-        assert "--learning-rate" not in words and "spg_trainer sft --env sudoku" in words
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "env"),
-    [("spg", "countdown"), ("espo", "countdown"), ("egspo", "countdown"), ("vrpo", "gsm8k")],
-)
-def test_raft_is_no_advice_where_the_model_had_not_learned_its_task(algorithm, env):
-    words = told(algorithm, env, silent=0.5, right=0.1, wrong=0.4)
-    assert "no other algorithm that we measured is surely better" in words and "raft" not in words
-
-
-@pytest.mark.parametrize("env", ["guess", "gymnasium:FrozenLake-v1"])
-def test_raft_is_no_advice_for_several_turns_and_chance(env):
-    """There it fails; what the recipe names has learned both."""
-    settings = {"right": 0.2}
-    assert "raft" not in told("d2_stepmerge", env, **settings)
-    for other in ("spg", "raft"):
-        words = told(other, env, **settings)
-        assert "Try d2_stepmerge" in words and "docs/experiments/learning.md" in words
-    assert "raft" not in told("spg", "countdown", env_args={"tries": 3}, right=0.2), "its recipe names spg"
-
-
-@pytest.mark.parametrize("algorithm", ["raft", "spg"])
-def test_a_run_whose_problems_are_solved_is_told_to_make_them_harder(algorithm):
-    for same in (0.0, 0.02):
-        words = told(algorithm, silent=1.0, right=0.98, wrong=0.02, same=same)
-        assert "98% of its groups are all right" in words and "make them harder" in words
-        assert "sft" not in words and "--algorithm" not in words and "--temperature" not in words
-    assert "make them harder" in told("raft", silent=0.9, right=0.8)
-
-
-def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, capsys):
+def test_of_two_steps_that_gain_nothing_nothing_is_said(tmp_path, capsys):
     never = {"env_args": {"dull": ",".join(map(str, range(8)))}, "max_steps": 2}
     summary = train(settings(tmp_path / "run", **never))
     assert summary["solved_sampled"] == summary["eval_after"]["correct"] == 0
-    assert "did not beat its start" not in capsys.readouterr().out, "of two steps nothing is known"
-    line = next_try(summary, settings(tmp_path / "run", **never), envs.make("test/Letters-v0"), build("spg"))
-    assert "python -m spg_trainer sft --data FILE" in line and "raft" not in line, "it has no demonstrations"
-    config, env = defaults(Config, "countdown", env_args={"level": 2}), envs.make("countdown", level=2)
-    line = next_try({**summary, "validation": None}, config, env, build("raft"))
-    assert (
-        "python -m spg_trainer sft --env countdown --env-args level=2 --mix right=0.4 adder=0.6 --output-dir base"
-        in line
-    )
+    assert "did not beat its start" not in capsys.readouterr().out
 
 
 class Short(Letters):
