@@ -6,9 +6,13 @@ Each Python is named by a variable, e.g. SPG_TRL; without it the packages are in
 import json
 import os
 import random
+import socket
 import subprocess
+import sys
+import time
 import venv
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,11 @@ import pytest
 
 import envs
 from envs.errors import EnvError
+from spg_trainer.settings.weights import models_folder
 from tests.common import other_trainers
 from tests.common.serving import Server, served
 from verifiers import verify_batch
+from verifiers.worker import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1800)]
 TASKS = (
@@ -194,3 +200,44 @@ def test_nemo_gym_gets_our_verdicts(verdicts, tmp_path):
         got["rewards"] == expected.correct.astype(float).tolist() and got["extracted"] == expected.extracted
     )
     assert got["mean"] == pytest.approx(expected.correct.mean())
+
+
+def test_the_environment_that_openenv_writes_can_be_trained_on(tmp_path):
+    """What `openenv init` writes, served by OpenEnv's own server, which takes one session; two steps of our trainer."""
+    other = Path(python("SPG_OPENENV_CORE", tmp_path, "openenv-core==0.3.0"))
+    subprocess.run(
+        [other.with_name("openenv"), "init", "echo_env"], cwd=tmp_path, check=True, capture_output=True
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving = [other, "-m", "uvicorn", "echo_env.server.app:app", "--port", str(port), "--log-level", "error"]
+    with subprocess.Popen(serving, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}) as server:
+        try:
+            for _ in range(1200):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            words = f"--env openenv:http://127.0.0.1:{port} --env-args sessions=1 max_turns=2"
+            words += f" --model {models_folder() / 'tiny-countdown'}"
+            words += " --max-completion-length 12 --prompts-per-step 4 --num-generations 4 --max-steps 2"
+            words += f" --eval-problems 4 --validation-problems 4 --output-dir {tmp_path / 'run'}"
+            done = subprocess.run(
+                [sys.executable, "-m", "spg_trainer", *words.split()],
+                capture_output=True,
+                text=True,
+                timeout=600,
+                env={**environment(), "OMP_NUM_THREADS": "1"},
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        finally:
+            server.kill()
+    written = [json.loads(line) for line in (tmp_path / "run" / "samples" / "step-000002.jsonl").open()]
+    assert written
+    for row in written:  # it pays 0.1 for each character that it is told
+        told = sum(len(turn["completion"]) for turn in row["turns"])
+        assert row["rewards"]["reward"] == pytest.approx(0.1 * told) and row["reason"] in (
+            "ok",
+            "wrong",
+            "unfinished",
+        )

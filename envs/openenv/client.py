@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -43,8 +44,8 @@ class Result(NamedTuple):
     metadata: Mapping[str, Any]
 
 
-Place = tuple[int, tuple[str, ...]]
-"""Where an episode stands: the number of its problem, and the completions so far."""
+Place = tuple[str, tuple[str, ...]]
+"""Where an episode stands: the arguments of its `reset` as JSON, and the completions so far."""
 
 
 def ask(address: str, path: str, body: Any = None, seconds: float = 30.0) -> Any:
@@ -99,88 +100,29 @@ class Session:
 
 
 @dataclass
-class Client:
-    """Episodes at a server. Every problem is a `reset` that can be done again, and a step is known by all before it.
-
-    So an episode needs no connection between its turns: one that has lost its own is played again in another, and what
-    the server then gives must be what it gave before.
-
-    address: http:// or https://. action: the field of an action that holds a completion. reset: the arguments of
-    `reset` for a problem. sessions: the most connections at once.
-    """
+class Connections:
+    """The sessions of this process at a server, which all splits share: some servers take only one."""
 
     address: str
-    action: str
-    reset: Any
-    sessions: int
     idle: list[Session] = field(default_factory=list)
-    """Connections that nobody uses now, the one that was used last at the end."""
+    """Those that nobody uses now, the one that was used last at the end."""
     open: int = 0
-    """How many connections there are."""
-    results: OrderedDict[Place, Result] = field(default_factory=OrderedDict)
+    """How many there are."""
     loop: asyncio.AbstractEventLoop | None = None
 
-    async def result(self, number: int, turns: Sequence[str]) -> Result:
-        """What the server answers to the last of `turns` in the episode of a problem; without turns, to `reset`."""
-        place = (number, tuple(turns))
-        if place in self.results:
-            self.results.move_to_end(place)
-            return self.results[place]
-        from websockets.exceptions import ConnectionClosed
-
-        for attempt in range(ATTEMPTS):
-            try:
-                async with self._session((number, place[1][:-1]) if turns else None) as session:
-                    await self._go(session, place)
-                return self.results[place]
-            except (ConnectionClosed, OSError) as error:
-                if attempt == ATTEMPTS - 1:
-                    raise ConnectionError(f"the server at {self.address} is gone: {error}") from error
-                await asyncio.sleep(2**attempt / 2)
-        raise AssertionError("unreachable")
-
-    async def _go(self, session: Session, place: Place) -> None:
-        """Brings a session's episode to a place, from where it stands if that is on the way."""
-        number, turns = place
-        at = session.at
-        if not turns or at is None or at[0] != number or at[1] != turns[: len(at[1])] or at[1] == turns:
-            session.at = None  # until it is done
-            self._keep((number, ()), await session.say("reset", self.reset(number)))
-            session.at = (number, ())
-        while len(session.at[1]) < len(turns):
-            done = len(session.at[1])
-            if self.results[session.at].done:
-                raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
-            result = await session.say("step", {self.action: turns[done]})
-            session.at = (number, turns[: done + 1])
-            self._keep(session.at, result)
-
-    def _keep(self, place: Place, result: Result) -> None:
-        """Remember a result; raises `NotReproducible` if it was another one before."""
-        before = self.results.setdefault(place, result)
-        if (_told(before), before.reward, before.done) != (_told(result), result.reward, result.done):
-            number, turns = place
-            raise NotReproducible(
-                f"the same reset({self.reset(number)}) and the same {len(turns)} completions gave something else the "
-                "second time; an environment must depend on its seed alone"
-            )
-        self.results.move_to_end(place)
-        while len(self.results) > KNOWN:
-            self.results.popitem(last=False)
-
     @asynccontextmanager
-    async def _session(self, wanted: Place | None) -> AsyncIterator[Session]:
+    async def session(self, wanted: Place | None, most: int) -> AsyncIterator[Session]:
         """A session that nobody else uses: one at `wanted` (None = anywhere), a new one, or the one unused for longest.
 
-        Whatever is raised inside closes it, since an answer may still be under way.
+        most: how many there may be. Whatever is raised inside closes it, since an answer may still be under way.
         """
         if (
             self.loop is not asyncio.get_running_loop()
         ):  # the first time, after a fork, and after a loop was given up
             self.loop, self.idle, self.open = asyncio.get_running_loop(), [], 0
         fitting = [session for session in self.idle if wanted is None or session.at == wanted]
-        if fitting or (self.idle and self.open >= self.sessions):
-            session = fitting[0] if fitting else self.idle[0]
+        if fitting or (self.idle and self.open >= most):
+            session = (fitting or self.idle)[0]
             self.idle.remove(session)
         else:
             self.open += 1
@@ -202,7 +144,7 @@ class Client:
         from websockets.exceptions import InvalidStatus
 
         parts = urlsplit(self.address)
-        uri = self.address.replace("http", "ws", 1).rstrip("/") + "/ws"
+        uri = self.address.replace("http", "ws", 1) + "/ws"
         proxy = None if is_loopback(parts.hostname or "") else True
         try:
             return await connect(
@@ -210,6 +152,74 @@ class Client:
             )
         except InvalidStatus as error:
             raise ServerError(f"{uri} refuses a WebSocket (status {error.response.status_code})") from error
+
+
+connections = cache(Connections)
+
+
+@dataclass
+class Client:
+    """Episodes at a server. Every problem is a `reset` that can be done again, and a step is known by all before it.
+
+    So an episode needs no connection between its turns: one that has lost its own is played again in another, and what
+    the server then gives must be what it gave before.
+
+    address: http:// or https://. action: the field of an action that holds a completion. sessions: the most connections
+    of this process at once.
+    """
+
+    address: str
+    action: str
+    sessions: int
+    results: OrderedDict[Place, Result] = field(default_factory=OrderedDict)
+
+    async def result(self, reset: Mapping[str, Any], turns: Sequence[str]) -> Result:
+        """What the server answers to the last of `turns` in the episode of a `reset`; without turns, to that."""
+        place = (json.dumps(reset), tuple(turns))
+        if place in self.results:
+            self.results.move_to_end(place)
+            return self.results[place]
+        from websockets.exceptions import ConnectionClosed
+
+        for attempt in range(ATTEMPTS):
+            wanted = (place[0], place[1][:-1]) if turns else None
+            try:
+                async with connections(self.address).session(wanted, self.sessions) as session:
+                    await self._go(session, place)
+                return self.results[place]
+            except (ConnectionClosed, OSError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise ConnectionError(f"the server at {self.address} is gone: {error}") from error
+                await asyncio.sleep(2**attempt / 2)
+        raise AssertionError("unreachable")
+
+    async def _go(self, session: Session, place: Place) -> None:
+        """Brings a session's episode to a place, from where it stands if that is on the way."""
+        reset, turns = place
+        at = session.at
+        if not turns or at is None or at[0] != reset or at[1] != turns[: len(at[1])] or at[1] == turns:
+            session.at = None  # until it is done
+            self._keep((reset, ()), await session.say("reset", json.loads(reset)))
+            session.at = (reset, ())
+        while len(session.at[1]) < len(turns):
+            done = len(session.at[1])
+            if session.at in self.results and self.results[session.at].done:
+                raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
+            result = await session.say("step", {self.action: turns[done]})
+            session.at = (reset, turns[: done + 1])
+            self._keep(session.at, result)
+
+    def _keep(self, place: Place, result: Result) -> None:
+        """Remember a result; raises `NotReproducible` if it was another one before."""
+        before = self.results.setdefault(place, result)
+        if (_told(before), before.reward, before.done) != (_told(result), result.reward, result.done):
+            raise NotReproducible(
+                f"the same reset({place[0]}) and the same {len(place[1])} completions gave something else the second "
+                "time; an environment must depend on its seed alone"
+            )
+        self.results.move_to_end(place)
+        while len(self.results) > KNOWN:
+            self.results.popitem(last=False)
 
 
 def _told(result: Result) -> dict[str, Any]:

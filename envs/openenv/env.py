@@ -82,10 +82,8 @@ class OpenEnv(TextEnv):
         self.split, self.observation = split, observation
         self.score_concurrency, self.score_timeout = sessions, float(timeout)
         self._length, self._by_index = _size(self.address, split, num_problems)
-        self._client = Client(
-            self.address, _action_field(self._called, self.address, action), self._reset, sessions
-        )
-        first = self._await(self._client.result(0, ()))
+        self._client = Client(self.address, _action_field(self._called, self.address, action), sessions)
+        first = self._await(self._client.result(self._reset(0), ()))
         self._read_first(first)
         said = first.metadata
         self.max_turns = max_turns or (int(said["max_turns"]) if "max_turns" in said else MAX_TURNS)
@@ -119,8 +117,7 @@ class OpenEnv(TextEnv):
 
     def problem(self, index: int) -> Problem:
         number = check_index(self, index)
-        known = self._client.results.get((number, ()))
-        return self._read_first(known or self._await(self._client.result(number, ())), number)
+        return self._read_first(self._await(self._client.result(self._reset(number), ())), number)
 
     def _read_first(self, result: Result, index: int = 0) -> Problem:
         """The problem that an observation of `reset` shows."""
@@ -170,15 +167,15 @@ class OpenEnv(TextEnv):
         return f"{near}Give --env-args observation=FIELD; the server shows {fields or 'no fields'}."
 
     async def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:  # type: ignore[override]
-        result = await self._client.result(problem.reference["index"], turns)
+        result = await self._client.result(self._reset(problem.reference["index"]), turns)
         if result.done and not result.metadata.get("truncated"):
             return None
         text = "" if result.done else self._text(result)
         return text if isinstance(text, str) else "\n".join(message["content"] for message in text)
 
     async def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:  # type: ignore[override]
-        index = problem.reference["index"]
-        results = [await self._client.result(index, turns[: n + 1]) for n in range(len(turns))]
+        reset = self._reset(problem.reference["index"])
+        results = [await self._client.result(reset, turns[: n + 1]) for n in range(len(turns))]
         if self._is_ours:
             said = results[-1].metadata
             if not results[-1].done:  # cut here, by max_turns or for want of room, and not by the server

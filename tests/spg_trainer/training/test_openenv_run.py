@@ -47,6 +47,7 @@ def assert_same_run(folder: Path, expected: Path, exact: bool = True) -> None:
     assert not exact or same_weights(folder / "model", expected / "model")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_server_is_that_on_its_environment(server, tmp_path):
     """Episodes of one, two and three turns; the server's name and version are in the run."""
     there = talk_config(tmp_path / "there", env=f"openenv:{server.address}", max_steps=2)
