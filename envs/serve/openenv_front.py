@@ -113,6 +113,8 @@ class OpenEnvFront(Front):
             return Handler(self._page, path)
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)
+        if method == "GET" and path == "/schema":  # that of all tasks
+            return Handler(partial(self._answered, partial(self._http_schema, "", query)), path)
         found = self.place(path)
         if isinstance(found, Reply):
             return found

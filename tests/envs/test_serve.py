@@ -199,7 +199,7 @@ def test_what_a_client_asks_first(server):
     assert server.request("GET", "/list_environments")[1] == [*TASKS, "ping"]
     status, schema = server.request("GET", "/ping/schema")
     assert status == 200 and schema["action"]["required"] == ["completion"]
-    assert {"observation", "state"} < schema.keys()
+    assert {"observation", "state"} < schema.keys() and server.request("GET", "/schema")[1] == schema
     _, metadata = server.request("GET", "/ping/metadata")
     assert metadata["name"] == "my/Ping-v0 ping" and metadata["version"] == envs.__version__
     assert metadata["description"].startswith("Answer with the number")
