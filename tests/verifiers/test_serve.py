@@ -329,9 +329,9 @@ def test_sigterm_answers_what_was_accepted():
     body = {"completions": ["<answer>18</answer>", "no"] * 2000, "answer": ["18"] * 4000}
     with served() as server, ThreadPoolExecutor(24) as threads:
         jobs = [threads.submit(server.post, "/verify/gsm8k", body) for _ in range(24)]
-        while server.metric("spg_waiting_requests") < 12 and server.metric("spg_requests_total") < 12:
+        while server.metric("spg_waiting_requests") < 8 and server.metric("spg_verdicts_total") < 16 * 4000:
             time.sleep(0.01)
-        time.sleep(0.3)  # so that the last of them has arrived, too
+        time.sleep(0.5)  # so that the last of them has arrived, too
         server.process.send_signal(signal.SIGTERM)
         for job in jobs:
             status, reply = job.result()
