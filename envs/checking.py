@@ -47,7 +47,7 @@ _JUNK = "<answer>?</answer>"
 _CONTENTS_CODE = (
     "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 )
-_LENGTHS_CODE = "from spg_trainer.rollout.overlong import main; main()"
+_LENGTHS_CODE = "from spg_trainer.rollout.room import main; main()"
 
 
 @dataclass(frozen=True)

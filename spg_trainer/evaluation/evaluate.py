@@ -17,7 +17,7 @@ from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.failures import Failures, is_failure
-from spg_trainer.rollout.overlong import fitting
+from spg_trainer.rollout.room import Room
 from spg_trainer.rollout.sampler import check_sampling, watching
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
@@ -212,10 +212,10 @@ def problems_to_ask(
 ) -> tuple[list[int], int]:
     """The different problems of an evaluation (num_problems 0 = all), and how many were skipped as too long.
 
-    Raises ConfigError as `fitting`.
+    Raises ConfigError as `Room.fitting`.
     """
     different = envs.splits.distinct_problems(env, num_problems)
-    indices = fitting(policy, env, different, sampling.max_completion_length, overlong)
+    indices = Room(policy, sampling.max_completion_length).fitting(env, different, overlong)
     return indices, len(different) - len(indices)
 
 

@@ -22,7 +22,7 @@ from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.evaluation.log_likelihood import is_greedy, log_likelihood
 from spg_trainer.models import load_model
 from spg_trainer.rollout.checks import check_names
-from spg_trainer.rollout.overlong import SKIP, first_of, limits, room
+from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.tokens import (
     chat_text,
@@ -154,22 +154,21 @@ class SpgLLaDA(LM):
 
     def _too_long(self, requests: Sequence[Instance]) -> set[int]:
         """The requests that get no answer; ConfigError for a context that is too long, unless these are skipped."""
-        length = self.sampling.max_completion_length
-        most, long = room(self.policy, length), {}
+        room, long = Room(self.policy, self.sampling.max_completion_length), {}
         for number, request in enumerate(requests):
-            if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > most:
+            if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > room.prompt:
                 long[number] = f"{request.task_name}, document {request.doc_id}", tokens
         if not long:
             return set()
         named = dict(long.values())
         text = (
             f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(named)}. "
-            f"{limits(self.policy, length)}"
+            f"{room.limits}"
         )
         if self.overlong == SKIP:
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
             return {*long}
-        left = self.policy.model.config.max_position_embeddings - max(named.values())
+        left = self.policy.room(max(named.values()))
         lower = f"Lower max_completion_length in --model_args to {left:,} or less, l" if left > 0 else "L"
         raise ConfigError(
             f"{text} {lower}eave documents out with the harness's own --samples, or add overlong=skip to --model_args, "

@@ -71,6 +71,10 @@ class Policy:
         """Inside, which is one rollout, passes may be replayed; the weights may not move."""
         return nullcontext() if self.replays is None else self.replays.during_rollout()
 
+    def room(self, tokens: int) -> int:
+        """How many of the model's positions are left beside so many tokens; below 0 if these are more than it has."""
+        return self.model.config.max_position_embeddings - tokens
+
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
         """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.

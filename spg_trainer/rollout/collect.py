@@ -18,8 +18,8 @@ from spg_trainer.rollout.dealing import (
 )
 from spg_trainer.rollout.dialogues import Prompts, by_episodes, play
 from spg_trainer.rollout.failures import Failures
-from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.pools import Pools
+from spg_trainer.rollout.room import SKIP, Room, name_in
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -158,7 +158,7 @@ class EnvironmentSource:
         """
         if self.config.overlong != SKIP:
             return index, None
-        return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
+        return Room(self.policy, self.config.rollout.max_completion_length).next_fitting(self.env, index)
 
     def prompt_lengths(self, index: np.ndarray) -> list[int]:
         """How long each problem's prompt is, so that processes share the work evenly; zeros for a single process."""
@@ -258,7 +258,7 @@ def sample_and_score(
 
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
-    refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
+    Room(policy, sampling.max_completion_length).refuse_first(env, index, prompt_mask.sum(-1).tolist())
     # `rounds` lists the completions round by round, and `by_episodes` sorts them. owner (B,): the episode of each.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = by_episodes(rounds)

@@ -7,11 +7,16 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import raising_on_all
+from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import deal_rows
-from spg_trainer.rollout.fitting import draw_fitting
+from spg_trainer.rollout.demonstrations import draw_demonstration, write_habit
+from spg_trainer.rollout.lines import is_file
+from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
 from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.tokens import completion_rows, encode_prompts, pad_completions
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
@@ -48,24 +53,29 @@ class Demonstrations:
         env, count = self.train, self.config.batch.prompts_per_step
         if step == "validation":
             env, count = self.held_out, self.config.eval.validation_problems or len(self.held_out)
+        room = Room(self.policy, self.config.rollout.max_completion_length)
         with raising_on_all():
-            drawn = draw_fitting(self.policy, env, self.mix, self.config, step, count)
-        lengths = drawn.prompt_mask.sum(-1).cpu()
+            drawn = draw_fitting(room, env, self.mix, self.config, step, count)
+            index, problems, texts = (list(column) for column in zip(*drawn, strict=True))
+            prefixes = [problem.completion_prefix for problem in problems]
+            prompt_ids, prompt_mask = encode_prompts(self.policy, [p.prompt for p in problems], prefixes)
+            rows = completion_rows(self.policy, texts)
+        lengths = prompt_mask.sum(-1).cpu()
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
         row_indices, first = order[episode], torch.zeros_like(episode)
         place = Place(
-            problem=torch.tensor(drawn.index)[row_indices],
+            problem=torch.tensor(index)[row_indices],
             generation=episode,
             turn=first,
             episode=episode,
             group=first,
         )
         chosen, device = row_indices.tolist(), self.policy.device
-        completion_ids = drawn.completion_ids[row_indices].to(device)
+        completion_ids = pad_completions(self.policy, [rows[row] for row in chosen], room.length).to(device)
         rollouts = Rollouts(
-            prompt_ids=drawn.prompt_ids[row_indices.to(device)],
-            prompt_mask=drawn.prompt_mask[row_indices.to(device)],
+            prompt_ids=prompt_ids[row_indices.to(device)],
+            prompt_mask=prompt_mask[row_indices.to(device)],
             completion_ids=completion_ids,
             completion_mask=torch.ones_like(completion_ids, dtype=torch.bool),
             unmask_step=torch.zeros_like(completion_ids),
@@ -73,8 +83,8 @@ class Demonstrations:
         )
         return Scored.given(
             place,
-            [drawn.problems[row] for row in chosen],
-            [drawn.texts[row] for row in chosen],
+            [problems[row] for row in chosen],
+            [texts[row] for row in chosen],
             rollouts.trim(),
             rewards=np.ones(len(chosen)),
             reason=["given"] * len(chosen),
@@ -83,3 +93,61 @@ class Demonstrations:
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A prompt and its demonstration as they are shown."""
         return f"{problem.prompt}\n{turns[0]}"
+
+
+def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, float], config: Config) -> str:
+    """A note on the problems and texts that are skipped as too long, "" where there are none.
+
+    Prompts are measured in all splits that have an end. Completions are measured for a user's file, because another
+    task may have to play a game for each of them; of such a task, those of the first step are. Raises ConfigError where
+    something is too long and may not be skipped (--overlong).
+    """
+    found, names = TooLong(room), {name for name, share in mix.items() if share}
+    for env in splits:
+        found.add_split(env)
+        for part in [*env.parts.values()] or [env]:
+            if not is_file(part):
+                continue
+            texts: list[tuple[int, str]] = []
+            for index in range(len(part)):
+                problem = envs.problem.read_problem(part, index)
+                for name in {"right", *part.habits(problem)} & names:
+                    written = envs.scoring.as_turns(write_habit(part, problem, name))
+                    texts += [(index, text) for text in written]
+            found.completions += len(texts)
+            long = room.long_completions(texts)
+            found.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
+    note = found.note(config.overlong, splits[0].spec_name)
+    draw_fitting(room, splits[0], mix, config, 0, config.batch.prompts_per_step)
+    return note
+
+
+def draw_fitting(
+    room: Room, env: "TextEnv", mix: Mapping[str, float], config: Config, step: int | str, count: int
+) -> "list[tuple[int, Problem, str]]":
+    """`count` demonstrations, as `draw_demonstrations` draws them: (index, problem, completion) of each.
+
+    In the place of one that is too long comes the next problem of the split, or ConfigError, as --overlong says.
+    """
+    drawn = [draw_demonstration(env, mix, config.seed, step, row) for row in range(count)]
+    for distance in range(1, IN_A_ROW + 1):
+        long_prompts = room.long_prompts({row: problem for row, (_, problem, _) in enumerate(drawn)})
+        long_texts = room.long_completions([(row, text) for row, (*_, text) in enumerate(drawn)])
+        long = sorted(long_prompts.keys() | long_texts.keys())
+        if not long:
+            return drawn
+        index, name = drawn[long[0]][0], name_of(env, drawn[long[0]][0])
+        if config.overlong != SKIP:
+            room.refuse_first(env, [index], [long_prompts.get(long[0], 0)])  # if it is the prompt
+            tokens = long_texts[long[0]]
+            raise ConfigError(
+                f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "
+                f"than {room.length:,}. Use --max-completion-length {tokens} or more, or train on the others with "
+                "--overlong skip."
+            )
+        for row in long:
+            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, distance)
+    raise ConfigError(
+        f"{env.spec_name}: {IN_A_ROW:,} problems in a row, up to {name}, are too long for the model or for "
+        f"--max-completion-length {room.length:,}. Raise it, or use shorter problems."
+    )

@@ -16,9 +16,9 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
-from spg_trainer.rollout.overlong import SKIP, first_of, limits, prompt_counts, room, ways_out
+from spg_trainer.rollout.room import Room, TooLong
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_completions, encode_prompts, is_chat
+from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
@@ -55,19 +55,16 @@ class PairFile:
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
         """pairs: those of the file, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
-        lines, self.pairs = list(pairs), list(pairs.values())
-        length = config.rollout.max_completion_length
-        fits, notices = fitting_pairs(policy, config.pairs, lines, self.pairs, length, config.overlong)
+        self.pairs = list(pairs.values())
+        room = Room(policy, config.rollout.max_completion_length)
+        fits, self.notice = fitting_pairs(room, config.pairs, pairs, config.overlong)
         differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
         self.index = np.flatnonzero(fits & differ)
         """Which of `pairs` are trained on, int64."""
-        equal = int((fits & ~differ).sum())
-        if equal:
+        if equal := int((fits & ~differ).sum()):
             why = "is left out: its" if equal == 1 else "are left out: their"
-            notices.append(
-                f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs {why} two completions are equal."
-            )
-        self.notice = " ".join(notices)
+            note = f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs {why} two completions are equal."
+            self.notice = f"{self.notice} {note}".strip()
         check_prompts(config.batch.prompts_per_step, len(self.index), config.pairs, self.notice)
 
     def choose(self, step: int) -> np.ndarray:
@@ -172,50 +169,17 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
     return Pair(*values)
 
 
-def fitting_pairs(
-    policy: Policy, path: str, lines: Sequence[str], pairs: Sequence[Pair], length: int, overlong: str
-) -> tuple[np.ndarray, list[str]]:
-    """Which of N pairs have a prompt that fits the model and completions that fit `length`, (N,) bool; and notices.
+def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: str) -> tuple[np.ndarray, str]:
+    """Which of N pairs have a prompt and completions that fit, (N,) bool; and a notice on those that are skipped.
 
-    A notice says which pairs do not fit and are skipped. Where `overlong` is "error", ConfigError says it instead.
-    lines: what a message calls the pairs.
+    Where `overlong` is "error", ConfigError says it instead. pairs: by what a message calls them.
     """
-    longest_prompt = room(policy, length)
-    # How many tokens each prompt has. A short one that must fit is not encoded: its characters are counted, which are
-    # at least as many.
-    prompt_lengths = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], longest_prompt)
-    chosen_lengths = [len(ids) for ids in completion_rows(policy, [pair.chosen for pair in pairs])]
-    rejected_lengths = [len(ids) for ids in completion_rows(policy, [pair.rejected for pair in pairs])]
-    completion_lengths = np.maximum(chosen_lengths, rejected_lengths)
-    long_prompts = {line: n for line, n in zip(lines, prompt_lengths, strict=True) if n > longest_prompt}
-    long_completions = {line: int(n) for line, n in zip(lines, completion_lengths, strict=True) if n > length}
-    notices = []
-    if long_prompts:
-        verb = "is" if len(long_prompts) == 1 else "are"
-        skipped = "This pair is skipped." if len(long_prompts) == 1 else "These pairs are skipped."
-        # `limits` and `ways_out` are whole sentences.
-        text = (
-            f"{path}: {len(long_prompts):,} of {len(pairs):,} prompts {verb} too long for the model: "
-            f"{first_of(long_prompts)}. {limits(policy, length)}"
-        )
-        if overlong != SKIP:
-            raise ConfigError(f"{text} {ways_out(policy, length, max(long_prompts.values()))}")
-        notices.append(f"{text} {skipped}")
-    if long_completions:
-        verb = "has" if len(long_completions) == 1 else "have"
-        skipped = "This pair is skipped." if len(long_completions) == 1 else "These pairs are skipped."
-        text = (
-            f"{path}: {len(long_completions):,} of {len(pairs):,} pairs {verb} a completion of more than {length:,} "
-            f"tokens with its end token: {first_of(long_completions)}."
-        )
-        if overlong != SKIP:
-            raise ConfigError(
-                f"{text} Use --max-completion-length {max(long_completions.values())} or more, leave such pairs out of "
-                "the file, or train on the others with --overlong skip."
-            )
-        notices.append(f"{text} {skipped}")
-    fits = (np.array(prompt_lengths) <= longest_prompt) & (completion_lengths <= length)
-    return fits, notices
+    texts = [(line, text) for line, pair in pairs.items() for text in (pair.chosen, pair.rejected)]
+    long_prompts = room.long_prompts({line: envs.Problem(pair.prompt, {}) for line, pair in pairs.items()})
+    found = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
+    found.add_prompts(path, "", len(pairs), long_prompts)
+    too_long = long_prompts.keys() | found.long_completions.keys()
+    return np.array([line not in too_long for line in pairs], dtype=bool), found.note(overlong, path)
 
 
 def as_rollouts(

@@ -18,7 +18,7 @@ from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Prompts, answer, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
-from spg_trainer.rollout.overlong import name_in
+from spg_trainer.rollout.room import name_in
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator

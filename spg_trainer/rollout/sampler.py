@@ -335,11 +335,11 @@ class _Sampler:
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:
     """Raises ConfigError if a prompt, of which `lengths` are the tokens, leaves no room for a completion."""
-    positions, completion = policy.model.config.max_position_embeddings, sampling.max_completion_length
-    longest = max(lengths, default=0)
-    if longest + completion > positions:
-        lower = f", or use max_completion_length={positions - longest} or less" if longest < positions else ""
+    completion, longest = sampling.max_completion_length, max(lengths, default=0)
+    if longest > policy.room(completion):
+        left = policy.room(longest)
+        lower = f", or use max_completion_length={left} or less" if left > 0 else ""
         raise ConfigError(
             f"a prompt has {longest} tokens; with max_completion_length={completion} that is {longest + completion}, "
-            f"but the model has {positions} positions. Shorten the prompt (it is never cut){lower}."
+            f"but the model has {policy.room(0)} positions. Shorten the prompt (it is never cut){lower}."
         )

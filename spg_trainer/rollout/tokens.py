@@ -215,7 +215,7 @@ def encode_fitting(
     """Encodes the prompts that leave room for a completion, as `encode_prompts` does; also says of each if it does."""
     ids, mask = encode_prompts(policy, prompts, completion_prefixes)
     lengths = mask.sum(-1)
-    fits = lengths + sampling.max_completion_length <= policy.model.config.max_position_embeddings
+    fits = lengths <= policy.room(sampling.max_completion_length)
     width = int(lengths[fits].max()) if fits.any() else 0
     first = ids.shape[1] - width  # the columns before it are padding in all prompts that fit
     return (ids[fits][:, first:], mask[fits][:, first:]), fits.tolist()

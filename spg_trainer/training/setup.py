@@ -16,11 +16,10 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
-from spg_trainer.rollout.demonstration_source import Demonstrations
-from spg_trainer.rollout.fitting import check_lengths
+from spg_trainer.rollout.demonstration_source import Demonstrations, check_lengths
 from spg_trainer.rollout.lines import is_file
-from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
 from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.scored import Source
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
@@ -181,7 +180,8 @@ def make_source(planned: TrainingPlan, policy: Policy, rows_per_forward: int | N
         return PairFile(config, policy, planned.pairs)
     if config.source == "demonstrations":
         train, held_out = splits["train"], splits["held_out"]
-        skipped = check_lengths(policy, [train, held_out], planned.mix, config)
+        room = Room(policy, config.rollout.max_completion_length)
+        skipped = check_lengths(room, [train, held_out], planned.mix, config)
         return Demonstrations(
             train, held_out, policy, config, planned.mix, f"{train.notice} {skipped}".strip()
         )
@@ -244,17 +244,15 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     found when it is drawn. Raises ConfigError where a problem is too long and may not be skipped (--overlong), and
     where too few are left for a step.
     """
-    length = config.rollout.max_completion_length
-    too_long_ones = Overlong()
+    found = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:
         train = splits["train"]
-        measure(policy, train, length, too_long_ones)
+        found.add_split(train)
         # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
         # len(train) minus the number of problems that are too long is not how many remain.
         if config.overlong == SKIP and not train.parts:
-            left = len(train) - len(too_long_ones.named)
-            note = too_long_ones.text(policy, length)
-            check_prompts(config.batch.prompts_per_step, left, train.spec_name, note)
+            left = len(train) - len(found.named)
+            check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text)
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
     asked = {config.eval.eval_split: [config.eval.eval_problems]} if config.eval.eval_split in splits else {}
     if config.eval.eval_steps and config.validates == "solved":
@@ -265,8 +263,8 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
         # In a user's file, the lines that this run does not evaluate are looked at too, so that all that are too long
         # are named at once.
         indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
-        too_long_ones.add(env, indices, too_long(policy, env, indices, length))
-    return check_fits(policy, too_long_ones, length, config.overlong)
+        found.add(env, indices)
+    return found.note(config.overlong)
 
 
 def introduce(run: Run, skipped_note: str) -> None:

@@ -157,14 +157,14 @@ def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_pa
     config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3, overlong="skip")
     source = opened_pairs(config, policy)
     assert source.index.tolist() == [0, 2, 5]
-    assert "1 of 6 prompts is too long for the model" in source.notice
-    assert "1 of 6 pairs has a completion of more than 10 tokens" in source.notice
-    assert source.notice.count("This pair is skipped.") == 2
+    assert "1 of 6 problems is too long for the model" in source.notice
+    assert "1 of 12 completions has more than 10 tokens" in source.notice
+    assert source.notice.count("They are skipped.") == 2
     assert "1 of 6 pairs is left out: its two completions are equal." in source.notice
     twice = change(config, pairs=str(write(tmp_path / "twice.jsonl", values * 2)))
     notice = opened_pairs(twice, policy).notice
     assert "2 of 12 pairs are left out: their two completions are equal." in notice
-    assert notice.count("These pairs are skipped.") == 2
+    assert notice.count("They are skipped.") == 2
     with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         opened_pairs(change(config, prompts_per_step=4), policy)
     assert opened_pairs(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""

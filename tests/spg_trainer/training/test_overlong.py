@@ -17,7 +17,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import open_tokenizer
-from spg_trainer.rollout.overlong import Overlong, next_fitting, report, too_long
+from spg_trainer.rollout.room import Room, TooLong, report
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
@@ -156,10 +156,10 @@ def test_a_problem_of_a_stream_is_named_by_task_split_and_index(tmp_path: Path) 
 
 
 def test_problems_of_two_tasks_with_one_name_are_two(policy: Policy) -> None:
-    found = Overlong()
+    found = TooLong(Room(policy, 4))
     for task in ("countdown", "sudoku"):
-        found.add(envs.make(task, split="train"), [0, 1], {0: 99})
-    told = found.text(policy, 4)
+        found.add_prompts(task, "train", 2, {"train problem 0": 99})
+    told = found.text
     assert "2 of 4 problems are too long" in told
     assert "countdown, train problem 0 (99 tokens), sudoku, train problem 0 (99 tokens)" in told
 
@@ -167,12 +167,12 @@ def test_problems_of_two_tasks_with_one_name_are_two(policy: Policy) -> None:
 def test_of_a_stream_the_next_problem_is_taken(policy: Policy) -> None:
     env = Stream()
     asked = np.array([1, 3, 2, 7])
-    chosen, skipped = next_fitting(policy, env, asked, 10)
+    chosen, skipped = Room(policy, 10).next_fitting(env, asked)
     assert chosen.tolist() == [5, 3, 2, 8] and skipped == 3  # 1, 4, and 7; 2 and 3 are taken
-    same, none = next_fitting(policy, env, np.array([0, 2, 3]), 10)
+    same, none = Room(policy, 10).next_fitting(env, np.array([0, 2, 3]))
     assert same.tolist() == [0, 2, 3] and none == 0
     with pytest.raises(ConfigError, match="Stream, train problem 5: neither it nor"):
-        next_fitting(policy, Stream(every=1), np.array([5]), 10)
+        Room(policy, 10).next_fitting(Stream(every=1), np.array([5]))
 
 
 def test_a_stream_trains_with_the_problems_that_fit(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_what_is_measured_is_what_is_encoded(policy: Policy, text: str) -> None:
             return envs.Problem(text, {})
 
     tokens = int(encode_prompts(policy, [text])[1].sum())
-    assert too_long(policy, One(), [0], 10) == ({0: tokens} if tokens > 118 else {})
+    assert Room(policy, 10).too_long(One(), [0]) == ({0: tokens} if tokens > 118 else {})
 
 
 @pytest.mark.parametrize(("given", "right"), cases(field_reports.LONG_PROMPTS))
@@ -274,7 +274,7 @@ def test_a_reported_length_is_told_before_it_is_sampled(policy: Policy, given: A
         def problem(self, index: int) -> envs.Problem:
             return envs.Problem("x" * (tokens // scale), {})
 
-    assert bool(too_long(policy, One(), [0], length // scale)) is right
+    assert bool(Room(policy, length // scale).too_long(One(), [0])) is right
 
 
 def test_rows_that_the_chat_template_refuses_are_named_before_anything_else(tmp_path: Path, policy) -> None:
@@ -285,7 +285,7 @@ def test_rows_that_the_chat_template_refuses_are_named_before_anything_else(tmp_
     with pytest.raises(ConfigError) as refused:
         for split in ("train", "validation", "test"):
             env = envs.make(str(tmp_path / "rows.jsonl"), split=split, **COLUMNS)
-            too_long(policy, env, range(len(env)), 10)
+            Room(policy, 10).too_long(env, range(len(env)))
     said = str(refused.value)
     assert "line 18" in said or "line 31" in said
     assert "refuses a conversation of developer, user: unknown role developer" in said

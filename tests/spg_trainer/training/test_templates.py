@@ -13,7 +13,7 @@ from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
-from spg_trainer.rollout.overlong import too_long
+from spg_trainer.rollout.room import Room
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Place
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
@@ -141,7 +141,7 @@ def test_an_evaluation_fills_templates(policy):
 def test_a_template_that_does_not_fit_is_known_before_the_first_step(policy, tmp_path):
     wanted = r"problem 3: the template takes 16 tokens or more, and a completion has 10. Use --max-completion-length 16"
     with pytest.raises(ConfigError, match=wanted):
-        too_long(policy, TooLong(), range(8), 10)
+        Room(policy, 10).too_long(TooLong(), range(8))
     with pytest.raises(ConfigError, match=wanted):
         train(
             small_config(tmp_path, env="tests.spg_trainer.training.test_templates:test/TooLong-v0"),

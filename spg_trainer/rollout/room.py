@@ -1,0 +1,356 @@
+"""The room that a model leaves for a prompt beside a completion, and the problems that do not fit into it.
+
+Every source asks one `Room` what fits. A split that is read from a file, or that has at most `MEASURED_WHOLE` problems,
+is measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
+for, and one that does not fit is found when it is drawn.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.models import Policy
+from spg_trainer.models.load import without_weights
+from spg_trainer.rollout.lines import is_file, place_of
+from spg_trainer.rollout.tokens import (
+    TemplateRefuses,
+    canvas_rows,
+    completion_rows,
+    encode_plain,
+    prompt_texts,
+)
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
+from spg_trainer.settings.resolve import defaults
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
+Key = TypeVar("Key", bound=Hashable)
+
+MEASURED_WHOLE = 20_000
+"""A split of at most so many problems is measured as a whole, wherever it comes from."""
+SMALL_MODEL = 1024
+"""A model of at most so many positions is a small one, for which the prompts of large ones are too long."""
+LISTED = 3
+"""How many problems a message names."""
+IN_A_ROW = 1000
+"""The search for a problem that fits ends after so many in a row that do not."""
+_BATCH = 1000
+"""How many problems are read before their prompts are encoded in one call of the tokenizer."""
+SKIP = "skip"
+"""The value of --overlong with which problems that do not fit are left out; with "error" they are refused."""
+_NUMBER = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What fits beside a completion of `length` tokens."""
+
+    policy: Policy
+    """The model, whose weights are not needed."""
+    length: int
+
+    @property
+    def prompt(self) -> int:
+        """How many tokens a prompt may have."""
+        return self.policy.room(self.length)
+
+    def long_prompts(self, problems: "Mapping[Key, Problem]") -> dict[Key, int]:
+        """The problems that leave no room for a completion: {problem: tokens of its prompt}."""
+        given = list(problems.values())
+        texts = prompt_texts(self.policy, [p.prompt for p in given], [p.completion_prefix for p in given])
+        # In ASCII no tokenizer makes two tokens of a character, so that a short text need not be encoded.
+        named = zip(problems, texts, strict=True)
+        unsure = {key: text for key, text in named if len(text) >= self.prompt or not text.isascii()}
+        encoded = zip(unsure, encode_plain(self.policy, list(unsure.values())), strict=True)
+        return {key: len(ids) for key, ids in encoded if len(ids) > self.prompt}
+
+    def long_completions(self, texts: Sequence[tuple[Key, str]]) -> dict[Key, int]:
+        """The completions that are longer than `length`: {what they are called: tokens with the end token}.
+
+        If several of one name are too long, its tokens are those of the longest.
+        """
+        unsure = [(key, text) for key, text in texts if len(text) >= self.length or not text.isascii()]
+        rows = completion_rows(self.policy, [text for _, text in unsure]) if unsure else []
+        long: dict[Key, int] = {}
+        for (key, _), ids in zip(unsure, rows, strict=True):
+            if len(ids) > self.length:
+                long[key] = max(len(ids), long.get(key, 0))
+        return long
+
+    def too_long(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
+        """The problems of an environment that leave no room for a completion: {problem: tokens of its prompt}.
+
+        A problem that the environment cannot make is passed over; its error is raised where it is used. Raises
+        ConfigError for a completion template of more than `length` tokens and for prompts that the model's chat
+        template refuses, even with --overlong skip.
+        """
+        long: dict[int, int] = {}
+        indices = [int(index) for index in indices]  # from NumPy's integers
+        for start in range(0, len(indices), _BATCH):
+            problems = {}
+            for index in indices[start : start + _BATCH]:
+                try:
+                    problems[index] = envs.problem.read_problem(env, index)
+                except envs.EnvError:
+                    continue
+            self.refuse_long_templates(env, problems)
+            try:
+                long |= self.long_prompts(problems)
+            except TemplateRefuses as error:
+                raise self.refused_rows(env, indices) from error
+        return long
+
+    def refused_rows(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
+        """The error that names the problems whose prompts the model's chat template refuses, of which there is one."""
+        refused: dict[str, str] = {}
+        for index in indices:
+            try:
+                prompt_texts(self.policy, [envs.problem.read_problem(env, index).prompt], [""])
+            except TemplateRefuses as error:
+                refused[name_of(env, index)] = str(error)
+            except envs.EnvError:
+                continue
+        names, more = [*refused][:LISTED], len(refused) - LISTED
+        listed = ", ".join([*names, f"{more:,} more"] if more > 0 else names)
+        return ConfigError(
+            f"{env.spec_name}, {listed}: {refused[names[0]]}. Change or leave out such rows, or give the model's "
+            "tokenizer a chat_template that takes them."
+        )
+
+    def refuse_long_templates(self, env: "TextEnv", problems: "Mapping[int, Problem]") -> None:
+        """Raises ConfigError if one of {index: problem} has a completion template of more than `length` tokens."""
+        if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
+            indices = list(templates)
+            # `canvas_rows` encodes templates, and raises for one that is too long; its result is not needed.
+            canvas_rows(
+                self.policy, list(templates.values()), self.length, lambda row: name_in(env, indices[row])
+            )
+
+    def fitting(self, env: "TextEnv", indices: Sequence[int], overlong: str) -> list[int]:
+        """The problems of an evaluation that fit.
+
+        Raises ConfigError if none fits, and for one that does not fit if `overlong` is "error".
+        """
+        found = TooLong(self)
+        long = found.add(env, indices)
+        found.note(overlong)
+        if long and len(long) == len(indices):
+            raise ConfigError(f"{found.text} None is left to evaluate.")
+        return [index for index in indices if index not in long]
+
+    def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
+        """The problems of a step, and how many were skipped: in place of each that does not fit comes the next that
+        does.
+
+        indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
+        """
+        long = self.too_long(env, indices)
+        chosen, skipped = indices.copy(), 0
+        taken = {int(index) for index in indices} - long.keys()
+        for place, index in enumerate(indices.tolist()):
+            if index not in long:
+                continue
+            for distance in range(IN_A_ROW):  # 0 is the problem itself, which is counted as skipped
+                candidate = (index + distance) % len(env)
+                if candidate in taken:
+                    continue
+                if not self.too_long(env, [candidate]):
+                    break
+                skipped += 1
+            else:
+                raise ConfigError(
+                    f"{name_in(env, index)}: neither it nor one of the {IN_A_ROW - 1:,} that follow fits the model. "
+                    f"{self.limits}"
+                )
+            taken.add(candidate)
+            chosen[place] = candidate
+        return chosen, skipped
+
+    def refuse_first(self, env: "TextEnv", indices: Sequence[int], lengths: Sequence[int]) -> None:
+        """Raises ConfigError that names the first problem whose prompt leaves no room; lengths: the prompts' tokens."""
+        for index, tokens in zip(indices, lengths, strict=True):
+            if tokens > self.prompt:
+                raise ConfigError(
+                    f"{env.spec_name}: the prompt of {name_of(env, int(index))} has {tokens:,} tokens. "
+                    f"{self.limits} {self.ways_out(tokens)}"
+                )
+
+    @property
+    def limits(self) -> str:
+        """A sentence with the positions of the model, and how many of them a completion and a prompt may take."""
+        return (
+            f"The model has {self.prompt + self.length:,} positions, of which --max-completion-length takes "
+            f"{self.length:,}; a prompt may have {max(0, self.prompt):,} tokens."
+        )
+
+    def ways_out(self, longest: int) -> str:
+        """A sentence on what to do about prompts of up to `longest` tokens."""
+        lower, for_completion = "", self.policy.room(longest)
+        if 0 < for_completion < self.length:
+            lower = f"lower --max-completion-length to {for_completion:,} or less, "
+        plain, positions = "", self.policy.room(0)
+        if longest > positions // 2 and positions <= SMALL_MODEL:
+            plain = (
+                "A task's recipe for large models asks with long prompts: a small one of your own is better asked with "
+                "--env-args prompt_style=plain, where the task has it, and --max-completion-length, --block-length and "
+                "--diffusion-steps to match. Or: "
+            )
+        return f"{plain}Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
+
+
+@dataclass
+class TooLong:
+    """What was measured, and what of it does not fit."""
+
+    room: Room
+    measured: int = 0
+    named: dict[tuple[str, str], int] = field(default_factory=dict)
+    """{(task or file, name of a problem whose prompt does not fit): tokens of its prompt}."""
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    """{task or file: its splits in which some problem does not fit}."""
+    completions: int = 0
+    """How many completions were measured; only those that are given are."""
+    long_completions: dict[str, int] = field(default_factory=dict)
+    """{name of a problem with a completion that does not fit: tokens of the completion}."""
+
+    def add(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
+        """Measures problems of a split; returns those that do not fit, {problem: tokens of its prompt}."""
+        long = self.room.too_long(env, indices)
+        named = {name_of(env, index): tokens for index, tokens in long.items()}
+        self.add_prompts(env.spec_name, split_of(env), len(indices), named)
+        return long
+
+    def add_prompts(self, source: str, split: str, measured: int, long: Mapping[str, int]) -> None:
+        """Adds prompts that have been measured. long: {name: tokens} of those that do not fit."""
+        self.measured += measured
+        if long:
+            self.splits.setdefault(source, []).append(split)
+            self.named |= {(source, name): tokens for name, tokens in long.items()}
+
+    def add_split(self, env: "TextEnv") -> None:
+        """Measures all problems of a split, unless it is a stream; of a mixture of tasks, the split of each task."""
+        for part in [*env.parts.values()] or [env]:
+            if is_measured_whole(part):
+                self.add(part, range(len(part)))
+
+    @property
+    def text(self) -> str:
+        """How many problems do not fit, the first of them and why; "" if all fit."""
+        if not self.named:
+            return ""
+        tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
+        verb = "is" if len(self.named) == 1 else "are"
+        if len(self.splits) == 1:  # the task has been named already
+            named = {name: tokens for (_, name), tokens in self.named.items()}
+        else:
+            named = {f"{task}, {name}": tokens for (task, name), tokens in self.named.items()}
+        return (
+            f"{', '.join(tasks)}: {len(self.named):,} of {self.measured:,} problems {verb} too long for the model: "
+            f"{first_of(named)}. {self.room.limits}"
+        )
+
+    @property
+    def text_of_completions(self) -> str:
+        """How many completions that are given do not fit, and the first of them; "" if all fit."""
+        if not self.long_completions:
+            return ""
+        verb = "has" if len(self.long_completions) == 1 else "have"
+        return (
+            f"{len(self.long_completions):,} of {self.completions:,} completions {verb} more than "
+            f"{self.room.length:,} tokens with the end token: {first_of(self.long_completions)}."
+        )
+
+    def note(self, overlong: str, source: str = "") -> str:
+        """A notice on what does not fit and is skipped, or ""; ConfigError for it where `overlong` is "error".
+
+        source: the task or the file of the completions, which an error begins with.
+        """
+        notices = []
+        if self.text:
+            if overlong != SKIP:
+                raise ConfigError(f"{self.text} {self.room.ways_out(max(self.named.values()))}")
+            notices.append(f"{self.text} They are skipped.")
+        if self.text_of_completions:
+            text = f"{source}: {self.text_of_completions}"
+            if overlong != SKIP:
+                raise ConfigError(
+                    f"{text} Use --max-completion-length {max(self.long_completions.values())} or more, leave them "
+                    "out, or train on the others with --overlong skip."
+                )
+            notices.append(f"{text} They are skipped.")
+        return " ".join(notices)
+
+
+def first_of(named: Mapping[str, int]) -> str:
+    """The first `LISTED` problems of {name: tokens}, and how many there are besides.
+
+    E.g. "line 9 (70 tokens), line 10 (81 tokens), line 12 (90 tokens), 5 more".
+    """
+
+    def with_numbers(name: str) -> list[tuple[bool, int | str]]:
+        """A key that sorts "line 9" before "line 10"."""
+        return [(part.isdigit(), int(part) if part.isdigit() else part) for part in _NUMBER.split(name)]
+
+    order = sorted(named, key=with_numbers)
+    shown = [f"{name} ({named[name]:,} tokens)" for name in order[:LISTED]]
+    if len(order) > LISTED:
+        shown.append(f"{len(order) - LISTED:,} more")
+    return ", ".join(shown)
+
+
+def split_of(env: "TextEnv") -> str:
+    """The split of an environment, "" where it does not say."""
+    return str(getattr(env, "split", ""))
+
+
+def name_of(env: "TextEnv", index: int) -> str:
+    """What a message calls a problem: its line in a file, or else its number, as "train problem 7"."""
+    return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
+
+
+def name_in(env: "TextEnv", index: int) -> str:
+    """What a message calls a problem where several tasks may be meant: its task, then as `name_of`."""
+    return f"{env.spec_name}, {name_of(env, index)}"
+
+
+def is_measured_whole(env: "TextEnv") -> bool:
+    """Whether a split is no stream, so that it is measured as a whole before the first step."""
+    return len(env) <= MEASURED_WHOLE or is_file(env)
+
+
+def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:
+    """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
+
+    The model's weights are not read. name, arguments: the task, as `envs.make` takes it. model: as `--model`. count:
+    how many problems of each stream are measured. length: tokens of a completion, 0 = as the model is trained by
+    default. Raises SpgError or EnvError for what cannot be opened.
+    """
+    length = length or defaults(Config, env=name, model=model).rollout.max_completion_length
+    room = Room(without_weights(ModelConfig(model=model), name), length)
+    found = TooLong(room)
+    for split in envs.splits.SPLITS:
+        env = envs.make(name, split=split, **arguments)
+        for part in [*env.parts.values()] or [env]:
+            whole = is_measured_whole(part)
+            found.add(part, range(len(part)) if whole else envs.checking.spread(len(part), count))
+    if found.text:
+        return False, f"{found.text} {room.ways_out(max(found.named.values()))}"
+    return True, f"{found.measured:,} prompts leave room for a completion. {room.limits}"
+
+
+def main() -> None:
+    """Writes the `report` for arguments that the command line gives as JSON: `envs check --model` starts this."""
+    try:
+        ok, text = report(**json.loads(sys.argv[1]))
+    except (SpgError, *errors()) as error:
+        ok, text = False, str(error)
+    json.dump([ok, text], sys.stdout)
