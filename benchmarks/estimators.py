@@ -94,7 +94,7 @@ def train_model(steps: int, seed: int) -> Policy:
         torch.manual_seed(derive(seed, "model"))
         model = config.model_class(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
-    batch_size, place = 64, Place.of_groups(1, 64)
+    batch_size, place = 64, Place.full_groups(1, 64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
     done = [max(0, step - 50) / (steps - 50) for step in range(steps)]  # a warm-up of 50, then a cosine to 5%
     rate = [min(1.0, (s + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * d)) for s, d in enumerate(done)]

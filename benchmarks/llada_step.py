@@ -150,7 +150,7 @@ def update(
         rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(args.batch)])
     )
     device = rollouts.completion_ids.device
-    place = Place.of_groups(args.batch, 1).to(device)
+    place = Place.full_groups(args.batch, 1).to(device)
     signs = [(-1.0) ** row for row in range(args.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
     completions = args.batch * world_size()

@@ -82,7 +82,7 @@ def update(name: str, case: Case, num_masks: int) -> None:
     count = num_masks + (name == "coupled_grpo")  # one full mask and pairs
     settings = {"num_masks": count, "p_mask_prompt": 0.0 if name in CLEAN else 0.15}
     algorithm = build(name, {**settings, "block_length": 8})
-    place = Place.of_groups(BATCH // 2, 2)
+    place = Place.full_groups(BATCH // 2, 2)
     masks = algorithm.make_masking().draw(rollouts, KeyedStreams(0, ("masks",), place.keys()))
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
@@ -188,7 +188,7 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
     }
     step = Step(
         rollouts=rollouts,
-        place=Place.of_groups(num_rows // 2, 2),
+        place=Place.full_groups(num_rows // 2, 2),
         prepared=advantages,
         totals=[totals],
         counts=[totals],

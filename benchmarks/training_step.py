@@ -80,7 +80,7 @@ def make_case(args: argparse.Namespace) -> Case:
     )
     advantages = torch.tensor([1.0, -1.0] * (BATCH // 2))
     totals = {"completions": float(BATCH), "tokens": float(BATCH * COMPLETION)}
-    batch = Batch(rollouts.completion_mask, advantages, totals, Place.of_groups(BATCH // 2, 2))
+    batch = Batch(rollouts.completion_mask, advantages, totals, Place.full_groups(BATCH // 2, 2))
     return Case(make_model(args), algorithm, rollouts, masks, batch)
 
 

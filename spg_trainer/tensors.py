@@ -73,7 +73,7 @@ class Place(Rows):
     """How many turns an episode may have; 1 = every row is an episode."""
 
     @classmethod
-    def of_groups(cls, groups: int, generations: int) -> Self:
+    def full_groups(cls, groups: int, generations: int) -> Self:
         """The place of groups * generations episodes of one turn: group g is of problem g."""
         episode = torch.arange(groups * generations)
         group = episode // generations
@@ -141,7 +141,7 @@ class Place(Rows):
         """(B, ...) of values (E, ...) of the episodes at hand: each turn has that of its episode."""
         return values[self._episodes_at_hand()[0]] if self.has_turns else values
 
-    def by_episode(self, values: Tensor, absent: Tensor) -> Tensor:
+    def rows_to_episodes(self, values: Tensor, absent: Tensor) -> Tensor:
         """(E, turns * K) of values (B, K): those of an episode turn after turn, as one long completion has them.
 
         absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
@@ -150,8 +150,8 @@ class Place(Rows):
         turns[self._episodes_at_hand()[0], self.turn] = values
         return turns.flatten(1)
 
-    def by_turn(self, values: Tensor) -> Tensor:
-        """(B, K) of values (E, turns * K), as `by_episode` gives them."""
+    def episodes_to_rows(self, values: Tensor) -> Tensor:
+        """(B, K) of values (E, turns * K), as `rows_to_episodes` gives them."""
         turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))
         return turns[self._episodes_at_hand()[0], self.turn]
 

@@ -298,9 +298,8 @@ class CoupledAlgorithm(Algorithm):
         return elbo(logps, masks)
 
     def active(self, advantages: Tensor) -> Tensor:
-        return (
-            advantages == advantages
-        )  # true of all: one without an advantage is compared with the others, too
+        # A completion without an advantage is compared with the others, too.
+        return advantages.new_ones(advantages.shape).bool()
 
     @abstractmethod
     def coupled_loss(self, sequences: Sequences) -> Loss:

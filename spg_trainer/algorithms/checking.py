@@ -196,7 +196,7 @@ def draw_view(
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     episode = torch.arange(rewards.numel()).repeat_interleave(turns)
-    place = replace(Place.of_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
+    place = replace(Place.full_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
     rollouts = draw_rollouts(seed).select(episode)
     if "entropy" not in algorithm.records:
         rollouts = replace(rollouts, unmask_entropy=None)

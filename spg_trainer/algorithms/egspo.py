@@ -116,14 +116,14 @@ class EGSPOSA(EGSPO):
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
         is_step, reward = steps >= 0, rewards.reshape(-1, 1)
         # Rows are episodes from here on, and columns the k-th chosen step of each of their turns.
-        probed = place.by_episode(probed, reward[:, 0])
+        probed = place.rows_to_episodes(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        counts = place.by_episode(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        counts = place.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
         returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
         # Measured from the group's first, so that rounding in the mean leaves equal returns equal.
         shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
         mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
-        advantages = place.by_turn(((shifted - mean) * counts_of_group).view_as(returns))
+        advantages = place.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))
         furthest = advantages.abs().argmax(1, keepdim=True)
         unmasked_at = rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
         unmasked_at &= is_step[:, :, None]

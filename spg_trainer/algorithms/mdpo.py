@@ -74,13 +74,13 @@ class MDPO(Algorithm):
         columns = int(is_step.any(0).sum())
         is_step, probed = is_step[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
         # Rows are episodes from here on, and their columns all steps of all turns, N in all.
-        rho = place.by_episode(probed.where(is_step, place.spread(reward)[:, None]), reward)
-        has_step = place.by_episode(is_step, torch.zeros_like(reward, dtype=torch.bool))
+        rho = place.rows_to_episodes(probed.where(is_step, place.spread(reward)[:, None]), reward)
+        has_step = place.rows_to_episodes(is_step, torch.zeros_like(reward, dtype=torch.bool))
         before = step_before(rho.unflatten(1, (-1, columns)), has_step.unflatten(1, (-1, columns)))
         score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, view))
         of_step = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])  # (N*P, G)
         step_advantages = self.compute_advantages(of_step).view(rho.shape[1], -1).T
-        step_advantages = place.by_turn(step_advantages) * is_step
+        step_advantages = place.episodes_to_rows(step_advantages) * is_step
         top = step_advantages.abs().topk(min(self.top_steps, columns), 1).indices
         chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu")
         chosen = chosen.scatter(1, top, step_advantages.gather(1, top))

@@ -203,7 +203,7 @@ def evaluate_checked(
     rows = [made[pair_of_row] for pair_of_row in sorted(made)]
     with agreeing():
         follows = count_habits(env, rows).counts
-    tasks = of_tasks(env, rows, comparable)
+    tasks = figures_by_task(env, rows, comparable)
     return replace(summarize(rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
 
 
@@ -259,7 +259,7 @@ def check_counts(num_problems: int, num_generations: int, sampling: Sampling) ->
         raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
 
 
-def of_tasks(
+def figures_by_task(
     env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The figures of each task of a mixture, from the rows of that task; a task without rows is left out."""

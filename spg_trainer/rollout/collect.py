@@ -16,7 +16,7 @@ from spg_trainer.rollout.dealing import (
     deal_groups,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, by_episodes, play
+from spg_trainer.rollout.dialogues import Prompts, join_rounds, play
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
@@ -259,9 +259,9 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     Room(policy, sampling.max_completion_length).refuse_first(env, index, prompt_mask.sum(-1).tolist())
-    # `rounds` lists the completions round by round, and `by_episodes` sorts them. owner (B,): the episode of each.
+    # `rounds` lists the completions round by round, and `join_rounds` sorts them. owner (B,): the episode of each.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
-    rollouts, owner = by_episodes(rounds)
+    rollouts, owner = join_rounds(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()
     return score_episodes(episodes, place, rollouts, owner)
 

@@ -60,7 +60,7 @@ def answer(
     return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]
 
 
-def by_episodes(rounds: Sequence[Round]) -> tuple[Rollouts, np.ndarray]:
+def join_rounds(rounds: Sequence[Round]) -> tuple[Rollouts, np.ndarray]:
     """All B completions of the rounds, sorted by episode and then by turn; and their owners, (B,) int64."""
     owners = np.array([i for _, owners_of_round in rounds for i in owners_of_round])
     rollouts = Rollouts.join([part for part, _ in rounds])

@@ -204,7 +204,8 @@ class Room:
                 "--env-args prompt_style=plain, where the task has it, and --max-completion-length, --block-length and "
                 "--diffusion-steps to match. Or: "
             )
-        return f"{plain}Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
+        text = f"Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
+        return plain + text
 
 
 @dataclass

@@ -90,7 +90,7 @@ def make_batch(
         mask,
         torch.tensor(advantages, dtype=torch.float64),
         totals,
-        place or Place.of_groups(len(mask), 1),
+        place or Place.full_groups(len(mask), 1),
         **more,
     )
 
@@ -99,7 +99,7 @@ def view_of(
     rewards: Tensor, rollouts: Rollouts | None, place: Place | None = None, **more: object
 ) -> StepView:
     """What `prepare` sees of a step; one without turns unless `place` has some."""
-    return StepView(rewards, rollouts, place or Place.of_groups(*rewards.shape), **more)
+    return StepView(rewards, rollouts, place or Place.full_groups(*rewards.shape), **more)
 
 
 def in_turns(episode: list[int], group: list[int]) -> Place:
@@ -194,7 +194,7 @@ def formula_error(
         logps = naive_logps(model, rollouts, masks, MASK)
     old, old_measured = masks.split(moved(logps, masks, off_policy, 1))
     ref = masks.split(moved(logps, masks, 0.3, 2))[0]
-    more = {**known, "place": Place.of_groups(len(advantages) // group, group)}
+    more = {**known, "place": Place.full_groups(len(advantages) // group, group)}
     if off_policy:
         more |= {"old_logps": old, "old_measured": old_measured}
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)

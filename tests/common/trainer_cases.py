@@ -98,7 +98,7 @@ class Whole(SPG):
     compares: ClassVar[str] = "group"
 
     def active(self, advantages):
-        return advantages == advantages
+        return torch.ones_like(advantages, dtype=torch.bool)
 
 
 @dataclass(frozen=True)

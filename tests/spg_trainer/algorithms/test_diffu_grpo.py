@@ -26,7 +26,7 @@ def hand_case(advantages, ratios):
         scored[:, 0],
         torch.tensor(advantages, dtype=torch.float64),
         {"completions": 2.0, "tokens": 6.0},
-        Place.of_groups(1, 2),
+        Place.full_groups(1, 2),
         old_logps=torch.full_like(logps.detach(), math.log(1 / 4)),
     )
     return logps, masks, batch

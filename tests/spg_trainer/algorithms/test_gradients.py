@@ -94,7 +94,7 @@ def case(name: str, on_policy: bool, **arguments):
         rollouts.completion_mask,
         ADVANTAGES,
         totals,
-        Place.of_groups(2, 2),
+        Place.full_groups(2, 2),
         **known,
         old_logps=None if on_policy else old,
         old_measured=None if on_policy else old_measured,

@@ -33,7 +33,7 @@ def case(shift):
     logps = -torch.rand(masks.scored.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logps = logps * masks.scored
     old = (moved(logps, masks, 0.2, 1) + shift) * masks.scored
-    batch = make_batch(rollouts.completion_mask, ADVANTAGES, place=Place.of_groups(2, 2), old_logps=old)
+    batch = make_batch(rollouts.completion_mask, ADVANTAGES, place=Place.full_groups(2, 2), old_logps=old)
     return algorithm, masks, batch, logps
 
 

@@ -30,7 +30,7 @@ def test_a_completion_of_four_tokens_by_hand():
     logps = old + ratios.log()
     totals = {"completions": 1.0, "tokens": 4.0}
     batch = Batch(
-        whole, torch.tensor([-1.0]).double(), totals, Place.of_groups(1, 1), old_logps=old, ref_logps=logps
+        whole, torch.tensor([-1.0]).double(), totals, Place.full_groups(1, 1), old_logps=old, ref_logps=logps
     )
     result = UniGRPO(beta=0.5).loss(logps, masks, batch)
     assert float(result.loss) == pytest.approx(41 / 40, rel=1e-14)

@@ -23,7 +23,7 @@ def test_a_pair_of_two_tokens_by_hand():
     masks = Masks(scored, scored, 1.5 * scored.double(), torch.ones(2), torch.ones(2, 2, dtype=torch.bool))
     logps = torch.tensor([[[-2.0, -2.0]], [[-1.0, -1.0]]], dtype=torch.float64)
     refs = torch.full((2, 1, 2), -1.5).double()
-    batch = make_batch(masks.part, [-1.0, 1.0], scored=2.0, place=Place.of_groups(1, 2), ref_logps=refs)
+    batch = make_batch(masks.part, [-1.0, 1.0], scored=2.0, place=Place.full_groups(1, 2), ref_logps=refs)
     loss = VRPO(num_masks=1).loss(logps, masks, batch)
     assert math.log1p(math.exp(-0.6)) == pytest.approx(0.43749, abs=1e-5)
     assert float(loss.loss) == pytest.approx(math.log1p(math.exp(-0.6)) + 0.075, abs=1e-12)

@@ -178,7 +178,7 @@ def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
 ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
 ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
 TOTALS = {"completions": 8.0, "tokens": 50.0}
-BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, TOTALS, Place.of_groups(1, len(ADVANTAGES)))
+BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, TOTALS, Place.full_groups(1, len(ADVANTAGES)))
 
 
 def spg() -> SPG:

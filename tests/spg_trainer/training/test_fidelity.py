@@ -28,7 +28,7 @@ def rolled(policy, sampling, seed=3, step=5):
     judged = {"rewards": np.zeros(count), "components": {}, "correct": np.zeros(count, bool)}
     judged |= {"reason": [""] * count, "truncated": np.zeros(count, bool)}
     texts = {"completions": [""] * count, "extracted": none, "traceback": none, "replies": none}
-    return rollouts, Scored(Place.of_groups(count, 1), [], rollouts=rollouts, **judged, **texts)
+    return rollouts, Scored(Place.full_groups(count, 1), [], rollouts=rollouts, **judged, **texts)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

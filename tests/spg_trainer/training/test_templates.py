@@ -107,7 +107,7 @@ def policy():
 
 
 def play(policy, env, sampling, generations=2):
-    begun = replace(Place.of_groups(4, generations), max_turns=env.max_turns)
+    begun = replace(Place.full_groups(4, generations), max_turns=env.max_turns)
     how = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None}
     return sample_and_score(policy, env, begun, sampling, **how)
 

@@ -151,11 +151,11 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     )  # fmt: skip
     loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
     if run.algorithm.compares == "update":
-        loss = lambda *given: run.algorithm.coupled_loss(by_episode(played, *given))  # noqa: E731
+        loss = lambda *given: run.algorithm.coupled_loss(sequences_of_episodes(played, *given))  # noqa: E731
     assert played.equals(loss(logps, masks, batch).loss)
 
 
-def by_episode(played, logps, masks, batch) -> Sequences:
+def sequences_of_episodes(played, logps, masks, batch) -> Sequences:
     """What a coupled loss sees of episodes."""
     episodes, bound = played.step.place.episode.tolist(), played.run.algorithm.bound
     first = [episodes.index(one) for one in sorted(set(episodes))]
@@ -350,7 +350,7 @@ def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(
     rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
     rollouts = scored.rollouts
     distil = prepare(StepView(rewards, rollouts, scored.place, 0.5))["distil"]
-    alone = prepare(StepView(rewards, rollouts.select(first), Place.of_groups(3, 4), 0.5))["distil"]
+    alone = prepare(StepView(rewards, rollouts.select(first), Place.full_groups(3, 4), 0.5))["distil"]
     assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
@@ -365,7 +365,7 @@ def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(
 
 
 def collected(env: Talk, policy, turns_of=3):
-    begun = replace(Place.of_groups(4, 3), max_turns=env.max_turns)
+    begun = replace(Place.full_groups(4, 3), max_turns=env.max_turns)
     return sample_and_score(policy, env, begun, EVALUATION, key=("rollout", 0), seed=5, rows_per_forward=None)
 
 

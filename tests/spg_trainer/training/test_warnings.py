@@ -159,7 +159,7 @@ def test_a_run_says_so_at_its_first_step(advantage, tmp_path, capsys):
 def test_groups_are_counted_by_what_they_have_in_common():
     correct = [1, 1, 0, 0, 0, 0, 1, 1]
     scored = Scored(
-        place=Place.of_groups(4, 2),
+        place=Place.full_groups(4, 2),
         problems=[SimpleNamespace(task="")] * 8,
         extracted=[None] * 8,
         traceback=[None] * 8,
