@@ -15,15 +15,15 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from spg_trainer import __version__, algorithms, distributed
+from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
+from spg_trainer.settings.check import check
 from spg_trainer.settings.flags import HELP, PROG
 from spg_trainer.settings.help import show_help
-from spg_trainer.settings.plan import Plan, plan
 from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.resolve import Resolved, resolve
 
 COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
@@ -100,17 +100,17 @@ def run_command(word: str, args: Sequence[str]) -> int:
         explain(cls, config, word)
     if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
-    planned = plan(resolved)
     if cls is fields.Config:
         with collecting_no_garbage() if config.dry_run else nullcontext():
-            run_train(planned)
+            run_train(resolved)
         return 0
+    check(config)  # before the command is imported, which takes seconds
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":
         return command(config, of_trainings)
-    command(planned if has_task else config)
+    command(resolved if has_task else config)
     leave_processes()
     return 0
 
@@ -149,19 +149,21 @@ def collecting_no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def run_train(planned: Plan[fields.Config]) -> None:
+def run_train(resolved: Resolved[fields.Config]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
-    config = planned.config
-    algorithms.find_algorithm(config.algorithm)  # to know a name takes no torch
+    config, processes = resolved.config, int(os.environ.get("WORLD_SIZE", "1"))
+    plan_training = import_module("spg_trainer.training.plan").plan_training
     if config.dry_run:
         if rank() == 0:
-            sys.stdout.write(import_module("spg_trainer.training.dry_run").show(planned))
+            processes = config.processes or processes
+            planned = plan_training(resolved, processes)
+            sys.stdout.write(import_module("spg_trainer.training.dry_run").show(planned, processes))
         return
-    planned = replace(planned, config=replace(config, config=None))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first, and plan together
-        planned = import_module("spg_trainer.training.plan").plan_training(planned)
+    resolved = replace(resolved, config=replace(config, config=None))
+    if processes == 1:  # several meet first, and plan together
+        resolved = plan_training(resolved)
     quiet_libraries()
-    import_module("spg_trainer.training.loop").train(planned)
+    import_module("spg_trainer.training.loop").train(resolved)
     leave_processes()
 
 

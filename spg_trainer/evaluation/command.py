@@ -41,10 +41,10 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import DATA, find_code
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
+from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.flags import as_flag
-from spg_trainer.settings.plan import check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
@@ -73,14 +73,15 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    planned = plan(requested)
-    command = planned.config
+    resolved = requested if isinstance(requested, Resolved) else Resolved(requested)
+    command = resolved.config
+    check(command)
     console = Console(quiet=quiet)
     m = command.model
     if command.perplexity is not None:
-        run_perplexity(command, planned.origins, console)
+        run_perplexity(command, resolved.origins, console)
         return []
-    flags = [name for name, origin in planned.origins.items() if origin == FLAG]
+    flags = [name for name, origin in resolved.origins.items() if origin == FLAG]
     overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
     if overridden and {*command.protocol} == {"papers"}:
         raise ConfigError(

@@ -26,10 +26,10 @@ from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import find_inputs
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
@@ -145,7 +145,8 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         names = label(env, env_args), label(algorithm, settings)
         with naming(*names):
-            config = plan(resolve(Config, words)).config
+            config = resolve(Config, words).config
+            check(config)
             envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
         runs.append(Planned(*names, tuple(words), config, root))

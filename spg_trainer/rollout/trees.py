@@ -1,6 +1,6 @@
 """Trees of rollouts: completions that share a first half, from two calls of the sampler.
 
-The middle of a completion is the end of a block (`settings.algorithm_checks.check_trees`). When the sampler reaches it,
+The middle of a completion is the end of a block (`settings.check.check_trees`). When the sampler reaches it,
 the first half is written and the second half is still all masks. So the sampler can take prompt and first half as a
 longer prompt, and write another second half behind it.
 """

@@ -1,6 +1,5 @@
 """What --dry-run prints, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,9 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recorded import other_lengths
-from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
 from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.plan import plan_training
+from spg_trainer.training.plan import Plan
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -34,14 +32,11 @@ ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 printed by --config."""
 
 
-def show(resolved: Resolved[Config]) -> str:
+def show(planned: Plan, processes: int) -> str:
     """The settings of a training as YAML with the origin of each; below, a step in numbers and an estimate as comments.
 
-    Without --processes, the processes are those of the launcher that started this one, such as torchrun.
+    processes: how many will train.
     """
-    requested = resolved.config
-    processes = requested.processes or int(os.environ.get("WORLD_SIZE", "1"))
-    planned = plan_training(resolved, processes)
     config, algorithm = planned.config, planned.algorithm
     samples_episodes = planned.splits and config.samples
     turns = planned.splits["train"].max_turns if samples_episodes else 1
@@ -55,7 +50,7 @@ def show(resolved: Resolved[Config]) -> str:
     comments.append(arithmetic(config, algorithm, processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
-    comments += memory_and_time(config, algorithm, processes, requested.gpu)
+    comments += memory_and_time(config, algorithm, processes, config.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"

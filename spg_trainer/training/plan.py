@@ -1,4 +1,4 @@
-"""The plan of a training: its settings are completed and checked before any model is opened.
+"""The plan of a training: its settings are checked and pinned before any model is opened. A dry run does the same.
 
 Checks of names and files come first and import no torch. transformers, whose import takes longer than all of them, is
 imported for --pairs only.
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
-from spg_trainer.distributed import raising_on_all
+from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.runs.checkpoint import require_up_to, step_of
-from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
-from spg_trainer.runs.plan import RunPlan, plan_run
-from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
+from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.settings.check import check, check_algorithm, check_chance, check_processes
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.plan import Plan
 from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
@@ -38,9 +38,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan(RunPlan):
-    """The settings of a training, completed by what files say, and what was opened and built to check them."""
+class Plan(Resolved[Config]):
+    """Settings that are pinned and that nothing refuses, where they write, and what was opened to check them."""
 
+    folder: Path
+    """The folder of the run, which need not exist yet."""
+    goes_on: bool
+    """Whether the folder holds a run, which continues."""
+    checkpoint: Path | None
+    """The checkpoint from which it continues; None = it begins anew."""
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
     """Split -> the environment with its problems, for `train` and each split that is evaluated; and `held_out`, where a
@@ -53,35 +59,43 @@ class TrainingPlan(RunPlan):
     """In a dry run, the error that says which data the run will need and which is not here yet."""
 
 
-def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_processes: int = 1) -> TrainingPlan:
-    """Completes and checks the settings of a training; a `TrainingPlan` is returned as it is.
+def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -> Plan:
+    """Checks and pins the settings of a training; a plan is returned as it is.
 
     All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
     where data is missing, and its plan says so in `missing`: a step in numbers needs no problem.
 
     Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
-    if isinstance(settings, TrainingPlan):
+    if isinstance(settings, Plan):
         return settings
-    planned = plan_run(settings, num_processes)
-    config, folder = planned.config, planned.folder
-    checkpoint, missing = planned.checkpoint, None
+    resolved = settings if isinstance(settings, Resolved) else Resolved(settings)
+    config = resolved.config
+    with raising_on_all():
+        check(config)
+        check_processes(config.model, num_processes)
+        check_trackers(config.output.track)
+        algorithms.find_algorithm(
+            config.algorithm
+        )  # refuses an unknown name; `build` makes the algorithm later
+    folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
+    missing = None
     splits: Mapping[str, TextEnv] = {}
     with raising_on_all():
         # Where demonstrations decide how long a completion is, they are opened first.
         if not config.rollout.max_completion_length:
             splits = open_splits(config)
         mix = mix_of(config, splits)
-        config = settle_lengths(config, planned.origins, splits.get("train"), mix)
+        config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # from outside
             import_module("spg_trainer.algorithms.checking").refuse_unsaid_need(config.algorithm, algorithm)
         config = pin(config, algorithm)
-        if planned.goes_on:
+        if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
-        check_settled(config, algorithm, num_processes, planned.goes_on)
-        pairs = open_pairs(config)
+        check_settled(config, algorithm, num_processes, goes_on)
+        pairs = open_pairs(config.pairs)
         try:
             splits = splits or open_splits(config)
         except envs.errors.DataUnavailable as error:
@@ -90,16 +104,16 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
             missing = error
         mix = mix or mix_of(config, splits)
         if missing is None:
-            check_splits(config, splits, planned.goes_on)
-        if missing is None and planned.goes_on:
+            check_splits(config, splits, goes_on)
+        if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
-    return TrainingPlan(
+    return Plan(
         config,
-        planned.origins,
-        algorithm=algorithm,
+        resolved.origins,
         folder=folder,
-        goes_on=planned.goes_on,
+        goes_on=goes_on,
         checkpoint=checkpoint,
+        algorithm=algorithm,
         splits=splits,
         mix=mix,
         pairs=pairs,
@@ -153,37 +167,40 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
-    """Raises SpgError for settings that do not go with the algorithm, the number of processes or the model.
+    """Refuses settings that do not go with the algorithm, the number of processes or the model.
 
-    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` checks its own
+    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` looks at its own
     copy, once that is open.
     """
     # These import torch, and this file is imported without.
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.checks import check_names, check_pattern
+    from spg_trainer.rollout.checks import check_names
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
-    # First, because `check_algorithm` may advise a block length that the model cannot have.
-    if model:
-        algorithm.make_masking().check_pattern(pattern_of(model))
+    if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
+        check_attention(config.rollout, algorithm, pattern_of(model))
     check_algorithm(config, algorithm, num_processes)
     check_chance(config, algorithm)
-    if model:
-        check_pattern(pattern_of(model), config.rollout)
 
 
-def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
+def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
+    """Refuses masks and decoding that do not go with the attention of the model."""
+    from spg_trainer.rollout.checks import check_pattern
+
+    algorithm.make_masking().check_pattern(pattern)
+    check_pattern(pattern, rollout)
+
+
+def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
     """The pairs of the file that --pairs names, None without; raises ConfigError or EnvError for a file with none."""
-    if config.pairs is None:
+    if file is None:
         return None
-    if not Path(config.pairs).is_file():
-        raise ConfigError(
-            f"--pairs {config.pairs}: No such file (looked in {Path.cwd()}). Give a file's path."
-        )
+    if not Path(file).is_file():
+        raise ConfigError(f"--pairs {file}: No such file (looked in {Path.cwd()}). Give a file's path.")
     from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
 
-    return read_pairs(config.pairs)
+    return read_pairs(file)
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":
@@ -221,28 +238,16 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
         return
     check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     if not (config.force or goes_on):
-        refuse_unseen(config, train)
+        refuse_unseen(config.model.model, config.env, config.env_args, train)
 
 
-def refuse_unseen(config: Config, env: "TextEnv") -> None:
-    """Raises ConfigError where an embedded model was taught none of the task: its solved rate could only be zero."""
-    if knows_nothing(config.model.model, config.env):
-        task = " ".join(task_words(config.env, config.env_args))
+def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:
+    """Refuses an embedded model that was taught none of the task: its solved rate could only be zero."""
+    if knows_nothing(model, env):
+        task = " ".join(task_words(env, env_args))
         # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.
-        what_is_unseen = unseen(config.model.model, config.env).partition(";")[0]
+        what_is_unseen = unseen(model, env).partition(";")[0]
         raise ConfigError(
-            f"{task}: no model is named, and {what_is_unseen}. Teach it the "
-            f"task first with `{sft_command(env, config.env, config.env_args)}`, and train with --model base. To train "
-            "all the same: --force."
+            f"{task}: no model is named, and {what_is_unseen}. Teach it the task first with "
+            f"`{sft_command(train, env, env_args)}`, and train with --model base. To train all the same: --force."
         )
-
-
-def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
-    """Raises ConfigError for masks or decoding that do not go with the attention of the model that has been opened.
-
-    `check_settled` checks the same from the model's configuration, but not for a run that goes on.
-    """
-    from spg_trainer.rollout.checks import check_pattern
-
-    algorithm.make_masking().check_pattern(pattern)
-    check_pattern(pattern, config.rollout)

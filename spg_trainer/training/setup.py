@@ -44,7 +44,7 @@ from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import TrainingPlan, check_attention, plan_training
+from spg_trainer.training.plan import Plan, check_attention, plan_training
 from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
@@ -70,7 +70,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
-        check_attention(config, algorithm, attention_pattern)
+        check_attention(config.rollout, algorithm, attention_pattern)
         source = make_source(planned, policy, rows_per_forward)
         skipped_note = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
@@ -173,7 +173,7 @@ def open_folder(run: Run, pinned: Config, goes_on: bool, record: Mapping[str, An
     run.state.history = decide_on_main(run.folder.history)
 
 
-def make_source(planned: TrainingPlan, policy: Policy, rows_per_forward: int | None) -> Source:
+def make_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> Source:
     """Where the completions of a step come from, as --source says."""
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     if config.source == "pairs":

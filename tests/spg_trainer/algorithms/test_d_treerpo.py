@@ -10,7 +10,7 @@ import torch
 from spg_trainer.algorithms.d_treerpo import DTreeRPO
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check_algorithm
 from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import make_batch, view_of

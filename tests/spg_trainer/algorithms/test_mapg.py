@@ -10,7 +10,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.mapg import MAPG
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check_algorithm
 from spg_trainer.tensors import Rollouts
 from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.likelihood_cases import seeded

@@ -8,8 +8,8 @@ import pytest
 import envs
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import resolve
 from tests.common import sft_cases, trainer_cases
 
@@ -29,7 +29,8 @@ def test_a_task_is_taught_by_what_it_has_to_imitate(env: str, arguments: dict, m
     task = envs.make(env, **arguments)
     words = shlex.split(sft_command(task, env, arguments))
     assert words[:4] == ["python", "-m", "spg_trainer", "sft"] and words[-2:] == ["--output-dir", "base"]
-    command = plan(resolve(Config, ["--source", "demonstrations", *words[4:]])).config
+    command = resolve(Config, ["--source", "demonstrations", *words[4:]]).config
+    check(command)
     assert (command.env, command.env_args, command.model.model) == (env, arguments, "new")
     assert mix is None or f"--mix {mix} --output-dir" in " ".join(words)
     draw_demonstrations(task, mix_shares(command.mix, task), 0, 0, 20)  # raises for habits that are not there

@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.pools import Pools
-from spg_trainer.settings.plan import check_training
+from spg_trainer.settings.check import check_training
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start

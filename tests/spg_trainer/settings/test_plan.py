@@ -10,19 +10,19 @@ from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check, check_algorithm, check_load
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.plan import check_task, plan
 from spg_trainer.settings.ranges import Branches, check_ranges
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.updates import BatchConfig
 
 
-def check(config: Config, algorithm: Algorithm) -> None:
+def check_both(config: Config, algorithm: Algorithm) -> None:
     """What a start refuses of settings, with an algorithm."""
-    check_algorithm(plan(config).config, algorithm)
+    check(config)
+    check_algorithm(config, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
@@ -35,11 +35,11 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
         {"model": str(tmp_path / "model")},
         {"ref_copy": True},
     ):
-        check(replace(config, model=replace(ModelConfig(), **change)), VRPO())
+        check_both(replace(config, model=replace(ModelConfig(), **change)), VRPO())
     with pytest.raises(ConfigError, match=r"--algorithm vrpo .*--lora-r.*--model PATH.*--ref-copy"):
-        check(replace(config, model=ModelConfig()), VRPO())
+        check_both(replace(config, model=ModelConfig()), VRPO())
     with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
-        check(Config(model=ModelConfig(ref_copy=True)), SPG())
+        check_both(Config(model=ModelConfig(ref_copy=True)), SPG())
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
 )
 def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
     config = defaults(Config, algorithm="justgrpo")
-    check(config, JustGRPO())
+    check_both(config, JustGRPO())
     with pytest.raises(ConfigError, match=remedy):
-        check(replace(config, **change), JustGRPO())
+        check_both(replace(config, **change), JustGRPO())
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 )
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
     with pytest.raises(ConfigError, match=remedy):
-        check(replace(Config(), **change), SPG())
+        check_both(replace(Config(), **change), SPG())
 
 
 @pytest.mark.parametrize("by", ["phase", "layer"])
 def test_weights_in_4_bits_are_not_divided(by) -> None:
     config = replace(Config(), model=ModelConfig(lora_r=8, load_4bit=True, shard=by))
     with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out --shard or --load-4bit"):
-        check_task(config)
+        check_load(config.model, "sudoku", resumes=False)
 
 
 @pytest.mark.parametrize("rule", ["threshold", "dynamic"])
 def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on(rule) -> None:
     careful = Sampling(unmasking=rule, threshold=0.95, max_tokens_per_step=4)
-    check(replace(Config(), rollout=careful), SPG())
-    check(replace(Config(), rollout=Sampling(unmasking=rule, threshold=0.5), force=True), SPG())
-    check(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())
+    check_both(replace(Config(), rollout=careful), SPG())
+    check_both(replace(Config(), rollout=Sampling(unmasking=rule, threshold=0.5), force=True), SPG())
+    check_both(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())
 
 
 def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() -> None:
@@ -108,9 +108,9 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
     class Mine(Config):
         note: str = ""
 
-    assert plan(Mine(note="x")).config.note == "x"
+    check(Mine(note="x"))
     with pytest.raises(ConfigError, match="--num-minibatches 17"):
-        plan(Mine(batch=BatchConfig(num_minibatches=17)))
+        check(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
 @pytest.mark.parametrize("algorithm", ["spg", "d_treerpo"])
@@ -120,7 +120,7 @@ def test_the_number_of_generations_that_is_advised_is_one_that_the_algorithm_tak
     with pytest.raises(
         ConfigError, match=r"--num-generations 1: should be at least 2, .* Try (\d+)\."
     ) as refused:
-        plan(config)
+        check(config)
     advised = int(re.search(r"Try (\d+)", str(refused.value))[1])
     batch = replace(config.batch, num_generations=advised)
     check_algorithm(replace(config, batch=batch), build(algorithm, config.hyper_parameters))

@@ -10,8 +10,8 @@ import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.evaluation.command import by_protocol
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.values import flatten, plain
 
@@ -121,7 +121,8 @@ def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
     for line in commands:
         words = shlex.split(line.replace("MODEL", "GSAI-ML/LLaDA-8B-Instruct"))
         assert words[:4] == ["python", "-m", "spg_trainer", "eval"]
-        command = plan(resolve(EvalCommand, words[4:])).config
+        command = resolve(EvalCommand, words[4:]).config
+        check(command)
         (protocol,) = command.protocol
         chosen = by_protocol(command, protocol).rollout.samplings()
         assert all(sampling.block_length == 32 and sampling.temperature == 0 for sampling in chosen), line

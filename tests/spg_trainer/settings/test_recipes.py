@@ -9,9 +9,8 @@ import yaml
 
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
@@ -58,7 +57,8 @@ def test_whose_recipe_a_task_has() -> None:
 @pytest.mark.usefixtures("_any_task")
 def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorithm: str) -> None:
     config = defaults(Config, env=task, model=model, algorithm=algorithm)
-    check_algorithm(plan(config).config, build(config.algorithm, config.hyper_parameters))
+    check(config)
+    check_algorithm(config, build(config.algorithm, config.hyper_parameters))
     assert config.eval.eval_steps == (10 if model == "tiny" and algorithm != "spg_repro" else 0)
 
 
@@ -77,7 +77,7 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     assert decoded.diffusion_steps == config.rollout.diffusion_steps
     taught = {"source": "demonstrations", "model": "new" if model == "tiny" else model}
     sft = defaults(Config, env=task, **taught)
-    plan(sft)
+    check(sft)
     assert sft.env_args == config.env_args and sft.rollout.temperature == config.rollout.temperature
     length = sft.rollout.max_completion_length
     assert length == 0 or length >= config.rollout.max_completion_length
@@ -111,9 +111,11 @@ def test_the_recipe_of_several_tasks_does_not_depend_on_their_order() -> None:
 
 def test_blackjack_has_settings_of_its_own() -> None:
     name = "gymnasium:Blackjack-v1"
-    config = plan(defaults(Config, env=name)).config
+    config = defaults(Config, env=name)
+    check(config)
     assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
-    base = plan(defaults(Config, env=name, source="demonstrations")).config
+    base = defaults(Config, env=name, source="demonstrations")
+    check(base)
     assert (base.max_steps, base.eval.patience, base.optimizer.lr_schedule) == (3200, 0, "cosine")
 
 

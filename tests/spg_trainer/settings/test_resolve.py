@@ -13,7 +13,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import ModelConfig

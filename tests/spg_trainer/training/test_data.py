@@ -11,8 +11,8 @@ import pytest
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.update import loss_without_gradient
@@ -178,4 +178,4 @@ def test_what_does_not_go_with_a_file_is_refused_before_training(texts: Config) 
     with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
         sft(change(texts, max_completion_length=3))
     with pytest.raises(ConfigError, match="--mix"):
-        plan(change(texts, mix={"right": 1}))
+        check(change(texts, mix={"right": 1}))

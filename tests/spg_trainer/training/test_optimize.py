@@ -11,7 +11,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.fits import changes_to_try, with_flags, words
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.models import load_model
-from spg_trainer.settings.plan import plan
+from spg_trainer.settings.check import check
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate
@@ -114,4 +114,4 @@ def test_a_dry_run_of_muon_proposes_nothing_that_it_refuses(tmp_path):
         changed = with_flags(config, flags)
         if processes or "adam_moments" in flags:
             assert changed.optimizer.optimizer == "adamw" and "--optimizer adamw" in words(config, flags)
-        plan(changed)
+        check(changed)

@@ -11,7 +11,6 @@ from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, setup
@@ -93,10 +92,8 @@ def test_a_whole_run_finds_out_no_more_than_its_start(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_not_made_again() -> None:
-    planned = plan(small_config(None))
-    assert plan(planned) is planned
-    whole = plan_training(planned)
-    assert plan_training(whole) is whole and plan(whole) is whole
+    whole = plan_training(small_config(None))
+    assert plan_training(whole) is whole
     assert whole.config.algorithm_args["num_masks"] == whole.algorithm.num_masks
     assert whole.splits.keys() == {"train", "test"} and whole.checkpoint is None
 

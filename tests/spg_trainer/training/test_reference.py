@@ -10,7 +10,7 @@ import torch
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model
-from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.check import check_algorithm
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.setup import start

@@ -30,7 +30,6 @@ from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
 from spg_trainer.training import evaluations, loop, outlook, setup
 from spg_trainer.training.run import Run
@@ -273,7 +272,7 @@ def test_a_block_length_that_does_not_fit_is_refused_before_training(tmp_path) -
 
 def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> None:
     def decoded(*words: str) -> Sampling:
-        asked = plan(resolve(Config, ["--source", "demonstrations", "--env", "countdown", *words]))
+        asked = resolve(Config, ["--source", "demonstrations", "--env", "countdown", *words])
         policy = without_weights(change(asked.config.model, model="new"), "countdown")
         return settled_decoding(asked.config, asked.origins, policy, None, {})
 
