@@ -1,15 +1,12 @@
-"""Reads the words of a command line: tyro finds the flags of the dataclasses in `fields.py`, `values.py` converts
-values.
+"""Reads the words of a command line: which setting of a dataclass in `fields.py` each word belongs to.
 
-Only what tyro documents is used. The text of --help is made in `help.py`.
+`values.py` converts the words to the types of the settings, and `help.py` makes the text of --help with tyro.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass
-from functools import cache
-from itertools import chain, takewhile
-from typing import Annotated, Any, get_origin
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
@@ -30,18 +27,10 @@ ELSEWHERE = {
     "max-completion-length": "max-new-tokens gen-length",
 }
 """{a flag of ours: what TRL and published code call it}, for the advice after an unknown flag."""
-SHORT = {"--verifier": "verifier", "--reward": "reward", "--bad-rows": "bad_rows"}
-"""{a flag: the argument of the environment that it is short for}: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
-TOKENS_PER_STEP = "--tokens-per-step"
-"""A flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
-
-
-class Words(list[str]):
-    """The words behind a flag, as they were typed; the type that tyro is told for every flag but a switch."""
-
-
-Shape = Callable[[Any, Any], list[Any]]
-"""A function that takes a dataclass and its values, and returns tyro's fields for it."""
+SHORT = ("verifier", "reward", "bad_rows")
+"""Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+RATE = "tokens_per_step"
+"""The flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
 
 def as_flag(name: str) -> str:
@@ -52,26 +41,18 @@ def as_flag(name: str) -> str:
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """What a command line says: {name of a setting: the word or words behind its flag, or its KEY=VALUE pairs}.
 
-    Raises ConfigError for an unknown flag, a flag without its value, and words that belong to no flag.
+    A flag may be typed several times: the last one counts, and pairs are merged. Raises ConfigError for an unknown
+    flag, a flag without its value, and words that belong to no flag.
     """
     words = [word for word in words if word not in HELP]
-    if "env_args" in settings_of(cls):
-        words = with_arguments_of_rows(words)
-    if takes_tokens_per_step(cls):
-        words = with_steps(words)
-    quiet = {"add_help": False, "console_outputs": False}
-    # `typed` holds for each flag a list, with the words behind it for each time that it was typed; for a switch a bool.
-    typed, left_over = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
+    kinds = kinds_of_flags(cls)
+    typed, left_over = words_of_flags(kinds, words)
     parsed: dict[str, Any] = {}
     for name, occurrences in typed.items():
-        if occurrences is None or occurrences == []:  # the flag was not typed
-            continue
-        _, hint = settings_of(cls)[name]
-        kind = kind_of(hint)
+        kind, last = kinds[name], occurrences[-1]
         if kind is bool:
-            parsed[name] = occurrences
+            parsed[name] = last
             continue
-        last = occurrences[-1]
         check_behind(cls, name, kind, last)
         if kind is dict:
             parsed[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
@@ -84,19 +65,61 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             left_over += more
     refuse_unknown(cls, left_over)
     if left_over and cls.positional:
-        _, hint = settings_of(cls)[cls.positional]
-        if kind_of(hint) is tuple:  # it takes all words
+        if kind_of(settings_of(cls)[cls.positional][1]) is tuple:  # it takes all words
             parsed[cls.positional], left_over = left_over, []
         else:
             parsed[cls.positional], *left_over = left_over
     if left_over:
         refuse_without_flag(cls, left_over[0], words)
+    for name in SHORT:
+        if name in parsed:
+            add_argument_of_rows(parsed, name, parsed.pop(name))
+    if RATE in parsed:
+        parsed["diffusion_steps"] = steps_at(parsed.pop(RATE), parsed)
     return parsed
+
+
+def kinds_of_flags(cls: Any) -> dict[str, Any]:
+    """{name of each flag of a command, without dashes: the kind of its value}, also of those that stand for others."""
+    settings = {name: kind_of(hint) for name, (_, hint) in settings_of(cls).items() if name != cls.positional}
+    of_rows = dict.fromkeys(SHORT, str) if "env_args" in settings else {}
+    return settings | of_rows | ({RATE: str} if "diffusion_steps" in settings else {})
 
 
 def kind_of(hint: Any) -> Any:
     """`dict` for `dict[str, object]`, `tuple` for `tuple[int, ...]`; another type as it is."""
     return get_origin(hint) or hint
+
+
+def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
+    """({name of a flag: what stood behind it each time that it was typed}, the words that belong to no flag).
+
+    Of a switch it is whether it was typed without `no-`; of another flag, all words up to the next flag. The only word
+    behind `--flag=` is the one that is joined to it.
+
+    tyro, which writes the help, would read the words too. But its import takes 0.2 s, it does not say which values were
+    typed, and it answers a mistake with a box of many lines.
+    """
+    typed: dict[str, list[Any]] = {}
+    left_over: list[str] = []
+    behind = left_over
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-o": "output"}.get(flag, "")
+        switched_off = name.removeprefix("no_") if name.startswith("no_") else ""
+        if bool in (kinds.get(name), kinds.get(switched_off)):
+            is_on = kinds.get(name) is bool
+            typed.setdefault(name if is_on else switched_off, []).append(is_on)
+            behind = left_over
+            left_over += [value] if equals else []
+        elif name in kinds:
+            occurrence = [value] if equals else []
+            typed.setdefault(name, []).append(occurrence)
+            behind = left_over if equals else occurrence
+        else:
+            behind = left_over if re.match(r"--?[A-Za-z]", word) else behind
+            behind.append(word)
+    return typed, left_over
 
 
 def check_behind(cls: Any, name: str, kind: Any, words: Sequence[str]) -> None:
@@ -111,36 +134,25 @@ def check_behind(cls: Any, name: str, kind: Any, words: Sequence[str]) -> None:
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
     """Raises ConfigError for a word that belongs to no flag.
 
-    tyro leaves the word `yes` of `--dry-run=yes` over too: the message then says that a switch takes no value.
+    The word `yes` of `--dry-run=yes` belongs to none: the message then says that a switch takes no value.
     """
     switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
     advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
     raise ConfigError(f"{word!r} belongs to no flag.{advice} {all_flags(cls)}")
 
 
-def with_arguments_of_rows(words: Sequence[str]) -> list[str]:
-    """The words with `--env-args NAME=VALUE` in place of each flag of `SHORT`."""
-    result, rest = [], iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag not in SHORT:
-            result.append(word)
-            continue
-        if not equals:
-            value = next(rest, "")
-        if not value or value.startswith("--"):
-            example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
-            raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
-        tasks = tasks_among(words)
-        if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
-            raise ConfigError(
-                f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, "
-                f"e.g. --env rows.jsonl {flag} {value}."
-            )
-        # Among several tasks, an argument begins with the name of its task; a single task has no name.
-        prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
-        result += ["--env-args", *(f"{prefix}{SHORT[flag]}={value}" for prefix in prefixes)]
-    return result
+def add_argument_of_rows(parsed: dict[str, Any], name: str, value: str) -> None:
+    """Puts an argument of files of rows, e.g. their verifier, among those of the tasks that are such files."""
+    flag, tasks = as_flag(name), parse_tasks(parsed.get("env", ""))
+    if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
+        raise ConfigError(
+            f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, e.g. "
+            f"--env rows.jsonl {flag} {value}."
+        )
+    # Among several tasks, an argument begins with the name of its task; a single task has no name.
+    prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
+    arguments = {f"{prefix}{name}": value for prefix in prefixes}
+    parsed["env_args"] = {**parsed.get("env_args", {}), **arguments}
 
 
 def is_rows(task: Task) -> bool:
@@ -148,39 +160,15 @@ def is_rows(task: Task) -> bool:
     return packages.envs.rows.names_file(task.env)
 
 
-def takes_tokens_per_step(cls: Any) -> bool:
-    """Whether a command has --tokens-per-step, which is short for its --diffusion-steps."""
-    return "diffusion_steps" in settings_of(cls)
-
-
-def with_steps(words: Sequence[str]) -> list[str]:
-    """The words with `--diffusion-steps=length/N` in place of `--tokens-per-step N`; ConfigError for both."""
-    result, rest = [], iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag.replace("_", "-") != TOKENS_PER_STEP:
-            result.append(word)
-            continue
-        if not equals:
-            value = next(rest, "")
-        if not value or value.startswith("--"):
-            raise ConfigError(f"{TOKENS_PER_STEP}: expected one argument, e.g. {TOKENS_PER_STEP} 2.")
-        rate = convert(value, float, TOKENS_PER_STEP)
-        if rate <= 0:
-            raise ConfigError(f"{TOKENS_PER_STEP} {rate}: should be above 0.")
-        if any(other.partition("=")[0] == "--diffusion-steps" for other in words):
-            raise ConfigError(
-                f"{TOKENS_PER_STEP} {value} and --diffusion-steps say the same thing. Leave one of them out."
-            )
-        result.append(f"--diffusion-steps={at_rate(rate)}")
-    return result
-
-
-def tasks_among(words: Sequence[str]) -> tuple[Task, ...]:
-    """The tasks that the words name behind --env."""
-    place_of_flag = next((place for place, word in enumerate(words) if word == "--env"), len(words))
-    behind_flag = takewhile(lambda word: not word.startswith("--"), words[place_of_flag + 1 :])
-    return parse_tasks(join_tasks(behind_flag))
+def steps_at(tokens: str, parsed: Mapping[str, Any]) -> str:
+    """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError where steps are typed, too."""
+    flag = as_flag(RATE)
+    rate = convert(tokens, float, flag)
+    if rate <= 0:
+        raise ConfigError(f"{flag} {rate}: should be above 0.")
+    if "diffusion_steps" in parsed:
+        raise ConfigError(f"{flag} {tokens} and --diffusion-steps say the same thing. Leave one of them out.")
+    return at_rate(rate)
 
 
 def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
@@ -191,13 +179,9 @@ def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
     ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
-    known = [as_flag(setting).removeprefix("--") for setting in settings_of(cls)]
-    if takes_tokens_per_step(cls):
-        known.append(TOKENS_PER_STEP.removeprefix("--"))
-    if "env_args" in settings_of(cls):
-        known += [short.removeprefix("--") for short in SHORT]
+    known = [as_flag(name).removeprefix("--") for name in kinds_of_flags(cls)]
     nearest = did_you_mean(ours, known, "--{}")
-    if cls is CompareCommand and (f"--{ours}" in SHORT or ours.replace("-", "_") in settings_of(Config)):
+    if cls is CompareCommand and (ours in SHORT or ours.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
     raise ConfigError(f"No flag {dashes}{typed}. {nearest}{all_flags(cls)}")
 
@@ -210,52 +194,3 @@ def all_flags(cls: Any) -> str:
 def program(cls: Any) -> str:
     """What is typed to start a command, e.g. `python -m spg_trainer eval`."""
     return f"{PROG} {cls.word}".rstrip()
-
-
-def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> Any:
-    """Calls tyro on a command; `shape` says which flags each of its dataclasses has."""
-    import tyro
-
-    options |= {"registry": registry(shape), "config": (tyro.conf.OmitArgPrefixes,)}
-    return tyro.cli(cls, **{"prog": program(cls), "args": words, **options})
-
-
-@cache
-def registry(shape: Shape) -> Any:
-    """The rules for tyro: it reads a dataclass into a dict of the fields that `shape` gives, and flags into `Words`."""
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
-
-    rules = ConstructorRegistry()
-
-    @rules.primitive_rule
-    def words(info: Any) -> PrimitiveConstructorSpec | None:
-        return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
-
-    @rules.struct_rule
-    def settings(info: Any) -> StructConstructorSpec | None:
-        if not is_dataclass(info.type):
-            return None
-        return StructConstructorSpec(dict, tuple(shape(info.type, info.default)))
-
-    return rules
-
-
-def typed_flags(cls: Any, _: Any) -> list[Any]:
-    """tyro's fields for reading a command line: all settings on one level, and a flag may be typed several times."""
-    from tyro import MISSING, conf
-    from tyro.constructors import StructFieldSpec
-
-    found = []
-    for name, (_, hint) in settings_of(cls).items():
-        if hint is bool:
-            found.append(StructFieldSpec(name, conf.DisallowNone[bool | None], None))
-        elif name != cls.positional:
-            found.append(StructFieldSpec(name, flag(conf.UseAppendAction[list[Words]], name), MISSING))
-    return found
-
-
-def flag(kind: Any, name: str, metavar: str | None = None) -> Any:
-    """The type `kind` with tyro's marks for a flag: `metavar` is shown for its value, and `--output` is also `-o`."""
-    from tyro import conf
-
-    return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]

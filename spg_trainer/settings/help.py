@@ -1,13 +1,13 @@
 """Makes the text of --help with tyro: the docstrings in the dataclasses of settings explain each setting."""
 
 from dataclasses import is_dataclass
-from functools import cache, partial
+from functools import cache
 from inspect import cleandoc
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.settings.fields import TaskSettings
-from spg_trainer.settings.flags import PROG, Words, flag, run_tyro
+from spg_trainer.settings.flags import PROG
 from spg_trainer.settings.values import hints, settings_of
 
 SHORT_HELP = {
@@ -34,20 +34,42 @@ RATE_HELP = (
 )
 
 
+class Words(list[str]):
+    """The words that would be typed behind a flag for its default; the type that tyro is told for all but switches."""
+
+
 def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
     """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults.
 
     word: what is typed for the command, where that is not the word of its class.
     """
-    # `run_tyro` calls this once for the command and once for each of its groups.
-    fields_of = partial(explained_flags, first=getattr(cls, "first", ()))
-    run_tyro(
+    import tyro
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
+
+    rules = ConstructorRegistry()
+
+    @rules.primitive_rule
+    def words(info: Any) -> PrimitiveConstructorSpec | None:
+        return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
+
+    @rules.struct_rule
+    def settings(info: Any) -> StructConstructorSpec | None:
+        """Called once for the command and once for each of its groups."""
+        if not is_dataclass(info.type):
+            return None
+        found = explained_flags(info.type, info.default, getattr(cls, "first", ()))
+        return StructConstructorSpec(dict, tuple(found))
+
+    description = f"{cleandoc(cls.__doc__)}\n\n{note}".strip()
+    omit = (tyro.conf.OmitArgPrefixes,)
+    tyro.cli(
         cls,
-        ["--help"],
-        fields_of,
-        description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(),
-        default=base,
         prog=f"{PROG} {word or cls.word}".rstrip(),
+        args=["--help"],
+        description=description,
+        default=base,
+        registry=rules,
+        config=omit,
     )
 
 
@@ -107,6 +129,13 @@ def short_flag(name: str, metavar: str, text: str) -> Any:
     from tyro.constructors import StructFieldSpec
 
     return StructFieldSpec(name, flag(Words, name, metavar), Words(["unset"]), text)
+
+
+def flag(kind: Any, name: str, metavar: str) -> Any:
+    """The type `kind` with tyro's marks for a flag: `metavar` is shown for its value, and `--output` is also `-o`."""
+    from tyro import conf
+
+    return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]
 
 
 def metavar(name: str, hint: Any) -> str:
