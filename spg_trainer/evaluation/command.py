@@ -38,7 +38,7 @@ from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.inputs import DATA, find_code
+from spg_trainer.runs.inputs import DATA, file_settings, find_code
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
 from spg_trainer.settings.check import check, check_processes
@@ -214,7 +214,7 @@ def evaluate_one(
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
-    if code := find_code(command).values():
+    if code := find_code(file_settings(command)).values():
         measured["code"] = {Path(one.path).name: one.sha256 for one in code}
     name = result_name(settings, count < len(env), model["step"], model["folder"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward

@@ -24,7 +24,7 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.runs.inputs import find_inputs
+from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
@@ -177,7 +177,7 @@ def refuse(runs: Sequence[Planned]) -> None:
             config = replace(planned[names], seed=run.config.seed)
             # Of what a resumed run may change, these two decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
-            refuse_other_settings(run.folder, config, find_inputs(config), may_change)
+            refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
 
 
 @contextmanager

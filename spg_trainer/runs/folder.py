@@ -29,6 +29,7 @@ from spg_trainer.runs.inputs import (
     INPUTS,
     TASK_COPIES,
     Inputs,
+    file_settings,
     find_inputs,
     read_inputs,
     write_inputs,
@@ -255,7 +256,7 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     if not files:
         return None
     pinned = pin(config, algorithms.build(config.algorithm, config.hyper_parameters))
-    wanted = identity(pinned, find_inputs(pinned))
+    wanted = identity(pinned, find_inputs(file_settings(pinned)))
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:

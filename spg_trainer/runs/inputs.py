@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,20 +52,28 @@ Inputs = Mapping[str, Input]
 is the second file in `env`, and `env/helper.py` a module that is imported from the folder of the file `env`."""
 
 
-def find_inputs(command: Any) -> dict[str, Input]:
-    """All inputs of a command, as they are now."""
-    others = {name: path for name, path in name_paths(command).items() if not is_code(path)}
+def file_settings(command: Any) -> dict[str, str]:
+    """{dotted name: text} of the settings of a command that may name files, or a folder of data or of a model."""
+    texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
+    texts[MODEL] = command.model.model
+    texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
+    return {name: text for name, text in texts.items() if text and isinstance(text, str)}
+
+
+def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
+    """All inputs that `file_settings` name, as they are now."""
+    others = {name: path for name, path in name_paths(settings).items() if not is_code(path)}
     hashes = {name: (hash_of_model if name == MODEL else hash_of)(path) for name, path in others.items()}
-    return {**find_code(command), **{name: Input(path, hashes[name]) for name, path in others.items()}}
+    return {**find_code(settings), **{name: Input(path, hashes[name]) for name, path in others.items()}}
 
 
-def find_code(command: Any) -> dict[str, Input]:
-    """The inputs that are code: the files that settings name, and all loaded modules beside them.
+def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
+    """The inputs that are code: the files that `file_settings` name, and all loaded modules beside them.
 
     The copies of the files of one folder lie in one folder, so that these find each other there.
     """
     found: dict[str, Input] = {}
-    named = {name: path for name, path in name_paths(command).items() if is_code(path)}
+    named = {name: path for name, path in name_paths(settings).items() if is_code(path)}
     files = {Path(path).resolve() for path in named.values()}
     folders: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
     for name, path in named.items():
@@ -81,8 +90,8 @@ def find_code(command: Any) -> dict[str, Input]:
     return found
 
 
-def name_paths(command: Any) -> dict[str, str]:
-    """{name of an input: its absolute path} of the files and folders that the settings of a command name."""
+def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
+    """{name of an input: its absolute path} of the files and folders that `file_settings` name."""
     found: dict[str, str] = {}
 
     def note(setting: str, path: str) -> str:
@@ -90,40 +99,37 @@ def name_paths(command: Any) -> dict[str, str]:
         found[setting if number == 1 else f"{setting} {number}"] = path
         return path
 
-    _change_paths(command, note)
+    _replace_paths(settings, note)
     return found
 
 
 def with_absolute_paths(command: Command) -> Command:
     """The settings with absolute paths of the files that they name; what names no file that is there stays as it is."""
-    return _change_paths(command, lambda setting, path: path)
+    return replace_nested(command, _replace_paths(file_settings(command), lambda setting, path: path))
 
 
-def _change_paths(command: Command, change: Callable[[str, str], str]) -> Command:
-    """The settings with `change(setting, absolute path)` in place of each path in them."""
-    changed = {}
-    for setting, text in _texts(command):
-        # A task or a reward is one file or several, `a.jsonl + b.jsonl` and `./a.py:pays+./b.py:brief`.
-        separator = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
-        whole = separator is None or os.path.exists(os.path.expanduser(text))
-        pieces = [text] if whole else re.split(f"({re.escape(separator)})", text)
-        for place, piece in enumerate(pieces):
-            file, name = re.fullmatch(r"(.*\.py)?(.*)", piece, re.DOTALL).groups(default="")
-            file, name = (file, name) if file else (name, "")
-            path = os.path.abspath(os.path.expanduser(file))
-            if (not name or name.startswith(":")) and _names_input(setting, file, path):
-                pieces[place] = change(setting, path) + name
-        if (new := "".join(pieces)) != text:
-            changed[setting] = new
-    return replace_nested(command, changed) if changed else command
+def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str]) -> dict[str, str]:
+    """The texts of settings with `change(setting, absolute path)` in place of each path in them."""
+    return {
+        setting: "".join(_replace_path(setting, piece, change) for piece in _pieces(setting, text))
+        for setting, text in settings.items()
+    }
 
 
-def _texts(command: Any) -> Iterator[tuple[str, str]]:
-    """(dotted name, text) of each setting that may name files."""
-    texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
-    texts[MODEL] = command.model.model
-    texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
-    return ((name, text) for name, text in texts.items() if text and isinstance(text, str))
+def _pieces(setting: str, text: str) -> list[str]:
+    """A text divided at each plus, which stays, if it names several files: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`."""
+    plus = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
+    is_one = plus is None or os.path.exists(os.path.expanduser(text))
+    return [text] if is_one else re.split(f"({re.escape(plus)})", text)
+
+
+def _replace_path(setting: str, piece: str, change: Callable[[str, str], str]) -> str:
+    """`FILE` or `FILE.py:NAME` with another path in place of FILE, if it names an input."""
+    file, name = piece, ""
+    if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
+        file, name = match.groups()
+    path = os.path.abspath(os.path.expanduser(file))
+    return change(setting, path) + name if _names_input(setting, file, path) else piece
 
 
 def _names_input(setting: str, text: str, path: str) -> bool:
@@ -230,11 +236,12 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
         return value.replace(old, new) if isinstance(value, str) else value
 
     result: Any = values
-    for one in read_inputs(run).values():
-        copy = (run / one.copy).absolute()
-        is_there = os.path.isfile(one.path) and (not changed or hash_of(one.path) == one.sha256)
-        if one.copy and not is_there and copy.is_file():
-            result = replaced(result, one.path, str(copy))
+    for path, sha256, copy in read_inputs(run).values():
+        if not copy or not (place := (run / copy).absolute()).is_file():
+            continue
+        is_there = os.path.isfile(path) and (not changed or hash_of(path) == sha256)
+        if not is_there:
+            result = replaced(result, path, str(place))
     return result
 
 
@@ -264,12 +271,14 @@ def _has_own_model(run: Path) -> bool:
     return (run / "reference").is_dir()
 
 
-def refuse_changed_inputs(run: Path, command: Any) -> dict[str, Input]:
-    """The inputs of a run that goes on with the settings of `command`, none of which has changed since it began.
+def refuse_changed_inputs(
+    run: Path, settings: Mapping[str, str], accept_changed_code: bool
+) -> dict[str, Input]:
+    """The inputs of a run that goes on with some `file_settings`; ConfigError for one that has changed since it began.
 
-    Raises ConfigError for one that has. With `accept_changed_code` code may have changed.
+    accept_changed_code: whether code may have changed.
     """
-    before, now = read_inputs(run), find_inputs(command)
+    before, now = read_inputs(run), find_inputs(settings)
     for name, began in before.items():
         main, _, module = name.partition("/")
         if name not in now and module and main in now:
@@ -278,9 +287,9 @@ def refuse_changed_inputs(run: Path, command: Any) -> dict[str, Input]:
                 now[name] = Input(str(beside), hash_of(str(beside)), began.copy)
         if name not in now or now[name].sha256 == began.sha256:
             continue
-        if began.copy and not command.output.accept_changed_code:
+        if began.copy and not accept_changed_code:
             setting, place = main.partition(" ")[0], str(run / before[main].copy)
-            value = dict(_texts(command))[setting].replace(now[main].path, place)
+            value = settings[setting].replace(now[main].path, place)
             differs = first_difference(run / began.copy, Path(now[name].path))
             raise ConfigError(
                 f"{now[name].path} has changed since {run} began: {differs}. To go on with the run's own copy: "
@@ -302,10 +311,8 @@ def first_difference(before: Path, now: Path) -> str:
     """The first line in which two texts differ, e.g. "line 3 was 'a = 1', now 'a = 2'"."""
     if not before.is_file():
         return "its hash is another"
-    old, new = (file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (before, now))
-    longest = max(len(old), len(new))
-    old, new = (lines + [""] * (longest - len(lines)) for lines in (old, new))
-    number = next((i for i, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]), None)
-    if number is None:
-        return "its line ends"
-    return f"line {number + 1} was {old[number].strip()!r:.80}, now {new[number].strip()!r:.80}"
+    texts = (file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (before, now))
+    for number, (old, new) in enumerate(zip_longest(*texts, fillvalue=""), start=1):
+        if old != new:
+            return f"line {number} was {old.strip()!r:.80}, now {new.strip()!r:.80}"
+    return "its line ends"

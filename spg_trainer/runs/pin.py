@@ -12,7 +12,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.inputs import (
     Input,
     Inputs,
-    find_inputs,
+    file_settings,
     is_code,
     read_inputs,
     refuse_changed_inputs,
@@ -69,7 +69,7 @@ def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
 
     With `accept_changed_code` the code may be another.
     """
-    inputs = refuse_changed_inputs(run, pinned)
+    inputs = refuse_changed_inputs(run, file_settings(pinned), pinned.output.accept_changed_code)
     refuse_other_settings(run, pinned, inputs)
     return inputs
 
@@ -133,8 +133,3 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
             f"{what} has changed since {run} began: it was {old}, now it is {now}. {back} To train on it as "
             "it is now, start a new run with another --output-dir."
         )
-
-
-def is_same_run(run: Path, pinned: Config) -> bool:
-    """Whether a run began with these settings and files. Its code is not compared: what has changed is said later."""
-    return identity(read_config(run / CONFIG), read_inputs(run)) == identity(pinned, find_inputs(pinned))

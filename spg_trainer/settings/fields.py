@@ -1,7 +1,7 @@
 """The settings of each command: a dataclass, in which the docstring below a field is its text in `--help`.
 
 The groups of settings that commands hold have files of their own: `model.py`, `decoding.py`, `updates.py`,
-`results.py`. `resolve.py` finds the value of each setting, and `plan.py` refuses values that cannot work. This file
+`results.py`. `resolve.py` finds the value of each setting, and `check.py` refuses values that cannot work. This file
 imports nothing heavy.
 
 Class attributes of a command say how it is typed: `word` is its name, `positional` the setting that is typed without a

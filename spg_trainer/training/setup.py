@@ -1,9 +1,8 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
@@ -26,7 +25,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
-from spg_trainer.runs.inputs import find_inputs, refuse_changed_inputs, write_inputs
+from spg_trainer.runs.inputs import file_settings, find_inputs, refuse_changed_inputs, write_inputs
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
@@ -152,25 +151,6 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
             "--max-steps, or name an earlier checkpoint of this run behind --resume."
         )
     return replace(run, state=state)
-
-
-def open_folder(run: Run, pinned: Config, goes_on: bool, record: Mapping[str, Any]) -> None:
-    """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
-
-    In both cases the inputs of the run are written down, the folder is locked against other processes, and the run's
-    history is read from it. pinned: the settings of the run. record: the content of its environment.json.
-    """
-    path = run.folder.path
-    with raising_on_all():
-        if not goes_on:
-            run.folder.create(to_recorded_yaml(pinned), record, find_inputs(pinned))
-        else:
-            run.folder.truncate_after(run.state.step)
-            if run.accelerator.is_main_process:
-                write_inputs(
-                    path, refuse_changed_inputs(path, pinned), again=pinned.output.accept_changed_code
-                )
-    run.state.history = decide_on_main(run.folder.history)
 
 
 def make_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> Source:
@@ -317,22 +297,28 @@ def introduce(run: Run, skipped_note: str) -> None:
 
 
 def prepare_folder(run: Run, goes_on: bool) -> None:
-    """Opens the run folder, and copies the weights of the reference into it, which a resumed run could not make again.
+    """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    goes_on: whether a run continues in the folder.
+    In both cases the settings and inputs of the run are written down, the folder is locked against other processes, the
+    run's history is read from it, and the weights of the reference are copied into it, which a resumed run could not
+    make again.
     """
-    config, path, policy = run.config, run.folder.path, run.policy
+    config, path, accept = run.config, run.folder.path, run.config.output.accept_changed_code
     with raising_on_all():
-        record = environment_record(run)
-    open_folder(run, config, goes_on, record)
-    with raising_on_all():
-        if goes_on:
-            run.folder.write_config(to_recorded_yaml(config))
+        settings, files = to_recorded_yaml(config), file_settings(config)
+        if not goes_on:
+            run.folder.create(settings, environment_record(run), find_inputs(files))
+        else:
+            run.folder.truncate_after(run.state.step)
+            if run.accelerator.is_main_process:
+                write_inputs(path, refuse_changed_inputs(path, files, accept), again=accept)
+            run.folder.write_config(settings)
+    run.state.history = decide_on_main(run.folder.history)
     # The reference of fresh adapters is the base model without them, which can be opened again.
-    needs_copy = "reference" in run.algorithm.needs and not policy.fresh_adapters
+    needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():
-            checkpoint.export(path / REFERENCE, policy, environment_record(run))
+            checkpoint.export(path / REFERENCE, run.policy, environment_record(run))
 
 
 def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:

@@ -14,7 +14,14 @@ import envs
 from envs.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.inputs import find_inputs, hash_of, with_absolute_paths, with_copies, write_inputs
+from spg_trainer.runs.inputs import (
+    file_settings,
+    find_inputs,
+    hash_of,
+    with_absolute_paths,
+    with_copies,
+    write_inputs,
+)
 from spg_trainer.runs.pin import refuse_changed_hub
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
@@ -77,7 +84,7 @@ def test_a_file_is_kept_where_its_task_is_not_named(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     Path("task.py").write_text(TASK % "Alone")
     config, run = with_absolute_paths(small_config(None, env="./task.py", env_args={})), tmp_path / "run"
-    write_inputs(run, find_inputs(config))
+    write_inputs(run, find_inputs(file_settings(config)))
     recorded = {"env": config.env, "algorithm": "spg"}
     assert with_copies(run, recorded) == recorded
     Path("task.py").unlink()
@@ -205,12 +212,12 @@ def test_arguments_that_name_files_and_folders_are_hash_of(tmp_path: Path) -> No
         (tmp_path / "set" / name).write_text(name)
     arguments = {"gsm8k.source": str(tmp_path / "set"), "countdown.level": 2, "note": "x" * 5000}
     config = small_config(None, env="countdown + gsm8k", env_args=arguments, model="tiny")
-    ((name, first),) = find_inputs(config).items()
+    ((name, first),) = find_inputs(file_settings(config)).items()
     assert (name, first.path) == ("env_args.gsm8k.source", str(tmp_path / "set"))
     (tmp_path / "set" / "README.md").write_text("else")
-    assert find_inputs(config)[name] == first
+    assert find_inputs(file_settings(config))[name] == first
     (tmp_path / "set" / "main" / "test.parquet").write_text("something else")
-    assert find_inputs(config)[name] != first
+    assert find_inputs(file_settings(config))[name] != first
 
 
 def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, monkeypatch) -> None:
@@ -218,7 +225,7 @@ def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     Path("sudoku").mkdir()
     Path("sudoku/metrics.jsonl").write_text("{}")
-    assert find_inputs(small_config(None, env="sudoku", env_args={}, model="tiny")) == {}
+    assert find_inputs(file_settings(small_config(None, env="sudoku", env_args={}, model="tiny"))) == {}
 
 
 def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ import yaml
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.inputs import find_inputs, with_absolute_paths
+from spg_trainer.runs.inputs import file_settings, find_inputs, with_absolute_paths
 from spg_trainer.runs.pin import pin
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
@@ -143,7 +143,7 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
     }
     assert pinned.model.model == f"{home}/base"
     assert with_absolute_paths(pinned) == pinned and pinned_twice(config)
-    copies = {name: one.copy for name, one in find_inputs(pinned).items()}
+    copies = {name: one.copy for name, one in find_inputs(file_settings(pinned)).items()}
     assert copies == {
         "env": "environment/mine.py",
         "env 2": "",

@@ -17,7 +17,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.runs.inputs import find_inputs, read_inputs
+from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs
 from spg_trainer.runs.pin import identity, pin
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.recorded import read_config
@@ -137,7 +137,7 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     typed = resolve(Config, ["--resume", str(run)]).config
     assert typed.env == own.removeprefix("--env ")
     pinned = pin(typed, build(typed.algorithm, typed.hyper_parameters))
-    assert identity(pinned, find_inputs(pinned)) == identity(
+    assert identity(pinned, find_inputs(file_settings(pinned))) == identity(
         read_config(run / "config.yaml"), read_inputs(run)
     )
 
