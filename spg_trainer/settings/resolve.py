@@ -45,6 +45,10 @@ FLAG = "flag"
 """The origin of settings that flags or keywords give."""
 TRAINING = "training on"
 """The first words of the origin of settings that `eval` and demonstrations take from a training by RL on their task."""
+DECIDING = frozenset(
+    "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
+)
+"""The settings, besides the arguments of tasks, on which it depends where others come from."""
 JUDGES = ("verifier", "reward")
 """The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
 from a recipe or a model."""
@@ -73,30 +77,36 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
     from_user = [with_tasks(with_source(layer)) for layer in from_user]
-    below = layers_below(cls, from_user)
-    below = [without_other_judges(layer, from_user) for layer in below]
-    below = [without_drawn_positions(layer, from_user) for layer in below]
+    given = deciding(from_user)
+    dropped = overruled(given)
+    below = [
+        Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
+        for layer in layers_below(cls, given)
+    ]
     return merge_layers(cls, [*below, *from_user])
 
 
-def without_other_judges(layer: Layer, from_user: Iterable[Layer]) -> Layer:
-    """A layer without the verifier and the reward functions of each task for which the user gives one of these.
+def deciding(from_user: Iterable[Layer]) -> dict[str, Any]:
+    """{dotted name: value} of what the user gives of the settings that decide which layers lie below."""
+    return {
+        name: value
+        for layer in from_user
+        for name, value in layer.values.items()
+        if name in DECIDING or name.startswith("env_args.")
+    }
 
-    `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier.
+
+def overruled(given: Mapping[str, Any]) -> set[str]:
+    """The settings of lower layers that make no sense beside what the user gives.
+
+    `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier, as either is what
+    judges a task. A remasking that does not read `position_temperature` leaves none.
     """
-    env_args = {name for above in from_user for name in above.values if name.startswith("env_args")}
     # `env_args`, or `env_args.TASK` among several tasks.
-    prefixes = {name.rpartition(".")[0] for name in env_args if name.rpartition(".")[2] in JUDGES}
-    dropped = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
-    return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
-
-
-def without_drawn_positions(layer: Layer, from_user: Sequence[Layer]) -> Layer:
-    """A layer without `position_temperature` if the user gives a remasking that does not read it."""
-    if last_value(from_user, "rollout.remasking", "plackett_luce") == "plackett_luce":
-        return layer
-    values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
-    return Layer(layer.origin, values)
+    prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
+    names = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
+    draws_positions = given.get("rollout.remasking", "plackett_luce") == "plackett_luce"
+    return names if draws_positions else names | {"rollout.position_temperature"}
 
 
 def with_source(layer: Layer) -> Layer:
@@ -187,26 +197,27 @@ def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
     return next((layer.values[name] for layer in reversed([*layers]) if name in layer.values), default)
 
 
-def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
-    """The layers between the dataclass's defaults and `from_user` (--config and flags).
+def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
+    """The layers between the dataclass's defaults and what the user gives by --config and flags.
 
-    They are those of the run that goes on, or else of recipes and of the model. cls: a command on a task.
+    They are those of the run that goes on, or else of recipes and of the model. cls: a command on a task. given: the
+    user's `deciding` settings.
     """
-    if settings_file := find_resumed(cls, from_user):
-        return layers_of_run(cls, settings_file, from_user)
-    learns_demonstrations = last_value(from_user, "source", None) == "demonstrations"
-    model = last_value(from_user, "model.model", "new" if learns_demonstrations else cls().model.model)
+    if settings_file := find_resumed(cls, given):
+        return layers_of_run(cls, settings_file, given)
+    learns_demonstrations = given.get("source") == "demonstrations"
+    model = given.get("model.model", "new" if learns_demonstrations else cls().model.model)
     task_layers: list[Layer] = []
     if made_for := model_environment(model).get("env"):
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
-    learns_texts = bool(last_value(from_user, "data", None))  # of a file, which needs no task
-    env = last_value([*task_layers, *from_user], "env", "" if learns_texts else cls().env)
+    default = "" if given.get("data") else cls().env  # the texts of a file need no task
+    env = given.get("env", last_value(task_layers, "env", default))
     if not env:  # without this layer, the default task of the dataclass would be taken
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config and not learns_demonstrations:
-        return [*task_layers, *for_training(env, model, from_user), of_model]
+        return [*task_layers, *for_training(env, model, given.get("algorithm")), of_model]
     # `eval` and demonstrations take settings from what a training by RL on the task has by default.
     trained = merge_layers(Config, for_training(env, model))
     if cls is EvalCommand:
@@ -214,7 +225,7 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     return [*task_layers, *for_demonstrations(env, model, trained.config), of_model]
 
 
-def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
+def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
     """The settings of the run that goes on, without its output folder; its copies stand in place of code that is gone.
 
     Raises ConfigError for data that is gone unless the user says where it is now, and for another algorithm of ours
@@ -223,7 +234,7 @@ def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) ->
     run = settings_file.parent
     recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
     algorithm = recorded.values.get("algorithm")
-    algorithm_now = last_value(from_user, "algorithm", None)
+    algorithm_now = given.get("algorithm")
     # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
@@ -231,21 +242,21 @@ def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) ->
             f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
             "with its own, or use another --output-dir."
         )
-    refuse_gone(run, {name for layer in from_user for name in layer.values})
+    refuse_gone(run, given)
     without_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved
     return [recorded, without_folder]
 
 
-def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[Layer]:
+def for_training(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
     """The layers of recipes, and over them that of the model's environment.json.
 
-    from_user: --config and flags, which may name another algorithm than the recipe of the task.
+    algorithm: the one that the user names; None = that of the task's recipe.
     """
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
-    algorithm = last_value([*recipes, *from_user], "algorithm", Config().algorithm)
+    algorithm = algorithm or last_value(recipes, "algorithm", Config().algorithm)
     recipes += algorithm_recipe(named_ancestor(algorithm), tasks, kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
@@ -358,7 +369,7 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     return {"rollout": {name: value for name, value in recorded.items() if name not in kept}}
 
 
-def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
+def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
     """The config.yaml of the run that --resume continues; None if none goes on.
 
     For `--resume auto` without --output-dir it is None too: `runs.folder.choose_folder` then looks for the newest run
@@ -366,9 +377,9 @@ def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
     """
     if cls is EvalCommand:
         return None
-    resume = last_value(from_user, "output.resume", None)
+    resume = given.get("output.resume")
     if resume == "auto":
-        resume = last_value(from_user, "output.output_dir", None)
+        resume = given.get("output.output_dir")
     if resume is None:
         return None
     # It names a run folder, or a checkpoint in one, up to three folders below it.
