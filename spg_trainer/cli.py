@@ -100,11 +100,12 @@ def run_command(word: str, args: Sequence[str]) -> int:
         explain(cls, config, word)
     if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
+    check(config)  # before anything is imported that takes seconds
+    resolved = replace(resolved, checked=True)
     if cls is fields.Config:
         with collecting_no_garbage() if config.dry_run else nullcontext():
             run_train(resolved)
         return 0
-    check(config)  # before the command is imported, which takes seconds
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)

@@ -75,7 +75,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     """
     resolved = requested if isinstance(requested, Resolved) else Resolved(requested)
     command = resolved.config
-    check(command)
+    if not resolved.checked:
+        check(command)
     console = Console(quiet=quiet)
     m = command.model
     if command.perplexity is not None:

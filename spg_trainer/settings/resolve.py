@@ -62,6 +62,8 @@ class Resolved(Generic[Settings]):
     origins: Mapping[str, str] = field(default_factory=dict)
     """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. A setting
     that is not in it has the default of the dataclass, or was set by the code that made `config`."""
+    checked: bool = False
+    """Whether `settings.check.check` has been called, as the command line does before it imports what takes seconds."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:

@@ -72,7 +72,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     resolved = settings if isinstance(settings, Resolved) else Resolved(settings)
     config = resolved.config
     with raising_on_all():
-        check(config)
+        if not resolved.checked:
+            check(config)
         check_processes(config.model, num_processes)
         check_trackers(config.output.track)
         algorithms.find_algorithm(
@@ -110,6 +111,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     return Plan(
         config,
         resolved.origins,
+        checked=True,
         folder=folder,
         goes_on=goes_on,
         checkpoint=checkpoint,
