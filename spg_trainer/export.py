@@ -1,10 +1,9 @@
 """What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
 
-import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
+from spg_trainer.settings.values import without_folders
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"
-FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
-"""The folders in front of a path, `FILE.py:ID` included; an id such as `org/model` has none."""
 PLACES = frozenset("output config dry_run gpu processes link".split())
 """Settings that say where a model was made, not how."""
 
@@ -222,12 +220,3 @@ def shown_task(settings: Any) -> str:
     """The environment and its arguments, without folders."""
     pairs = " ".join(f"{name}={value}" for name, value in without_folders(settings.env_args).items())
     return f"`{without_folders(settings.env)}`" + (f" ({pairs})" if pairs else "")
-
-
-def without_folders(value: Any) -> Any:
-    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
-    if isinstance(value, Mapping):
-        return {name: without_folders(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(item) for item in value]
-    return FOLDERS.sub("", value) if isinstance(value, str) else value

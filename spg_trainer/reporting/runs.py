@@ -1,5 +1,6 @@
 """What reports and tables read of a run folder: settings, metrics of every step, evaluations, completions."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from spg_trainer.runs.inputs import read_inputs
 from spg_trainer.runs.pin import identity
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
+from spg_trainer.settings.values import flatten, plain, without_folders
 
 Row = dict[str, Any]
 MADE_WITH = ("versions", "base_model")
@@ -91,7 +93,7 @@ class Recorded:
     @property
     def task(self) -> str:
         """What was learned: the task, or the file or data set of texts (--data)."""
-        return self.config.data or self.config.env
+        return without_folders(self.config.data or self.config.env)
 
     @property
     def max_steps(self) -> int:
@@ -169,14 +171,22 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     for run, settings in zip(runs, all_settings, strict=True):
         same_task_and_algorithm = [
             other
-            for other in all_settings
-            if all(other.get(name) == settings.get(name) for name in ("env", "algorithm", "data"))
+            for other_run, other in zip(runs, all_settings, strict=True)
+            if (other_run.task, other_run.method) == (run.task, run.method)
         ]
         varied = [
             name
             for name in sorted(settings)
             if any(other.get(name) != settings[name] for other in same_task_and_algorithm)
         ]
-        values = [f"{name.rpartition('.')[2]}={settings[name]}" for name in varied]
+        values = [f"{name.rpartition('.')[2]}={shown_value(run, name, settings[name])}" for name in varied]
         groups.setdefault(" ".join([run.task, run.method, *values]), []).append(run)
     return groups
+
+
+def shown_value(run: Recorded, name: str, value: Any) -> Any:
+    """The value of a setting in a label; of a file, its name and the first digits of the hash that stands for it."""
+    digest = re.search(r"[0-9a-f]{64}", str(value))
+    if not digest:
+        return value
+    return f"{without_folders(flatten(plain(run.config))[name])}@{digest[0][:8]}"

@@ -17,6 +17,8 @@ from spg_trainer.errors import ConfigError, did_you_mean
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
 """{type: what an error calls it}."""
+FOLDERS = re.compile(r"(?:^|(?<=\+)|(?<=\+ ))(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:+]*[/\\])?")
+"""The folders in front of each path in a text, `FILE.py:ID` included; an id such as `org/model` has none."""
 
 
 def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
@@ -199,3 +201,12 @@ def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str =
         else:
             leaves[name] = value
     return leaves
+
+
+def without_folders(value: Any) -> Any:
+    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
