@@ -123,7 +123,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             for part, env, sampling in to_evaluate
         ]
     if (
-        planned.origins.get("rollout.max_completion_length") != FLAG
+        resolved.origins.get("rollout.max_completion_length") != FLAG
     ):  # who names lengths knows that they may be others
         for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
             if note:

@@ -88,7 +88,7 @@ class Recorded:
     @property
     def method(self) -> str:
         """The algorithm."""
-        return self.config.algorithm
+        return without_folders(self.config.algorithm)
 
     @property
     def task(self) -> str:

@@ -311,7 +311,9 @@ def default_folder(command: "Config", resume: str | None) -> Path:
     Raises ConfigError if there is no such run.
     """
     if resume is None:
-        return RunFolder.default_path(last(command.env or command.data), command.algorithm, command.seed)
+        return RunFolder.default_path(
+            names_of_tasks(command.env or command.data), command.algorithm, command.seed
+        )
     path = find_unfinished(Path("runs"), command)
     if path is None:
         text = "--resume auto: runs/ holds no unfinished run of these settings"
@@ -326,7 +328,7 @@ def default_folder(command: "Config", resume: str | None) -> Path:
     return path
 
 
-def last(env: str) -> str:
+def names_of_tasks(env: str) -> str:
     """What a folder is called after tasks: their names without the paths and modules before them."""
     return "+".join(task.last for task in parse_tasks(env))
 

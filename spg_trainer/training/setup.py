@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
@@ -100,7 +100,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     return run
 
 
-def plan_together(settings: Config | Resolved[Config]) -> TrainingPlan:
+def plan_together(settings: Config | Resolved[Config]) -> Plan:
     """The plan of a training, on which all its processes agree; one that has been made is returned as it is."""
     requested = settings.config if isinstance(settings, Resolved) else settings
     if not isinstance(requested, Config):
@@ -118,7 +118,7 @@ def plan_together(settings: Config | Resolved[Config]) -> TrainingPlan:
     return plan_training(settings, accelerator.num_processes)
 
 
-def finished_summary(planned: TrainingPlan) -> dict[str, Any] | None:
+def finished_summary(planned: Plan) -> dict[str, Any] | None:
     """What summary.json says of the run that would go on, if it has nothing left to do; else None.
 
     A run has something to do with more steps, from an earlier checkpoint, after --max-minutes, with other settings of

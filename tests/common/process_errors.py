@@ -18,9 +18,8 @@ from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
 from spg_trainer.rollout import collect
-from spg_trainer.runs import plan
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.training import loop, setup
+from spg_trainer.training import loop, plan, setup
 from spg_trainer.training.loop import train
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step, sft_command
