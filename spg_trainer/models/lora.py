@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,15 +198,6 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
             "no file of the base can hold the result; go on with the adapter as it is"
         )
     return whole
-
-
-def casts_kept(model: "PreTrainedModel | PeftModel") -> AbstractContextManager[None]:
-    """Inside, adapters below a model of fewer bits are cast to them once and not at every pass; nothing may train."""
-    if not hasattr(model, "peft_config"):
-        return nullcontext()
-    from spg_trainer.models import lora_linear
-
-    return lora_linear.casts_kept(model)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from spg_trainer.errors import ModelError
 from spg_trainer.models.parts import is_part, local
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
-from spg_trainer.models.working_copy import working_copy
+from spg_trainer.models.working_copy import computing_with_copy, working_copy
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -151,14 +151,13 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     not divided but kept in a wider type than is computed have a `working_copy` inside. Otherwise nothing happens where
     the model is not sharded, or is gathered already.
     """
-    base = base_model(model)
-    if (copy := working_copy(base)) is not None:
-        copy.begin()
-        try:
-            yield
-        finally:
-            copy.end()
-        return
+    with computing_with_copy(model), _gathered(base_model(model)):
+        yield
+
+
+@contextmanager
+def _gathered(base: "PreTrainedModel") -> Iterator[None]:
+    """Inside, a divided model has its whole weights, or its passes are made together."""
     if distributed.lockstep is not None:
         try:
             yield
@@ -179,7 +178,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 def resharded(model: nn.Module) -> Iterator[None]:
     """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
     base = base_model(model)
-    if (copy := working_copy(base)) is not None:
+    if (copy := working_copy(base)) is not None and copy.trained:
         copy.end()
         yield
         copy.begin()

@@ -1,24 +1,33 @@
 """Weights in the type that is computed, beside the same weights in the type that is trained (mixed precision).
 
-In bfloat16 most steps of a usual learning rate round to nothing. So where all weights are trained, they are kept and
-stepped in float32, and a phase (`shard.unsharded`: a rollout, an evaluation, an update) computes with a copy of them in
-16 bits, which is made when the phase begins. Gradients of passes are added up in float32.
+In bfloat16 most steps of a usual learning rate round to nothing. So what is trained is kept and stepped in float32, and
+a phase (`shard.unsharded`: a rollout, an evaluation, an update) computes with a copy of it in 16 bits, which is made
+when the phase begins. Gradients of passes are added up in float32.
 
-`--shard` does the same with weights that are divided among processes; this is for weights that each process has whole.
+`--shard` does the same with weights that are divided among processes; this is for weights that each process has whole,
+and so for adapters on any model.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from spg_trainer.models.states import base_model
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class WorkingCopy:
     """What a phase swaps into a model's parameters, and out of them again; the parameters stay the same objects."""
 
-    def __init__(self, model: nn.Module, computed: torch.dtype) -> None:
-        """computed: the type of a pass, narrower than that of the parameters."""
-        self.model, self.computed = model, computed
+    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]], computed: torch.dtype) -> None:
+        """parameters: what returns those that are copied. computed: the type of a pass, narrower than theirs."""
+        self.parameters, self.computed = parameters, computed
         self.trained: dict[nn.Parameter, Tensor] = {}
         """Each parameter's numbers as they are trained, while a phase computes with others."""
         self.gradients: dict[nn.Parameter, Tensor] = {}
@@ -29,7 +38,7 @@ class WorkingCopy:
         """Makes the copy, unless a phase has begun already."""
         if self.trained:
             return
-        for p in self.model.parameters():
+        for p in self.parameters():
             self.trained[p] = p.data
             p.data = p.data.to(self.computed)
             if p.requires_grad:
@@ -54,11 +63,28 @@ class WorkingCopy:
             self.gradients[p] = gradient.to(self.trained[p].dtype)
 
 
-def working_copy(base: nn.Module) -> WorkingCopy | None:
+def working_copy(model: "PreTrainedModel | PeftModel") -> WorkingCopy | None:
     """The working copy of a model; None where it computes with the weights that it keeps."""
-    return getattr(base, "working_copy", None)
+    return getattr(base_model(model), "working_copy", None)
 
 
-def keep_wider(base: Any, computed: torch.dtype) -> None:
-    """Makes phases of a model compute in a narrower type than its weights are kept in."""
-    base.working_copy = WorkingCopy(base, computed)
+@contextmanager
+def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
+    """Inside, the model computes with its working copy if it has one; an outer phase goes on with that of its own."""
+    copy = working_copy(model)
+    if copy is None or copy.trained:
+        yield
+        return
+    copy.begin()
+    try:
+        yield
+    finally:
+        copy.end()
+
+
+def keep_wider(
+    model: Any, computed: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
+) -> None:
+    """Makes phases of a model compute in a narrower type than its weights are kept in; parameters: None = all."""
+    base = base_model(model)
+    base.working_copy = WorkingCopy(parameters or base.parameters, computed)

@@ -19,6 +19,10 @@ NEAR = 10
 """Tokens up to so many places away count as written near a place, for `confidence_change` (Informed Masking)."""
 
 
+MOST_SENT = 1024
+"""So many small tensors are kept on the device at most, to be used again."""
+
+
 @dataclass
 class Blocks:
     """For each of the b rows of a pass: its active block of S places, and its *drawn places*, which get a token.
@@ -89,11 +93,20 @@ class Canvas:
             self.highest = torch.full_like(self.unmask_logps, float("nan"))
             """(B, T) the highest probability at each place in the last pass that drew a token for it; NaN before."""
         self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
+        self._sent: dict[str, Tensor] = {}
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
-        """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU."""
-        return torch.tensor(values).to(self.ids.device, non_blocking=True)
+        """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU.
+
+        Most of a pass's small lists are those of the pass before: equal ones are sent once, so nobody may write to it.
+        """
+        key = str(values)
+        if (sent := self._sent.get(key)) is None:
+            if len(self._sent) == MOST_SENT:
+                self._sent.clear()
+            sent = self._sent[key] = torch.tensor(values).to(self.ids.device, non_blocking=True)
+        return sent
 
     def active_blocks(self, rows: list[Row], size: int, edits: bool, own_block_only: bool) -> Blocks:
         """The active blocks of some rows.

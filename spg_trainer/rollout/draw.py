@@ -72,8 +72,8 @@ def sample_tokens(
         noise = None
         if temperature > 0:
             noise = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
-            noise_of_rows = noise.split([counts[row] for row in row_numbers])
-            log_exponential(noise_of_rows, [generators[row] for row in row_numbers])
+            of_rows = [counts[row] for row in row_numbers]
+            log_exponential(noise, noise.split(of_rows), [generators[row] for row in row_numbers])
         if cuts:
             choice = _choose_from_cut(
                 states,
@@ -117,13 +117,17 @@ def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return logits.masked_fill(logits < threshold, float("-inf")).log_softmax(-1)
 
 
-def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
-    """Fills each of `parts` in place with log E, E ~ Exp(1), one draw from its generator.
+def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
+    """Fills each of `parts` of `noise` in place with log E, E ~ Exp(1), one draw from its generator.
 
-    parts: float32, also for a float64 model, so that it sees the same noise as its float32 twin.
+    noise: float32, also for a float64 model, so that it sees the same noise as its float32 twin. What is in no part
+    holds garbage afterwards.
     """
     for part, generator in zip(parts, generators, strict=True):
-        part.exponential_(generator=generator).clamp_(min=_MIN_EXPONENTIAL).log_()
+        part.exponential_(generator=generator)
+    noise.clamp_(
+        min=_MIN_EXPONENTIAL
+    ).log_()  # of all rows at once: a GPU waits for each kernel that Python starts
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.lora import casts_kept
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, head_weight
+from spg_trainer.models.working_copy import computing_with_copy
 from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
@@ -85,7 +85,7 @@ def sample_completions(
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
-    with torch.no_grad(), casts_kept(policy.model), policy.replaying():
+    with torch.no_grad(), computing_with_copy(policy.model), policy.replaying():
         template_ids = None if canvas is None else canvas.to(device)
         record_order = sampling.remasking == DRAWS_POSITIONS
         decoded = Canvas(

@@ -62,7 +62,7 @@ def by_plackett_luce(logps: Tensor, generators: Generators, counts: Sequence[int
     number per drawn token, drawn after the noise of the tokens.
     """
     noise = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
-    log_exponential([row[:count] for row, count in zip(noise, counts, strict=True)], generators)
+    log_exponential(noise, [row[:count] for row, count in zip(noise, counts, strict=True)], generators)
     return logps - noise
 
 

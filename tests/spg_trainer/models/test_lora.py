@@ -1,5 +1,6 @@
 """Adapters in float32 beside layers in 16 bits: their products, their gradients and their casts."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
-from spg_trainer.models.lora import add_lora, casts_kept
+from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
+from spg_trainer.models.shard import reduce_gradients, unsharded
+from spg_trainer.models.working_copy import computing_with_copy
 from tests.common.model_cases import small, some_ids
 
 
@@ -73,7 +76,7 @@ def test_no_product_is_in_float32() -> None:
     assert torch.float32 in {k for kinds in products(adapted(torch.bfloat16, by_peft=True)) for k in kinds}
 
 
-def test_casts_that_are_kept_change_nothing_and_end_with_the_rollout() -> None:
+def test_a_working_copy_of_adapters_changes_nothing_and_ends_with_the_rollout() -> None:
     model, ids = adapted(torch.bfloat16).eval(), some_ids(2, 9)
 
     def logits() -> Tensor:
@@ -81,21 +84,37 @@ def test_casts_that_are_kept_change_nothing_and_end_with_the_rollout() -> None:
             return model(input_ids=ids).logits
 
     before = logits()
-    with casts_kept(model):
+    with computing_with_copy(model):
+        assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
         assert torch.equal(logits(), before)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if ".lora_B." in name:
                 weight.mul_(2)
     after = logits()
     assert not torch.equal(after, before)
-    with casts_kept(model), model.disable_adapter():
-        pass
     with model.disable_adapter():
         plain = logits()
-        with casts_kept(model):
+        with computing_with_copy(model):
             assert torch.equal(logits(), plain)
     assert torch.equal(logits(), after)
+
+
+def test_gradients_with_a_working_copy_are_those_of_casts_at_every_pass_to_the_bit() -> None:
+    by_cast, by_copy = adapted(torch.bfloat16), copy.deepcopy(adapted(torch.bfloat16))
+    for _ in range(3):
+        logits_and_gradient(by_cast)
+    with unsharded(by_copy), unsharded(by_copy):  # the inner phase ends nothing
+        for _ in range(3):
+            assert by_copy.get_base_model().working_copy.trained
+            found = by_copy(input_ids=some_ids(2, 9)).logits
+            found.double().log_softmax(-1)[..., 3].sum().backward()
+        reduce_gradients(by_copy)
+    pairs = list(zip(by_cast.parameters(), by_copy.parameters(), strict=True))
+    trained = [(a, b) for a, b in pairs if a.requires_grad]
+    assert trained and all(b.grad.dtype == torch.float32 and torch.equal(a.grad, b.grad) for a, b in trained)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_dropout_of_adapters_falls_in_training_alone() -> None:

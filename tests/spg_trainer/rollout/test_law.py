@@ -50,7 +50,7 @@ def test_a_token_and_its_probability_are_those_of_the_law_and_measures_see_the_m
     for row, line in enumerate(logits.tolist()):
         law = spelled_out(line, temperature, top_k, top_p)
         times = torch.empty(1, WIDTH)
-        log_exponential([times], [generator(0, row)])
+        log_exponential(times, [times], [generator(0, row)])
         first = min(law, key=lambda token: times[0, token].exp().item() / law[token])
         assert int(tokens[row]) == first
         assert float(logps[row]) == pytest.approx(math.log(law[first]), abs=1e-10)

@@ -245,7 +245,7 @@ def test_only_an_exact_zero_is_kept_from_the_logarithm(monkeypatch):
     draws = torch.tensor([0.0, 2.0**-100, 2.0**-31, 1.0])
     monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.copy_(draws))
     noise = torch.empty(2, 4)
-    log_exponential(list(noise), [None, None])
+    log_exponential(noise, list(noise), [None, None])
     assert noise.isfinite().all()
     assert torch.allclose(noise[0, 1:], draws[1:].log())
     assert noise[0, 0] < noise[0, 1]
