@@ -367,8 +367,8 @@ class OpenEnvFront(Front):
                 status = refusal.status
                 return _error(EXECUTION if isinstance(refusal, Failed) else VALIDATION, str(refusal))
         finally:
-            self.metrics.requests.labels(label, status).inc()
-            self.metrics.seconds.labels(label).observe(time.perf_counter() - began)
+            self.metrics.answered(label, status).inc()
+            self.metrics.taken(label).observe(time.perf_counter() - began)
 
 
 def _error(code: str, text: str) -> dict[str, Any]:

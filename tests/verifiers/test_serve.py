@@ -22,6 +22,7 @@ import pytest
 import verifiers
 from tests.common.serving import Server, said_by, served
 from verifiers import compute_score, verify_batch
+from verifiers.serve.judging import read_object
 from verifiers.serve.workers import Question, Unavailable, Workers
 from verifiers.worker import environment
 
@@ -48,6 +49,14 @@ COMPLETIONS = [before + f"<answer>{text}</answer>" for text in ANSWERS for befor
     "#### 18",
 ]
 FIELDS = ("correct", "score", "extracted", "reason", "decided_by")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 123456789012345678901234567890}', '{"a": [1, {"b": -98765432109876543210}]}']
+)
+def test_large_integers_are_read_as_they_are(text):
+    assert read_object(text.encode()) == json.loads(text)
+    assert read_object(b'{"a": "\\ud800", "b": 1.5, "c": 7}') == {"a": "\ud800", "b": 1.5, "c": 7}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verifiers.serve.workers import Answer, Question, Workers
@@ -85,6 +86,9 @@ class Metrics:
         self.requests = Counter("spg_requests", "Requests answered.", ["address", "status"], **made)
         self.verdicts = Counter("spg_verdicts", "Completions judged.", ["task", "reason"], **made)
         self.seconds = Histogram("spg_request_seconds", "From a request to its answer.", ["address"], **made)
+        self.judged = cache(self.verdicts.labels)  # to find a label again is most of what counting costs
+        self.answered = cache(self.requests.labels)
+        self.taken = cache(self.seconds.labels)
         lost = Gauge("spg_workers_lost_total", "Worker processes that died and were replaced.", **made)
         lost.set_function(lambda: workers.lost)
         waiting = Gauge("spg_waiting_requests", "Requests that no worker has yet.", **made)
@@ -94,7 +98,7 @@ class Metrics:
         """Count what a worker judged."""
         for task, reasons in verdicts.items():
             for reason, number in reasons.items():
-                self.verdicts.labels(task, reason).inc(number)
+                self.judged(task, reason).inc(number)
 
     def text(self) -> bytes:
         from prometheus_client import generate_latest
@@ -194,8 +198,8 @@ class Front(ABC):
                 ) as unexpected:  # a bug of ours: the log says where, the client gets a sentence
                     log(f"{scope['path']} failed", unexpected)
                     reply = error(500, "The server failed on this request; its log says more.")
-        self.metrics.requests.labels(label, reply.status).inc()
-        self.metrics.seconds.labels(label).observe(time.perf_counter() - began)
+        self.metrics.answered(label, reply.status).inc()
+        self.metrics.taken(label).observe(time.perf_counter() - began)
         kind, size = reply.kind.encode(), str(len(reply.body)).encode()
         sent = [(b"content-type", kind), (b"content-length", size), *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": sent})

@@ -63,7 +63,7 @@ def refused(refusal: Refused) -> Answer:
 def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object that a body holds; raises `Refused`."""
     try:
-        value = _DECODER.decode(body.decode())
+        value = _parsed(body)
     except UnicodeDecodeError as error:
         raise Refused(422, f"The body is not UTF-8 from its byte {error.start} on.") from error
     except RecursionError as error:
@@ -80,6 +80,30 @@ def _no_number(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _parsed(body: bytes) -> Any:
+    """The value of a body, by orjson, which takes a tenth of the time, where that says the same as `json`.
+
+    orjson rounds integers of more than 64 bits, and refuses halves of characters and deep nesting.
+    """
+    try:
+        import orjson
+
+        value = orjson.loads(body)
+        if not _may_be_rounded(value):
+            return value
+    except (ImportError, ValueError):
+        pass
+    return _DECODER.decode(body.decode())
+
+
+def _may_be_rounded(value: Any) -> bool:
+    if type(value) is float:
+        return abs(value) >= 2**63
+    if type(value) is list:
+        return any(_may_be_rounded(one) for one in value if type(one) is not str)
+    return type(value) is dict and any(map(_may_be_rounded, value.values()))
 
 
 def _read(question: Question, most: int) -> Asked | dict[str, Any]:

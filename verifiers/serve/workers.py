@@ -29,6 +29,7 @@ BATCH_SECONDS = 0.2  # a batch holds about as much as a worker answers in this t
 FIRST_RATE = 1e6  # bytes a second, until a first batch has been measured
 MAX_BATCH = 512  # requests
 START_SECONDS = 300.0
+SWITCH_SECONDS = 0.0005
 KILL_AFTER = 10.0  # seconds beyond the time limit of a batch, in which a worker should have answered
 _SIZE = struct.Struct("!Q")
 
@@ -301,11 +302,21 @@ def main(module: str, descriptor: str, settings: str) -> None:
         connection.sendall(packed([f"{error}" or type(error).__name__], [b""]))
         return
     connection.sendall(packed([""], [b""]))
+    # Reading and writing go on beside the work, and must not wait for long until Python lets another thread run.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    answered: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_write, args=(connection, answered), daemon=True).start()
     while True:
         questions = [Question(*pair) for pair in zip(*unpacked(batches.get()), strict=True)]
         answers = answer(questions)
         heads = [(one.status, one.verdicts) for one in answers]
-        connection.sendall(packed(heads, [one.body for one in answers]))
+        answered.put(packed(heads, [one.body for one in answers]))
+
+
+def _write(connection: socket.socket, answered: SimpleQueue[bytes]) -> None:
+    """Send every answer."""
+    while True:
+        connection.sendall(answered.get())
 
 
 def _read(stream: BinaryIO, batches: SimpleQueue[bytes]) -> None:
