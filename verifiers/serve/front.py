@@ -215,19 +215,19 @@ class Front(ABC):
                 value = b64decode(value).partition(b":")[2]
         return hmac.compare_digest(value, self.token.encode())  # takes as long for any value of this length
 
+    def _too_large(self) -> Reply:
+        most = f"The body is larger than {self.limits.body >> 20} MB"
+        return error(
+            413, f"{most}; send several requests, or start the server with a larger --max-body.", CLOSE
+        )
+
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Reply | None:
         """The body of a request, a refusal, or None if the client went away."""
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return error(415, "The body must not be compressed.", CLOSE)
-        too_large = error(
-            413,
-            f"The body is larger than {self.limits.body >> 20} MB; send several requests, or start the server with a "
-            "larger --max-body.",
-            CLOSE,
-        )
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > self.limits.body:
-            return too_large
+            return self._too_large()
         try:
             async with asyncio.timeout(READ_SECONDS):
                 parts, size = [], 0
@@ -238,7 +238,7 @@ class Front(ABC):
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self.limits.body:
-                        return too_large
+                        return self._too_large()
                     if not message.get("more_body"):
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
