@@ -24,7 +24,7 @@ from envs import registry
 from envs.registry import offline_arguments, short_name
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("sudoku", {"prompt_style": "paper"}),
+    ("sudoku", {"prompt_style": "instruct"}),
     ("sudoku", {"reward_preset": "paper"}),
     ("sudoku", {"size": 9}),
     ("sudoku", {"size": 9, "level": 4}),

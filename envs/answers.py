@@ -45,8 +45,8 @@ def only_answer(completion: str) -> str | None:
     return text[start:end].strip() if start <= end else None
 
 
-def paper_completion(work: str, answer: str) -> str:
-    """The completion that paper-style prompts ask for: the working, then the answer, each between its tags."""
+def tagged_completion(work: str, answer: str) -> str:
+    """The completion that instruct prompts ask for: the working, then the answer, each between its tags."""
     return f"<reasoning>\n{work}\n</reasoning>\n<answer>\n{answer}\n</answer>"
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,17 @@ class Template:
     def behind_prefix(self, completion: str) -> str:
         """What the model writes itself of a completion: all behind the prefix, if the completion begins with it."""
         return completion.removeprefix(self.prefix)
+
+
+def check_style(env: str, style: object, known: Iterable[str | None], other: str = "") -> None:
+    """Raises EnvError unless `style` is one of the `known` prompt styles. other: as in `check_choice`."""
+    known = list(known)
+    if style == "paper" and "instruct" in known:
+        raise EnvError(
+            f"{env}: prompt_style=paper is called prompt_style=instruct, as its words are ours and no paper's. To "
+            "have a paper's own instructions, put them into a file, --env-args system_prompt=@FILE."
+        )
+    check_choice(env, "prompt_style", style, known, other)
 
 
 def refuse_path(env: str, style: object, known: Sequence[str | None]) -> None:
@@ -68,7 +79,7 @@ def read_style(
     if style in known or not isinstance(style, str) or not Path(style).is_file():
         refuse_path(env, style, known)
         or_file = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
-        check_choice(env, "prompt_style", style, known, or_file)
+        check_style(env, style, known, or_file)
         return None
     try:
         raw = Path(style).read_bytes()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.answers import paper_completion
+from envs.answers import tagged_completion
 from envs.core import TextEnv
 from envs.datasets import load_split
 from envs.errors import EnvError, check_choice
@@ -56,7 +56,7 @@ class PublishedEnv(TextEnv):
     1, 2, ...; in training, turn is None. For published problems it has the names that `envs.datasets.load_split` lists.
     COLUMNS[0] names both the column of a published set and the field of a problem that hold the problem's text."""
     instruction: ClassVar[str]
-    """What the paper-style prompt says before the text."""
+    """What the instruct prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
     """{reward_preset: its reward weights}."""
 
@@ -75,8 +75,8 @@ class PublishedEnv(TextEnv):
         Args:
             source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
                 or file with the columns of the published sets.
-            prompt_style: "plain", "paper", or a file with a prompt of your own that holds {question} (`envs.prompts`);
-                None = plain for generated problems, paper for all others.
+            prompt_style: "plain", "instruct", or a file with a prompt of your own that holds {question}
+                (`envs.prompts`); None = plain for generated problems, instruct for all others.
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.
@@ -84,7 +84,7 @@ class PublishedEnv(TextEnv):
                 than its train set (MATH500).
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
-        self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
+        self._template = read_style(self.task, prompt_style, ["plain", "instruct", None], ["question"])
         check_choice(self.task, "level", level, self.problem_module.LEVELS)
         check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
         self.split, self.source, self.level = split, str(source), level
@@ -100,7 +100,7 @@ class PublishedEnv(TextEnv):
             raise EnvError(
                 f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
             )
-        self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
+        self.prompt_style = prompt_style or ("plain" if self._generated else "instruct")
         self.reward_weights = self.reward_presets[reward_preset]
         # None = training with generated problems, of which `problem` draws each one when it is asked for.
         self._problems: Sequence[Any] | None = None
@@ -148,7 +148,7 @@ class PublishedEnv(TextEnv):
         """A completion in the prompt's style. work: the working before the answer."""
         if self.prompt_style == "plain":
             return f"{work}<answer>{answer}</answer>"
-        completion = paper_completion(work, answer) + "\n"
+        completion = tagged_completion(work, answer) + "\n"
         if self._template:
             # The template's prefix, such as "<reasoning>", stands before what the model writes, so it is left out here.
             return self._template.behind_prefix(completion)

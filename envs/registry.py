@@ -19,6 +19,7 @@ from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
 from envs.scoring import ARGUMENTS, decide_scoring, writes
 from envs.splits import DividedEnv
+from envs.system_prompt import SystemPrompt
 from envs.tries import Tries
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
@@ -39,7 +40,8 @@ def _create(
     """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
     If the class's `__init__` takes no `split`, the wrapper DividedEnv divides its problems into splits. If it takes no
-    `tries`, the wrapper Tries lets the model answer several times.
+    `tries`, the wrapper Tries lets the model answer several times, and if it takes no `system_prompt`, the wrapper
+    SystemPrompt shows one.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
@@ -49,16 +51,21 @@ def _create(
     constructor_arguments = dict(arguments)
     if "split" not in parameters:
         constructor_arguments.pop("split", None)
-    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; `tries` is shown also where a wrapper takes it.
+    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; it is shown also where a wrapper takes it.
     shown_arguments = dict(constructor_arguments)
     if needs_wrapper_for_tries:
         del constructor_arguments["tries"]
+    system_prompt = (
+        None if "system_prompt" in parameters else constructor_arguments.pop("system_prompt", None)
+    )
     _check_arguments(signature, id, constructor_arguments)
     task = cls(**constructor_arguments)
     task._env_id = id
     env = Tries(task, arguments["tries"]) if needs_wrapper_for_tries else task
-    # Arguments that have their default value are not shown. The wrapper's default of `tries` is 1.
-    defaults = {"tries": 1} | {name: parameter.default for name, parameter in parameters.items()}
+    # Arguments that have their default value are not shown. Those of the wrappers have defaults, too.
+    defaults = {"tries": 1, "system_prompt": None} | {
+        name: parameter.default for name, parameter in parameters.items()
+    }
     task._env_arguments = {
         name: value
         for name, value in shown_arguments.items()
@@ -67,6 +74,8 @@ def _create(
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
     if is_divided_here:
         env = DividedEnv(env, arguments["split"])
+    if system_prompt is not None:  # outermost, as a problem's split may be a hash of its prompt
+        env = SystemPrompt(env, system_prompt)
     env.render_mode = render_mode
     return env
 
@@ -108,8 +117,9 @@ def make(name: str, **arguments: Any) -> TextEnv:
 
     name: whatever `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's), `render_mode` (None or "ansi") and, where it has one turn, `tries` (the most answers that the
-    model may give, until one is right). Raises EnvError for an unknown name, argument or component.
+    the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE) and,
+    where it has one turn, `tries` (the most answers that the model may give, until one is right). Raises EnvError for
+    an unknown name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
@@ -311,7 +321,11 @@ def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[s
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode", "tries"])]
+        takes = [
+            *dict.fromkeys(
+                [*signature.parameters, "split", "reward_weights", "render_mode", "system_prompt", "tries"]
+            )
+        ]
         why = f"{error}."
         if unknown := [name for name in arguments if name not in takes]:
             why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'.rstrip()

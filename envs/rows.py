@@ -26,6 +26,7 @@ from envs.functions import (
 )
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
+from envs.prompts import check_style
 from envs.published import ANSWER_FORMAT
 from envs.row_forms import FORM_COLUMNS, asked
 from envs.scoring import limits_of
@@ -59,7 +60,7 @@ ARGUMENTS = (
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
-    "paper": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
+    "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
 }
 """{prompt_style: a function from what is in the prompt's column to what the model is shown}."""
 
@@ -124,7 +125,8 @@ class Rows(TextEnv):
             verifier: a task of `verifiers`, e.g. "gsm8k".
             reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature.
             prompt: the column that the model is shown, a text or a list of chat messages.
-            prompt_style: "plain" shows it as it is; "paper" puts a request for `<reasoning>` and `<answer>` before it.
+            prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
+                it.
             demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
             validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
                 the main file, picked by a hash of the prompt.
@@ -136,7 +138,7 @@ class Rows(TextEnv):
         """
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
-        check_choice(name, "prompt_style", prompt_style, STYLES)
+        check_style(name, prompt_style, STYLES)
         check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
         self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
         self.functions = load_functions(reward) if reward else {}

@@ -10,20 +10,21 @@ from envs.code import generated
 from envs.core import TextEnv
 from envs.errors import EnvError, MissingPackage, NoDemonstration, check_choice
 from envs.problem import Problem, Score, Scores, check_index
+from envs.prompts import check_style
 from envs.splits import SPLIT_SIZES, SPLITS
 from verifiers.errors import VerifierError
 
 if TYPE_CHECKING:
     from envs.code.published import Exercise
 
-_PAPER = """\
+_INSTRUCT = """\
 Write a Python function f(x) that does the following to x, step by step: {sentence}.
 For example, {calls}.
 Answer with the whole function between <answer> and </answer>."""
 # The prompts of published sets, as lm-evaluation-harness has them: {prompt_style: (prompt, completion prefix)}.
 _HUMANEVAL = {
     "plain": ("{prompt}", ""),
-    "paper": (
+    "instruct": (
         "Write a solution to the following problem and make sure that it passes the tests:\n```python\n{prompt}\n```\n",
         "Here is the completed function:\n```python\n{prompt}\n",
     ),
@@ -35,7 +36,7 @@ _MBPP = {
         "{tests}\n[BEGIN]\n",
         "",
     ),
-    "paper": (
+    "instruct": (
         "You are an expert Python programmer, and here is your task:\n{prompt}\nYour code should pass these tests:\n"
         "{tests}",
         "\n```python\n",
@@ -49,9 +50,10 @@ _FUNCTION = "Write the Python {what} {name}."
 class Code(TextEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
-    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (paper). Problems of a published
-    set are asked as in lm-evaluation-harness (plain: in its task for base models, paper: in that for instruction-tuned
-    ones). Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
+    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (instruct). Problems of a
+    published set are asked as in lm-evaluation-harness (plain: in its task for base models, instruct: in that for
+    instruction-tuned ones). Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced
+    block, or alone.
 
     Rewards:
         correct (0 or 1): every call returns what it should, shown or not, by `verifiers.verify("code")`.
@@ -82,7 +84,7 @@ class Code(TextEnv):
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
                 of the hub, with the columns of one of these, of HumanEval-infilling, KodCode, AceCode, APPS, TACO,
                 LiveCodeBench or DeepCoder.
-            prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+            prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: for problems whose prompt shows their tests, how many calls that it does not show are added, at
                 most; what they should return is found by running the reference solution.
@@ -91,7 +93,7 @@ class Code(TextEnv):
             hole: how many tokens there is room for where a program lacks a part (HumanEval-infilling).
         """
         check_choice("code", "split", split, SPLITS)
-        check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
+        check_style("code", prompt_style, ["plain", "instruct"])
         check_choice("code", "level", level, generated.LEVELS)
         check_installed()
         if not isinstance(hole, int) or hole < 1:
@@ -124,8 +126,8 @@ class Code(TextEnv):
             task = generated.fixed_set(self.level, self.split)[i]
         calls = [f"f({x!r})={value!r}" for x, value in task.calls[: generated.SHOWN]]
         prompt = f"{' '.join(calls)}: {task.function.sentence}"
-        if self.prompt_style == "paper":
-            prompt = _PAPER.format(sentence=task.function.sentence, calls=" and ".join(calls))
+        if self.prompt_style == "instruct":
+            prompt = _INSTRUCT.format(sentence=task.function.sentence, calls=" and ".join(calls))
         cases = [{"args": [x], "expected": value} for x, value in task.calls]
         reference = {"entry_point": "f", "cases": cases, "prompt": "def f(x):\n"}
         metadata = {"code": f"return {task.function.code}", "shown": generated.SHOWN}
@@ -157,7 +159,7 @@ class Code(TextEnv):
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
-        return f"{{prompt}}\n\n{request}\n", "```python\n" if self.prompt_style == "paper" else ""
+        return f"{{prompt}}\n\n{request}\n", "```python\n" if self.prompt_style == "instruct" else ""
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -220,7 +222,7 @@ class Code(TextEnv):
 
     def _fenced(self, code: str) -> str:
         """A whole program, as the completion of a problem that gives all of it but a part."""
-        return f"```python\n{code}\n```" if self.prompt_style == "paper" else code
+        return f"```python\n{code}\n```" if self.prompt_style == "instruct" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:
         """The first shown call that fails, and what it returned."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.answers import paper_completion
+from envs.answers import tagged_completion
 from envs.core import TextEnv
 from envs.countdown import problems as puzzles
 from envs.countdown.problems import Puzzle
@@ -18,7 +18,7 @@ from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 
 _MAX_SHOWN = 200  # `render_text` shows so many characters of an answer
-_PAPER_PROMPT = """\
+_INSTRUCT_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
 ...
@@ -39,7 +39,7 @@ the target. With the numbers [3, 5, 9] and the target 30, for instance, this wou
 class Countdown(TextEnv):
     """Countdown (`spg/Countdown-v0`), the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
-    Prompt: "countdown 36 18 15 = 3" (plain), or one user message with the rules and the tags (paper). Action: a text
+    Prompt: "countdown 36 18 15 = 3" (plain), or one user message with the rules and the tags (instruct). Action: a text
     with an expression in `<answer>...</answer>`.
 
     Rewards:
@@ -67,14 +67,14 @@ class Countdown(TextEnv):
         Args:
             source: "generated", or the path of a file of {"numbers", "target"} rows, which are then the test problems;
                 train and validation leave them out, also with their numbers in another order.
-            prompt_style: "plain" (22 characters or so, for tiny models), "paper" (for instruction-tuned ones), or a
-                file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
+            prompt_style: "plain" (22 characters or so, for tiny models), "instruct" (for instruction-tuned ones), or
+                a file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
             reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
         # None for the two styles that have a name.
-        self._template = read_style("countdown", prompt_style, ["plain", "paper"], ["numbers", "target"])
+        self._template = read_style("countdown", prompt_style, ["plain", "instruct"], ["numbers", "target"])
         check_choice("countdown", "level", level, puzzles.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
@@ -108,7 +108,7 @@ class Countdown(TextEnv):
         elif self.prompt_style == "plain":
             prompt = f"countdown {' '.join(map(str, numbers))} = {target}"
         else:
-            prompt = _PAPER_PROMPT.format(**reference)
+            prompt = _INSTRUCT_PROMPT.format(**reference)
         return Problem(prompt, reference, prefix)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -160,7 +160,7 @@ class Countdown(TextEnv):
         """The completion with this expression as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{format_expression(tree)}</answer>"
-        completion = paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+        completion = tagged_completion("\n".join(format_steps(tree)), format_expression(tree))
         return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:

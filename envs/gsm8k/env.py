@@ -15,8 +15,8 @@ from envs.published import ANSWER_FORMAT, PublishedEnv
 class GSM8K(PublishedEnv):
     """Grade-school mathematics (`spg/GSM8K-v0`), after openai/gsm8k (arXiv:2110.14168).
 
-    Prompt: the question (plain), or the format to answer in and the question (paper: the training prompt of
-    d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the number in `<answer>...</answer>`.
+    Prompt: the question (plain), or the format to answer in and the question (instruct). Action: a text with
+    the number in `<answer>...</answer>`.
 
     Rewards:
         correct (0 or 1): the number equals the gold answer exactly, by `verifiers.verify("gsm8k")`, lenient.

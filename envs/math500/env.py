@@ -17,9 +17,8 @@ You are an expert in mathematics and get one problem. Solve it step by step. Wra
 class MATH500(PublishedEnv):
     """Competition mathematics (`spg/MATH500-v0`), after MATH (arXiv:2103.03874), evaluated on MATH-500.
 
-    Prompt: the problem (plain), or the format to answer in, the request for \\boxed{} and the problem (paper: the
-    training prompt of d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the answer, LaTeX,
-    in `<answer>...</answer>` or in `\\boxed{...}`.
+    Prompt: the problem (plain), or the format to answer in, the request for \\boxed{} and the problem (instruct).
+    Action: a text with the answer, LaTeX, in `<answer>...</answer>` or in `\\boxed{...}`.
 
     Rewards:
         correct (0 or 1): the same mathematical object as the gold answer, and no copy of the problem, by

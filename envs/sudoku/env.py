@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isqrt
 
-from envs.answers import paper_completion
+from envs.answers import tagged_completion
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Score, Scores, check_index
@@ -14,7 +14,7 @@ from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
 from envs.sudoku.rewards import REWARD_PRESETS, flaw
 
-PAPER_EXAMPLES = {
+EXAMPLES = {
     4: (
         ("3400200403020243", "3421213443121243"),
         ("0234001023400020", "1234341223414123"),
@@ -27,7 +27,7 @@ PAPER_EXAMPLES = {
         ),
     ),
 }
-"""{size: (puzzle, solution) of each example in the paper-style prompt}; their grids are of the split train."""
+"""{size: (puzzle, solution) of each example in the instruct prompt}; their grids are of the split train."""
 
 _RULES = """\
 You are given a {n}x{n} Sudoku as {cells} digits: {rows} rows of {rows}, from top to bottom, where 0 is an empty cell.
@@ -54,7 +54,7 @@ _CELLS = {
 class Sudoku(TextEnv):
     """4x4 and 9x9 Sudoku (`spg/Sudoku-v0`), at 4x4 the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
-    Prompt: "sudoku " and the cells (plain), or instructions and worked examples (paper). Action: a text with
+    Prompt: "sudoku " and the cells (plain), or instructions and worked examples (instruct). Action: a text with
     the solved grid in `<answer>...</answer>`.
 
     Rewards:
@@ -85,7 +85,7 @@ class Sudoku(TextEnv):
         Args:
             source: "generated", or the path of a file of {"puzzle", "solution"} rows, which are then the test problems;
                 train and validation are generated without the solution grids of the file.
-            prompt_style: "plain" (short, for tiny models), "paper" (for instruction-tuned ones), or a file with a
+            prompt_style: "plain" (short, for tiny models), "instruct" (for instruction-tuned ones), or a file with a
                 prompt of your own that holds {puzzle} (`envs.prompts`).
             blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
             size: 4 or 9, the side of the board.
@@ -94,7 +94,7 @@ class Sudoku(TextEnv):
             infill: whether the answer is given as a template: its grid with a hole of one token for each blank.
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
-        self._template = read_style("sudoku", prompt_style, ["plain", "paper"], ["puzzle"])
+        self._template = read_style("sudoku", prompt_style, ["plain", "instruct"], ["puzzle"])
         check_choice("sudoku", "size", size, puzzles.LEVELS)
         check_choice("sudoku", "level", level, puzzles.LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
@@ -139,8 +139,8 @@ class Sudoku(TextEnv):
         prompt, prefix = f"sudoku {puzzle}", ""
         if self._template:
             prompt, prefix = self._template.fill({"puzzle": puzzle}), self._template.prefix
-        elif self.prompt_style == "paper":
-            prompt = paper_prompt(puzzle)
+        elif self.prompt_style == "instruct":
+            prompt = instruct_prompt(puzzle)
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
         template = self._holes(puzzle) if self.infill else ""
         return Problem(prompt, {"puzzle": puzzle}, prefix, metadata, completion_template=template)
@@ -164,7 +164,7 @@ class Sudoku(TextEnv):
         grid = puzzle.replace("0", "[MASK]")
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
-        return paper_completion("[MASK*]", grid)
+        return tagged_completion("[MASK*]", grid)
 
     def _write(self, problem: Problem, grid: str) -> str:
         """The completion with this grid as its answer, in the prompt's style."""
@@ -246,19 +246,19 @@ def careless(puzzle: str) -> str:
 
 
 def worked(puzzle: str, grid: str) -> str:
-    """The completion that the paper-style prompt asks for: what each row lacks and becomes, then the grid."""
+    """The completion that the instruct prompt asks for: what each row lacks and becomes, then the grid."""
     lines = []
     for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
         missing = " ".join(_missing_digits(row)) or "nothing"
         lines.append(f"Row {number}: {row} lacks {missing}, so it becomes {full}.")
-    return paper_completion("\n".join(lines), grid)
+    return tagged_completion("\n".join(lines), grid)
 
 
-def paper_prompt(puzzle: str) -> str:
+def instruct_prompt(puzzle: str) -> str:
     """One user message: the rules, the tags, solved puzzles, and the puzzle."""
     size = isqrt(len(puzzle))
     rules = _RULES.format(n=size, cells=size * size, **_WORDS[size])
     parts = [rules]
-    for i, (example, grid) in enumerate(PAPER_EXAMPLES[size], 1):
+    for i, (example, grid) in enumerate(EXAMPLES[size], 1):
         parts.append(f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}")
     return "\n\n".join([*parts, f"Now solve this one.\nPuzzle: {puzzle}"])

@@ -62,8 +62,8 @@ BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
 PERPLEXITY = ("env", "perplexity", "num_masks", BLOCK_LENGTH, "seed", "output.output_dir")
 """The settings that --perplexity uses besides those of the model. Of `--model tiny`, `env` says which one is meant."""
-PAPER_ENV_ARGS = {"prompt_style": "paper", "reward_preset": "paper"}
-"""The arguments with which `PAPER_TASKS` have the prompts and rewards of d1 and SPG."""
+PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
+"""The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
 
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
@@ -291,7 +291,7 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     prompt_style = command.env_args.get("prompt_style")
     style = (
         PAPER_ENV_ARGS
-        if prompt_style in (None, "plain", "paper")
+        if prompt_style in (None, "plain", "instruct")
         else {**PAPER_ENV_ARGS, "prompt_style": prompt_style}
     )
     return replace(command, env_args={**command.env_args, **style}, rollout=PAPERS, num_generations=1)

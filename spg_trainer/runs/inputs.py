@@ -119,12 +119,15 @@ def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str
 def _pieces(setting: str, text: str) -> list[str]:
     """A text divided at each plus, which stays, if it names several files: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`."""
     plus = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
-    is_one = plus is None or os.path.exists(os.path.expanduser(text))
+    is_one = plus is None or setting.endswith("system_prompt") or os.path.exists(os.path.expanduser(text))
     return [text] if is_one else re.split(f"({re.escape(plus)})", text)
 
 
 def _replace_path(setting: str, piece: str, change: Callable[[str, str], str]) -> str:
     """`FILE` or `FILE.py:NAME` with another path in place of FILE, if it names an input."""
+    if setting.endswith("system_prompt"):  # a text, or @FILE
+        path = os.path.abspath(os.path.expanduser(piece[1:]))
+        return f"@{change(setting, path)}" if piece.startswith("@") and os.path.isfile(path) else piece
     file, name = piece, ""
     if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
         file, name = match.groups()

@@ -31,7 +31,7 @@ class TaskSettings:
     judges them (`rows.jsonl --verifier gsm8k`). Several tasks are mixed in one run by their weights: `countdown
     gsm8k:weight=2`. If it is left out, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
-    """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
+    """Arguments of the task, e.g. `prompt_style=instruct`; `python -m envs show ENV` lists them."""
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     overlong: Literal["error", "skip"] = "error"
@@ -180,8 +180,8 @@ class EvalCommand(TaskSettings):
     frequent answer, and needs a --temperature above 0."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` measures as d1 and SPG do: lengths of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and
-    cell accuracy for Sudoku, and refuses flags for these. The prompt is prompt_style=paper, or the exact prompt of
-    a paper from a file of your own (`--env-args prompt_style=FILE`)."""
+    cell accuracy for Sudoku, and refuses flags for these. The prompt is prompt_style=instruct, which is ours, or
+    the exact prompt of a paper from a file of your own (`--env-args prompt_style=FILE`)."""
     rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
     """Which rules judge the completions: `--rules ours d1` also reports the verdicts of d1's published evaluation code,
     which SPG, wd1 and others use, and lists the completions that it judges otherwise than ours."""

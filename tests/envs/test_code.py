@@ -109,13 +109,13 @@ LONG_MBPP = {**MBPP, "test_list": [*MBPP["test_list"], "assert both([1, 2], [2])
 
 
 def test_prompts_are_those_of_lm_eval(rows):
-    plain, paper = (opened(rows(HUMANEVAL), prompt_style=style).problem(0) for style in ("plain", "paper"))
+    plain, paper = (opened(rows(HUMANEVAL), prompt_style=style).problem(0) for style in ("plain", "instruct"))
     assert (plain.prompt, plain.completion_prefix) == (HUMANEVAL["prompt"], "")
     sentence = "Write a solution to the following problem and make sure that it passes the tests:\n"
     assert paper.prompt == f"{sentence}```python\n{HUMANEVAL['prompt']}\n```\n"
     assert paper.completion_prefix == f"Here is the completed function:\n```python\n{HUMANEVAL['prompt']}\n"
     tests = "\n".join(MBPP["test_list"])  # three of four
-    plain, paper = (opened(rows(LONG_MBPP), prompt_style=style).problem(0) for style in ("plain", "paper"))
+    plain, paper = (opened(rows(LONG_MBPP), prompt_style=style).problem(0) for style in ("plain", "instruct"))
     expert = "You are an expert Python programmer, and here is your task:"
     assert (
         plain.prompt == f"{expert} {MBPP['prompt']} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
@@ -143,7 +143,7 @@ def lm_evals(task: str) -> Callable[[dict], tuple[str, str]]:
 @pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs lm-eval")
 def test_prompts_equal_what_the_templates_of_lm_eval_make(rows):
     for row, set_name in ((HUMANEVAL, "humaneval"), (MBPP, "mbpp"), (LONG_MBPP, "mbpp")):
-        for style, task in (("plain", set_name), ("paper", f"{set_name}_instruct")):
+        for style, task in (("plain", set_name), ("instruct", f"{set_name}_instruct")):
             problem = opened(rows(row), prompt_style=style).problem(0)
             assert (problem.prompt, problem.completion_prefix) == lm_evals(task)(row)
 
@@ -156,7 +156,7 @@ def test_all_prompts_of_a_published_set_equal_those_of_lm_eval(set_name, rows, s
     made = {task: lm_evals(task) for task in (set_name, f"{set_name}_instruct")}
     source, found = rows(*given), 0
     for split in ("train", "validation", "test"):
-        for style, task in (("plain", set_name), ("paper", f"{set_name}_instruct")):
+        for style, task in (("plain", set_name), ("instruct", f"{set_name}_instruct")):
             env = envs.make("code", source=source, split=split, prompt_style=style, hidden=0)
             wanted = set(map(made[task], given))
             problems = [env.problem(index) for index in range(len(env))]
@@ -166,7 +166,7 @@ def test_all_prompts_of_a_published_set_equal_those_of_lm_eval(set_name, rows, s
 
 
 def test_humaneval_goes_on_with_the_prompt(rows):
-    env = opened(rows(HUMANEVAL), prompt_style="paper")
+    env = opened(rows(HUMANEVAL), prompt_style="instruct")
     problem = env.problem(0)
     assert problem.reference["cases"] == [{"args": [n * n], "expected": n} for n in range(3)]
     for completion in (
@@ -184,7 +184,7 @@ def test_humaneval_goes_on_with_the_prompt(rows):
 
 
 def test_hidden_calls_are_made_where_the_prompt_shows_its_tests(rows):
-    env = opened(rows(MBPP), prompt_style="paper", hidden=5)
+    env = opened(rows(MBPP), prompt_style="instruct", hidden=5)
     problem = env.problem(0)
     cases = problem.reference["cases"]
     assert problem.metadata["shown"] == 3 and len(cases) == 8
@@ -242,7 +242,7 @@ def test_an_infilling_gives_the_code_around_the_missing_line(rows):
     first, second = map(env.problem, range(2))
     assert first.completion_template == f"{_HEAD}[MASK*6]\n        return most\n    return n\n"
     assert second.completion_template == f"{_HEAD}    if n > most:\n        return most\n[MASK*6]\n"
-    paper = opened(rows(*INFILLING), prompt_style="paper").problem(0)
+    paper = opened(rows(*INFILLING), prompt_style="instruct").problem(0)
     assert (
         paper.completion_template == f"```python\n{_HEAD}[MASK*32]\n        return most\n    return n\n\n```"
     )

@@ -146,7 +146,7 @@ def earned(source: str, *completions: str, **arguments) -> list[tuple[float, str
 def test_a_row_is_judged_by_its_inputs_and_outputs(rows, row, entry, right, wrong):
     source = rows(row)
     assert earned(source, right, wrong) == [(1.0, "ok"), (0.0, "wrong")]
-    env = opened(source, prompt_style="paper")
+    env = opened(source, prompt_style="instruct")
     problem = env.problem(0)
     assert problem.reference["entry_point"] == entry and problem.completion_prefix == "```python\n"
     text = row.get("question") or row.get("problem") or row.get("question_content")

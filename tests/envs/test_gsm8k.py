@@ -80,7 +80,7 @@ def test_the_tag_count_and_the_answer_equal_the_published_ones(text):
 
 
 def test_the_preset_pays_the_papers_sum_and_only_measures_correct():
-    env = envs.make("gsm8k", source="generated", prompt_style="paper", reward_preset="paper")
+    env = envs.make("gsm8k", source="generated", prompt_style="instruct", reward_preset="paper")
     env.reset(options={"index": 0})
     answer = env.problem(0).reference["answer"]
     _, reward, _, _, info = env.step(f"<reasoning>\nso\n</reasoning>\n<answer>\n{answer}\n</answer>\n")

@@ -88,7 +88,7 @@ def test_a_problem_with_a_broken_template_is_named():
         read_problem(env, 3)
 
 
-@pytest.mark.parametrize("style", ["plain", "paper"])
+@pytest.mark.parametrize("style", ["plain", "instruct"])
 @pytest.mark.parametrize("size", [4, 9])
 def test_a_sudoku_gives_its_digits_and_a_hole_for_each_blank(size, style):
     env = envs.make("sudoku", infill=True, size=size, prompt_style=style, split="test")

@@ -125,7 +125,7 @@ def test_equivalence_looks_at_the_last_box_of_the_whole_text():
 
 
 def test_the_preset_pays_what_the_papers_code_pays():
-    env = envs.make("math500", source="generated", prompt_style="paper", reward_preset="paper")
+    env = envs.make("math500", source="generated", prompt_style="instruct", reward_preset="paper")
     gold = env.problem(0).reference["answer"]
     for text, paid in (
         (f"<answer>\\boxed{{{gold}}}</answer>", 2.75),

@@ -1,5 +1,7 @@
 """`prompt_style=FILE`: a prompt of the user's own, to the byte."""
 
+from pathlib import Path
+
 import pytest
 
 import envs
@@ -76,10 +78,19 @@ def test_a_prompt_that_does_not_fit_is_refused(tmp_path, task, text, words):
 @pytest.mark.parametrize("task", TASKS)
 def test_an_unknown_style_names_the_nearest_and_the_file(task):
     with pytest.raises(
-        envs.EnvError, match=r'prompt_style="papper" .* "paper"\? Known: .* or a file'
+        envs.EnvError, match=r'prompt_style="instuct" .* "instruct"\? Known: .* or a file'
     ) as told:
-        envs.make(task, prompt_style="papper", **TASKS[task][1])
+        envs.make(task, prompt_style="instuct", **TASKS[task][1])
     assert "None" not in str(told.value)
+
+
+@pytest.mark.parametrize("task", [*TASKS, "code", "rows.jsonl"])
+def test_the_old_name_of_our_prompt_is_refused_with_the_new_one(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2"}\n')
+    arguments = TASKS.get(task, (None, {"verifier": "gsm8k"} if task == "rows.jsonl" else {}))[1]
+    with pytest.raises(envs.EnvError, match=r"prompt_style=paper is called prompt_style=instruct.*=@FILE"):
+        envs.make(task, prompt_style="paper", **arguments)
 
 
 def test_where_a_file_was_looked_for_is_told(tmp_path, monkeypatch):

@@ -157,9 +157,9 @@ OURS = {"source": "generated"}
 def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, arguments, box):
     source = write_dataset(tmp_path, rows(task, 1), rows(task, 2)[1:])
     arguments = {"split": "test", "source": source, **arguments}
-    plain, paper = (envs.make(task, prompt_style=style, **arguments) for style in ("plain", "paper"))
+    plain, paper = (envs.make(task, prompt_style=style, **arguments) for style in ("plain", "instruct"))
     assert envs.make(task, **arguments).prompt_style == (
-        "paper" if arguments["source"] == source else "plain"
+        "instruct" if arguments["source"] == source else "plain"
     )
     problem = plain.problem(0)
     text, (work, answer) = problem.metadata[TASKS[task]], problem.metadata["right"]

@@ -87,7 +87,7 @@ def test_a_file_of_a_split_leaves_its_problems_out_of_training(tmp_path: Path) -
 def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) -> None:
     content = [{"prompt": f"reach {i}", "numbers": f"{i} 1", "target": i + 1} for i in range(2, 60)]
     path = write(tmp_path / "numbers.csv", content)
-    env = envs.make(path, verifier="countdown", prompt_style="paper")
+    env = envs.make(path, verifier="countdown", prompt_style="instruct")
     problem = env.problem(0)
     assert problem.reference == {"numbers": [2, 1], "target": "3"} and "<answer>" in problem.prompt
     assert env.score(problem, "<answer>2+1</answer>").rewards["correct"] == 1

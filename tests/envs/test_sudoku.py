@@ -72,7 +72,7 @@ def test_splits_never_share_a_solution_grid():
     ranks = {split: split_ranks(split) for split in SPLITS}
     assert [len(ranks[split]) for split in SPLITS] == [180, 20, 88]
     assert sorted(sum(ranks.values(), ())) == list(range(288))
-    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "paper"}):
+    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "instruct"}):
         for split in SPLITS:
             assert set(solved(split, **arguments)) == {grids()[rank] for rank in ranks[split]}
 
@@ -146,8 +146,8 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 
 def test_levels_blanks_and_the_name_that_shows_them():
-    shown = envs.make("sudoku", prompt_style="paper", blanks=8).spec_name
-    assert shown == "sudoku[prompt_style=paper,blanks=8]"
+    shown = envs.make("sudoku", prompt_style="instruct", blanks=8).spec_name
+    assert shown == "sudoku[prompt_style=instruct,blanks=8]"
     for level, blanks in LEVELS[4].items():
         env, (low, high) = envs.make("sudoku", level=level), blanks or (7, 12)
         assert all(low <= env.problem(i).metadata["blanks"] <= high for i in range(8))

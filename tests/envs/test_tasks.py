@@ -86,9 +86,9 @@ HABITS = {
     ("task", "arguments", "splits"),
     [
         *((task, {"level": level}, SPLITS) for task, level in LEVELS),
-        *((task, {"prompt_style": "paper"}, SPLITS) for task in WORDED),
-        *(("sudoku", {"prompt_style": style}, ("train",)) for style in ("plain", "paper")),
-        *(("sudoku", {"prompt_style": style, "size": 9}, ("test",)) for style in ("plain", "paper")),
+        *((task, {"prompt_style": "instruct"}, SPLITS) for task in WORDED),
+        *(("sudoku", {"prompt_style": style}, ("train",)) for style in ("plain", "instruct")),
+        *(("sudoku", {"prompt_style": style, "size": 9}, ("test",)) for style in ("plain", "instruct")),
     ],
 )
 def test_demonstrations_score_one_and_habits_solve_few(task, arguments, splits, at_length):
@@ -125,7 +125,7 @@ def test_released_problems_never_change(task, arguments, count, hashes):
     ("arguments", "message"),
     [
         ({"split": "tets"}, 'split="tets" is unknown. Did you mean "test"?'),
-        ({"prompt_style": "papers"}, 'Did you mean "paper"?'),
+        ({"prompt_style": "instrukt"}, 'Did you mean "instruct"?'),
         ({"level": 6}, 'level="6" is unknown. Known: 1, 2, 3'),
         ({"level": True}, 'level="True"'),
         ({"reward_preset": "papr"}, 'Did you mean "paper"?'),
@@ -176,7 +176,7 @@ OPENED = [(task, {}) for task in dict.fromkeys(task for task, *_ in RELEASED)]
 OPENED += [(task, {"reward_preset": "paper"}) for task in (*WORDED, "sudoku")]
 OPENED += [("sudoku", {"reward_preset": "paper", "size": 9}), ("math500", {"level": 3})]
 WEIGHTS = {"correct": 0.6, "cells": 0.3, "format": 0.1}
-OPENED += [("sudoku", {"reward_weights": WEIGHTS, "prompt_style": "paper"})]
+OPENED += [("sudoku", {"reward_weights": WEIGHTS, "prompt_style": "instruct"})]
 
 
 @pytest.mark.parametrize(("task", "arguments"), OPENED)

@@ -187,7 +187,7 @@ def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
     papers = eval_command.by_protocol(change(command, env_args=own), "papers")
     assert papers.env_args == {**own, "reward_preset": "paper"} and papers.rollout.block_length == 32
     papers = eval_command.by_protocol(change(command, env_args={"prompt_style": "plain"}), "papers")
-    assert papers.env_args["prompt_style"] == "paper"
+    assert papers.env_args["prompt_style"] == "instruct"
 
 
 def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path, monkeypatch, capsys):

@@ -154,3 +154,13 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
         "env_args.mine.reward 2": "environment/other.py",
         "model.model": "",
     }
+
+
+def test_a_system_prompt_from_a_file_is_an_input_by_its_hash(home: Path) -> None:
+    Path("brief.txt").write_text("Be brief.")
+    command = Config(env="gsm8k", env_args={"source": "generated", "system_prompt": "@brief.txt"})
+    assert with_absolute_paths(command).env_args["system_prompt"] == f"@{home}/brief.txt"
+    assert find_inputs(file_settings(command))["env_args.system_prompt"].path == f"{home}/brief.txt"
+    assert "env_args.system_prompt" not in find_inputs(
+        {"env": "gsm8k", "env_args.system_prompt": "brief.txt"}
+    ), "a text, though there is a file of this name"

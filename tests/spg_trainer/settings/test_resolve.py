@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
     """A model folder that says what it was made for."""
     environment = {
         "env": "spg/Sudoku-v0",
-        "env_args": {"blanks": "4-11", "prompt_style": "paper"},
+        "env_args": {"blanks": "4-11", "prompt_style": "instruct"},
         "preset": "tiny",
         "rollout": {"max_completion_length": 40, "block_length": 10},
     }
@@ -110,7 +110,7 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
     )
     llada = defaults(Config, model=LLADA)
     assert llada.model == ModelConfig(model=LLADA, lora_r=128)
-    assert (llada.env_args, llada.rollout.temperature) == ({"prompt_style": "paper"}, 0.3)
+    assert (llada.env_args, llada.rollout.temperature) == ({"prompt_style": "instruct"}, 0.3)
     assert defaults(Config, algorithm="./mine.py:Mine").algorithm_args == {}
 
 
@@ -163,7 +163,7 @@ def test_a_models_environment_lies_over_recipes_of_its_task(folder: Path) -> Non
     for model in (folder, folder.parent):  # the model, and a run folder that holds it as model/
         config = defaults(Config, model=str(model))
         assert config.env == "sudoku" and config.model.lora_r == 0
-        assert config.env_args == {"blanks": "4-11", "prompt_style": "paper"}
+        assert config.env_args == {"blanks": "4-11", "prompt_style": "instruct"}
         lengths = (
             config.rollout.max_completion_length,
             config.rollout.block_length,
@@ -188,7 +188,7 @@ def test_a_file_lies_over_the_models_environment_and_flags_over_it(folder: Path,
         "max_steps: 5\n"
     )
     config = typed("--config", path, "--env-args", "blanks=9", "--max-steps=6", "--device", "cpu")
-    assert config.env_args == {"blanks": 9, "prompt_style": "paper", "source": "generated"}
+    assert config.env_args == {"blanks": 9, "prompt_style": "instruct", "source": "generated"}
     assert config.rollout.block_length == 20 and config.rollout.max_completion_length == 40
     assert config.rollout.temperature == 0.5 and config.optimizer.learning_rate == 1e-3
     assert config.max_steps == 6 and config.config == path
