@@ -40,6 +40,10 @@ class Policy:
     """A copy of all the weights as they were opened, if one is kept."""
     replays: Replays | None = None
     """Replays passes of rollouts on a GPU; None = Python starts every pass."""
+    most_rows: int | None = None
+    """Completions decoded at once that fitted, after more of them had run out of memory; None = none have."""
+    most_copies: int | None = None
+    """Masked copies of an update at once that fitted, after more of them had run out of memory; None = none have."""
     unread: Path | None = None
     """The folder of the weights, while the model has none because it will be divided first."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)

@@ -82,6 +82,13 @@ def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
         copy.end()
 
 
+def drop_gradients(model: "PreTrainedModel | PeftModel") -> None:
+    """Forgets the gradients of a model, also those that its working copy has added up in this phase."""
+    model.zero_grad(set_to_none=True)
+    if (copy := working_copy(model)) is not None:
+        copy.gradients.clear()
+
+
 def keep_wider(
     model: Any, computed: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
 ) -> None:

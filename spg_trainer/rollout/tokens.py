@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.models.halving import halved_until_it_fits
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
@@ -100,20 +101,31 @@ def sample(
 ) -> Rollouts:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
-    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`.
+    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`. Where memory runs out, all
+    is sampled once more with half as many rows at once, and later calls begin with so many.
     """
-    generators = None
-    if sampling.draws_noise:
-        generators = [generator(seed, *key, device=policy.device) for key in keys]
-    return sample_completions(
-        policy,
-        *encoded,
-        sampling,
-        generators,
-        rows_per_forward=rows_per_forward,
-        records=records,
-        canvas=canvas,
-    )
+    if policy.most_rows is not None:
+        rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
+    at_first = min(rows_per_forward or len(keys), len(keys))
+
+    def attempt(rows: int) -> Rollouts:
+        generators = None
+        if sampling.draws_noise:
+            generators = [generator(seed, *key, device=policy.device) for key in keys]
+        return sample_completions(
+            policy,
+            *encoded,
+            sampling,
+            generators,
+            rows_per_forward=rows_per_forward if rows == at_first else rows,
+            records=records,
+            canvas=canvas,
+        )
+
+    rollouts, rows = halved_until_it_fits(attempt, at_first, "completions of a rollout")
+    if rows < at_first:
+        policy.most_rows = rows
+    return rollouts
 
 
 def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:

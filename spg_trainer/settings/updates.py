@@ -47,7 +47,8 @@ class BatchConfig:
     off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
     per_device_batch_size: Count = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. Lower it if memory runs out: the result stays the same."""
+    times as many completions at once. Where a GPU's memory runs out, it is halved and the work done once more. The
+    result stays the same, except for rounding."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, Where, token_logps
 from spg_trainer.tensors import Batch, Place, Rollouts
 
@@ -49,13 +50,33 @@ class MicroBatch:
     """Up to B times so many masked copies go through the model together."""
 
     def select(self, chosen: Tensor) -> "MicroBatch":
-        """The micro-batch with some of its completions only. chosen: (B,) bool."""
+        """The micro-batch with some of its completions only. chosen: (B,) bool, or (n,) int64."""
         return MicroBatch(
             rollouts=self.rollouts.select(chosen),
             masks=self.masks.select(chosen),
             batch=self.batch.select(chosen),
             masks_at_once=self.masks_at_once,
         )
+
+    @property
+    def copies(self) -> int:
+        """How many masked copies go through the model together."""
+        rows, masks = self.masks.scored.shape[:2]
+        return rows * min(self.masks_at_once, masks)
+
+    def split(self, most_copies: int, compares: str) -> list["MicroBatch"]:
+        """The micro-batch in parts of up to `most_copies`, or more where a unit of what the loss compares is larger."""
+        if self.copies <= most_copies:
+            return [self]
+        rows, masks = self.masks.scored.shape[:2]
+        size, masks_at_once = micro_batch_size(most_copies, masks)
+        units = self.batch.place.units(compares).numpy(force=True)
+        parts = []
+        for row_indices in split_rows(np.arange(rows), units, size):
+            part = self.select(torch.tensor(row_indices, device=self.masks.scored.device))
+            masks_that_fit = max(1, most_copies // len(row_indices))
+            parts.append(replace(part, masks_at_once=min(masks_at_once, masks_that_fit)))
+        return parts
 
     def logps(self, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities (B, M, T) without a graph, and what the masks measure, (B, M, T) or None.

@@ -18,6 +18,9 @@ from spg_trainer.distributed import gather, rank
 from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
+from spg_trainer.models.halving import halved_until_it_fits
+from spg_trainer.models.shard import trains_parts
+from spg_trainer.models.working_copy import drop_gradients
 from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.tensors import Place, Sequences
 from spg_trainer.training.micro_batches import (
@@ -79,12 +82,42 @@ def plan_updates(
 
 
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
-    """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included."""
-    sums: dict[tuple[str, str], Tensor] = {}
+    """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
+
+    Where memory runs out, all is computed once more with half as many masked copies at once, and later updates begin
+    with so many; but not if `.grad` holds something before, nor if gradients are divided among processes.
+    """
+    coupled_sums: dict[tuple[str, str], Tensor] = {}
+    if algorithm.compares == "update":
+        _add(coupled_sums, couple(policy, algorithm, update))
+    at_first = max((micro.copies for micro in update.micro_batches), default=1)
+    if policy.most_copies is not None:
+        at_first = min(at_first, policy.most_copies)
+    repeatable = not trains_parts(policy.model) and all(p.grad is None for p in policy.model.parameters())
+    if not repeatable:
+        return _gradient(policy, algorithm, update, at_first, coupled_sums)
+
+    def attempt(copies: int) -> Sums:
+        drop_gradients(policy.model)
+        return _gradient(policy, algorithm, update, copies, coupled_sums)
+
+    sums, copies = halved_until_it_fits(attempt, at_first, "masked copies of an update")
+    if copies < at_first:
+        policy.most_copies = copies
+    return sums
+
+
+def _gradient(
+    policy: Policy,
+    algorithm: Algorithm,
+    update: Update,
+    copies: int,
+    coupled_sums: Mapping[tuple[str, str], Tensor],
+) -> Sums:
+    """As `gradient`. copies: how many masked copies hold a graph at once. coupled_sums: what `couple` has measured."""
+    sums = dict(coupled_sums)
     coupled = algorithm.compares == "update"
-    if coupled:
-        _add(sums, couple(policy, algorithm, update))
-    for micro in update.micro_batches:
+    for micro in (part for whole in update.micro_batches for part in whole.split(copies, algorithm.compares)):
         # `couple` has computed the value of a coupled loss and the coefficients. What is left is the gradient of
         # sum(coefficients * bounds), to which completions whose coefficient is 0 add nothing: they stay away.
         sent = micro.select(micro.batch.prepared["coefficients"] != 0) if coupled else micro
