@@ -3,16 +3,23 @@
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
+from spg_trainer.rollout.own_order import own_order
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.decoding import Sampling
 
 
 def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for an unknown name of a cache, unmasking or remasking; the error lists the known ones."""
+    """Raises ConfigError for an unknown name of a cache, unmasking or remasking; the error lists the known ones.
+
+    An order from outside is loaded and tried.
+    """
     for flag, table in (("cache", CACHES), ("unmasking", UNMASKING), ("remasking", REMASKING)):
         name = getattr(sampling, flag)
-        if name not in table:
-            raise ConfigError(f"--{flag} {name!r} is unknown. Use one of: {', '.join(table)}.")
+        if flag == "remasking" and ":" in name:
+            own_order(name)
+        elif name not in table:
+            or_own = ", or ./mine.py:order for one of your own" if flag == "remasking" else ""
+            raise ConfigError(f"{flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
 
 
 def check_pattern(pattern: Pattern, sampling: Sampling) -> None:

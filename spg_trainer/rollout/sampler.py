@@ -31,6 +31,7 @@ from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.own_order import own_order
 from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import (
     DRAWS_POSITIONS,
@@ -265,7 +266,10 @@ class _Sampler:
         seen_by_rule = figures.get("priority", logps)
         if s.remasking == DRAWS_POSITIONS:
             seen_by_rule = seen_by_rule / s.position_temperature
-        priority = REMASKING[s.remasking](seen_by_rule, generators, count)
+        if ":" in s.remasking:  # from outside
+            priority = own_order(s.remasking)(logps, blocks.places, generators).float()
+        else:
+            priority = REMASKING[s.remasking](seen_by_rule, generators, count)
         if index is not None:
             fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
             logps = logps.masked_fill(fills_up, float("-inf"))

@@ -27,12 +27,14 @@ Command = TypeVar("Command")
 INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""
 TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
-"""The folders of a run that hold its copies of code: of tasks and rewards, and of the algorithm."""
+"""The folders of a run that hold its copies of code: of tasks and rewards, and of the algorithm and
+the order of unmasking."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files, which are what counts in a folder that an argument of a task names."""
 NO_FOLDERS = ("generated", "hub")
 """Sources of problems that a task knows by these words, also where a folder is called so."""
 MODEL = "model.model"
+ORDER = "rollout.remasking"
 LARGE = 2**26
 """Bytes of a file of weights above which its size and 64 parts of 1 MB are hashed in place of the whole."""
 
@@ -56,6 +58,8 @@ def file_settings(command: Any) -> dict[str, str]:
     """{dotted name: text} of the settings of a command that may name files, or a folder of data or of a model."""
     texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
     texts[MODEL] = command.model.model
+    order = getattr(getattr(command, "rollout", None), "remasking", "")
+    texts |= {ORDER: order} if ":" in order else {}
     texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
     return {name: text for name, text in texts.items() if text and isinstance(text, str)}
 
@@ -77,7 +81,7 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     files = {Path(path).resolve() for path in named.values()}
     folders: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
     for name, path in named.items():
-        kind = ALGORITHM_COPIES if name.startswith("algorithm") else TASK_COPIES
+        kind = ALGORITHM_COPIES if name.startswith(("algorithm", ORDER)) else TASK_COPIES
         known, folder = folders[kind], Path(path).resolve().parent
         known += [folder] * (folder not in known)
         number = known.index(folder) + 1
@@ -139,7 +143,7 @@ def _names_input(setting: str, text: str, path: str) -> bool:
     """Whether the text of a setting names a file, or a folder, that is there. path: the text as an absolute path."""
     if setting == MODEL:
         return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
-    if not text or (setting == "algorithm" and not is_code(text)):
+    if not text or (setting in ("algorithm", ORDER) and not is_code(text)):
         return False
     if os.path.isdir(path):
         return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
@@ -251,6 +255,7 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
 def flag_of(name: str, value: str) -> str:
     """What is typed to name an input, e.g. `--env-args source=mine.jsonl`."""
     setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
+    setting = key if setting == "rollout" else setting
     return f"--{setting.replace('_', '-')} {f'{key}={value}' if setting == 'env_args' else value}"
 
 

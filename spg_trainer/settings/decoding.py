@@ -45,8 +45,8 @@ class Decoding:
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
     between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce (for
-    --algorithm mapg) draws positions, more likely those that the model is surer of. Set it to what the model's authors
-    decode with."""
+    --algorithm mapg) draws positions, more likely those that the model is surer of. ./mine.py:order names a function of
+    your own. Set it to what the model's authors decode with."""
     position_temperature: Positive = 0.5
     """How far --remasking plackett_luce departs from the surest positions, above 0. A masked position of a block is
     drawn in proportion to p ** (1 / this value), where p is the highest probability that a token has there. Raise it to
@@ -178,12 +178,12 @@ class Sampling(Decoding):
 
     @property
     def draws_noise(self) -> bool:
-        """Whether decoding is random at all; if not, no generators are needed."""
+        """Whether decoding is random at all; if not, no generators are needed. An order from outside may be."""
         return self.temperature > 0 or self.remasking not in _GREEDY
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
-        check_ranges(self)
+        check_ranges(self, shown=lambda name, value: f"{name}={value}")
         self.check_together()
 
     def check_together(self) -> None:
@@ -222,14 +222,15 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
-        if self.unmasking != "schedule" and self.remasking in _UNSURE:
+        if self.unmasking != "schedule" and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            if chosen in values and value != getattr(Decoding, name):  # not the default
+            is_unread = chosen in values or (choice == "remasking" and ":" in str(chosen))
+            if is_unread and value != getattr(Decoding, name):  # not the default
                 raise ConfigError(
                     f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
                     f"{choice}={instead}."

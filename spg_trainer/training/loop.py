@@ -61,7 +61,7 @@ from spg_trainer.training.records import (
 )
 from spg_trainer.training.run import Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
-from spg_trainer.training.setup import finished_summary, plan_together, start
+from spg_trainer.training.setup import finished_summary, plan_together, refuse_keywords, start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import form_warning, new_warnings
@@ -73,12 +73,16 @@ KNOWS_NOTHING = 256
 none of fewer is right may be chance."""
 
 
-def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str, Any]:
+def train(
+    config: Config | Resolved[Config] | None = None, *, quiet: bool = False, **others: object
+) -> dict[str, Any]:
     """Trains until the settings end the run, and returns what summary.json holds.
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
+    others: refused, as settings stand in `config`.
     """
+    refuse_keywords(others)
     planned = plan_together(config)
     if (summary := finished_summary(planned)) is not None:
         Console(quiet=quiet).say(nothing_to_do(summary, planned.folder))

@@ -100,6 +100,20 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     return run
 
 
+def refuse_keywords(others: Mapping[str, object]) -> None:
+    """Raises ConfigError for keywords of `train` that are settings or a policy, and says where these go."""
+    if "policy" in others:
+        raise ConfigError(
+            "train takes no policy: it opens the model of its settings. A policy in memory is trained from a folder: "
+            "save_model(policy, FOLDER), then train(defaults(Config, model=FOLDER, env=...))."
+        )
+    if others:
+        name = next(iter(others))
+        raise ConfigError(
+            f"train takes no {name}: settings stand in its config, train(defaults(Config, {name}=..., ...))."
+        )
+
+
 def plan_together(settings: Config | Resolved[Config]) -> Plan:
     """The plan of a training, on which all its processes agree; one that has been made is returned as it is."""
     requested = settings.config if isinstance(settings, Resolved) else settings

@@ -108,6 +108,62 @@ def test_what_differs_on_other_tasks_is_in_the_table(task: str) -> None:
         assert pairs(by_name.get(name, others)) == differs, name
 
 
+SOURCES: dict[str, dict[str, tuple[float | bool, ...]]] = {
+    **{
+        name: {"lora_dropout": (0.05,)}
+        for name in ("spg", "spg_repro", "diffu_grpo", "wd1", "wd1_repro", "espo", "d2_stepmerge")
+    },
+    **{name: {"lora_dropout": (0.05,), "load_4bit": (True,)} for name in ("d_treerpo", "opsd")},
+    "unigrpo": {"lora_r": (0,), "learning_rate": (5e-5,)},
+    "vrpo": {"lora_r": (0,), "learning_rate": (5e-7,)},
+    "dispo": {"learning_rate": (3e-6, 5e-6)},
+    "mdpo": {"learning_rate": (1e-5,), "temperature": (0.1,), "num_generations": (4,)},
+}
+"""What sources state otherwise than the recipes: the values, by algorithm and setting."""
+PHRASES = {
+    "lora_dropout": "dropout",
+    "load_4bit": "4-bit base",
+    "lora_r": "all weights",
+    "learning_rate": "rate {}",
+    "temperature": "T {}",
+    "num_generations": "groups of {}",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_what_differs_from_the_source_is_computed_from_the_recipe(name: str) -> None:
+    (*_, source, differences) = shown("Training on GSM8K")[name]
+    said = differences.partition("Not known")[0]
+    if source.startswith("as `"):
+        assert name in SOURCES or not said, "the row that it names says it"
+    ours = settings(name, "gsm8k")[0]
+    for setting, phrase in PHRASES.items():
+        values = SOURCES.get(name, {}).get(setting, ())
+        texts = [re.sub(r"e-0(\d)", r"e-\1", f"{value:g}") for value in values]
+        differs = any(value != (ours[setting] or 0) for value in values)
+        pattern = re.escape(phrase).replace(r"\{\}", " or ".join(texts) if texts else r"\d")
+        assert bool(re.search(rf"\b{pattern}", said)) == differs, (setting, said)
+
+
+def test_the_commands_that_train_as_published_are_accepted() -> None:
+    block = re.search(r"^```\n(.*?)^```", section("Train as published"), flags=re.S | re.M)[1]
+    lines = [line for line in block.replace("\\\n", " ").splitlines() if not line.startswith("#")]
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "spg_trainer"]
+        config = resolve(Config, words[3:]).config
+        assert config.env_args["reward_preset"] == "paper" and config.env_args["prompt_style"].endswith(
+            ".txt"
+        )
+    named = {
+        name
+        for cells in table("Train as published")
+        for name in re.findall(r"`(?:--algorithm )?(\w+)`", cells[1])
+    }
+    assert named - {"NAME"} <= ALGORITHMS.keys()
+
+
 def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
     of_table = [cells[0] for cells in table("Table by table")]
     named, commands = set[str](), list[str]()

@@ -643,3 +643,12 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     with pytest.raises(ConfigError, match=rf"3 steps.*--resume {folder} .*--max-steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before
+
+
+def test_what_is_no_setting_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"train takes no policy: .*save_model\(policy, FOLDER\)"):
+        train(policy=object())
+    with pytest.raises(ConfigError, match=r"train takes no env: .*defaults\(Config, env="):
+        train(env="sudoku")
+    with pytest.raises(ConfigError, match=r"train takes settings, .*not a NoneType"):
+        train()

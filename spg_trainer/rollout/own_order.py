@@ -1,0 +1,91 @@
+"""`--remasking ./mine.py:parity`: an order of unmasking from a file or a module, and what is tried before it is used.
+
+The function takes log-probabilities (b, n) of the tokens that were drawn for b rows, the places (b, n) of these tokens
+in their completions, from 0, and b generators on the model's device. It returns a priority (b, n), float32: the higher,
+the earlier a token is unmasked; equal priorities go from left to right. A row may have columns that are not drawn, with
+the log-probability -inf, and what stands there is ignored.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.rollout.draw import Generators
+
+OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
+"""The signature of an order from outside; this file says what it takes and returns."""
+
+
+@cache
+def own_order(name: str) -> OwnOrder:
+    """The function behind `./file.py:NAME` or `package.module:NAME`, tried on a small example.
+
+    Raises ConfigError if it cannot be loaded, and for what `refuse_order` finds.
+    """
+    from spg_trainer.algorithms.registry import load_file
+
+    where, _, function = name.rpartition(":")
+    is_file = where.endswith(".py")
+    if is_file and not Path(where).is_file():
+        raise ConfigError(f"remasking={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
+    try:
+        module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
+    except Exception as error:
+        text = f"remasking={name}: importing {where} raised {type(error).__name__}: {error}"
+        raise ConfigError(text) from error
+    order = getattr(module, function, None)
+    if not callable(order):
+        nearest = did_you_mean(function, [known for known, value in vars(module).items() if callable(value)])
+        raise ConfigError(f"remasking={name}: {where} has no function {function}. {nearest}".rstrip())
+    refuse_order(name, cast(OwnOrder, order))
+    return cast(OwnOrder, order)
+
+
+def refuse_order(name: str, order: OwnOrder) -> None:
+    """Raises ConfigError unless an order keeps its contract, tried on 3 rows of 8 tokens.
+
+    It returns finite floating-point numbers of the right shape, changes nothing that it is given, draws only from the
+    generators that it is given, and does to a row the same whatever the other rows are.
+    """
+
+    def called(rows: slice) -> Tensor:
+        generators = [torch.Generator().manual_seed(row) for row in range(3)][rows]
+        with torch.no_grad():
+            return order(logps[rows].clone(), places[rows].clone(), generators)
+
+    def wrong(what: str) -> ConfigError:
+        return ConfigError(f"remasking={name}: {what}. docs/rollout.md has an example.")
+
+    logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
+    places = torch.arange(8).add(8).repeat(3, 1)
+    given, seen = (logps.clone(), places.clone()), torch.get_rng_state()
+    try:
+        generators = [torch.Generator().manual_seed(row) for row in range(3)]
+        with torch.no_grad():
+            priority = order(logps, places, generators)
+    except Exception as error:
+        raise wrong(
+            f"order(logps (3, 8), places (3, 8), 3 generators) raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(priority, Tensor) or priority.shape != (3, 8) or not priority.is_floating_point():
+        shape = (
+            f"{tuple(priority.shape)} {priority.dtype}" if isinstance(priority, Tensor) else repr(priority)
+        )
+        raise wrong(f"it returned {shape:.80}, not floating-point priorities of the shape (3, 8)")
+    if not priority.isfinite().all():
+        raise wrong("it returned priorities that are not finite")
+    if not (torch.equal(logps, given[0]) and torch.equal(places, given[1])):
+        raise wrong("it changed the tensors that it was given. Work on copies")
+    priority = priority.clone()
+    if not torch.equal(torch.get_rng_state(), seen) or not torch.equal(called(slice(0, 3)), priority):
+        raise wrong("it gave other priorities the second time. Draw from the generators, one for each row")
+    if not all(torch.equal(called(slice(row, row + 1))[0], priority[row]) for row in range(3)):
+        raise wrong(
+            "the priorities of a row depend on the other rows, so that they would change with the batch"
+        )

@@ -1,0 +1,87 @@
+"""`--remasking ./mine.py:parity`: an order of one's own is tried, decodes as it says, and stays with its run."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.rollout.checks import check_names
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.runs.inputs import file_settings, find_inputs, flag_of, with_copies, write_inputs
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
+
+PARITY = """
+def parity(logps, places, generators):
+    return logps - 1e6 * (places % 2)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(PARITY)
+    return file
+
+
+def test_even_places_are_written_before_odd_ones(mine: Path) -> None:
+    policy = load_model("tiny", device="cpu")
+    sampling = Sampling(8, 8, 8, 0.0, remasking=f"{mine}:parity")
+    check_names(sampling)
+    ids = torch.full((2, 3), 7)
+    generators = [torch.Generator().manual_seed(row) for row in range(2)]
+    rollouts = sample_completions(policy, ids, torch.ones_like(ids).bool(), sampling, generators)
+    steps = rollouts.unmask_step
+    written = (steps >= 0).all(-1)  # a row that ends early leaves places masked
+    assert written.any()
+    for row in steps[written]:
+        assert row[::2].max() < row[1::2].min()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return logps[:, :2]", r"returned \(3, 2\) torch.float32, not floating-point"),
+        ("return places", r"returned \(3, 8\) torch.int64"),
+        ("return logps / 0", "not finite"),
+        ("return logps.mul_(2)", "changed the tensors"),
+        ("import torch; return torch.rand(logps.shape)", "Draw from the generators"),
+        ("return logps - logps.mean()", "depend on the other rows"),
+        ("return logps.nothing", "raised AttributeError"),
+    ],
+)
+def test_an_order_that_breaks_its_contract_is_refused(tmp_path: Path, body: str, words: str) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(f"def order(logps, places, generators):\n    {body}\n")
+    with pytest.raises(ConfigError, match=words):
+        check_names(Sampling(8, 8, 8, remasking=f"{file}:order"))
+
+
+def test_what_is_not_there_is_told(mine: Path) -> None:
+    for name, words in (
+        (f"{mine}:partiy", "no function partiy. Did you mean 'parity'"),
+        (f"{mine.parent}/none.py:parity", "there is no file"),
+        ("parity", "remasking='parity' is unknown. Use one of: low_confidence, .* ./mine.py:order"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_names(Sampling(8, 8, 8, remasking=name))
+    for more in ({"unmasking": "threshold"}, {"position_temperature": 0.1}):
+        with pytest.raises(ConfigError, match="remasking="):
+            Sampling(8, 8, 8, remasking=f"{mine}:parity", **more).check()
+
+
+def test_a_run_keeps_the_file_and_what_it_recorded_finds_it(mine: Path, tmp_path: Path) -> None:
+    rollout = dataclasses.replace(Config().rollout, remasking=f"{mine}:parity")
+    inputs = find_inputs(file_settings(dataclasses.replace(Config(), rollout=rollout)))
+    assert inputs["rollout.remasking"].copy == "algorithm/mine.py"
+    run = tmp_path / "run"
+    run.mkdir()
+    write_inputs(run, inputs)
+    mine.unlink()
+    record = with_copies(run, {"rollout": {"remasking": f"{mine}:parity"}})
+    assert record["rollout"]["remasking"] == f"{run}/algorithm/mine.py:parity"
+    assert (run / "algorithm/mine.py").read_text() == PARITY
+    assert flag_of("rollout.remasking", "x.py:parity") == "--remasking x.py:parity"
