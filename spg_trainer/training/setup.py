@@ -1,5 +1,6 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

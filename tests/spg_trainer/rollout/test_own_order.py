@@ -12,7 +12,10 @@ from spg_trainer.rollout.checks import check_names
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.runs.inputs import file_settings, find_inputs, flag_of, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import small_config
 
 PARITY = """
 def parity(logps, places, generators):
@@ -85,3 +88,14 @@ def test_a_run_keeps_the_file_and_what_it_recorded_finds_it(mine: Path, tmp_path
     assert record["rollout"]["remasking"] == f"{run}/algorithm/mine.py:parity"
     assert (run / "algorithm/mine.py").read_text() == PARITY
     assert flag_of("rollout.remasking", "x.py:parity") == "--remasking x.py:parity"
+
+
+def test_a_model_is_evaluated_with_the_copy_of_the_run_that_trained_it(mine: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = {"remasking": f"{mine}:parity", "max_steps": 1, "eval_problems": 0, "validation_problems": 0}
+    train(small_config(run, **settings), quiet=True)
+    mine.unlink()
+    for model in (run, run / "model"):
+        command = defaults(EvalCommand, model=str(model))
+        assert command.rollout.remasking == f"{run}/algorithm/mine.py:parity"
+        check_names(command.rollout.samplings()[0])
