@@ -36,8 +36,8 @@ from verifiers.command.judge import (
     judge_blocks,
 )
 from verifiers.command.read import Block, CommandError, Source
-from verifiers.command.report import summary, summary_text
-from verifiers.errors import VerifierError, plural
+from verifiers.command.report import counts, summary, summary_text
+from verifiers.errors import VerifierError, did_you_mean, plural
 from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 
@@ -230,6 +230,7 @@ def _run(args: argparse.Namespace) -> int:
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, unanswered)
     _hint(args, job, facts["reasons"], unanswered)
+    _tell_absent(args, counts(tally, "columns"))
     if args.json:
         stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
         stream.write(json.dumps(facts) + "\n")
@@ -344,6 +345,15 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
         places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
         text = f'The first "{field}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
+
+
+def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
+    """Says which columns that a flag names no line has."""
+    for flag, names in (("--keep", args.keep), ("--by", filter(None, [args.by]))):
+        for name in names:
+            if columns and name != "id" and name not in columns:
+                near = did_you_mean(name, sorted(columns))
+                sys.stderr.write(f"{flag} {name}: no line has this column. {near}".rstrip() + "\n")
 
 
 @contextlib.contextmanager

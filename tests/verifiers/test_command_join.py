@@ -168,3 +168,16 @@ def test_what_was_interrupted_is_told_from_a_whole_file(files, tmp_path, monkeyp
     assert main(["gsm8k", path, "--output", str(output)]) == 130
     assert output.read_bytes() == whole and "3 completions judged" in capsys.readouterr().err
     assert len((tmp_path / "verdicts.jsonl.partial").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> None:
+    rows = [{"completion": "<answer>7</answer>", "answer": "7", "level": "easy"}] * 3
+    path = write(tmp_path / "rows.jsonl", [*rows, {"completion": "", "answer": "7"}, {**rows[0], "late": 1}])
+    assert main(["gsm8k", path, "--keep", "levl", "late", "--by", "leel", "--workers", workers]) == 0
+    said = capsys.readouterr().err
+    assert '--keep levl: no line has this column. Did you mean "level"?\n' in said
+    assert '--by leel: no line has this column. Did you mean "level"?\n' in said
+    assert "late" not in said
+    assert main(["gsm8k", path, "--keep", "level", "--by", "level", "--workers", workers]) == 0
+    assert "no line has" not in capsys.readouterr().err

@@ -89,7 +89,7 @@ class Judged(NamedTuple):
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
-            those of other rules as `compared` names them.
+            those of other rules as `compared` names them; `columns.level` is the number of blocks with this column.
         problems: what is wrong with lines -> the numbers of these.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
     """
@@ -113,10 +113,12 @@ def judge_block(job: Job, block: Block) -> Judged:
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
     kept: dict[int, dict[str, Any]] = {}  # of each line
+    seen: set[str] = set()  # columns: all of the block's first line, and what is kept of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
             kept[number] = columns_of(sample, (*job.keep, *filter(None, [job.by])))
+            seen.update(kept[number] if seen else (*sample, *kept[number]))
             value, *values = read_sample(sample, wanted)
         except LacksField as error:
             places.append((number, 0))
@@ -157,6 +159,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     if bodies:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
+    judged.tally.update(f"columns.{name}" for name in seen)
     return judged._replace(unanswered=tuple(unanswered))
 
 
