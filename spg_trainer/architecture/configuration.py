@@ -18,6 +18,7 @@ class EmbeddedConfig(SimpleNamespace):
     """
 
     origin = "sequence"
+    context = "blocks"
     block_size = 0
 
     @classmethod

@@ -20,10 +20,19 @@ class Pattern:
     origin: Literal["sequence", "completion"] = "sequence"
     """Where blocks begin: at the prompt's first real token, so that a block may hold the prompt's tail and the
     completion's head, or at the completion's first token, so that the prompt's first block may be shorter."""
+    context: Literal["blocks", "causal"] = "blocks"
+    """What tokens of prompt and finished blocks see: all of their own block, or of it only those before them.
+
+    With `causal`, a block's first token is predicted from the token before it, and written alone before the others."""
 
     @property
     def is_full(self) -> bool:
         return self.block_size == 0
+
+    @property
+    def has_causal_context(self) -> bool:
+        """Whether only the block being written sees itself whole."""
+        return not self.is_full and self.context == "causal"
 
     def blocks(self, real: Tensor, start: int | None = None) -> Tensor:
         """The number of each column's block (B, S) int64, -1 on padding; in a full pattern all real columns are in 0.
@@ -42,6 +51,19 @@ class Pattern:
             columns = torch.arange(real.shape[1], device=real.device) - start
             number = (columns // self.block_size + first).expand(real.shape)
         return number.masked_fill(~real, -1)
+
+    def ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
+        """What `visible` takes, (B, S) int64: a column sees those of its own rank and of lower ones.
+
+        These are the numbers of the blocks (B, S); in a causal context each column has a rank of its own, but for the
+        block that a row writes, whose columns share one. written: (B, 1) int64, the number of that block.
+        """
+        if not self.has_causal_context:
+            return blocks
+        column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
+        is_written = blocks == written
+        last = column.masked_fill(~is_written, 0).amax(1, keepdim=True)
+        return torch.where(is_written, last, column).masked_fill(blocks < 0, -1)
 
     def spans(self, prompt: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
         """First token and end of each part of a completion that is decoded together.

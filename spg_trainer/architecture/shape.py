@@ -126,7 +126,7 @@ def _on_meta(config: Any) -> Any:
 
 def pattern_of(config: Any) -> Pattern:
     """Who attends to whom in a model of this configuration."""
-    return Pattern(config.block_size, config.origin)
+    return Pattern(config.block_size, config.origin, config.context)
 
 
 def find_config(m: ModelConfig, env: str) -> Any:

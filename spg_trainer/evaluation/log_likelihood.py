@@ -129,7 +129,7 @@ def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequenc
     """Whether decoding greedily, the most probable masked token first and one at a time, writes the completion."""
     left = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
     text = torch.tensor([*prompt_ids, *completion_ids], device=policy.device)
-    width = len(prompt_ids)
+    width, pattern = len(prompt_ids), base_model(policy.model).pattern
     for start, stop in blocks_of(policy, width, len(completion_ids)):
         while left[start:stop].any():
             shown = text.clone()
@@ -140,7 +140,9 @@ def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequenc
             logits[:, policy.mask_id] = float("-inf")
             best = logits.log_softmax(-1).max(-1)
             sure = best.values.masked_fill(~left[start:stop], float("-inf"))
-            place = int(sure.argmax())
+            # In a causal context a block's first token is written before the others.
+            is_first = pattern.has_causal_context and pattern.block_of(start, width)[0] == start
+            place = 0 if is_first and left[start] else int(sure.argmax())
             if best.indices[place] != text[width + start + place]:
                 return False
             left[start + place] = False

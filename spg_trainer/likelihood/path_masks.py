@@ -204,11 +204,16 @@ class PositionMasking(StepMergeMasking):
     measure: ClassVar[str] = "confidence"
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError where the rollout's first block may be shorter than the others."""
+        """Raises ConfigError where the rollout's first block may be shorter, or not all positions are chosen."""
         if not pattern.is_full and pattern.origin == "sequence":
             raise ConfigError(
                 "a rollout's choice of positions: this model attends in blocks that begin with the prompt, so that a "
                 "completion's first block may be shorter, and is not scored here. Use --algorithm d2_stepmerge."
+            )
+        if pattern.has_causal_context:
+            raise ConfigError(
+                "a rollout's choice of positions: in this model a block's first token is not chosen but written alone, "
+                "which is not scored here. Use --algorithm d2_stepmerge."
             )
 
     def copies(self, row: Completion) -> Copies:

@@ -244,7 +244,7 @@ class Body:
     @property
     def pattern(self) -> Pattern:
         """Who attends to whom."""
-        return Pattern(self.config.block_size, self.config.family.origin)
+        return Pattern(self.config.block_size, self.config.origin, self.config.context)
 
     def forward(
         self,
@@ -286,6 +286,9 @@ class Body:
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
         """Who sees whom (B, 1, Q, K) among real tokens (B, K) by blocks; the queries are the last columns."""
+        if self.pattern.has_causal_context:  # nothing says which block is being written: all is context
+            ranks = Pattern(1).blocks(attention_mask)
+            return visible(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":
             raise ModelError("its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)")
         blocks = self.pattern.blocks(attention_mask)
@@ -310,7 +313,8 @@ class MaskedLM(Checked):
         self.model = self.body_class(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.loss_type = "ForCausalLM" if self.shift else "ForMaskedLM"
+        is_shifted = self.shift or self.pattern.has_causal_context
+        self.loss_type = "ForCausalLM" if is_shifted else "ForMaskedLM"
         for name in ("router_aux_loss_coef", "num_experts", "num_experts_per_tok"):  # where it is asked for
             setattr(self, name, getattr(config, name, None))
         self.post_init()

@@ -10,11 +10,13 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.core_model_loading import Split, WeightConverter, WeightRenaming, WeightTransform
 from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeForCausalLM
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from transformers.models.ministral3.modeling_ministral3 import Ministral3ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
 from spg_trainer.architecture import llada
+from spg_trainer.errors import ModelError
 from spg_trainer.models.family import Family
 
 
@@ -41,6 +43,24 @@ def _llada2_weights() -> list[WeightTransform]:
     parts = [rf"\.self_attn\.{part}_proj\.weight" for part in "qkv"]
     fused = WeightConverter([r"\.attention\.query_key_value\.weight"], parts, [Split(0)])
     return [*(WeightRenaming(hub, stock) for hub, stock in names.items()), fused, *_stacked_experts()]
+
+
+def _nemotron_labs(settings: dict[str, Any]) -> dict[str, Any]:
+    """Refuses weights that were only trained from left to right."""
+    if settings.get("dlm_paradigm") == "autoregressive":
+        raise ModelError(
+            "config.json has dlm_paradigm = 'autoregressive': these weights write from left to right. Take a "
+            "checkpoint of a diffusion model, whose dlm_paradigm is 'bidirectional' or 'block_diff'."
+        )
+    return {}
+
+
+def _nemotron_labs_weights() -> list[WeightTransform]:
+    """The names of Nemotron-Labs-Diffusion."""
+    return [
+        WeightRenaming(r"^encoder\.", r"^model\."),
+        WeightRenaming(r"^diffusion_head\.", r"^lm_head\."),
+    ]
 
 
 _SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
@@ -140,6 +160,19 @@ FAMILIES = (
         },
         unread=frozenset({"max_window_layers", "partial_rotary_factor", "rotary_dim", "sliding_window"}),
         weights=_llada2_weights,
+    ),
+    Family(
+        "nemotron_labs_diffusion",
+        "NemotronLabsDiffusionModel",
+        Ministral3ForCausalLM,
+        block_size=None,
+        origin="completion",
+        context="causal",
+        rope_type="yarn",
+        required={"mlp_bias": False, "attention_bias": False, "sliding_window": None},
+        unread=frozenset({"ar_loss_weight", "dlm_loss_weight", "dlm_paradigm", "dp_varying_mask_ratio"}),
+        derive=_nemotron_labs,
+        weights=_nemotron_labs_weights,
     ),
 )
 """Each published family. config.json of SDAR-30B-A3B and of a2d-qwen3 does not say the block size (`block_size=None`),

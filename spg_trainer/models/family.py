@@ -45,6 +45,10 @@ class Family:
     """Tokens of an attention block, 0 = all see all; config.json's own goes before. None = config.json must say it."""
     origin: Literal["sequence", "completion"] = "sequence"
     """Where blocks begin, see `Pattern`."""
+    context: Literal["blocks", "causal"] = "blocks"
+    """Whether finished blocks see themselves whole or are causal, see `Pattern`."""
+    rope_type: str = "default"
+    """The type of config.json's `rope_parameters`."""
     names: Mapping[str, str] = field(default_factory=dict)
     """transformers' name of a setting -> config.json's, where they differ; `block_size` too."""
     required: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +110,11 @@ class FamilyConfig:
         """Where blocks begin, see `Pattern`."""
         return self.family.origin
 
+    @property
+    def context(self) -> str:
+        """What finished blocks see, see `Pattern`."""
+        return self.family.context
+
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """As transformers has it, which warns where a file's `model_type` is not that of the class."""
@@ -144,9 +153,11 @@ class FamilyConfig:
         required = _REQUIRED | dict(family.required)
         known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
         known |= _KNOWN | family.unread | required.keys() | set(cls.attribute_map.values())
-        if (rope := (settings.get("rope_parameters") or {}).get("rope_type", "default")) != "default":
+        rope = (settings.get("rope_parameters") or {}).get("rope_type", family.rope_type)
+        if rope != family.rope_type:
             raise ModelError(
-                f"config.json has rope_parameters of type {rope!r}, but {family.architecture} has 'default'"
+                f"config.json has rope_parameters of type {rope!r}, but {family.architecture} has "
+                f"{family.rope_type!r}"
             )
         for name, value in settings.items():
             is_off = value is None and not required.get(name)  # null, where it must be off

@@ -88,6 +88,7 @@ class Replays:
         cache: Any,
         positions: Tensor | None = None,
         start: int | None = None,
+        blocks: Tensor | None = None,
     ) -> Tensor:
         """As `models.states.hidden_states`, without a graph of autograd."""
         given: dict[str, Any] = {
@@ -95,6 +96,7 @@ class Replays:
             "attention_mask": attention_mask,
             "keep": keep,
             "positions": positions,
+            "blocks": blocks,
         }
         from_cache = {} if cache is None else cache.indices()
         tensors = {name: x for name, x in {**given, **from_cache}.items() if isinstance(x, Tensor)}

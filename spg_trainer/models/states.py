@@ -37,6 +37,7 @@ def hidden_states(
     cache: Any = None,
     start: int | None = None,
     clean: Tensor | None = None,
+    blocks: Tensor | None = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, from which logits of tokens are computed; nobody sees padding.
 
@@ -51,13 +52,20 @@ def hidden_states(
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
         start: the completion's first column, for a pattern whose blocks begin there.
         clean: (b, S) int64, the tokens as later blocks see them: every block is then as in a pass of its own in which
-            `input_ids` are masked in that block alone. Patterns without blocks have no use for it.
+            `input_ids` are masked in that block alone. Patterns without blocks have no use for it. In a causal context
+            None = as in `input_ids`, unless a mask of pairs says who attends to which.
+        blocks: (b, S) int64, the number of each column's block; only needed beside a mask of pairs in a causal context.
 
     Returns (b, S, D) or (b, n, D); those of padding hold garbage. Where logits are shifted, a token's state is that of
-    the column before it; the first token of all has none and takes its own.
+    the column before it; the first token of all has none and takes its own. In a causal context that goes for the first
+    token of each block alone. As it is written before the others, these see it wherever they are: also in `input_ids`
+    that mask it, where `clean` is given.
     """
     family = base_model(model)
     pattern = family.pattern
+    is_of_pairs = attention_mask is not None and attention_mask.ndim == 4
+    if clean is None and pattern.has_causal_context and not is_of_pairs:
+        clean = input_ids
     shows_blocks_twice = clean is not None and not pattern.is_full
     if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
@@ -65,11 +73,18 @@ def hidden_states(
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
     columns = _before(keep, positions) if family.shift else keep  # where the states asked for stand
     mask = attention_mask
-    if not pattern.is_full and (mask is None or mask.ndim == 2):
+    needs_mask = not pattern.is_full and not is_of_pairs
+    if needs_mask:
         blocks = pattern.blocks(torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask, start)
+    if pattern.has_causal_context:
+        is_first = blocks.diff(dim=1, prepend=blocks[:, :1]) != 0
+        columns = torch.where(is_first.gather(1, keep), _before(keep, positions), columns)
+    if needs_mask:
+        if pattern.has_causal_context:
+            input_ids = torch.where(is_first, clean, input_ids)
         if shows_blocks_twice:
             input_ids, mask, positions, columns = _noisy_and_clean(
-                input_ids, clean, positions, blocks, keep, columns
+                input_ids, clean, positions, blocks, keep, columns, pattern.has_causal_context
             )
         else:
             mask = visible(blocks, blocks)
@@ -87,7 +102,13 @@ def _before(keep: Tensor, positions: Tensor | None) -> Tensor:
 
 
 def _noisy_and_clean(
-    noisy: Tensor, clean: Tensor, positions: Tensor | None, blocks: Tensor, keep: Tensor, columns: Tensor
+    noisy: Tensor,
+    clean: Tensor,
+    positions: Tensor | None,
+    blocks: Tensor,
+    keep: Tensor,
+    columns: Tensor,
+    is_causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One sequence of two copies: noisy blocks see themselves and what is clean before them, clean ones what is clean.
 
@@ -96,7 +117,7 @@ def _noisy_and_clean(
 
     blocks: (b, S), the number of each column's block, below 0 on padding. columns: (b, n), where the states asked for
     stand in the sequence. Where logits are shifted, that may be in the block before the token's own: then the state is
-    the clean one, as it is when that token is sampled.
+    the clean one, as it is when that token is sampled. is_causal: whether what is clean sees only what is before it.
 
     Returns ids, who sees whom, positions, and where the states asked for stand now. Source: BD3LM (arXiv 2503.09573),
     section 3.
@@ -115,6 +136,8 @@ def _noisy_and_clean(
     of_query, of_key = block[:, :, None], block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
     same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
+    if is_causal:
+        same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
     clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
     mask = (same_block | clean_before).unsqueeze(1)
     in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))

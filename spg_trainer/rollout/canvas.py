@@ -115,7 +115,11 @@ class Canvas:
         computes only the row's own block, as under block-causal attention.
         """
         # `row.holes` holds, for each block, how many of its places are not given.
-        count = [row.holes[row.block] if edits else row.masked for row in rows]
+        first = [row.writes_first for row in rows]
+        count = [
+            1 if alone else row.holes[row.block] if edits else row.masked
+            for row, alone in zip(rows, first, strict=True)
+        ]
         most = max(count)
         numbers = self.tensor([row.number for row in rows])
         # A span has to end on the canvas: that of a short last block begins before the block.
@@ -127,6 +131,8 @@ class Canvas:
         drawn = masked
         if edits:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
+        if any(first):
+            drawn = drawn & ((span == block_start) | ~self.tensor(first).unsqueeze(-1))
         within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
         places = span_start + within
         if own_block_only and min(count) < most:

@@ -32,6 +32,11 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
                 "every other. Use cache=none, or cache=dual, which is an approximation."
             )
         return
+    if pattern.has_causal_context and sampling.editing_threshold is not None:
+        raise ConfigError(
+            f"editing_threshold={sampling.editing_threshold}: in this model a block's first token is drawn before the "
+            "others, which it does not see, so that it cannot be drawn again beside them. Leave out editing_threshold."
+        )
     attention_block = pattern.block_size
     if attention_block % block_length:
         up_to = min(block_length, attention_block)

@@ -161,8 +161,14 @@ class Columns:
             lowest, end = min(row.padding for row in examples), max(map(self._seen, examples))
             ids = distinct[part, lowest:end]
             equally_wide = all(row.padding == lowest and self._seen(row) == end for row in examples)
-            mask, positions = None if equally_wide else ids >= 0, None
-            if mask is not None and self.masks_pairs:
+            mask, positions, blocks = None if equally_wide else ids >= 0, None, None
+            if self.pattern.has_causal_context:
+                columns = torch.arange(lowest, end, device=ids.device).expand_as(ids)
+                of_examples = numbers[self.canvas.tensor(example[part])]
+                blocks = self.blocks[of_examples, lowest:end]
+                mask = self._visible(examples, of_examples, columns, lowest, end)
+                positions = self._positions(examples, columns)
+            elif mask is not None and self.masks_pairs:
                 positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
                 mask = mask[:, None, None]
             access = None
@@ -182,6 +188,7 @@ class Columns:
                     positions=positions,
                     cache=access,
                     start=self.canvas.width - lowest,
+                    **({} if blocks is None else {"blocks": blocks}),
                 )
             )
         return torch.cat(results)[index_of_rows]
@@ -221,6 +228,9 @@ class Columns:
             written = slice(firsts[0], firsts[0] + width) if same_window else columns
             if self.on_gpu:  # by a tensor, so that one recording serves all blocks
                 written = columns[0] if same_window and isinstance(slots, slice) else columns
+            blocks = {}
+            if self.pattern.has_causal_context:
+                blocks = {"blocks": self.blocks[numbers[part]].gather(1, columns)}
             results.append(
                 self.compute(
                     self.canvas.ids[numbers[part]].gather(1, columns),
@@ -228,6 +238,7 @@ class Columns:
                     keep=self.canvas.width + places[part] - start,
                     positions=self._positions(part_rows, columns),
                     cache=Access(self.store, slots, written, lowest, end),
+                    **blocks,
                 )
             )
         return torch.cat(results)
@@ -239,9 +250,11 @@ class Columns:
 
         Returns (b, K) where all columns w of a window see the same, (b, 1, w, K) where not, None where all see all.
         """
-        if self.keeps_blocks:
-            block_of_column = self.blocks[numbers]
-            return visible(block_of_column.gather(1, columns), block_of_column[:, lowest:end])
+        if self.keeps_blocks or self.pattern.has_causal_context:
+            blocks = self.blocks[numbers]
+            written = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
+            ranks = self.pattern.ranks(blocks, written)
+            return visible(ranks.gather(1, columns), ranks[:, lowest:end])
         if all(row.padding == lowest and self._seen(row) == end for row in rows):
             return None
         keys = torch.arange(lowest, end, device=columns.device)

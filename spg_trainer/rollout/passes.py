@@ -8,7 +8,7 @@ from spg_trainer.settings.decoding import Sampling
 
 
 def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
-    """Yields (columns computed, columns seen, masked tokens of the block) for each pass over a row.
+    """Yields (columns computed, columns seen, tokens drawn: the block's masked ones) for each pass over a row.
 
     They are those that `columns.py` computes. Without `--unmasking schedule` the passes are the most that a row can
     take: each then unmasks a single token.
@@ -26,6 +26,11 @@ def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator
         if not pattern.is_full:  # nobody sees what stands behind the block of attention
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
+        alone = (
+            pattern.has_causal_context and start == attention_start
+        )  # a pass writes the block's first token
+        if alone:
+            steps = 1 - (1 - size) * steps_of_full_block // sampling.block_length  # rounded up
         for step in range(steps):
             is_refresh = step == 0 or not keeps_columns
             if passes_before == 0:
@@ -43,5 +48,7 @@ def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator
             else:
                 computed, prompt_computed = seen, passes_before
             masked = size * (steps - step) // steps
+            if alone:
+                masked = (size - 1) * (steps - step) // (steps - 1) if step else 1
             yield computed, seen, masked
             passes_before += 1

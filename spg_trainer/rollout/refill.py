@@ -40,6 +40,8 @@ class Row:
     """How many of the active block's passes began without a masked token: they only edit."""
     prompt_computed: int = 0
     """The number of the pass that last computed the prompt."""
+    first_alone: Sequence[bool] = ()
+    """Whether a pass of its own writes the first place of each of these blocks, before the others; () = of none."""
     slot: int = -1
     """Where in the buffers its keys and values are (`cache.KeyValues`); -1 = nowhere yet."""
 
@@ -47,6 +49,16 @@ class Row:
     def start(self) -> int:
         """First place of the active block."""
         return self.spans[self.block][0]
+
+    @property
+    def writes_first(self) -> bool:
+        """Whether the coming pass writes the active block's first place alone."""
+        return self.block_passes == 0 and self.has_first_alone
+
+    @property
+    def has_first_alone(self) -> bool:
+        """Whether a pass of its own writes the active block's first place."""
+        return bool(self.first_alone) and self.first_alone[self.block]
 
     @property
     def stop(self) -> int:

@@ -124,8 +124,23 @@ def _rows_to_decode(
             spans = [(start, stop) for start, stop in spans if any(is_hole[number][start:stop])]
             holes = [sum(is_hole[number][start:stop]) for start, stop in spans]
         if spans:
-            padding = width - prompt_length
-            rows.append(Row(number=number, padding=padding, spans=spans, holes=holes, masked=holes[0]))
+            padding, first_alone = width - prompt_length, []
+            if pattern.has_causal_context:
+                first_alone = [
+                    pattern.block_of(start, prompt_length)[0] == start
+                    and (is_hole is None or is_hole[number][start])
+                    for start, _ in spans
+                ]
+            rows.append(
+                Row(
+                    number=number,
+                    padding=padding,
+                    spans=spans,
+                    holes=holes,
+                    masked=holes[0],
+                    first_alone=first_alone,
+                )
+            )
     return rows
 
 
@@ -218,6 +233,13 @@ class _Sampler:
             left = None  # then `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
+            if any(
+                row.writes_first for row in rows
+            ):  # its other places are masked, and have no probability yet
+                is_drawn = torch.arange(order.shape[1], device=order.device) < canvas.tensor(
+                    blocks.count
+                ).unsqueeze(-1)
+                highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
         canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still_masked, left, edited)
@@ -302,9 +324,12 @@ class _Sampler:
         (b, n), in the order in which places would be unmasked.
         """
         s, masked = self.sampling, [row.masked for row in rows]
-        now = Pass(logps, masked=masked, number=[row.block_passes for row in rows])
+        # A pass that writes a block's first place alone is none of its steps.
+        number = [max(0, row.block_passes - row.has_first_alone) for row in rows]
+        now = Pass(logps, masked=masked, number=number)
         count = UNMASKING[s.unmasking](now, s)
         limits = [min(n, s.max_tokens_per_step or n) for n in masked]  # 0 for a row that only edits
+        limits = [1 if row.writes_first else n for row, n in zip(rows, limits, strict=True)]
         if isinstance(count, Tensor):
             return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
         count = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]

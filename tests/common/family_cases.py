@@ -54,6 +54,7 @@ UNTRAINED = {
         },
     ),
     "lladamoe": ("LLaDAMoEModelLM", {**EXPERTS, "num_experts": 6}),
+    "nemotron_labs": ("NemotronLabsDiffusionModel", {"block_size": 5}),
     "qwen3_diffusion": ("A2DQwen3LMHeadModel", {"block_size": 0}),
     "sdar": ("SDARForCausalLM", {"block_size": 5}),
     "sdar_moe": (

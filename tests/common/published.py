@@ -23,6 +23,7 @@ SEEDS = {
     "fastdllm_v2": 106,
     "qwen3_diffusion": 107,
     "llada15": 108,
+    "nemotron_labs": 20261127,
 }
 MASKS = {
     "dream": 154,
@@ -31,11 +32,17 @@ MASKS = {
     "llada15": 153,
     "llada2": 153,
     "lladamoe": 153,
+    "nemotron_labs": 100,
     "qwen3_diffusion": 155,
     "sdar": 155,
 }
 """The id of each family's mask token."""
-HEADS = ("lm_head.weight", "model.transformer.ff_out.weight", "model.embed_tokens.weight")
+HEADS = (
+    "lm_head.weight",
+    "model.transformer.ff_out.weight",
+    "diffusion_head.weight",
+    "model.embed_tokens.weight",
+)
 """The output embedding is the first of these that a family has."""
 DECODERS = {"random": (1, 1.5, 1.0, 2.0), "scaled": (2, 2.5, 1.5, 4.0)}
 """Seed, gain of queries and keys, gain of the other layers, gain of the head."""
@@ -61,6 +68,10 @@ def family_weights(name: str, shapes: dict[str, list[int]]) -> dict[str, Tensor]
         if key == head:
             weights[key] = drawn * 0.4
             weights[key][MASKS[name]] *= 0.05  # so that no decoder predicts masks
+            if name == "nemotron_labs":
+                weights[key][11] *= 0.5  # and not all end at once
+        elif name == "nemotron_labs" and len(shapes[key]) == 2:
+            weights[key] = drawn * (1.0 if "embed_tokens" in key else 0.2)
         elif "mlp.gate." in key:
             weights[key] = drawn * 0.15
         elif key.endswith("bias"):

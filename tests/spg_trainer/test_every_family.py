@@ -51,8 +51,11 @@ def refused(config):
     pattern = family_pattern(config)
     if pattern.is_full:
         return ""
-    if "order" in build(config.algorithm).needs and pattern.origin == "sequence":
-        return "attends in blocks that begin with the prompt"
+    if "order" in build(config.algorithm).needs:
+        if pattern.origin == "sequence":
+            return "attends in blocks that begin with the prompt"
+        if pattern.has_causal_context:
+            return "is not chosen but written alone"
     return "attends in blocks" if get(config.algorithm).branches > 1 else ""
 
 

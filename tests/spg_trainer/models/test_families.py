@@ -352,7 +352,9 @@ def test_a_model_made_by_auto_config_is_opened_again(tmp_path, architecture):
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 266}
     sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
     sizes |= {"block_size": 4} if config_class.block_size is None else {}
-    rope = {"rope_theta": 12345.0, "rope_type": "default"}
+    rope = {"rope_theta": 12345.0, "rope_type": config_class.family.rope_type}
+    if rope["rope_type"] == "yarn":
+        rope |= {"factor": 4.0, "original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.1}
     config = AutoConfig.for_model(config_class.model_type, **sizes, mask_token_id=258, rope_parameters=rope)
     model = AutoModelForMaskedLM.from_config(config).eval()
     model.save_pretrained(tmp_path)
