@@ -121,6 +121,9 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
         ("inclusionAI/LLaDA-MoE-7B-A1B-Instruct", "7.36 billion, 1.40 billion"),
         ("Dream-org/Dream-v0-Instruct-7B", "7.62 billion, all"),
         ("JetLM/SDAR-8B-Chat", "8.19 billion, all"),
+        ("nvidia/Nemotron-Labs-Diffusion-3B", "3.83 billion, all"),
+        ("nvidia/Nemotron-Labs-Diffusion-8B", "8.49 billion, all"),
+        ("nvidia/Nemotron-Labs-Diffusion-14B", "13.51 billion, all"),
     ):
         assert main(words("--model", name, "--cache", "none")) == 0
         text = capsys.readouterr().out
@@ -128,7 +131,8 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
         (line,) = (line for line in text.splitlines() if "  diffusion_steps:" in line)
         published = line.partition("published.yaml: ")[2]
         family = {"LLaDA2.0-mini": "llada2_moe", "LLaDA2.0-flash": "llada2_moe", "SDAR-8B-Chat": "sdar"}
-        assert published == family.get(name.split("/")[1], "")
+        wanted = "nemotron_labs_diffusion" if "Nemotron" in name else family.get(name.split("/")[1], "")
+        assert published == wanted
         assert ("no blocks and steps of its own; LLaDA's are taken" in text) == (not published)
         (line,) = (line for line in text.splitlines() if "  remasking:" in line)
         wanted = "entropy  # models/published.yaml: Dream" if "Dream" in name else "low_confidence  # default"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from spg_trainer.evaluation.log_likelihood import is_greedy
 from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.rollout.passes import passes
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.tensors import Masks
@@ -202,6 +204,17 @@ def test_a_first_token_is_written_alone_and_its_log_probability_is_what_is_score
     )
     found = token_logps(policy.model, rollouts, masks, MASK).sum(1)
     assert difference(found, rollouts.unmask_logps) < CLOSE
+
+
+@pytest.mark.parametrize("steps", [24, 9, 6])
+@pytest.mark.parametrize("cache", ["none", "blocks"])
+def test_passes_and_their_columns_follow_from_the_settings(hub, cache, steps):
+    _, _, _, policy = decoded(hub, "g0", cache)
+    widths = []
+    policy.model.get_input_embeddings().register_forward_hook(lambda *call: widths.append(call[2].shape[1]))
+    sampling, policy = Sampling(24, 8, steps, cache=cache), replace(policy, end_token_ids=())
+    sample_completions(policy, *pad(policy, [[*range(12, 22)]]), sampling, streams(1))
+    assert [computed for computed, _, _ in passes(sampling, 10, policy.model.pattern)] == widths
 
 
 def test_greedy_decoding_is_known_from_its_text(hub):
