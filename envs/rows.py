@@ -32,6 +32,7 @@ from envs.row_forms import FORM_COLUMNS, asked
 from envs.scoring import limits_of
 from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify, verify_batch
+from verifiers.batch import MIN_COMPILED_ROWS
 from verifiers.command.read import (
     CommandError,
     LacksField,
@@ -57,6 +58,8 @@ ARGUMENTS = (
     "score_timeout",
 )
 """The arguments of `Rows` that are not the names of columns."""
+ROWS_WITHOUT_COMPILING = 50_000
+"""In files of at most so many rows, references are looked at without compiled code, which takes longer to compile."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
@@ -487,8 +490,10 @@ def _invalid_references(
         return {}
     try:
         with suppress(InvalidReferenceError):
-            references = {field: [entry.reference[field] for entry in entries] for field in fields}
-            verify_batch(verifier, [""] * len(entries), **references)
+            size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
+            for part in (entries[i : i + size] for i in range(0, len(entries), size)):
+                references = {field: [entry.reference[field] for entry in part] for field in fields}
+                verify_batch(verifier, [""] * len(part), **references)
             return {}
         # Some reference is wrong. The batch names only the first such one, so each entry is looked at alone.
         wrong = {}

@@ -13,6 +13,7 @@ import envs
 from envs import EnvError, checking, errors
 from tests.common import field_reports
 from tests.common.field_reports import cases
+from verifiers import batch
 
 
 def rows(count: int, start: int = 0) -> list[dict]:
@@ -263,8 +264,8 @@ def test_a_part_of_content_that_is_no_text_is_refused(tmp_path):
 def test_bad_rows_are_skipped_where_that_is_asked_for_and_all_of_them_listed(tmp_path):
     path = _lines(tmp_path / "rows.jsonl", [*SUMS, *[{"prompt": "", "answer": "1"}] * 12, {"prompt": "x"}])
     with pytest.raises(envs.EnvError, match=r"13 of 53 rows of .* cannot be used"):
-        envs.make(path, verifier="gsm8k")
-    env = envs.make(path, verifier="gsm8k", bad_rows="skip")
+        envs.make(str(path), verifier="gsm8k")
+    env = envs.make(str(path), verifier="gsm8k", bad_rows="skip")
     assert env.notice == (
         f"Left out: 13 of 53 rows of {path}, which cannot be used; {path}.bad-rows.txt lists them."
     )
@@ -274,13 +275,13 @@ def test_bad_rows_are_skipped_where_that_is_asked_for_and_all_of_them_listed(tmp
     with pytest.raises(envs.EnvError, match='lacks "answer"'):
         envs.make(none_is_left, verifier="gsm8k", bad_rows="skip")
     with pytest.raises(envs.EnvError, match="bad_rows"):
-        envs.make(path, verifier="gsm8k", bad_rows="skpi")
+        envs.make(str(path), verifier="gsm8k", bad_rows="skpi")
 
 
 def test_a_column_in_another_case_is_suggested_and_a_pointer_of_git_lfs_is_named(tmp_path):
     path = _lines(tmp_path / "rows.jsonl", [{"Prompt": "a", "ANSWER": "1"}] * 3)
     with pytest.raises(envs.EnvError, match=r'it has Prompt, ANSWER\. Is "Prompt" and "ANSWER" meant'):
-        envs.make(path, verifier="gsm8k")
+        envs.make(str(path), verifier="gsm8k")
     for name in ("large.parquet", "large.jsonl"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
         with pytest.raises(
@@ -317,3 +318,25 @@ def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, mo
     bad = [*SUMS[:39], {"prompt": "x", "answer": r"\boxed{3} or \boxed{4}"}]
     (found,) = checking.check(_lines(tmp_path / "bad.jsonl", bad), verifier="math500")
     assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure
+
+
+def test_a_file_of_a_few_hundred_rows_is_opened_without_compiling(tmp_path, monkeypatch):
+    def compiles(*_, **__):
+        raise AssertionError("a loop was asked for")
+
+    monkeypatch.setattr(batch, "compiled_rows", compiles)
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(600)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert (
+        sum(
+            len(envs.make(str(path), verifier="gsm8k", split=split))
+            for split in ("train", "validation", "test")
+        )
+        == 600
+    )
+    rows[550]["answer"] = "many"
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(EnvError, match="line 551"):
+        envs.make(str(other), verifier="gsm8k")
