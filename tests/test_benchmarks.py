@@ -206,7 +206,7 @@ def test_each_factor_is_a_setting_that_training_has(calls, tmp_path, monkeypatch
     run("factors", f"{tmp_path} --model tiny", monkeypatch)
     words = calls[0][calls[0].index("--algorithms") + 1 :]
     rows = tuple(words[: words.index("--seeds")])
-    command = CompareCommand(env=("sudoku:level=4",), algorithms=rows, seeds=1, output_dir=str(tmp_path))
+    command = CompareCommand(env=("sudoku:level=4",), algorithms=rows, seeds=(1,), output_dir=str(tmp_path))
     assert len(plan_runs(command, words[words.index("--") + 1 :])) == len(rows)
 
 

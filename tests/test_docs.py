@@ -173,6 +173,7 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
         "--pairs",
         "reasoning_gym",
         "verifiers:",
+        "openenv:",
         "./",
         "--model base",
         "--env gsm8k --model GSAI-ML",

@@ -85,6 +85,7 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
 
 @pytest.mark.parametrize("model", ["tiny", LLADA])
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.usefixtures("_any_task")
 def test_spg_is_the_paper_s_on_every_task(task: str, model: str) -> None:
     """With eubo_beta 1.5 instead of 1.0 the paper's average on Sudoku falls from 90.0 to 84.6."""
     spg, repro = (
