@@ -32,13 +32,13 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def pin(config: Config, algorithm: algorithms.Algorithm) -> Config:
+def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None) -> Config:
     """The settings as a run records them: adapters settled, hyper-parameters filled in, paths absolute.
 
-    Settings that are pinned stay as they are. algorithm: that of the settings.
+    Settings that are pinned stay as they are. algorithm: that of the settings. run: the run that goes on.
     """
     config = with_absolute_paths(config)
-    return replace(config, model=settle(config.model), algorithm_args=asdict(algorithm))
+    return replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
 
 
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

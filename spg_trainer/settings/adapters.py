@@ -20,14 +20,17 @@ REFERENCE = "reference"
 is there if the reference model of the KL penalty needs it."""
 
 
-def settle(m: Model) -> Model:
+def settle(m: Model, run: Path | None = None) -> Model:
     """The settings with rank, scale and dropout as they are trained; settled ones stay as they are.
 
     Fresh adapters get the alpha of `default_alpha` and no dropout, unless these are set. If --model is an adapter, it
-    keeps its rank and alpha, and its dropout unless one is set. Raises ConfigError for a rank or alpha that is set and
-    not the adapter's, ModelError for an adapter that cannot be read.
+    keeps its rank and alpha, and its dropout unless one is set. run: the run that is continued; its copy of the
+    adapter, if it has one, is read in place of --model, which may be gone. Raises ConfigError for a rank or alpha that
+    is set and not the adapter's, ModelError for an adapter that cannot be read.
     """
     folder = find_adapter(m.model)
+    if run and (run / REFERENCE / "adapter_config.json").is_file():
+        folder = run / REFERENCE
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
         # The reference of fresh adapters is the model below them, which needs no copy. All weights (rank 0) need one.

@@ -91,7 +91,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # from outside
             import_module("spg_trainer.algorithms.checking").refuse_unsaid_need(config.algorithm, algorithm)
-        config = pin(config, algorithm)
+        config = pin(config, algorithm, folder if goes_on else None)
         if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
