@@ -424,9 +424,18 @@ class Read(NamedTuple):
     """A sentence on rows that are left out because they cannot be used; "" if there are none."""
 
 
-@cache
 def _read(file: str, read: Reading) -> Read:
     """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
+    try:
+        stat = Path(file).stat()
+    except OSError:  # the reader says what is wrong
+        return _read_version(file, read, ())
+    return _read_version(file, read, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+@cache
+def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
+    """As `_read`; a file that has changed since, as a notebook's user corrects it, has another `version`."""
     column_of: dict[str, str] = json.loads(read.columns_json)
     verifier = read.verifier
     name = Path(file).name

@@ -340,3 +340,11 @@ def test_a_file_of_a_few_hundred_rows_is_opened_without_compiling(tmp_path, monk
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(EnvError, match="line 551"):
         envs.make(str(other), verifier="gsm8k")
+
+
+def test_a_file_that_was_corrected_is_read_anew(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for answer in ("7", "8888"):
+        path.write_text(json.dumps({"prompt": "What is it?", "answer": answer}) + "\n")
+        env = envs.make(str(path), verifier="gsm8k", validation=str(path), split="validation")
+        assert env.problem(0).reference == {"answer": answer}
