@@ -18,6 +18,7 @@ from spg_trainer.settings.ranges import (
     Probability,
     Temperature,
     check_ranges,
+    with_plain_signature,
 )
 from spg_trainer.settings.values import scalar
 
@@ -116,9 +117,13 @@ class EvalDecoding(Decoding):
     tokens stay as they are."""
 
 
+@with_plain_signature
 @dataclass(frozen=True)
 class Sampling(Decoding):
-    """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature."""
+    """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature.
+
+    `python -m spg_trainer --help` explains each setting; in Python, `-` in its name is `_`.
+    """
 
     max_completion_length: LengthOrZero = 256
     """The length of a completion in tokens (T). Raise it if completions are cut off. Where demonstrations are learned,
@@ -244,6 +249,7 @@ class Sampling(Decoding):
             )
 
 
+@with_plain_signature
 @dataclass(frozen=True)
 class EvalSampling(Sampling, EvalDecoding):
     """How an evaluation samples completions."""

@@ -1,10 +1,13 @@
 """Values as people type them: KEY=VALUE words, and YAML laid over a dataclass."""
 
+import inspect
+
 import pytest
 import yaml
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.values import flatten, overlay, parse_pairs
 
@@ -62,3 +65,12 @@ def test_pairs_that_are_joined_by_commas_are_told_how_to_separate_them() -> None
         ConfigError, match=r"num_masks='2,p_mask_prompt=0.1': .* Separate several KEY=VALUE by spaces"
     ):
         build("spg", {"num_masks": "2,p_mask_prompt=0.1"})
+
+
+def test_the_help_of_sampling_shows_types_and_no_functions() -> None:
+    for cls in (Sampling, EvalSampling):
+        shown = str(inspect.signature(cls))
+        assert "lambda" not in shown and "Annotated" not in shown
+        assert "max_completion_length: int = 256" in shown and "top_p: float = 1.0" in shown
+    with pytest.raises(ConfigError, match="temperature=101: should be from 0 to 100"):
+        Sampling(8, 8, 8, 101).check()
