@@ -46,8 +46,10 @@ TERMS_OF = {
     "Japanese": Language("答え 解答", "は", "したがって よって 最終的な", "もし"),
     "Korean": Language("정답 답", "은 는", "따라서 그러므로 최종", "만약"),
 }
-ENDINGS = tuple(tuple(ending.encode()) for ending in ("です", "입니다", "이다"))
+ENDINGS = ("です", "입니다", "이다")
 """What Japanese and Korean put behind the value: "is"."""
+ENDING_BYTES = "".join(ENDINGS).encode()
+ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
 _MORE = {  # English words that the languages do not share
     SO: "so thus therefore hence then",
     MODAL: "should would must will",

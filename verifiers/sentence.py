@@ -14,7 +14,8 @@ from verifiers.answer_words import (
     BEING,
     CONDITION,
     DENIAL,
-    ENDINGS,
+    ENDING_BYTES,
+    ENDING_SIZES,
     MODAL,
     SO,
     word_at,
@@ -46,7 +47,6 @@ _STOPS = tuple(b".!?")
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
 _WIDE_COLON, _WIDE_COMMA = tuple("：".encode()), tuple("，".encode())
 _WIDE_STOP = tuple("。".encode())
-_ENDING_1, _ENDING_2, _ENDING_3 = ENDINGS
 VALUE_LIMIT = 4096  # bytes of a named answer
 
 
@@ -399,13 +399,22 @@ def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)
-    if matches(data, end - len(_ENDING_1), end, _ENDING_1) and end - len(_ENDING_1) > start:
-        end -= len(_ENDING_1)
-    elif matches(data, end - len(_ENDING_2), end, _ENDING_2) and end - len(_ENDING_2) > start:
-        end -= len(_ENDING_2)
-    elif matches(data, end - len(_ENDING_3), end, _ENDING_3) and end - len(_ENDING_3) > start:
-        end -= len(_ENDING_3)
-    return start, end
+    size = being_behind(data, start, end)
+    return start, end - size
+
+
+def being_behind(data: Bytes, start: int, end: int) -> int:
+    """How many bytes of a verb of being stand behind a value, as in Japanese and Korean."""
+    begin = 0
+    for k in range(len(ENDING_SIZES)):
+        size = ENDING_SIZES[k] + 0
+        offset = 0
+        while offset < size < end - start and data[end - size + offset] == ENDING_BYTES[begin + offset]:
+            offset += 1
+        if offset == size:
+            return size
+        begin += size
+    return 0
 
 
 def before_stars(data: Bytes, start: int, end: int) -> int:

@@ -45,7 +45,7 @@ DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
     Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
-    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a last sentence "
+    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a sentence "
     'such as "The answer is 18." ("I think the answer is 18." names none).',
     Reason.MALFORMED: "The answer is in no notation that the task accepts in this mode, or too long.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
