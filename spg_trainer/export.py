@@ -148,7 +148,7 @@ def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adap
     )
     weights = run.chosen.replace("model/ is", "These weights are", 1)
     text = f"""\
-A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, {how_trained(config)}
+A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, {how_trained(config)} \
 for {run.summary["steps"]} steps, seed {config.seed}.
 It started from {f"`{base}`" if base else start}. {weights}
 
