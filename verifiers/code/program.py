@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from itertools import takewhile
 
 from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
 _FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
-_BEGIN, _DONE = re.compile(rb"^[ \t]*\[BEGIN\]", re.MULTILINE), re.compile(rb"^[ \t]*\[DONE\]", re.MULTILINE)
+_BEGIN, _DONE = b"[BEGIN]", b"[DONE]"
 """Between which a program stands in the prompt that MBPP's paper uses."""
-_READS = re.compile(r"\binput\s*\(|\bsys\.stdin\b|\bopen\(0\)")
-_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
 _TRIED, _BEFORE = 3, 16
 """Behind prose a program is looked for at so many lines with a start of `_STARTS`, and at lines before the first."""
@@ -28,9 +27,10 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))
     if low < 0:
         low, high = max(unclosed, begin), end
-    if done := _DONE.search(data, low, high):  # what follows is another problem
-        high = done.start()
-    low = max([low, *(mark.end() for mark in _BEGIN.finditer(data, low, high))])
+    high = next(
+        (start for start, _ in marks_at_lines(data, _DONE, low, high)), high
+    )  # behind it is another problem
+    low = max([low, *(after for _, after in marks_at_lines(data, _BEGIN, low, high))])
     blocks = fenced_blocks(data, low, high)
     if blocks:
         defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
@@ -43,6 +43,18 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1
     return OK, low, high
+
+
+def marks_at_lines(data: bytes, mark: bytes, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """(start of the line, end of the mark) of each `mark` in data[low:high] before which its line has only blanks."""
+    place = data.find(mark, low, high)
+    while place >= 0:
+        start = place
+        while start > low and data[start - 1] in b" \t":
+            start -= 1
+        if start == 0 or data[start - 1] == ord("\n"):
+            yield start, place + len(mark)
+        place = data.find(mark, place + 1, high)
 
 
 def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
@@ -78,13 +90,41 @@ def indentation(line: str) -> str:
 
 def imported(text: str) -> list[str]:
     """The names of the packages that lines of a program import."""
-    names = [part.split()[:1] for match in _IMPORT.finditer(text) for part in match[1].split(",")]
-    return list(dict.fromkeys(name.partition(".")[0] for one in names for name in one if name[0] != "."))
+    names = []
+    for line in text.split("\n"):
+        words = line.split(None, 1)
+        if len(words) == 2 and words[0] in ("import", "from"):
+            listed = "".join(
+                takewhile(lambda character: character.isalnum() or character in "_., \t", words[1])
+            )
+            names += [part.split()[0] for part in listed.split(",") if part.strip()]
+    return list(dict.fromkeys(name.partition(".")[0] for name in names if name[0] != "."))
 
 
 def reads_input(text: str) -> bool:
     """Whether a statement outside of functions and classes reads input: a tail such as `print(f(int(input())))`."""
-    return any(_READS.search(line) for line in text.split("\n") if line[:1].strip())
+    return any(_reads(line) for line in text.split("\n") if line[:1].strip())
+
+
+def _reads(line: str) -> bool:
+    """Whether a line calls `input`, opens descriptor 0 or uses `sys.stdin`."""
+    for word in ("input", "sys.stdin", "open(0)"):
+        place = line.find(word)
+        while place >= 0:
+            after = place + len(word)
+            begins = not (line[place - 1 : place].isalnum() or line[place - 1 : place] == "_")
+            if word == "input":
+                while line[after : after + 1].isspace():
+                    after += 1
+                ends = line[after : after + 1] == "("
+            else:
+                ends = word[-1] == ")" or not (
+                    line[after : after + 1].isalnum() or line[after : after + 1] == "_"
+                )
+            if begins and ends:
+                return True
+            place = line.find(word, place + 1)
+    return False
 
 
 def defines(text: str, entry: str, by_value: bool = True) -> bool:

@@ -148,7 +148,7 @@ def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -
     assert ids[1].tolist() == [end] + [pad] * 7
     assert ids[2, -1] == end and policy.tokenizer.decode(ids[2, :-1]) == "1234567"
     assert policy.tokenizer.decode([end]) == "<|eot_id|>"
-    with pytest.raises(ConfigError, match="max_completion_length=9"):
+    with pytest.raises(ConfigError, match="--max-completion-length 9"):
         encode_completions(policy, ["1", "12345678"], 8)
 
 
