@@ -193,6 +193,6 @@ def test_a_mistake_is_one_line_and_status_2(words: list[str], capsys) -> None:
 def test_alone_it_lists_its_commands_and_a_misspelt_one_is_told_the_nearest(capsys) -> None:
     with pytest.raises(SystemExit) as end:
         main(["algorithms"])
-    assert not end.value.code and "names every algorithm of this package" in capsys.readouterr().out
+    assert not end.value.code and "names the algorithms of this package" in capsys.readouterr().out
     assert main(["algorithms", "chek", "spg"]) == 2
     assert "'chek' is unknown. Did you mean 'check'? Use one of list, new, check." in capsys.readouterr().err
