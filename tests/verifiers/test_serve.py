@@ -360,7 +360,8 @@ def test_workers_batch_time_out_and_die():
             lost = await asyncio.gather(
                 workers.ask(Question("/b", b"die")), workers.ask(Question("/c", b"0"))
             )
-            assert [answer.status for answer in lost] == [503, 503] and workers.lost == 1
+            # The second was with the dying worker or waited for the next one.
+            assert lost[0].status == 503 and lost[1].status in (503, 200) and workers.lost == 1
             assert (await workers.ask(Question("/c", b"0"))).status == 200
             workers.seconds = -9.8  # with what is added, 0.2 s
             assert (await workers.ask(Question("/d", b"30"))).status == 503 and workers.lost == 2

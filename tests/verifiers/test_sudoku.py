@@ -72,7 +72,7 @@ def test_every_size_is_judged_by_the_same_rules(box):
 EXTRACTED = [
     ("<answer>1</answer><answer> 2 </answer>", "2"), ("<answer>1</answer><answer>2", "1"),
     ("<answer>1<answer>2</answer>3</answer>", "2"), ("</answer><answer>1</answer>", "1"),
-    (r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>", "2"), (r"<answer>\boxed{1 \boxed{2}} 3</answer>", "2"),
+    (r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>", "3"), (r"<answer>\boxed{1 \boxed{2}} 3</answer>", "2"),
     (r"<answer>\boxed {1\}{2}} 3</answer>", r"1\}{2}"), (r"\boxed{1} <answer> 2 #### 3", "3"),
     ("#### 3 <answer> 2", "2"), ("#### 1\n##### 3 \n4", "3"), (SOLUTION, None), ("<answer>1<|eot_id|></answer>", "1"),
     ("<answer>1</answer><|endoftext|><answer>2</answer>", "1"), (r"\boxed{1} <answer> 2", "2"),

@@ -226,8 +226,9 @@ class Front(ABC):
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return error(415, "The body must not be compressed.", CLOSE)
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length[:20]) > self.limits.body:
-            return self._too_large()
+        # A body that is up to twice as large as it may be is read to its end and thrown away: a client that cannot send
+        # all of it would see a broken connection in place of the answer.
+        is_too_large = length.isdigit() and int(length[:20]) > self.limits.body
         try:
             async with asyncio.timeout(READ_SECONDS):
                 parts, size = [], 0
@@ -235,10 +236,15 @@ class Front(ABC):
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self.limits.body:
-                        return self._too_large()
+                    part = message.get("body", b"")
+                    size += len(part)
+                    is_too_large |= size > self.limits.body
+                    if is_too_large:
+                        parts = []
+                        if size > 2 * self.limits.body or not message.get("more_body"):
+                            return self._too_large()
+                        continue
+                    parts.append(part)
                     if not message.get("more_body"):
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
