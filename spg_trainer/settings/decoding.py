@@ -328,7 +328,7 @@ def check_steps(steps: Steps) -> None:
     if isinstance(steps, int):
         holds = steps >= 1
     else:
-        length, _, tokens = steps.partition("/")
+        length, _, tokens = str(steps).partition("/")
         number = scalar(tokens)
         holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
     if not holds:

@@ -295,7 +295,7 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
     begin, end = unwrap(data, low, high)
     words = begin
     begin = skip_words(data, words, end)
-    if begin >= words and begin < end and ch.is_ascii_letter(data[words] + 0):
+    if begin >= words and begin < end and ch.is_ascii_letter(data[words] + 0) and 48 <= data[begin] <= 57:
         colon = last_colon(data, begin, end)
         if colon >= 0 and not says_one_of(data, words, colon, _DENIALS):
             begin = colon + 1
