@@ -47,6 +47,7 @@ _STOPS = tuple(b".!?")
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
 _WIDE_COLON, _WIDE_COMMA = tuple("：".encode()), tuple("，".encode())
 _WIDE_STOP = tuple("。".encode())
+_BESIDE_DIGITS = tuple(b'([<*`"$\\')
 VALUE_LIMIT = 4096  # bytes of a named answer
 
 
@@ -55,7 +56,7 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
     if not lenient or (low < 0 and status != NO_ANSWER):
         return status, low, high, boxed
-    if status == FOUND and not boxed:
+    if status == FOUND and not boxed and not begins_with_stray_digits(data, low, high):
         first, last = named_answer(data, low, high)
         if 0 <= first < last:
             low, high = first, last
@@ -117,6 +118,17 @@ def behind_stars(data: Bytes, start: int, end: int) -> int:
     return i + 2 if i + 1 < end else 0
 
 
+def begins_with_stray_digits(data: Bytes, start: int, end: int) -> bool:
+    """Whether data[start:end] begins with digits at which a bracket, a quote, a tag or a sign of a formula stands."""
+    i = start
+    while i < end and (is_space(data[i]) or data[i] == ch.BACKSLASH):
+        i += 1
+    digits = i
+    while i < end and ch.is_ascii_digit(data[i]):
+        i += 1
+    return digits < i < end and data[i] in _BESIDE_DIGITS
+
+
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(start, end) of the answer that is named last in data[start:end], or -1s."""
     start, line_end = strip(data, start, end)
@@ -176,6 +188,8 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
         if named and is_colon(data, i, end):
             low, high = after, -1
             plain, named, aside = True, False, False  # "Final Answer: The final answer is 5"
+        elif ch.is_ascii_digit(sign) and is_glued(data, line, i, end):
+            plain = named = aside = False  # "The answer3 is": a word that has a digit is another
         elif sign == ch.LEFT_PAREN and named:
             after = min(find_byte(data, _RIGHT_PAREN, i, end) + 1, end)
         elif sign == ch.LESS:
@@ -197,6 +211,12 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             after = i + 2
         i = after
     return (end, -1) if named and low < 0 else (low, high)
+
+
+def is_glued(data: Bytes, start: int, i: int, end: int) -> bool:
+    """Whether a letter stands at the character i of data[start:end]."""
+    before = i > start and ch.is_ascii_letter(data[i - 1] + 0)
+    return before or (i + 1 < end and ch.is_ascii_letter(data[i + 1] + 0))
 
 
 def is_colon(data: Bytes, i: int, end: int) -> bool:

@@ -125,7 +125,11 @@ def read_writing(
         row_ends = count > 0 and count % size == 0 and (count == size * size or (i < end and data[i] == 10))
         return (SEPARATOR if row_ends else FOREIGN), i  # "Row 1: 4 3 2 1."
     if data[i - 1] == 47 and 0 < count < size * size and count % size == 0:
-        return SEPARATOR, i  # "4321 / 1243 / 3412 / 2134"
+        slashes = 0
+        for place in range(start, end):
+            slashes += data[place] == 47
+        if slashes == size - 1:
+            return SEPARATOR, i  # "4321 / 1243 / 3412 / 2134"
     if data[i - 1] < 128:
         after = skip_writing(data, start, i - 1, end, size, count)
         if after >= 0:

@@ -20,7 +20,7 @@ def check_names(sampling: Sampling) -> None:
         elif name not in table:
             or_own = ", or ./mine.py:order for one of your own" if flag == "remasking" else ""
             raise ConfigError(
-                f"--{flag} {name} (from Python {flag}={name!r}) is unknown. Use one of: {', '.join(table)}{or_own}."
+                f"--{flag} {name!r} is unknown (in Python {flag}={name!r}). Use one of: {', '.join(table)}{or_own}."
             )
 
 

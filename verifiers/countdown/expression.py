@@ -295,13 +295,26 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
     begin, end = unwrap(data, low, high)
     words = begin
     begin = skip_words(data, words, end)
-    if begin >= words and begin < end and ch.is_ascii_letter(data[words] + 0) and 48 <= data[begin] <= 57:
+    if (
+        begin >= words
+        and begin < end
+        and ch.is_ascii_letter(data[words] + 0)
+        and starts_with_number(data, begin, end)
+    ):
         colon = last_colon(data, begin, end)
         if colon >= 0 and not says_one_of(data, words, colon, _DENIALS):
             begin = colon + 1
     if begin > low:
         begin, end = unwrap(data, begin, end)
     return begin, end
+
+
+def starts_with_number(data: Bytes, start: int, end: int) -> bool:
+    """Whether data[start:end] begins with digits that belong to no word."""
+    i = start
+    while i < end and 48 <= data[i] <= 57:
+        i += 1
+    return i > start and not (i < end and ch.is_ascii_letter(data[i] + 0))
 
 
 def last_colon(data: Bytes, start: int, end: int) -> int:
