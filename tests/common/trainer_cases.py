@@ -28,6 +28,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
+from spg_trainer.tensors import Batch
 from spg_trainer.training.loop import train
 
 HERE = Path(__file__).resolve().parents[2]
@@ -84,7 +85,8 @@ class Probe(SPG):
 
     def loss(self, logps, masks, batch) -> Loss:
         """The surrogate of PPO without a clip, on masked tokens."""
-        self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
+        if type(batch) is Batch:  # and not the one by which a run sees at its start what a loss reads
+            self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
         ratio = (logps - batch.old_logps).exp() * masks.scored
         terms = -batch.advantages.to(logps)[:, None, None] * ratio
         return Loss(terms.sum() / batch.totals["completions"], {})

@@ -313,7 +313,7 @@ def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch)
     (place / "mine.py").write_text(CODE.replace("return [1.0]", "return [0.0]"))
     found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:few")}
     assert not found["junk"].ok
-    assert "the reward function few must return 16 numbers, and returned [0.0]" in found["junk"].figure
+    assert "the reward function few must return 3 numbers, and returned [0.0]" in found["junk"].figure
 
 
 def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch):

@@ -156,7 +156,7 @@ def test_wrong_flags_are_refused_by_the_parser(capsys):
     assert "'0'" in said and "there is no flag --splitt. Did you mean --split?" in said
     assert "--split is a flag of another command." in said
     assert said.count("\n") == 6 and "usage" not in said, "a line for each"
-    assert "'shw' is unknown. Did you mean show? Use one of list, show, check, new." in said
+    assert "'shw' is unknown. Did you mean show? Use one of list, show, check, serve, new." in said
     with pytest.raises(SystemExit) as end:
         main([])
     assert not end.value.code and "list      lists the env" in capsys.readouterr().out, "the commands"

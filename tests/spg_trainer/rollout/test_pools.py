@@ -101,7 +101,10 @@ def test_two_processes_know_what_one_does(tmp_path):
     ("changes", "said"),
     [
         ({"all_right_weight": 0.5}, "--all-right-weight 0.5 says nothing without --pools"),
-        ({"pools": True, "pairs": "pairs.jsonl"}, "--pools: each of --pairs has a right and a wrong"),
+        (
+            {"pools": True, "source": "pairs", "pairs": "pairs.jsonl"},
+            "--pools: nothing is sampled with --source pairs",
+        ),
     ],
 )
 def test_what_says_nothing_is_refused(changes, said):

@@ -155,8 +155,9 @@ def test_pairs_of_a_file_need_no_more_batches(tmp_path):
         "algorithm": "vrpo",
         "algorithm_args": {},
         "env_args": {},
+        "source": "pairs",
         "pairs": str(tmp_path / "pairs.jsonl"),
     }
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
-    with pytest.raises(ConfigError, match="--max-rollout-batches 10: each of --pairs has unequal rewards"):
+    with pytest.raises(ConfigError, match="--max-rollout-batches 10: with --source pairs nothing is sampled"):
         start(dynamic_config(tmp_path / "run", num_generations=2, **pairs), quiet=True)
