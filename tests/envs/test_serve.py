@@ -320,6 +320,8 @@ def test_the_command_says_why_it_cannot_start(file, capsys):
         (["sudoku", "countdown", "--env-args", "blanks=4"], "sudoku.blanks=4"),
     ]:
         assert main(["serve", *words]) == 2 and text in capsys.readouterr().err
+    for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
+        pytest.importorskip(needed)
     status, said = said_by("sudoku", "--env-args", "blank=4", package="envs")  # a worker finds it out
     assert status == 2 and 'no argument "blank"' in said and "Traceback" not in said, said
 
@@ -360,6 +362,7 @@ def test_a_browser_plays_the_page(server, tmp_path):
 
 
 def test_a_token_is_asked_for_of_web_sockets_too(file):
+    pytest.importorskip("websockets")
     from websockets.exceptions import InvalidStatus
     from websockets.sync.client import connect
 
