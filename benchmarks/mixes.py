@@ -12,13 +12,13 @@ import sys
 import tempfile
 
 from measuring import hardware, print_head, print_row
-from spg_trainer.evaluation.off_mix import share_of_right
 
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.training.outlook import share_of_right
 
 WAYS = {
     "by confidence, temperature 1.5": ("low_confidence", 1.5),

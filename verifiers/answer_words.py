@@ -60,7 +60,6 @@ _MORE = {  # English words that the languages do not share
 
 _MASK = (1 << 56) - 1
 _SIZE = 1021  # slots of the table of words
-_IDEOGRAPHS = 0xE3, 0xED  # first bytes of Chinese, Japanese and Korean characters
 
 
 def mixed(key: int, byte: int) -> int:

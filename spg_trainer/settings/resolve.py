@@ -266,11 +266,6 @@ def for_training(env: str, model: str, algorithm: str | None = None) -> list[Lay
     return [*from_recipes, from_model, *one_by_one(from_recipes, from_model)]
 
 
-def recipe_algorithm(env: str, model: str) -> str:
-    """The algorithm that the recipe of a task names, for models of this kind."""
-    return last_value(recipe_of_all(parse_tasks(env), recipe_kind(model)), "algorithm", Config().algorithm)
-
-
 def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
     """A layer over that of the model which sets blocks of one token and a step for each, if a recipe has such blocks.
 
