@@ -53,7 +53,8 @@ class StepSizes(NamedTuple):
     column_bytes: int
     """Bytes of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
     masks: int
-    """Masked copies of a completion, M."""
+    """Masked copies of a completion that go through the model one by one: M, or fewer where several copies are one
+    sequence (`likelihood.block_replay`)."""
     masks_at_once: int
     """How many of these go through the model together."""
     copies_at_once: int
@@ -112,8 +113,9 @@ def step_sizes(
     pass_bytes = BYTES[dtype]
     shape = shape_of(model)
     adapters = count_lora(model, m.lora_r, experts=m.lora_experts)
-    masks = algorithm.make_masking().count(length)
-    completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masks)
+    masking = algorithm.make_masking()
+    completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
+    masks = masking.sequences(length, shape.pattern)
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     if cpu_threads:
         # With a cache most passes compute a block, without one all columns.
@@ -133,8 +135,8 @@ def step_sizes(
         copy_columns=shape.pattern.copy_width(prompt_length, length),
         column_bytes=2 * shape.layers * shape.keys * pass_bytes,
         masks=masks,
-        masks_at_once=masks_at_once,
-        copies_at_once=completions_at_once * masks_at_once,
+        masks_at_once=min(masks_at_once, masks),
+        copies_at_once=completions_at_once * min(masks_at_once, masks),
         updates=batch.num_iterations * batch.num_minibatches,
         completions=completions,
         rows_at_once=min(completions, rows_at_once),

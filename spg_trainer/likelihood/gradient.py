@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.likelihood.logps import CopyIndex, nothing_scored, passes, score
+from spg_trainer.likelihood.block_replay import CopyIndex
+from spg_trainer.likelihood.logps import nothing_scored, passes, score
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rollouts
 
@@ -42,7 +43,7 @@ def accumulate(
     3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
        unless dropout acts.
     """
-    parts = passes(masks, masks_at_once)  # each part is the (row, mask) of its copies
+    parts = passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = nothing_scored(model, masks)
     if compares == "copy" and len(parts) > 1:
         for copies in parts:
@@ -110,12 +111,11 @@ def _score_again(
     drops the same units; None = no dropout acts. If dropout acts and any copy is needed, all copies go: with fewer
     copies, dropout would drop other units.
     """
-    needed = (coefficients[copies] != 0).any(-1)  # (S,), for each copy
+    needed = (coefficients[copies.row, copies.mask] != 0).any(-1)  # (S,), for each copy
     if not needed.any():
         return
     if random_state is None:
-        row, mask = copies
-        copies = row[needed], mask[needed]
+        copies = copies.select(needed)
     device = needed.device
     with torch.random.fork_rng(gpus(device), enabled=random_state is not None):
         if random_state is not None:

@@ -1,6 +1,6 @@
 """Log-probabilities of the scored tokens of masked completions, a few rows of logits at a time.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored positions,
+Axes: B completions, M masks, L prompt tokens, T completion tokens; Q sequences of masked copies, n scored positions,
 r positions of a chunk, D hidden size, V vocabulary.
 
 The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
@@ -15,11 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spg_trainer.likelihood.block_replay import CopyIndex, index_copies, sequences_of
 from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
-
-CopyIndex = tuple[Tensor, Tensor]
-"""(row, mask), (S,) int64 each: copy s is mask `mask[s]` of completion `row[s]`. They index a tensor (B, M, ...)."""
 
 
 @torch.no_grad()
@@ -33,26 +31,28 @@ def token_logps(
     bit for bit: in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
     logps = nothing_scored(model, masks)
-    for copies in passes(masks, masks_at_once):
+    for copies in passes(model, rollouts, masks, masks_at_once):
         logps = logps + score(model, rollouts, masks, mask_id, copies)
     return logps
 
 
-def passes(masks: Masks, masks_at_once: int) -> list[CopyIndex]:
-    """The copies that score anything, mask by mask, up to `masks_at_once` times B of them in a pass.
+def passes(model: nn.Module, rollouts: Rollouts, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
+    """The copies that score anything, mask by mask, up to `masks_at_once` times B sequences of them in a pass.
 
-    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3.
+    A sequence is a copy, or under block-causal attention several that score different blocks (`block_replay`). Only the
+    first of several passes may be smaller than the others: 7 sequences, 3 at a time, are passes of 1, 3 and 3.
     `gradient.accumulate` may send all but the last through the model twice, so the last one should be full.
     """
-    mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
-    if not len(row):
+    from spg_trainer.models.states import base_model
+
+    copies = index_copies(base_model(model).pattern, rollouts, masks)
+    if not len(copies.row):
         return []
     limit = masks_at_once * len(masks.scored)
-    full_passes, left_over = divmod(len(row), limit)
-    sizes = [limit] * full_passes
-    if left_over:
-        sizes.insert(0, left_over)
-    return list(zip(row.split(sizes), mask.split(sizes), strict=True))
+    # The sequences left over are in the first pass: as if it were full, and the numbers began that much later.
+    missing = -(int(copies.sequence[-1]) + 1) % limit
+    sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
+    return list(map(CopyIndex, *(column.split(sizes) for column in copies)))
 
 
 def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
@@ -74,11 +74,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     If logits are shifted, the first token of a block is predicted from the last state of the block before, which was
     unmasked when the token was drawn, and is so here.
     """
-    from spg_trainer.models.states import head_weight, hidden_states
+    from spg_trainer.models.states import base_model, head_weight, hidden_states
 
-    row, mask = copies
-    scored, masked = masks.scored[copies], masks.masked[copies]  # (S, T), (S, L+T)
-    wanted = scored if masks.measured is None else scored | masks.measured[copies]
+    row, masked, scored, measured, mask = sequences_of(base_model(model).pattern, rollouts, masks, copies)
+    wanted = scored if measured is None else scored | measured
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
@@ -86,8 +85,8 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
-    # The model returns equally many positions of each copy: first those that are wanted, then others, up to the number
-    # that the copy with the most wanted positions has.
+    # The model returns equally many positions of each sequence: first those that are wanted, then others, up to the
+    # number that the sequence with the most wanted positions has.
     count = wanted.sum(-1)
     keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
@@ -97,23 +96,23 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     ]
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
-    states_of_scored = states if masks.measured is None else states[scored[wanted]]
+    states_of_scored = states if measured is None else states[scored[wanted]]
     keep = 1
     if head.requires_grad and torch.is_grad_enabled():
         keep = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], keep)
-    copy, place = scored.nonzero(as_tuple=True)
-    # Each of `values` belongs to a copy, and to a place in the last axis of the result: T log-probabilities, T figures.
-    if masks.measured is not None:
-        measured = masks.measured[copies]
+    sequence, place = scored.nonzero(as_tuple=True)
+    column = place  # in the last axis of the result: T log-probabilities, T figures
+    if measured is not None:
         figures = Measured.apply(
             states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
         )
-        measured_copy, measured_place = measured.nonzero(as_tuple=True)
+        measured_sequence, measured_place = measured.nonzero(as_tuple=True)
         values = torch.cat([values, figures])
-        copy = torch.cat([copy, measured_copy])
-        place = torch.cat([place, scored.shape[-1] + measured_place])
-    return nothing_scored(model, masks).index_put((row[copy], mask[copy], place), values)
+        sequence, place = torch.cat([sequence, measured_sequence]), torch.cat([place, measured_place])
+        column = torch.cat([column, scored.shape[-1] + measured_place])
+    index = row[sequence], mask[sequence, place], column
+    return nothing_scored(model, masks).index_put(index, values)
 
 
 class HeadLogps(torch.autograd.Function):

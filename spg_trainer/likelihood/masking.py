@@ -130,6 +130,13 @@ class Masking(ABC):
         """M for completions of `size` tokens."""
         return self.num_masks
 
+    def sequences(self, size: int, pattern: "Pattern") -> int:
+        """How many sequences the copies of a completion of `size` tokens take at most (`block_replay`); by default M.
+
+        pattern: the attention of the model.
+        """
+        return self.count(size)
+
     @abstractmethod
     def copies(self, row: Completion) -> Copies:
         """All masked copies of a completion, `count(T)` of them."""

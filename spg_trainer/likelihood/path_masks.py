@@ -44,6 +44,10 @@ class StepMergeMasking(Masking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
 
+    def sequences(self, size: int, pattern: "Pattern") -> int:
+        """At most a block's tokens, as long as no segment is drawn twice."""
+        return self.count(size) if self.score_rest else sequences_of_path(self.count(size), pattern)
+
     def copies(self, row: Completion) -> Copies:
         starts, stops, segment_of_token = self.segments(row.unmask_step[: row.length])
         if not len(starts):
@@ -177,6 +181,9 @@ class AutoregressiveMasking(Masking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size)
 
+    def sequences(self, size: int, pattern: "Pattern") -> int:
+        return sequences_of_path(self.count(size), pattern)
+
     def copies(self, row: Completion) -> Copies:
         copies = self.count(row.size)
         tokens = np.arange(row.length)
@@ -294,6 +301,11 @@ class HorizonMasking(StepMergeMasking):
         behind_horizon = step >= first + self.horizon
         far = is_token & behind_horizon & blocks_of(near, self.block_length) & (self.far_weight > 0)
         return copies._replace(scored=near | far, measured=near, ref_masked=(step < 0) | behind_horizon)
+
+
+def sequences_of_path(copies: int, pattern: "Pattern") -> int:
+    """How many sequences copies take at most of which no two score the same token."""
+    return copies if pattern.is_full else min(copies, pattern.block_size)
 
 
 def blocks_of(chosen: np.ndarray, block_length: int) -> np.ndarray:

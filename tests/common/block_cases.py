@@ -48,9 +48,13 @@ def plain_logits(model: nn.Module, ids: list[int], prompt: int) -> Tensor:
 
 
 def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
-    """(B, M, T) at scored positions, one row, mask and block at a time: before the block all is clean."""
-    result = masks.scored.new_zeros(masks.scored.shape, dtype=torch.float64)
-    for row, mask, token in masks.scored.nonzero().tolist():
+    """(B, M, T) at scored positions, one row, mask and block at a time: before the block all is clean.
+
+    Where the masks measure the confidence, (B, M, 2T): behind them the log-probability of the best token.
+    """
+    result = masks.scored.new_zeros(masks.valued.shape, dtype=torch.float64)
+    for row, mask, column in masks.valued.nonzero().tolist():
+        token = column % masks.scored.shape[-1]
         real, width = rollouts.prompt_mask[row], rollouts.prompt_mask.shape[1]
         masked, ids = masks.masked[row, mask], rollouts.completion_ids[row].tolist()
         noisy_prompt = rollouts.prompt_ids[row].masked_fill(masked[:width], mask_id)[real].tolist()
@@ -62,9 +66,9 @@ def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id:
             if numbers[prompt + i] <= own
         ]
         logits = plain_logits(model, noisy_prompt + shown, prompt)[prompt + token]
-        result = result.index_put(
-            tuple(torch.tensor([row, mask, token])), logits.log_softmax(-1)[ids[token]].double()
-        )
+        logps = logits.double().log_softmax(-1)
+        value = logps[ids[token]] if column == token else logps.max()
+        result = result.index_put(tuple(torch.tensor([row, mask, column])), value)
     return result
 
 

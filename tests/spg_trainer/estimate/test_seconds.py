@@ -65,6 +65,12 @@ def test_a_block_causal_model_is_decoded_at_less_cost() -> None:
         made = BY_ARCHITECTURE["SDARForCausalLM"](**sizes, block_size=block)
         return step_seconds(made, config, build("spg", {}), CARDS["H200"]).rollout
 
+    def update(block: int) -> float:
+        made = BY_ARCHITECTURE["SDARForCausalLM"](**sizes, block_size=block)
+        config = Config(rollout=Sampling(256, 1, 256))
+        return step_seconds(made, config, build("justgrpo"), CARDS["H100"]).update
+
+    assert 4 * update(32) < update(0)  # 32 sequences of up to twice the columns, not 256
     assert seconds("blocks", 8) < seconds("blocks", 32) < seconds("none", 8) < seconds("none", 0)
 
 

@@ -241,7 +241,7 @@ def test_with_dropout_the_gradient_is_that_of_one_graph():
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = [score(model, ROLLOUTS, masks, MASK, copies) for copies in passes(masks, 1)]
+        parts = [score(model, ROLLOUTS, masks, MASK, copies) for copies in passes(model, ROLLOUTS, masks, 1)]
         state = torch.get_rng_state()
         algorithm.loss(sum(parts), masks, BATCH).loss.backward()
         expected = whole_gradient(model)

@@ -141,6 +141,6 @@ def test_what_is_scored_without_a_graph_keeps_one_chunk(monkeypatch):
         module, "head_logps_and_last_chunks", lambda *given: kept.append(given[-1]) or scored(*given)
     )
     token_logps(model, rollouts, masks, MASK, 5)
-    (copies,) = module.passes(masks, 5)
+    (copies,) = module.passes(model, rollouts, masks, 5)
     module.score(model, rollouts, masks, MASK, copies).sum().backward()
     assert kept == [1, 3]

@@ -1,0 +1,129 @@
+"""Block replay: masked copies that score different blocks of a completion go through the model as one sequence.
+
+Under block-causal attention a token is predicted from what its own block shows, from the prompt, and from earlier
+blocks without their masks (`logps.score`). What a copy shows in another block reaches none of the tokens that it
+scores. So copies of one completion under the same masks of the prompt can share a sequence, as long as each block is
+scored by one of them: the block then stands there as that copy shows it. Log-probabilities and gradients are those of
+a sequence for each copy, up to rounding. A path of 128 steps in 8 blocks, with a copy for each step, takes 16
+sequences.
+
+Axes: B completions, M masks, L prompt tokens, T completion tokens; S copies, Q sequences.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.tensors import Masks, Rollouts
+
+
+class CopyIndex(NamedTuple):
+    """Some masked copies, and which of them go through the model as one sequence."""
+
+    row: Tensor
+    """(S,) int64: copy s is mask `mask[s]` of completion `row[s]`."""
+    mask: Tensor
+    """(S,) int64."""
+    sequence: Tensor
+    """(S,) int64, in ascending order: copies with the same number share a sequence."""
+
+    def select(self, chosen: Tensor) -> "CopyIndex":
+        """Some of the copies. chosen: (S,) bool."""
+        return CopyIndex(*(column[chosen] for column in self))
+
+
+class Sequences(NamedTuple):
+    """What goes through the model for some copies."""
+
+    row: Tensor
+    """(Q,) int64, the completion of each sequence."""
+    masked: Tensor
+    """(Q, L+T) bool, what it shows as [MASK]."""
+    scored: Tensor
+    """(Q, T) bool."""
+    measured: Tensor | None
+    """(Q, T) bool; None where the masks measure nothing."""
+    mask: Tensor
+    """(Q, T) int64, the mask of the completion whose values are found at each place that is scored or measured."""
+
+
+def index_copies(pattern: Pattern, rollouts: Rollouts, masks: Masks) -> CopyIndex:
+    """All copies that score anything, in the order of their sequences: mask by mask where each has one of its own."""
+    mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
+    if pattern.is_full or not len(row):
+        return CopyIndex(row, mask, torch.arange(len(row), device=row.device))
+    levels = torch.tensor(_levels(pattern, rollouts, masks, row, mask), device=row.device)
+    # By level, and within a level by row, so that the sequences of a pass are of different completions where possible.
+    _, sequence = torch.unique(levels * len(masks.scored) + row, return_inverse=True)
+    order = sequence.argsort(stable=True)
+    return CopyIndex(row[order], mask[order], sequence[order])
+
+
+def _levels(pattern: Pattern, rollouts: Rollouts, masks: Masks, row: Tensor, mask: Tensor) -> list[int]:
+    """For each of S copies, how many sequences of its completion come before its own.
+
+    Copies take their turn by the first block that they score, and each goes into the first sequence in which all its
+    blocks are free. Where each scores neighbouring blocks, no division needs fewer sequences.
+    """
+    taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
+    prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
+    blocks_as_bits = [sum(1 << b for b in blocks.nonzero()[0].tolist()) for blocks in taken.cpu().numpy()]
+    first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
+    sequences = defaultdict(list)  # of each completion: (masks of the prompt, blocks taken) of each sequence
+    levels = [0] * len(rows)
+    for copy in sorted(range(len(rows)), key=first_block.__getitem__):
+        prompt, blocks, others = prompts[copy].tobytes(), blocks_as_bits[copy], sequences[rows[copy]]
+        free = (i for i, (same, used) in enumerate(others) if same == prompt and not used & blocks)
+        levels[copy] = next(free, len(others))
+        if levels[copy] == len(others):
+            others.append((prompt, 0))
+        others[levels[copy]] = (prompt, others[levels[copy]][1] | blocks)
+    return levels
+
+
+def sequences_of(pattern: Pattern, rollouts: Rollouts, masks: Masks, copies: CopyIndex) -> Sequences:
+    """What goes through the model for some copies, e.g. those of one pass."""
+    row, mask, sequence = copies
+    masked, scored = masks.masked[row, mask], masks.scored[row, mask]
+    measured = None if masks.measured is None else masks.measured[row, mask]
+    mask_of_place = mask[:, None].expand_as(scored)
+    if pattern.is_full:
+        return Sequences(row, masked, scored, measured, mask_of_place)
+    numbers, sequence = torch.unique(sequence, return_inverse=True)
+    _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
+
+    def joined(values: Tensor) -> Tensor:
+        """(Q, T) int64: at each place the value of the copy that takes its block, 0 where none does."""
+        zeros = torch.zeros(len(numbers), values.shape[1], dtype=torch.int64, device=row.device)
+        return zeros.index_add_(0, sequence, values.long() * is_own)
+
+    # The copies of a sequence have the completion and the masks of the prompt in common: those of any one of them.
+    one_copy = torch.empty_like(numbers)
+    one_copy[sequence] = torch.arange(len(row), device=row.device)
+    width = rollouts.prompt_mask.shape[1]
+    return Sequences(
+        row=row[one_copy],
+        masked=torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
+        scored=joined(scored).bool(),
+        measured=None if measured is None else joined(measured).bool(),
+        mask=joined(mask_of_place),
+    )
+
+
+def _blocks_taken(
+    pattern: Pattern, rollouts: Rollouts, masks: Masks, row: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The blocks of attention in which a copy scores or measures anything, (S, blocks) bool; their places, (S, T)."""
+    width = rollouts.prompt_mask.shape[1]
+    real = torch.cat([rollouts.prompt_mask, torch.ones_like(rollouts.completion_mask)], 1)
+    block = pattern.blocks(real, width)[row, width:]
+    wanted = masks.scored[row, mask]
+    if masks.measured is not None:
+        wanted = wanted | masks.measured[row, mask]
+    copy, place = wanted.nonzero(as_tuple=True)
+    taken = torch.zeros(len(row), int(block.max()) + 1, dtype=torch.bool, device=row.device)
+    taken[copy, block[copy, place]] = True
+    return taken, taken.gather(1, block)
