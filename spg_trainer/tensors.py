@@ -293,6 +293,9 @@ class Masks(Rows):
     """Which figure that is: a name of `spg_trainer.likelihood.measures.MEASURES`."""
     ref_masked: Tensor | None = None
     """(B, M, L+T) bool, what the reference is shown as [MASK] in place of `masked`; None = the same."""
+    temperature: float = 1.0
+    """The temperature at which log-probabilities are taken; another than 1 is that of the sampler, and its law never
+    draws [MASK]."""
 
     @property
     def valued(self) -> Tensor:

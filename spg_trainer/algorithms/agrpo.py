@@ -18,7 +18,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks, StepView
 
 
@@ -41,6 +41,8 @@ class AGRPO(TokenRatio):
     """Clip; idle with one update of a rollout, as in the paper's runs."""
     beta: NotNegative = 0.0
     """Weight of the KL to the reference, times the ratio; 0 = no reference (the paper's runs)."""
+    score_temperature: Positive = 1.0
+    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

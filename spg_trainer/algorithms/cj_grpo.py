@@ -19,7 +19,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Count, Nothing
+from spg_trainer.settings.ranges import Count, Nothing, Positive
 from spg_trainer.tensors import Batch, Masks, StepView
 
 
@@ -33,6 +33,8 @@ class CJGRPO(TokenRatio):
     """At most so many passes of a completion: one for each step, or neighbouring steps together if there are more."""
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
+    score_temperature: Positive = 1.0
+    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

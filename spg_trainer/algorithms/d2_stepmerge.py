@@ -18,7 +18,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Count
+from spg_trainer.settings.ranges import Count, Positive
 from spg_trainer.tensors import Batch, Masks, StepView
 
 
@@ -30,6 +30,8 @@ class D2StepMerge(TokenRatio):
     """What the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
     """K, segments: 16, on GSM8K 8 (paper)."""
+    score_temperature: Positive = 1.0
+    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks, StepView
 
 
@@ -43,6 +43,8 @@ class TraceRL(Algorithm):
     """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to."""
     beta: NotNegative = 0.01
     """Weight of the KL to the model that sampled, a sum over tokens; it acts from a rollout's second update on."""
+    score_temperature: Positive = 1.0
+    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"

@@ -67,7 +67,9 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
-    (`masks.split` parts them). The model's last layer computes nothing but these positions.
+    (`masks.split` parts them). The model's last layer computes nothing but these positions. If `masks.temperature` is
+    not 1, log-probabilities are those of the law that the sampler draws from at this temperature: of logits divided by
+    it, without the mask id.
 
     Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
     token unmasked; masked prompt tokens stay masked. So it is predicted from the hidden state that it was drawn from.
@@ -100,7 +102,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     keep = 1
     if head.requires_grad and torch.is_grad_enabled():
         keep = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
-    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], keep)
+    never_drawn = None
+    if masks.temperature != 1:  # the law of the sampler, which never draws [MASK]
+        states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
+    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], keep, never_drawn)
     sequence, place = scored.nonzero(as_tuple=True)
     column = place  # in the last axis of the result: T log-probabilities, T figures
     if measured is not None:
@@ -120,35 +125,45 @@ class HeadLogps(torch.autograd.Function):
 
     If the weight is trained, the backward pass needs the probabilities again. Those of the last `keep` chunks are kept
     for it, and those of earlier chunks are computed once more. If the weight is frozen, the forward pass computes the
-    gradient of each log-probability in its state while it has the logits; the backward pass scales it.
+    gradient of each log-probability in its state while it has the logits; the backward pass scales it. never_drawn: a
+    token that has probability 0, None = there is none.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int) -> Tensor:
-        size = rows_per_chunk(len(weight))
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int, never_drawn: int | None
+    ) -> Tensor:
+        size, ctx.never_drawn = rows_per_chunk(len(weight)), never_drawn
         if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
-            logps, gradient = head_logps_and_gradient(states, weight, targets, size)
+            logps, gradient = head_logps_and_gradient(states, weight, targets, size, never_drawn)
             ctx.save_for_backward(gradient)
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
-        logps, ctx.kept = head_logps_and_last_chunks(states, weight, targets, size, keep)
+        logps, ctx.kept = head_logps_and_last_chunks(states, weight, targets, size, keep, never_drawn)
         return logps
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
         of_weight = _weight_gradient(weight)
         of_states = head_gradient(
-            states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight, ctx.kept
+            states,
+            weight,
+            targets,
+            coefficients,
+            rows_per_chunk(len(weight)),
+            of_weight,
+            ctx.kept,
+            ctx.never_drawn,
         )
         if of_weight is weight.grad:  # it has been added already
-            return of_states, None, None, None
-        return of_states, of_weight.to(weight.dtype), None, None
+            return of_states, None, None, None, None
+        return of_states, of_weight.to(weight.dtype), None, None, None
 
 
 def _weight_gradient(weight: Tensor) -> Tensor:
@@ -175,9 +190,16 @@ class Softmax(NamedTuple):
 
 
 @torch.no_grad()
-def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
-    """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,)."""
+def softmax(
+    hidden_states: Tensor, weight: Tensor, targets: Tensor, never_drawn: int | None = None
+) -> Softmax:
+    """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,).
+
+    never_drawn: as of `HeadLogps`.
+    """
     logits = _logits(hidden_states, weight)
+    if never_drawn is not None:
+        logits[:, never_drawn] = float("-inf")
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
     top = logits.amax(-1, keepdim=True)
     parts = logits.split(columns_at_once(weight), -1)
@@ -194,7 +216,12 @@ def head_logps(hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_row
 
 @torch.no_grad()
 def head_logps_and_last_chunks(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, keep: int
+    hidden_states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk_rows: int,
+    keep: int,
+    never_drawn: int | None = None,
 ) -> tuple[Tensor, list[Softmax]]:
     """`head_logps`, and what `head_gradient` takes as `kept`: up to `keep` chunks (>= 1), the last ones."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
@@ -202,7 +229,7 @@ def head_logps_and_last_chunks(
     for chunk in _chunks(len(hidden_states), chunk_rows):
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
-        kept.append(softmax(hidden_states[chunk], weight, targets[chunk]))
+        kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn))
         logps[chunk] = kept[-1].logps
     return logps, kept
 
@@ -216,6 +243,7 @@ def head_gradient(
     chunk_rows: int,
     weight_gradient: Tensor | None = None,
     kept: list[Softmax] | None = None,
+    never_drawn: int | None = None,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
@@ -226,7 +254,7 @@ def head_gradient(
     result = torch.empty_like(hidden_states)
     for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
         states, tokens = hidden_states[chunk], targets[chunk]
-        powers, total, _ = kept.pop() if kept else softmax(states, weight, tokens)
+        powers, total, _ = kept.pop() if kept else softmax(states, weight, tokens, never_drawn)
         result[chunk] = softmax_gradient(
             powers, total, states, weight, tokens, coefficients[chunk], weight_gradient
         )
@@ -236,14 +264,14 @@ def head_gradient(
 
 @torch.no_grad()
 def head_logps_and_gradient(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
+    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, never_drawn: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """`head_logps`, and the gradient (n, D) of each log-probability in its hidden state, from the same logits."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
     for chunk in _chunks(len(hidden_states), chunk_rows):
         states, tokens = hidden_states[chunk], targets[chunk]
-        powers, total, logps[chunk] = softmax(states, weight, tokens)
+        powers, total, logps[chunk] = softmax(states, weight, tokens, never_drawn)
         ones = torch.ones_like(total)
         gradient[chunk] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
         del powers  # else they would be in memory beside those of the next chunk

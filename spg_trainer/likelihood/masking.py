@@ -95,10 +95,12 @@ class Masking(ABC):
     """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
     num_masks: M, >= 1. p_mask_prompt: the chance that a prompt token, which is no padding, is masked; in [0, 1).
+    score_temperature: as `Masks.temperature`.
     """
 
     num_masks: int = 2
     p_mask_prompt: float = 0.0
+    score_temperature: float = 1.0
 
     varies_context: ClassVar[bool] = True
     """Whether different masks show the same token in different contexts."""
@@ -195,7 +197,7 @@ class Masking(ABC):
         arrays |= {"measured": measured, "ref_masked": ref_masked}
         device = rollouts.completion_ids.device
         tensors = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
-        return Masks(measure=self.measure, **tensors)
+        return Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
 
 
 def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterator[Completion]:

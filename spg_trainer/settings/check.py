@@ -315,6 +315,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         check_trees(b.num_generations, r, algorithm.branches, flag)
     if "order" in algorithm.needs:
         check_positions(r, algorithm, flag)
+    check_score_temperature(r, algorithm)
     check_reference(config.model, algorithm, flag)
     check_shares(b, algorithm.dealt_by == "group" or config.source == "pairs", num_processes)
 
@@ -402,6 +403,17 @@ def check_chance(config: Config, algorithm: Any) -> None:
         f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
         f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
         "algorithm that imitates right completions (--algorithm raft), or insist with --force.",
+    )
+
+
+def check_score_temperature(r: Sampling, algorithm: Any) -> None:
+    """Refuses scores at a temperature that is neither 1 nor that of the rollout."""
+    temperature = getattr(algorithm, "score_temperature", 1.0)
+    refuse(
+        temperature not in (1.0, r.temperature),
+        f"--algorithm-args score_temperature={temperature:g}: completions are sampled at --temperature "
+        f"{r.temperature:g}, so that this would be neither their law nor the model's. Leave it out, or use the same "
+        "temperature for both.",
     )
 
 

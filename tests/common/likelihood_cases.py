@@ -1,6 +1,7 @@
 """Completions, streams and toy models that the likelihood and algorithm tests share."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -168,7 +169,12 @@ def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_i
         attention, positions = real.long().expand_as(shown), positions.expand_as(shown)
         logits = model(input_ids=shown, attention_mask=attention, position_ids=positions).logits
         logits, written = logits[:, -len(rollouts.completion_ids[row]) :], rollouts.completion_ids[row]
-        values = logits.log_softmax(-1).gather(-1, written.expand(logits.shape[:2])[..., None]).squeeze(-1)
+        law = logits
+        if masks.temperature != 1:  # that of the sampler, which never draws the mask
+            law = torch.where(
+                torch.arange(logits.shape[-1]) == mask_id, -math.inf, logits / masks.temperature
+            )
+        values = law.log_softmax(-1).gather(-1, written.expand(logits.shape[:2])[..., None]).squeeze(-1)
         if masks.measured is not None:
             measured = [naive_measure(masks.measure, of_copy, written) for of_copy in logits]
             values = torch.cat([values, torch.stack(measured)], -1)

@@ -163,6 +163,10 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--report=false", ["--no-report", "'false'"]),
         ("sft --max-completion-length 10 --max-steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
+        (
+            "--algorithm cj_grpo --temperature 0.9 --algorithm-args score_temperature=0.5 --dry-run",
+            ["score_temperature=0.5: completions are sampled at --temperature 0.9", "the same temperature"],
+        ),
         ("--algorithm-args eubo_bta=2", ["eubo_bta", "Did you mean 'eubo_beta'?", "num_masks"]),
         ("--algorithm-args negatives=elbow", ["negatives='elbow'", "Did you mean 'elbo'?"]),
         ("--algorithm-args num_masks=two", ["num_masks='two'", "a whole number"]),

@@ -698,16 +698,36 @@ CASES = {
         unigrpo_repro, [{"num_masks": 4, "beta": 0.5}, {"num_masks": 6}], off_policy=0.4, clips=True
     ),
     "agrpo": Case(
-        agrpo, [{"num_masks": 3, "beta": 0.3}, {"segment_draw": "entropy", "num_masks": 6}], clips=True
+        agrpo,
+        [
+            {"num_masks": 3, "beta": 0.3},
+            {"segment_draw": "entropy", "num_masks": 6},
+            {"num_masks": 3, "beta": 0.3, "score_temperature": 1.5},
+        ],
+        clips=True,
     ),
     "d2_stepmerge": Case(
         d2_stepmerge,
-        [{}, {"num_masks": 2}, {"num_masks": 3, "beta": 0.0, "p_mask_prompt": 0.0}],
+        [
+            {},
+            {"num_masks": 2},
+            {"num_masks": 3, "beta": 0.0, "p_mask_prompt": 0.0},
+            {"num_masks": 3, "score_temperature": 0.5},
+        ],
         clips=True,
     ),
-    "cj_grpo": Case(cj_grpo, [{}, {"beta": 0.0, "epsilon": 0.1}], clips=True),
+    "cj_grpo": Case(
+        cj_grpo, [{}, {"beta": 0.0, "epsilon": 0.1}, {"score_temperature": 0.5, "beta": 0.3}], clips=True
+    ),
     "tracerl": Case(
-        tracerl, [{"steps_per_segment": 2}, {"steps_per_segment": 3, "beta": 0.7}, {}], clips=True
+        tracerl,
+        [
+            {"steps_per_segment": 2},
+            {"steps_per_segment": 3, "beta": 0.7},
+            {},
+            {"steps_per_segment": 2, "beta": 0.7, "score_temperature": 0.5},
+        ],
+        clips=True,
     ),
     "egspo": Case(egspo, [{}, {"num_masks": 8, "beta": 0.0, "epsilon_high": 0.1}], clips=True),
     "egspo_sa": Case(

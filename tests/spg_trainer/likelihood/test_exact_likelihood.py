@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from spg_trainer.algorithms import Loss
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import accumulate, elbo, token_logps
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.tensors import Rollouts
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import (
     Law,
@@ -28,6 +32,7 @@ from tests.common.exact_likelihood import (
     path_log_likelihood,
     predictor,
 )
+from tests.common.likelihood_cases import relative, seeded, whole_gradient
 
 END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])
@@ -363,3 +368,48 @@ def test_a_completion_outside_the_law_is_named():
     strange = replace(rollouts, completion_ids=torch.full_like(rollouts.completion_ids, MASK))
     with pytest.raises(ConfigError, match=r"no completion \[4"):
         law.find(strange)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.7])
+def test_paths_scored_at_their_temperature_sum_to_the_law_of_the_sampler_and_its_gradient(temperature):
+    """Two tokens in any order, one a step: all 2 * 4^2 paths, log-probabilities as training takes them."""
+    policy = replace(make_policy(), end_token_ids=())
+    sampling = Sampling(2, 2, 2, temperature, remasking="random")
+    law = completion_law(predictor(policy.model, PROMPT), sampling, mask_id=MASK)
+    rewards = torch.sin(7.0 * torch.arange(len(law.probabilities), dtype=torch.float64))
+    expected_reward(law, rewards).backward()
+    exact = whole_gradient(policy.model)
+    policy.model.zero_grad(set_to_none=True)
+    count = len(law.completion_ids)
+    assert count == 16
+    steps = torch.tensor([[0, 1], [1, 0]]).repeat_interleave(count, 0)
+    ids = law.completion_ids.repeat(2, 1)
+    rollouts = Rollouts(
+        prompt_ids=PROMPT.expand(2 * count, -1),
+        prompt_mask=torch.ones(2 * count, 3, dtype=torch.bool),
+        completion_ids=ids,
+        completion_mask=torch.ones_like(ids, dtype=torch.bool),
+        unmask_step=steps,
+        unmask_logps=torch.zeros(ids.shape),
+    )
+
+    def gradient_at(score_temperature):
+        """Of the expected reward, with the law that the scores give: the score-function estimator without noise."""
+        masks = StepMergeMasking(2, score_temperature=score_temperature).draw(rollouts, seeded())
+        path_logps = elbo(token_logps(policy.model, rollouts, masks, MASK), masks)
+        chance = path_logps.exp() / 2  # of two orders
+        found = Loss(torch.zeros(()), {})
+
+        def loss_fn(logps):
+            path = elbo(logps, masks)
+            return replace(found, loss=(chance * rewards.repeat(2) * path).sum())
+
+        policy.model.zero_grad(set_to_none=True)
+        accumulate(policy.model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=2)
+        return chance.view(2, -1).sum(0), whole_gradient(policy.model)
+
+    chances, gradient = gradient_at(temperature)
+    torch.testing.assert_close(chances, law.probabilities.detach(), rtol=0, atol=1e-12)
+    assert relative(gradient, exact) < 1e-10
+    chances, gradient = gradient_at(1.0)  # as the model has it: another law, some of which is on the mask
+    assert float(chances.sum()) < 1 - 1e-6 and relative(gradient, exact) > 0.1
