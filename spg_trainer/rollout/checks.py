@@ -4,16 +4,21 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.own_order import own_order
-from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
+from spg_trainer.rollout.unmasking import FALLBACKS, REMASKING, UNMASKING
 from spg_trainer.settings.decoding import Sampling
 
 
 def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for an unknown name of a cache, unmasking or remasking; the error lists the known ones.
+    """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
 
     An order from outside is loaded and tried.
     """
-    for flag, table in (("cache", CACHES), ("unmasking", UNMASKING), ("remasking", REMASKING)):
+    for flag, table in (
+        ("cache", CACHES),
+        ("unmasking", UNMASKING),
+        ("fallback", FALLBACKS),
+        ("remasking", REMASKING),
+    ):
         name = getattr(sampling, flag)
         if flag == "remasking" and ":" in name:
             own_order(name)

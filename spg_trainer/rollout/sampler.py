@@ -41,6 +41,7 @@ from spg_trainer.rollout.unmasking import (
     Pass,
     certainty,
     confidence,
+    none_is_sure,
 )
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rollouts
@@ -216,11 +217,8 @@ class _Sampler:
             own_block_only=not self.columns.pattern.is_full,
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
-        tokens, logps, order, entropy, highest = self._draw(rows, states, blocks)
-        logps_of_masked = logps
-        if blocks.written is not None:
-            logps_of_masked = logps.masked_fill(blocks.written, float("-inf"))
-        count, left = self._how_many(rows, logps_of_masked.gather(1, order))
+        tokens, logps, sure, order, entropy, highest = self._draw(rows, states, blocks)
+        count, left = self._how_many(rows, sure.gather(1, order))
         is_first = torch.arange(order.shape[1], device=order.device) < count.unsqueeze(-1)
         take = torch.zeros_like(blocks.masked).scatter_(1, blocks.within.gather(1, order), is_first)
         still_masked = blocks.masked & ~take
@@ -246,11 +244,13 @@ class _Sampler:
 
     def _draw(
         self, rows: list[Row], states: Tensor, blocks: Blocks
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Tokens, log-probabilities, the order of unmasking, entropies and highest probabilities, (b, n) each.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Tokens, log-probabilities, sureness, the order of unmasking, entropies, highest probabilities; (b, n) each.
 
-        states: (b, n, D). Places that fill a row up to n, and get no token, have log-probability -inf; the order ends
-        with these and with the written places. Entropies and highest probabilities are None unless a record needs them.
+        Sureness is what `--unmasking` compares: the log-probabilities, or with `--fallback leftmost` the highest ones
+        at each place. states: (b, n, D). Places that fill a row up to n, and get no token, have log-probability -inf;
+        the order ends with these and with the written places. Entropies and highest probabilities are None unless a
+        record needs them.
         """
         s, count = self.sampling, blocks.count
         shape = states.shape[:2]
@@ -263,6 +263,8 @@ class _Sampler:
         measures = {}
         if s.remasking in MEASURES:
             measures["priority"] = MEASURES[s.remasking]
+        elif s.fallback == "leftmost":  # which places are written then follows from the state alone
+            measures["priority"] = confidence
         if self.canvas.unmask_entropy is not None:
             measures["certainty"] = certainty  # minus the entropy
         if self.canvas.confidence_change is not None:
@@ -286,6 +288,7 @@ class _Sampler:
         tokens, logps, *measured = (values.view(shape) for values in results)
         figures = dict(zip(measures, measured, strict=True))
         seen_by_rule = figures.get("priority", logps)
+        sure = seen_by_rule if s.fallback == "leftmost" else logps
         if s.remasking == DRAWS_POSITIONS:
             seen_by_rule = seen_by_rule / s.position_temperature
         if ":" in s.remasking:  # from outside
@@ -294,14 +297,21 @@ class _Sampler:
             priority = REMASKING[s.remasking](seen_by_rule, generators, count)
         if index is not None:
             fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
-            logps = logps.masked_fill(fills_up, float("-inf"))
+            logps, sure = (values.masked_fill(fills_up, float("-inf")) for values in (logps, sure))
             priority = priority.masked_fill(fills_up, float("-inf"))
         if blocks.written is not None:
             priority = priority.masked_fill(blocks.written, float("-inf"))
+            sure = sure.masked_fill(blocks.written, float("-inf"))
+        if s.fallback != "surest":
+            leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
+            first = priority.gather(1, leftmost).masked_fill(
+                none_is_sure(sure, s).unsqueeze(-1), float("inf")
+            )
+            priority = priority.scatter(1, leftmost, first)
         order = priority.argsort(dim=-1, descending=True, stable=True)
         entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
-        return tokens, logps, order, entropy, highest
+        return tokens, logps, sure, order, entropy, highest
 
     def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.

@@ -19,8 +19,8 @@ class Pass:
     """What an unmasking rule knows of the b rows of a pass. A token has been drawn for each of their masked places."""
 
     logps: Tensor
-    """(b, n), log-probabilities of the drawn tokens, in the order in which these would be unmasked; -inf behind the
-    last one of a row with fewer than n."""
+    """(b, n), log-probabilities of the drawn tokens, or with `--fallback leftmost` the highest ones at their places, in
+    the order in which these would be unmasked; -inf behind the last one of a row with fewer than n."""
     masked: Sequence[int]
     """b numbers: how many places of each row's block are masked."""
     number: Sequence[int]
@@ -95,10 +95,30 @@ def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
     return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
+def none_is_sure(logps: Tensor, sampling: Sampling) -> Tensor:
+    """(b,) bool, whether `by_threshold` unmasks no token of a row, so that the row falls back on one. logps: (b, n)."""
+    return (logps.double() < math.log(sampling.threshold)).all(-1)
+
+
 def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:
     """The larger of the numbers of `by_threshold` and `by_schedule`: SDAR, LLaDA2.0."""
     sure = by_threshold(now, sampling)
     return sure.maximum(torch.tensor(by_schedule(now, sampling)).to(sure.device, non_blocking=True))
+
+
+def by_budget(now: Pass, sampling: Sampling) -> Tensor:
+    """The surest tokens above the probability `threshold` whose doubts, 1 - p, add up to a budget; or the schedule's.
+
+    The budget is factor * (1 - threshold): by the model's own belief, the chance that any of these tokens is wrong is
+    at most that, since the chance of one of several events is at most the sum of theirs. Never fewer tokens than the
+    number of `by_schedule`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
+    """
+    doubt = -now.logps.double().expm1()  # in ascending order
+    allowed = 1 - sampling.threshold
+    within = (doubt < allowed) & (doubt.cumsum(-1) <= sampling.factor * allowed)
+    return within.sum(-1).maximum(
+        torch.tensor(by_schedule(now, sampling)).to(doubt.device, non_blocking=True)
+    )
 
 
 def by_factor(now: Pass, sampling: Sampling) -> Tensor:
@@ -136,8 +156,13 @@ UNMASKING: dict[str, UnmaskingRule] = {
     "threshold": by_threshold,
     "factor": by_factor,
     "dynamic": by_threshold_or_schedule,
+    "budget": by_budget,
 }
 """What `--unmasking NAME` chooses from."""
+
+
+FALLBACKS = ("surest", "leftmost", "leftmost_drawn")
+"""What `--fallback NAME` chooses from: which token `--unmasking threshold` writes where none is sure."""
 
 
 def unmask_counts(masked: int, steps: int) -> list[int]:

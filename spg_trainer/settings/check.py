@@ -379,12 +379,13 @@ def check_unmasking(r: Sampling, force: bool) -> None:
     Tokens of high confidence are unmasked together, and RL raises confidence: without a high threshold and a limit,
     more and more tokens are written without having seen one another.
     """
-    by_threshold = r.unmasking in ("threshold", "dynamic")
+    by_threshold = r.unmasking in ("threshold", "dynamic") or (r.unmasking == "budget" and r.factor <= 1)
     is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
     refuse(
         not (is_safe or force),
-        f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking threshold "
-        "or dynamic, a --threshold of 0.95 or more, and --max-tokens-per-step 4, or insist with --force.",
+        f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking threshold, "
+        "dynamic or budget, a --threshold of 0.95 or more, a --factor of 1 or less and --max-tokens-per-step 4, or "
+        "insist with --force.",
     )
     refuse(
         r.editing_threshold is not None,

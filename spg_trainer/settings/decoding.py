@@ -55,17 +55,23 @@ class Decoding:
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
-    threshold, but never fewer than the schedule's number (SDAR). The last three decode faster and are
-    approximations."""
+    threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
+    add up to --factor times that of --threshold (SLIM-RL). All but schedule decode faster and are approximations."""
+    fallback: str = "surest"
+    """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
+    token (Fast-dLLM), leftmost the token of the first masked position. With leftmost, positions are compared with the
+    threshold by the highest probability there, so that which of them a step writes follows from the text so far; with
+    leftmost_drawn by that of the drawn token, as in the paper on Fork-dLLM. For --algorithm forkgrpo."""
     threshold: Probability = 0.95
-    """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
-    decode faster and less exactly."""
+    """The probability, above 0 and up to 1, from which --unmasking threshold, dynamic and budget unmask a token. Lower
+    values decode faster and less exactly."""
     factor: Positive = 1.0
-    """How much doubt --unmasking factor allows, above 0: the n most probable tokens are unmasked together, for the
-    largest n whose n-th probability is at least 1 - factor / (n + 1). Raise it to decode faster."""
+    """How much doubt --unmasking factor and budget allow, above 0. factor: the n most probable tokens are unmasked
+    together, for the largest n whose n-th probability is at least 1 - factor / (n + 1). budget: for the largest n whose
+    1 - probability add up to at most factor * (1 - threshold). Raise it to decode faster."""
     max_tokens_per_step: CountOrZero = 0
-    """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
-    needs a limit such as 4."""
+    """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic, budget or
+    factor needs a limit such as 4."""
     top_p: Probability = 1.0
     """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
     above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
@@ -298,6 +304,7 @@ class Unread(NamedTuple):
 UNREAD = (
     Unread("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
     Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
+    Unread("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
     Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
     Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
     Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),

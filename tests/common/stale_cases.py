@@ -97,9 +97,13 @@ def stale_sampler(
                     score -= s.temperature * e[row].log()
                 score[mask_id] = float("-inf")
                 token = int(score.argmax())
-                picks.append((float(logits[c].log_softmax(-1)[token]), -c, token))
+                logps = logits[c].log_softmax(-1)
+                sure = float(logps.max() if s.fallback == "leftmost" else logps[token])
+                picks.append((sure, -c, token, float(logps[token])))
             ranked = sorted(picks, reverse=True)
-            for logp, at, token in ranked[: how_many([math.exp(p[0]) for p in ranked], step, s)]:
+            if s.fallback != "surest" and math.exp(ranked[0][0]) < s.threshold:
+                ranked = [max(picks, key=lambda pick: pick[1])]
+            for _, at, token, logp in ranked[: how_many([math.exp(p[0]) for p in ranked], step, s)]:
                 x[-at] = token
                 out.tokens[-at - width], out.steps[-at - width] = token, number
                 out.logps[-at - width] = logp
@@ -113,6 +117,11 @@ def how_many(p: list[float], step: int, s: Sampling) -> int:
         count = s.block_length // s.steps_per_block + (step < s.block_length % s.steps_per_block)
     elif s.unmasking == "threshold":
         count = sum(c >= s.threshold for c in p)
+    elif s.unmasking == "budget":
+        count = s.block_length // s.steps_per_block + (step < s.block_length % s.steps_per_block)
+        allowed = s.factor * (1 - s.threshold)
+        while count < len(p) and p[count] > s.threshold and sum(1 - c for c in p[: count + 1]) <= allowed:
+            count += 1
     else:
         count = 1
         while count < len(p) and p[count] >= 1 - s.factor / (count + 2):

@@ -93,6 +93,19 @@ def test_rules_choose_what_the_published_functions_choose(decoders):
     assert len(given) == 180
 
 
+def test_a_budget_of_doubt_is_spent_on_the_surest_tokens():
+    """SLIM-RL's example; the last of them reaches the threshold, but not within the budget."""
+    logps = torch.tensor(
+        [[0.99, 0.98, 0.96, 0.91, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5]], dtype=torch.float64
+    ).log()
+    now = Pass(logps, masked=[5, 5], number=[0, 0])
+    budget = replace(SAMPLING, unmasking="budget", threshold=0.9)  # 2 tokens a step by the schedule
+    assert UNMASKING["budget"](now, budget).tolist() == [3, 2]
+    assert UNMASKING["threshold"](now, budget).tolist() == [4, 1]
+    assert UNMASKING["budget"](now, replace(budget, factor=1.7)).tolist() == [4, 2]
+    assert UNMASKING["budget"](now, replace(budget, threshold=0.95, factor=9.0)).tolist() == [3, 2]
+
+
 DUAL = replace(SAMPLING, cache="dual")
 STALE = {
     "prefix": replace(SAMPLING, cache="prefix"),
@@ -107,6 +120,15 @@ STALE = {
     "threshold, dual, warm": replace(DUAL, unmasking="threshold", threshold=0.3, temperature=1.0),
     "threshold, at most 2": replace(DUAL, unmasking="threshold", threshold=0.2, max_tokens_per_step=2),
     "threshold, prompt kept": replace(DUAL, unmasking="threshold", threshold=0.3, prompt_refresh_steps=6),
+    "budget, dual": replace(
+        DUAL, temperature=0.7, unmasking="budget", threshold=0.3, factor=1.7, diffusion_steps=24
+    ),
+    "leftmost, dual": replace(
+        DUAL, temperature=0.7, unmasking="threshold", threshold=0.2, fallback="leftmost"
+    ),
+    "leftmost, drawn": replace(
+        SAMPLING, temperature=0.7, unmasking="threshold", threshold=0.2, fallback="leftmost_drawn"
+    ),
     "factor, prefix": replace(SAMPLING, cache="prefix", unmasking="factor", factor=1.5),
 }
 
@@ -183,6 +205,7 @@ def test_waiting_prompts_take_the_place_of_rows_that_ended():
         ({"threshold": 0.5}, ["threshold=0.5", "unmasking=threshold"]),
         ({"max_tokens_per_step": 1}, ["max_tokens_per_step=1", "unmasking=threshold"]),
         ({"unmasking": "threshold", "factor": 2.0}, ["factor=2.0", "unmasking=factor"]),
+        ({"unmasking": "dynamic", "fallback": "leftmost"}, ["fallback=leftmost", "unmasking=threshold"]),
         ({"cache": "dual", "window_tokens": 3}, ["window_tokens=3", "cache=window"]),
         ({"cache": "dual", "diffusion_steps": 8}, ["8 steps", "cache=none"]),
     ],

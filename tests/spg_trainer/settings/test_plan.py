@@ -72,7 +72,11 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
         ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
-        ({"rollout": Sampling(unmasking="dynamic")}, "threshold or dynamic, .* --max-tokens-per-step 4"),
+        ({"rollout": Sampling(unmasking="dynamic")}, "dynamic or budget, .* --max-tokens-per-step 4"),
+        (
+            {"rollout": Sampling(unmasking="budget", factor=2.0, max_tokens_per_step=4)},
+            "a --factor of 1 or less",
+        ),
         (
             {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
             r"editing_threshold=0\.5.*Leave it out",
@@ -95,7 +99,7 @@ def test_weights_in_4_bits_are_not_divided(by) -> None:
         check_load(config.model, "sudoku", resumes=False)
 
 
-@pytest.mark.parametrize("rule", ["threshold", "dynamic"])
+@pytest.mark.parametrize("rule", ["threshold", "dynamic", "budget"])
 def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on(rule) -> None:
     careful = Sampling(unmasking=rule, threshold=0.95, max_tokens_per_step=4)
     check_both(replace(Config(), rollout=careful), SPG())
