@@ -17,11 +17,12 @@ from typing import Any
 
 from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_on_all, rank
-from spg_trainer.errors import ConfigError, SpgError, did_you_mean
+from spg_trainer.errors import ConfigError, SpgError, did_you_mean, written
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.check import check
 from spg_trainer.settings.flags import HELP, PROG
 from spg_trainer.settings.help import show_help
+from spg_trainer.settings.naming import in_flags
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved, resolve
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say_once(error, "\nStopped.\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
-        say_once(error, f"error: {error}\n")
+        say_once(error, f"error: {in_flags(written(error))}\n")
         return 2
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -158,7 +159,7 @@ def run_train(resolved: Resolved[fields.Config]) -> None:
         if rank() == 0:
             processes = config.processes or processes
             planned = plan_training(resolved, processes)
-            sys.stdout.write(import_module("spg_trainer.training.dry_run").show(planned, processes))
+            sys.stdout.write(in_flags(import_module("spg_trainer.training.dry_run").show(planned, processes)))
         return
     resolved = replace(resolved, config=replace(config, config=None))
     if processes == 1:  # several meet first, and plan together

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spg_trainer.errors import ProcessLost, SpgError, TrainingError
+from spg_trainer.errors import ProcessLost, SpgError, TrainingError, written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
         where = ", ".join(f"process {r} was in {phases[r]}" for r in others)
         raise ProcessLost(
             f"Process {rank()} has waited for {timeout_minutes:g} minutes in {phases[rank()]}: {where}. Look at what "
-            "that process does, or raise --timeout-minutes; go on from the last checkpoint with --resume auto."
+            "that process does, or raise $timeout_minutes; go on from the last checkpoint with $resume=auto."
         ) from error
 
 
@@ -214,7 +214,7 @@ def raising_on_all() -> Iterator[None]:
         error = raised
     if error is not None and lockstep is not None and lockstep.is_inside:
         raise error  # the others wait inside a pass; the launcher ends them when this process has ended
-    text = f"Process {rank()} failed with {type(error).__name__}: {error}" if error else ""
+    text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:
         raise on_all(error)

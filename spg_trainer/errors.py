@@ -4,7 +4,20 @@ from collections.abc import Iterable
 
 
 class SpgError(Exception):
-    """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2."""
+    """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2.
+
+    A message names a setting as `$block_length=0` or `$block_length` (`settings/naming.py`). The text of the error
+    shows it as Python has it, `block_length=0`; the command line shows it as it is typed, `--block-length 0`.
+    """
+
+    def __str__(self) -> str:
+        from spg_trainer.settings.naming import in_keywords
+
+        return in_keywords(self.written())
+
+    def written(self) -> str:
+        """The message as it was written, with a `$` before each setting."""
+        return super().__str__()
 
 
 class ConfigError(SpgError, ValueError):
@@ -31,7 +44,7 @@ class ScoringFailed(TrainingError):
         self.go_on = ""
         """The flags that continue the run; "" = there is none to continue."""
 
-    def __str__(self) -> str:
+    def written(self) -> str:
         what, traceback = self.args
         shown = f"The environment raised\n{traceback.rstrip()}\n" if traceback else ""
         then = f"continue with {self.go_on}" if self.go_on else "start again"
@@ -42,9 +55,14 @@ class ProcessLost(TrainingError):
     """Another process of the run has not answered in time."""
 
 
+def written(error: BaseException) -> str:
+    """The text of an error for another message, in which its settings are named as there."""
+    return error.written() if isinstance(error, SpgError) else str(error)
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error, without its full stop."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return (written(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def plural(n: int, noun: str) -> str:

@@ -217,7 +217,7 @@ class Algorithm(ABC):
         """
         size = rewards.shape[1]
         if size < 2:
-            raise ConfigError("a group of 1 has nothing to be compared with; set --num-generations 2 or more")
+            raise ConfigError("a group of 1 has nothing to be compared with; set $num_generations=2 or more")
         # Measured from the group's first reward: rounding in the mean cannot make equal rewards differ from it.
         shifted = rewards - rewards[:, :1]
         advantages = shifted - shifted.mean(1, keepdim=True)

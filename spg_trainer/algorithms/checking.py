@@ -147,7 +147,7 @@ def refuse_unsaid_need(name: str, algorithm: Algorithm) -> None:
         return
     if what:
         raise ConfigError(
-            f"--algorithm {name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
+            f"$algorithm={name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
         )
 
 

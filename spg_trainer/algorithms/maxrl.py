@@ -47,8 +47,8 @@ class MaxRL(RAFT):
         if (rewards < 0).any():
             least = float(rewards.min())
             raise ConfigError(
-                f"--algorithm maxrl divides by a group's mean reward, and one is {least:g}. Use rewards of 0 or more "
-                "(--reward-weights correct=1), or --algorithm spg."
+                f"$algorithm=maxrl divides by a group's mean reward, and one is {least:g}. Use rewards of 0 or more "
+                "($reward_weights correct=1), or $algorithm=spg."
             )
         mean = rewards.mean(1, keepdim=True)
         centred = Algorithm.compute_advantages(self, rewards).view_as(rewards)

@@ -79,13 +79,13 @@ def find_algorithm(name: str) -> tuple[str, str]:
         if name.lower() == "sft":
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         raise ConfigError(
-            f"--algorithm {name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
+            f"$algorithm={name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
             f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. docs/algorithms/README.md says which "
             "to use when. "
-            "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
+            "For your own: $algorithm=./my_algorithm.py:MyClass or $algorithm=my_package.my_module:MyClass."
         )
     if where.endswith(".py") and not Path(where).is_file():
-        raise ConfigError(f"--algorithm {name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
+        raise ConfigError(f"$algorithm={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
     return where, class_name
 
 
@@ -97,18 +97,18 @@ def get(name: str) -> type[Algorithm]:
         module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
     except Exception as error:
         hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
-        text = f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
+        text = f"$algorithm={name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         raise ConfigError(text) from error
     cls = getattr(module, class_name, None)
     if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
         nearest = did_you_mean(class_name, vars(module))
         raise ConfigError(
-            f"--algorithm {name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. {nearest}"
+            f"$algorithm={name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. {nearest}"
         )
     if inspect.isabstract(cls):
-        raise ConfigError(f"--algorithm {name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
+        raise ConfigError(f"$algorithm={name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
     if unread := next(unread_fields(cls), ""):
-        raise ConfigError(f"--algorithm {name}: {unread}")
+        raise ConfigError(f"$algorithm={name}: {unread}")
     return cls
 
 
@@ -154,7 +154,7 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
     cls = get(name)
-    return cls(**read_nested(cls, args or {}, lambda key: f"--algorithm-args {key}"))
+    return cls(**read_nested(cls, args or {}, lambda key: f"$algorithm_args {key}"))
 
 
 def load_file(path: Path) -> types.ModuleType:

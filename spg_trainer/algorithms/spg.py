@@ -56,7 +56,7 @@ class SPG(Algorithm):
                 remedy = f"num_masks={2 * self.num_masks}" + can_do_without * " (or negatives=elbo)"
             raise ConfigError(
                 f"{f'negatives={self.negatives}' if can_do_without else 'the EUBO'} compares the contexts in which a "
-                f"token is masked, and {cause}; set --algorithm-args {remedy}"
+                f"token is masked, and {cause}; set $algorithm_args {remedy}"
             )
 
     @property

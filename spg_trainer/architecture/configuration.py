@@ -56,6 +56,6 @@ def check_block_size(config: Any) -> None:
     """Raises ModelError where neither config.json nor a flag says who attends to whom."""
     if config.block_size is None:
         raise ModelError(
-            "config.json does not say who attends to whom; pass --attention-block N (from Python: "
-            "attention_block=N, or block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
+            "config.json does not say who attends to whom; pass $attention_block=N (or "
+            "block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
         )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from spg_trainer.architecture.configuration import EmbeddedConfig, answer, check_block_size
 from spg_trainer.architecture.experts import experts_of
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ModelError, written
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
@@ -153,11 +153,11 @@ def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
         if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
             raise ModelError(
                 f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
-                "--mask-token-id, or its config.json"
+                "$mask_token_id, or its config.json"
             )
         check_block_size(config)
     except ModelError as error:
-        raise ModelError(f"model {weights.base!r}: {error}") from error
+        raise ModelError(f"model {weights.base!r}: {written(error)}") from error
     return config
 
 

@@ -91,6 +91,6 @@ def find_card(name_or_size: str) -> Card:
         name = f"card of {size[1]} GiB (as fast as an RTX 4090)"
         return replace(CARDS["4090"], name=name, memory=int(size[1]) * 2**30)
     raise ConfigError(
-        f"--gpu {name_or_size} is unknown. {did_you_mean(name_or_size, CARDS)}Use one of {', '.join(CARDS)}, or a "
+        f"$gpu={name_or_size} is unknown. {did_you_mean(name_or_size, CARDS)}Use one of {', '.join(CARDS)}, or a "
         "size, e.g. 32GiB."
     )

@@ -10,9 +10,9 @@ from spg_trainer.estimate.seconds import Seconds
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.flags import as_flag, settings_of
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.values import replace_nested
+from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
 
 GIB = 2**30

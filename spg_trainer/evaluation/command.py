@@ -44,7 +44,7 @@ from spg_trainer.runs.pin import differences
 from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
-from spg_trainer.settings.flags import as_flag
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks

@@ -252,11 +252,11 @@ def solve(
 def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:
     """Raises ConfigError for numbers of problems and completions that cannot be evaluated."""
     if num_problems < 0:
-        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+        raise ConfigError(f"$num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
-        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+        raise ConfigError(f"$num_generations={num_generations}: should be at least 1.")
     if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
+        raise ConfigError(f"$num_generations={num_generations} at temperature 0: set a temperature above 0.")
 
 
 def figures_by_task(

@@ -52,7 +52,7 @@ class BlockMasking(Masking):
             longest = (size - 1) // (self.num_masks - 1)
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
-                f"block_length={self.block_length}. Use --algorithm-args num_masks={blocks}"
+                f"block_length={self.block_length}. Use $algorithm_args num_masks={blocks}"
                 f"{f' or block_length={longest}' if longest else ''}."
             )
 
@@ -130,12 +130,12 @@ class AllBlocksMasking(Masking):
         if pattern.is_full:
             raise ConfigError(
                 "masking=all_blocks: every token of this model attends to every other, so that a block would be shown "
-                "the masks of the others. Use --algorithm-args masking=block_active."
+                "the masks of the others. Use $algorithm_args masking=block_active."
             )
         if (self.block_length, self.block_origin) != (pattern.block_size, pattern.origin):
             raise ConfigError(
                 f"masking=all_blocks with block_length={self.block_length} and block_origin={self.block_origin}: the "
-                f"blocks of the model's attention are others. Use --algorithm-args block_length={pattern.block_size} "
+                f"blocks of the model's attention are others. Use $algorithm_args block_length={pattern.block_size} "
                 f"block_origin={pattern.origin}."
             )
 

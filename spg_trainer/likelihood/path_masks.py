@@ -153,7 +153,7 @@ class HalvesMasking(Masking):
         if not pattern.is_full:
             raise ConfigError(
                 "masking=halves: a tree branches in the middle of its completions, and in this model, which attends in "
-                "blocks, that lies inside a block behind some prompts. Use --algorithm d2_stepmerge."
+                "blocks, that lies inside a block behind some prompts. Use $algorithm=d2_stepmerge."
             )
 
     def count(self, size: int) -> int:
@@ -215,12 +215,12 @@ class PositionMasking(StepMergeMasking):
         if not pattern.is_full and pattern.origin == "sequence":
             raise ConfigError(
                 "a rollout's choice of positions: this model attends in blocks that begin with the prompt, so that a "
-                "completion's first block may be shorter, and is not scored here. Use --algorithm d2_stepmerge."
+                "completion's first block may be shorter, and is not scored here. Use $algorithm=d2_stepmerge."
             )
         if pattern.has_causal_context:
             raise ConfigError(
                 "a rollout's choice of positions: in this model a block's first token is not chosen but written alone, "
-                "which is not scored here. Use --algorithm d2_stepmerge."
+                "which is not scored here. Use $algorithm=d2_stepmerge."
             )
 
     def copies(self, row: Completion) -> Copies:
@@ -249,7 +249,7 @@ class HintMasking(StepMergeMasking):
         if self.hint == "blocks" and not pattern.is_full:
             raise ConfigError(
                 "hint=blocks: in this model a block does not attend to later ones, so that the teacher would not see "
-                "its hint. Use --algorithm-args hint=steps."
+                "its hint. Use $algorithm_args hint=steps."
             )
 
     def copies(self, row: Completion) -> Copies:

@@ -86,7 +86,7 @@ class InformedMasking(SubsetMasking):
         if row.confidence_change is None:
             raise ConfigError(
                 "masking=informed needs to know how the sampler's tokens changed each other, which only a rollout "
-                "records. Use --algorithm-args masking=random for completions that are given."
+                "records. Use $algorithm_args masking=random for completions that are given."
             )
         change = row.confidence_change[: row.length]
         deviation = change.std()

@@ -22,9 +22,7 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     """
     base = base_model(model)
     if missing := missing_compiler(base.device):
-        raise ConfigError(
-            f"--compile needs {missing}, and there is none. Install it, or leave out --compile."
-        )
+        raise ConfigError(f"$compile needs {missing}, and there is none. Install it, or leave out $compile.")
     for layer in base.base_model.layers[1:-1]:
         layer.compile(dynamic=True, backend=backend)
     base.base_model.is_compiled = True

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
-from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.errors import ConfigError, ModelError, first_line, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
@@ -315,12 +315,12 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if rows > config.vocab_size:  # the adapter has all of them
             if unread is not None:
                 raise ModelError(
-                    f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor --shard "
+                    f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor $shard "
                     "can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
                 )
             model.resize_token_embeddings(rows, mean_resizing=False)
     except ModelError as error:
-        raise ModelError(f"model {base!r}: {error}") from error
+        raise ModelError(f"model {base!r}: {written(error)}") from error
     except ConfigError:
         raise
     except Exception as error:
@@ -356,7 +356,7 @@ def _folder_with(weights: Weights, file: str) -> str:
 def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
     """What to raise where transformers has failed to open a base. offline: why the Hub is not asked, or empty."""
     reason = f"the Hub does not answer ({offline})" if offline else first_line(error)
-    remedy = "check the id and the network, or pass a downloaded folder with --model PATH"
+    remedy = "check the id and the network, or pass a downloaded folder with $model=PATH"
     if weights.is_local:
         remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
     return ModelError(f"model {weights.base!r} cannot be opened: {reason}; {remedy}")
@@ -391,7 +391,7 @@ def without_weights(m: ModelConfig, env: str) -> Policy:
     try:
         config = _open_config(weights, m, options)
     except ModelError as error:
-        raise ModelError(f"model {weights.base!r}: {error}") from error
+        raise ModelError(f"model {weights.base!r}: {written(error)}") from error
     except Exception as error:
         raise _not_opened(weights, error, offline) from error
     return open_tokenizer(config, weights, m)

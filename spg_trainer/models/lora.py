@@ -48,12 +48,10 @@ def add_lora(
     mixture = experts_of(model.config).layers > 0
     if experts and not mixture:
         raise ConfigError(
-            "--lora-experts: this model has no experts, and all its layers have adapters; leave it out"
+            "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
         )
     if experts and dropout:
-        raise ConfigError(
-            f"--lora-dropout {dropout} with --lora-experts: adapters of experts have none; use 0"
-        )
+        raise ConfigError(f"$lora_dropout={dropout} with $lora_experts: adapters of experts have none; use 0")
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,
@@ -114,7 +112,7 @@ def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", fo
     if getattr(settings, "bias", "none") != "none" and any(weight.is_meta for weight in model.parameters()):
         raise ModelError(
             f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
-            "--shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
+            "$shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
         )
 
 

@@ -21,7 +21,7 @@ def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
     Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
     """
     if find_spec("bitsandbytes") is None:
-        raise ModelError(f"--load-4bit needs the package bitsandbytes: {INSTALL}")
+        raise ModelError(f"$load_4bit needs the package bitsandbytes: {INSTALL}")
     from transformers import BitsAndBytesConfig
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which kernels it would have liked on a CPU
@@ -48,4 +48,4 @@ def what_stays_whole(config: Any) -> str:
     """A line for the user about the weights that are not stored in 4 bits, where these are most of the model."""
     if not experts_of(config).layers:
         return ""
-    return "--load-4bit: the experts of this model are no linear layers, and keep their type."
+    return "$load_4bit: the experts of this model are no linear layers, and keep their type."

@@ -56,7 +56,7 @@ def divide(
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
-        raise ModelError(f"--shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
+        raise ModelError(f"$shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
     base: Any = base_model(model)
     adapters = {p for name, p in base.named_parameters() if is_adapter(name)}
     for p in adapters:

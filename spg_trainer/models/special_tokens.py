@@ -47,7 +47,7 @@ def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]
             why = (
                 "the tokenizer has no chat template" if not template else "the chat template does not read it"
             )
-            raise ConfigError(f"--chat-template-args {name}: {why}. {did_you_mean(name, known)}Leave it out.")
+            raise ConfigError(f"$chat_template_args {name}: {why}. {did_you_mean(name, known)}Leave it out.")
 
 
 def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None, size: int) -> int:
@@ -56,7 +56,7 @@ def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int 
     masks = (config.mask_token_id, tokenizer.mask_token_id, *by_word)
     mask = next((token for token in masks if token is not None), None)
     if mask is None:
-        raise ModelError("no mask token: pass --mask-token-id N, or set mask_token_id in its config.json")
+        raise ModelError("no mask token: pass $mask_token_id=N, or set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
         text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
         raise ModelError(f"{text}; take config.json and tokenizer of one model")
@@ -67,7 +67,7 @@ def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int 
         raise ModelError(
             f"config.json says that [MASK] is token {mask} ({tokenizer.convert_ids_to_tokens(mask)!r}), the tokenizer "
             f"that it is {theirs} ({tokenizer.mask_token!r}); pass the one that the model was trained with: "
-            f"--mask-token-id {mask} or --mask-token-id {theirs}"
+            f"$mask_token_id={mask} or $mask_token_id={theirs}"
         )
     return mask
 

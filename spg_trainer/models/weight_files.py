@@ -118,7 +118,7 @@ def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Te
 def unreadable(folder: Path, error: Exception) -> ModelError:
     """What to raise where `read_layers` or `load_parts` has failed."""
     return ModelError(
-        f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. --shard and merge read "
+        f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. $shard and merge read "
         "safetensors under the Hub's names, as save_pretrained writes them"
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from spg_trainer import algorithms
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.errors import ConfigError, did_you_mean, written
 from spg_trainer.evaluation.statistics import mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.differing import table_of_differences
@@ -28,12 +28,12 @@ from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.flags import as_flag, settings_of
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
-from spg_trainer.settings.values import read_word
+from spg_trainer.settings.values import read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
@@ -186,7 +186,7 @@ def naming(task: str, setting: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"{task} with {setting}: {error}") from error
+        raise ConfigError(f"{task} with {setting}: {written(error)}") from error
 
 
 def label(name: str, arguments: dict[str, object]) -> str:

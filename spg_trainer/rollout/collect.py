@@ -236,7 +236,7 @@ def sample_and_score(
             if canvas is not None:
                 raise ConfigError(
                     f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
-                    "Use another --algorithm than d_treerpo."
+                    "Use another $algorithm than d_treerpo."
                 )
             return sample_trees(
                 policy,

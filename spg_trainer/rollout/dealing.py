@@ -63,7 +63,7 @@ def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
         remedy = f"Use {size} or fewer."
         if not size:
             remedy = f"Give it {count} or more{' that can be used' if note else ''}."
-        text = f"--prompts-per-step {count}: {source} has {size} to train on. {remedy} {note}"
+        text = f"$prompts_per_step={count}: {source} has {size} to train on. {remedy} {note}"
         raise ConfigError(text.rstrip())
 
 

@@ -142,12 +142,12 @@ def draw_fitting(
             tokens = long_texts[long[0]]
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "
-                f"than {room.length:,}. Use --max-completion-length {tokens} or more, or train on the others with "
-                "--overlong skip."
+                f"than {room.length:,}. Use $max_completion_length={tokens} or more, or train on the others with "
+                "$overlong=skip."
             )
         for row in long:
             drawn[row] = draw_demonstration(env, mix, config.seed, step, row, distance)
     raise ConfigError(
         f"{env.spec_name}: {IN_A_ROW:,} problems in a row, up to {name}, are too long for the model or for "
-        f"--max-completion-length {room.length:,}. Raise it, or use shorter problems."
+        f"$max_completion_length={room.length:,}. Raise it, or use shorter problems."
     )

@@ -31,15 +31,15 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     for name, share in mix.items():
         if name not in names:
             raise ConfigError(
-                f"--mix {name}={share}: {env.spec_name} has no such habit. Use: {', '.join(names)}."
+                f"$mix {name}={share}: {env.spec_name} has no such habit. Use: {', '.join(names)}."
             )
         if not isinstance(share, int | float) or not 0 <= share < float("inf"):
-            raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
+            raise ConfigError(f"$mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     if sum(mix.values()) == 0:
-        raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
+        raise ConfigError("$mix: all shares are 0. Give one habit a share, e.g. $mix right=1.")
     for task, of_task in known.items():
         if not any(mix.get(name) for name in of_task):
-            raise ConfigError(f"--mix has nothing for {task}. Give a share to one of: {', '.join(of_task)}.")
+            raise ConfigError(f"$mix has nothing for {task}. Give a share to one of: {', '.join(of_task)}.")
     return normalised(mix)
 
 
@@ -140,7 +140,7 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
         return env.demonstration(problem)
     habits = env.habits(problem)
     if name not in habits:
-        text = f"--mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
+        text = f"$mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
         raise ConfigError(f"{text}. Leave it out, or name it in habits() for every problem.")
     return habits[name]
 

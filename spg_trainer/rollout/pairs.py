@@ -129,7 +129,7 @@ def read_pairs(path: str) -> dict[str, Pair]:
     """
     formats = envs.datasets.FORMATS
     if not path.endswith(formats):
-        raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
+        raise ConfigError(f"$pairs={path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)
     return {line: read_pair(line, row) for line, row in rows}
 
@@ -164,7 +164,7 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
             value = value[0]["content"]  # a completion as one message becomes its text
         if not (isinstance(value, str) or (is_prompt and is_chat(value))):
             kind = "chat messages" if is_prompt else "one message of the assistant"
-            raise ConfigError(f"--pairs: {line} has {name} {value!r:.80}; give text, or {kind}.")
+            raise ConfigError(f"$pairs: {line} has {name} {value!r:.80}; give text, or {kind}.")
         values.append(value)
     return Pair(*values)
 

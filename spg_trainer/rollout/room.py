@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.errors import ConfigError, SpgError, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
 from spg_trainer.rollout.lines import is_file, place_of
@@ -27,6 +27,7 @@ from spg_trainer.rollout.tokens import (
 )
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.naming import in_flags
 from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
 
@@ -116,7 +117,7 @@ class Room:
             try:
                 prompt_texts(self.policy, [envs.problem.read_problem(env, index).prompt], [""])
             except TemplateRefuses as error:
-                refused[name_of(env, index)] = str(error)
+                refused[name_of(env, index)] = written(error)
             except envs.EnvError:
                 continue
         names, more = [*refused][:LISTED], len(refused) - LISTED
@@ -188,7 +189,7 @@ class Room:
     def limits(self) -> str:
         """A sentence with the positions of the model, and how many of them a completion and a prompt may take."""
         return (
-            f"The model has {self.prompt + self.length:,} positions, of which --max-completion-length takes "
+            f"The model has {self.prompt + self.length:,} positions, of which $max_completion_length takes "
             f"{self.length:,}; a prompt may have {max(0, self.prompt):,} tokens."
         )
 
@@ -196,15 +197,17 @@ class Room:
         """A sentence on what to do about prompts of up to `longest` tokens."""
         lower, for_completion = "", self.policy.room(longest)
         if 0 < for_completion < self.length:
-            lower = f"lower --max-completion-length to {for_completion:,} or less, "
+            lower = f"lower $max_completion_length to {for_completion:,} or less, "
         plain, positions = "", self.policy.room(0)
         if longest > positions // 2 and positions <= SMALL_MODEL:
             plain = (
                 "A task's recipe for large models asks with long prompts: a small one of your own is better asked with "
-                "--env-args prompt_style=plain, where the task has it, and --max-completion-length, --block-length and "
-                "--diffusion-steps to match. Or: "
+                "$env_args prompt_style=plain, where the task has it, and $max_completion_length, $block_length and "
+                "$diffusion_steps to match. Or: "
             )
-        text = f"Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
+        text = (
+            f"Leave them out or shorten them, {lower}or train and evaluate on the others with $overlong=skip."
+        )
         return plain + text
 
 
@@ -284,8 +287,8 @@ class TooLong:
             text = f"{source}: {self.text_of_completions}"
             if overlong != SKIP:
                 raise ConfigError(
-                    f"{text} Use --max-completion-length {max(self.long_completions.values())} or more, leave them "
-                    "out, or train on the others with --overlong skip."
+                    f"{text} Use $max_completion_length={max(self.long_completions.values())} or more, leave them "
+                    "out, or train on the others with $overlong=skip."
                 )
             notices.append(f"{text} They are skipped.")
         return " ".join(notices)
@@ -353,5 +356,5 @@ def main() -> None:
     try:
         ok, text = report(**json.loads(sys.argv[1]))
     except (SpgError, *errors()) as error:
-        ok, text = False, str(error)
-    json.dump([ok, text], sys.stdout)
+        ok, text = False, written(error)
+    json.dump([ok, in_flags(text)], sys.stdout)

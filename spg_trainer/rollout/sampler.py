@@ -196,8 +196,8 @@ class _Sampler:
         if passes := int(self.not_finite):
             raise ModelError(
                 f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it writes "
-                "means nothing. If its weights are finite, numbers overflow on the way: try --dtype float32. If it was "
-                "trained until here, go on from an earlier checkpoint with a lower --learning-rate."
+                "means nothing. If its weights are finite, numbers overflow on the way: try $dtype=float32. If it was "
+                "trained until here, go on from an earlier checkpoint with a lower $learning_rate."
             )
 
     def _step(self, rows: list[Row], refresh: bool) -> None:

@@ -183,7 +183,7 @@ def canvas_rows(
         if needed > length:
             raise ConfigError(
                 f"{name(row)}: the template takes {needed} tokens or more, and a completion has {length}. Use "
-                f"--max-completion-length {needed} or more, or a shorter template."
+                f"$max_completion_length={needed} or more, or a shorter template."
             )
         if takes_rest:
             pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
@@ -306,7 +306,7 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
     token_ids = completion_rows(policy, completions)
     if (longest := max(map(len, token_ids))) > length:
         text = f"A completion has {longest} tokens with its end token, more than {length}"
-        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
+        raise ConfigError(f"{text}. Use $max_completion_length={longest} or more.")
     return pad_completions(policy, token_ids, length)
 
 
@@ -408,6 +408,6 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return (
-        f"--max-completion-length {length}: in {len(counts)} problems, the right answers that {env.spec_name} "
+        f"$max_completion_length={length}: in {len(counts)} problems, the right answers that {env.spec_name} "
         f"demonstrates have {needed} tokens. Use {max(counts) + 1} or more."
     )

@@ -232,7 +232,7 @@ def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
     Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
     """
     if not path.is_dir():
-        raise CheckpointError(f"--resume {path}: no such folder. Give a run folder, a checkpoint, or auto.")
+        raise CheckpointError(f"$resume={path}: no such folder. Give a run folder, a checkpoint, or auto.")
     if not path.name.startswith("step-"):
         return path, latest_complete(path)
     require_complete(path)
@@ -271,8 +271,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
-            f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
-            "--lora-r, or from another of its checkpoints with --resume PATH."
+            f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own $model and "
+            "$lora_r, or from another of its checkpoints with $resume=PATH."
         ) from error
 
 
@@ -294,7 +294,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
             raise CheckpointError(
                 f"Checkpoint {folder} holds the weights alone, not the optimizer: it was the best step, and each "
                 f"checkpoint of this run takes more than {LARGE / 1e9:.0f} GB. Continue from a later "
-                f"checkpoint, or begin a new run from these weights with --model {folder}."
+                f"checkpoint, or begin a new run from these weights with $model={folder}."
             )
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
         parameters = list(trainable_parameters(policy.model).values())
@@ -343,7 +343,7 @@ def require_up_to(run: Path, step: int) -> Path:
     if not complete:
         raise CheckpointError(
             f"{run} has no checkpoint up to step {step}, from where its learning rate falls otherwise with these "
-            f"settings. Begin a new run from its weights: --model {shlex.quote(str(run))}."
+            f"settings. Begin a new run from its weights: $model={shlex.quote(str(run))}."
         )
     return complete[-1]
 

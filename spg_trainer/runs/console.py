@@ -18,6 +18,7 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from spg_trainer.distributed import rank
+from spg_trainer.settings.naming import in_flags
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
@@ -138,7 +139,11 @@ class Console:
             self._stop(task)
 
     def say(self, text: str) -> None:
-        """Prints a line, or several, above the live line; colours included where the terminal has them."""
+        """Prints a line, or several, above the live line; colours included where the terminal has them.
+
+        A setting that the text names as `$block_length=0` is shown as it is typed.
+        """
+        text = in_flags(text)
         if self._live:
             shown = Text.from_ansi(clean(text, colours=True))
             self._guarded(lambda: self._progress.console.print(shown, soft_wrap=True))

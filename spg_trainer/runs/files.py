@@ -31,7 +31,7 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
         reason = "disk full" if full else reason
         raise CheckpointError(
             f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
-            "and continue with --resume, or choose another folder."
+            "and continue with $resume, or choose another folder."
         ) from error
 
 

@@ -90,17 +90,17 @@ class RunFolder:
             raise self.holds_a_run()
         if taken:
             raise ConfigError(
-                f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run that this "
+                f"$output_dir={self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run that this "
                 "command can continue. Choose a folder that is new or empty."
             )
 
     def holds_a_run(self) -> ConfigError:
         """What is raised where a new run would be written over this one."""
         steps = len(self.history())
-        resume = f"--resume {shlex.quote(str(self.path))}"
+        resume = f"$resume={shlex.quote(str(self.path))}"
         return ConfigError(
-            f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-            f"{resume} (a finished one with a larger --max-steps), or choose another --output-dir."
+            f"$output_dir={self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
+            f"{resume} (a finished one with a larger $max_steps), or choose another $output_dir."
         )
 
     def create(
@@ -234,7 +234,7 @@ def lock(folder: Path) -> None:
     if owner is not None:
         raise ConfigError(
             f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
-            "--output-dir."
+            "$output_dir."
         )
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = file_lock
@@ -296,11 +296,11 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
         return path, False, None
     path, newest = find_checkpoint(Path(resume))
     if out and Path(out).resolve() != path.resolve():
-        text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
-        raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: --model {resume}.")
+        text = f"$resume={resume} continues in its own folder {path}, not in $output_dir={out}"
+        raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: $model={resume}.")
     if not RunFolder(path).holds_run:
         raise ConfigError(
-            f"--resume {resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
+            f"$resume={resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
         )
     return path, True, newest
 
@@ -316,14 +316,14 @@ def default_folder(command: "Config", resume: str | None) -> Path:
         )
     path = find_unfinished(Path("runs"), command)
     if path is None:
-        text = "--resume auto: runs/ holds no unfinished run of these settings"
+        text = "$resume=auto: runs/ holds no unfinished run of these settings"
         if other := newest_unfinished(Path("runs")):
             remedy = (
-                f"The newest of other settings is {other}: continue it with --resume {shlex.quote(str(other))}, or "
-                "leave out --resume to begin a new run."
+                f"The newest of other settings is {other}: continue it with $resume={shlex.quote(str(other))}, or "
+                "leave out $resume to begin a new run."
             )
         else:
-            remedy = "Give its folder with --output-dir, or leave out --resume."
+            remedy = "Give its folder with $output_dir, or leave out $resume."
         raise ConfigError(f"{text}. {remedy}")
     return path
 

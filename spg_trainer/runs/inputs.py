@@ -252,11 +252,11 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
     return result
 
 
-def flag_of(name: str, value: str) -> str:
-    """What is typed to name an input, e.g. `--env-args source=mine.jsonl`."""
+def setting_naming(name: str, value: str) -> str:
+    """How a message writes the setting that names an input (`naming.py`), e.g. `$env_args source=mine.jsonl`."""
     setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
     setting = key if setting == "rollout" else setting
-    return f"--{setting.replace('_', '-')} {f'{key}={value}' if setting == 'env_args' else value}"
+    return f"$env_args {key}={value}" if setting == "env_args" else f"${setting}={value}"
 
 
 def refuse_gone(run: Path, typed: Collection[str]) -> None:
@@ -270,7 +270,7 @@ def refuse_gone(run: Path, typed: Collection[str]) -> None:
         if needs_it and setting not in typed and not os.path.exists(one.path):
             raise ConfigError(
                 f"{one.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by its "
-                f"hash: {flag_of(name, 'PATH')}."
+                f"hash: {setting_naming(name, 'PATH')}."
             )
 
 
@@ -301,16 +301,16 @@ def refuse_changed_inputs(
             differs = first_difference(run / began.copy, Path(now[name].path))
             raise ConfigError(
                 f"{now[name].path} has changed since {run} began: {differs}. To go on with the run's own copy: "
-                f"{flag_of(name, value)}. To go on with the file as it is now, such as one that you repaired: "
-                "--accept-changed-code. Else start a new run with another --output-dir."
+                f"{setting_naming(name, value)}. To go on with the file as it is now, such as one that you repaired: "
+                "$accept_changed_code. Else start a new run with another $output_dir."
             )
         if name == MODEL and _has_own_model(run):
             now[name] = began
         elif not began.copy:
             raise ConfigError(
-                f"{flag_of(name, now[name].path)} has changed since {run} began: its sha256 was {began.sha256}, now it "
-                f"is {now[name].sha256}. Put back what it was to go on. To train on the new one, start a new run with "
-                "another --output-dir."
+                f"{setting_naming(name, now[name].path)} has changed since {run} began: its sha256 was {began.sha256}, "
+                f"now it is {now[name].sha256}. Put back what it was to go on. To train on the new one, start a new "
+                "run with another $output_dir."
             )
     return {**before, **now}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from spg_trainer.errors import first_line
+from spg_trainer.settings.naming import in_flags
 from spg_trainer.settings.packages import envs
 
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"
@@ -70,7 +71,7 @@ def card() -> Iterator[Found]:
     except (RuntimeError, AssertionError) as error:
         yield Found(
             False,
-            f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {first_line(error)}. "
+            f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {in_flags(first_line(error))}. "
             "Compare the driver that `nvidia-smi` prints with docs/first_gpu_run.md",
         )
         return
@@ -154,7 +155,8 @@ def download(model: str) -> Found:
     except Exception as error:  # whatever the Hub and its client can raise
         return Found(
             False,
-            f"{model} cannot be downloaded: {first_line(error)}. Check the id, and `hf auth login` where it is gated",
+            f"{model} cannot be downloaded: {in_flags(first_line(error))}. Check the id, and `hf auth login` where it "
+            "is gated",
         )
     total = sum(file.size or 0 for file in files)
     shown = f"{model}: {rate / 1e6:.0f} MB/s, so that its {total / 1e9:.1f} GB take {total / rate / 60:.0f} minutes"

@@ -85,7 +85,7 @@ def refuse_other_settings(
     try:
         before = read_config(file)
     except ConfigError as error:
-        text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
+        text = f"{file} cannot be read as settings ({error}). Start a new run with another $output_dir."
         raise CheckpointError(text) from error
     recorded = identity(before, read_inputs(run), may_change)
     current = identity(pinned, inputs, may_change)
@@ -93,8 +93,8 @@ def refuse_other_settings(
     if not changed:
         return
     raise ConfigError(
-        f"{run} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, --patience, "
-        "--per-device-batch-size and what is logged or kept may change), or use another --output-dir, with --model "
+        f"{run} is a run of other settings: {changed}. Resume it with its own ($max_steps, $max_minutes, $patience, "
+        "$per_device_batch_size and what is logged or kept may change), or use another $output_dir, with $model "
         f"{shlex.quote(str(run))} to train its weights further."
     )
 
@@ -126,10 +126,10 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
             what, back = f"The package {name}", "Install that version again to go on."
         elif re.fullmatch("[0-9a-f]{40}", old):
             back = (
-                f"To go on with what it was: --env-args revision={old} (of the test set of math500 test_revision, of "
-                f"several tasks TASK.revision), or with --data {name}@{old}."
+                f"To go on with what it was: $env_args revision={old} (of the test set of math500 test_revision, of "
+                f"several tasks TASK.revision), or with $data={name}@{old}."
             )
         raise ConfigError(
             f"{what} has changed since {run} began: it was {old}, now it is {now}. {back} To train on it as "
-            "it is now, start a new run with another --output-dir."
+            "it is now, start a new run with another $output_dir."
         )

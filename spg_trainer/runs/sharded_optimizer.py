@@ -36,7 +36,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
         raise on_all(
             CheckpointError(
                 f"Process {process} cannot write {folder}: {reason}. What was saved before is untouched: free space or "
-                "fix the permissions and continue with --resume."
+                "fix the permissions and continue with $resume."
             )
         ) from error
 

@@ -32,7 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
     for name in names:
         if find_spec(name) is None:
-            raise ConfigError(f"--track {name}: the package is not installed. Run `pip install {name}`.")
+            raise ConfigError(f"$track={name}: the package is not installed. Run `pip install {name}`.")
 
 
 class Trackers:

@@ -38,9 +38,9 @@ def settle(m: Model, run: Path | None = None) -> Model:
         return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
     set_r = m.lora_r or None  # --lora-r 0 is the default and sets nothing
-    for flag, setting, recorded in (("--lora-r", set_r, r), ("--lora-alpha", m.lora_alpha, alpha)):
+    for flag, setting, recorded in (("$lora_r", set_r, r), ("$lora_alpha", m.lora_alpha, alpha)):
         if setting not in (None, recorded):
-            text = f"{flag} {setting}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
+            text = f"{flag}={setting}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
     # `ref_copy` is about all weights: a run that trains an adapter keeps a copy of it without being asked.

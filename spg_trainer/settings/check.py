@@ -54,20 +54,20 @@ def check(command: Any) -> None:
 
 def check_arguments(env_args: Mapping[str, object]) -> None:
     """Refuses arguments of a task that have flags of their own."""
-    own_flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
+    own_flags = {"split": "$split or $eval_split", "reward_weights": "$reward_weights"}
     for name in own_flags.keys() & env_args.keys():
-        raise ConfigError(f"--env-args {name}={env_args[name]}: use {own_flags[name]} instead.")
+        raise ConfigError(f"$env_args {name}={env_args[name]}: use {own_flags[name]} instead.")
 
 
 def check_load(m: LoadConfig, env: str, resumes: bool) -> None:
     """Refuses a model, a revision, adapters and a device that cannot be used; of a run that resumes only the device."""
     refuse(
         m.load_4bit and m.is_divided,
-        "--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.",
+        "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
     )
     refuse(
         isinstance(m, ModelConfig) and m.compile and m.is_divided,
-        "--compile: layers that --shard gathers are not compiled. Leave out one of the two.",
+        "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
     is_new = is_embedded(m.model, "new")
     if not resumes and isinstance(m, ModelConfig):
@@ -85,12 +85,12 @@ def check_new_model(m: ModelConfig) -> None:
     unit = 2 * heads  # rotary positions need heads of even width
     refuse(
         width % unit,
-        f"--hidden-size {width} cannot be shared by {heads} heads of even width. Use --hidden-size "
-        f"{width + -width % unit}.",
+        f"$hidden_size={width} cannot be shared by {heads} heads of even width. Use "
+        f"$hidden_size={width + -width % unit}.",
     )
     refuse(
         m.lora_r or m.revision or m.dtype not in ("auto", "float32"),
-        f"--model {m.model} takes no --lora-r, --revision or --dtype: they need --model PATH.",
+        f"$model={m.model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
     )
 
 
@@ -99,11 +99,11 @@ def check_adapters(m: ModelConfig) -> None:
     trained = trains_adapters(m)
     refuse(
         m.load_4bit and not trained,
-        "--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.",
+        "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
     )
     refuse(
         (m.lora_alpha is not None or m.lora_dropout) and not trained,
-        "--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.",
+        "$lora_alpha and $lora_dropout need adapters. Set $lora_r, e.g. 128.",
     )
 
 
@@ -116,7 +116,7 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
         return
     refuse(
         weights.is_local,
-        f"--revision {m.revision}: --model {m.model} is no model of the Hub, and only these have revisions. Leave it "
+        f"$revision={m.revision}: $model={m.model} is no model of the Hub, and only these have revisions. Leave it "
         "out.",
     )
     parts = m.revision.split("/")
@@ -126,7 +126,7 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
         r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", m.revision
     ):
         raise ConfigError(
-            f"--revision {m.revision!r}: no branch, tag or commit is called so. Use e.g. --revision main, or the "
+            f"$revision={m.revision!r}: no branch, tag or commit is called so. Use e.g. $revision=main, or the "
             "commit that the model's page shows."
         )
 
@@ -134,7 +134,7 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
 def check_device(name: str) -> None:
     """Refuses an unknown device, and a CUDA device where the installed torch is one for the CPU."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
-        raise ModelError(f"--device {name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
+        raise ModelError(f"$device={name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
     if "torch" in sys.modules:  # then nothing is saved by refusing the device before torch does
         return
     try:
@@ -143,7 +143,7 @@ def check_device(name: str) -> None:
         return
     if name.startswith("cuda") and build.endswith("+cpu"):
         raise ModelError(
-            f"device {name!r}: torch {build} is built without CUDA; use --device cpu, or install torch for CUDA "
+            f"device {name!r}: torch {build} is built without CUDA; use $device=cpu, or install torch for CUDA "
             "(pytorch.org)"
         )
 
@@ -154,32 +154,32 @@ def check_training(config: Config) -> None:
     if config.rollout.is_settled:
         config.rollout.check_together()
     check_source(config)
-    for flag, value in (("--processes", config.processes), (f"--gpu {gpu}", gpu)):
+    for flag, value in (("$processes", config.processes), (f"$gpu={gpu}", gpu)):
         refuse(
             value and not config.dry_run,
-            f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.",
+            f"{flag} is what $dry_run computes for. Add $dry_run, or leave it out.",
         )
     refuse(
         gpu and m.device == "cpu",
-        f"--gpu {gpu} and --device cpu say two things. Leave one of them out.",
+        f"$gpu={gpu} and $device=cpu say two things. Leave one of them out.",
     )
     refuse(
         e.patience and not e.eval_steps,
-        f"--patience {e.patience} counts validations. Set --eval-steps, e.g. 20.",
+        f"$patience={e.patience} counts validations. Set $eval_steps, e.g. 20.",
     )
     for name in ("all_right_weight", "all_wrong_weight"):
         value = getattr(b, name)
         refuse(
             value != getattr(type(b), name) and not b.pools,
-            f"--{name.replace('_', '-')} {value} says nothing without --pools. Add --pools.",
+            f"${name}={value} says nothing without $pools. Add $pools.",
         )
     refuse(
         b.pools and not config.samples,
-        f"--pools: nothing is sampled with --source {config.source}. Leave it out.",
+        f"$pools: nothing is sampled with $source={config.source}. Leave it out.",
     )
     refuse(
         b.num_minibatches > b.prompts_per_step,
-        f"--num-minibatches {b.num_minibatches}: a step has {b.prompts_per_step} groups. Use {b.prompts_per_step} or "
+        f"$num_minibatches={b.num_minibatches}: a step has {b.prompts_per_step} groups. Use {b.prompts_per_step} or "
         "fewer.",
     )
     check_optimizer(config.optimizer, m.is_divided)
@@ -192,20 +192,20 @@ def check_source(config: Config) -> None:
     for name, owner in (("pairs", "pairs"), ("data", "demonstrations"), ("mix", "demonstrations")):
         refuse(
             getattr(config, name) and source != owner,
-            f"--{name} is for --source {owner}, not {source}. Leave one of them out.",
+            f"${name} is for $source={owner}, not {source}. Leave one of them out.",
         )
-    refuse(source == "pairs" and not config.pairs, "--source pairs learns from a file. Name it with --pairs.")
+    refuse(source == "pairs" and not config.pairs, "$source=pairs learns from a file. Name it with $pairs.")
     if source == "demonstrations":
         check_texts(config.data, config.mix, config.env, config.env_args)
         refuse(
             count != 1,
-            f"--num-generations {count}: each demonstration is one completion. Use --num-generations 1.",
+            f"$num_generations={count}: each demonstration is one completion. Use $num_generations=1.",
         )
         return
     config.rollout.check_together()  # only demonstrations leave lengths open
     refuse(  # the advice is 8, because every algorithm takes it: trees of rollouts need a multiple of their branches
         count < 2,
-        f"--num-generations {count}: should be at least 2, to judge each against the others. Try 8.",
+        f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
     )
 
 
@@ -217,14 +217,14 @@ def check_texts(
         return
     refuse(
         not (Path(data).is_file() or packages.envs.texts.names_hub(data)),
-        f"--data {data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a data set on the "
+        f"$data={data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a data set on the "
         "hub, ORG/NAME.",
     )
-    refuse(mix, "--mix is of an environment's habits. With --data every row is learned: leave it out.")
+    refuse(mix, "$mix is of an environment's habits. With $data every row is learned: leave it out.")
     refuse(
         env_args and not env,
-        f"{', '.join(env_args)}: with --data there is no task that would take this. Its columns are `prompt` and "
-        "`completion`, or chat `messages`: rename those of the file, or teach it as a task, with --env FILE --env-args "
+        f"{', '.join(env_args)}: with $data there is no task that would take this. Its columns are `prompt` and "
+        "`completion`, or chat `messages`: rename those of the file, or teach it as a task, with $env=FILE $env_args "
         "prompt=COLUMN demonstration=COLUMN and --verifier or --reward.",
     )
 
@@ -233,11 +233,11 @@ def check_save_dtype(dtype: str, m: ModelConfig) -> None:
     """Refuses --save-dtype where only a part of the weights is at hand, or adapters are written."""
     refuse(
         m.is_divided and dtype != "auto",
-        f"--shard writes weights as they are trained, not in {dtype}. Use --save-dtype auto.",
+        f"$shard writes weights as they are trained, not in {dtype}. Use $save_dtype=auto.",
     )
     refuse(
         dtype != "auto" and trains_adapters(m),
-        f"--save-dtype {dtype} is for whole models, not adapters. Use auto.",
+        f"$save_dtype={dtype} is for whole models, not adapters. Use auto.",
     )
 
 
@@ -245,22 +245,22 @@ def check_optimizer(o: OptimizerConfig, is_divided: bool) -> None:
     """Refuses --lr-decay-share if no schedule reads it, 8-bit moments with Muon or --shard, and Muon with --shard."""
     refuse(
         o.lr_decay_share != OptimizerConfig.lr_decay_share and o.lr_schedule != "warmup_stable_decay",
-        f"--lr-decay-share {o.lr_decay_share} says nothing with --lr-schedule {o.lr_schedule}. Leave it out, or use "
-        "--lr-schedule warmup_stable_decay.",
+        f"$lr_decay_share={o.lr_decay_share} says nothing with $lr_schedule={o.lr_schedule}. Leave it out, or use "
+        "$lr_schedule=warmup_stable_decay.",
     )
     refuse(
         o.optimizer == "muon" and o.adam_moments == "8bit",
-        "--adam-moments 8bit with --optimizer muon: only AdamW's moments are stored in 8 bits. Use --adam-moments "
-        "float32 or --optimizer adamw.",
+        "$adam_moments=8bit with $optimizer=muon: only AdamW's moments are stored in 8 bits. Use "
+        "$adam_moments=float32 or $optimizer=adamw.",
     )
     refuse(
         is_divided and o.optimizer == "muon",
-        "--shard: Muon needs whole matrices. Use --optimizer adamw.",
+        "$shard: Muon needs whole matrices. Use $optimizer=adamw.",
     )
     refuse(
         is_divided and o.adam_moments == "8bit",
-        "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could not "
-        "resume. Use --adam-moments float32.",
+        "$shard with $adam_moments=8bit: blocks of them share a scale, so that another number of processes could not "
+        "resume. Use $adam_moments=float32.",
     )
 
 
@@ -272,17 +272,17 @@ def check_eval(command: EvalCommand) -> None:
     masks, count = command.num_masks, command.num_generations
     refuse(
         count > 1 and command.rollout.temperature == 0,
-        f"--num-generations {count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9.",
+        f"$num_generations={count} at $temperature=0 gives equal completions. Raise it, e.g. $temperature=0.9.",
     )
     for steps in command.rollout.diffusion_steps:
         check_steps(steps)
     refuse(
         command.perplexity is None and masks != EvalCommand.num_masks,
-        f"--num-masks {masks} is for --perplexity FILE. Name the file, or leave it out.",
+        f"$num_masks={masks} is for $perplexity=FILE. Name the file, or leave it out.",
     )
     refuse(
         masks % 8,
-        f"--num-masks {masks}: they are drawn in eight groups, whose differences show how far chance moves the result. "
+        f"$num_masks={masks}: they are drawn in eight groups, whose differences show how far chance moves the result. "
         f"Use {masks + -masks % 8}.",
     )
 
@@ -291,11 +291,11 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Refuses --shard with a single process, and a single GPU for several processes."""
     refuse(
         num_processes > 1 and ":" in m.device,
-        f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.",
+        f"$device={m.device} is one GPU, not {num_processes}. Leave out $device.",
     )
     refuse(
         m.is_divided and num_processes == 1,
-        "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
+        "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
         "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
     )
 
@@ -305,7 +305,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
 
     algorithm: an instance of a class of `algorithms/`, whose class attributes say what it needs.
     """
-    b, r, flag = config.batch, config.rollout, f"--algorithm {config.algorithm}"
+    b, r, flag = config.batch, config.rollout, f"$algorithm={config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
     check_unmasking(r, config.force)
     check_needed_source(config.source, b, algorithm, flag)
@@ -333,16 +333,16 @@ def check_needed_source(source: str, b: BatchConfig, algorithm: Any, flag: str) 
         return
     refuse(
         source not in algorithm.needs,
-        f"--source {source}: {flag} learns only from what the model samples. Use --algorithm {LEARNS_FROM[source]}.",
+        f"$source={source}: {flag} learns only from what the model samples. Use $algorithm={LEARNS_FROM[source]}.",
     )
     refuse(
         b.max_rollout_batches > 1,
-        f"--max-rollout-batches {b.max_rollout_batches}: with --source {source} nothing is sampled that could be set "
+        f"$max_rollout_batches={b.max_rollout_batches}: with $source={source} nothing is sampled that could be set "
         "aside. Leave it at 1.",
     )
     refuse(
         source == "pairs" and b.num_generations != 2,
-        f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.",
+        f"$num_generations={b.num_generations}: a pair is two. Use $num_generations=2.",
     )
 
 
@@ -350,12 +350,12 @@ def check_left_to_right(b: BatchConfig, r: Sampling, flag: str) -> None:
     """Refuses blocks or several updates with an algorithm that samples token by token."""
     refuse(
         r.block_length != 1,
-        f"{flag} samples token by token, not in blocks of {r.block_length}. Use --block-length 1 --diffusion-steps "
-        f"{r.max_completion_length}.",
+        f"{flag} samples token by token, not in blocks of {r.block_length}. Use $block_length=1 "
+        f"$diffusion_steps={r.max_completion_length}.",
     )
     refuse(
         b.num_iterations * b.num_minibatches > 1,
-        f"{flag} has no ratio for several updates of a rollout. Use --num-iterations 1 --num-minibatches 1.",
+        f"{flag} has no ratio for several updates of a rollout. Use $num_iterations=1 $num_minibatches=1.",
     )
 
 
@@ -368,7 +368,7 @@ def check_shares(b: BatchConfig, whole_groups: bool, num_processes: int) -> None
     needed = num_processes * (size if whole_groups else 1)
     refuse(
         b.prompts_per_step * size < needed,
-        f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. Use "
+        f"$prompts_per_step={b.prompts_per_step} leaves some of {num_processes} processes without a completion. Use "
         f"{-(-needed // size)} or more.",
     )
 
@@ -383,9 +383,9 @@ def check_unmasking(r: Sampling, force: bool) -> None:
     is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
     refuse(
         not (is_safe or force),
-        f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking threshold, "
-        "dynamic or budget, a --threshold of 0.95 or more, a --factor of 1 or less and --max-tokens-per-step 4, or "
-        "insist with --force.",
+        f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with $unmasking=threshold, "
+        "dynamic or budget, a $threshold of 0.95 or more, a $factor of 1 or less and $max_tokens_per_step=4, or "
+        "insist with $force.",
     )
     refuse(
         r.editing_threshold is not None,
@@ -401,9 +401,9 @@ def check_chance(config: Config, algorithm: Any) -> None:
     completions_differ = r.draws_noise or not config.samples
     refuse(
         not (completions_differ or algorithm.right_groups_teach or config.force),
-        f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
-        f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
-        "algorithm that imitates right completions (--algorithm raft), or insist with --force.",
+        f"$temperature={r.temperature:g}: decoding without chance writes {count} times the same completion to a "
+        f"problem, and $algorithm={config.algorithm} learns from how they differ. Use $temperature=0.9, or an "
+        "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
     )
 
 
@@ -412,9 +412,9 @@ def check_score_temperature(r: Sampling, algorithm: Any) -> None:
     temperature = getattr(algorithm, "score_temperature", 1.0)
     refuse(
         temperature not in (1.0, r.temperature),
-        f"--algorithm-args score_temperature={temperature:g}: completions are sampled at --temperature "
-        f"{r.temperature:g}, so that this would be neither their law nor the model's. Leave it out, or use the same "
-        "temperature for both.",
+        f"$algorithm_args score_temperature={temperature:g}: completions are sampled at "
+        f"$temperature={r.temperature:g}, so that this would be neither their law nor the model's. Leave it out, or "
+        "use the same temperature for both.",
     )
 
 
@@ -425,15 +425,15 @@ def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
     """
     if r.remasking != "plackett_luce":
         raise ConfigError(
-            f"--remasking {r.remasking}: {flag} learns where to write, so positions have to be drawn. Use --remasking "
-            "plackett_luce."
+            f"$remasking={r.remasking}: {flag} learns where to write, so positions have to be drawn. Use "
+            "$remasking=plackett_luce."
         )
     for name in ("position_temperature", "block_length"):
         sampled, scored = getattr(r, name), getattr(algorithm, name)
         if sampled != scored:
             raise ConfigError(
-                f"--{name.replace('_', '-')} {sampled}: {flag} scores the choice of positions with {name}={scored}. "
-                f"Use --algorithm-args {name}={sampled}."
+                f"${name}={sampled}: {flag} scores the choice of positions with {name}={scored}. "
+                f"Use $algorithm_args {name}={sampled}."
             )
 
 
@@ -445,23 +445,23 @@ def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> 
     if num_generations % branches:
         next_multiple = num_generations + -num_generations % branches
         raise ConfigError(
-            f"--num-generations {num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"--num-generations {next_multiple}."
+            f"$num_generations={num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
+            f"$num_generations={next_multiple}."
         )
     length, block = r.max_completion_length, r.block_length
     if length % 2:
         raise ConfigError(
-            f"--max-completion-length {length}: trees of {flag} branch in the middle, which an odd number of tokens "
-            f"does not have. Use --max-completion-length {length + 1}."
+            f"$max_completion_length={length}: trees of {flag} branch in the middle, which an odd number of tokens "
+            f"does not have. Use $max_completion_length={length + 1}."
         )
     half = length // 2
     if half % block:
         fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
         blocks, steps = length // fitting_block, r.diffusion_steps
-        fitting_steps = f" --diffusion-steps {steps + -steps % blocks}" if steps % blocks else ""
+        fitting_steps = f" $diffusion_steps={steps + -steps % blocks}" if steps % blocks else ""
         raise ConfigError(
-            f"--block-length {block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
-            f"end. Use --block-length {fitting_block}{fitting_steps}."
+            f"$block_length={block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
+            f"end. Use $block_length={fitting_block}{fitting_steps}."
         )
 
 
@@ -474,19 +474,19 @@ def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
     if "reference" not in algorithm.needs:
         if m.ref_copy:
             raise ConfigError(
-                f"--ref-copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
-                "--algorithm-args beta=0.04, where the algorithm has one."
+                f"$ref_copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
+                "$algorithm_args beta=0.04, where the algorithm has one."
             )
         return
     with_adapters = trains_adapters(m)
     if not (m.ref_copy or with_adapters):
         raise ConfigError(
-            f"{flag} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
-            "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+            f"{flag} needs a reference, and all weights are trained. Set $lora_r, e.g. 128, start from an adapter "
+            "($model=PATH), or keep a frozen copy of the weights ($ref_copy)."
         )
     if m.is_divided and not with_adapters and algorithm.ref_model_sync_steps:
         raise ConfigError(
-            f"--shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
-            "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
-            "128."
+            f"$shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
+            "of divided weights no such reference is kept. Use $algorithm_args ref_model_sync_steps=0, or "
+            "$lora_r=128."
         )

@@ -194,7 +194,7 @@ class Sampling(Decoding):
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
-        check_ranges(self, shown=lambda name, value: f"{name}={value}")
+        check_ranges(self)
         self.check_together()
 
     def check_together(self) -> None:
@@ -210,48 +210,50 @@ class Sampling(Decoding):
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         for name, value in (("max_completion_length", length), ("block_length", block)):
             if value < 1:
-                raise ConfigError(f"{name}={value}: should be at least 1. Only demonstrations leave it open.")
+                raise ConfigError(
+                    f"${name}={value}: should be at least 1. Only demonstrations leave it open."
+                )
         check_steps(steps)
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
             nearest = min(divisors, key=lambda d: (abs(d - block), -d))
             raise ConfigError(
-                f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
-                f"max_completion_length={length + block - length % block}."
+                f"$block_length={block} does not divide $max_completion_length={length}. Use $block_length={nearest} "
+                f"or $max_completion_length={length + block - length % block}."
             )
         if self.min_completion_length > length:
             raise ConfigError(
-                f"min_completion_length={self.min_completion_length} is longer than a completion, which has "
-                f"max_completion_length={length} tokens. Use {length} or less."
+                f"$min_completion_length={self.min_completion_length} is longer than a completion, which has "
+                f"$max_completion_length={length} tokens. Use {length} or less."
             )
         blocks = length // block
         if steps % blocks or steps > length:
             next_multiple = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
-                f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
-                f"block) and at most one for each token. Use diffusion_steps={next_multiple}."
+                f"$diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
+                f"block) and at most one for each token. Use $diffusion_steps={next_multiple}."
             )
 
     def _check_choices(self) -> None:
         if self.unmasking != "schedule" and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
-                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
-                "is sure of. Use remasking=low_confidence or unmasking=schedule."
+                f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "
+                "is sure of. Use $remasking=low_confidence or $unmasking=schedule."
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
             is_unread = chosen in values or (choice == "remasking" and ":" in str(chosen))
             if is_unread and value != getattr(Decoding, name):  # not the default
                 raise ConfigError(
-                    f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
-                    f"{choice}={instead}."
+                    f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
+                    f"e.g. ${choice}={instead}."
                 )
         # A block's first step computes all columns anew, so with one step a block nothing that is kept is read again.
         one_step_a_block = self.unmasking == "schedule" and self.steps_per_block == 1
         if self.cache not in ("none", "blocks") and one_step_a_block and not self.prompt_refresh_steps:
             raise ConfigError(
-                f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
-                f"{self.num_blocks} blocks). Use cache=none."
+                f"$cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
+                f"{self.num_blocks} blocks). Use $cache=none."
             )
 
 
@@ -340,6 +342,6 @@ def check_steps(steps: Steps) -> None:
         holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
     if not holds:
         raise ConfigError(
-            f"--diffusion-steps {steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
+            f"$diffusion_steps={steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
             "step, with N above 0. Try length/2."
         )

@@ -12,6 +12,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import convert, parse_pairs, settings_of
 
@@ -31,11 +32,6 @@ SHORT = ("verifier", "reward", "bad_rows")
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 RATE = "tokens_per_step"
 """The flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
-
-
-def as_flag(name: str) -> str:
-    """`optimizer.learning_rate` -> `--learning-rate`."""
-    return f"--{name.rpartition('.')[2].replace('_', '-')}"
 
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:

@@ -45,17 +45,17 @@ def with_plain_signature(cls: type[Settings]) -> type[Settings]:
     return cls
 
 
-def flag_with_value(name: str, value: object) -> str:
-    """How an error shows the value of a setting: `--seed -1`."""
-    return f"--{name.replace('_', '-')} {value}"
+def setting_with_value(name: str, value: object) -> str:
+    """How a message writes a setting with its value (`naming.py`)."""
+    return f"${name}={value}"
 
 
 def argument_with_value(name: str, value: object) -> str:
-    """How an error shows the value of a hyper-parameter: `--algorithm-args beta=-1`."""
-    return f"--algorithm-args {name}={value}"
+    """How a message writes a hyper-parameter with its value (`naming.py`)."""
+    return f"$algorithm_args {name}={value}"
 
 
-def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_value) -> None:
+def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
     """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and those inside it.
 
     shown: how the error writes the name and the value.

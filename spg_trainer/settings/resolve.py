@@ -20,7 +20,8 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import as_flag, read_words
+from spg_trainer.settings.flags import read_words
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
@@ -242,7 +243,7 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
     if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
         raise ConfigError(
             f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
-            "with its own, or use another --output-dir."
+            "with its own, or use another $output_dir."
         )
     refuse_gone(run, given)
     without_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved

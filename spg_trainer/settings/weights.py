@@ -67,7 +67,7 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
         if not near and (other := packages.verifiers.errors.nearest(folder.name, beside)):
             near = f"Did you mean {str(beside[other])!r}? "
         raise ModelError(
-            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes {', '.join(sorted(known))}, a "
+            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}$model takes {', '.join(sorted(known))}, a "
             "folder, or a Hub id ORG/NAME"
         )
     return Weights(name)
@@ -119,7 +119,7 @@ def _tiny(env: str | None, kind: str) -> Weights:
         note = (
             f"the small model that comes with this package has only seen {seen} and knows nothing of "
             f"{'the other tasks' if with_model else 'this task'}; "
-            "teach it the format first with sft, and pass the folder that this writes as --model"
+            "teach it the format first with sft, and pass the folder that this writes as $model"
         )
     return Weights(str(_embedded_folder(seen, kind)), note=note)
 
@@ -149,11 +149,11 @@ def _open_folder(folder: Path) -> Weights:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
         raise ModelError(
             f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: {finishing(folder)}; or use its "
-            f"newest checkpoint: --model {shlex.quote(str(newest))}"
+            f"newest checkpoint: $model={shlex.quote(str(newest))}"
         )
     inside = models_inside(folder)
     instead = (
-        f"pass one of those in it, e.g. --model {shlex.quote(str(inside[-1]))}"
+        f"pass one of those in it, e.g. $model={shlex.quote(str(inside[-1]))}"
         if inside
         else "pass one that has"
     )

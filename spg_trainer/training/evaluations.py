@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
-from spg_trainer.errors import CheckpointError, SpgError, TrainingError
+from spg_trainer.errors import CheckpointError, SpgError, TrainingError, written
 from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
 from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
@@ -68,7 +68,7 @@ def measure_loss(run: Run, last: bool = False) -> dict[str, float]:
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
         rate = config.optimizer.learning_rate
         raise on_all(
-            TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
+            TrainingError(f"The validation loss after step {step} is {loss}. Lower $learning_rate={rate}.")
         )
     run.state.validations[step] = loss
     with raising_on_all():
@@ -142,7 +142,9 @@ def write_start(run: Run, otherwise: int) -> int:
             model = replace(model, shard="none", dtype="auto")
         start = open_policy(model, env=config.env, seed=config.seed, device="cpu")
     except (SpgError, OSError, RuntimeError, ValueError, ImportError) as error:
-        run.console.warn(f"The start cannot be opened again ({error}); model/ stays step {otherwise}.")
+        run.console.warn(
+            f"The start cannot be opened again ({written(error)}); model/ stays step {otherwise}."
+        )
         return otherwise
     environment = {**environment_record(run), "step": 0}
     write_folder(path / "model", lambda aside: checkpoint.write_model(aside, start, environment))
@@ -188,7 +190,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
         return figures
     if name == "before" and run.state.step > 0:
         text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
-        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
     settings = run.config.eval
     result = evaluate_weights(run, name, settings.eval_split, step, settings.eval_problems)
     return {"step": step, **result.summary()}

@@ -259,13 +259,13 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping
             run.console.warn(f"before step 1: {length_text}")
         return
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    remedy = f"Raise --temperature, or teach the model the task first with `{command}`."
+    remedy = f"Raise $temperature, or teach the model the task first with `{command}`."
     if length_text:
         remedy = f"{length_text[0].upper()}{length_text[1:]}"
     elif not config.rollout.draws_noise:
-        remedy = "At --temperature 0 all completions of a problem are the same: raise it."
+        remedy = "At $temperature=0 all completions of a problem are the same: raise it."
     elif 2 * base.all_right > base.groups:
-        remedy = "Most are all right: the problems are solved. Make them harder (--env-args)."
+        remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
     if teaches_nothing and cannot_be_chance and not config.force:
@@ -300,11 +300,11 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
     if shortest > taught:
         return (
             f"all completions have {shortest} tokens or more, and {model} was taught to write at most {taught}. Use "
-            f"--max-completion-length {taught}."
+            f"$max_completion_length={taught}."
         )
     is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
     if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
-        return f"all completions are cut after {length} tokens. Raise --max-completion-length {length}."
+        return f"all completions are cut after {length} tokens. Raise $max_completion_length={length}."
     return ""
 
 

@@ -45,11 +45,11 @@ def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) 
     try:
         from torchao.optim import AdamW8bit
     except ImportError as error:
-        text = f"--adam-moments 8bit is torchao's, which cannot be imported here ({error})"
-        raise ConfigError(f"{text}. `pip install torchao`, or use --adam-moments float32.") from error
+        text = f"$adam_moments=8bit is torchao's, which cannot be imported here ({error})"
+        raise ConfigError(f"{text}. `pip install torchao`, or use $adam_moments=float32.") from error
     if missing := missing_compiler(trained[0].device):
-        text = f"--adam-moments 8bit: torchao compiles its step, which needs {missing}"
-        raise ConfigError(f"{text}, and there is none. Install it, or use --adam-moments float32.")
+        text = f"$adam_moments=8bit: torchao compiles its step, which needs {missing}"
+        raise ConfigError(f"{text}, and there is none. Install it, or use $adam_moments=float32.")
     return AdamW8bit(trained, **options)
 
 
@@ -128,8 +128,8 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
     rate = run.config.optimizer.learning_rate
     text = (
         f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
-        f"finite update. {file} names the batch. Lower --learning-rate {rate} or --max-grad-norm in a new run; "
-        "--model with the path of a checkpoint begins from its weights."
+        f"finite update. {file} names the batch. Lower $learning_rate={rate} or $max_grad_norm in a new run; "
+        "$model with the path of a checkpoint begins from its weights."
     )
     raise on_all(TrainingError(text))  # marked, since all processes raise it: they may still save together
 

@@ -199,7 +199,7 @@ def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
     if file is None:
         return None
     if not Path(file).is_file():
-        raise ConfigError(f"--pairs {file}: No such file (looked in {Path.cwd()}). Give a file's path.")
+        raise ConfigError(f"$pairs={file}: No such file (looked in {Path.cwd()}). Give a file's path.")
     from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
 
     return read_pairs(file)
@@ -221,7 +221,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         try:
             splits["validation"] = make_env(config, "validation")
         except envs.EnvError as error:
-            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
+            text = f"{error} Validation needs this split: $eval_steps=0 trains without."
             raise ConfigError(text) from error
     return splits
 
@@ -251,5 +251,5 @@ def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "
         what_is_unseen = unseen(model, env).partition(";")[0]
         raise ConfigError(
             f"{task}: no model is named, and {what_is_unseen}. Teach it the task first with "
-            f"`{sft_command(train, env, env_args)}`, and train with --model base. To train all the same: --force."
+            f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."
         )

@@ -162,8 +162,8 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
     state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
     if state.step > run.config.max_steps:
         raise ConfigError(
-            f"--max-steps {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To go on, raise "
-            "--max-steps, or name an earlier checkpoint of this run behind --resume."
+            f"$max_steps={run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To go on, raise "
+            "$max_steps, or name an earlier checkpoint of this run behind $resume."
         )
     return replace(run, state=state)
 
@@ -294,7 +294,7 @@ def introduce(run: Run, skipped_note: str) -> None:
     if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
         console.say(
             f"The reference stays the start of the run. {config.algorithm} moves its reference (ref_model_sync_steps) "
-            "only if all weights are trained, with --lora-r 0 --ref-copy."
+            "only if all weights are trained, with $lora_r=0 $ref_copy."
         )
     if config.rollout.cache != "none" and env is not None:
         prompt_lengths = [0] * config.batch.prompts_per_step  # as if all were equally long
@@ -353,5 +353,5 @@ def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> P
     problem = incomplete(folder)
     if problem and checkpoint_folder:
         text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
-        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
     return None if problem else folder

@@ -19,8 +19,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs import machine
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
-from spg_trainer.settings.flags import ELSEWHERE, as_flag, settings_of
+from spg_trainer.settings.flags import ELSEWHERE
+from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.values import settings_of
 from spg_trainer.training.arithmetic import arithmetic
 from tests.common.trainer_cases import save_tiny
 
@@ -118,7 +120,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
             ["--temperature 0:", "8 times the same", "--algorithm raft", "--force"],
         ),
         ("eval --model tiny --temperature 1e10", ["--temperature 10000000000.0", "0 to 100"]),
-        ("--block-length 24 --max-completion-length 64", ["block_length=24", "block_length=32"]),
+        ("--block-length 24 --max-completion-length 64", ["--block-length 24", "Use --block-length 32"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
         ("--dtype float8", ["--dtype='float8'", "float32"]),
         ("--remasking low", ["'low'", "--remasking", "low_confidence"]),
@@ -137,7 +139,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--mix right=1", ["--mix is for --source demonstrations, not environment"]),
         ("--source pairs", ["--source pairs learns from a file. Name it with --pairs."]),
         ("sft --num-generations 2", ["each demonstration is one completion", "--num-generations 1"]),
-        ("--max-completion-length 0", ["max_completion_length=0", "Only demonstrations leave it open"]),
+        ("--max-completion-length 0", ["--max-completion-length 0", "Only demonstrations leave it open"]),
         ("sft --hidden-size 15", ["15", "4 heads", "--hidden-size 16"]),
         ("sft --data rows.jsonl", ["--data rows.jsonl", "no such file", "looked in"]),
         ("--model org/name --revision 'a b' --dry-run", ["--revision 'a b'", "--revision main"]),

@@ -7,9 +7,10 @@ import torch
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build, get
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, written
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
+from spg_trainer.settings.naming import in_flags
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start
@@ -156,7 +157,7 @@ def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path
     with pytest.raises(ModelError) as asked:
         load_model(folder)
     assert cli.main([*words, folder]) == 2
-    assert str(asked.value) in capsys.readouterr().err
+    assert in_flags(written(asked.value)) in capsys.readouterr().err
     for model in (folder, "dllm-collection/Qwen3-0.6B-diffusion-mdlm-v0.1", "JetLM/SDAR-30B-A3B-Chat"):
         assert cli.main([*words, model]) == 2
         said = capsys.readouterr().err

@@ -147,12 +147,12 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_generations": 6}, "--num-generations 6: .* has 4 leaves .* Use --num-generations 8"),
+        ({"num_generations": 6}, "num_generations=6: .* has 4 leaves .* Use num_generations=8"),
         (
             {"block_length": 10, "diffusion_steps": 5},
-            "--block-length 10: .* --block-length 5 --diffusion-steps 6",
+            "block_length=10: .* block_length=5 diffusion_steps=6",
         ),
-        ({"max_completion_length": 9, "block_length": 3}, "--max-completion-length 9: .* 10"),
+        ({"max_completion_length": 9, "block_length": 3}, "max_completion_length=9: .*=10"),
     ],
 )
 def test_what_is_no_tree_is_refused(changes, said):

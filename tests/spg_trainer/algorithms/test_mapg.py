@@ -137,16 +137,16 @@ def test_the_mean_gradient_over_all_paths_is_that_of_the_expected_reward(blocks,
 @pytest.mark.parametrize(
     ("rollout", "own", "said"),
     [
-        ({}, {}, "--remasking low_confidence: .* Use --remasking plackett_luce"),
+        ({}, {}, "remasking=low_confidence: .* Use remasking=plackett_luce"),
         (
             {"position_temperature": 0.3},
             {},
-            "position_temperature=0.5. Use --algorithm-args position_temperature=0.3",
+            "position_temperature=0.5. Use algorithm_args={'position_temperature': 0.3}",
         ),
         (
             {"block_length": 10, "diffusion_steps": 5},
             {"block_length": 5},
-            "Use --algorithm-args block_length=10",
+            "Use algorithm_args={'block_length': 10}",
         ),
     ],
 )

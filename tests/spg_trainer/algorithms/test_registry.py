@@ -9,7 +9,7 @@ import torch
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
 from spg_trainer.algorithms.registry import FOR_USE
 from spg_trainer.cli import main
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, written
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.help import docstrings
 
@@ -115,9 +115,13 @@ def test_defaults_are_the_paper_s(name):
         # What does not go together.
         ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
         ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
-        ("spg_eubo", {"num_masks": 1}, "set --algorithm-args num_masks=2"),
+        ("spg_eubo", {"num_masks": 1}, "set $algorithm_args num_masks=2"),
         ("spg_eubo", {"masking": "coupled", "num_masks": 2}, "num_masks=4"),
-        ("spg_eubo", {"masking": "block_active", "block_length": 1}, "set --algorithm-args masking=random"),
+        (
+            "spg_eubo",
+            {"masking": "block_active", "block_length": 1},
+            "set $algorithm_args masking=random",
+        ),
         ("spg_eubo", {"masking": "trajectory"}, "expected one of random"),
         ("spg_eubo", {"negatives": "elbo"}, "no such setting"),
         ("spg", {"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
@@ -134,7 +138,7 @@ def test_defaults_are_the_paper_s(name):
 def test_a_wrong_name_or_setting_says_what_would_be_right(name, args, hint):
     with pytest.raises(ConfigError) as caught:
         build(name, args).make_masking()
-    assert hint in str(caught.value) and any(key in str(caught.value) for key in args or [name])
+    assert hint in written(caught.value) and any(key in str(caught.value) for key in args or [name])
 
 
 @pytest.mark.parametrize("bad", [nan, inf])

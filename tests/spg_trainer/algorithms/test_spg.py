@@ -64,7 +64,7 @@ def test_advantages_by_hand_and_exactly_zero_in_groups_of_equal_rewards(form, ex
     for size in (3, 4, 6, 7, 11):
         rewards = torch.tensor([[0.1], [1 / 3], [0.7], [-2.3]], dtype=torch.float64).expand(4, size)
         assert (compute(rewards) == 0).all() and not SPG().active(compute(rewards)).any()
-    with pytest.raises(ConfigError, match="--num-generations 2"):
+    with pytest.raises(ConfigError, match="num_generations=2"):
         compute(rewards[:, :1])
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import Where, elbo, token_logps
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
@@ -668,7 +668,7 @@ def test_too_few_blocks_for_the_modulo_draw_are_refused_with_remedies_that_work(
     with pytest.raises(ConfigError) as refused:
         masking.check(12)
     advice = " or ".join(f"{name}={value}" for name, value in remedies.items())
-    assert str(refused.value).endswith(f"Use --algorithm-args {advice}.")
+    assert written(refused.value).endswith(f"Use $algorithm_args {advice}.")
     for name, value in remedies.items():
         replace(masking, **{name: value}).check(12)
     with pytest.raises(ConfigError):

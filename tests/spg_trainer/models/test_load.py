@@ -218,7 +218,7 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
 
 
 def test_a_variable_that_no_chat_template_reads_is_refused(folder):
-    with pytest.raises(ConfigError, match="--chat-template-args enable_thinking: the chat template does not"):
+    with pytest.raises(ConfigError, match="chat_template_args enable_thinking: the chat template does not"):
         load_model(str(folder), device="cpu", chat_template_args={"enable_thinking": True})
 
 

@@ -193,5 +193,5 @@ def test_the_model_of_a_task_is_named_on_any_other_task(monkeypatch, tmp_path, c
         shown.append(capsys.readouterr().out.replace(name, "MODEL").splitlines()[:80])
     assert shown[0] == shown[1]
     for name in ("tiny:countdwn", "tiny:sudoku-block", "tiny:"):
-        with pytest.raises(ModelError, match=r"--model takes tiny, tiny:block, tiny:code, tiny:countdown, "):
+        with pytest.raises(ModelError, match=r"model takes tiny, tiny:block, tiny:code, tiny:countdown, "):
             resolve_model(name)

@@ -10,7 +10,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.checks import check_names
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.runs.inputs import file_settings, find_inputs, flag_of, with_copies, write_inputs
+from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
@@ -87,7 +87,7 @@ def test_a_run_keeps_the_file_and_what_it_recorded_finds_it(mine: Path, tmp_path
     record = with_copies(run, {"rollout": {"remasking": f"{mine}:parity"}})
     assert record["rollout"]["remasking"] == f"{run}/algorithm/mine.py:parity"
     assert (run / "algorithm/mine.py").read_text() == PARITY
-    assert flag_of("rollout.remasking", "x.py:parity") == "--remasking x.py:parity"
+    assert setting_naming("rollout.remasking", "x.py:parity") == "$remasking=x.py:parity"
 
 
 def test_a_model_is_evaluated_with_the_copy_of_the_run_that_trained_it(mine: Path, tmp_path: Path) -> None:

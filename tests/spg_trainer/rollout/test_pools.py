@@ -100,10 +100,10 @@ def test_two_processes_know_what_one_does(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"all_right_weight": 0.5}, "--all-right-weight 0.5 says nothing without --pools"),
+        ({"all_right_weight": 0.5}, "all_right_weight=0.5 says nothing without pools=True"),
         (
             {"pools": True, "source": "pairs", "pairs": "pairs.jsonl"},
-            "--pools: nothing is sampled with --source pairs",
+            "pools=True: nothing is sampled with source=pairs",
         ),
     ],
 )

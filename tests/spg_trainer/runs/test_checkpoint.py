@@ -137,7 +137,7 @@ def test_a_bfloat16_model_comes_back_bit_equal_and_draws_no_progress_bar(tmp_pat
 
 def test_an_adapter_of_another_rank_is_refused(tmp_path):
     folder = save_policy(tmp_path, 1, policy := tiny_policy(lora_r=2), adam(policy))
-    with pytest.raises(CheckpointError, match=f"{folder}.*--lora-r"):
+    with pytest.raises(CheckpointError, match=f"{folder}.*lora_r"):
         checkpoint.load(folder, other := tiny_policy(lora_r=3), adam(other))
 
 
@@ -167,7 +167,7 @@ def test_a_run_of_large_checkpoints_keeps_the_newest_and_of_the_best_the_weights
     assert all((checkpoint.at_step(tmp_path, step) / "training.pt").is_file() for step in left[1:])
     other = tiny_policy()
     assert checkpoint.load(best, other)["step"] == 20  # as model/ is written
-    with pytest.raises(CheckpointError, match=r"weights alone.*--model"):
+    with pytest.raises(CheckpointError, match=r"weights alone.*model"):
         checkpoint.load(best, other, adam(other))
 
 
@@ -279,7 +279,7 @@ def test_a_full_disk_names_the_path_and_spares_what_was_saved(tmp_path, fake_mod
             with warnings.catch_warnings(), pytest.raises(CheckpointError) as caught:
                 warnings.simplefilter("ignore")
                 save(tmp_path, 20, fake_model, average=average)
-            assert re.search(r"Cannot write .*step-000020: .*--resume", str(caught.value))
+            assert re.search(r"Cannot write .*step-000020: .*resume", str(caught.value))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-000010"]

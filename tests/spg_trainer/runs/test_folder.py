@@ -70,7 +70,7 @@ def test_a_folder_with_a_run_is_refused_and_named(run):
         run.metrics({"step": step})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
-    assert all(part in str(caught.value) for part in ("4 steps", f"--resume {run.path} "))
+    assert all(part in str(caught.value) for part in ("4 steps", f"resume={run.path} "))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.summary({"steps": 4})
@@ -260,5 +260,5 @@ def test_a_put_leaves_what_lies_beside_it(tmp_path):
 def test_a_refused_write_names_the_path_and_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     for write, content in ((files.write_folder, one_file), (files.write_text, "text")):
-        with pytest.raises(CheckpointError, match=r"file/model: .*--resume"):
+        with pytest.raises(CheckpointError, match=r"file/model: .*resume"):
             write(tmp_path / "file" / "model", content)

@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content: bytes | None, wo
         typed("--config", str(path))
     if content is not None:
         path.rename(tmp_path / CONFIG)
-        with pytest.raises(CheckpointError, match=r"config.yaml .* another --output-dir"):
+        with pytest.raises(CheckpointError, match=r"config.yaml .* another output_dir"):
             refuse_other_settings(tmp_path, Config(), {})
 
 
@@ -312,7 +312,7 @@ def test_what_changed_is_listed_with_both_values(run: Path) -> None:
         refuse_other_settings(run, typed("--resume", str(run), *words.split()), {})
     message = str(caught.value)
     changes = ["seed was 3, now 4", "env_args.blanks was 8, now 9", "reward_weights.cells was None, now 0.5"]
-    for words in (str(run), *changes, "optimizer.learning_rate was", "--max-steps", "--output-dir"):
+    for words in (str(run), *changes, "optimizer.learning_rate was", "max_steps", "output_dir"):
         assert words in message
     assert "max_steps was" not in message
     with pytest.raises(ConfigError, match=r"env_args.blanks was 8, now None"):
@@ -410,9 +410,7 @@ def test_a_training_takes_tokens_a_step_and_records_a_number(words: str, steps: 
 
 
 def test_a_training_refuses_steps_that_are_no_number() -> None:
-    with pytest.raises(
-        ConfigError, match=r"--diffusion-steps half: should be a number of steps.*Try length/2"
-    ):
+    with pytest.raises(ConfigError, match=r"diffusion_steps=half: should be a number of steps.*Try length/2"):
         resolve(Config, "--env sudoku --diffusion-steps half".split())
 
 

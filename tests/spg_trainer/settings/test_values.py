@@ -62,7 +62,7 @@ def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[st
 
 def test_pairs_that_are_joined_by_commas_are_told_how_to_separate_them() -> None:
     with pytest.raises(
-        ConfigError, match=r"num_masks='2,p_mask_prompt=0.1': .* Separate several KEY=VALUE by spaces"
+        ConfigError, match=r"num_masks': '2,p_mask_prompt=0.1'}: .* Separate several KEY=VALUE by spaces"
     ):
         build("spg", {"num_masks": "2,p_mask_prompt=0.1"})
 

@@ -159,5 +159,5 @@ def test_pairs_of_a_file_need_no_more_batches(tmp_path):
         "pairs": str(tmp_path / "pairs.jsonl"),
     }
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
-    with pytest.raises(ConfigError, match="--max-rollout-batches 10: with --source pairs nothing is sampled"):
+    with pytest.raises(ConfigError, match="max_rollout_batches=10: with source=pairs nothing is sampled"):
         start(dynamic_config(tmp_path / "run", num_generations=2, **pairs), quiet=True)

@@ -239,7 +239,7 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
     config = small_config(tmp_path / "run", max_steps=1, model="tiny", env_args={"dull": ALL})
     config = replace(config, env="test/Letters-v0")
     with pytest.raises(
-        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* --force"
+        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* force=True"
     ):
         train(config)
     assert not (tmp_path / "run").exists() and capsys.readouterr().out == "", (
@@ -640,7 +640,7 @@ def test_what_nohup_ignores_stays_ignored():
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     folder, _ = finished_run()
     before = snapshot(folder)
-    with pytest.raises(ConfigError, match=rf"3 steps.*--resume {folder} .*--max-steps"):
+    with pytest.raises(ConfigError, match=rf"3 steps.*resume={folder} .*max_steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before
 

@@ -151,7 +151,7 @@ def test_sft_gives_each_task_its_own_habits() -> None:
         shares.setdefault(problem.task, []).append(text == env.demonstration(problem))
     assert np.mean(shares["sudoku"]) == pytest.approx(1 / 2, abs=0.12)
     assert np.mean(shares["countdown"]) == pytest.approx(1 / 4, abs=0.12)
-    with pytest.raises(ConfigError, match=r"--mix has nothing for countdown\. Give .* right, adder"):
+    with pytest.raises(ConfigError, match=r"mix has nothing for countdown\. Give .* right, adder"):
         mix_shares({"careless": 1}, env)
     with pytest.raises(ConfigError, match=r"no such habit\. Use: right, careless, adder"):
         mix_shares({"hasty": 1}, env)

@@ -84,11 +84,11 @@ def test_two_steps_and_the_rest_are_four_whatever_became_of_checkpoints(
 
 def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, half, whole, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"--resume auto.* --output-dir"):
+    with pytest.raises(ConfigError, match=r"resume=auto.* output_dir"):
         train(settings(None, resume="auto"), quiet=True)
     folder = shutil.move(half, tmp_path / "runs" / "found")
     (folder / "summary.json").unlink()
-    with pytest.raises(ConfigError, match=r"of other settings is runs/found.*--resume runs/found"):
+    with pytest.raises(ConfigError, match=r"of other settings is runs/found.*resume=runs/found"):
         train(settings(None, resume="auto", learning_rate=2e-2), quiet=True)
     train(settings(None, resume="auto"), quiet=True)
     assert_equal_runs(folder, whole)
@@ -131,7 +131,7 @@ def test_what_changes_the_maths_is_refused_and_nothing_is_touched(first_half, ch
 
 def test_fewer_steps_than_a_run_has_are_refused_and_nothing_is_touched(first_half):
     before = snapshot(first_half)
-    with pytest.raises(ConfigError, match=r"--max-steps 1: .*step-000002 is already at step 2"):
+    with pytest.raises(ConfigError, match=r"max_steps=1: .*step-000002 is already at step 2"):
         train(settings(first_half, resume="auto", max_steps=1), quiet=True)
     assert snapshot(first_half) == before
 

@@ -69,10 +69,10 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({"optimizer": "muon"}, "--optimizer adamw"),
-        ({"save_dtype": "bfloat16"}, "--save-dtype auto"),
+        ({"optimizer": "muon"}, "optimizer=adamw"),
+        ({"save_dtype": "bfloat16"}, "save_dtype=auto"),
     ],
 )
 def test_what_a_divided_model_cannot_is_refused(tmp_path, changes, remedy):
-    with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
+    with pytest.raises(ConfigError, match=f"shard.*Use {remedy}"):
         plan_training(sft_command(tmp_path / "run", shard="phase", **changes), num_processes=2)

@@ -81,7 +81,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
 
 def test_a_tree_of_rollouts_refuses_templates(tmp_path):
     config = algorithm_config(tmp_path, "d_treerpo", env=BLANKS)
-    with pytest.raises(ConfigError, match="Use another --algorithm than d_treerpo"):
+    with pytest.raises(ConfigError, match="Use another algorithm than d_treerpo"):
         one_step(config)
 
 
@@ -139,7 +139,7 @@ def test_an_evaluation_fills_templates(policy):
 
 
 def test_a_template_that_does_not_fit_is_known_before_the_first_step(policy, tmp_path):
-    wanted = r"problem 3: the template takes 16 tokens or more, and a completion has 10. Use --max-completion-length 16"
+    wanted = r"problem 3: the template takes 16 tokens or more, and a completion has 10. Use max_completion_length=16"
     with pytest.raises(ConfigError, match=wanted):
         Room(policy, 10).too_long(TooLong(), range(8))
     with pytest.raises(ConfigError, match=wanted):
