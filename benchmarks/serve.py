@@ -10,13 +10,16 @@ answer is compared with what `verify_batch` says, byte for byte.
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from measuring import hardware, print_head, print_row
 
@@ -58,53 +61,97 @@ def requests_of(seed: int, count: int) -> list[Request]:
     return made
 
 
-async def ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request, seen: Counter
-) -> None:
-    """Sends a request over a connection, and counts whether the answer is the expected one."""
-    writer.write(request.sent)
-    head = await reader.readuntil(b"\r\n\r\n")
-    size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-    body = await reader.readexactly(size)
-    seen["equal" if head.startswith(b"HTTP/1.1 200") and body == request.expected else "other"] += 1
+class Client(asyncio.Protocol):
+    """A connection, over which a request is sent and its answer compared with the expected one."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def ask(self, request: Request) -> asyncio.Future[bool]:
+        """Whether the answer is equal."""
+        self.request, self.got = request, b""
+        self.answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request.sent)
+        return self.answer
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        head, _, body = self.got.partition(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or -1)
+        if len(body) == size:
+            self.answer.set_result(head.startswith(b"HTTP/1.1 200") and body == self.request.expected)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(False)
 
 
 async def load(
     port: int, todo: list[Request], clients: int, rate: float | None
 ) -> tuple[float, list[float], Counter]:
     """(seconds in all, seconds of each request, counts). rate: requests a second; None = as many as are answered."""
-    connections: asyncio.Queue = asyncio.Queue()
-    for _ in range(clients):
-        connections.put_nowait(await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    loop = asyncio.get_running_loop()
+    connected = [(await loop.create_connection(Client, "127.0.0.1", port))[1] for _ in range(clients)]
+    free: asyncio.Queue[Client] = asyncio.Queue()
+    for client in connected:
+        free.put_nowait(client)
     taken: list[float] = []
     seen: Counter = Counter()
     rng, began = random.Random(1), time.perf_counter()
 
-    async def one(request: Request, due: float) -> None:
-        connection = await connections.get()
-        await ask(*connection, request, seen)
+    async def one(client: Client, request: Request, due: float) -> None:
+        seen["equal" if await client.ask(request) else "other"] += 1
         taken.append(time.perf_counter() - due)  # a wait for a free connection counts, too
-        connections.put_nowait(connection)
+        free.put_nowait(client)
 
     if rate is None:
         left = iter(todo)
 
-        async def client() -> None:
+        async def ask_on(client: Client) -> None:
             for request in left:
-                await one(request, time.perf_counter())
+                await one(client, request, time.perf_counter())
 
-        await asyncio.gather(*(client() for _ in range(clients)))
+        await asyncio.gather(*map(ask_on, connected))
     else:
+
+        async def when_free(request: Request, due: float) -> None:
+            await one(await free.get(), request, due)
+
         due, tasks = began, []
         for request in todo:
             due += rng.expovariate(rate)
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(request, due)))
+            tasks.append(asyncio.create_task(when_free(request, due)))
         await asyncio.gather(*tasks)
     seconds = time.perf_counter() - began
-    while not connections.empty():
-        connections.get_nowait()[1].close()
+    for client in connected:
+        client.transport.close()
     return seconds, sorted(taken), seen
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns; the clients are part of the load, so by the event loop that costs less."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def processor_seconds(server: int) -> tuple[float, float, float]:
+    """Of this process, of the server's, and of those that judge for it; by Linux's /proc."""
+    judging, front = 0.0, 0.0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if int(fields[1]) == server:
+            judging += seconds
+        elif int(folder.name) == server:
+            front = seconds
+    return time.process_time(), front, judging
 
 
 def in_one_process(todo: list[Request], threads: int) -> float:
@@ -138,12 +185,14 @@ def main() -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             port = int(server.stderr.readline().split(" at ")[1].split()[0].rpartition(":")[2])
-            asyncio.run(load(port, todo[:500], args.clients, None))
+            run(load(port, todo[:500], args.clients, None))
             before = [in_one_process(todo, threads) for threads in (8, 1)]
-            full = asyncio.run(load(port, todo, args.clients, None))
+            spent = processor_seconds(server.pid)
+            full = run(load(port, todo, args.clients, None))
+            spent = [now - then for now, then in zip(processor_seconds(server.pid), spent, strict=True)]
             after = [in_one_process(todo, threads) for threads in (8, 1)]
             rate = 0.5 * len(todo) / full[0]
-            half = asyncio.run(load(port, todo[: len(todo) // 4], args.clients, rate))
+            half = run(load(port, todo[: len(todo) // 4], args.clients, rate))
         finally:
             server.send_signal(signal.SIGTERM)
     alone, one_core = (2 * completions / (first + last) for first, last in zip(before, after, strict=True))
@@ -172,7 +221,14 @@ def main() -> None:
             f"{p99:.1f}",
         ]
         print_row([name, *figures, f"{seen['equal']:,}", f"{seen['other']:,}"])
-    print(f"\nverify_batch in one process: {alone:,.0f} verdicts/s on all cores, {one_core:,.0f} on one")
+    each = ", ".join(
+        f"{1e6 * seconds / len(todo):.0f} of {who}"
+        for who, seconds in zip(("the clients", "the front", "what judges"), spent, strict=True)
+    )
+    print(
+        f"\nmicroseconds of a processor for a request at full load: {1e6 * sum(spent) / len(todo):.0f} ({each})"
+    )
+    print(f"verify_batch in one process: {alone:,.0f} verdicts/s on all cores, {one_core:,.0f} on one")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,10 @@ class Verdicts(Sequence[Verdict]):
     @cached_property
     def extracted(self) -> list[str | None]:
         """The judged text of each completion, cut when first asked for; None where nothing was found."""
-        return [cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
+        return [
+            text[start:end] if start >= 0 and text.isascii() else cut(text, start, end)
+            for text, (start, end) in zip(self._texts, self.spans.tolist(), strict=True)
+        ]
 
     def explained_by(self, explain: Callable[..., str], references: Mapping[str, Sequence[Any]]) -> Verdicts:
         """These verdicts, whose details `explain` gives, as that of a `Task`. references: a value for each of them."""

@@ -253,3 +253,11 @@ def test_a_number_in_another_base_of_any_length_ends_no_batch() -> None:
     answers = [f"\\boxed{{2{'F' * count}_{{16}}=47}}" for count in (1, 3_600)]
     verdicts = verify_batch("math500", answers, answer=["47"] * 2, problem=["Convert it to base ten."] * 2)
     assert verdicts.correct.tolist() == [True, False]
+
+
+def test_a_short_answer_is_judged_once_by_many_small_batches():
+    """As those of a server or of a step of training, in which a problem's completions give the same answers."""
+    judged = task._judge_short.cache_info().misses
+    for _ in range(5):
+        assert verify_batch("math500", [r"\boxed{3+\frac{1}{7}}"] * 2, answer=[r"\frac{22}{7}", "3"]).reasons
+    assert task._judge_short.cache_info().misses == judged + 2

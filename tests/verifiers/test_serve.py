@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -61,7 +62,9 @@ def test_large_integers_are_read_as_they_are(text):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with served("--max-body", "1", "--max-completions", "100", changes="front.READ_SECONDS = 1.0") as one:
+    with served(
+        "--max-body", "1", "--max-completions", "100", changes="connection.READ_SECONDS = 1.0"
+    ) as one:
         yield one
 
 
@@ -259,6 +262,57 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(server, method, path, bo
     got, reply = server.request(method, path, body)
     assert got == status and text in reply["error"] and "Traceback" not in reply["error"], reply
     assert "\n" not in reply["error"] and len(reply["error"]) < 500
+
+
+def replies(data: bytes) -> list[tuple[int, bytes]]:
+    """(status, body) of each answer in what came back over one connection."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        found.append((int(head.split(b" ")[1]), data[:size]))
+        data = data[size:]
+    return found
+
+
+def post(text: str, *headers: bytes) -> bytes:
+    body = json.dumps({"completion": f"<answer>{text}</answer>", "answer": "18"}).encode()
+    lines = [b"POST /verify/gsm8k HTTP/1.1", b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+END = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece", [1, 150, 1 << 20])
+def test_requests_on_one_connection_are_answered_in_order(server, piece):
+    """Also if they are sent before the first answer, whole or a byte at a time."""
+    texts = ["18", "19", "x", "18"]
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        sent = b"".join(map(post, texts)) + END
+        for start in range(0, len(sent), piece):
+            connection.sendall(sent[start : start + piece])
+        got = replies(b"".join(iter(lambda: connection.recv(1 << 16), b"")))
+    assert [status for status, _ in got] == [200] * 5 and json.loads(got[4][1]) == {"status": "healthy"}
+    assert [json.loads(body)["extracted"] for _, body in got[:4]] == texts
+
+
+def test_heads_and_ends_of_answers(server):
+    """A client that waits for a go-ahead, one of HTTP/1.0, one that asks for the head alone, one that is refused."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        head, _, body = post("18", b"Expect: 100-continue").partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert b'"correct": true' in connection.recv(1 << 16)
+        connection.sendall(post("18").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))  # to the end, which the server makes
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n") and b"\r\nconnection: close\r\n" in said
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        assert said.startswith(b"HTTP/1.1 404 Not Found\r\n") and said.endswith(b"\r\n\r\n")
+    assert replies(server.raw(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" + END))[0][0] == 404
 
 
 def test_connections_that_are_slow_or_send_nonsense_are_cut(server):
@@ -485,7 +539,7 @@ def test_programs_that_loop_end_and_hold_up_nobody_for_long():
 
 @pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_hostile_requests_are_answered_or_cut_and_the_server_lives(number):
-    with served("--max-body", "1", changes="front.READ_SECONDS = 1.0") as server:
+    with served("--max-body", "1", changes="connection.READ_SECONDS = 1.0") as server:
 
         def send(seed: int) -> None:
             data, kind = hostile(random.Random(seed))

@@ -55,7 +55,8 @@ _LITERAL = re.compile(
     rf"(-?)(?:{_DIGITS}(?:[.]{_DIGITS})?|\\[dt]?frac *{{{_DIGITS}}} *{{{_DIGITS}}}|{_DIGITS}/{_DIGITS})",
     re.ASCII,
 )
-CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
+CACHE_LIMIT = 1 << 16  # pairs remembered
+SHORT = 100  # characters of an answer that is remembered from one batch to the next
 MAX_WORKERS = 4
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
@@ -95,6 +96,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         rest = form_of(problem).behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
     return outcome
+
+
+_judge_short = lru_cache(CACHE_LIMIT)(judge)
+"""`judge` of short answers. Small batches ask for the same ones again and again: a group's are of one problem."""
 
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
@@ -327,7 +332,7 @@ def _judge_all(
     golds = [reference_of(text, row) for row, text in enumerate(answers)]
     problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
-    judge_once = lru_cache(CACHE_LIMIT)(judge)
+    judge_long = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
@@ -339,6 +344,7 @@ def _judge_all(
             outcomes.append((reason, TEXT))
             continue
         extracted = cut(completion, low, high)
+        judge_once = _judge_short if len(extracted) <= SHORT else judge_long
         outcomes.append(judge_once(extracted, gold, problem_texts[row], lenient))
         if outcomes[-1] is None:
             undecided.setdefault((extracted, gold.text), []).append(row)

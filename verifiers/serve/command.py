@@ -91,7 +91,8 @@ def run_command(
             f"error: serving needs {' and '.join(missing)}; run: pip install {' '.join(missing)}\n"
         )
         return 2
-    from verifiers.serve.front import TOKEN_VARIABLE, Limits, bound, is_loopback, serve
+    from verifiers.serve.front import TOKEN_VARIABLE, Limits, is_loopback
+    from verifiers.serve.running import bound, serve
     from verifiers.serve.workers import Unavailable
 
     token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from statistics import fmean
 from typing import Any
@@ -204,26 +205,38 @@ def _output_text(response: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
+_ENDS = [
+    [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in Verdicts.tier_names]
+    for reason in Verdicts.reason_names
+]
+
+
+@lru_cache(256)
+def _start(correct: bool, score: float) -> str:
+    return f'{{"correct": {"true" if correct else "false"}, "score": {score!r}, "extracted": '
+
+
+@lru_cache(256)
+def _detail(text: str) -> str:
+    return f', "detail": {_quoted(text)}}}'
+
+
 def _listed(verdicts: Verdicts) -> list[str]:
     """Verdicts as JSON, as the command writes them: `detail` only where a completion is not right.
 
     Written by hand, since this is most of what a verdict costs here.
     """
-    ends = [
-        [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in verdicts.tier_names]
-        for reason in verdicts.reason_names
-    ]
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     codes = (verdicts.reason.tolist(), verdicts.decided_by.tolist())
-    listed = []
-    for correct, score, extracted, reason, tier, detail in zip(
-        *columns, *codes, verdicts.details, strict=True
-    ):
-        text = "null" if extracted is None else _quoted(extracted)
-        start = '{"correct": true' if correct else '{"correct": false'
-        wrong = "" if correct else f', "detail": {_quoted(detail)}'
-        listed.append(f'{start}, "score": {score!r}, "extracted": {text}{ends[reason][tier]}{wrong}}}')
-    return listed
+    return [
+        _start(correct, score)
+        + ("null" if extracted is None else _quoted(extracted))
+        + _ENDS[reason][tier]
+        + ("}" if correct else _detail(detail))
+        for correct, score, extracted, reason, tier, detail in zip(
+            *columns, *codes, verdicts.details, strict=True
+        )
+    ]
 
 
 def _written(verdicts: Verdicts) -> str:

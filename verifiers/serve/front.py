@@ -1,36 +1,25 @@
 """The side of a server that clients see: connections, the token, limits, metrics. What is asked, workers answer.
 
-`Front` is an ASGI application without a framework, and `run` puts it behind uvicorn. A request is answered with what
-was asked for, or with one sentence: 401 without the token, 404 and 405 for another address or method, 408 for a body
-that is too slow, 413 for one that is too large, 422 for one that cannot be used, 503 where the server is too busy, the
-time is up, or a worker died.
+`connection` reads requests and asks a `Front`. A request is answered with what was asked for, or with one sentence: 401
+without the token, 404 and 405 for another address or method, 408 for a body that is too slow, 413 for one that is too
+large, 422 for one that cannot be used, 503 where the server is too busy, the time is up, or a worker died.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
-import signal
-import socket
-import sys
 import time
 from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from verifiers.serve.workers import Answer, Question, Workers
 
-if TYPE_CHECKING:
-    import uvicorn
-
-READ_SECONDS = 20.0  # in which a request must have arrived
-IDLE_SECONDS = 75.0  # for which a connection may wait for its next request
-HEAD_BYTES = 1 << 16  # of a request line and its headers
 WAITING_BYTES = 1 << 28  # of all requests that are being answered
 WAITING_REQUESTS = 10_000
 TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
@@ -71,7 +60,7 @@ def error(status: int, text: str, *headers: tuple[bytes, bytes]) -> Reply:
     return Reply(status, json.dumps({"error": text}).encode() + b"\n", headers=headers)
 
 
-CLOSE = (b"connection", b"close")  # what is left of a body that nobody reads is not worth waiting for
+CLOSE = (b"connection", b"close")
 BASIC = (b"www-authenticate", b'Basic realm="spg-trainer", charset="UTF-8"')
 
 
@@ -108,7 +97,7 @@ class Metrics:
 
 @dataclass
 class Front(ABC):
-    """An ASGI application over workers. A subclass says which addresses there are."""
+    """What is served, by workers. A subclass says which addresses there are."""
 
     workers: Workers
     limits: Limits
@@ -136,8 +125,7 @@ class Front(ABC):
             text = b'{"error": "The server is too busy. Send this again later, or start it with more --workers."}\n'
             return Answer(503, text, {})
         try:
-            async with asyncio.timeout(self.limits.seconds):
-                answer = await self.workers.ask(Question(address, body))
+            answer = await self.workers.ask(Question(address, body), self.limits.seconds)
         except TimeoutError:
             late = f"Not answered within {self.limits.seconds:g} s; send less at once, or start the server with a "
             return Answer(503, error(503, late + "longer --timeout or more --workers.").body, {})
@@ -159,51 +147,45 @@ class Front(ABC):
         return Reply(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-
-    async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """A WebSocket connection, as an ASGI application gets it."""
         await receive()  # websocket.connect
         if not self._is_allowed(dict(scope["headers"])):
             await send({"type": "websocket.close", "code": 1008, "reason": "The token is missing or wrong."})
         else:
             await self.websocket(scope, receive, send)
 
-    async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        headers = dict(scope["headers"])
-        found = self.common(scope["method"], scope["path"]) or self.handler(
-            scope["method"], scope["path"], scope["query_string"].decode("latin-1")
-        )
-        label = found.label if isinstance(found, Handler) else "other"
-        is_open = isinstance(found, Handler) and found.is_open
+    def admitted(
+        self, method: str, path: str, query: str, headers: Mapping[bytes, bytes]
+    ) -> tuple[str, Handler | Reply]:
+        """The name of an address in metrics, and what answers a request to it, or why none is answered.
+
+        A refusal closes the connection: what is left of a body that nobody reads is not worth waiting for.
+        """
+        found = self.common(method, path) or self.handler(method, path, query)
+        if isinstance(found, Reply):
+            label, is_open = "other", False
+            found = found._replace(headers=(*found.headers, CLOSE))
+        else:
+            label, is_open = found.label, found.is_open
         if not is_open and not self._is_allowed(headers):
             text = "The token is missing or wrong: send `Authorization: Bearer TOKEN`, or put it into the address, "
-            reply = error(401, text + "http://:TOKEN@HOST:PORT.", CLOSE, BASIC)
-        elif isinstance(found, Reply):
-            reply = found._replace(headers=(*found.headers, CLOSE))
-        else:
-            body = await self._body(headers, receive)
-            if body is None:  # the client is gone
-                return
-            if isinstance(body, Reply):
-                reply = body
-            else:
-                try:
-                    reply = await found.answer(body)
-                except (
-                    Exception
-                ) as unexpected:  # a bug of ours: the log says where, the client gets a sentence
-                    log(f"{scope['path']} failed", unexpected)
-                    reply = error(500, "The server failed on this request; its log says more.")
-        self.metrics.answered(label, reply.status).inc()
+            return label, error(401, text + "http://:TOKEN@HOST:PORT.", CLOSE, BASIC)
+        if isinstance(found, Handler) and headers.get(b"content-encoding", b"identity") != b"identity":
+            return label, error(415, "The body must not be compressed.", CLOSE)
+        return label, found
+
+    async def answer(self, handler: Handler, path: str, body: bytes) -> Reply:
+        """What a handler answers; a sentence where it fails."""
+        try:
+            return await handler.answer(body)
+        except Exception as unexpected:  # a bug of ours: the log says where, the client gets a sentence
+            log(f"{path} failed", unexpected)
+            return error(500, "The server failed on this request; its log says more.")
+
+    def count(self, label: str, status: int, began: float) -> None:
+        """Count an answer. began: when its request did, by `time.perf_counter`."""
+        self.metrics.answered(label, status).inc()
         self.metrics.taken(label).observe(time.perf_counter() - began)
-        kind, size = reply.kind.encode(), str(len(reply.body)).encode()
-        sent = [(b"content-type", kind), (b"content-length", size), *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
-        await send({"type": "http.response.body", "body": reply.body})
 
     def _is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request has the token, as `Bearer TOKEN` or as the password of HTTP's basic authentication."""
@@ -215,41 +197,6 @@ class Front(ABC):
                 value = b64decode(value).partition(b":")[2]
         return hmac.compare_digest(value, self.token.encode())  # takes as long for any value of this length
 
-    def _too_large(self) -> Reply:
-        most = f"The body is larger than {self.limits.body >> 20} MB"
-        return error(
-            413, f"{most}; send several requests, or start the server with a larger --max-body.", CLOSE
-        )
-
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Reply | None:
-        """The body of a request, a refusal, or None if the client went away."""
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            return error(415, "The body must not be compressed.", CLOSE)
-        length = headers.get(b"content-length", b"")
-        # A body that is up to twice as large as it may be is read to its end and thrown away: a client that cannot send
-        # all of it would see a broken connection in place of the answer.
-        is_too_large = length.isdigit() and int(length[:20]) > self.limits.body
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                parts, size = [], 0
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    part = message.get("body", b"")
-                    size += len(part)
-                    is_too_large |= size > self.limits.body
-                    if is_too_large:
-                        parts = []
-                        if size > 2 * self.limits.body or not message.get("more_body"):
-                            return self._too_large()
-                        continue
-                    parts.append(part)
-                    if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-        except TimeoutError:
-            return error(408, f"The body did not arrive within {READ_SECONDS:g} s.", CLOSE)
-
 
 def log(text: str, unexpected: BaseException | None = None) -> None:
     """Write a line to the server's log, standard error."""
@@ -258,136 +205,6 @@ def log(text: str, unexpected: BaseException | None = None) -> None:
     logging.getLogger("verifiers.serve").error(text, exc_info=unexpected)
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens at this address; raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server at `host`."""
     return host in LOOPBACK or host.startswith("127.")
-
-
-async def run(front: Front, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Start the workers, serve until SIGTERM or SIGINT, answer what was accepted, and end. Raises `Unavailable`.
-
-    ready: is called when requests are answered.
-    """
-    server = _server(front)
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.create_task(_stop_at_signal(front, server, loop))
-    starting = asyncio.create_task(front.workers.start())
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            ready()
-            await serving
-    finally:
-        starting.cancel()
-        stopping.cancel()
-        await front.workers.close()
-
-
-async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for a signal, then for what WebSockets are being answered, and let the server end. A second one hurries."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def heard() -> None:
-        (hurry if stop.is_set() else stop).set()
-        server.force_exit = hurry.is_set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, heard)
-    await stop.wait()
-    front.draining = True
-    with suppress(TimeoutError):
-        async with asyncio.timeout(front.limits.seconds):
-            while front.answering and not hurry.is_set():
-                await asyncio.sleep(0.01)
-    server.should_exit = True
-
-
-def _server(front: Front) -> uvicorn.Server:
-    import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-    class Connection(HttpToolsProtocol):
-        """Closes a connection on which a request begins and its headers do not end, in time or in size."""
-
-        head_bytes = 0
-        cut: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.cut = self.loop.call_later(READ_SECONDS, transport.close)
-
-        def data_received(self, data: bytes) -> None:
-            if self.cut is None and (self.cycle is None or self.cycle.response_complete):
-                self.head_bytes = 0
-                self.cut = self.loop.call_later(READ_SECONDS, self.transport.close)
-            if self.cut is not None:
-                self.head_bytes += len(data)
-            super().data_received(data)
-            if self.cut is not None and self.head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("The headers of this request are too long.")
-
-        def on_headers_complete(self) -> None:
-            self._in_time()
-            super().on_headers_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._in_time()
-            super().connection_lost(exc)
-
-        def _in_time(self) -> None:
-            if self.cut is not None:
-                self.cut.cancel()
-                self.cut = None
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self):  # type: ignore[no-untyped-def]
-            yield  # `_stop_at_signal` has them
-
-    config = uvicorn.Config(
-        front,
-        http=Connection,
-        ws="websockets-sansio",
-        ws_max_size=front.limits.body,
-        lifespan="off",
-        interface="asgi3",
-        access_log=False,
-        log_level="error",
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=int(IDLE_SECONDS),
-        timeout_graceful_shutdown=int(front.limits.seconds) + 1,
-    )
-    return Server(config)
-
-
-def serve(front: Front, listening: socket.socket, banner: str) -> None:
-    """Serve until a signal; `banner` is written to standard error when requests are answered. Raises `Unavailable`."""
-
-    def ready() -> None:
-        sys.stderr.write(banner)
-        sys.stderr.flush()
-
-    with suppress(ImportError):
-        import uvloop
-
-        return uvloop.run(run(front, listening, ready))
-    return asyncio.run(run(front, listening, ready))

@@ -15,22 +15,26 @@ from verifiers.serve.forms import FORMS, Asked, Refused, form_of, nemo_gym_metri
 from verifiers.serve.workers import Answer, Question
 from verifiers.verdicts import Verdicts
 
-WARM = 300  # completions, which are enough that numba is imported and loops are compiled
+COMPILED_ROWS = 8  # more are judged by compiled loops, which are there already
 _WARMING = {
     "gsm8k": {"answer": "18"},
     "math500": {"answer": "18"},
     "countdown": {"numbers": [3, 6], "target": 18},
+    "sudoku": {"puzzle": "4320004330100004"},
 }
 
 
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
     """Gets ready to judge. settings: the `seconds` and `completions` of a request, and the number of `workers`."""
-    if settings["workers"] > 1:
-        batch.MAX_THREADS = 1  # the cores are shared out between processes already
-    for task, reference in _WARMING.items():
-        verify_batch(
-            task, ["<answer>18</answer>"] * WARM, **{name: [one] * WARM for name, one in reference.items()}
-        )
+    batch.MAX_THREADS = 1  # batches are small, and cores are shared out between processes
+    batch.MIN_COMPILED_ROWS = COMPILED_ROWS
+    many = COMPILED_ROWS + 1
+    for (
+        task,
+        reference,
+    ) in _WARMING.items():  # numba is imported and loops are compiled, or read from the disk
+        columns = {name: [value] * many for name, value in reference.items()}
+        verify_batch(task, ["<answer>18</answer>"] * many, **columns)
     seconds, most = settings["seconds"], settings["completions"]
     return lambda questions: answers(questions, seconds, most)
 
@@ -79,6 +83,7 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number there")
 
 
+_EXACT = frozenset({str, int, bool, type(None)})
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
@@ -101,9 +106,9 @@ def _parsed(body: bytes) -> Any:
 def _may_be_rounded(value: Any) -> bool:
     if type(value) is float:
         return abs(value) >= 2**63
-    if type(value) is list:
-        return any(_may_be_rounded(one) for one in value if type(one) is not str)
-    return type(value) is dict and any(map(_may_be_rounded, value.values()))
+    inside = value if type(value) is list else value.values() if type(value) is dict else ()
+    # Most lists are of texts alone, which one look at their types tells.
+    return not _EXACT.issuperset(map(type, inside)) and any(map(_may_be_rounded, inside))
 
 
 def _read(question: Question, most: int) -> Asked | dict[str, Any]:

@@ -1,0 +1,271 @@
+"""A client's connection: its requests are read one after another, and their answers written in the same order.
+
+It takes the place of uvicorn's protocol for any ASGI application, which takes three times as long for a request.
+uvicorn still listens, ends connections when the server ends, and speaks WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import httptools
+
+from verifiers.serve.front import CLOSE, Handler, Reply, error
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from verifiers.serve.front import Front
+
+READ_SECONDS = 20.0  # in which a request must have arrived
+IDLE_SECONDS = 75.0  # for which a connection may wait for its next request
+HEAD_BYTES = 1 << 16  # of a request line and its headers
+
+
+class Request:
+    """A request whose headers have arrived, what answers it, and as much as there is of its body."""
+
+    __slots__ = ("began", "found", "is_head", "keeps", "label", "parts", "path", "size")
+
+    def __init__(self, path: str, label: str, found: Handler | Reply, is_head: bool, keeps: bool) -> None:
+        self.path, self.label, self.found = path, label, found
+        self.is_head, self.keeps = is_head, keeps  # keeps: the connection, for further requests
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.began = time.perf_counter()
+
+
+class Connection(asyncio.Protocol):
+    """One connection. It is closed where a request begins and does not end, in time or in size."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: Any = None, _loop: Any = None):
+        self.config, self.state = config, server_state
+        self.front: Front = config.app  # type: ignore[assignment]
+        self.loop = asyncio.get_running_loop()
+        self.parser = httptools.HttpRequestParser(self)
+        self.transport: Any = None  # that of asyncio; None when the client is gone
+        self.timer: asyncio.TimerHandle | None = None
+        self.times_request = False  # the timer is that of a request which has begun
+        self.has_begun = True  # a request, whose end has not arrived; a connection is opened for one
+        self.head_bytes = 0
+        self.request: Request | None = None  # the one whose body arrives
+        self.arrived: deque[Request] = deque()  # those that wait for the one before to be answered
+        self.answering = False
+        self.is_full = False  # the client does not read what was written
+        self.is_ending = False  # the server
+        self.upgrades = False
+
+    # ---- what the event loop calls ----
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self.state.connections.add(self)
+        self._set_timer()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.state.connections.discard(self)
+        self._stop_timer()
+        self.transport, self.request = None, None
+        self.arrived.clear()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self.upgrades:
+                self._hand_over()
+                return
+        except httptools.HttpParserError:
+            self._refuse_bytes("Invalid HTTP request received.")
+            return
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.request is None and self.has_begun:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES:
+                self._refuse_bytes("The headers of this request are too long.")
+                return
+        if self.arrived:
+            self.transport.pause_reading()
+        self._set_timer()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        self._answer_next()
+
+    def shutdown(self) -> None:
+        """End with the request that is being read or answered, if there is one. uvicorn calls it."""
+        self.is_ending = True
+        if not (self.answering or self.arrived or self.request) and self.transport is not None:
+            self.transport.close()
+
+    # ---- what the parser calls ----
+
+    def on_message_begin(self) -> None:
+        self.has_begun, self.head_bytes = True, 0
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        headers = dict(self.headers)
+        method = self.parser.get_method().decode("ascii")
+        if self.parser.should_upgrade() and headers.get(b"upgrade", b"").lower() == b"websocket":
+            self.upgrades = not (self.answering or self.arrived)
+            return
+        address = httptools.parse_url(self.url)
+        path = address.path.decode("ascii")
+        path = unquote(path) if "%" in path else path
+        keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        query = (address.query or b"").decode("latin-1")
+        label, found = self.front.admitted(method, path, query, headers)
+        self.request = Request(path, label, found, method == "HEAD", keeps)
+        if isinstance(found, Reply):  # without waiting for the body
+            self._has_arrived(self.request)
+        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self.answering:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, part: bytes) -> None:
+        request = self.request
+        if request is None:
+            return
+        request.size += len(part)
+        if request.size <= self.front.limits.body:
+            request.parts.append(part)
+            return
+        # A body that is up to twice as large as it may be is read to its end and thrown away: a client that cannot send
+        # all of it would see a broken connection in place of the answer.
+        request.parts.clear()
+        if request.size > 2 * self.front.limits.body:
+            self._too_large(request)
+
+    def on_message_complete(self) -> None:
+        self.has_begun = False
+        if (request := self.request) is None:
+            return
+        if request.size > self.front.limits.body:
+            self._too_large(request)
+        else:
+            self._has_arrived(request)
+
+    # ---- requests and answers ----
+
+    def _too_large(self, request: Request) -> None:
+        most = f"The body is larger than {self.front.limits.body >> 20} MB"
+        request.found = error(
+            413, f"{most}; send several requests, or start the server with a larger --max-body.", CLOSE
+        )
+        self._has_arrived(request)
+
+    def _has_arrived(self, request: Request) -> None:
+        self.request = None
+        self.arrived.append(request)
+        self._answer_next()
+
+    def _answer_next(self) -> None:
+        while self.arrived and not self.answering and not self.is_full and self.transport is not None:
+            request = self.arrived.popleft()
+            if isinstance(request.found, Reply):
+                self._write(request, request.found)
+            else:
+                self.answering = True
+                task = self.loop.create_task(self._answer(request, request.found))
+                self.state.tasks.add(task)
+                task.add_done_callback(self.state.tasks.discard)
+
+    async def _answer(self, request: Request, handler: Handler) -> None:
+        parts = request.parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        reply = await self.front.answer(handler, request.path, body)
+        self.answering = False
+        self._write(request, reply)
+        if self.transport is not None and not self.transport.is_closing():
+            if not self.arrived:
+                self.transport.resume_reading()
+            self._answer_next()
+            self._set_timer()
+
+    def _write(self, request: Request, reply: Reply) -> None:
+        self.front.count(request.label, reply.status, request.began)
+        if self.transport is None or self.transport.is_closing():  # the client is gone
+            return
+        keeps = request.keeps and not self.is_ending and CLOSE not in reply.headers
+        head = _head(reply.status, reply.kind, reply.headers, keeps)
+        body = b"" if request.is_head else reply.body
+        self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(reply.body), body))
+        if not keeps:
+            self.arrived.clear()
+            self.transport.close()
+
+    def _refuse_bytes(self, text: str) -> None:
+        """Answer what is no request of HTTP with 400, and close."""
+        if self.transport is not None and not self.transport.is_closing():
+            head = _head(400, "text/plain; charset=utf-8", (), False)
+            self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(text), text.encode()))
+            self.transport.close()
+
+    def _hand_over(self) -> None:
+        """Leave the connection to uvicorn's WebSocket, which reads the request anew."""
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [name, b": ", value, b"\r\n"]
+        protocol = self.config.ws_protocol_class(config=self.config, server_state=self.state, app_state={})
+        self._stop_timer()
+        self.state.connections.discard(self)
+        protocol.connection_made(self.transport)
+        protocol.data_received(b"".join([*head, b"\r\n"]))
+        self.transport.set_protocol(protocol)
+
+    # ---- time ----
+
+    def _set_timer(self) -> None:
+        """Set the time in which what was begun must have arrived, or else the next request must begin."""
+        if self.has_begun and self.times_request and self.timer is not None:
+            return  # it goes on
+        self._stop_timer()
+        self.times_request = self.has_begun
+        if self.arrived or (self.answering and not self.has_begun):
+            return  # it is not the client who is waited for
+        self.timer = self.loop.call_later(READ_SECONDS if self.has_begun else IDLE_SECONDS, self._is_late)
+
+    def _stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _is_late(self) -> None:
+        self.timer = None
+        if self.request is None:
+            if self.transport is not None:
+                self.transport.close()
+            return
+        self.request.found = error(408, f"The body did not arrive within {READ_SECONDS:g} s.", CLOSE)
+        self._has_arrived(self.request)
+
+
+@lru_cache(256)
+def _head(status: int, kind: str, headers: tuple[tuple[bytes, bytes], ...], keeps: bool) -> bytes:
+    """The head of an answer up to the number of its bytes."""
+    if not keeps and CLOSE not in headers:
+        headers = (*headers, CLOSE)
+    lines = [
+        b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
+        b"content-type: " + kind.encode(),
+    ]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, b"content-length: "])
