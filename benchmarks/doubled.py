@@ -19,7 +19,7 @@ from spg_trainer.algorithms import Loss
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate
 from spg_trainer.models import llada_config
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.tensors import Masks, Rollouts
+from spg_trainer.tensors import Masks, Rows
 
 
 def build(args: argparse.Namespace) -> nn.Module:
@@ -33,23 +33,30 @@ def build(args: argparse.Namespace) -> nn.Module:
     return model
 
 
-def make_rollouts(args: argparse.Namespace) -> Rollouts:
+def make_rollouts(args: argparse.Namespace) -> Rows:
     batch_size, length = args.rows, args.blocks * args.block
     prompt = torch.randint(0, args.vocabulary - 1, (batch_size, args.prompt))
     completion = torch.randint(0, args.vocabulary - 1, (batch_size, length))
     step = torch.arange(length).expand(batch_size, -1)
     ones = torch.ones_like(completion, dtype=torch.bool)
-    return Rollouts(prompt, torch.ones_like(prompt, dtype=torch.bool), completion, ones, step, step.float())
+    return Rows(
+        prompt_ids=prompt,
+        prompt_mask=torch.ones_like(prompt, dtype=torch.bool),
+        completion_ids=completion,
+        completion_mask=ones,
+        unmask_step=step,
+        unmask_logps=step.float(),
+    )
 
 
-def doubled(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
+def doubled(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int) -> Tensor:
     model.zero_grad(set_to_none=True)
     loss_fn = lambda logps: Loss(logps.sum(), {})  # noqa: E731
     accumulate(model, rollouts, masks, loss_fn, mask_id=mask_id, masks_at_once=1, compares="copy")
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def by_block(model: nn.Module, rollouts: Rollouts, mask_id: int, cut: bool) -> Tensor:
+def by_block(model: nn.Module, rollouts: Rows, mask_id: int, cut: bool) -> Tensor:
     model.zero_grad(set_to_none=True)
     clean, width = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], 1), rollouts.prompt_ids.shape[1]
     size = model.pattern.block_size

@@ -30,7 +30,7 @@ from spg_trainer.reporting.curves import METADATA, STYLE
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Batch, Place, Rollouts
+from spg_trainer.tensors import Rows
 from tests.common.exact_likelihood import (
     Law,
     any_order_elbo,
@@ -94,7 +94,7 @@ def train_model(steps: int, seed: int) -> Policy:
         torch.manual_seed(derive(seed, "model"))
         model = config.model_class(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
-    batch_size, place = 64, Place.full_groups(1, 64)
+    batch_size = 64
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
     done = [max(0, step - 50) / (steps - 50) for step in range(steps)]  # a warm-up of 50, then a cosine to 5%
     rate = [min(1.0, (s + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * d)) for s, d in enumerate(done)]
@@ -104,7 +104,7 @@ def train_model(steps: int, seed: int) -> Policy:
         prompts = stream.integers(WORDS, size=(batch_size, 3))
         habits = stream.integers(3, size=batch_size)
         ids = torch.tensor([demonstrations(p)[h] for p, h in zip(prompts.tolist(), habits, strict=True)])
-        shown = Rollouts(
+        shown = Rows.full_groups(1, batch_size).with_columns(
             prompt_ids=torch.from_numpy(prompts),
             prompt_mask=torch.ones(batch_size, 3, dtype=torch.bool),
             completion_ids=ids,
@@ -112,9 +112,9 @@ def train_model(steps: int, seed: int) -> Policy:
             unmask_step=torch.zeros_like(ids),
             unmask_logps=torch.zeros(ids.shape),
         )
-        streams = KeyedStreams(seed, ("masks", step), place.keys())
+        streams = KeyedStreams(seed, ("masks", step), shown.noise_keys())
         masks = MLE().make_masking().draw(shown, streams)
-        batch = Batch(shown.completion_mask, torch.ones(batch_size), {"completions": batch_size}, place)
+        batch = shown.with_columns(advantages=torch.ones(batch_size), totals={"completions": batch_size})
         loss = partial(MLE().loss, masks=masks, batch=batch)
         accumulate(model, shown, masks, loss, mask_id=MASK, masks_at_once=1, compares="copy")
         optimizer.step()
@@ -156,7 +156,7 @@ def rewards_of(completion_ids: Tensor, completion_mask: Tensor, prompts: Tensor)
     return (same.all(-1) & (completion_mask.sum(-1) == right.shape[1])).double()
 
 
-def sample(policy: Policy, per_prompt: int, seed: int) -> Rollouts:
+def sample(policy: Policy, per_prompt: int, seed: int) -> Rows:
     """Completions of every prompt, prompt after prompt."""
     prompts = PROMPTS.repeat_interleave(per_prompt, 0)
     noise = [generator(seed, "rollouts", row) for row in range(len(prompts))]
@@ -165,7 +165,7 @@ def sample(policy: Policy, per_prompt: int, seed: int) -> Rollouts:
     return sample_completions(policy, prompts, is_token, SAMPLING, noise, records=records)
 
 
-def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Rollouts) -> Tensor:
+def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Rows) -> Tensor:
     """(B,) exact log-likelihoods of an oracle, with their graph; equal completions are enumerated once."""
     function = ORACLES[name]
     if function is None:
@@ -189,7 +189,7 @@ def make_masking(name: str, num_masks: int) -> Masking:
     return replace(MASKINGS[name], **{key: value for key, value in settings.items() if key in known})
 
 
-def draw_masks(masking: Masking, rollouts: Rollouts, seed: int) -> Masks:
+def draw_masks(masking: Masking, rollouts: Rows, seed: int) -> Masks:
     """The masks of one update."""
     return masking.draw(rollouts, KeyedStreams(seed, ("masks",), [(row,) for row in range(len(rollouts))]))
 
@@ -203,7 +203,7 @@ def make_bounds(masking: Masking, logps: Tensor, masks: Masks) -> dict[str, Tens
     return {"elbo": lower, "eubo": upper, "mix": mixture(lower, upper, SPG.mix_weight)}
 
 
-def score(policy: Policy, rollouts: Rollouts, masks: Masks) -> Tensor:
+def score(policy: Policy, rollouts: Rows, masks: Masks) -> Tensor:
     """(B, M, T) logps at scored positions with their graph; equal canvases go through the model once."""
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], -1)
     canvases = ids[:, None].where(~masks.masked, MASK).flatten(0, 1)
@@ -216,7 +216,7 @@ def score(policy: Policy, rollouts: Rollouts, masks: Masks) -> Tensor:
 
 @torch.no_grad()
 def likelihoods(
-    policy: Policy, masking: Masking, rollouts: Rollouts, repeats: int, seed: int
+    policy: Policy, masking: Masking, rollouts: Rows, repeats: int, seed: int
 ) -> dict[str, Tensor]:
     """Of each bound its values (B, repeats) with as many draws of the masks."""
     # All completions, then all again: a masking that spreads its draws over a step spreads those of each completion.
@@ -232,7 +232,7 @@ def flat_gradient(policy: Policy, value: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, retain_graph=True)])
 
 
-def steps_of(rollouts: Rollouts, count: int) -> Iterator[tuple[int, Rollouts, Tensor]]:
+def steps_of(rollouts: Rows, count: int) -> Iterator[tuple[int, Rows, Tensor]]:
     """Number, completions and advantages (B,) of the first steps in which some are right and some wrong."""
     numbers = torch.arange(len(rollouts)).view(len(PROMPTS), -1, GENERATIONS)
     for step in range(count):
@@ -244,7 +244,7 @@ def steps_of(rollouts: Rollouts, count: int) -> Iterator[tuple[int, Rollouts, Te
 
 
 def bound_gradients(
-    policy: Policy, masking: Masking, rollouts: Rollouts, steps: int, seed: int
+    policy: Policy, masking: Masking, rollouts: Rows, steps: int, seed: int
 ) -> dict[str, list[Tensor]]:
     """The gradient of every step, per bound: good completions take the ELBO, the others the bound."""
     gradients: dict[str, list[Tensor]] = {}
@@ -271,7 +271,7 @@ def cosines(gradients: list[Tensor], truth: Tensor) -> tuple[float, float]:
 
 
 def oracle_rows(
-    policy: Policy, truth: Truth, values: dict[str, Tensor], trained: Rollouts, steps: int
+    policy: Policy, truth: Truth, values: dict[str, Tensor], trained: Rows, steps: int
 ) -> Iterator[tuple[str, Figures]]:
     """What exact likelihoods are worth: no masks, what is left is the noise of 32 completions."""
     for name, value in values.items():

@@ -51,7 +51,7 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.tensors import Batch, Place, Rollouts
+from spg_trainer.tensors import Rows
 from spg_trainer.training.optimize import clip_gradients, sum_gradients
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
@@ -112,7 +112,7 @@ def make_prompts(policy: Policy, args: argparse.Namespace, number: int) -> tuple
     return ids.masked_fill(~real, policy.pad_id), real
 
 
-def write(policy: Policy, args: argparse.Namespace, number: int) -> Rollouts:
+def write(policy: Policy, args: argparse.Namespace, number: int) -> Rows:
     """Completions of random prompts."""
     decoding = {f.name: getattr(args, f.name) for f in DECODING}
     sampling = Sampling(args.completion_length, min(BLOCK, args.completion_length), **decoding)
@@ -124,22 +124,27 @@ def write(policy: Policy, args: argparse.Namespace, number: int) -> Rollouts:
         )
 
 
-def invent(policy: Policy, args: argparse.Namespace, number: int) -> Rollouts:
+def invent(policy: Policy, args: argparse.Namespace, number: int) -> Rows:
     """Random tokens as completions of the same prompts, where no rollout is measured."""
     ids, real = (column.to(policy.device) for column in make_prompts(policy, args, number))
     shape = (args.batch, args.completion_length)
     tokens = torch.randint(args.vocabulary - 2, shape, generator=torch.Generator().manual_seed(number))
     tokens = tokens.to(policy.device)
     every = torch.ones_like(tokens, dtype=torch.bool)
-    return Rollouts(
-        ids, real, tokens, every, torch.zeros_like(tokens), torch.zeros(shape, device=policy.device)
+    return Rows(
+        prompt_ids=ids,
+        prompt_mask=real,
+        completion_ids=tokens,
+        completion_mask=every,
+        unmask_step=torch.zeros_like(tokens),
+        unmask_logps=torch.zeros(shape, device=policy.device),
     )
 
 
 def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    rollouts: Rollouts,
+    rollouts: Rows,
     args: argparse.Namespace,
     number: int,
 ) -> tuple[float, Masks]:
@@ -150,21 +155,21 @@ def update(
         rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(args.batch)])
     )
     device = rollouts.completion_ids.device
-    place = Place.full_groups(args.batch, 1).to(device)
     signs = [(-1.0) ** row for row in range(args.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
     completions = args.batch * world_size()
     totals = {"completions": float(completions), "tokens": float(completions * args.completion_length)}
+    places = Rows.full_groups(args.batch, 1, advantages=advantages, totals=totals).to(device)
+    rollouts = rollouts.with_columns(**vars(places))
     size, masks_at_once = micro_batch_size(args.per_device_batch_size, NUM_MASKS)
     with unsharded(policy.model):
         for index in torch.arange(args.batch, device=device).split(size):
             chosen, some = rollouts.select(index), masks.select(index)
-            batch = Batch(chosen.completion_mask, advantages[index], totals, place.select(index))
             accumulate(
                 policy.model,
                 chosen,
                 some,
-                lambda logps, some=some, batch=batch: algorithm.loss(logps, some, batch),
+                lambda logps, some=some, chosen=chosen: algorithm.loss(logps, some, chosen),
                 mask_id=policy.mask_id,
                 masks_at_once=masks_at_once,
             )

@@ -43,8 +43,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.updates import BatchConfig
-from spg_trainer.tensors import Batch, Place, Rollouts, StepView
-from spg_trainer.training.micro_batches import Step
+from spg_trainer.tensors import Rows
 from spg_trainer.training.update import gradient, plan_updates
 
 BASELINE = "all graphs at once"
@@ -78,25 +77,17 @@ FORETOLD = {
 
 def update(name: str, case: Case, num_masks: int) -> None:
     """Adds the gradient of one update by an algorithm, one mask's graph at a time."""
-    rollouts, batch = case.rollouts, case.batch
+    rollouts = case.rollouts
     count = num_masks + (name == "coupled_grpo")  # one full mask and pairs
     settings = {"num_masks": count, "p_mask_prompt": 0.0 if name in CLEAN else 0.15}
     algorithm = build(name, {**settings, "block_length": 8})
-    place = Place.full_groups(BATCH // 2, 2)
-    masks = algorithm.make_masking().draw(rollouts, KeyedStreams(0, ("masks",), place.keys()))
+    masks = algorithm.make_masking().draw(rollouts, KeyedStreams(0, ("masks",), rollouts.noise_keys()))
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
-    totals = {**batch.totals, "scored_completions": float(BATCH)}
-    rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
-    view = StepView(rewards, rollouts, place)
-    batch = Batch(
-        batch.completion_mask,
-        batch.advantages,
-        totals,
-        place,
-        prepared=algorithm.prepare(view),
-        old_logps=logps,
-        ref_logps=logps,
-        step_means=algorithm.step_means(view),
+    totals = {**rollouts.totals, "scored_completions": float(BATCH)}
+    rewards = torch.tensor([1.0, 0.0], dtype=torch.float64).repeat(BATCH // 2)
+    prepared = algorithm.prepare(rollouts.with_columns(rewards=rewards))
+    batch = rollouts.with_columns(
+        **{**prepared, "advantages": rollouts.advantages}, totals=totals, old_logps=logps, ref_logps=logps
     )
     accumulate(
         case.model,
@@ -177,22 +168,21 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
         )
     steps = torch.zeros(num_rows, length, dtype=torch.int64)
     completion_mask = real[:, PROMPT:]
-    rollouts = Rollouts(
-        prompt_ids, prompt_mask, ids[:, PROMPT:], completion_mask, steps, torch.zeros(num_rows, length)
-    )
-    advantages = {"advantages": torch.tensor([1.0, -1.0] * (num_rows // 2), dtype=torch.float64)}
     totals = {
         "completions": float(num_rows),
         "tokens": float(num_rows * length),
         "scored_completions": float(num_rows),
     }
-    step = Step(
-        rollouts=rollouts,
-        place=Place.full_groups(num_rows // 2, 2),
-        prepared=advantages,
-        totals=[totals],
-        counts=[totals],
-        num_episodes=num_rows,
+    step = Rows.full_groups(num_rows // 2, 2).with_columns(
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        completion_ids=ids[:, PROMPT:],
+        completion_mask=completion_mask,
+        unmask_step=steps,
+        unmask_logps=torch.zeros(num_rows, length),
+        advantages=torch.tensor([1.0, -1.0] * (num_rows // 2), dtype=torch.float64),
+        totals_of_minibatches=(totals,),
+        counts_of_minibatches=(totals,),
     )
     algorithm = build("spg", {"block_length": 32})
     trained = [weight for weight in model.parameters() if weight.requires_grad]

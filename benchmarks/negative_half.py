@@ -20,7 +20,7 @@ from spg_trainer.likelihood.masking import Completion, Copies, Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.likelihood.subset_masks import RandomMasking
 from spg_trainer.settings.ranges import AtLeast1, Below1, Count
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,32 @@ class Contrast(SmallSPG):
 
     needs: ClassVar[frozenset[str]] = frozenset({"correct"})
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        advantages = super().prepare(view)["advantages"]
-        taught = (advantages >= 0)[:, None] | differing_tokens(view)
-        taught &= view.rollouts.completion_mask
+    def prepare(self, rows: Rows) -> dict[str, Tensor]:
+        advantages = super().prepare(rows)["advantages"]
+        taught = (advantages >= 0)[:, None] | differing_tokens(rows)
+        taught &= rows.completion_mask
         return {"advantages": advantages.where(taught.any(1), 0.0), "taught": taught}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        taught = batch.prepared["taught"]
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        taught = batch.taught
         scored = masks.scored & taught[:, None]
         masks = replace(masks, scored=scored, weight=masks.weight * scored, part=masks.part & taught)
         return super().loss(logps, masks, batch)
 
 
-def differing_tokens(view: StepView) -> Tensor:
+def differing_tokens(rows: Rows) -> Tensor:
     """(B, T) bool, the tokens that no right completion of the group (in turns: at the same turn) has at their position.
 
     All are false where the group has no right completion.
     """
-    rollouts, place = view.rollouts, view.place
-    tokens = rollouts.completion_ids.where(rollouts.completion_mask, -1)  # no token is behind the end
-    right = place.spread(view.correct.flatten())
-    differ = torch.zeros_like(rollouts.completion_mask)
-    for group, turn in {*zip(place.group.tolist(), place.turn.tolist(), strict=True)}:
-        in_turn = (place.group == group) & (place.turn == turn)
+    tokens = rows.completion_ids.where(rows.completion_mask, -1)  # no token is behind the end
+    right = rows.correct
+    differ = torch.zeros_like(rows.completion_mask)
+    for group, turn in {*zip(rows.group.tolist(), rows.turn.tolist(), strict=True)}:
+        in_turn = (rows.group == group) & (rows.turn == turn)
         if (in_turn & right).any():
             differ[in_turn] = (tokens[in_turn][:, None] != tokens[in_turn & right]).all(1)
-    return differ & rollouts.completion_mask
+    return differ & rows.completion_mask
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Path(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"random_and_path": RandomAndPathMasking()}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         is_random = slice(None, self.num_masks), slice(self.num_masks, None)
         lower, path = (elbo(logps[:, at], replace(masks, weight=masks.weight[:, at])) for at in is_random)
         advantages = batch.advantages.to(logps)
@@ -132,7 +131,7 @@ class Scaled(SmallSPG):
 
     compares: ClassVar[Compares] = "group"
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         # All of it is a constant; it has a graph only for `algorithms check`, which looks behind what is detached.
         at = logps.detach().requires_grad_()
         with torch.enable_grad():
@@ -146,13 +145,13 @@ class Scaled(SmallSPG):
         )
         share = (positive / negative.clamp(min=torch.finfo(sizes.dtype).tiny)).clamp(max=1).detach()
         advantages = batch.advantages * torch.where(falls, share[group], 1)
-        return super().loss(logps, masks, replace(batch, advantages=advantages))
+        return super().loss(logps, masks, batch.with_columns(advantages=advantages))
 
 
 @dataclass(frozen=True)
 class Decay(SmallSPG):
     """The negative half weighs 1 in the first step of a run, and ever less, to 0 behind the last."""
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        advantages = super().prepare(view)["advantages"]
-        return {"advantages": advantages.where(advantages >= 0, (1 - view.share_done) * advantages)}
+    def prepare(self, rows: Rows) -> dict[str, Tensor]:
+        advantages = super().prepare(rows)["advantages"]
+        return {"advantages": advantages.where(advantages >= 0, (1 - rows.share_done) * advantages)}

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.models import llada_config
-from spg_trainer.tensors import Batch, Place, Rollouts
+from spg_trainer.tensors import Rows
 
 PROMPT, COMPLETION, BATCH, BLOCK = 64, 128, 6, 32
 
@@ -34,9 +34,8 @@ class Case(NamedTuple):
 
     model: PreTrainedModel
     algorithm: SPGRepro
-    rollouts: Rollouts
+    rollouts: Rows
     masks: Masks
-    batch: Batch
 
 
 def make_model(args: argparse.Namespace) -> PreTrainedModel:
@@ -65,7 +64,7 @@ def make_case(args: argparse.Namespace) -> Case:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(args.vocabulary - 2, (BATCH, PROMPT + COMPLETION), generator=generator)
     full = torch.ones(BATCH, PROMPT + COMPLETION, dtype=torch.bool)
-    rollouts = Rollouts(
+    rollouts = Rows.full_groups(BATCH // 2, 2).with_columns(
         prompt_ids=ids[:, :PROMPT],
         prompt_mask=full[:, :PROMPT],
         completion_ids=ids[:, PROMPT:],
@@ -80,13 +79,13 @@ def make_case(args: argparse.Namespace) -> Case:
     )
     advantages = torch.tensor([1.0, -1.0] * (BATCH // 2))
     totals = {"completions": float(BATCH), "tokens": float(BATCH * COMPLETION)}
-    batch = Batch(rollouts.completion_mask, advantages, totals, Place.full_groups(BATCH // 2, 2))
-    return Case(make_model(args), algorithm, rollouts, masks, batch)
+    rollouts = rollouts.with_columns(advantages=advantages, totals=totals)
+    return Case(make_model(args), algorithm, rollouts, masks)
 
 
 def baseline_step(case: Case) -> None:
     """The published computation: one forward of all copies, logits at all positions, two softmaxes, one backward."""
-    model, masks, batch, rollouts = case.model, case.masks, case.batch, case.rollouts
+    model, masks, rollouts = case.model, case.masks, case.rollouts
     (batch_size, samples, size), beta, omega = masks.scored.shape, 1.5, 0.5
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
     shown = ids[:, None].expand(-1, samples, -1).masked_fill(masks.masked, model.config.mask_token_id)
@@ -96,13 +95,13 @@ def baseline_step(case: Case) -> None:
     index = rollouts.completion_ids[:, None, :, None].expand(-1, samples, -1, 1)
     logp = logits.log_softmax(-1).gather(-1, index).squeeze(-1).float()
     prob = logits.softmax(-1).gather(-1, index).squeeze(-1).float()
-    scored, n = masks.scored.float(), batch.length.float()
+    scored, n = masks.scored.float(), rollouts.length.float()
     count = scored.sum(-1)
     elbo = ((scored * logp).sum(-1) / count).mean(1)
     y = (prob**beta * scored / (count / n[:, None])[..., None]).mean(1)
     eubo = torch.where(y > 0, y.clamp_min(1e-38).log(), 0.0).sum(-1) / beta / (y > 0).sum(-1)
-    bound = torch.where(batch.advantages > 0, elbo, omega * eubo + (1 - omega) * elbo)
-    ((-batch.advantages * bound * n).sum() / n.sum()).backward()
+    bound = torch.where(rollouts.advantages > 0, elbo, omega * eubo + (1 - omega) * elbo)
+    ((-rollouts.advantages * bound * n).sum() / n.sum()).backward()
 
 
 def our_step(case: Case, masks_at_once: int = 1) -> None:
@@ -111,7 +110,7 @@ def our_step(case: Case, masks_at_once: int = 1) -> None:
         case.model,
         case.rollouts,
         case.masks,
-        lambda logps: case.algorithm.loss(logps, case.masks, case.batch),
+        lambda logps: case.algorithm.loss(logps, case.masks, case.rollouts),
         mask_id=case.model.config.mask_token_id,
         masks_at_once=masks_at_once,
         compares=case.algorithm.compares,

@@ -61,9 +61,9 @@ def hold_chats(run: Run, turns: int) -> None:
     """Plays a step of dialogues, and keeps what the model read in each round, of every second one."""
     scored = run.source.collect(0)
     Numbers.chats = [[] for _ in range(turns)]
-    for b, (problem, turn) in enumerate(zip(scored.problems, scored.place.turn.tolist(), strict=True)):
+    for b, (problem, turn) in enumerate(zip(scored.problems, scored.turn.tolist(), strict=True)):
         completions, replies = scored.dialogue(b)
-        if scored.place.generation[b] % 2:
+        if scored.generation[b] % 2:
             Numbers.chats[turn].append(envs.episodes.chat(problem, completions[:turn], replies[:turn]))
 
 

@@ -162,21 +162,11 @@ def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
     return np.argsort(np.concatenate(gather([numbers])), kind="stable")
 
 
-def gather_rows(numbers: "np.ndarray", *tables: R) -> list[R]:
-    """The rows of all processes, on the CPU, sorted by their numbers; rows of one number keep their order.
-
-    numbers: (n,), those of this process's rows; every table has these rows, in this order.
-    """
-    import numpy as np
-    import torch
-
-    parts = gather([(numbers, [table.to("cpu") for table in tables])])
-    order = torch.from_numpy(np.argsort(np.concatenate([n for n, _ in parts]), kind="stable"))
-    tables_of_processes = [tables_of_one for _, tables_of_one in parts]
-    return [
-        type(table).join(of_processes).select(order)
-        for table, of_processes in zip(tables, zip(*tables_of_processes, strict=True), strict=True)
-    ]
+def gather_rows(rows: R) -> R:
+    """The rows of all processes, on the CPU, sorted by episode; those of one episode keep their order."""
+    parts = gather([rows.to("cpu")])
+    joined = type(rows).join(parts)
+    return joined.select(joined.episode.argsort(stable=True)) if len(parts) > 1 else joined
 
 
 def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:

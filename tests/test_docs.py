@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
-from spg_trainer.algorithms.checking import CHECKS
+from spg_trainer.algorithms.checking import CHECKS, PROVIDED
 from spg_trainer.cli import main
 from spg_trainer.settings.weights import models_folder
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Rows
 from verifiers.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,8 +143,9 @@ def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
 def test_the_table_of_a_batch_names_all_that_it_holds() -> None:
     rows = re.findall(r"^\| (`.*?) \|", (DOCS / "algorithms/README.md").read_text(), flags=re.M)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    held = {field.name for field in fields(Batch)} | {"length", "fill"}
+    held = {"advantages", "completion_mask", "group", "length", "totals", "is_fill", *PROVIDED}
     assert held <= named, held - named
+    assert all(name in Rows.__annotations__ or hasattr(Rows, name) for name in held)
 
 
 def test_the_table_of_checks_of_an_algorithm_names_each() -> None:

@@ -1,6 +1,5 @@
 """The forms of SPG's negative half in benchmarks/negative_half.py, against plain formulas of one token at a time."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.checking import check_algorithm, draw_view
 from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Batch
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "negative_half.py"
 if not FILE.is_file():  # tests copied beside an installed wheel
@@ -28,20 +26,20 @@ class Drawn:
     def __init__(self, form: str, share_done: float = 0.5, **args: object) -> None:
         self.algorithm = build(f"{FILE}:{form}", args)
         rewards = torch.tensor(REWARDS, dtype=torch.float64)
-        view = draw_view(self.algorithm, rewards)._replace(share_done=share_done)
-        mask = view.rollouts.completion_mask.clone()
+        view = draw_view(self.algorithm, rewards).with_columns(share_done=share_done)
+        mask = view.completion_mask.clone()
         mask[4:6], mask[6] = True, torch.arange(8) < 3  # a right one that ends long before a wrong one
-        tokens = view.rollouts.completion_ids % 2
-        self.rollouts = replace(view.rollouts, completion_ids=tokens, completion_mask=mask)
-        prepared = self.algorithm.prepare(view._replace(rollouts=self.rollouts))
-        streams = KeyedStreams(0, ("masks",), view.place.keys())
+        tokens = view.completion_ids % 2
+        self.rollouts = view.with_columns(completion_ids=tokens, completion_mask=mask)
+        streams = KeyedStreams(0, ("masks",), view.noise_keys())
         self.masks = self.algorithm.make_masking().draw(self.rollouts, streams)
         self.advantages = (rewards - rewards.mean(1, keepdim=True)).flatten().tolist()
         self.lengths = self.rollouts.completion_mask.sum(1).tolist()
         noise = torch.rand(self.masks.scored.shape, generator=generator(0, "logps"), dtype=torch.float64)
         self.logps = (-0.05 - 2 * noise) * self.masks.scored
         self.logps[7] *= 0.01  # a wrong one of the second group that the model would write again
-        self.batch = Batch(mask, prepared["advantages"], {"completions": 12.0}, view.place, prepared)
+        prepared = self.algorithm.prepare(self.rollouts)
+        self.batch = self.rollouts.with_columns(totals={"completions": 12.0}, **prepared)
 
     def check(self, plain_loss) -> None:
         """The loss and its gradient are those of plain_loss(logps), of which autograd makes the gradient."""
@@ -88,10 +86,7 @@ def test_a_wrong_completion_falls_only_where_no_right_one_of_its_group_has_its_t
     drawn = Drawn("Contrast", negatives=negatives)
     rights, taught = {0: [0], 1: [4, 6], 2: []}, {}
     for row in range(12):
-        texts = [
-            drawn.rollouts.completion_ids[one, : drawn.lengths[one]].tolist()
-            for one in (row, *rights[row // 4])
-        ]
+        texts = [drawn.completion_ids[one, : drawn.lengths[one]].tolist() for one in (row, *rights[row // 4])]
         taught[row] = [
             t
             for t, token in enumerate(texts[0])
@@ -115,7 +110,7 @@ def test_a_wrong_completion_falls_only_where_no_right_one_of_its_group_has_its_t
 
 def test_on_the_path_each_token_falls_in_the_state_that_the_sampler_saw() -> None:
     drawn = Drawn("Path")
-    steps = drawn.rollouts.unmask_step.tolist()  # one token each
+    steps = drawn.unmask_step.tolist()  # one token each
     for row in range(12):
         for copy, step in enumerate(sorted(steps[row][: drawn.lengths[row]])):
             shown_as_mask = drawn.masks.masked[row, 2 + copy, -8:].tolist()

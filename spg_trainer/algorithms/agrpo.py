@@ -19,7 +19,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,13 @@ class AGRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `steps` (B,), how many denoising steps it took to unmask all scored tokens."""
-        rollouts = view.rollouts
-        last = rollouts.unmask_step.where(rollouts.completion_mask, -1).amax(-1)
-        return {**super().prepare(view), "steps": last.cpu().double() + 1}
+        last = rows.unmask_step.where(rows.completion_mask, -1).amax(-1)
+        return {**super().prepare(rows), "steps": last.cpu().double() + 1}
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        norm = 1 / (batch.prepared["steps"] * batch.totals["completions"])
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
+        norm = 1 / (batch.steps * batch.totals["completions"])
         return elbo(objective, masks) * norm.to(objective)
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spg_trainer.likelihood.masking import Masking
-    from spg_trainer.tensors import Batch, Masks, Record, Rollouts, Sequences, StepView
+    from spg_trainer.tensors import Masks, Record, Rows
 
 
 Per = Literal[
@@ -100,12 +100,12 @@ class Algorithm(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides. `old`: `batch.old_logps`, in the first update of a step the current ones,
     detached. `reference`: `batch.ref_logps`, those of the model that training started from. `entropy`:
-    `rollouts.unmask_entropy`, which the sampler then records. `fills`: states are filled at the temperature of the
-    rollout, and fills are rows of the updates, see `prepare`. `pairs`: it can learn from the pairs of a file (--pairs),
-    that is, from completions that the model did not sample. `correct`: `view.correct`, which completions are right.
-    `order`: `rollouts.unmask_order`, for which --remasking plackett_luce draws the positions, in the blocks and at the
-    `position_temperature` of the algorithm. `measured`: `batch.measured`, a figure of the model at positions that the
-    masking names beside those that are scored."""
+    the column `entropy`, which the sampler then records. `fills`: states are filled at the temperature of the rollout,
+    and fills are rows of the updates, see `prepare`. `pairs`: it can learn from the pairs of a file (--pairs), that is,
+    from completions that the model did not sample. `correct`: in `prepare` the column `correct`, which completions are
+    right. `order`: the column `order`, for which --remasking plackett_luce draws the positions, in the blocks and at
+    the `position_temperature` of the algorithm. `measured`: `batch.measured`, a figure of the model at positions that
+    the masking names beside those that are scored."""
     ref_model_sync_steps: ClassVar[int] = 0
     """Each time after so many updates, the reference moves towards the weights as they then are; 0 = it stays the model
     that training started from. Where adapters are trained it always stays: what they add to the weights cannot be
@@ -132,7 +132,7 @@ class Algorithm(ABC):
     @property
     def records(self) -> frozenset[Record]:
         """What a rollout must record for the algorithm and its masking."""
-        own = frozenset({"entropy"}) & self.needs
+        own: frozenset[Record] = frozenset({"entropy", "order"}) & self.needs
         return own | self.make_masking().records
 
     def __post_init__(self) -> None:
@@ -178,22 +178,17 @@ class Algorithm(ABC):
         settings = {f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
         return replace(chosen, **settings)
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """Computes once a step, before its updates, what each completion is worth: `advantages`, (B,) float64.
 
-        Other tensors of B rows may be returned by name; they reach `loss` as `batch.prepared`. B is P*G, or where
-        episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode. An
-        algorithm that needs `fills` also returns `fill_advantages` (B, K), what the fill at each of
-        `rollouts.probe_steps` is worth; a fill of worth 0 is not trained on.
+        It sees the rows of all processes, on the CPU. Other tensors of B rows may be returned by other names, and
+        numbers that hold for the whole step; `loss` finds them in its batch, e.g. as `batch.segments`. B is P*G, or
+        where episodes have turns, the number of all turns: `rows.cut_into_groups(rows.rewards)` are the rewards (P, G),
+        and `rows.spread` gives each turn what holds for its episode. An algorithm that needs `fills` also returns
+        `fill_advantages` (B, K), what the fill at each of `rows.probe_steps` is worth; a fill of worth 0 is not trained
+        on.
         """
-        return {"advantages": view.place.spread(self.compute_advantages(view.rewards))}
-
-    def step_means(self, view: StepView) -> dict[str, float]:
-        """Means over the completions of a whole step, by name, e.g. {"segments": 3.5}; by default none.
-
-        `loss` finds them in `batch.step_means`.
-        """
-        return {}
+        return {"advantages": rows.spread(self.compute_advantages(rows.cut_into_groups(rows.rewards)))}
 
     @property
     def probes(self) -> bool:
@@ -201,13 +196,13 @@ class Algorithm(ABC):
         return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
+        self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:
         """Chooses the half-written states whose worth `prepare` needs to know; by default none.
 
         Returns (B, K) int64: for each completion the denoising steps before which its states are looked at, -1 = none.
         Each state is filled in one pass and played to its end, and `prepare` finds what that earned in
-        `rollouts.probe_rewards`. streams: row -> a private generator for what is drawn.
+        `rows.probe_rewards`. streams: row -> a private generator for what is drawn.
         """
         return None
 
@@ -215,6 +210,12 @@ class Algorithm(ABC):
         """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says; exactly zero where all
         rewards of a group are equal. Raises ConfigError for groups of one.
         """
+        if rewards.ndim != 2:
+            shape = tuple(rewards.shape)
+            raise ConfigError(
+                f"rewards of the shape {shape} are no groups; compute_advantages takes (P, G), those of "
+                "rows.cut_into_groups(rows.rewards)"
+            )
         size = rewards.shape[1]
         if size < 2:
             raise ConfigError("a group of 1 has nothing to be compared with; set $num_generations=2 or more")
@@ -238,27 +239,28 @@ class Algorithm(ABC):
         return (advantages != 0) | ("reference" in self.needs)
 
     @abstractmethod
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         """The loss of B completions, differentiable in logps (B, M, T), which are zero where not scored.
 
         Pure: no randomness, no logging, no model.
         """
 
 
-def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Batch, values: Tensor) -> Loss:
+def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tensor) -> Loss:
     """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
 
     values: log-probabilities (B, M, T); where the masks measure a figure, (B, M, 2T) with the figure behind them. In
     the first update of a step no weight has changed yet, so that the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)
+    more = {}
     if "measured" in algorithm.needs:
-        batch = replace(batch, measured=measured)
-    if "old" in algorithm.needs and batch.old_logps is None:
-        batch = replace(batch, old_logps=logps.detach())
+        more["measured"] = measured
+    if "old" in algorithm.needs and "old_logps" not in batch:
+        more["old_logps"] = logps.detach()
         if "measured" in algorithm.needs:
-            batch = replace(batch, old_measured=measured.detach())
-    return algorithm.loss(logps, masks, batch)
+            more["old_measured"] = measured.detach()
+    return algorithm.loss(logps, masks, batch.with_columns(**more))
 
 
 class CoupledAlgorithm(Algorithm):
@@ -281,10 +283,10 @@ class CoupledAlgorithm(Algorithm):
         epsilon: float = 0.2
         needs: ClassVar[frozenset[str]] = frozenset({"old"})
 
-        def coupled_loss(self, sequences) -> Loss:
-            log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length
+        def coupled_loss(self, episodes) -> Loss:
+            log_ratio = (episodes.bounds.detach() - episodes.old_bounds) / episodes.length
             ratio = log_ratio.exp().clamp(1 - self.epsilon, 1 + self.epsilon)
-            loss = -(ratio * sequences.advantages * sequences.bounds).sum() / ratio.sum()
+            loss = -(ratio * episodes.advantages * episodes.bounds).sum() / ratio.sum()
             return Loss(loss, {"ratio/mean": Metric(ratio.sum(), "scored_completions")})
     ```
     """
@@ -302,14 +304,19 @@ class CoupledAlgorithm(Algorithm):
         return advantages.new_ones(advantages.shape).bool()
 
     @abstractmethod
-    def coupled_loss(self, sequences: Sequences) -> Loss:
-        """The loss of all N completions, differentiable in `sequences.bounds`. Pure, as `loss`."""
+    def coupled_loss(self, episodes: Rows) -> Loss:
+        """The loss of all E episodes of an update, on all processes, differentiable in their bounds. Pure, as `loss`.
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        return Loss((batch.prepared["coefficients"] * self.bound(logps, masks)).sum(), {})
+        episodes: a row for each, with `bounds`, (E,), those under the model that sampled as `old_bounds`, if the
+        algorithm asks for old logps, and under the reference as `ref_bounds`, if it asks for these; and with
+        `advantages`, `group`, `length` and `totals` as in a batch.
+        """
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        return Loss((batch.coefficients * self.bound(logps, masks)).sum(), {})
 
 
-def normalise(bounds: Tensor, batch: Batch, normalizer: str) -> Tensor:
+def normalise(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
     `completions` and `tokens` divide by how many of them the update has; `length` divides by the completion's own

@@ -17,7 +17,7 @@ from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BGPO(Algorithm):
         """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
         return likelihoods()
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)
         difference = current - old

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -18,7 +18,7 @@ from spg_trainer.algorithms.registry import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -55,11 +55,11 @@ class Case:
     logps: Tensor
     """(B, M, T) float64, zero where not scored; (B, M, 2T) with what is measured behind it, if anything is."""
     masks: Masks
-    batch: Batch
+    batch: Rows
 
     def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
         """The loss at some log-probabilities; changes: of the batch."""
-        batch = replace(self.batch, **changes) if changes else self.batch
+        batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
             loss = loss_of_values(self.algorithm, self.masks, batch, logps)
@@ -72,16 +72,17 @@ class Case:
         def bound(values: Tensor) -> Tensor:
             return self.algorithm.bound(values, self.masks)
 
-        sequences = Sequences(
+        episodes = Rows(
             bounds=bound(logps),
-            old_bounds=bound(logps if batch.old_logps is None else batch.old_logps).detach(),
+            old_bounds=bound(batch.get("old_logps", logps)).detach(),
             advantages=batch.advantages,
             group=batch.group,
             length=batch.length,
             totals=batch.totals,
-            ref_bounds=None if batch.ref_logps is None else bound(batch.ref_logps),
         )
-        return self.algorithm.coupled_loss(sequences)
+        if "ref_logps" in batch:
+            episodes = episodes.with_columns(ref_bounds=bound(batch.ref_logps))
+        return self.algorithm.coupled_loss(episodes)
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
         """The gradient of the loss in `logps`, of the same shape."""
@@ -113,39 +114,25 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 
 def unsaid_need(algorithm: Algorithm) -> str:
     """Which column of the batch a loss reads though its `needs` does not name it, "" if it fails for no such reason."""
-    case = draw_case(algorithm)
-    missing = {column: need for column, need in PROVIDED.items() if getattr(case.batch, column) is None}
-    read: list[str] = []
-
-    class WatchedBatch(Batch):
-        """Notes which of the missing columns is read."""
-
-        def __getattribute__(self, name: str) -> object:
-            if name in missing:
-                read.append(name)
-            return super().__getattribute__(name)
-
-    batch = WatchedBatch(**{field.name: getattr(case.batch, field.name) for field in fields(case.batch)})
     try:
-        replace(case, batch=batch).loss()
-    except (TypeError, AttributeError):
-        if read:
+        draw_case(algorithm).loss()
+    except AttributeError as error:
+        if error.name in PROVIDED:
+            need = PROVIDED[error.name]
             return (
-                f"loss reads batch.{read[-1]}, which is not there, since needs does not name {missing[read[-1]]!r}. "
-                f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{missing[read[-1]]}"}})'
+                f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
+                f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except Exception:  # another fault, which the check or the run that meets it shows
+    except (
+        Exception
+    ):  # another fault, of the author's `prepare` too, which the check or the run that meets it shows
         return ""
     return ""
 
 
 def refuse_unsaid_need(name: str, algorithm: Algorithm) -> None:
     """Raises ConfigError where the loss of an algorithm from outside reads what its `needs` does not name."""
-    try:
-        what = unsaid_need(algorithm)
-    except Exception:  # of the author's `prepare` or masking, which `algorithms check` and the run show
-        return
-    if what:
+    if what := unsaid_need(algorithm):
         raise ConfigError(
             f"$algorithm={name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
         )
@@ -155,7 +142,7 @@ class CheckFailed(Exception):
     """A check that an algorithm does not pass; its text says what is wrong and what would be right."""
 
 
-def draw_rollouts(seed: int = 0) -> Rollouts:
+def draw_rollouts(seed: int = 0) -> Rows:
     """Completions of a sampler that unmasked one position a step, in random order.
 
     Their lengths are random, but for the longest, the shortest, and one whose first steps unmasked what lies behind it.
@@ -167,15 +154,15 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
     order[2] = torch.arange(TOKENS).flip(0)
     ids = torch.from_numpy(stream.integers(0, 50, (count, PROMPT_TOKENS + TOKENS)))
     logps = -torch.from_numpy(stream.random((count, TOKENS))) - 0.05
-    return Rollouts(
+    return Rows(
         prompt_ids=ids[:, :PROMPT_TOKENS],
         prompt_mask=torch.ones(count, PROMPT_TOKENS, dtype=torch.bool),
         completion_ids=ids[:, PROMPT_TOKENS:],
         completion_mask=torch.arange(TOKENS) < lengths[:, None],
         unmask_step=order,
         unmask_logps=logps,
-        unmask_entropy=torch.from_numpy(stream.random((count, TOKENS))),
-        unmask_order=torch.zeros_like(order),
+        entropy=torch.from_numpy(stream.random((count, TOKENS))),
+        order=torch.zeros_like(order),
         confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
     )
 
@@ -186,7 +173,7 @@ def draw_view(
     seed: int = 0,
     correct: Tensor | None = None,
     turns: int = 1,
-) -> StepView:
+) -> Rows:
     """A step in the middle of a run, with what the algorithm asks for. turns: of each episode, all alike.
 
     rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
@@ -196,30 +183,24 @@ def draw_view(
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     episode = torch.arange(rewards.numel()).repeat_interleave(turns)
-    place = replace(Place.full_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
-    rollouts = draw_rollouts(seed).select(episode)
-    if "entropy" not in algorithm.records:
-        rollouts = replace(rollouts, unmask_entropy=None)
-    if "confidence_change" not in algorithm.records:
-        rollouts = replace(rollouts, confidence_change=None)
-    if "order" not in algorithm.needs:
-        rollouts = replace(rollouts, unmask_order=None)
+    places = Rows.full_groups(*rewards.shape, max_turns=turns, rewards=rewards.reshape(-1), share_done=0.5)
+    rows = places.with_columns(**vars(draw_rollouts(seed))).select(episode).with_turns()
+    rows = rows.without(*{*get_args(Record)} - algorithm.records)
     if algorithm.score_tail:
-        rollouts = rollouts.count_tail(pad_id=0)
-    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
+        rows = rows.count_tail(pad_id=0)
+    steps = algorithm.probe_steps(rows, 1, lambda row: generator(seed, "check states", row))
     if steps is not None:
         # Between the episode's reward and its group's mean: equal to both where all rewards of a group are equal.
         from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        probe_rewards = place.spread(rewards.reshape(-1, 1) - from_mean * shares)
-        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=probe_rewards)
+        probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
+        rows = rows.with_columns(probe_steps=steps, probe_rewards=probe_rewards)
     if algorithm.branches > 1:
-        rollouts = replace(rollouts, branched=(place.turn == 0) & (episode % algorithm.branches > 0))
-    if "correct" not in algorithm.needs:
-        correct = None
-    elif correct is None:
-        correct = rewards == 1
-    return StepView(rewards, rollouts, place, share_done=0.5, correct=correct)
+        rows = rows.with_columns(branched=(rows.turn == 0) & (episode % algorithm.branches > 0))
+    if "correct" in algorithm.needs:
+        is_right = rewards == 1 if correct is None else correct
+        rows = rows.with_columns(correct=rows.spread(is_right.reshape(-1)))
+    return rows
 
 
 def draw_case(
@@ -229,19 +210,19 @@ def draw_case(
     return case_of(algorithm, draw_view(algorithm, rewards, seed, correct), seed)
 
 
-def case_of(algorithm: Algorithm, view: StepView, seed: int = 0) -> Case:
+def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
-    rollouts, place, prepared = view.rollouts, view.place, algorithm.prepare(view)
+    batch = view.with_columns(**algorithm.prepare(view))
     if "fills" in algorithm.needs:
-        rollouts, prepared = half_fills(rollouts, prepared)
-    streams = KeyedStreams(seed, ("check masks",), place.keys())
-    masks, advantages = algorithm.make_masking().draw(rollouts, streams), prepared["advantages"]
+        batch = half_fills(batch)
+    streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
+    masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
     active = algorithm.active(advantages)
     if "fills" in algorithm.needs:  # of fills those that are worth something
-        active = torch.where(prepared["fill"], advantages != 0, active)
+        active = torch.where(batch.is_fill, advantages != 0, active)
     totals = {
-        "completions": float(len(place)),
-        "tokens": float(rollouts.completion_mask.sum()),
+        "completions": float(len(batch)),
+        "tokens": float(batch.completion_mask.sum()),
         "scored_completions": float(active.sum()),
         "rewarded_completions": float((advantages != 0).sum()),
     }
@@ -251,34 +232,31 @@ def case_of(algorithm: Algorithm, view: StepView, seed: int = 0) -> Case:
         return spread * noise * masks.valued
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(
-        rollouts.completion_mask, advantages, totals, place, prepared, step_means=algorithm.step_means(view)
-    )
+    batch = batch.with_columns(totals=totals)
     if "old" in algorithm.needs:
         old, measured = masks.split(logps + some_logps("check old", 0.02))
-        batch = replace(
-            batch, old_logps=old, old_measured=measured if "measured" in algorithm.needs else None
-        )
+        batch = batch.with_columns(old_logps=old)
+        if "measured" in algorithm.needs:
+            batch = batch.with_columns(old_measured=measured)
     if "reference" in algorithm.needs:
-        batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
+        batch = batch.with_columns(ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
     return Case(algorithm, logps, masks, batch).select(active)
 
 
-def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
-    """Turns every other completion into the fill of a state that it passed through.
+def half_fills(rows: Rows) -> Rows:
+    """Turns every other completion, with what `prepare` returned, into the fill of a state that it passed through.
 
     Its advantage is then that of its fills which is furthest from 0.
     """
-    fill = torch.arange(len(rollouts)) % 2 == 1
-    fill_step = (rollouts.probe_steps.amax(-1) // 2).where(fill, -1)
-    last_step = fill_step.where(fill, rollouts.unmask_step.max())
-    filled = replace(
-        rollouts, unmask_step=rollouts.unmask_step.minimum(last_step[:, None]), fill_step=fill_step
+    fill = torch.arange(len(rows)) % 2 == 1
+    fill_step = (rows.probe_steps.amax(-1) // 2).where(fill, -1)
+    last_step = fill_step.where(fill, rows.unmask_step.max())
+    furthest = rows.fill_advantages.gather(1, rows.fill_advantages.abs().argmax(1, keepdim=True)).squeeze(1)
+    return rows.with_columns(
+        unmask_step=rows.unmask_step.minimum(last_step[:, None]),
+        fill_step=fill_step,
+        advantages=torch.where(fill, furthest, rows.advantages),
     )
-    fill_advantages = prepared["fill_advantages"]
-    furthest = fill_advantages.gather(1, fill_advantages.abs().argmax(1, keepdim=True)).squeeze(1)
-    advantages = torch.where(fill, furthest, prepared["advantages"])
-    return filled, {**prepared, "advantages": advantages, "fill": fill}
 
 
 def is_pure(algorithm: Algorithm) -> str:
@@ -427,21 +405,19 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     case = draw_case(algorithm)
     before = case.gradient()
     for name, column in (("old", "old_logps"), ("reference", "ref_logps")):
-        values = getattr(case.batch, column)
-        if values is None:
+        if column not in case.batch:
             continue
+        values = case.batch.get(column)
         noise = torch.rand(values.shape, generator=generator(0, "check needs"), dtype=values.dtype)
-        shifted = replace(case.batch, **{column: values - 0.1 * noise * case.masks.scored})
+        shifted = case.batch.with_columns(**{column: values - 0.1 * noise * case.masks.scored})
         if torch.equal(before, replace(case, batch=shifted).gradient()):
             raise CheckFailed(
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
     view = draw_view(algorithm)
     other_views = {
-        "entropy": lambda: view._replace(
-            rollouts=replace(view.rollouts, unmask_entropy=1 - view.rollouts.unmask_entropy)
-        ),
-        "correct": lambda: view._replace(correct=~view.correct),
+        "entropy": lambda: view.with_columns(entropy=1 - view.entropy),
+        "correct": lambda: view.with_columns(correct=~view.correct),
     }
     for name in needs & other_views.keys():
         after = case_of(algorithm, other_views[name]()).gradient()
@@ -457,14 +433,14 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 def masks_soundly(algorithm: Algorithm) -> str:
     """The masks have their shapes, are drawn from their own streams alone, and weigh each token as a bound does."""
     view, masking = draw_view(algorithm), algorithm.make_masking()
-    rollouts, keys = view.rollouts, view.place.keys()
+    keys = view.noise_keys()
 
     def drawn(seed: int) -> Masks:
-        return masking.draw(rollouts, KeyedStreams(seed, ("check masking",), keys))
+        return masking.draw(view, KeyedStreams(seed, ("check masking",), keys))
 
     state = torch.random.get_rng_state()
     first, again = drawn(0), drawn(0)
-    rows, copies, length = len(rollouts), masking.count(TOKENS), TOKENS
+    rows, copies, length = len(view), masking.count(TOKENS), TOKENS
     if bool((first.weight[~first.scored] != 0).any()) or not bool(torch.isfinite(first.weight).all()):
         raise CheckFailed("a weight is not finite, or not 0 where nothing is scored")
     expected = {
@@ -484,8 +460,8 @@ def masks_soundly(algorithm: Algorithm) -> str:
     if bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
         raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
     weights = torch.stack([(m.weight.sum(-1).mean(-1) * m.scale).double() for m in map(drawn, range(DRAWS))])
-    of_token = weights.mean(0) / rollouts.completion_mask.sum(-1)
-    mean, error = float(of_token.mean()), float((weights.std(0) / rollouts.completion_mask.sum(-1)).mean())
+    of_token = weights.mean(0) / view.completion_mask.sum(-1)
+    mean, error = float(of_token.mean()), float((weights.std(0) / view.completion_mask.sum(-1)).mean())
     error /= (DRAWS * rows) ** 0.5
     return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; 1 is that of a bound"
 
@@ -494,22 +470,18 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
     """Where episodes have two turns, `prepare` returns a row for each turn."""
     view = draw_view(algorithm, turns=2)
     for name, column in algorithm.prepare(view).items():
-        if len(column) != len(view.place):
+        if isinstance(column, Tensor) and len(column) != len(view):
             raise CheckFailed(
-                f"prepare returned {len(column)} rows of {name!r} for {len(view.place)} turns; use "
-                "view.place.spread(values) to give each turn what holds for its episode"
+                f"prepare returned {len(column)} rows of {name!r} for {len(view)} turns; use "
+                "rows.spread(values) to give each turn what holds for its episode"
             )
     return "have a row each"
 
 
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
-    values: list[object] = [case.logps]
-    for record in (case.masks, case.batch):
-        for field in fields(record):
-            value = getattr(record, field.name)
-            values += value.values() if isinstance(value, dict) else [value]
-    return [value for value in values if isinstance(value, Tensor)]
+    given = [case.logps, *vars(case.masks).values(), *vars(case.batch).values()]
+    return [value for value in given if isinstance(value, Tensor)]
 
 
 CHECKS: dict[str, Callable[[Algorithm], str]] = {

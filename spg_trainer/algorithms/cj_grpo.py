@@ -20,7 +20,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Nothing, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,21 @@ class CJGRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `share` (B, T), what each token weighs in its completion: 1 / (S_b n_bs).
 
         Of a completion of 2 steps whose first step unmasked 3 tokens, each of these weighs 1/6. The steps of an episode
         are those of all its turns.
         """
-        rollouts, place = view.rollouts, view.place
-        steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
+        steps = rows.unmask_step.where(rows.completion_mask, -1).cpu()
         share, num_steps = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
         for row, step in enumerate(steps):
             scored = step >= 0
             _, which, num_tokens = step[scored].unique(return_inverse=True, return_counts=True)
             share[row, scored], num_steps[row] = 1 / num_tokens[which].double(), len(num_tokens)
-        num_steps = place.spread(place.total(num_steps))
-        return {**super().prepare(view), "share": share / num_steps.clamp(min=1)[:, None]}
+        num_steps = rows.spread(rows.total(num_steps))
+        return {**super().prepare(rows), "share": share / num_steps.clamp(min=1)[:, None]}
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        share = batch.prepared["share"].to(objective)[:, None]
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
+        share = batch.share.to(objective)[:, None]
         return elbo(objective * share, masks) / batch.totals["completions"]

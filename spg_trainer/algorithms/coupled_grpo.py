@@ -21,7 +21,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, CountOrZero, NotNegative, Probability, Share
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CoupledGRPO(DiffuGRPO):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"coupled_full": MASKINGS["coupled_full"]}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         weight = masks.weight.to(logps)
 
         def phi(logps: Tensor) -> Tensor:

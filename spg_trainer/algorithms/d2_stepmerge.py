@@ -19,7 +19,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class D2StepMerge(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `mean_length` (B,), the mean number of tokens of a turn in the completion's group.
 
         The mean is over turns, not over episodes: otherwise a group in which luck ended an episode early would count
         more than one in which it did not, which would teach to avoid what goes on only with luck.
         """
-        rewards, place = view.rewards, view.place
-        lengths = view.rollouts.completion_mask.sum(-1).cpu().double()
+        rewards = rows.cut_into_groups(rows.rewards)
+        lengths = rows.completion_mask.sum(-1).cpu().double()
         tokens, turns = (
-            place.total(values).view_as(rewards) for values in (lengths, torch.ones_like(lengths))
+            rows.total(values).view_as(rewards) for values in (lengths, torch.ones_like(lengths))
         )
         mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
-        return {**super().prepare(view), "mean_length": place.spread(mean.reshape(-1))}
+        return {**super().prepare(rows), "mean_length": rows.spread(mean.reshape(-1))}
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        norm = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
+        norm = 1 / (batch.mean_length * batch.totals["completions"])
         return elbo(objective, masks) * norm.to(objective)

@@ -25,7 +25,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HalvesMasking
 from spg_trainer.settings.ranges import Below1, Branches, Count, Nothing, NotNegative, Positive
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class DTreeRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"halves": HalvesMasking()}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`half_advantages` (B, 2), and `distil` (B, T), what the logp of each token weighs in lambda SD.
 
         A node's first half is that of its first leaf; the others have 0 there. Of both advantages a completion shows
         the one further from 0. A tree branches in the first turn of its episodes; what a leaf writes in later turns is
         worth what the leaf is. Raises ConfigError for groups that are no trees.
         """
-        rewards, rollouts, place = view.rewards, view.rollouts, view.place
+        rewards = rows.cut_into_groups(rows.rewards)
         if rewards.shape[1] % self.branches:
             self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
         leaves = rewards.reshape(-1, self.branches)
@@ -82,21 +82,21 @@ class DTreeRPO(TokenRatio):
             node_advantages = self.compute_advantages(nodes).view_as(nodes)
         halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)
         halves[:, 0, 0] = node_advantages.reshape(-1)
-        is_later_turn = place.turn > 0
-        of_first_turn = place.spread(halves.view(-1, 2))
-        of_later_turn = place.spread(leaf_advantages.reshape(-1, 1))
+        is_later_turn = rows.turn > 0
+        of_first_turn = rows.spread(halves.view(-1, 2))
+        of_later_turn = rows.spread(leaf_advantages.reshape(-1, 1))
         half_advantages = torch.where(is_later_turn[:, None], of_later_turn, of_first_turn)
         furthest = half_advantages.abs().argmax(1, keepdim=True)
-        first_turns = rollouts.select(~is_later_turn)
-        distil = torch.zeros(rollouts.completion_mask.shape, dtype=half_advantages.dtype)
+        first_turns = rows.select(~is_later_turn)
+        distil = torch.zeros(rows.completion_mask.shape, dtype=half_advantages.dtype)
         distil[~is_later_turn] = self.distil_weights(
-            node_advantages, leaf_advantages, first_turns, view.share_done
+            node_advantages, leaf_advantages, first_turns, rows.share_done
         )
         advantages = half_advantages.gather(1, furthest)[:, 0]
         return {"advantages": advantages, "half_advantages": half_advantages, "distil": distil}
 
     def distil_weights(
-        self, node_advantages: Tensor, leaf_advantages: Tensor, rollouts: Rollouts, share_done: float
+        self, node_advantages: Tensor, leaf_advantages: Tensor, rollouts: Rows, share_done: float
     ) -> Tensor:
         """(P*G, T) the weights `distil` of `prepare`, from the advantages of nodes (P, n) and leaves (P*n, k).
 
@@ -115,17 +115,17 @@ class DTreeRPO(TokenRatio):
         scale = distil_weight * leaf_advantages.numel() / num_places.clamp(min=1)
         return (shares * scale).flatten(0, 1)
 
-    def token_advantages(self, batch: Batch) -> Tensor:
-        return batch.prepared["half_advantages"][:, :, None]
+    def token_advantages(self, batch: Rows) -> Tensor:
+        return batch.half_advantages[:, :, None]
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         lengths = masks.scored.sum(-1).clamp(min=1)  # where a half is empty or another's, nothing is scored
         children = batch.totals["completions"] * (1 + 1 / self.branches)
         return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         policy = super().loss(logps, masks, batch)
-        weights = batch.prepared["distil"].to(logps)[:, None] * masks.scored
+        weights = batch.distil.to(logps)[:, None] * masks.scored
         distil = -(weights * logps).sum() / batch.totals["completions"]
         metrics = {
             "distil": Metric(distil.detach(), "update"),

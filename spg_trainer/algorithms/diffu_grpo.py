@@ -26,7 +26,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DiffuGRPO(TokenRatio):
     normalizer: Literal["length", "tokens"] = "length"
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         return normalise(elbo(objective, masks), batch, self.normalizer)
 
 

@@ -20,7 +20,7 @@ from spg_trainer.algorithms.base import Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.settings.ranges import Below1, Fills, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,23 @@ class DiSPO(SPG):
         return with_penalty(self.beta, "old", "fills")
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
+        self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
-        last = rollouts.unmask_step.masked_fill(~rollouts.completion_mask, -1).amax(-1).tolist()
+        last = rows.unmask_step.masked_fill(~rows.completion_mask, -1).amax(-1).tolist()
         chosen = []
         for row, final in enumerate(last):
             odds = torch.arange(1.0, final + 2) ** 4
             chosen.append(int(torch.multinomial(odds, 1, generator=streams(row))))
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `fill_advantages` (B, Z): what a fill earned less the mean over the fills of its state."""
-        rewards = view.rollouts.probe_rewards.cpu()
+        rewards = rows.probe_rewards.cpu()
         shifted = rewards - rewards[:, :1]  # so that rounding in the mean leaves equal rewards equal
-        return {**super().prepare(view), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
+        return {**super().prepare(rows), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        fill = batch.fill
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        fill = batch.is_fill
         spg = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
         logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]

@@ -22,7 +22,7 @@ from spg_trainer.algorithms.own_right import OwnRight, mean_over, shown
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HorizonMasking
 from spg_trainer.settings.ranges import Count, NotNegative
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 SUREST = -1e-6
 """The log-probability above which a token counts as certain: the logarithm of what is left to others is then a rounding
@@ -58,7 +58,7 @@ class Distil(OwnRight):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": HorizonMasking()}
 
-    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         near = masks.scored & ~masks.ref_masked[:, :, -logps.shape[-1] :]
         far = masks.scored & ~near
         terms = -mean_over(logps, near)

@@ -24,7 +24,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,11 @@ class EGSPO(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="top")}
 
-    def step_means(self, view: StepView) -> dict[str, float]:
-        """`step_tokens`, the mean number of tokens that a denoising step unmasked."""
-        steps = view.rollouts.unmask_step.cpu()
-        return {"step_tokens": int((steps >= 0).sum()) / int((steps.amax(-1) + 1).sum())}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `step_tokens`, the mean number of tokens that a denoising step unmasked."""
+        return {**super().prepare(rows), "step_tokens": tokens_of_a_step(rows)}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         tokens = masks.scored.sum(-1)
         step_logps = (logps * masks.scored).sum(-1)
         log_ratio = step_logps - batch.old_logps.sum(-1)
@@ -77,10 +76,10 @@ class EGSPO(Algorithm):
             kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        copies = batch.step_means["step_tokens"] * batch.totals["completions"] * logps.shape[1]
+        copies = batch.step_tokens * batch.totals["completions"] * logps.shape[1]
         return Loss(-((objective * (tokens > 0)).sum(-1) / copies).sum(), metrics)
 
-    def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
+    def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M) the advantage of the step that each copy scores."""
         return batch.advantages[:, None].expand(masks.scored.shape[:2])
 
@@ -93,47 +92,53 @@ class EGSPOSA(EGSPO):
     """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
+        self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         masking, count = self.make_masking(), self.num_masks * num_iterations
-        is_scored = rollouts.completion_mask.cpu()
+        is_scored = rows.completion_mask.cpu()
         chosen = torch.full((len(is_scored), count), -1)
-        for row, (steps, entropy, scored) in enumerate(
-            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), is_scored, strict=True)
-        ):
+        all_steps, all_entropies = rows.unmask_step.cpu(), rows.entropy.double().cpu()
+        for row, (steps, entropy, scored) in enumerate(zip(all_steps, all_entropies, is_scored, strict=True)):
             most_uncertain = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())[0][:count]
             chosen[row, : len(most_uncertain)] = torch.from_numpy(most_uncertain)
         return chosen
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """`advantages`, and `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """As `EGSPO`, with `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
 
         It is 0 for steps that `probe_steps` did not choose. The advantage of a completion, which is shown, is that of
         its steps which is furthest from 0. A turn is compared with the same turn of the other episodes; an episode that
         has ended before counts with its reward.
         """
-        rewards, rollouts, place = view.rewards, view.rollouts, view.place
-        steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
+        rewards = rows.cut_into_groups(rows.rewards)
+        steps = rows.probe_steps.cpu()
+        probed = rows.probe_rewards.cpu().to(rewards)
         is_step, reward = steps >= 0, rewards.reshape(-1, 1)
         # Rows are episodes from here on, and columns the k-th chosen step of each of their turns.
-        probed = place.rows_to_episodes(probed, reward[:, 0])
+        probed = rows.rows_to_episodes(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        counts = place.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        counts = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
         returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
         # Measured from the group's first, so that rounding in the mean leaves equal returns equal.
         shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
         mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
-        advantages = place.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))
+        advantages = rows.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))
         furthest = advantages.abs().argmax(1, keepdim=True)
-        unmasked_at = rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
+        unmasked_at = rows.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
         unmasked_at &= is_step[:, :, None]
         return {
             "advantages": advantages.gather(1, furthest).squeeze(1),
             "step_advantages": (advantages[:, :, None] * unmasked_at).sum(1),
+            "step_tokens": tokens_of_a_step(rows),
         }
 
-    def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
-        first = masks.scored.int().argmax(
-            -1
-        )  # a copy scores the tokens of one step, which are worth the same
-        return batch.prepared["step_advantages"].gather(1, first)
+    def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
+        # A copy scores the tokens of one step, which are worth the same.
+        first = masks.scored.int().argmax(-1)
+        return batch.step_advantages.gather(1, first)
+
+
+def tokens_of_a_step(rows: Rows) -> float:
+    """The mean number of tokens that a denoising step unmasked."""
+    steps = rows.unmask_step.cpu()
+    return int((steps >= 0).sum()) / int((steps.amax(-1) + 1).sum())

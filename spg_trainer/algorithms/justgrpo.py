@@ -25,7 +25,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class JustGRPO(Algorithm):
         """The order in which the completion was written."""
         return {"autoregressive": MASKINGS["autoregressive"]}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch)).sum()
         metrics = {
@@ -64,7 +64,7 @@ class JustGRPO(Algorithm):
         }
         return Loss(loss, metrics)
 
-    def divisor(self, batch: Batch) -> float:
+    def divisor(self, batch: Rows) -> float:
         """What the sum over completions is divided by."""
         return batch.totals["completions"]
 
@@ -79,9 +79,10 @@ class JustGRPORepro(JustGRPO):
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
-    def step_means(self, view: StepView) -> dict[str, float]:
-        """`valid`, the share of the step's episodes whose advantage is not 0."""
-        return {"valid": float((self.compute_advantages(view.rewards) != 0).double().mean())}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `valid`, the share of the step's episodes whose advantage is not 0."""
+        of_episodes = self.compute_advantages(rows.cut_into_groups(rows.rewards))
+        return {"advantages": rows.spread(of_episodes), "valid": float((of_episodes != 0).double().mean())}
 
-    def divisor(self, batch: Batch) -> float:
-        return batch.totals["completions"] * batch.step_means["valid"]
+    def divisor(self, batch: Rows) -> float:
+        return batch.totals["completions"] * batch.valid

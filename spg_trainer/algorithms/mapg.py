@@ -23,7 +23,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import PositionMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,19 @@ class MAPG(SequenceRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": PositionMasking()}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """`advantages`, and `place` (B, T), the number of each token on the path; tokens never unmasked come last."""
-        rollouts = view.rollouts
-        step, order = rollouts.unmask_step.cpu(), rollouts.unmask_order.cpu()
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `path_place` (B, T), the number of a token on the path; those never unmasked are last."""
+        step, order = rows.unmask_step.cpu(), rows.order.cpu()
         key = torch.where(step < 0, step.max() + 1, step) * (order.max() + 1) + order
-        return {**super().prepare(view), "place": key.argsort(dim=-1, stable=True).argsort(-1)}
+        return {**super().prepare(rows), "path_place": key.argsort(dim=-1, stable=True).argsort(-1)}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
 
-    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Batch) -> Tensor:
+    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
         return elbo(logps + self.position_logps(measured, masks, batch), masks)
 
-    def position_logps(self, measured: Tensor, masks: Masks, batch: Batch) -> Tensor:
+    def position_logps(self, measured: Tensor, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) log-probability of each scored token's position among those that were left; 0 elsewhere."""
         scores = measured / self.position_temperature
 
@@ -81,7 +80,7 @@ class MAPG(SequenceRatio):
             """(..., T) -> (..., blocks, S), as positions are drawn within a block."""
             return values.unflatten(-1, (-1, self.block_length))
 
-        place, score = by_block(batch.prepared["place"])[:, None], by_block(scores)
+        place, score = by_block(batch.path_place)[:, None], by_block(scores)
         scored, masked_then = by_block(masks.scored), by_block(masks.measured)
         # (..., S, S): whether the second position was left when the first one was drawn.
         left = masked_then[..., None, :] & (place[..., None, :] >= place[..., :, None])
@@ -90,7 +89,7 @@ class MAPG(SequenceRatio):
         total = score[..., None, :].masked_fill(~left, float("-inf")).logsumexp(-1)
         return ((score - total) * scored).flatten(-2)
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         result = super().loss(logps, masks, batch)
         with torch.no_grad():
             positions = self.position_logps(batch.measured, masks, batch).sum()

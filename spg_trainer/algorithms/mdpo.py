@@ -24,7 +24,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, token_metric
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -57,46 +57,47 @@ class MDPO(Algorithm):
         return {"all": MASKINGS["all"]}
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
+        self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
-        last = rollouts.unmask_step.cpu().masked_fill(~rollouts.completion_mask.cpu(), -1).amax(-1)
-        every = torch.arange(rollouts.completion_ids.shape[1]).expand(len(last), -1)
+        last = rows.unmask_step.cpu().masked_fill(~rows.completion_mask.cpu(), -1).amax(-1)
+        every = torch.arange(rows.completion_ids.shape[1]).expand(len(last), -1)
         return every.masked_fill(every > last[:, None], -1)
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`fill_advantages` (B, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
 
         After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
         an episode go on from turn to turn; those that no episode of its group has do not count.
         """
-        rewards, rollouts, place = view.rewards, view.rollouts, view.place
-        is_step, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
+        rewards = rows.cut_into_groups(rows.rewards)
+        is_step, reward = rows.probe_steps.cpu() >= 0, rewards.reshape(-1)
         columns = int(is_step.any(0).sum())
-        is_step, probed = is_step[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
+        is_step, probed = is_step[:, :columns], rows.probe_rewards.cpu()[:, :columns]
         # Rows are episodes from here on, and their columns all steps of all turns, N in all.
-        rho = place.rows_to_episodes(probed.where(is_step, place.spread(reward)[:, None]), reward)
-        has_step = place.rows_to_episodes(is_step, torch.zeros_like(reward, dtype=torch.bool))
+        rho = rows.rows_to_episodes(probed.where(is_step, rows.spread(reward)[:, None]), reward)
+        has_step = rows.rows_to_episodes(is_step, torch.zeros_like(reward, dtype=torch.bool))
         before = step_before(rho.unflatten(1, (-1, columns)), has_step.unflatten(1, (-1, columns)))
-        score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, view))
+        score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, rows))
         of_step = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])  # (N*P, G)
         step_advantages = self.compute_advantages(of_step).view(rho.shape[1], -1).T
-        step_advantages = place.episodes_to_rows(step_advantages) * is_step
+        step_advantages = rows.episodes_to_rows(step_advantages) * is_step
         top = step_advantages.abs().topk(min(self.top_steps, columns), 1).indices
-        chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu")
+        chosen = torch.zeros_like(rows.probe_rewards, device="cpu")
         chosen = chosen.scatter(1, top, step_advantages.gather(1, top))
         advantages = step_advantages.gather(1, top[:, :1]).squeeze(1)
         return {"advantages": advantages, "fill_advantages": chosen}
 
-    def counted_steps(self, has_step: Tensor, view: StepView) -> Tensor:
+    def counted_steps(self, has_step: Tensor, rows: Rows) -> Tensor:
         """(E, N) bool, the steps that any episode of the group has; in one turn, all. has_step: (E, N) bool."""
-        of_group = has_step.view(*view.rewards.shape, -1).any(1, keepdim=True)
-        of_episode = of_group.expand(*view.rewards.shape, -1).reshape_as(has_step)
-        return of_episode | (not view.place.has_turns)
+        groups = rows.cut_into_groups(rows.rewards).shape
+        of_group = has_step.view(*groups, -1).any(1, keepdim=True)
+        of_episode = of_group.expand(*groups, -1).reshape_as(has_step)
+        return of_episode | (not rows.has_turns)
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         """Not linear in logps, on policy neither: tokens weigh by how sure the model was of them."""
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
@@ -107,8 +108,8 @@ class MDPO(Algorithm):
             kl = kl_k2(logps, batch.ref_logps)
             terms = terms + self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        weights = batch.old_logps.exp() * masks.scored / filled * batch.fill[:, None, None]
-        metrics["fills"] = Metric(logps.new_tensor(float(batch.fill.sum())), "completions")
+        weights = batch.old_logps.exp() * masks.scored / filled * batch.is_fill[:, None, None]
+        metrics["fills"] = Metric(logps.new_tensor(float(batch.is_fill.sum())), "completions")
         return Loss((weights * terms).sum() / batch.totals["completions"], metrics)
 
 

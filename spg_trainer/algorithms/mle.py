@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Need
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.settings.ranges import Count
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class MLE(RAFT):
     advantage: ClassVar[str] = "correct"  # type: ignore[misc]
     """No choice: a completion that is right weighs 1, any other 0."""
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        return {"advantages": view.place.spread(view.correct.double().reshape(-1))}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        return {"advantages": rows.correct.double()}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         return Loss(super().loss(logps, masks, batch).loss, {})  # all that there is to show is the loss

@@ -21,7 +21,7 @@ from spg_trainer.algorithms.own_right import OwnRight
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HintMasking
 from spg_trainer.settings.ranges import Probability
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class OPSD(OwnRight):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": HintMasking()}
 
-    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         distance = (logps - batch.ref_logps).detach()
         metrics = {
             "hint/kl": Metric(distance.sum(), "scored_tokens"),

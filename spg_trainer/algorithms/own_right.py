@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Need
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ class OwnRight(Algorithm):
     def needs(self) -> frozenset[Need]:
         return frozenset({"correct"})
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        return {"advantages": view.place.spread(self.compute_advantages(view.correct.double()))}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        return {
+            "advantages": rows.spread(self.compute_advantages(rows.cut_into_groups(rows.correct.double())))
+        }
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) weights, 1/k for each of the k right completions of a group. rewards: (P, G), 1 = right, 0 = wrong."""
@@ -54,14 +56,14 @@ class OwnRight(Algorithm):
     def active(self, advantages: Tensor) -> Tensor:
         return advantages != 0  # also with a reference: what is wrong is not held to it
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         copies = masks.scored.any(-1).sum(-1).clamp(min=1)
         weights = batch.advantages.to(logps) / copies / batch.totals["completions"]
         result = self.copy_terms(logps, masks, batch)
         return Loss((weights[:, None] * result.loss).sum(), result.metrics)
 
     @abstractmethod
-    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         """A `Loss` whose `loss` is (B, M), the term l_bm of each copy, 0 for copies that score nothing."""
 
 

@@ -21,7 +21,7 @@ from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Masks, Place, Rollouts, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class RAFT(Algorithm):
             if not isinstance(masking, StepMergeMasking)
         }
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        rewards, place = view.rewards, view.place
-        advantages = place.spread(shares(rewards))
-        return {"advantages": merge_equal(advantages, view.rollouts, place)}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        rewards = rows.cut_into_groups(rows.rewards)
+        advantages = rows.spread(shares(rewards))
+        return {"advantages": merge_equal(advantages, rows)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return shares(rewards)
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
         terms = normalise(-batch.advantages.to(logps) * bound, batch, self.normalizer)
         metrics = {
@@ -85,15 +85,15 @@ def shares(rewards: Tensor) -> Tensor:
     return (above / total * above.amax(1, keepdim=True)).reshape(-1)
 
 
-def merge_equal(advantages: Tensor, rollouts: Rollouts, place: Place) -> Tensor:
+def merge_equal(advantages: Tensor, rows: Rows) -> Tensor:
     """(B,) advantages in which the first of equal completions of a group has their sum, the others 0.
 
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """
-    ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
-    if place.has_turns:  # turns are equal only where the chats before them are
-        ids = torch.cat([rollouts.prompt_ids.masked_fill(~rollouts.prompt_mask, -1).cpu(), ids], 1)
-    distinct, which = torch.cat([place.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    ids = rows.completion_ids.masked_fill(~rows.completion_mask, -1).cpu()
+    if rows.has_turns:  # turns are equal only where the chats before them are
+        ids = torch.cat([rows.prompt_ids.masked_fill(~rows.prompt_mask, -1).cpu(), ids], 1)
+    distinct, which = torch.cat([rows.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
     return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -18,7 +18,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.settings.ranges import Below1, NotNegative
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 def clipped_surrogate(
@@ -53,7 +53,7 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Batch) -> dict[str, Metric]:
+def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str, Metric]:
     """The metrics of algorithms with one ratio per completion. bound, log_ratio: (B,).
 
     `bound/share` is the share of completions that were scored. Means over these are `bound/elbo`, in nats per token,
@@ -96,7 +96,7 @@ class TokenRatio(Algorithm):
     def needs(self) -> frozenset[Need]:
         return with_penalty(self.beta, "old")
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         log_ratio = logps - batch.old_logps
         objective, clipped = clipped_surrogate(
             log_ratio, self.token_advantages(batch).to(logps), self.epsilon
@@ -108,7 +108,7 @@ class TokenRatio(Algorithm):
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
 
-    def token_advantages(self, batch: Batch) -> Tensor:
+    def token_advantages(self, batch: Rows) -> Tensor:
         """The advantage of each token of each copy, to be broadcast to (B, M, T): that of its completion."""
         return batch.advantages[:, None, None]
 
@@ -117,7 +117,7 @@ class TokenRatio(Algorithm):
         return kl
 
     @abstractmethod
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         """(B,) the objective of each completion, from the objectives (B, M, T) of its tokens in all copies."""
 
 
@@ -143,26 +143,25 @@ class SequenceRatio(Algorithm):
         """Those with a likelihood: the ratio is one of probabilities of whole completions."""
         return likelihoods()
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound = self.bound(logps, batch.measured, masks, batch)
-        old = self.bound(batch.old_logps, batch.old_measured, masks, batch)
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        bound = self.bound(logps, batch.get("measured"), masks, batch)
+        old = self.bound(batch.old_logps, batch.get("old_measured"), masks, batch)
         # From here on there is one value for each of E episodes, the sum over its turns; metrics are of turns again.
-        place = batch.place
-        length, advantages = place.total(batch.length.to(logps)), place.first(batch.advantages).to(logps)
-        log_ratio = self.log_ratio(place.total(bound - old), length)
+        length, advantages = batch.total(batch.length.to(logps)), batch.first(batch.advantages).to(logps)
+        log_ratio = self.log_ratio(batch.total(bound - old), length)
         surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
-        metrics = sequence_metrics(bound, place.spread(log_ratio), batch)
-        stopped_turns = place.spread(stopped.to(bound)).sum()
+        metrics = sequence_metrics(bound, batch.spread(log_ratio), batch)
+        stopped_turns = batch.spread(stopped.to(bound)).sum()
         metrics["ratio/clip_fraction"] = Metric(stopped_turns, "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.beta > 0:
-            reference = place.total(elbo(batch.ref_logps, masks))
-            kl = self.penalty(place.total(bound), reference, length)
-            metrics["kl"] = Metric(place.spread(kl.detach()).sum(), "scored_completions")
+            reference = batch.total(elbo(batch.ref_logps, masks))
+            kl = self.penalty(batch.total(bound), reference, length)
+            metrics["kl"] = Metric(batch.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 
-    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Batch) -> Tensor:
+    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
         """(B,) the stand-in for the log-probability of a completion: its ELBO."""
         return elbo(logps, masks)
 

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Share
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,20 @@ class RLDF(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """`advantages`, and `unmask_step` (B, T), the denoising step that unmasked each token, -1 = none."""
-        rollouts = view.rollouts
-        return {**super().prepare(view), "unmask_step": rollouts.unmask_step.cpu()}
-
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         """Not linear in logps, on policy neither: they decide which tokens are kept."""
         result = super().loss(logps, masks, batch)
         result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
         return result
 
-    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         kept = self.kept(masks, batch)
         means = (objective * kept).sum(-1) / kept.sum(-1).clamp(min=1)
         return means.mean(-1) / batch.totals["completions"]
 
-    def kept(self, masks: Masks, batch: Batch) -> Tensor:
+    def kept(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
-        step = batch.prepared["unmask_step"][:, None].expand_as(masks.scored)
-        own_step = step.masked_fill(~masks.scored, step.max()).amin(
-            -1, keepdim=True
-        )  # the earliest that is scored
+        step = batch.unmask_step[:, None].expand_as(masks.scored)
+        # The earliest that is scored.
+        own_step = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)
         return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

@@ -17,7 +17,7 @@ from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metri
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
-from spg_trainer.tensors import Sequences
+from spg_trainer.tensors import Rows
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class RSPO(CoupledAlgorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return likelihoods()
 
-    def coupled_loss(self, sequences: Sequences) -> Loss:
-        bounds, length = sequences.bounds, sequences.length.to(sequences.bounds)
+    def coupled_loss(self, episodes: Rows) -> Loss:
+        bounds, length = episodes.bounds, episodes.length.to(episodes.bounds)
         distance = bounds
         if self.beta > 0:
-            distance = bounds - (sequences.old_bounds if self.anchor == "old" else sequences.ref_bounds)
+            distance = bounds - (episodes.old_bounds if self.anchor == "old" else episodes.ref_bounds)
         distance = distance / length
         centred = distance - distance.detach().mean()
-        coefficients = sequences.advantages.to(centred) - self.beta * centred.detach()
+        coefficients = episodes.advantages.to(centred) - self.beta * centred.detach()
         metrics = {"bound/elbo": Metric((bounds.detach() / length).sum(), "scored_completions")}
         if self.beta > 0:
             metrics["kl"] = Metric(centred.detach().square().sum() / 2, "scored_completions")
-        return Loss(-(coefficients * centred).sum() / sequences.totals["completions"], metrics)
+        return Loss(-(coefficients * centred).sum() / episodes.totals["completions"], metrics)

@@ -15,7 +15,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norma
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.settings.ranges import AtLeast1, Share
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SPG(Algorithm):
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)
         upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
@@ -83,7 +83,7 @@ class SPG(Algorithm):
         return upper if self.negatives == "eubo" else lower
 
     @torch.no_grad()
-    def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Metric]:
+    def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Rows) -> dict[str, Metric]:
         """The halves of the loss, the share of completions that were scored, and their bounds in nats per token."""
         length = batch.length.to(lower)
         positive = batch.advantages > 0

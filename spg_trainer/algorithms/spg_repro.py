@@ -31,7 +31,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.block_masks import BlockMasking
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SPGRepro(SPG):
         """`block` draws blocks as the code does (its `block_random`)."""
         return {"random": MASKINGS["random"], "block": BlockMasking(modulo=True)}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)
         length = batch.length.to(logps)
         lower, upper = length * mean_elbo(logps, masks), None

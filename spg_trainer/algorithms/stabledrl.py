@@ -9,7 +9,7 @@ Source: arXiv 2603.06743, formulas as in its code; docs/algorithms/stabledrl.md 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Compares, Loss, Metric, Need
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.settings.ranges import AtLeast1
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,14 @@ class StableDRL(SPG):
     def active(self, advantages: Tensor) -> Tensor:
         return torch.ones_like(advantages, dtype=torch.bool)
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         difference = elbo(logps.detach(), masks) - elbo(batch.old_logps, masks)
-        log_ratio = batch.place.total(difference) / batch.place.total(batch.length.to(logps))
-        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.place.first(batch.group))
-        weight, log_ratio = batch.place.spread(weight), batch.place.spread(log_ratio)
-        result = super().loss(logps, masks, replace(batch, advantages=batch.advantages.to(logps) * weight))
+        log_ratio = batch.total(difference) / batch.total(batch.length.to(logps))
+        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.first(batch.group))
+        weight, log_ratio = batch.spread(weight), batch.spread(log_ratio)
+        result = super().loss(
+            logps, masks, batch.with_columns(advantages=batch.advantages.to(logps) * weight)
+        )
         result.metrics["ratio/mean"] = Metric(log_ratio.exp().sum(), "scored_completions")
         cut = (log_ratio > math.log(self.ceiling)).to(log_ratio)
         result.metrics["ratio/cut"] = Metric(cut.sum(), "scored_completions")

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metric
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ class TraceRL(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def step_means(self, view: StepView) -> dict[str, float]:
-        """`segments`, the mean number of segments of an episode."""
-        rollouts, masking = view.rollouts, self.make_masking()
-        steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `segments`, the mean number of segments of an episode of the step."""
+        masking = self.make_masking()
+        steps = rows.unmask_step.where(rows.completion_mask, -1).cpu().numpy()
         num_segments = sum(len(masking.segments(steps_of_one)[0]) for steps_of_one in steps)
-        return {"segments": num_segments / view.rewards.numel()}
+        return {**super().prepare(rows), "segments": num_segments / len(rows.last_turns)}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl, scored = kl_k3(logps, batch.old_logps), masks.scored
         means = (surrogate * scored).sum(-1) / scored.sum(-1).clamp(min=1)
-        num_segments = batch.step_means["segments"] * batch.totals["completions"]
+        num_segments = batch.segments * batch.totals["completions"]
         terms = (means - self.beta * kl.sum(-1)).sum(-1) / num_segments
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

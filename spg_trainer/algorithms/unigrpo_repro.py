@@ -31,7 +31,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.subset_masks import RatioMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class UniGRPORepro(UniGRPO):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"bernoulli": RatioMasking()}
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         log_ratio = logps - batch.old_logps
         advantages = batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)

@@ -19,7 +19,7 @@ from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
-from spg_trainer.tensors import Batch, Masks
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class VRPO(Algorithm):
     def active(self, advantages: Tensor) -> Tensor:
         return advantages != 0  # the reference is compared with on pairs only
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         bound, length = elbo(logps, masks), batch.length
         per_token = (bound / length).detach().sum()
-        gain = batch.place.total(bound - elbo(batch.ref_logps.to(logps), masks))
-        bound, length = batch.place.total(bound), batch.place.total(length)
-        advantages = batch.place.first(batch.advantages)
+        gain = batch.total(bound - elbo(batch.ref_logps.to(logps), masks))
+        bound, length = batch.total(bound), batch.total(length)
+        advantages = batch.first(batch.advantages)
         # Episodes are in the order of groups, and both of a group are here: number i of the chosen ones and number i of
         # the rejected ones are a pair.
         chosen, rejected = advantages > 0, advantages < 0

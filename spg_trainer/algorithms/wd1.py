@@ -29,7 +29,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Positive
-from spg_trainer.tensors import Batch, Masks, StepView
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
-    def step_means(self, view: StepView) -> dict[str, float]:
-        """`group_size`, how many completions a group has, from which the number of groups follows."""
-        return {"group_size": view.rewards.shape[1]} if self.normalizer == "groups" else {}
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `group_size`, how many completions a group has: the number of groups follows from it."""
+        return {**super().prepare(rows), "group_size": rows.cut_into_groups(rows.rewards).shape[1]}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards of a group are equal."""
         scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
         return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         weights = batch.advantages.to(logps)
         divisor = batch.totals["completions"]
         if self.normalizer == "groups":
-            divisor /= batch.step_means["group_size"]
+            divisor /= batch.group_size
         terms = -weights * elbo(logps, masks) / divisor
         return Loss(terms.sum(), self.metrics(terms, weights, logps))
 

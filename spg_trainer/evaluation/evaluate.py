@@ -19,13 +19,13 @@ from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.failures import Failures, is_failure
 from spg_trainer.rollout.room import Room
 from spg_trainer.rollout.sampler import check_sampling, watching
-from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -231,12 +231,17 @@ def solve(
     sampling: Sampling,
     seed: int,
     rows_per_forward: int | None,
-) -> Scored:
+) -> Rows:
     """The completions of some (problem, generation) pairs, scored."""
     problem, generation = torch.tensor(pairs).T
     episode = torch.arange(len(pairs))
-    first_turns = Place(
-        problem, generation, torch.zeros_like(episode), episode, group=problem, max_turns=env.max_turns
+    first_turns = Rows(
+        problem=problem,
+        generation=generation,
+        turn=torch.zeros_like(episode),
+        episode=episode,
+        group=problem,
+        max_turns=env.max_turns,
     )
     return sample_and_score(
         policy,
@@ -293,11 +298,11 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
     return row["index"], row["generation"]
 
 
-def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
+def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, tokens of all turns, and whether each ends."""
-    first = np.flatnonzero(scored.place.turn == 0)
-    lengths = np.add.reduceat(scored.rollouts.completion_mask.sum(-1).numpy(force=True), first)
-    ends = np.logical_and.reduceat(ended(policy, scored.rollouts), first)
+    first = np.flatnonzero(scored.turn == 0)
+    lengths = np.add.reduceat(scored.completion_mask.sum(-1).numpy(force=True), first)
+    ends = np.logical_and.reduceat(ended(policy, scored), first)
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
     parts = zip(rows, lengths.tolist(), ends.tolist(), strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in parts]

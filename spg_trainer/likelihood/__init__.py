@@ -6,7 +6,7 @@ from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.likelihood.streams import KeyedStreams, Streams
-from spg_trainer.tensors import Masks, Where
+from spg_trainer.tensors import Masks
 
-__all__ = ["MASKINGS", "Completion", "Copies", "KeyedStreams", "Masking", "Masks", "Streams", "Where"]
+__all__ = ["MASKINGS", "Completion", "Copies", "KeyedStreams", "Masking", "Masks", "Streams"]
 __all__ += ["accumulate", "elbo", "eubo", "mixture", "token_logps"]

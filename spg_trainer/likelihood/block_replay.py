@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.tensors import Masks, Rollouts
+from spg_trainer.tensors import Masks, Rows
 
 
 class CopyIndex(NamedTuple):
@@ -50,7 +50,7 @@ class Sequences(NamedTuple):
     """(Q, T) int64, the mask of the completion whose values are found at each place that is scored or measured."""
 
 
-def index_copies(pattern: Pattern, rollouts: Rollouts, masks: Masks) -> CopyIndex:
+def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
     """All copies that score anything, in the order of their sequences: mask by mask where each has one of its own."""
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if pattern.is_full or not len(row):
@@ -62,7 +62,7 @@ def index_copies(pattern: Pattern, rollouts: Rollouts, masks: Masks) -> CopyInde
     return CopyIndex(row[order], mask[order], sequence[order])
 
 
-def _levels(pattern: Pattern, rollouts: Rollouts, masks: Masks, row: Tensor, mask: Tensor) -> list[int]:
+def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor) -> list[int]:
     """For each of S copies, how many sequences of its completion come before its own.
 
     Copies take their turn by the first block that they score, and each goes into the first sequence in which all its
@@ -84,7 +84,7 @@ def _levels(pattern: Pattern, rollouts: Rollouts, masks: Masks, row: Tensor, mas
     return levels
 
 
-def sequences_of(pattern: Pattern, rollouts: Rollouts, masks: Masks, copies: CopyIndex) -> Sequences:
+def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex) -> Sequences:
     """What goes through the model for some copies, e.g. those of one pass."""
     row, mask, sequence = copies
     masked, scored = masks.masked[row, mask], masks.scored[row, mask]
@@ -114,7 +114,7 @@ def sequences_of(pattern: Pattern, rollouts: Rollouts, masks: Masks, copies: Cop
 
 
 def _blocks_taken(
-    pattern: Pattern, rollouts: Rollouts, masks: Masks, row: Tensor, mask: Tensor
+    pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The blocks of attention in which a copy scores or measures anything, (S, blocks) bool; their places, (S, T)."""
     width = rollouts.prompt_mask.shape[1]

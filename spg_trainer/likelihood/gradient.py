@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spg_trainer.likelihood.block_replay import CopyIndex
 from spg_trainer.likelihood.logps import nothing_scored, passes, score
 from spg_trainer.seeding import gpus
-from spg_trainer.tensors import Masks, Rollouts
+from spg_trainer.tensors import Masks, Rows
 
 if TYPE_CHECKING:
     from spg_trainer.algorithms.base import Compares, Loss
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def accumulate(
     model: nn.Module,
-    rollouts: Rollouts,
+    rollouts: Rows,
     masks: Masks,
     loss_fn: Callable[[Tensor], Loss],
     *,
@@ -98,7 +98,7 @@ def _send_back(logps: Tensor, coefficients: Tensor | None) -> None:
 
 def _score_again(
     model: nn.Module,
-    rollouts: Rollouts,
+    rollouts: Rows,
     masks: Masks,
     mask_id: int,
     copies: CopyIndex,

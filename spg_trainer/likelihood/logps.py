@@ -17,12 +17,12 @@ from torch.autograd.function import once_differentiable
 
 from spg_trainer.likelihood.block_replay import CopyIndex, index_copies, sequences_of
 from spg_trainer.likelihood.measures import Measured
-from spg_trainer.tensors import Masks, Rollouts
+from spg_trainer.tensors import Masks, Rows
 
 
 @torch.no_grad()
 def token_logps(
-    model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, masks_at_once: int = 1
+    model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, masks_at_once: int = 1
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
@@ -36,7 +36,7 @@ def token_logps(
     return logps
 
 
-def passes(model: nn.Module, rollouts: Rollouts, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
+def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
     """The copies that score anything, mask by mask, up to `masks_at_once` times B sequences of them in a pass.
 
     A sequence is a copy, or under block-causal attention several that score different blocks (`block_replay`). Only the
@@ -63,7 +63,7 @@ def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
     return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
 
 
-def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
+def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured

@@ -6,19 +6,25 @@ hands in, so a draw depends neither on the padded width of the prompt nor on the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
 import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import RowStreams, Streams
-from spg_trainer.tensors import GIVEN, Masks, Record, Rollouts, Where
+from spg_trainer.tensors import GIVEN, Masks, Record, Rows
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
+
+OF_TOKENS = get_args(Record)
+"""What a rollout records of each token for a masking that names it in `records`."""
+OF_ROWS = ("branched", "fill_step")
+"""The columns of `Rows` that say of a row as a whole where it comes from."""
 
 
 class Completion(NamedTuple):
@@ -50,15 +56,9 @@ class Completion(NamedTuple):
     """The row's number among all rows, over how many there are, from 0 to below 1."""
     iteration: int = 0
     """The number of the step's iteration, from 0."""
-    entropy: np.ndarray | None = None
-    """(T,) the entropy of the distribution from which each token was drawn, nats; None = it was not recorded."""
-    confidence_change: np.ndarray | None = None
-    """(T,) how much other tokens changed the model's highest probability at each place, as in `Rollouts`; None = it was
-    not recorded."""
-    branched: bool = False
-    """Whether its first half was copied from another completion: both are leaves of one node of a tree of rollouts."""
-    fill_step: int = -1
-    """Of a fill, the denoising step before which one pass filled all masks; -1 = the sampler wrote all of it."""
+    recorded: Mapping[str, np.ndarray] = MappingProxyType({})
+    """The columns `OF_TOKENS` and `OF_ROWS` of `Rows`, as far as they are there; figures of tokens, (T,), are in the
+    order of entries."""
 
     def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -143,13 +143,14 @@ class Masking(ABC):
     def copies(self, row: Completion) -> Copies:
         """All masked copies of a completion, `count(T)` of them."""
 
-    def draw(self, rollouts: Rollouts, streams: Streams, where: Where | None = None) -> Masks:
-        """Masks M copies of every completion; the masks are on the device of the rollouts.
+    def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
+        """Masks M copies of every completion; the masks are on the device of the rows.
 
-        where: None = these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
-        that was never unmasked: training on it would raise the probability of [MASK] itself.
+        Without a column `quantile` these rows are a whole step. iteration: the number of the step's iteration, from 0
+        to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked: training on
+        it would raise the probability of [MASK] itself.
         """
-        prompt_mask, unmask_step = rollouts.prompt_mask.cpu().numpy(), rollouts.unmask_step.cpu().numpy()
+        prompt_mask, unmask_step = rows.prompt_mask.cpu().numpy(), rows.unmask_step.cpu().numpy()
         batch_size, width = prompt_mask.shape  # B, L
         size = unmask_step.shape[1]  # T
         self.check(size)
@@ -161,12 +162,13 @@ class Masking(ABC):
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
-        if where is None:
-            where = Where(
-                iteration=0, num_iterations=1, quantile=[row / batch_size for row in range(batch_size)]
+        if missing := sorted(name for name in self.records if name not in rows):
+            raise ConfigError(
+                f"{type(self).__name__} needs what only a rollout records: {', '.join(missing)}. Use $algorithm_args "
+                "masking=random for completions that are given."
             )
-        for row, completion in enumerate(completions_of(rollouts, streams, where)):
-            is_fill = completion.fill_step >= 0
+        for row, completion in enumerate(completions_of(rows, streams, iteration, num_iterations)):
+            is_fill = completion.recorded.get("fill_step", -1) >= 0
             copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)
             place = completion.place  # copies have entries, and these arrays places
             masked[row][:, width + place] = copies.masked
@@ -195,28 +197,28 @@ class Masking(ABC):
             )
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
         arrays |= {"measured": measured, "ref_masked": ref_masked}
-        device = rollouts.completion_ids.device
+        device = rows.completion_ids.device
         tensors = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
         return Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
 
 
-def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterator[Completion]:
-    """The rows of rollouts, one after the other, as maskings see them."""
-    unmask_step, is_token = rollouts.unmask_step.cpu().numpy(), rollouts.completion_mask.cpu().numpy()
-    lengths, prompt_lengths = is_token.sum(-1).tolist(), rollouts.prompt_mask.sum(-1).tolist()
+def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
+    """The rows, one after the other, as maskings see them."""
+    unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
+    lengths, prompt_lengths = is_token.sum(-1).tolist(), rows.prompt_mask.sum(-1).tolist()
+    quantile = (
+        rows.quantile if "quantile" in rows else torch.arange(len(rows)).double() / len(rows)
+    ).tolist()
     # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
     # is the order of places.
     kind = np.where(unmask_step == GIVEN, 2, ~is_token)
     places = np.argsort(kind, axis=-1, kind="stable")
-    surprise = -rollouts.unmask_logps.double().cpu().numpy()
-    entropy = None
-    if rollouts.unmask_entropy is not None:
-        entropy = rollouts.unmask_entropy.double().cpu().numpy()
-    confidence_change = None
-    if rollouts.confidence_change is not None:
-        confidence_change = rollouts.confidence_change.double().cpu().numpy()
-    fill_steps = None if rollouts.fill_step is None else rollouts.fill_step.tolist()
-    branched = None if rollouts.branched is None else rollouts.branched.tolist()
+    surprise = -rows.unmask_logps.double().cpu().numpy()
+    recorded = {
+        name: (column.double() if column.is_floating_point() else column).cpu().numpy()
+        for name in (*OF_TOKENS, *OF_ROWS)
+        if (column := rows.get(name)) is not None
+    }
     for row, place in enumerate(places):
         yield Completion(
             length=lengths[row],
@@ -226,13 +228,13 @@ def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterat
             unmask_step=unmask_step[row][place],
             surprise=surprise[row][place],
             streams=RowStreams(streams, row),
-            progress=where.iteration / max(1, where.num_iterations - 1),
-            quantile=where.quantile[row],
-            iteration=where.iteration,
-            entropy=None if entropy is None else entropy[row][place],
-            confidence_change=None if confidence_change is None else confidence_change[row][place],
-            branched=branched is not None and branched[row],
-            fill_step=-1 if fill_steps is None else fill_steps[row],
+            progress=iteration / max(1, num_iterations - 1),
+            quantile=quantile[row],
+            iteration=iteration,
+            recorded={
+                name: column[row][place] if name in OF_TOKENS else column[row]
+                for name, column in recorded.items()
+            },
         )
 
 
@@ -241,7 +243,7 @@ def copies_of_fill(row: Completion, num_masks: int) -> Copies:
 
     The others, up to `num_masks`, score nothing.
     """
-    unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.fill_step)
+    unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.recorded["fill_step"])
     masked = np.broadcast_to(unwritten, (num_masks, row.size))
     scored = masked & (np.arange(row.size) < row.length)
     scored[1:] = False

@@ -10,6 +10,7 @@ import numpy as np
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
+from spg_trainer.tensors import Record
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
@@ -40,6 +41,10 @@ class StepMergeMasking(Masking):
     score_rest: bool = False
 
     varies_context: ClassVar[bool] = False
+
+    @property
+    def records(self) -> frozenset[Record]:  # type: ignore[override]
+        return frozenset({"entropy"} if self.segment_draw == "top" else ())
 
     def count(self, size: int) -> int:
         return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
@@ -87,11 +92,8 @@ class StepMergeMasking(Masking):
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right")
             return chosen.clip(max=num_segments - 1), weights
         if self.segment_draw == "top":
-            if row.entropy is None:
-                raise ConfigError(
-                    "segment_draw=top needs the sampler's entropies (an algorithm that needs `entropy`)"
-                )
-            _, order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])
+            entropy = row.recorded["entropy"][: row.length]
+            _, order = self.by_entropy(row.unmask_step[: row.length], entropy)
             first = row.iteration * copies
             return order[first : first + copies], np.ones(num_segments)
         if self.segment_draw == "surprise":
@@ -162,8 +164,9 @@ class HalvesMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         place = np.arange(row.size)
         in_second, is_token = place >= row.size // 2, place < row.length
+        wrote_first = not row.recorded.get("branched", False)
         masked = np.stack([np.ones_like(in_second), in_second])
-        scored = np.stack([~in_second & is_token & (not row.branched), in_second & is_token])
+        scored = np.stack([~in_second & is_token & wrote_first, in_second & is_token])
         return Copies(masked, scored, weight=2.0)
 
 

@@ -40,7 +40,7 @@ class KeyedStreams:
     purpose: tuple[int | str, ...]
     """The part of the key that all masks of a step have, e.g. ("masks", step)."""
     row_keys: Sequence[tuple[int | str, ...]]
-    """(B,) the part of the key that tells the rows apart, e.g. `Place.keys`."""
+    """(B,) the part of the key that tells the rows apart, e.g. `Rows.noise_keys`."""
     update: tuple[int, ...] = ()
     """The part of the key that tells the iterations of a step apart: (iteration,), or () where there is only one."""
 

@@ -68,9 +68,9 @@ class InformedMasking(SubsetMasking):
     """A random subset of k tokens, k uniform on 1..n, in which tokens are likelier that depended on others.
 
     A token depended on others as much as the model's highest probability at its place changed when the sampler wrote
-    tokens near it (`Rollouts.confidence_change`). With z this figure less its mean over the n tokens, over its standard
-    deviation, the k tokens are drawn one after the other, in proportion to exp(sharpness * z) among those that are
-    left. As a token counts more the more often it is masked, the mean is no likelihood.
+    tokens near it (`Rows.confidence_change`). With z this figure less its mean over the n tokens,
+    over its standard deviation, the k tokens are drawn one after the other, in proportion to exp(sharpness * z) among
+    those that are left. As a token counts more the more often it is masked, the mean is no likelihood.
 
     sharpness: 0 draws as `random` does; below 0, tokens that depended on others are masked less often.
 
@@ -83,12 +83,7 @@ class InformedMasking(SubsetMasking):
     records: ClassVar[frozenset[Record]] = frozenset({"confidence_change"})
 
     def subsets(self, row: Completion) -> Drawn:
-        if row.confidence_change is None:
-            raise ConfigError(
-                "masking=informed needs to know how the sampler's tokens changed each other, which only a rollout "
-                "records. Use $algorithm_args masking=random for completions that are given."
-            )
-        change = row.confidence_change[: row.length]
+        change = row.recorded["confidence_change"][: row.length]
         deviation = change.std()
         z = (change - change.mean()) / deviation if deviation > 0 else np.zeros(row.length)
         scored = np.zeros((self.num_masks, row.length), bool)

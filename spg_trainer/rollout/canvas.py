@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool1d
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import head_weight
 from spg_trainer.rollout.refill import Row
-from spg_trainer.tensors import GIVEN, NEVER, Record, Rollouts
+from spg_trainer.tensors import GIVEN, NEVER, Record, Rows
 
 NEAR = 10
 """Tokens up to so many places away count as written near a place, for `confidence_change` (Informed Masking)."""
@@ -62,12 +62,11 @@ class Canvas:
         length: int,
         records: frozenset[Record] = frozenset(),
         template_ids: Tensor | None = None,
-        in_order: bool = False,
     ) -> None:
         """prompt_ids, prompt_mask: (B, L). length: T. records: what is recorded beside step and log-probability.
 
         template_ids: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is
-        one hole. in_order: whether `unmask_order` is recorded.
+        one hole.
         """
         device = prompt_ids.device
         batch_size, self.width = prompt_ids.shape
@@ -86,13 +85,14 @@ class Canvas:
             self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
-        self.unmask_entropy = torch.zeros_like(self.unmask_logps) if "entropy" in records else None
-        self.confidence_change = None
+        self.recorded = {
+            name: torch.zeros_like(self.unmask_step if name == "order" else self.unmask_logps)
+            for name in sorted(records)
+        }
+        """{name of a record: (B, T)}"""
         if "confidence_change" in records:
-            self.confidence_change = torch.zeros_like(self.unmask_logps)
             self.highest = torch.full_like(self.unmask_logps, float("nan"))
             """(B, T) the highest probability at each place in the last pass that drew a token for it; NaN before."""
-        self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self._sent: dict[str, Tensor] = {}
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
@@ -174,9 +174,9 @@ class Canvas:
             (self.unmask_logps, logps),
         ]
         if entropy is not None:
-            records.append((self.unmask_entropy, entropy))
-        if self.unmask_order is not None:
-            records.append((self.unmask_order, order.argsort(-1)))  # the rank of each place
+            records.append((self.recorded["entropy"], entropy))
+        if "order" in self.recorded:
+            records.append((self.recorded["order"], order.argsort(-1)))  # the rank of each place
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
             old = record[where]  # (b, S), into which the n new values are scattered
@@ -196,7 +196,7 @@ class Canvas:
         before = self.highest[numbers, blocks.span]  # (b, S)
         now = before.scatter(1, blocks.within, highest).where(blocks.masked, before)
         change = ((now - before).abs() * is_near.gather(1, blocks.span)).nan_to_num(0.0)
-        self.confidence_change[numbers, blocks.span] += change
+        self.recorded["confidence_change"][numbers, blocks.span] += change
         self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
@@ -209,19 +209,17 @@ class Canvas:
         """(b, T) bool, the places whose tokens are given; None if no token of the canvas is."""
         return unmask_step == GIVEN if self.has_given else None
 
-    def rollouts(self) -> Rollouts:
+    def rollouts(self) -> Rows:
         """The completions as they stand on the canvas now, with the records of when each token was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
-        return Rollouts(
+        return Rows(
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
             completion_mask=until_end(completion_ids, self.end_tokens, self._given(self.unmask_step)),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
-            unmask_entropy=self.unmask_entropy,
-            unmask_order=self.unmask_order,
-            confidence_change=self.confidence_change,
+            **self.recorded,
         )
 
 

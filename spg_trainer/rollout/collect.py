@@ -1,7 +1,6 @@
 """The completions of a step: episodes of an environment, played by the model round by round and scored in one call."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,13 +19,13 @@ from spg_trainer.rollout.dialogues import Prompts, join_rounds, play
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import Place, Record, Rollouts
+from spg_trainer.tensors import Record, Rows
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -75,7 +74,7 @@ class EnvironmentSource:
         """An episode for a terminal: the problem, the model's turns and the environment's replies."""
         return envs.core.render_turns(self.env, problem, turns, replies)
 
-    def collect(self, step: int) -> Scored:
+    def collect(self, step: int) -> Rows:
         """The completions of a step: of one batch of problems, or of further ones until enough groups teach.
 
         With `max_rollout_batches` above 1, the step learns from the groups that teach, in the order in which they were
@@ -102,7 +101,11 @@ class EnvironmentSource:
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
         teaching_first = np.argsort(~teaches, kind="stable")
         chosen = np.sort(teaching_first[: config.prompts_per_step])
-        return replace(Scored.join(parts), chosen=chosen, batches=len(parts))
+        counts = {"no_room": sum(part.no_room for part in parts)}
+        if parts[0].skipped is not None:  # of each batch it counts the problems of all processes
+            counts["skipped"] = sum(part.skipped or 0 for part in parts)
+        # As part after part is in ascending order of episodes, so is what they are joined to.
+        return Rows.join(parts).with_columns(chosen=tuple(chosen.tolist()), batches=len(parts), **counts)
 
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
@@ -117,15 +120,15 @@ class EnvironmentSource:
             return choose_problems(seed, step, count, size)
         return choose_more(seed, step, batch, count, size, taken)
 
-    def groups_that_teach(self, scored: Scored) -> np.ndarray:
+    def groups_that_teach(self, scored: Rows) -> np.ndarray:
         """(P,) bool, which groups of a batch, of all processes, teach."""
-        rewards, correct = scored.gather_groups(scored.rewards, scored.correct)
+        rewards, correct = gather_groups(scored, scored.rewards, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0  # the largest reward minus the smallest
         if self.right_groups_teach:
             teaches |= correct.all(axis=1)
         return teaches
 
-    def sample(self, step: int, batch: int, index: np.ndarray, groups_before: int) -> Scored:
+    def sample(self, step: int, batch: int, index: np.ndarray, groups_before: int) -> Rows:
         """This process's scored completions of a batch of a step.
 
         batch: its number in the step, from 0 on. index: (P,), the problems of the batch. groups_before: how many groups
@@ -145,7 +148,7 @@ class EnvironmentSource:
                 episode=episode + groups_before * num_generations,
                 group=group + groups_before,
             )
-            scored = replace(scored, skipped=skipped)
+            scored = scored.with_columns(skipped=skipped)
         # Of all processes together; raises if too many completions could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         self.note_groups(scored)
@@ -174,9 +177,9 @@ class EnvironmentSource:
         generation: np.ndarray,
         episode: np.ndarray,
         group: np.ndarray,
-    ) -> Scored:
-        """The scored completions of some episodes, by `sample_and_score`; the arrays are the fields of `Place`."""
-        first_turns = Place(
+    ) -> Rows:
+        """The scored completions of some episodes, by `sample_and_score`; the arrays are columns of `Rows`."""
+        first_turns = Rows(
             problem=torch.from_numpy(problem),
             generation=torch.from_numpy(generation),
             turn=torch.from_numpy(np.zeros_like(episode)),
@@ -196,17 +199,17 @@ class EnvironmentSource:
             branches=self.branches,
         )
 
-    def note_groups(self, scored: Scored) -> None:
+    def note_groups(self, scored: Rows) -> None:
         """Tells the pools, if there are any, which completions of each problem of a step were right."""
         if self.pools is not None:
-            problems, correct = scored.gather_groups(scored.place.problem.numpy(), scored.correct)
+            problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
             self.pools.note(np.array([problems_of_group[0] for problems_of_group in problems]), correct)
 
 
 def sample_and_score(
     policy: Policy,
     env: "TextEnv",
-    first_turns: Place,
+    first_turns: Rows,
     sampling: Sampling,
     *,
     key: Sequence[int | str],
@@ -214,10 +217,10 @@ def sample_and_score(
     rows_per_forward: int | None,
     records: frozenset[Record] = frozenset(),
     branches: int = 1,
-) -> Scored:
+) -> Rows:
     """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
 
-    key: the noise of a turn is keyed by `seed`, `key` and then what `Place.keys` says of the turn. rows_per_forward,
+    key: the noise of a turn is keyed by `seed`, `key` and then what `Rows.keys` says of the turn. rows_per_forward,
     records: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
     as for `sample_trees`; 1 = none do.
     """
@@ -225,10 +228,10 @@ def sample_and_score(
     episodes = envs.episodes.Episodes(env, index)
     problems = episodes.problems
 
-    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rollouts:
+    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
         """Decodes a turn of the episodes that go on."""
         place = first_turns.select(torch.tensor(going_on)).at_turn(turn)
-        noise_keys = [(*key, *key_of_turn) for key_of_turn in place.keys()]
+        noise_keys = [(*key, *key_of_turn) for key_of_turn in place.noise_keys()]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
         canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
@@ -254,7 +257,7 @@ def sample_and_score(
         if branches == 1:
             return rollouts
         # The rows of all turns are joined, so later turns need the column `branched` too; none of them is a branch.
-        return replace(rollouts, branched=torch.zeros_like(rollouts.completion_mask[:, 0]))
+        return rollouts.with_columns(branched=torch.zeros_like(rollouts.completion_mask[:, 0]))
 
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
@@ -262,21 +265,19 @@ def sample_and_score(
     # `rounds` lists the completions round by round, and `join_rounds` sorts them. owner (B,): the episode of each.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = join_rounds(rounds)
-    place = first_turns.select(torch.from_numpy(owner)).with_turns()
-    return score_episodes(episodes, place, rollouts, owner)
+    rows = first_turns.select(torch.from_numpy(owner)).with_turns().with_columns(**vars(rollouts))
+    return score_episodes(episodes, rows, owner)
 
 
-def score_episodes(episodes: "Episodes", place: Place, rollouts: Rollouts, owner: np.ndarray) -> Scored:
+def score_episodes(episodes: "Episodes", rows: Rows, owner: np.ndarray) -> Rows:
     """Scores episodes that have been played to their end, in one verifier call.
 
-    place, rollouts: B rows, one for each turn of each episode. owner: (B,) int64, the episode of each row.
+    rows: one for each turn of each episode. owner: (B,) int64, the episode of each row.
     """
     scores = episodes.score()
-    return Scored(
-        place=place,
+    return rows.with_columns(
         problems=[episodes.problems[i] for i in owner],
         completions=[text for turns in episodes.turns for text in turns],
-        rollouts=rollouts,
         rewards=scores.total[owner],
         components={name: values[owner] for name, values in scores.rewards.items()},
         correct=scores.rewards["correct"][owner] == 1.0,

@@ -13,11 +13,11 @@ from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.rollout.demonstrations import draw_demonstration, write_habit
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import given_rows
 from spg_trainer.rollout.tokens import completion_rows, encode_prompts, pad_completions
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import Place, Rollouts
+from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -42,7 +42,7 @@ class Demonstrations:
         self.train, self.held_out, self.policy, self.config, self.mix = train, held_out, policy, config, mix
         self.spec_name, self.notice = train.spec_name, notice
 
-    def collect(self, step: int | str) -> Scored:
+    def collect(self, step: int | str) -> Rows:
         """This process's share of the demonstrations of a step: one group, in the order of their prompts' lengths.
 
         step: its number, or "validation" for those whose loss a validation measures, which are always the same. A
@@ -64,16 +64,16 @@ class Demonstrations:
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
         row_indices, first = order[episode], torch.zeros_like(episode)
-        place = Place(
+        chosen, device = row_indices.tolist(), self.policy.device
+        completion_ids = pad_completions(self.policy, [rows[row] for row in chosen], room.length).to(device)
+        drawn_rows = Rows(
             problem=torch.tensor(index)[row_indices],
             generation=episode,
             turn=first,
             episode=episode,
             group=first,
-        )
-        chosen, device = row_indices.tolist(), self.policy.device
-        completion_ids = pad_completions(self.policy, [rows[row] for row in chosen], room.length).to(device)
-        rollouts = Rollouts(
+            problems=[problems[row] for row in chosen],
+            completions=[texts[row] for row in chosen],
             prompt_ids=prompt_ids[row_indices.to(device)],
             prompt_mask=prompt_mask[row_indices.to(device)],
             completion_ids=completion_ids,
@@ -81,14 +81,7 @@ class Demonstrations:
             unmask_step=torch.zeros_like(completion_ids),
             unmask_logps=torch.zeros(completion_ids.shape, device=device),
         )
-        return Scored.given(
-            place,
-            [problems[row] for row in chosen],
-            [texts[row] for row in chosen],
-            rollouts.trim(),
-            rewards=np.ones(len(chosen)),
-            reason=["given"] * len(chosen),
-        )
+        return given_rows(drawn_rows.trim(), np.ones(len(chosen)), reason=["given"] * len(chosen))
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A prompt and its demonstration as they are shown."""

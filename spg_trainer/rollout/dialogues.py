@@ -10,14 +10,14 @@ from torch import Tensor
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import decode_completions, encode_fitting
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
     from envs.episodes import Episodes
 
 Prompts = tuple[Tensor, Tensor]
 """Encoded prompts: ids and mask, (B, L) each."""
-Round = tuple[Rollouts, list[int]]
+Round = tuple[Rows, list[int]]
 """The completions of a round, and their owners: the numbers of the episodes that they belong to."""
 
 
@@ -27,7 +27,7 @@ def play(
     prompts: Prompts,
     owners: list[int],
     sampling: Sampling,
-    write: Callable[[Prompts, list[int], int], Rollouts],
+    write: Callable[[Prompts, list[int], int], Rows],
 ) -> list[Round]:
     """Plays episodes to their end, and returns their rounds; they are not scored yet.
 
@@ -43,7 +43,7 @@ def play(
 
 
 def answer(
-    policy: Policy, episodes: "Episodes", rollouts: Rollouts, owners: Sequence[int], sampling: Sampling
+    policy: Policy, episodes: "Episodes", rollouts: Rows, owners: Sequence[int], sampling: Sampling
 ) -> tuple[Prompts, list[int]]:
     """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
 
@@ -60,11 +60,11 @@ def answer(
     return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]
 
 
-def join_rounds(rounds: Sequence[Round]) -> tuple[Rollouts, np.ndarray]:
+def join_rounds(rounds: Sequence[Round]) -> tuple[Rows, np.ndarray]:
     """All B completions of the rounds, sorted by episode and then by turn; and their owners, (B,) int64."""
     owners = np.array([i for _, owners_of_round in rounds for i in owners_of_round])
-    rollouts = Rollouts.join([part for part, _ in rounds])
+    rollouts = Rows.join([part for part, _ in rounds])
     if len(rounds) == 1:
         return rollouts, owners
     order = owners.argsort(kind="stable")
-    return rollouts.select(torch.from_numpy(order).to(rollouts.completion_ids.device)), owners[order]
+    return rollouts.select(torch.from_numpy(order)), owners[order]

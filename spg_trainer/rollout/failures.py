@@ -16,7 +16,7 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 
 if TYPE_CHECKING:
     from envs import TextEnv
-    from spg_trainer.rollout.scored import Scored
+    from spg_trainer.tensors import Rows
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -43,12 +43,12 @@ class Failures:
     count: Counter[str] = field(default_factory=Counter)
     """Reason -> completions."""
 
-    def add(self, env: "TextEnv", scored: "Scored | None") -> None:
+    def add(self, env: "TextEnv", scored: "Rows | None") -> None:
         """Counts the failures among completions (None = there are no completions); raises ScoringFailed at too many."""
         outcomes = []
         if scored is not None:
-            problem = scored.place.problem.tolist()
-            last_turns = scored.episodes  # an episode of several turns counts once
+            problem = scored.problem.tolist()
+            last_turns = scored.last_turns  # an episode of several turns counts once
             outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in last_turns]
         self.note(env, outcomes)
 

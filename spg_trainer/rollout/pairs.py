@@ -17,12 +17,12 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.room import Room, TooLong
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import given_rows
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import NEVER, Place, Rollouts
+from spg_trainer.tensors import NEVER, Rows
 
 if TYPE_CHECKING:
     from envs import Problem
@@ -82,7 +82,7 @@ class PairFile:
         first_place = epochs[0] * size  # the place at which the first of these epochs begins
         return self.index[order_of_epochs[places - first_place]]
 
-    def collect(self, step: int) -> Scored:
+    def collect(self, step: int) -> Rows:
         """This process's pairs of a step as if they had been sampled: a chosen one has reward 1, a rejected one 0."""
         index = self.choose(step)
         # Pair p of the step is group p; its chosen completion is episode 2p and its rejected one is episode 2p + 1.
@@ -98,20 +98,17 @@ class PairFile:
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
-        return Scored.given(
-            place=Place(
-                problem=problem,
-                generation=generation,
-                turn=torch.zeros_like(episode),
-                episode=episode,
-                group=group,
-            ),
+        rows = as_rollouts(self.policy, [p.prompt for p in problems], completions, length).with_columns(
+            problem=problem,
+            generation=generation,
+            turn=torch.zeros_like(episode),
+            episode=episode,
+            group=group,
             problems=problems,
             completions=completions,
-            rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
-            rewards=np.tile([1.0, 0.0], len(pairs)),
-            reason=["chosen", "rejected"] * len(pairs),
         )
+        rewards = np.tile([1.0, 0.0], len(pairs))
+        return given_rows(rows, rewards, reason=["chosen", "rejected"] * len(pairs))
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A prompt and its completion for a terminal; of a chat, each message stands behind its role."""
@@ -182,9 +179,7 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     return np.array([line not in too_long for line in pairs], dtype=bool), found.note(overlong, path)
 
 
-def as_rollouts(
-    policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int
-) -> Rollouts:
+def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:
     """Makes rollouts of T = `length` positions from completions that no sampler wrote.
 
     Their tokens up to and including the first end token count as unmasked at step 0; the positions behind it stay
@@ -195,7 +190,7 @@ def as_rollouts(
     prompt_ids, prompt_mask = encode_prompts(policy, prompts)
     ids = encode_completions(policy, completions, length).to(policy.device)
     is_written = until_end(ids, torch.tensor(policy.end_token_ids, device=policy.device))
-    return Rollouts(
+    return Rows(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
         completion_ids=ids.masked_fill(~is_written, policy.mask_id),

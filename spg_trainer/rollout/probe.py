@@ -5,8 +5,7 @@ of it.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
@@ -19,12 +18,11 @@ from spg_trainer.rollout.dialogues import Prompts, answer, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.room import name_in
-from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Record, Rows
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -33,22 +31,21 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def fill_states(
     policy: Policy,
-    rollouts: Rollouts,
+    rollouts: Rows,
     steps: Tensor,
     *,
-    has_turns: bool = False,
     temperature: float = 0.0,
     generators: Generators = None,
     rows_per_forward: int | None = None,
-) -> Rollouts:
+) -> Rows:
     """Fills all masks that each completion had before a denoising step, in a single pass.
 
     Tokens that were unmasked before that step stay, and every other place takes a new one. E.g. a completion "a b c"
     whose tokens were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c, and b is replaced by a new token.
 
-    steps: (B,) int64, the step of each completion. has_turns: as of `Place`; then completions with prompts of like
-    length share a call of the model. temperature: 0 takes the likeliest tokens; else they are drawn with B generators,
-    as in the sampler. Returns completions that can be trained on as any others, in which the new tokens have that step.
+    Where episodes may have turns, completions with prompts of like length share a call of the model. steps: (B,) int64,
+    the step of each completion. temperature: 0 takes the likeliest tokens; else they are drawn with B generators, as in
+    the sampler. Returns completions that can be trained on as any others, in which the new tokens have that step.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
@@ -61,11 +58,11 @@ def fill_states(
     width = rollouts.prompt_ids.shape[1]
     prompt_lengths = rollouts.prompt_mask.sum(-1)
     order = torch.arange(len(rollouts), device=ids.device)
-    if has_turns:  # prompts grow from turn to turn: those of like length go together
+    if rollouts.has_turns:  # prompts grow from turn to turn: those of like length go together
         order = prompt_lengths.argsort(stable=True)
     for index in order.split(rows_per_forward) if len(order) else ():
         padding = 0  # prompt columns left out, because they are padding in all of these rows
-        if has_turns:
+        if rollouts.has_turns:
             padding = width - int(prompt_lengths[index].max())
         shown = torch.cat([rollouts.prompt_ids[index, padding:], ids[index]], 1)
         attention = torch.cat([rollouts.prompt_mask[index, padding:], torch.ones_like(stays[index])], 1)
@@ -82,24 +79,21 @@ def fill_states(
         ids[index] = ids[index].masked_scatter(masked, tokens)
         logps[index] = logps[index].masked_scatter(masked, new_logps.to(logps))
     ends = torch.tensor(policy.end_token_ids, device=ids.device)
-    return replace(
-        rollouts,
+    recorded = {name: rollouts.get(name) * stays for name in get_args(Record) if name in rollouts}
+    return rollouts.with_columns(
         completion_ids=ids,
         completion_mask=until_end(ids, ends, rollouts.given),
         unmask_step=rollouts.unmask_step.where(stays, steps[:, None]),
         unmask_logps=logps,
-        unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * stays,
-        unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * stays,
-        confidence_change=None if rollouts.confidence_change is None else rollouts.confidence_change * stays,
         fill_step=steps,
+        **recorded,
     )
 
 
 def probe(
     policy: Policy,
     env: "TextEnv",
-    scored: Scored,
-    rollouts: Rollouts,
+    scored: Rows,
     steps: Tensor,
     rows_per_forward: int | None,
     *,
@@ -107,13 +101,13 @@ def probe(
     seed: int,
     keys: Callable[[str, int, int], tuple[int | str, ...]],
     temperature: float = 0.0,
-) -> tuple[Rollouts, Rollouts]:
+) -> tuple[Rows, Rows]:
     """Looks into states that completions passed through: one pass fills each of them, and the fill is scored.
 
-    Returns the rollouts with `probe_steps` and `probe_rewards`, and the fills, a row for each state, those of a
+    Returns the completions with `probe_steps` and `probe_rewards`, and the fills, a row for each state, those of a
     completion together. Raises TrainingError where too many episodes could not be scored.
 
-    rollouts: those of `scored`. steps: (B, K) int64, the denoising steps that give up to K states of each completion,
+    steps: (B, K) int64, the denoising steps that give up to K states of each completion,
     -1 = none. temperature: 0 fills a state with the likeliest tokens; else they are drawn. Where the environment
     answers a completion, the model plays on with `sampling`, and the reward is that of the whole episode. keys: the
     noise is keyed by `seed` and keys("fills", b, k) for state k of completion b, and for the turns after it by
@@ -121,16 +115,15 @@ def probe(
     """
     row, column = (steps >= 0).nonzero(as_tuple=True)
     states = list(zip(row.tolist(), column.tolist(), strict=True))  # (b, k) of each
-    device = rollouts.completion_ids.device
+    device = scored.completion_ids.device
     generators = None
     if temperature > 0:
         generators = [generator(seed, *keys("fills", *state), device=device) for state in states]
     policy.model.eval()
     fills = fill_states(
         policy,
-        rollouts.select(row.to(device)),
+        scored.tensors().select(row),
         steps[row, column].to(device),
-        has_turns=scored.place.has_turns,
         temperature=temperature,
         generators=generators,
         rows_per_forward=rows_per_forward,
@@ -150,15 +143,15 @@ def probe(
             seed=seed,
             noise_keys=noise_keys,
         )
-    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), fills
+    return scored.with_columns(probe_steps=steps.to(device), probe_rewards=rewards.to(device)), fills
 
 
 def _play_on(
     policy: Policy,
     env: "TextEnv",
-    scored: Scored,
+    scored: Rows,
     completions: list[int],
-    fills: Rollouts,
+    fills: Rows,
     *,
     rows_per_forward: int | None,
     sampling: Sampling,
@@ -170,12 +163,12 @@ def _play_on(
     completions: N rows of `scored`, the completion whose place each fill takes. noise_keys: N keys, to which the later
     turns add their number.
     """
-    index = scored.place.problem[completions].tolist()
+    index = scored.problem[completions].tolist()
     problems = [scored.problems[b] for b in completions]
     turns_before = {b: _turns_before(scored, b) for b in set(completions)}
     episodes = envs.episodes.Episodes(env, index, problems, [turns_before[b] for b in completions])
 
-    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rollouts:
+    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
         """Decodes a turn of the episodes that go on."""
         keys = [(*noise_keys[i], turn) for i in going_on]
         templates = [problems[i].completion_template for i in going_on]
@@ -191,8 +184,8 @@ def _play_on(
     return torch.from_numpy(scores.total)
 
 
-def _turns_before(scored: Scored, b: int) -> tuple[list[str], list[str]]:
+def _turns_before(scored: Rows, b: int) -> tuple[list[str], list[str]]:
     """(completions, replies) of the turns before completion b in its episode."""
     turns, replies = scored.dialogue(b)
-    number = int(scored.place.turn[b])
+    number = int(scored.turn[b])
     return turns[:number], replies[:number]

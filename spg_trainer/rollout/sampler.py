@@ -44,7 +44,7 @@ from spg_trainer.rollout.unmasking import (
     none_is_sure,
 )
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Record, Rollouts
+from spg_trainer.tensors import Record, Rows
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 """The function that `watching` was given; a rollout calls it after every denoising step."""
@@ -60,7 +60,7 @@ def sample_completions(
     rows_per_forward: int | None = None,
     records: frozenset[Record] = frozenset(),
     canvas: Tensor | None = None,
-) -> Rollouts:
+) -> Rows:
     """Writes one completion for each prompt. It puts the model into evaluation mode and leaves it there.
 
     Args:
@@ -75,7 +75,7 @@ def sample_completions(
         canvas: (B, T) int64, given tokens that stay, and the mask id in the holes, which alone are written; an end
             token in a hole ends that hole. None = nothing is given.
 
-    Returns Rollouts on the model's device. Positions that were still masked when a row was finished hold the mask id,
+    Returns rows on the model's device. Positions that were still masked when a row was finished hold the mask id,
     step -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and
     for a canvas of another shape, ModelError for logits that are not finite.
     """
@@ -89,16 +89,9 @@ def sample_completions(
     policy.model.eval()
     with torch.no_grad(), computing_with_copy(policy.model), policy.replaying():
         template_ids = None if canvas is None else canvas.to(device)
-        record_order = sampling.remasking == DRAWS_POSITIONS
-        decoded = Canvas(
-            policy,
-            prompt_ids,
-            prompt_mask,
-            length,
-            records,
-            template_ids=template_ids,
-            in_order=record_order,
-        )
+        if sampling.remasking == DRAWS_POSITIONS:
+            records = records | {"order"}
+        decoded = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
         store = buffers_for(policy, len(prompt_lengths), decoded.columns, sampling, rows_per_forward)
         waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
@@ -265,9 +258,9 @@ class _Sampler:
             measures["priority"] = MEASURES[s.remasking]
         elif s.fallback == "leftmost":  # which places are written then follows from the state alone
             measures["priority"] = confidence
-        if self.canvas.unmask_entropy is not None:
+        if "entropy" in self.canvas.recorded:
             measures["certainty"] = certainty  # minus the entropy
-        if self.canvas.confidence_change is not None:
+        if "confidence_change" in self.canvas.recorded:
             measures["confidence"] = confidence  # the log of the highest probability
         head = head_weight(self.policy.model)
         tokens, logps, measured = sample_tokens(

@@ -1,7 +1,6 @@
-"""Completions that have been scored: what every source hands to the training loop, and how samples/ records them."""
+"""Rows that have been scored: what every source hands to the training loop, and how samples/ records them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -10,171 +9,40 @@ import torch
 from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import NEVER, Place, Rollouts
+from spg_trainer.tensors import NEVER, Rows
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
     from spg_trainer.rollout.pools import Pools
 
 
-@dataclass(frozen=True)
-class Scored:
-    """B completions of some problems, and what the environment said of them.
+def given_rows(rows: Rows, rewards: np.ndarray, reason: list[str]) -> Rows:
+    """Rows whose completions no model sampled and no environment judged; one with a reward above 0 is right."""
+    count = len(rows)
+    return rows.with_columns(
+        rewards=rewards,
+        components={},
+        correct=rewards > 0,
+        reason=reason,
+        extracted=[None] * count,
+        traceback=[None] * count,
+        replies=[None] * count,
+        truncated=np.zeros(count, dtype=bool),
+    )
 
-    Where episodes have turns, each turn is a completion, and what the episode earned stands at each of its turns. All
-    lists have B entries, one for each completion.
+
+def gather_groups(rows: Rows, *columns: np.ndarray) -> list[np.ndarray]:
+    """Gathers each column from all processes and cuts it into groups, e.g. the rewards into (P, G).
+
+    Every process must call it, or the others wait. columns: (B,) each, of this process's rows; an episode's value is
+    that of its last turn.
     """
-
-    place: Place
-    """Which problem, group, episode and turn each completion is of, in ascending order of episodes; on the CPU."""
-    problems: "list[Problem]"
-    completions: list[str]
-    """Their texts."""
-    rollouts: Rollouts
-    """Their tokens."""
-    rewards: np.ndarray
-    """(B,) float64; where an environment scored, the weighted sum of `components`."""
-    components: dict[str, np.ndarray]
-    """{name of a reward: (B,) float64}, NaN where the problem's task has no such reward."""
-    correct: np.ndarray
-    """(B,) bool."""
-    reason: list[str]
-    """The verifier's verdict in a word."""
-    extracted: list[str | None]
-    """The answer that the verifier found in the completion, None if it found none."""
-    traceback: list[str | None]
-    """The traceback where the author's `score` or `reply` raised, else None."""
-    replies: list[str | None]
-    """What the environment said to each completion, None at the end of an episode."""
-    truncated: np.ndarray
-    """(B,) bool, whether the episode was cut off."""
-    no_room: int = 0
-    """Episodes that ended because the next prompt was too long for the model."""
-    skipped: int | None = None
-    """How many problems of the step, on all processes, were skipped as too long; None = --overlong does not skip."""
-    chosen: np.ndarray | None = None
-    """(P,) int64, ascending: the groups of all processes that the step learns from; None = all that were sampled."""
-    batches: int | None = None
-    """How many batches of problems were sampled for the step; None = --max-rollout-batches is 1."""
-
-    def __len__(self) -> int:
-        return len(self.completions)
-
-    @property
-    def episodes(self) -> np.ndarray:
-        """(E,) int64, the row of each episode's last turn; `rewards[episodes]` are the rewards of the E episodes."""
-        return self.place.last.nonzero()[:, 0].numpy()
-
-    @classmethod
-    def given(
-        cls,
-        place: Place,
-        problems: "list[Problem]",
-        completions: list[str],
-        rollouts: Rollouts,
-        rewards: np.ndarray,
-        reason: list[str],
-    ) -> "Scored":
-        """Completions that no model sampled and no environment judged; one with a reward above 0 is right."""
-        return cls(
-            place=place,
-            problems=problems,
-            completions=completions,
-            rollouts=rollouts,
-            rewards=rewards,
-            components={},
-            correct=rewards > 0,
-            reason=reason,
-            extracted=[None] * len(completions),
-            traceback=[None] * len(completions),
-            replies=[None] * len(completions),
-            truncated=np.zeros(len(completions), dtype=bool),
-        )
-
-    @classmethod
-    def join(cls, parts: "Sequence[Scored]") -> "Scored":
-        """The completions of all parts, one part after the other.
-
-        The parts are this process's shares of several batches of one step. As part after part is in ascending order of
-        episodes, so is the result.
-        """
-        first = parts[0]
-        if len(parts) == 1:
-            return first
-        joined: dict[str, Any] = {}
-        # Arrays and lists have an entry for each completion. The other fields follow one by one, except for `chosen`
-        # and `batches`, which are None until all batches are joined.
-        for name in (f.name for f in fields(cls)):
-            values = [getattr(part, name) for part in parts]
-            if isinstance(values[0], np.ndarray):
-                joined[name] = np.concatenate(values)
-            elif isinstance(values[0], list):
-                joined[name] = [value for values_of_part in values for value in values_of_part]
-        joined["components"] = {
-            name: np.concatenate([part.components[name] for part in parts]) for name in first.components
-        }
-        joined["place"] = Place.join([part.place for part in parts])
-        joined["rollouts"] = Rollouts.join([part.rollouts for part in parts])
-        joined["no_room"] = sum(part.no_room for part in parts)
-        if first.skipped is not None:  # of each batch it counts the problems of all processes
-            joined["skipped"] = sum(part.skipped or 0 for part in parts)
-        return replace(first, **joined)
-
-    @property
-    def is_learned(self) -> np.ndarray:
-        """(B,) bool, whether the step learns from each completion."""
-        if self.chosen is None:
-            return np.ones(len(self), dtype=bool)
-        return np.isin(self.place.group.numpy(), self.chosen)
-
-    def learned(self, num_generations: int) -> "Scored":
-        """The completions that the step learns from, with episodes and groups numbered anew, without gaps."""
-        if self.chosen is None:
-            return self
-        kept = torch.from_numpy(np.flatnonzero(self.is_learned))
-        place = self.place.select(kept)
-        # The new number of a group is its place in the ascending `chosen`: of [2, 5, 6], group 5 becomes group 1.
-        group = torch.searchsorted(torch.from_numpy(self.chosen), place.group)
-        episode = group * num_generations + place.generation
-        return self.select(kept, replace(place, group=group, episode=episode))
-
-    def select(self, index: torch.Tensor, place: Place) -> "Scored":
-        """The completions `index`, (n,) int64, in that order. Of an episode, `index` has all turns or none.
-
-        place: the new places of the n completions.
-        """
-        selected: dict[str, Any] = {
-            "place": place,
-            "rollouts": self.rollouts.select(index.to(self.rollouts.completion_ids.device)),
-            "components": {name: values[index.numpy()] for name, values in self.components.items()},
-            "chosen": None,  # it would name groups by the numbers that they had before
-        }
-        for name in (f.name for f in fields(self) if f.name not in selected):
-            value = getattr(self, name)
-            if isinstance(value, np.ndarray):
-                selected[name] = value[index.numpy()]
-            elif isinstance(value, list):
-                selected[name] = [value[b] for b in index.tolist()]
-        return replace(self, **selected)
-
-    def gather_groups(self, *columns: np.ndarray) -> list[np.ndarray]:
-        """Gathers each column from all processes and cuts it into groups, e.g. the rewards into (P, G).
-
-        Every process must call it, or the others wait. columns: (B,) each, of this process's completions; an episode's
-        value is that of its last turn.
-        """
-        columns_here = (self.place.episode.numpy(), self.place.generation.numpy(), *columns)
-        columns_by_process = gather([[values[self.episodes] for values in columns_here]])
-        of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays, one of each process
-        episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
-        order = episode.argsort(kind="stable")
-        return [cut_into_groups(values[order], generation[order]) for values in gathered]
-
-    def dialogue(self, b: int) -> tuple[list[str], list[str]]:
-        """(completions, replies) of the whole episode to which completion b belongs."""
-        turns = (self.place.episode == self.place.episode[b]).nonzero()[:, 0].tolist()
-        replies = [reply for turn in turns if (reply := self.replies[turn]) is not None]
-        return [self.completions[turn] for turn in turns], replies
+    columns_here = (rows.episode.numpy(), rows.generation.numpy(), *columns)
+    columns_by_process = gather([[values[rows.last_turns] for values in columns_here]])
+    of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays, one of each process
+    episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
+    order = episode.argsort(kind="stable")
+    return [cut_into_groups(values[order], generation[order]) for values in gathered]
 
 
 def cut_into_groups(values: np.ndarray, generation: np.ndarray) -> np.ndarray:
@@ -199,7 +67,7 @@ class Source(Protocol):
     pools: "Pools | None"
     """What is known of each problem's latest groups; None where all problems are drawn equally often."""
 
-    def collect(self, step: int | str) -> Scored:
+    def collect(self, step: int | str) -> Rows:
         """This process's completions of a step.
 
         step: its number, or "validation" where a validation measures the loss of completions that are held out.
@@ -210,7 +78,7 @@ class Source(Protocol):
 
 
 def sample_rows(
-    scored: Scored,
+    scored: Rows,
     *,
     policy: Policy,
     env: "TextEnv | Source",
@@ -230,9 +98,9 @@ def sample_rows(
     were set aside. set_aside: (B,) bool, the completions that the step did not learn from; None if
     --max-rollout-batches is 1, where a step learns from all.
     """
-    rows, turns, place = [], [], scored.place
-    is_last_turn, has_turns = place.last.tolist(), place.has_turns
-    for b, tokens in enumerate(token_records(policy, scored.rollouts)):
+    rows, turns = [], []
+    is_last_turn, has_turns = scored.is_last_turn.tolist(), scored.has_turns
+    for b, tokens in enumerate(token_records(policy, scored)):
         if has_turns:
             turns.append({"completion": scored.completions[b], **tokens, "reply": scored.replies[b]})
             if advantages is not None:
@@ -243,8 +111,8 @@ def sample_rows(
             "step": step,
             "env": env.spec_name,
             "task": scored.problems[b].task or getattr(env, "task", ""),
-            "index": int(place.problem[b]),
-            "generation": int(place.generation[b]),
+            "index": int(scored.problem[b]),
+            "generation": int(scored.generation[b]),
             "prompt": scored.problems[b].prompt,
             "completion": scored.completions[b],
             "rewards": {name: float(v[b]) for name, v in scored.components.items() if not np.isnan(v[b])},
@@ -271,7 +139,7 @@ def sample_rows(
     return rows
 
 
-def token_records(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
+def token_records(policy: Policy, rollouts: Rows) -> list[dict[str, Any]]:
     """The "reveal_step", "tokens" and "confidence" of each completion, B in all, as `sample_rows` describes them."""
     ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
     different_ids = {token for row in ids for token in row}

@@ -19,7 +19,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.tensors import Record, Rollouts
+from spg_trainer.tensors import Record, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -98,7 +98,7 @@ def sample(
     rows_per_forward: int | None,
     records: frozenset[Record] = frozenset(),
     canvas: Tensor | None = None,
-) -> Rollouts:
+) -> Rows:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
     encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`. Where memory runs out, all
@@ -108,7 +108,7 @@ def sample(
         rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
     at_first = min(rows_per_forward or len(keys), len(keys))
 
-    def attempt(rows: int) -> Rollouts:
+    def attempt(rows: int) -> Rows:
         generators = None
         if sampling.draws_noise:
             generators = [generator(seed, *key, device=policy.device) for key in keys]
@@ -326,7 +326,7 @@ def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: 
     return torch.tensor(padded, dtype=torch.int64)
 
 
-def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
+def decode_completions(policy: Policy, rollouts: Rows) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings.
 
     Of a completion that fills a template it is the whole text, with each hole up to its own end token.
@@ -377,7 +377,7 @@ def is_chat(value: object) -> bool:
     )
 
 
-def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
+def ended(policy: Policy, rollouts: Rows) -> list[bool]:
     """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)

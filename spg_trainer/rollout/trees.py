@@ -7,6 +7,7 @@ longer prompt, and write another second half behind it.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import NEVER, Record, Rollouts
+from spg_trainer.tensors import NEVER, Record, Rows
 
 
 def sample_trees(
@@ -27,7 +28,7 @@ def sample_trees(
     records: frozenset[Record] = frozenset(),
     *,
     branches: int,
-) -> Rollouts:
+) -> Rows:
     """Samples as `sample` does, but trees: each run of `branches` neighbouring rows, which have one prompt, is a tree.
 
     The first completion of a tree is sampled whole. The others begin with its first half, and their second halves are
@@ -63,20 +64,13 @@ def sample_trees(
         rows_per_forward,
         records,
     )
-    for name in (
-        "completion_ids",
-        "completion_mask",
-        "unmask_logps",
-        "unmask_entropy",
-        "unmask_order",
-        "confidence_change",
-    ):
-        column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
-        if column is not None:
-            column[resampled, half:] = getattr(second_halves, name)
-    # The steps of a second half count on from those of its first half. `unmask_order` needs no such
+    # The columns (N, T) of the copies are written in place.
+    for name in ("completion_ids", "completion_mask", "unmask_logps", *get_args(Record)):
+        if name in rollouts:
+            rollouts.get(name)[resampled, half:] = second_halves.get(name)
+    # The steps of a second half count on from those of its first half. The order of a step's tokens needs no such
     # shift: it starts from 0 in each step.
     steps_before = rollouts.unmask_step[resampled, :half].amax(-1, keepdim=True) + 1
     steps = second_halves.unmask_step
     rollouts.unmask_step[resampled, half:] = torch.where(steps < 0, NEVER, steps + steps_before)
-    return replace(rollouts, branched=branched)
+    return rollouts.with_columns(branched=branched)

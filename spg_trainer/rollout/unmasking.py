@@ -149,8 +149,8 @@ MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "placket
 """The rules of `REMASKING` that see, in place of the log-probability of the drawn token, this measure of the model's
 probabilities at the position."""
 DRAWS_POSITIONS = "plackett_luce"
-"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and `unmask_order`
-records in which order the positions of a step were drawn."""
+"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and the
+rollout records as `order` in which order the positions of a step were drawn."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,

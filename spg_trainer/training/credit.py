@@ -1,10 +1,8 @@
 """What each completion of a step is credited with: its advantage, and all else that the updates need of it.
 
 Axes: B completions, of one process or of all, as is said there; K probed states of a completion. A *fill* is such a
-state whose masks one pass has filled; `fills` are rollouts with one row for each state, those of a completion together.
+state whose masks one pass has filled; `fills` are rows, one for each state, those of a completion together.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,11 +11,9 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
-from spg_trainer.rollout.scored import Scored
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Place, Rollouts, StepView
+from spg_trainer.tensors import Rows
 from spg_trainer.training.fills import with_fills
-from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
@@ -25,120 +21,93 @@ ByKind = dict[str, np.ndarray]
 Losses and metrics are divided by how many there are of a kind."""
 
 
-def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
-    """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
+def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
+    """The advantages (B,) of this process's completions, and the rows that the updates of the step go through.
 
-    scored: the completions of this process that are learned from (`Scored.learned`), so that groups and episodes are
-    numbered without gaps. rewards: (P, G), those of the groups of all processes.
+    scored: the completions of this process that are learned from (`Rows.learned`), so that groups and episodes are
+    numbered without gaps.
     """
-    rollouts = scored.rollouts
     if run.algorithm.score_tail:
         # The places behind the end are learned too, with padding in them.
-        rollouts = rollouts.count_tail(run.policy.pad_id)
-    rollouts, fills = look_into_states(run, scored, rollouts)
-    prepared = prepare_step(run, scored, rollouts, rewards)
-    return step_of_process(run, scored, rollouts, fills, prepared)
+        scored = scored.count_tail(run.policy.pad_id)
+    scored, fills = look_into_states(run, scored)
+    everyone, names = prepare_step(run, scored)
+    return step_of_process(run, scored, fills, everyone, names)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the algorithm's `prepare` returned for the B completions of a step, those of all processes."""
+def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
+    """The completions of all processes with what the algorithm prepares of them, and the names of these columns.
 
-    values: dict[str, torch.Tensor]
-    """Name -> its value for each completion, (B, ...); one name is `advantages`."""
-    step_means: dict[str, float]
-    """What the algorithm's `step_means` returned."""
-    place: Place
-    """The place of each completion in the step."""
-    lengths: np.ndarray
-    """(B,) int64, tokens up to and including the end token."""
-
-
-def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them.
-
-    Raises ConfigError where `prepare` returns something without a row for each completion.
+    Raises ConfigError where `prepare` returns something without a row for each completion, or of a name that is taken.
     """
     algorithm = run.algorithm
-    # The completions of all processes, in ascending order of their episodes.
-    everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
-    correct = None
+    figures = {"rewards": torch.from_numpy(scored.rewards)}
     if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.gather_groups(scored.correct)[0])
-    view = StepView(
-        rewards=torch.from_numpy(rewards),
-        rollouts=everyone,
-        place=place,
-        share_done=run.state.step / run.config.max_steps,
-        num_iterations=run.config.batch.num_iterations,
-        correct=correct,
+        figures["correct"] = torch.from_numpy(scored.correct)
+    everyone = gather_rows(scored.tensors().with_columns(**figures)).with_columns(
+        share_done=run.state.step / run.config.max_steps, num_iterations=run.config.batch.num_iterations
     )
-    values = dict(algorithm.prepare(view))
-    for name, column in values.items():
-        if len(column) != len(place):
+    prepared = algorithm.prepare(everyone)
+    for name, column in prepared.items():
+        where = f"{type(algorithm).__name__}.prepare returned"
+        if name != "advantages" and (name in Rows.__annotations__ or hasattr(everyone, name)):
             raise ConfigError(
-                f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(place)} "
-                "completions. Return a row for each of them; view.place.spread(values) gives each turn of an episode "
-                "what holds for the episode."
+                f"{where} {name!r}, which is a column or a method of `Rows` already. Rename it."
             )
-    lengths = everyone.completion_mask.sum(-1).numpy(force=True)
-    return Prepared(values, algorithm.step_means(view), place, lengths)
+        if isinstance(column, torch.Tensor) and len(column) != len(everyone):
+            raise ConfigError(
+                f"{where} {len(column)} rows of {name!r} for {len(everyone)} completions. Return a row for each of "
+                "them; rows.spread(values) gives each turn of an episode what holds for the episode."
+            )
+    return everyone.with_columns(**prepared), [*prepared]
 
 
 def step_of_process(
-    run: Run,
-    scored: Scored,
-    rollouts: Rollouts,
-    fills: Rollouts | None,
-    prepared: Prepared,
-) -> tuple[torch.Tensor, Step]:
-    """The advantages of this process's completions, and the part of the step that it updates with.
+    run: Run, scored: Rows, fills: Rows | None, everyone: Rows, names: list[str]
+) -> tuple[torch.Tensor, Rows]:
+    """The advantages of this process's completions, and the rows of the step that it updates with.
 
-    prepared: that of all processes. scored, rollouts, fills: those of this one.
+    scored, fills: those of this process. everyone: the completions of all processes; names: the columns of it that
+    `prepare` returned. The rows are those that change the loss, in the order of their groups, with these facts:
+    `totals_of_minibatches` and `counts_of_minibatches`, the numbers of `count_minibatches`.
     """
-    batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
-    group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
-    active = algorithm.active(values["advantages"]).numpy(force=True)  # which completions change the loss
+    batch, algorithm, device = run.config.batch, run.algorithm, run.policy.device
+    group, episode = everyone.group.numpy(), everyone.episode.numpy()
+    active = algorithm.active(everyone.advantages).numpy(force=True)  # which completions change the loss
     counts, totals = count_minibatches(
-        kinds_of_completions(algorithm, values, active),
+        kinds_of_completions(algorithm, everyone, active),
         minibatch=group % batch.num_minibatches,
         episode=episode,
-        lengths=prepared.lengths,
+        lengths=everyone.length.numpy(force=True),
         num_minibatches=batch.num_minibatches,
     )
-    # The row indices of this process's completions among those of all processes, and which of these are active.
-    indices_here = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
-    active_here = torch.from_numpy(active[indices_here])
-    active_indices = torch.from_numpy(indices_here[active[indices_here]])
-    step = Step(
-        rollouts=rollouts.select(active_here),
-        place=scored.place.select(active_here),
-        prepared={name: column[active_indices].to(run.policy.device) for name, column in values.items()},
-        totals=totals,
-        counts=counts,
-        num_episodes=int(episode[-1]) + 1,
-        step_means=prepared.step_means,
+    # The row indices of this process's completions among those of all processes.
+    indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
+    here = everyone.select(indices_here)
+    own = scored.tensors().with_columns(
+        quantile=here.episode.double() / (int(episode[-1]) + 1),
+        **{name: here.get(name) for name in names},
     )
-    if "fills" in algorithm.needs:
-        step = with_fills(
-            step,
-            place=scored.place,
-            fills=fills,
-            probe_steps=rollouts.probe_steps,
-            prepared={name: column[indices_here] for name, column in values.items()},
-        )
-    return values["advantages"][indices_here], step
+    step = own.select(torch.from_numpy(active)[indices_here])
+    if fills is not None and "fills" in algorithm.needs:
+        step = with_fills(step, own, fills)
+    step = step.with_columns(
+        **{name: column.to(device) for name in names if isinstance(column := step.get(name), torch.Tensor)},
+        totals_of_minibatches=tuple(totals),
+        counts_of_minibatches=tuple(counts),
+    )
+    return here.advantages, step
 
 
-def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
+def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
     """Fills the half-written states that the algorithm asks for, in one pass each, and has the task judge the fills.
 
-    Returns the rollouts with `probe_steps` and `probe_rewards`, which say what each state was worth, and the fills.
-    Where the algorithm asks for no states, the rollouts are returned unchanged, and None for the fills. All noise is
+    Returns the completions with `probe_steps` and `probe_rewards`, which say what each state was worth, and the fills.
+    Where the algorithm asks for no states, the completions are returned unchanged, and None for the fills. All noise is
     keyed by problem, generation and turn, so that it does not depend on the place of a row.
     """
     config, step_number, algorithm = run.config, run.state.step, run.algorithm
-    row_keys = scored.place.keys("turn")  # (problem, generation), and from the second turn on also the turn
+    row_keys = scored.noise_keys("turn")  # (problem, generation), and from the second turn on also the turn
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
         """The key of a random stream of completion b."""
@@ -146,10 +115,10 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
 
     # (B, K), the denoising steps before which the states are looked at.
     steps = algorithm.probe_steps(
-        rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
+        scored, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
     )
     if steps is None:
-        return rollouts, None
+        return scored, None
     # Fills that are learned from are drawn. Others only tell what a state is worth, and have the likeliest tokens.
     temperature = config.rollout.temperature if "fills" in algorithm.needs else 0.0
     with raising_on_all():
@@ -157,7 +126,6 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
             run.policy,
             run.source.env,
             scored,
-            rollouts,
             steps,
             run.rows_per_forward,
             sampling=config.rollout,
@@ -167,20 +135,18 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
         )
 
 
-def kinds_of_completions(
-    algorithm: Algorithm, prepared: dict[str, torch.Tensor], active: np.ndarray
-) -> ByKind:
+def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -> ByKind:
     """The kinds by whose numbers losses and metrics are divided. active: (B,) bool, which completions change the loss.
 
     A completion that does not change the loss itself is still one of `learned_completions`, if a fill of it does.
     """
     learned = active
     if "fills" in algorithm.needs:
-        learned = active | prepared["fill_advantages"].any(-1).numpy(force=True)
+        learned = active | rows.fill_advantages.any(-1).numpy(force=True)
     return {
         "completions": np.ones_like(active),
         "scored_completions": active,  # with a reference also those with the advantage 0, which it still pulls
-        "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
+        "rewarded_completions": (rows.advantages != 0).numpy(force=True),
         "learned_completions": learned,
     }
 
@@ -188,7 +154,7 @@ def kinds_of_completions(
 def count_minibatches(
     kinds: ByKind, *, minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, num_minibatches: int
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """(counts, totals) as in `Step`, each a dict for each minibatch.
+    """(counts, totals), each a dict for each minibatch.
 
     counts: how many completions of the minibatch are of each kind, by which metrics are divided. totals, by which
     losses are divided: how many of its episodes have a completion of each kind, and under `tokens`, how many tokens all

@@ -80,10 +80,8 @@ def measure_loss(run: Run, last: bool = False) -> dict[str, float]:
 def held_out_loss(run: Run) -> float:
     """This process's share of the loss of the held-out completions, in nats a token."""
     config = run.config
-    scored = run.source.collect("validation")
-    (rewards,) = scored.gather_groups(scored.rewards)
     # The held-out completions as one step; their advantages are not needed.
-    _, held_out_step = credit(run, scored, rewards)
+    _, held_out_step = credit(run, run.source.collect("validation"))
     with raising_on_all():
         # `number` keys the masks: with a word in place of a step's number, they are the same each time.
         (update,) = plan_updates(

@@ -7,7 +7,6 @@ decoding. These figures say how different they are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,10 +15,7 @@ from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import LAW, Decoding, Sampling
-from spg_trainer.tensors import NEVER, Rollouts
-
-if TYPE_CHECKING:
-    from spg_trainer.rollout.scored import Scored
+from spg_trainer.tensors import NEVER, Rows
 
 EPISODES = 8
 """How many episodes are looked at: the first ones of a step, over all processes. Each turn of them is a completion."""
@@ -27,7 +23,7 @@ EPISODES = 8
 
 def fidelity_sums(
     policy: Policy,
-    scored: "Scored",
+    scored: Rows,
     sampling: Sampling,
     seed: int,
     step: int,
@@ -40,28 +36,29 @@ def fidelity_sums(
     `logp` and `logp_exact` sum the log-probabilities that were recorded and the exact ones, `equal_tokens` counts the
     tokens that exact decoding writes too, and `tokens` counts all. The first two are left out where they would be of
     different distributions (`records_the_models_law`). In a tree of rollouts, a completion that copied its first
-    half from another completion (`Rollouts.branched`) is not looked at: decoded again, it would get another first half.
+    half from another completion (`Rows.branched`) is not looked at: decoded again, it would get
+    another first half.
 
     Call it before an update: the policy must have the weights that sampled. episodes: how many are
     looked at, from the first on. They must be of the step's first rollout batch (--max-rollout-batches), because the
     noise of later ones has other keys.
     """
-    is_looked_at = scored.place.episode < episodes
-    if scored.rollouts.branched is not None:
-        is_looked_at &= ~scored.rollouts.branched.cpu()
+    is_looked_at = scored.episode < episodes
+    if "branched" in scored:
+        is_looked_at &= ~scored.branched.cpu()
     row_indices = is_looked_at.nonzero()[:, 0]
     names = ["equal_tokens", "tokens"]
     if records_the_models_law(sampling):
         names = ["logp", "logp_exact", *names]
     if not len(row_indices):
         return dict.fromkeys(names, 0.0)
-    rollouts = scored.rollouts.select(row_indices.to(policy.device)).trim()
+    rollouts = scored.tensors().select(row_indices).trim()
     written = rollouts.completion_mask
     # Exact decoding draws in the same way, and has the default of every setting that only saves time.
     law = {name: getattr(sampling, name) for name in LAW}
     exact = replace(sampling, **asdict(Decoding(**law)))
     # The keys of the noise in the rollout, so that exact decoding draws the same noise.
-    noise_keys = [("rollout", step, *key) for key in scored.place.select(row_indices).keys()]
+    noise_keys = [("rollout", step, *key) for key in rollouts.noise_keys()]
     decoded_exactly = sample(
         policy,
         (rollouts.prompt_ids, rollouts.prompt_mask),
@@ -105,7 +102,7 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {f"decoding/{name}": total / tokens for name, total in totals.items()}
 
 
-def exact_logps(policy: Policy, rollouts: Rollouts) -> Tensor:
+def exact_logps(policy: Policy, rollouts: Rows) -> Tensor:
     """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
 
     There is one masked copy of a completion for each of S denoising steps: it shows what the sampler saw before that

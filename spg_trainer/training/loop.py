@@ -27,7 +27,7 @@ from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, Scorin
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
@@ -37,6 +37,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import is_embedded, unseen
+from spg_trainer.tensors import Rows
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
@@ -47,7 +48,7 @@ from spg_trainer.training.evaluations import (
 )
 from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.micro_batches import Step, Update
+from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
 from spg_trainer.training.outlook import look_at_groups
 from spg_trainer.training.records import (
@@ -171,18 +172,15 @@ def train_step(run: Run) -> None:
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
-        (rewards,) = scored.gather_groups(scored.rewards)
         metrics = {}
         if run.source.env is not None:  # the model has sampled these completions; others are given
-            metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
+            metrics = rollout_metrics(scored, ended(run.policy, scored))
             if state.step == 0:
-                look_at_base(run, scored, rewards, metrics)
+                look_at_base(run, scored, metrics)
                 if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
-        learned = scored.learned(run.config.batch.num_generations)
-        learned_rewards = rewards if scored.chosen is None else rewards[scored.chosen]
-        advantages, step = credit(run, learned, learned_rewards)
+        advantages, step = credit(run, scored.learned(run.config.batch.num_generations))
         begin(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
@@ -239,10 +237,10 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
     return sum(finite) / len(finite) if finite else float("nan")
 
 
-def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping[str, float]) -> None:
+def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
 
-    How long they are is looked at first. rewards: those of the groups of all processes. metrics: those of the rollout.
+    How long they are is looked at first. metrics: those of the rollout.
     Raises ConfigError, unless --force is given, if there is nothing to learn from: no completion is right, and no group
     has unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the
     model is an embedded one that was not taught the task.
@@ -252,7 +250,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping
         base = count_habits(run.source.env, samples)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     config = run.config
-    shortest = min(gather(scored.rollouts.completion_mask.sum(-1).tolist()))
+    shortest = min(gather(scored.completion_mask.sum(-1).tolist()))
     length_text = wrong_length(config, shortest, metrics)
     if base.mixed:
         if length_text:
@@ -267,7 +265,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray, metrics: Mapping
     elif 2 * base.all_right > base.groups:
         remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
-    teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
+    teaches_nothing = base.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
     if teaches_nothing and cannot_be_chance and not config.force:
         each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
@@ -308,7 +306,7 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
     return ""
 
 
-def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
+def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
     """Every --sample-steps, metrics of how far the decoding of a step is from exact decoding; before weights change."""
     config, steps_before = run.config, run.state.step
     this_step, every = steps_before + 1, config.output.sample_steps
@@ -330,13 +328,13 @@ def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
     return fidelity_means(gather([sums]))
 
 
-def apply_updates(run: Run, step: Step) -> dict[str, float]:
+def apply_updates(run: Run, step: Rows) -> dict[str, float]:
     """Makes the updates (optimizer steps) of a step and returns the means of their metrics.
 
     A minibatch makes no update if nothing is learned from any of its completions.
     """
     config, device, number = run.config, run.policy.device, run.state.step
-    teaches = [totals["learned_completions"] > 0 for totals in step.totals]  # for each minibatch
+    teaches = [totals["learned_completions"] > 0 for totals in step.totals_of_minibatches]
     if not any(teaches):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)

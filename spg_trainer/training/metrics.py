@@ -15,7 +15,7 @@ from spg_trainer.rollout.scored import cut_into_groups
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
 if TYPE_CHECKING:
-    from spg_trainer.rollout.scored import Scored
+    from spg_trainer.tensors import Rows
 
 
 def reported_means() -> dict[str, float]:
@@ -27,7 +27,7 @@ def reported_means() -> dict[str, float]:
     return {f"logged/{name}": float(np.mean(logged)) for name, logged in sorted(values.items())}
 
 
-def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
+def rollout_metrics(scored: "Rows", ended: list[bool]) -> dict[str, float]:
     """The metrics of a rollout, over the completions of all processes.
 
     They do not depend on how the groups were shared among processes. ended: for each completion of this process,
@@ -60,12 +60,12 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
-    if scored.place.has_turns:
+    if scored.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
     return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
-def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
+def columns_of_completions(scored: "Rows", ended: list[bool]) -> dict[str, np.ndarray]:
     """Name -> (B,), a value for each completion of this process.
 
     `length` counts the places of a completion up to its end token, also those that stayed masked, `written` those of
@@ -73,40 +73,39 @@ def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.
     what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the number of denoising
     steps.
     """
-    rollouts = scored.rollouts
-    written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
+    written = scored.completion_mask & (scored.unmask_step >= 0)
     columns = {
-        "episode": scored.place.episode.numpy(),
-        "generation": scored.place.generation.numpy(),
+        "episode": scored.episode.numpy(),
+        "generation": scored.generation.numpy(),
         "reward": scored.rewards,
         "correct": scored.correct,
-        "length": rollouts.completion_mask.sum(-1).numpy(force=True),
+        "length": scored.completion_mask.sum(-1).numpy(force=True),
         "clipped": ~np.array(ended),
-        "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
+        "nats": -(scored.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
-        "unmasked": (rollouts.unmask_step >= 0).sum(-1).numpy(force=True),
+        "unmasked": (scored.unmask_step >= 0).sum(-1).numpy(force=True),
         # Denoising steps are counted from 0, so there are one more than the number of the last one.
-        "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
+        "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    if scored.place.has_turns:
-        columns |= {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
+    if scored.has_turns:
+        columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
     return columns
 
 
-def gathered_episodes(scored: "Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gathered_episodes(scored: "Rows") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(texts, tasks, failures), an entry for each episode of all processes, in ascending order of episodes.
 
     A text is all that the model wrote in the episode. A failure is the reason why it could not be scored, else None.
     """
     of_each = [
         (
-            int(scored.place.episode[b]),
+            int(scored.episode[b]),
             "\n".join(scored.dialogue(b)[0]),
             scored.problems[b].task,
             scored.reason[b] if is_failure(scored.reason[b], scored.traceback[b]) else None,
         )
-        for b in scored.episodes
+        for b in scored.last_turns
     ]
     found = np.array(sorted(gather(of_each), key=itemgetter(0)), dtype=object)
     return found[:, 1], found[:, 2], found[:, 3]
@@ -135,7 +134,7 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
     }
 
 
-def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
+def set_aside_metrics(scored: "Rows", correct: np.ndarray) -> dict[str, int]:
     """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
 
     correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and

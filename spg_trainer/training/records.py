@@ -15,13 +15,14 @@ from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.models import Policy
 from spg_trainer.rollout.pools import Pools
-from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.task import task_words
+from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run, TrainingState
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def record_step(
-    run: Run, scored: Scored, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
+    run: Run, scored: Rows, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
 ) -> None:
     """Writes the rows of a finished step, and every --sample-steps its completions.
 
@@ -57,7 +58,7 @@ def record_step(
         run.trackers.table("samples", samples, state.step)
 
 
-def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dict[str, Any]]:
+def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl, those of all processes, episode by episode.
 
     advantages: as for `record_step`. Completions that were sampled and not learned from have rows too, with an
@@ -81,7 +82,7 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
     )
     # `samples` are those of all processes. `gathered_order` gathers the numbers of the episodes as well: it is given
     # those of this process, each taken from the row of its last turn.
-    episodes_here = scored.place.episode.numpy()[scored.episodes]
+    episodes_here = scored.episode.numpy()[scored.last_turns]
     return [samples[i] for i in gathered_order(episodes_here)]
 
 

@@ -22,14 +22,15 @@ from spg_trainer.models.halving import halved_until_it_fits
 from spg_trainer.models.shard import trains_parts
 from spg_trainer.models.working_copy import drop_gradients
 from spg_trainer.settings.updates import BatchConfig
-from spg_trainer.tensors import Place, Sequences
+from spg_trainer.tensors import Rows
 from spg_trainer.training.micro_batches import (
-    MicroBatch,
-    Step,
     Update,
-    by_length,
+    copies_at_once,
     draw_masks,
+    logps_without_graph,
     micro_batch,
+    order_by_length,
+    split_micro_batch,
     split_rows,
 )
 from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps
@@ -41,7 +42,7 @@ Sums add up over micro-batches and processes. A key with an empty name holds a d
 
 
 def plan_updates(
-    policy: Policy, algorithm: Algorithm, step: Step, settings: BatchConfig, *, seed: int, number: int | str
+    policy: Policy, algorithm: Algorithm, step: Rows, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
     """The updates of a step with their masks, old and reference logps: in each iteration, one of every minibatch.
 
@@ -49,22 +50,22 @@ def plan_updates(
     here, before any weight changes, and with the rows, padding and masks at once that the update itself uses.
     """
     updates: list[Update] = []
-    group = step.place.group.numpy()
+    group = step.group.numpy()
     # A loss that compares the rows of an episode or of a group needs them in one micro-batch. A coupled loss, which
     # compares all completions of an update, does not: it gets the bounds of each.
-    units = step.place.units(algorithm.compares).numpy()
-    order = np.arange(len(step.place))
-    if step.place.has_turns and algorithm.compares not in ("episode", "group"):
-        order = by_length(step)
-    names = list(zip(step.place.problem.tolist(), step.place.generation.tolist(), strict=True))
+    units = step.units(algorithm.compares).numpy()
+    order = np.arange(len(step))
+    if step.has_turns and algorithm.compares not in ("episode", "group"):
+        order = order_by_length(step)
+    names = list(zip(step.problem.tolist(), step.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
-        for minibatch, totals in enumerate(step.totals):
-            chosen = order[group[order] % len(step.totals) == minibatch]
+        for minibatch, totals in enumerate(step.totals_of_minibatches):
+            chosen = order[group[order] % len(step.totals_of_minibatches) == minibatch]
             update = Update(
                 totals=totals,
-                counts=step.counts[minibatch],
+                counts=step.counts_of_minibatches[minibatch],
                 completions=[names[row] for row in chosen],
                 micro_batches=[],
             )
@@ -90,7 +91,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
         _add(coupled_sums, couple(policy, algorithm, update))
-    at_first = max((micro.copies for micro in update.micro_batches), default=1)
+    at_first = max(map(copies_at_once, update.micro_batches), default=1)
     if policy.most_copies is not None:
         at_first = min(at_first, policy.most_copies)
     repeatable = not trains_parts(policy.model) and all(p.grad is None for p in policy.model.parameters())
@@ -117,15 +118,20 @@ def _gradient(
     """As `gradient`. copies: how many masked copies hold a graph at once. coupled_sums: what `couple` has measured."""
     sums = dict(coupled_sums)
     coupled = algorithm.compares == "update"
-    for micro in (part for whole in update.micro_batches for part in whole.split(copies, algorithm.compares)):
+    parts = (
+        part
+        for micro in update.micro_batches
+        for part in split_micro_batch(micro, copies, algorithm.compares)
+    )
+    for micro in parts:
         # `couple` has computed the value of a coupled loss and the coefficients. What is left is the gradient of
         # sum(coefficients * bounds), to which completions whose coefficient is 0 add nothing: they stay away.
-        sent = micro.select(micro.batch.prepared["coefficients"] != 0) if coupled else micro
+        sent = micro.select(micro.coefficients != 0) if coupled else micro
         loss = accumulate(
             policy.model,
-            sent.rollouts,
+            sent,
             sent.masks,
-            partial(loss_of_values, algorithm, sent.masks, sent.batch),
+            partial(loss_of_values, algorithm, sent.masks, sent.without("masks")),
             mask_id=policy.mask_id,
             masks_at_once=sent.masks_at_once,
             compares="copy" if coupled else algorithm.compares,
@@ -135,7 +141,7 @@ def _gradient(
         scored_tokens = micro.masks.scored.sum((1, 2))  # (B,), in all masks
         for per, count in (
             ("scored_tokens", scored_tokens),
-            ("rewarded_tokens", scored_tokens * (micro.batch.advantages != 0)),
+            ("rewarded_tokens", scored_tokens * (micro.advantages != 0)),
         ):
             sums["", per] = sums.get(("", per), 0) + count.sum()
     return {key: float(value) for key, value in sums.items()}
@@ -145,14 +151,16 @@ def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) 
     """What this process's completions add to the loss of an update, measured without making the update."""
     with torch.no_grad():
         losses = [
-            algorithm.loss(micro.logps(policy.model, policy.mask_id)[0], micro.masks, micro.batch).loss
+            algorithm.loss(
+                logps_without_graph(micro, policy.model, policy.mask_id)[0], micro.masks, micro
+            ).loss
             for micro in update.micro_batches
         ]
     return float(sum(loss.double() for loss in losses))
 
 
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of an update. sums: added up over all processes. counts: as in `Step`, what they are divided by."""
+    """The metrics of an update. sums: added up over all processes. counts: as in `Update`, what they are divided by."""
     tokens = {per: count for (name, per), count in sums.items() if not name}
     divisors = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **counts, **tokens}
     return {name: total / (divisors[per] or 1.0) for (name, per), total in sums.items() if name}
@@ -162,62 +170,64 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     """Gives every completion its coefficient, the gradient of the coupled loss in the completion's bound.
 
     Every process computes the loss of the completions of all processes, and keeps the coefficients of its own
-    completions as `prepared["coefficients"]`. The loss is returned on the first process only, and zero on the others,
+    completions as the column `coefficients`. The loss is returned on the first process only, and zero on the others,
     so that the sum over the processes is right.
     """
     # A list for each process, with an entry for each of its micro-batches.
-    columns_by_process = gather([[_columns_of(policy, algorithm, micro) for micro in update.micro_batches]])
-    places_by_process = gather([[micro.batch.place.to("cpu") for micro in update.micro_batches]])
-    parts = [part for parts_of_process in columns_by_process for part in parts_of_process]
-    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    place = Place.join([part for parts_of_process in places_by_process for part in parts_of_process])
-    sequences = sequences_of_episodes(columns, place, update.totals)
-    sequences.bounds.requires_grad_()
-    result = algorithm.coupled_loss(sequences)
-    (coefficients,) = torch.autograd.grad(result.loss, sequences.bounds)
-    by_micro_batch = place.spread(coefficients).split([len(part["bounds"]) for part in parts])
-    first = sum(map(len, columns_by_process[: rank()]))  # the micro-batches of the processes before this one
-    coefficients_here = by_micro_batch[first : first + len(update.micro_batches)]
-    for micro, coefficients_of_part in zip(update.micro_batches, coefficients_here, strict=True):
-        prepared = {
-            **micro.batch.prepared,
-            "coefficients": coefficients_of_part.to(micro.batch.advantages.device),
-        }
-        micro.batch = replace(micro.batch, prepared=prepared)
+    by_process = gather([[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]])
+    parts = [part for of_process in by_process for part in of_process]
+    rows = Rows.join(parts)
+    episodes = rows_of_episodes(rows, update.totals)
+    episodes.bounds.requires_grad_()
+    result = algorithm.coupled_loss(episodes)
+    (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
+    by_micro_batch = rows.spread(coefficients).split([len(part) for part in parts])
+    first = sum(map(len, by_process[: rank()]))  # the micro-batches of the processes before this one
+    update.micro_batches = [
+        micro.with_columns(coefficients=of_part.to(micro.advantages.device))
+        for micro, of_part in zip(update.micro_batches, by_micro_batch[first:], strict=False)
+    ]
     if rank() > 0:
         return Loss(torch.zeros(()), {})
     return replace(result, loss=result.loss.detach())
 
 
-def _columns_of(policy: Policy, algorithm: CoupledAlgorithm, micro: MicroBatch) -> dict[str, Tensor]:
-    """What a coupled loss needs of the completions of a micro-batch: fields of `Sequences`, (B,) each, on the CPU."""
-    batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
-    logps, _ = micro.logps(policy.model, policy.mask_id)
+def rows_with_bounds(policy: Policy, algorithm: CoupledAlgorithm, micro: Rows) -> Rows:
+    """What a coupled loss needs of the completions of a micro-batch, on the CPU, with their `bounds`, (B,).
+
+    `old_bounds` are the current ones if the algorithm asks for no old logps, and `ref_bounds` are there if it asks for
+    those of the reference.
+    """
+    bound = partial(algorithm.bound, masks=micro.masks)
+    logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
     current = bound(logps)
     columns = {
         "bounds": current,
-        "old_bounds": current if batch.old_logps is None else bound(batch.old_logps),
-        "advantages": batch.advantages,
-        "length": batch.length,
+        "old_bounds": bound(micro.old_logps) if "old_logps" in micro else current,
+        "advantages": micro.advantages,
+        "length": micro.length,
+        "episode": micro.episode,
+        "group": micro.group,
     }
-    if batch.ref_logps is not None:
-        columns["ref_bounds"] = bound(batch.ref_logps)
-    return {name: column.cpu() for name, column in columns.items()}
+    if "ref_logps" in micro:
+        columns["ref_bounds"] = bound(micro.ref_logps)
+    return Rows(**columns, max_turns=micro.max_turns).to("cpu")
 
 
-def sequences_of_episodes(
-    columns: Mapping[str, Tensor], place: Place, totals: Mapping[str, float]
-) -> Sequences:
-    """The sequences that a coupled loss compares: whole episodes.
+def rows_of_episodes(rows: Rows, totals: Mapping[str, float]) -> Rows:
+    """The E episodes that a coupled loss compares, from the rows of their turns (`rows_with_bounds`).
 
-    columns: fields of `Sequences`, (B,) each, of the turns. An episode has the advantage that all its turns have, and
-    the sums of their bounds and lengths.
+    An episode has the advantage that all its turns have, and the sums of their bounds and lengths.
     """
-    joined = {
-        name: place.first(column) if name == "advantages" else place.total(column)
-        for name, column in columns.items()
-    }
-    return Sequences(group=place.first(place.group), totals=totals, **joined)
+    same_in_all_turns = ("advantages", "episode", "group")
+    columns = {name: column for name, column in vars(rows).items() if isinstance(column, Tensor)}
+    return Rows(
+        **{
+            name: rows.first(column) if name in same_in_all_turns else rows.total(column)
+            for name, column in columns.items()
+        },
+        totals=totals,
+    )
 
 
 def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:

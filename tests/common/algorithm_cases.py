@@ -13,7 +13,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Batch, Place, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Rows
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
@@ -81,41 +81,48 @@ def make_batch(
     advantages: list[float] = ADVANTAGES,
     completions: float = 8.0,
     scored: float = 6.0,
-    place: Place | None = None,
+    place: Rows | None = None,
+    prepared: dict[str, object] | None = None,
     **more: object,
-) -> Batch:
+) -> Rows:
     """A batch of an update that holds more completions than those at hand; each is a group unless `place` says more."""
     totals = {"completions": float(completions), "tokens": 50.0, "scored_completions": scored}
-    return Batch(
-        mask,
-        torch.tensor(advantages, dtype=torch.float64),
-        totals,
-        place or Place.full_groups(len(mask), 1),
-        **more,
-    )
+    place = place or Rows.full_groups(len(mask), 1)
+    given = {"advantages": torch.tensor(advantages, dtype=torch.float64), **more}
+    return place.with_columns(completion_mask=mask, totals=totals, **{**(prepared or {}), **given})
 
 
 def view_of(
-    rewards: Tensor, rollouts: Rollouts | None, place: Place | None = None, **more: object
-) -> StepView:
+    rewards: Tensor,
+    rollouts: Rows | None,
+    place: Rows | None = None,
+    correct: Tensor | None = None,
+    **more: object,
+) -> Rows:
     """What `prepare` sees of a step; one without turns unless `place` has some."""
-    return StepView(rewards, rollouts, place or Place.full_groups(*rewards.shape), **more)
+    rows = place or Rows.full_groups(*rewards.shape)
+    if rollouts is not None:
+        rows = rows.with_columns(**vars(rollouts.without(*vars(rows))))
+    if correct is not None:
+        rows = rows.with_columns(correct=rows.spread(correct.reshape(-1)))
+    return rows.with_columns(rewards=rows.spread(rewards.reshape(-1)), **more)
 
 
-def in_turns(episode: list[int], group: list[int]) -> Place:
+def in_turns(episode: list[int], group: list[int]) -> Rows:
     """Rows that are turns of episodes. episode: of each row; group: of each episode, which is of its problem."""
     whose = torch.tensor(episode)
     of_group = torch.tensor(group)[whose]
     first = torch.tensor([group.index(one) for one in group])[whose]
-    return Place(of_group, whose - first, whose, whose, of_group, max_turns=3).with_turns()
+    place = Rows(problem=of_group, generation=whose - first, turn=whose, episode=whose, group=of_group)
+    return place.with_columns(max_turns=3).with_turns()
 
 
-def alone(rollouts: Rollouts, masks: Masks, row: int) -> tuple[Rollouts, Masks]:
+def alone(rollouts: Rows, masks: Masks, row: int) -> tuple[Rows, Masks]:
     """One completion whose prompt has no padding."""
     one = torch.tensor([row])
     rollouts, masks = rollouts.select(one), masks.select(one)
     cut = rollouts.prompt_mask.shape[1] - int(rollouts.prompt_mask.sum())
-    return rollouts.trim(), replace(masks, masked=masks.masked[:, :, cut:])
+    return rollouts.trim(), masks.without_columns(cut)
 
 
 def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
@@ -124,7 +131,7 @@ def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
     return (logps.detach() + spread * noise) * masks.valued
 
 
-def sampled(rows: int = 4) -> Rollouts:
+def sampled(rows: int = 4) -> Rows:
     """Four or six completions of unequal lengths, with log-probabilities of the sampler.
 
     The first step unmasked nothing but tokens behind the end.
@@ -139,7 +146,7 @@ def sampled(rows: int = 4) -> Rollouts:
     before = (drawn[:, None] < drawn[..., None]) & (
         rollouts.unmask_step[:, None] == rollouts.unmask_step[..., None]
     )
-    return replace(rollouts, unmask_entropy=entropy, unmask_order=before.sum(-1))
+    return rollouts.with_columns(entropy=entropy, order=before.sum(-1))
 
 
 def worth(row: int, step: int) -> float:
@@ -147,26 +154,23 @@ def worth(row: int, step: int) -> float:
     return math.sin(3 * row + step)
 
 
-def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
+def probed(algorithm: Algorithm, rollouts: Rows) -> Rows:
     """With what an algorithm asks of their states."""
     if (steps := algorithm.probe_steps(rollouts, 1, lambda row: generator(0, "states", row))) is None:
         return rollouts
     rewards = [[worth(b, step) for step in of_one] for b, of_one in enumerate(steps.tolist())]
-    return replace(rollouts, probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
+    return rollouts.with_columns(probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
 
 
-def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[Rollouts, dict[str, object]]:
-    """What an algorithm makes of the rollouts, as fields of a `Batch`; if it learns from fills, every second is one."""
+def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rows) -> Rows:
+    """The rollouts with what an algorithm makes of them; if it learns from fills, every second is one."""
     rollouts = probed(algorithm, rollouts)
     if algorithm.branches > 1:  # in the middle of the run
         count = rewards.numel()
-        branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched)
-    view = view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1)
-    prepared, step_means = algorithm.prepare(view), algorithm.step_means(view)
-    if "fills" in algorithm.needs:
-        rollouts, prepared = half_fills(rollouts, prepared)
-    return rollouts, {"prepared": prepared, "step_means": step_means}
+        rollouts = rollouts.with_columns(branched=torch.arange(count) % algorithm.branches > 0)
+    rows = view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1)
+    rows = rows.with_columns(**algorithm.prepare(rows))
+    return half_fills(rows) if "fills" in algorithm.needs else rows
 
 
 def formula_error(
@@ -188,16 +192,16 @@ def formula_error(
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
-    rollouts, known = prepare(algorithm, rewards.view(-1, group), rollouts)
+    rollouts = prepare(algorithm, rewards.view(-1, group), rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     old, old_measured = masks.split(moved(logps, masks, off_policy, 1))
     ref = masks.split(moved(logps, masks, 0.3, 2))[0]
-    more = {**known, "place": Place.full_groups(len(advantages) // group, group)}
-    if off_policy:
-        more |= {"old_logps": old, "old_measured": old_measured}
-    batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
+    more = {"old_logps": old, "old_measured": old_measured} if off_policy else {}
+    batch = make_batch(
+        rollouts.completion_mask, advantages, scored=14.0, place=rollouts, ref_logps=ref, **more
+    )
     rows: list[Row] = []
     for number, advantage in enumerate(advantages):
         one, its = alone(rollouts, masks, number)
@@ -208,7 +212,7 @@ def formula_error(
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
         members = [] if number % group == 0 else rows[-1].group
-        fill = -1 if one.fill_step is None else int(one.fill_step)
+        fill = int(one.get("fill_step", -1))
         told = advantage, n, steps, reward, fill, members, rows
         path = None
         if measured is not None:
@@ -218,32 +222,31 @@ def formula_error(
                 else (whole[0].detach(), measured[0].detach())
             )
             shown = its.masked[0, :, -SIZE:], its.scored[0], its.weight[0]
-            did = one.unmask_step[0].tolist(), one.unmask_order[0].tolist()
+            did = one.unmask_step[0].tolist(), one.order[0].tolist()
             path = Path(whole[0], measured[0], *olds, *shown, *did)
         rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *told, path))
         members.append(rows[-1])
     if algorithm.compares == "update":
-        batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
+        batch = batch.with_columns(coefficients=coefficients(algorithm, masks, batch, logps))
     total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))
     return split_error(algorithm, model, rollouts, masks, batch, total, sizes, masks_at_once)
 
 
-def coefficients(algorithm: CoupledAlgorithm, masks: Masks, batch: Batch, logps: Tensor) -> dict[str, Tensor]:
+def coefficients(algorithm: CoupledAlgorithm, masks: Masks, batch: Rows, logps: Tensor) -> Tensor:
     """What the trainer tells the completions of an update whose loss compares them."""
-    old = logps if batch.old_logps is None else batch.old_logps
-    of = [algorithm.bound(x, masks).detach() for x in (logps, old, batch.ref_logps)]
-    bounds = of[0].requires_grad_()
-    parts = bounds, of[1], batch.advantages, batch.group, batch.length, batch.totals, of[2]
-    (found,) = torch.autograd.grad(algorithm.coupled_loss(Sequences(*parts)).loss, bounds)
-    return {**batch.prepared, "coefficients": found}
+    names = {"bounds": logps, "old_bounds": batch.get("old_logps", logps), "ref_bounds": batch.ref_logps}
+    bounds = {name: algorithm.bound(values, masks).detach() for name, values in names.items()}
+    bounds["bounds"].requires_grad_()
+    episodes = batch.with_columns(length=batch.length, **bounds)
+    return torch.autograd.grad(algorithm.coupled_loss(episodes).loss, bounds["bounds"])[0]
 
 
 def split_error(
     algorithm: Algorithm,
     model: nn.Module,
-    rollouts: Rollouts,
+    rollouts: Rows,
     masks: Masks,
-    batch: Batch,
+    batch: Rows,
     total: Tensor,
     sizes: tuple[int, ...] = (1, 3, 4),
     masks_at_once: tuple[int, ...] = (1, 3, 99),
@@ -274,7 +277,7 @@ def declared(algorithm: Algorithm) -> dict[str, str]:
     return {"compares": "copy" if algorithm.compares == "update" else algorithm.compares}
 
 
-def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> tuple[Loss, Tensor]:
+def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Rows, logps: Tensor) -> tuple[Loss, Tensor]:
     """The loss, and its gradient in the logps."""
     logps = logps.detach().requires_grad_()
     loss = loss_of_values(algorithm, masks, batch, logps)
@@ -303,7 +306,7 @@ def written() -> dict[int, list[int]]:
     return {n: of_one[:n] for n, of_one in zip(LENGTHS, steps, strict=True)}
 
 
-def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | None = None) -> float:
+def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rows | None = None) -> float:
     """On policy, the relative error of the gradient to that of minus the weighted log-likelihoods of paths, by oracle.
 
     The four completions are the whole update, in two groups.
@@ -316,9 +319,9 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
     view = view_of(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts)
-    known = {"prepared": algorithm.prepare(view), "step_means": algorithm.step_means(view)}
+    prepared = algorithm.prepare(view)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
-    batch = make_batch(rollouts.completion_mask, completions=4, **known)
+    batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
     loss_fn = partial(loss_of_values, algorithm, masks, batch)
     options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm)}
     accumulate(model, rollouts, masks, loss_fn, **options)

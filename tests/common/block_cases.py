@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import Masks
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 from tests.common.rollout_cases import Plain
 from tests.common.stale_cases import how_many
 
@@ -47,7 +47,7 @@ def plain_logits(model: nn.Module, ids: list[int], prompt: int) -> Tensor:
     return torch.cat([logits[:1], logits[:-1]]) if model.shift else logits
 
 
-def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
+def logps_by_blocks(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int) -> Tensor:
     """(B, M, T) at scored positions, one row, mask and block at a time: before the block all is clean.
 
     Where the masks measure the confidence, (B, M, 2T): behind them the log-probability of the best token.

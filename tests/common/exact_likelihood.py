@@ -21,7 +21,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 
 Predict = Callable[[Tensor], Tensor]
 """Canvases (N, T) int64 to log-probabilities (N, T, V) float64 over the whole vocabulary, mask id included."""
@@ -181,7 +181,7 @@ class Law(NamedTuple):
     probabilities: Tensor
     """(K,) float64, all above 0; they sum to 1."""
 
-    def find(self, rollouts: Rollouts) -> Tensor:
+    def find(self, rollouts: Rows) -> Tensor:
         """(B,) int64, the row of each completion. Raises ConfigError for one that the law does not know."""
         behind = self.completion_ids.new_full((), -1)
         own = self.completion_ids.where(self.completion_mask, behind)

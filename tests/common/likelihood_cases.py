@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, Streams
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 
 
 def make_rollouts(
@@ -26,7 +26,7 @@ def make_rollouts(
     seed: int = 0,
     tokens: int = 250,
     device: str = "cpu",
-) -> Rollouts:
+) -> Rows:
     """Completions of the given lengths in `size` tokens, after left-padded prompts of the given lengths."""
     prompts = prompts or [width] * len(lengths)
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +41,7 @@ def make_rollouts(
         "unmask_step": order // 2,
         "unmask_logps": torch.zeros(rows, size),
     }
-    return Rollouts(**{name: column.to(device) for name, column in columns.items()})
+    return Rows(**{name: column.to(device) for name, column in columns.items()})
 
 
 def make_masking(name: str, num_masks: int, p_mask_prompt: float = 0.0, **settings: object) -> Masking:
@@ -153,7 +153,7 @@ def tiny_model(dtype: torch.dtype = torch.float64, seed: int = 0, **sizes: int) 
     return model
 
 
-def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
+def naive_logps(model: torch.nn.Module, rollouts: Rows, masks: Masks, mask_id: int) -> Tensor:
     """(B, M, T) by the model's own forward and a softmax over all positions; zero where not scored.
 
     Where the masks measure something, it stands behind, (B, M, 2T).

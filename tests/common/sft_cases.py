@@ -98,7 +98,7 @@ def before_step(number: int, act: Callable[[], object]) -> Iterator[None]:
 def first_update(run: Run, number: int = 0) -> Update:
     """The update of a step with a number, with its masks."""
     scored = run.source.collect(number)
-    _, step = credit(run, scored, *scored.gather_groups(scored.rewards))
+    _, step = credit(run, scored)
     (update,) = plan_updates(
         run.policy, run.algorithm, step, run.config.batch, seed=run.config.seed, number=number
     )

@@ -28,7 +28,6 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
-from spg_trainer.tensors import Batch
 from spg_trainer.training.loop import train
 
 HERE = Path(__file__).resolve().parents[2]
@@ -85,7 +84,7 @@ class Probe(SPG):
 
     def loss(self, logps, masks, batch) -> Loss:
         """The surrogate of PPO without a clip, on masked tokens."""
-        if type(batch) is Batch:  # and not the one by which a run sees at its start what a loss reads
+        if "masks_at_once" in batch:  # and not the rows by which a run sees at its start what a loss reads
             self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
         ratio = (logps - batch.old_logps).exp() * masks.scored
         terms = -batch.advantages.to(logps)[:, None, None] * ratio
@@ -118,10 +117,10 @@ class SelfNormalised(CoupledAlgorithm):
     epsilon: float = 0.2
     needs: ClassVar[frozenset[str]] = frozenset({"old"})
 
-    def coupled_loss(self, sequences) -> Loss:
-        log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length
+    def coupled_loss(self, episodes) -> Loss:
+        log_ratio = (episodes.bounds.detach() - episodes.old_bounds) / episodes.length
         ratio = log_ratio.exp().clamp(1 - self.epsilon, 1 + self.epsilon)
-        loss = -(ratio * sequences.advantages * sequences.bounds).sum() / ratio.sum()
+        loss = -(ratio * episodes.advantages * episodes.bounds).sum() / ratio.sum()
         return Loss(loss, {"ratio/mean": Metric(ratio.sum(), "scored_completions")})
 
 

@@ -20,7 +20,7 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
@@ -424,7 +424,7 @@ def test_replayed_passes_write_the_same_tokens(gpu, decoding: dict, lengths: tup
     policy.model.base_model.register_forward_pre_hook(count)
     sampling = replace(SAMPLING, **{"temperature": 0.0, **decoding})
 
-    def decode_twice(policy: Policy) -> list[Rollouts]:
+    def decode_twice(policy: Policy) -> list[Rows]:
         return [
             sample_completions(
                 policy,

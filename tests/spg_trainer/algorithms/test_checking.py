@@ -37,7 +37,8 @@ BROKEN = {
     + '\n    compares: ClassVar[str] = "copy"\n',
     "needs": LOSS + '\n    needs: ClassVar[frozenset[str]] = frozenset({"old"})\n',
     "turns": LOSS
-    + '\n    def prepare(self, view):\n        return {"advantages": self.compute_advantages(view.rewards)}\n',
+    + "\n    def prepare(self, rows):\n        rewards = rows.cut_into_groups(rows.rewards)"
+    + '\n        return {"advantages": self.compute_advantages(rewards)}\n',
 }
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ def tree(lengths: list[int], size: int, branches: int):
     """Completions that are the leaves of one tree."""
     rollouts, count = make_rollouts(lengths, size), len(lengths)
     branched = torch.arange(count) % branches > 0
-    return replace(rollouts, branched=branched)
+    return rollouts.with_columns(branched=branched)
 
 
 @pytest.mark.parametrize(("advantage", "kept"), [("leave_one_out", 1.0), ("mean", 0.5)])
@@ -139,7 +138,7 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
     for step in (0, 2, 3):
         run.state.step = step
         scored = run.source.collect(step)
-        taught.append(credit(run, scored, scored.rewards.reshape(4, 4))[1].prepared["distil"].max(-1).values)
+        taught.append(credit(run, scored)[1].distil.max(-1).values)
     run.folder.release()
     assert not taught[0].any() and taught[1].any() and taught[2].max() > taught[1].max()
 

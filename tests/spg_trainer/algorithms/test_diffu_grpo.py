@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import Batch, Place
+from spg_trainer.tensors import Rows
 
 
 def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
@@ -22,11 +22,10 @@ def hand_case(advantages, ratios):
     scored = torch.ones(rows, 1, size, dtype=torch.bool)
     masks = Masks(scored, scored, scored.double(), torch.ones(rows, dtype=torch.float64), scored[:, 0])
     logps = (ratios / 4).log()[:, None].requires_grad_()
-    batch = Batch(
-        scored[:, 0],
-        torch.tensor(advantages, dtype=torch.float64),
-        {"completions": 2.0, "tokens": 6.0},
-        Place.full_groups(1, 2),
+    batch = Rows.full_groups(1, 2).with_columns(
+        completion_mask=scored[:, 0],
+        advantages=torch.tensor(advantages, dtype=torch.float64),
+        totals={"completions": 2.0, "tokens": 6.0},
         old_logps=torch.full_like(logps.detach(), math.log(1 / 4)),
     )
     return logps, masks, batch

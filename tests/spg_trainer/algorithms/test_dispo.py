@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,8 +27,7 @@ def test_steps_are_drawn_with_the_fourth_power_of_their_number_up_to_the_last_th
 
 def test_a_fill_is_worth_its_reward_over_that_of_its_state_and_equal_ones_nothing():
     """With two fills, half of the difference."""
-    rollouts = replace(
-        sampled(),
+    rollouts = sampled().with_columns(
         probe_steps=torch.zeros(4, 3, dtype=torch.int64),
         probe_rewards=torch.tensor(
             [[0.1] * 3, [1.0, 0.0, 0.5], [0.7] * 3, [0.0, 0.0, 1.0]], dtype=torch.float64
@@ -41,8 +39,8 @@ def test_a_fill_is_worth_its_reward_over_that_of_its_state_and_equal_ones_nothin
     assert found[0].tolist() == found[2].tolist() == [0.0] * 3
     assert torch.allclose(found[1], torch.tensor([0.5, -0.5, 0.0], dtype=torch.float64))
     assert not prepared["advantages"].any(), "all groups are equal, and states of theirs still teach"
-    two = replace(
-        rollouts, probe_steps=rollouts.probe_steps[:, :2], probe_rewards=rollouts.probe_rewards[:, :2]
+    two = rollouts.with_columns(
+        probe_steps=rollouts.probe_steps[:, :2], probe_rewards=rollouts.probe_rewards[:, :2]
     )
     assert DiSPO(num_fills=2).prepare(view_of(rewards, two))["fill_advantages"][1].tolist() == [0.5, -0.5]
 
@@ -67,11 +65,10 @@ def test_the_mean_gradient_is_that_of_a_fill_s_reward_but_for_one_of_z(count):
     for drawn in itertools.product(fills, repeat=count):
         chance = math.exp(sum(float(logp(fill).detach().sum()) for fill in drawn))
         worth = torch.tensor([[reward[fill] for fill in drawn]], dtype=torch.float64)
-        rollouts = replace(sampled(), probe_rewards=worth)
+        rollouts = sampled().with_columns(probe_rewards=worth)
         advantages = algorithm.prepare(view_of(torch.zeros(1, 4), rollouts))["fill_advantages"][0].tolist()
         logps = torch.stack([torch.stack([logp(fill), torch.zeros(2)]) for fill in drawn])
-        prepared = {"fill": torch.ones(count, dtype=torch.bool)}
-        batch = make_batch(masks.part, advantages, 1, prepared=prepared, old_logps=logps.detach())
+        batch = make_batch(masks.part, advantages, 1, fill_step=torch.zeros(count), old_logps=logps.detach())
         (gradient,) = torch.autograd.grad(algorithm.loss(logps, masks, batch).loss, theta)
         mean -= chance * gradient
     value = sum(reward[fill] * logp(fill).sum().exp() for fill in fills)

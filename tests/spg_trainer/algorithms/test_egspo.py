@@ -2,14 +2,13 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from spg_trainer.algorithms.egspo import EGSPO, EGSPOSA
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import Masks, Where
+from spg_trainer.likelihood import Masks
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -37,7 +36,7 @@ def test_the_clip_acts_on_the_product_of_a_step_s_tokens(steps, held):
     scored = torch.ones(1, 1, 2, dtype=torch.bool) if held else torch.eye(2, dtype=torch.bool)[None]
     masks = Masks(scored, scored, scored.double(), torch.ones(1, dtype=torch.float64), scored.any(1))
     old = torch.full(scored.shape, -2.0, dtype=torch.float64) * scored
-    batch = make_batch(masks.part, [1.0], 1, old_logps=old, step_means={"step_tokens": 2.0})
+    batch = make_batch(masks.part, [1.0], 1, old_logps=old, step_tokens=2.0)
     loss, gradient = logps_gradient(EGSPO(beta=0.0), masks, batch, old + math.log(1.3) * scored)
     assert float(loss.loss) == pytest.approx(-1.5 / 2 if held else -1.3 / 2)
     assert gradient.any() != held
@@ -45,7 +44,7 @@ def test_the_clip_acts_on_the_product_of_a_step_s_tokens(steps, held):
 
 def test_with_all_steps_the_gradient_is_that_of_the_path_over_its_steps_and_their_tokens():
     rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS)
-    rollouts = replace(rollouts, unmask_entropy=torch.rand(rollouts.unmask_step.shape))
+    rollouts = rollouts.with_columns(entropy=torch.rand(rollouts.unmask_step.shape))
     tokens = rollouts.unmask_step.numel() / int((rollouts.unmask_step.amax(-1) + 1).sum())
     weights = [a / tokens / 4 / 5 for a in ADVANTAGES]
     assert path_error(EGSPO(num_masks=5, beta=0.0), weights, rollouts) < 1e-10
@@ -55,16 +54,16 @@ def test_the_updates_of_a_rollout_take_the_steps_in_the_order_of_their_mean_entr
     """Of one completion: steps 0 to 3 have mean entropies 1, 4, 2 and 3; what lies behind the end does not count."""
     rollouts = make_rollouts([6], 8)
     rollouts.unmask_step[0] = torch.tensor([3, 0, 1, 1, 0, 2, 4, -1])
-    rollouts = replace(rollouts, unmask_entropy=torch.tensor([[3.0, 0.5, 6.0, 2.0, 1.5, 2.0, 9.0, 0.0]]))
+    rollouts = rollouts.with_columns(entropy=torch.tensor([[3.0, 0.5, 6.0, 2.0, 1.5, 2.0, 9.0, 0.0]]))
     masking, found = EGSPO(num_masks=3).make_masking(), []
     for iteration in range(2):
-        masks = masking.draw(rollouts, seeded(), Where(iteration, 2, [0.0]))
+        masks = masking.draw(rollouts, seeded(), iteration, 2)
         for scored, weight in zip(masks.scored[0], masks.weight[0], strict=True):
             found.append(rollouts.unmask_step[0][scored].unique().tolist())
             assert weight[scored].tolist() == [1.0] * int(scored.sum())
     assert found == [[1], [3], [2], [0], [], []]
-    with pytest.raises(ConfigError, match="entropies"):
-        masking.draw(replace(rollouts, unmask_entropy=None), seeded())
+    with pytest.raises(ConfigError, match="only a rollout records: entropy"):
+        masking.draw(rollouts.without("entropy"), seeded())
     steps = EGSPOSA(num_masks=3).probe_steps(rollouts, 2, seeded)
     assert steps.tolist() == [[1, 3, 2, 0, -1, -1]], "what is judged is what is trained on"
 
@@ -89,7 +88,7 @@ def test_the_advantage_of_a_step_is_that_of_its_completion_less_what_its_state_w
 def test_equal_rewards_of_states_and_completions_teach_nothing():
     algorithm = EGSPOSA(num_masks=2)
     rollouts = probed(algorithm, sampled())
-    rollouts = replace(rollouts, probe_rewards=torch.full_like(rollouts.probe_rewards, 0.3))
+    rollouts = rollouts.with_columns(probe_rewards=torch.full_like(rollouts.probe_rewards, 0.3))
     prepared = algorithm.prepare(view_of(torch.full((2, 2), 0.1, dtype=torch.float64), rollouts))
     assert not prepared["advantages"].any() and not prepared["step_advantages"].any()
 

@@ -355,7 +355,7 @@ def cj_grpo(algorithm, row, held):
 def egspo_steps(algorithm, row):
     """The M steps of the greatest mean entropy, and the number of tokens that a step of the rollout unmasks."""
     rollouts = sampled()
-    entropy = rollouts.unmask_entropy[row.number, : row.length].double()
+    entropy = rollouts.entropy[row.number, : row.length].double()
     mean = {t: float(entropy[torch.tensor(row.steps) == t].mean()) for t in set(row.steps)}
     taken = int((rollouts.unmask_step.amax(-1) + 1).sum())
     return sorted(mean, key=mean.get, reverse=True)[

@@ -11,7 +11,6 @@ from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
-from spg_trainer.tensors import Batch, Place
 from tests.common.algorithm_cases import (
     MASK,
     coefficients,
@@ -83,25 +82,18 @@ def case(name: str, on_policy: bool, **arguments):
         given |= {"num_masks": 2, "branches": 2}
     algorithm, model = build(name, given), tiny_model(layers=1)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
-    rollouts, known = prepare(algorithm, rewards, sampled())
+    rollouts = prepare(algorithm, rewards, sampled())
     masks = algorithm.make_masking().draw(rollouts, seeded())
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     noise = torch.randn(2, *logps.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (old, old_measured), (ref, _) = map(masks.split, (logps + 0.4 * noise) * masks.valued)
     totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 4.0, "rewarded_completions": 4.0}
-    batch = Batch(
-        rollouts.completion_mask,
-        ADVANTAGES,
-        totals,
-        Place.full_groups(2, 2),
-        **known,
-        old_logps=None if on_policy else old,
-        old_measured=None if on_policy else old_measured,
-        ref_logps=ref,
-    )
+    batch = rollouts.with_columns(advantages=ADVANTAGES, totals=totals, ref_logps=ref)
+    if not on_policy:
+        batch = batch.with_columns(old_logps=old, old_measured=old_measured)
     if algorithm.compares == "update":
-        batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
+        batch = batch.with_columns(coefficients=coefficients(algorithm, masks, batch, logps))
     return algorithm, model, rollouts, masks, batch
 
 

@@ -13,7 +13,7 @@ from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded
 def test_the_share_of_completions_with_an_advantage_is_that_of_the_step():
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     view = view_of(rewards, make_rollouts([2] * 4, 2))
-    assert JustGRPORepro().step_means(view) == {"valid": 0.5}
+    assert JustGRPORepro().prepare(view)["valid"] == 0.5
     assert JustGRPORepro().prepare(view)["advantages"].tolist() == pytest.approx(
         [0.5 / (0.5**0.5 + 1e-4), -0.5 / (0.5**0.5 + 1e-4), 0, 0]
     )

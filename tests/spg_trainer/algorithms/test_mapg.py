@@ -11,7 +11,7 @@ from spg_trainer.algorithms.mapg import MAPG
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check_algorithm
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.likelihood_cases import seeded
 from tests.common.trainer_cases import small_config
@@ -69,17 +69,17 @@ def paths(table: Table, blocks: list[tuple[int, int]], counts: list[int], tau: f
     yield from go(torch.zeros(()).double(), (MASK,) * size, [-1] * size, [0] * size, 0, 0)
 
 
-def rollouts_of(canvas: tuple[int, ...], steps: list[int], orders: list[int]) -> Rollouts:
+def rollouts_of(canvas: tuple[int, ...], steps: list[int], orders: list[int]) -> Rows:
     ids = torch.tensor([canvas])
     end = canvas.index(END) if END in canvas else len(canvas)
-    return Rollouts(
+    return Rows(
         prompt_ids=torch.zeros(1, 1, dtype=torch.int64),
         prompt_mask=torch.ones(1, 1, dtype=torch.bool),
         completion_ids=ids,
         completion_mask=torch.arange(len(canvas))[None] <= end,
         unmask_step=torch.tensor([steps]),
         unmask_logps=torch.zeros(1, len(canvas)),
-        unmask_order=torch.tensor([orders]),
+        order=torch.tensor([orders]),
     )
 
 
@@ -122,7 +122,7 @@ def test_the_mean_gradient_over_all_paths_is_that_of_the_expected_reward(blocks,
         behind += n < size and min(steps[n:]) < max(steps[:n]) and max(steps[n:]) >= 0
         prepared = algorithm.prepare(view_of(torch.zeros(1, 2).double(), rollouts))
         for name, worth in (("reward", earned), ("nothing", 1.0)):
-            batch = make_batch(rollouts.completion_mask, [worth], 1, prepared={"place": prepared["place"]})
+            batch = make_batch(rollouts.completion_mask, [worth], 1, path_place=prepared["path_place"])
             loss = loss_of_values(algorithm, masks, batch, values).loss
             (gradient,) = torch.autograd.grad(loss, table.logits, retain_graph=True)
             found[name] -= n * float(chance.detach().exp()) * gradient

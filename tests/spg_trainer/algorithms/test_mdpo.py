@@ -1,7 +1,5 @@
 """MDPO: what steps are worth by hand, which are chosen, and the gradient on policy."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -16,7 +14,7 @@ def with_worth(worth: list[list[float]], known: list[list[bool]] | None = None):
     steps = torch.arange(rho.shape[1]).expand_as(rho)
     if known is not None:
         steps = steps.where(torch.tensor(known), -1)
-    return replace(sampled(), probe_steps=steps, probe_rewards=rho)
+    return sampled().with_columns(probe_steps=steps, probe_rewards=rho)
 
 
 def test_where_states_are_all_worth_the_reward_every_step_has_the_group_s_z_score():
@@ -74,6 +72,6 @@ def test_on_policy_the_gradient_is_that_of_the_probabilities():
     """- A n/k^2 sum of grad p."""
     masks = two_tokens()
     logps = torch.tensor([[[-0.3, -2.0]]], dtype=torch.float64)
-    batch = make_batch(masks.part, [0.8], 1, prepared={"fill": torch.ones(1, dtype=torch.bool)})
+    batch = make_batch(masks.part, [0.8], 1, fill_step=torch.zeros(1))
     _, gradient = logps_gradient(MDPO(beta=0.0), masks, batch, logps)
     assert torch.allclose(gradient, -0.8 * 2 / 4 * logps.exp())

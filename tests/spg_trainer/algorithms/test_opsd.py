@@ -97,14 +97,14 @@ def test_the_trainer_scores_what_the_start_model_says_with_the_hint(tmp_path):
     scored = run.source.collect(0)
     batch, seen = run.config.batch, 0
     _, step = credit(run, scored, scored.rewards.reshape(4, 4))
-    assert len(step.rollouts) == int(scored.correct.sum()) < len(scored), "only right completions"
+    assert len(step) == int(scored.correct.sum()) < len(scored), "only right completions"
     for update in plan_updates(run.policy, run.algorithm, step, batch, seed=0, number=0):
         for micro in update.micro_batches:
             hinted = replace(micro.masks, masked=micro.masks.ref_masked)
             for masks, equal in ((hinted, True), (micro.masks, False)):
                 with torch.no_grad(), run.policy.reference() as model:
-                    expected = naive_logps(model, micro.rollouts, masks, run.policy.mask_id)
-                close = torch.allclose(micro.batch.ref_logps, expected, rtol=0, atol=1e-10)
+                    expected = naive_logps(model, micro, masks, run.policy.mask_id)
+                close = torch.allclose(micro.ref_logps, expected, rtol=0, atol=1e-10)
                 assert close == equal
             seen += int(micro.masks.scored.any())
     assert seen

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.raft import RAFT, merge_equal
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 from tests.common.algorithm_cases import logps_gradient, make_batch, two_tokens, view_of
 from tests.common.likelihood_cases import make_rollouts
 
@@ -42,7 +42,7 @@ def test_equal_completions_of_a_group_are_scored_once_up_to_their_end():
     rollouts = make_rollouts([4, 4, 3], 9, [2, 2, 2]).select(torch.tensor([0, 1, 0, 0, 2, 2]))
     rollouts.completion_ids[2, 4:] += 1  # behind the end
     advantages = torch.tensor([0.5, 0.25, 0.125, 1.0, 0.25, 0.5], dtype=torch.float64)
-    assert merge_equal(advantages, rollouts, Place.full_groups(2, 3)).tolist() == [
+    assert merge_equal(advantages, rollouts, Rows.full_groups(2, 3)).tolist() == [
         0.625,
         0.25,
         0,

@@ -1,7 +1,5 @@
 """RLDF: what its filter keeps, by hand; how it draws steps; d1's pass where it keeps all of the first step's state."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,7 @@ def test_of_the_later_tokens_those_count_that_the_model_was_sure_of():
     scored = torch.ones(1, 1, 5, dtype=torch.bool)
     masks = Masks(scored, scored, scored.double(), torch.ones(1, dtype=torch.float64), scored[:, 0])
     logps = torch.tensor([[[0.1, 0.9, 0.59, 0.61, 0.1]]], dtype=torch.float64).log()
-    prepared = {"unmask_step": torch.tensor([[1, 1, 2, 3, 3]])}
-    batch = make_batch(scored[:, 0], [2.0], 1, prepared=prepared)
+    batch = make_batch(scored[:, 0], [2.0], 1, unmask_step=torch.tensor([[1, 1, 2, 3, 3]]))
     loss, gradient = logps_gradient(RLDF(beta=0.0, num_masks=1), masks, batch, logps)
     assert float(loss.loss) == pytest.approx(-2.0)
     assert gradient[0, 0].tolist() == pytest.approx([-2 / 3, -2 / 3, 0, -2 / 3, 0])
@@ -36,7 +33,8 @@ def test_with_all_kept_of_the_first_step_s_state_it_is_d1_s_pass():
         logps = moved(torch.full(masks.scored.shape, -2.0, dtype=torch.float64), masks, 0.3, 1)
         old = moved(logps, masks, 0.3, 2)
         prepared = algorithm.prepare(view_of(rewards, rollouts))
-        batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared, old_logps=old)
+        steps = {"unmask_step": rollouts.unmask_step, "old_logps": old}
+        batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared, **steps)
         found.append((masks.masked, *logps_gradient(algorithm, masks, batch, logps)))
     (seen, loss, gradient), (expected_seen, expected_loss, expected) = found
     assert torch.equal(seen, expected_seen) and torch.allclose(gradient, expected, rtol=1e-12)
@@ -57,7 +55,7 @@ def test_steps_are_drawn_by_the_exponential_of_their_mean_surprise():
     share, expected = np.bincount(steps, minlength=3) / rows, odds / odds.sum()
     assert (abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / rows)).all()
     few = rollouts.select(torch.arange(50))
-    masks = RLDF(num_masks=5).make_masking().draw(replace(few), seeded())
+    masks = RLDF(num_masks=5).make_masking().draw(few, seeded())
     firsts = torch.where(masks.scored, few.unmask_step[:, None], 9).amin(-1)
     assert all(set(row[:3]) == {0, 1, 2} for row in firsts.tolist()), "each step once, before any again"
     assert {tuple(row[3:]) for row in firsts.tolist()} >= {(2, 2), (1, 2)}

@@ -1,26 +1,30 @@
 """RSPO: what its centred penalty is, and is not."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from spg_trainer.algorithms.rspo import RSPO
-from spg_trainer.tensors import Sequences
+from spg_trainer.tensors import Rows
 
 
-def sequences(ref: float = 0.0) -> Sequences:
+def sequences(ref: float = 0.0) -> Rows:
     stream = torch.Generator().manual_seed(0)
     bounds, ref_bounds, old_bounds = -5 * torch.rand(3, 6, generator=stream, dtype=torch.float64)
     advantages = torch.tensor([1.0, -1.0, 0.0, 0.5, -0.5, 0.0], dtype=torch.float64)
     group, length = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([4, 1, 7, 3, 3, 9])
     totals = {"completions": 6.0}
-    return Sequences(
-        bounds.requires_grad_(), old_bounds, advantages, group, length, totals, ref_bounds + ref * length
+    return Rows(
+        bounds=bounds.requires_grad_(),
+        old_bounds=old_bounds,
+        ref_bounds=ref_bounds + ref * length,
+        advantages=advantages,
+        group=group,
+        length=length,
+        totals=totals,
     )
 
 
-def gradient(algorithm: RSPO, given: Sequences) -> torch.Tensor:
+def gradient(algorithm: RSPO, given: Rows) -> torch.Tensor:
     return torch.autograd.grad(algorithm.coupled_loss(given).loss, given.bounds)[0]
 
 
@@ -42,7 +46,7 @@ def test_anchored_to_the_sampler_it_is_the_regression_of_gdsd_without_its_clamp_
     square = (error - error.mean().detach()).square().mean() / (2 * psi)
     (expected,) = torch.autograd.grad(square, given.bounds)
     assert torch.allclose(gradient(algorithm, given), expected, rtol=1e-12)
-    first = replace(given, old_bounds=given.bounds.detach())
+    first = given.with_columns(old_bounds=given.bounds.detach())
     expected = -first.advantages / first.length / 6
     assert torch.allclose(gradient(algorithm, first), expected, rtol=1e-12)
 
@@ -53,7 +57,7 @@ def test_a_reference_that_finds_all_tokens_likelier_alike_changes_nothing():
 
 
 def test_without_a_reference_it_is_reinforce_on_the_bound_by_the_token():
-    given = replace(sequences(), ref_bounds=None)
+    given = sequences().without("ref_bounds")
     assert not RSPO(beta=0.0).needs
     expected = -given.advantages / given.length / 6
     assert torch.allclose(gradient(RSPO(beta=0.0), given), expected, rtol=1e-12)

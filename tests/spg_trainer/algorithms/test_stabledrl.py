@@ -1,14 +1,13 @@
 """StableDRL: its weights by hand, SPG where nothing has moved."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.stabledrl import StableDRL, self_normalised
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     logps_gradient,
@@ -33,7 +32,7 @@ def case(shift):
     logps = -torch.rand(masks.scored.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logps = logps * masks.scored
     old = (moved(logps, masks, 0.2, 1) + shift) * masks.scored
-    batch = make_batch(rollouts.completion_mask, ADVANTAGES, place=Place.full_groups(2, 2), old_logps=old)
+    batch = make_batch(rollouts.completion_mask, ADVANTAGES, place=Rows.full_groups(2, 2), old_logps=old)
     return algorithm, masks, batch, logps
 
 
@@ -52,7 +51,7 @@ def test_on_policy_it_is_spg_over_the_own_length():
     algorithm, masks, batch, logps = case(0.0)
     assert algorithm.compares == "group" and algorithm.active(0 * batch.advantages).all()
     spg = SPG(masking="random", p_mask_prompt=0.0, normalizer="length")
-    batch = replace(batch, old_logps=None)
+    batch = batch.without("old_logps")
     (loss, gradient), (of_spg, expected) = (
         logps_gradient(which, masks, batch, logps) for which in (algorithm, spg)
     )

@@ -20,10 +20,10 @@ def test_a_completion_weighs_by_its_segments():
     rollouts = make_rollouts([2, 2], 2)
     rollouts.unmask_step[:] = torch.tensor([[0, 1], [0, 0]])
     algorithm = TraceRL(num_masks=2, steps_per_segment=1)
-    step_means = algorithm.step_means(view_of(REWARDS[:1], rollouts))
-    assert step_means == {"segments": 1.5}
+    prepared = algorithm.prepare(view_of(REWARDS[:1], rollouts))
+    assert prepared["segments"] == 1.5
     masks = algorithm.make_masking().draw(rollouts, one_stream(None))
-    batch = make_batch(rollouts.completion_mask, [1.0, 1.0], 2, step_means=step_means)
+    batch = make_batch(rollouts.completion_mask, [1.0, 1.0], 2, prepared=prepared)
     _, gradient = logps_gradient(algorithm, masks, batch, torch.zeros(2, 2, 2, dtype=torch.float64))
     third, sixth = -1 / 3, -1 / 6
     expected = [[[third, 0], [0, third]], [[sixth, sixth], [0, 0]]]
@@ -41,7 +41,7 @@ def test_advantages_are_z_scores_of_the_population():
 def test_the_kl_is_a_sum_and_from_the_model_that_sampled():
     """Two tokens of ratio 2, A = 0: beta (1/2 - 1 + log 2) for each, over one segment."""
     masks, old = two_tokens(), torch.full((1, 1, 2), -2.0, dtype=torch.float64)
-    batch = make_batch(masks.part, [0.0], 1, old_logps=old, step_means={"segments": 1.0})
+    batch = make_batch(masks.part, [0.0], 1, old_logps=old, segments=1.0)
     loss, _ = logps_gradient(TraceRL(beta=0.5), masks, batch, old + torch.tensor(2.0).double().log())
     assert float(loss.loss) == pytest.approx(0.5 * 2 * (0.6931471805599453 - 0.5))
     assert float(loss.metrics["kl"].total) == pytest.approx(2 * (0.6931471805599453 - 0.5))

@@ -9,7 +9,7 @@ from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
 from spg_trainer.likelihood import Masks
 from spg_trainer.likelihood.subset_masks import RatioMasking
-from spg_trainer.tensors import Batch, Place
+from spg_trainer.tensors import Rows
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 
@@ -29,8 +29,12 @@ def test_a_completion_of_four_tokens_by_hand():
     ratios = torch.tensor([[[1.0, 1.5, 1, 1], [1, 1, 1, 0.5]]], dtype=torch.float64)
     logps = old + ratios.log()
     totals = {"completions": 1.0, "tokens": 4.0}
-    batch = Batch(
-        whole, torch.tensor([-1.0]).double(), totals, Place.full_groups(1, 1), old_logps=old, ref_logps=logps
+    batch = Rows.full_groups(1, 1).with_columns(
+        completion_mask=whole,
+        advantages=torch.tensor([-1.0]).double(),
+        totals=totals,
+        old_logps=old,
+        ref_logps=logps,
     )
     result = UniGRPO(beta=0.5).loss(logps, masks, batch)
     assert float(result.loss) == pytest.approx(41 / 40, rel=1e-14)

@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
 from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.trainer_cases import rows, small_config
@@ -23,7 +23,7 @@ def test_a_pair_of_two_tokens_by_hand():
     masks = Masks(scored, scored, 1.5 * scored.double(), torch.ones(2), torch.ones(2, 2, dtype=torch.bool))
     logps = torch.tensor([[[-2.0, -2.0]], [[-1.0, -1.0]]], dtype=torch.float64)
     refs = torch.full((2, 1, 2), -1.5).double()
-    batch = make_batch(masks.part, [-1.0, 1.0], scored=2.0, place=Place.full_groups(1, 2), ref_logps=refs)
+    batch = make_batch(masks.part, [-1.0, 1.0], scored=2.0, place=Rows.full_groups(1, 2), ref_logps=refs)
     loss = VRPO(num_masks=1).loss(logps, masks, batch)
     assert math.log1p(math.exp(-0.6)) == pytest.approx(0.43749, abs=1e-5)
     assert float(loss.loss) == pytest.approx(math.log1p(math.exp(-0.6)) + 0.075, abs=1e-12)

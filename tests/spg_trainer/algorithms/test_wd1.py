@@ -37,15 +37,15 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
 def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
-    for normalizer, step_means in (("completions", {}), ("groups", {"group_size": 3})):
+    for normalizer in ("completions", "groups"):
         algorithm, view = WD1(normalizer=normalizer), view_of(REWARDS, None)
-        assert algorithm.step_means(view) == step_means
+        assert algorithm.prepare(view)["group_size"] == 3
         assert torch.equal(algorithm.prepare(view)["advantages"], WD1().compute_advantages(REWARDS))
 
 
 def test_a_mean_over_groups_is_as_many_times_that_over_completions_as_a_group_has_completions():
     masks, logps = two_tokens(), torch.full((1, 1, 2), -2.0, dtype=torch.float64)
-    batch = make_batch(masks.part, [1.0], 6, step_means={"group_size": 3})
+    batch = make_batch(masks.part, [1.0], 6, group_size=3)
     assert float(WD1().loss(logps, masks, batch).loss) == pytest.approx(4 / 6)
     assert float(WD1Repro().loss(logps, masks, batch).loss) == pytest.approx(4 / 2)
 

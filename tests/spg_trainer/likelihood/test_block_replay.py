@@ -1,7 +1,6 @@
 """Block replay: copies that score different blocks of attention share a sequence, and no number changes."""
 
 import math
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +13,7 @@ from spg_trainer.likelihood import accumulate, token_logps
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.block_replay import CopyIndex, index_copies
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, PositionMasking, StepMergeMasking
-from spg_trainer.tensors import Masks, Place
+from spg_trainer.tensors import Masks
 from tests.common.algorithm_cases import declared, make_batch, prepare
 from tests.common.block_cases import PATTERNS, logps_by_blocks, with_pattern
 from tests.common.likelihood_cases import (
@@ -44,7 +43,7 @@ def written():
     rollouts = block_by_block(make_rollouts([12, 4, 1, 7], 12, [4, 2, 3, 1]))
     surprise = torch.rand(4, 12, generator=torch.Generator().manual_seed(5))
     before = torch.arange(12) % 2
-    return replace(rollouts, unmask_logps=-surprise, unmask_order=before.expand(4, 12))
+    return rollouts.with_columns(unmask_logps=-surprise, order=before.expand(4, 12))
 
 
 def block_by_block(rollouts, block=4, tokens_a_step=2):
@@ -54,7 +53,7 @@ def block_by_block(rollouts, block=4, tokens_a_step=2):
         for place in range(len(row)):
             number, offset = divmod(place, block)
             row[place] = number * math.ceil(block / tokens_a_step) + (5 * offset % block) // tokens_a_step
-    return replace(rollouts, unmask_step=steps)
+    return rollouts.with_columns(unmask_step=steps)
 
 
 def apart(pattern, rollouts, masks):
@@ -72,13 +71,12 @@ def test_losses_and_gradients_are_those_of_a_pass_for_each_copy_and_block(monkey
         pytest.skip("whose blocks begin with the prompt, so that this masking refuses them")
     model, rollouts = with_pattern(tiny_model(layers=1), *PATTERNS[name]), written()
     rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    rollouts, known = prepare(algorithm, rewards, rollouts)
+    rollouts = prepare(algorithm, rewards, rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
-    more = {"place": Place.full_groups(2, 2), "scored": 14.0, **known}
-    batch = make_batch(rollouts.completion_mask, **more)
+    batch = make_batch(rollouts.completion_mask, place=rollouts, scored=14.0)
     values = logps_by_blocks(model, rollouts, masks, MASK)
     old, old_measured = masks.split(values.detach() + 0.1 * torch.sin(7 * values.detach()))
-    batch = replace(batch, old_logps=old, old_measured=old_measured, ref_logps=0.9 * old)
+    batch = batch.with_columns(old_logps=old, old_measured=old_measured, ref_logps=0.9 * old)
     loss = loss_of_values(algorithm, masks, batch, values).loss
     loss.backward()
     expected, gradient, found = float(loss.detach()), whole_gradient(model), {}
@@ -141,7 +139,7 @@ def test_256_tokens_in_blocks_of_32_take_16_sequences_and_left_to_right_32():
 def test_segments_across_the_ends_of_blocks_fill_each_sequence():
     """Three steps a block in segments of two: every second segment is of two blocks."""
     steps = torch.tensor([[0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11]])
-    rollouts = replace(make_rollouts([16], 16, [4]), unmask_step=steps)
+    rollouts = make_rollouts([16], 16, [4]).with_columns(unmask_step=steps)
     masks = StepMergeMasking(16, steps_per_segment=2).draw(rollouts, seeded())
     copies = index_copies(Pattern(4), rollouts, masks)
     assert len(copies.row) == 6 and copies.sequence.tolist() == [0, 0, 0, 0, 1, 1]

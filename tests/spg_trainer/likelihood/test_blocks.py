@@ -16,7 +16,6 @@ from spg_trainer.likelihood import accumulate, elbo, token_logps
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.tensors import Batch, Place
 from tests.common.block_cases import PATTERNS, block_numbers, logps_by_blocks, plain_logits, with_pattern
 from tests.common.exact_likelihood import (
     any_order_elbo,
@@ -86,7 +85,7 @@ def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(published
 def test_demonstrations_are_learned_as_they_are_scored(name):
     model, rollouts, masks = case(name, lengths=[9, 9], prompts=[7, 2], masking=make_masking("random", 1))
     right, totals = torch.ones(2, dtype=torch.float64), {"completions": 2.0}
-    batch = Batch(rollouts.completion_mask, right, totals, Place.full_groups(1, 2))
+    batch = rollouts.with_columns(advantages=right, totals=totals)
     found = MLE().loss(token_logps(model, rollouts, masks, MASK), masks, batch).loss
     logps = logps_by_blocks(model, rollouts, masks, MASK).sum((1, 2))
     expected = -(logps / masks.scored.sum((1, 2))).mean()

@@ -17,7 +17,7 @@ from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import (
     Law,
@@ -86,7 +86,7 @@ def table(size, seed=0, spread=1.0, can_mask=True):
 
 
 def sample(policy, sampling, rows, seed=0):
-    """Rollouts of one prompt; rows take their noise from one stream in turn, so that they are independent."""
+    """Rows of one prompt; rows take their noise from one stream in turn, so that they are independent."""
     ids = PROMPT.repeat(rows, 1)
     noise = [generator(seed, "test")] * rows
     return sample_completions(policy, ids, torch.ones_like(ids, dtype=torch.bool), sampling, noise)
@@ -365,7 +365,7 @@ def test_a_completion_outside_the_law_is_named():
     policy = make_policy()
     law = law_of(policy, MODES[0])
     rollouts = sample(policy, MODES[0], 4)
-    strange = replace(rollouts, completion_ids=torch.full_like(rollouts.completion_ids, MASK))
+    strange = rollouts.with_columns(completion_ids=torch.full_like(rollouts.completion_ids, MASK))
     with pytest.raises(ConfigError, match=r"no completion \[4"):
         law.find(strange)
 
@@ -384,7 +384,7 @@ def test_paths_scored_at_their_temperature_sum_to_the_law_of_the_sampler_and_its
     assert count == 16
     steps = torch.tensor([[0, 1], [1, 0]]).repeat_interleave(count, 0)
     ids = law.completion_ids.repeat(2, 1)
-    rollouts = Rollouts(
+    rollouts = Rows(
         prompt_ids=PROMPT.expand(2 * count, -1),
         prompt_mask=torch.ones(2 * count, 3, dtype=torch.bool),
         completion_ids=ids,

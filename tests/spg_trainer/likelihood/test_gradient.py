@@ -13,7 +13,7 @@ from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.logps import passes, score
 from spg_trainer.models import llada_config
 from spg_trainer.models.lora import add_lora
-from spg_trainer.tensors import Batch, Place
+from spg_trainer.tensors import Rows
 from tests.common.likelihood_cases import (
     count_sequences,
     make_masking,
@@ -178,7 +178,9 @@ def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
 ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
 ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
 TOTALS = {"completions": 8.0, "tokens": 50.0}
-BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, TOTALS, Place.full_groups(1, len(ADVANTAGES)))
+BATCH = Rows.full_groups(1, len(ADVANTAGES)).with_columns(
+    completion_mask=ROLLOUTS.completion_mask, advantages=ADVANTAGES, totals=TOTALS
+)
 
 
 def spg() -> SPG:

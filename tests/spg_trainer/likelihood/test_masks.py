@@ -11,7 +11,7 @@ import torch
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, written
-from spg_trainer.likelihood import Where, elbo, token_logps
+from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.likelihood.subset_masks import InformedMasking
@@ -108,7 +108,7 @@ def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
 def test_informed_masks_draw_tokens_in_proportion_to_what_changed_them():
     """The share of each subset is that of drawing one token after the other; 0 draws all subsets of a size alike."""
     rollouts, change = make_rollouts([3], 5), torch.tensor([0.1, 0.4, 0.7, 9.0, 9.0])
-    rollouts = replace(rollouts, confidence_change=change[None])
+    rollouts = rollouts.with_columns(confidence_change=change[None])
     z = (change[:3] - change[:3].mean()) / change[:3].std(correction=0)
     for sharpness in (1.5, -1.0, 0.0):
         weight = (sharpness * z).exp().tolist()
@@ -136,8 +136,8 @@ def test_informed_masks_need_the_record_and_bear_equal_changes():
     with pytest.raises(ConfigError, match="only a rollout records"):
         InformedMasking().draw(make_rollouts([3], 5), seeded())
     rollouts = make_rollouts([3], 5)
-    same = replace(rollouts, confidence_change=torch.zeros(rollouts.unmask_step.shape))
-    uniform = replace(rollouts, confidence_change=torch.rand(rollouts.unmask_step.shape))
+    same = rollouts.with_columns(confidence_change=torch.zeros(rollouts.unmask_step.shape))
+    uniform = rollouts.with_columns(confidence_change=torch.rand(rollouts.unmask_step.shape))
     found = InformedMasking(64).draw(same, seeded()).scored
     assert torch.equal(found, InformedMasking(64, sharpness=0.0).draw(uniform, seeded()).scored)
     assert (found[0, :, 1] & ~found[0, :, 0]).any(), "not only the first tokens are drawn"
@@ -350,9 +350,9 @@ def test_bernoulli_masks_average_to_the_any_order_elbo():
 def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
     """Wherever the row stands in its step; each token is scored once in a pair."""
     model, rollouts, mean = ToyModel(6), make_rollouts([length], 5), 0.0
-    where = Where(0, 1, [row / total])
+    rollouts = rollouts.with_columns(quantile=torch.tensor([row / total], dtype=torch.float64))
     for chance, masks, _ in every_draw(
-        lambda stream: make_masking("coupled", 2).draw(rollouts, one_stream(stream), where)
+        lambda stream: make_masking("coupled", 2).draw(rollouts, one_stream(stream))
     ):
         assert (masks.scored[0].sum(0)[:length] == 1).all() and masks.masked[0, :, WIDTH + length :].all()
         mean += chance * float(elbo(model.logps(masks, WIDTH), masks))
@@ -360,9 +360,9 @@ def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
 
 
 def test_coupled_sizes_are_spread_evenly_over_a_step():
-    rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, [row / 10 for row in range(10)])
+    rollouts = make_rollouts([9] * 10, 9)
     for seed in range(3):
-        masks = make_masking("coupled", 2).draw(rollouts, seeded(seed), where)
+        masks = make_masking("coupled", 2).draw(rollouts, seeded(seed))
         assert sorted(masks.scored[:, 0].sum(-1).tolist()) == list(range(10))
     with pytest.raises(ConfigError, match="num_masks=4"):
         make_masking("coupled", 3)
@@ -431,7 +431,7 @@ def test_rising_masks_grow_over_the_iterations_to_everything():
     rollouts = make_rollouts([20] * 50, 20)
     counts = []
     for iteration in range(4):
-        masks = make_masking("rising", 1).draw(rollouts, seeded(), Where(iteration, 4, [0.0] * 50))
+        masks = make_masking("rising", 1).draw(rollouts, seeded(), iteration, 4)
         counts.append(masks.scored.sum(-1).squeeze(-1))
         assert torch.allclose(masks.weight.sum(-1), torch.tensor(20.0, dtype=torch.float64))
     counts = torch.stack(counts)

@@ -3,8 +3,6 @@
 A pattern such as `gww-gw` says of each place whether it was given, written, or stands behind its hole's end.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import GIVEN, Rollouts
+from spg_trainer.tensors import GIVEN, Rows
 from spg_trainer.training.fidelity import exact_logps
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import any_order_elbo, context_logps, predictor
@@ -27,12 +25,11 @@ from tests.spg_trainer.likelihood.test_masks import any_order, mean_elbo
 WIDTH = 4
 
 
-def rollouts_of(*patterns: str) -> Rollouts:
+def rollouts_of(*patterns: str) -> Rows:
     """Completions behind a prompt of four tokens, written in the random order of `make_rollouts`."""
     out = make_rollouts([len(patterns[0])] * len(patterns), len(patterns[0]))
     marks = torch.tensor([[ord(mark) for mark in pattern] for pattern in patterns])
-    return replace(
-        out,
+    return out.with_columns(
         completion_mask=marks == ord("w"),
         unmask_step=out.unmask_step.masked_fill(marks == ord("g"), GIVEN),
         confidence_change=torch.rand(marks.shape, generator=torch.Generator().manual_seed(0)),
@@ -152,8 +149,7 @@ def test_holes_are_masked_as_a_completion_of_so_many_tokens_is(name):
     pattern = "gw-gwwwg--"
     rollouts, masking = rollouts_of(pattern), EVERY[name]
     order = [*places(pattern, "w"), *places(pattern, "-"), *places(pattern, "g")]
-    alone = replace(
-        rollouts,
+    alone = rollouts.with_columns(
         completion_mask=torch.arange(len(order))[None] < pattern.count("w"),
         unmask_step=rollouts.unmask_step[:, order].clamp(min=-1),
         unmask_logps=rollouts.unmask_logps[:, order],

@@ -75,13 +75,13 @@ def test_positions_are_drawn_one_after_another_in_proportion_to_powers_of_confid
     inputs = (column.repeat(rows, 1) for column in pad(policy, [prompt]))
     sampling = Sampling(3, 3, 2, 1.0, remasking="plackett_luce", position_temperature=tau)
     out = sample_completions(policy, *inputs, sampling, [generator(0, "positions")] * rows)
-    assert out.unmask_order is not None and not out.unmask_order[out.unmask_step == 1].any()
+    assert not out.order[out.unmask_step == 1].any()
     with torch.no_grad():
         logits = policy.model(input_ids=torch.tensor([prompt + [policy.mask_id] * 3])).logits[0, -3:]
     weight = (logits.softmax(-1).amax(-1) ** (1 / tau)).tolist()
     found = Counter(
         tuple((step * 3 + order).argsort().tolist())
-        for step, order in zip(out.unmask_step, out.unmask_order, strict=True)
+        for step, order in zip(out.unmask_step, out.order, strict=True)
     )
     square = 0.0
     for order in itertools.permutations(range(3)):
@@ -91,7 +91,7 @@ def test_positions_are_drawn_one_after_another_in_proportion_to_powers_of_confid
     assert max(weight) / min(weight) > 1.3, weight
     assert square < 20.5  # exceeded once in a thousand, of five degrees of freedom
     plain = sample_completions(policy, *pad(policy, [prompt]), Sampling(3, 3, 2), None)
-    assert plain.unmask_order is None
+    assert "order" not in plain
 
 
 def test_a_cut_that_leaves_all_or_greedy_tokens_changes_nothing_but_what_is_recorded():

@@ -13,7 +13,7 @@ from spg_trainer.rollout.probe import fill_states, probe
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 from tests.common.likelihood_cases import make_masking, seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.trainer_cases import Letters
@@ -47,7 +47,7 @@ def test_the_recorded_entropy_is_that_of_the_law_at_the_step_and_changes_no_toke
         replace(SAMPLING, temperature=1.0, remasking=remasking),
         streams(len(out)),
     )
-    assert torch.equal(out.completion_ids, plain.completion_ids) and plain.unmask_entropy is None
+    assert torch.equal(out.completion_ids, plain.completion_ids) and "entropy" not in plain
     assert torch.allclose(out.unmask_logps, plain.unmask_logps, rtol=0, atol=1e-12)
     taken = [(row, step) for row in (0, 2, 5) for step in (0, 1, 4) if (out.unmask_step[row] == step).any()]
     assert len(taken) > 4
@@ -56,8 +56,8 @@ def test_the_recorded_entropy_is_that_of_the_law_at_the_step_and_changes_no_toke
         found = logits.log_softmax(-1)
         expected = -(found.exp() * found).sum(-1)
         at = out.unmask_step[row] == step
-        assert torch.allclose(out.unmask_entropy[row][at], expected[at], rtol=0, atol=1e-10)
-    assert not out.unmask_entropy[out.unmask_step < 0].any()
+        assert torch.allclose(out.entropy[row][at], expected[at], rtol=0, atol=1e-10)
+    assert not out.entropy[out.unmask_step < 0].any()
 
 
 @pytest.mark.parametrize("block_length, steps, unmasking", [(8, 15, ""), (24, 24, ""), (24, 24, "threshold")])
@@ -145,13 +145,13 @@ HOW = {"sampling": DRAWN, "seed": 0, "keys": lambda *place: place}
 def scored(policy, env, index=(0, 1, 2, 1), generation=(0, 0, 0, 1)):
     more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "records": frozenset({"entropy"})}
     episode = torch.arange(len(index))
-    begun = Place(
-        torch.tensor(index),
-        torch.tensor(generation),
-        0 * episode,
-        episode,
-        torch.tensor(index),
-        env.max_turns,
+    begun = Rows(
+        problem=torch.tensor(index),
+        generation=torch.tensor(generation),
+        turn=0 * episode,
+        episode=episode,
+        group=torch.tensor(index),
+        max_turns=env.max_turns,
     )
     return sample_and_score(policy, env, begun, DRAWN, **more)
 
@@ -160,19 +160,20 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
     envs.register("test/Sized-v0", Sized)
     policy, env = make_policy(torch.float64), envs.make("test/Sized-v0")
     given = scored(policy, env)
-    assert given.rollouts.unmask_entropy is not None
+    assert "entropy" in given
     steps = torch.tensor([[0, 3], [2, -1], [-1, -1], [1, 0]])
-    found, fills = probe(policy, env, given, given.rollouts, steps, 2, **HOW)
+    found, fills = probe(policy, env, given, steps, 2, **HOW)
     assert fills.fill_step.tolist() == [0, 3, 2, 1, 0]
     assert torch.equal(found.probe_steps, steps)
     for row, column in (steps >= 0).nonzero().tolist():
-        one = given.rollouts.select(torch.tensor([row]))
+        one = given.select(torch.tensor([row]))
         (text,) = decode_completions(policy, fill_states(policy, one, steps[row, column : column + 1]))
-        rewards = env.score(env.problem(int(given.place.problem[row])), text).rewards
+        rewards = env.score(env.problem(int(given.problem[row])), text).rewards
         expected = 0.5 * rewards["correct"] + rewards["letters"]
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
-    assert not found.probe_rewards[steps < 0].any() and len(found.probe_rewards.unique()) > 2
-    nothing, _ = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None, **HOW)
+    rewards = found.probe_rewards
+    assert not rewards[steps < 0].any() and len(rewards.unique()) > 2
+    nothing, _ = probe(policy, env, given, torch.full((4, 2), -1), None, **HOW)
     assert not nothing.probe_rewards.any()
 
 
@@ -190,10 +191,10 @@ class Chat(Sized):
 
 def played_on(policy, env, given, row, column, step):
     """What an episode earns whose turn `row` is filled before a step, played alone; and how many turns follow."""
-    one = given.rollouts.select(torch.tensor([row]))
+    one = given.select(torch.tensor([row]))
     (text,) = decode_completions(policy, fill_states(policy, one, torch.tensor([step])))
-    problem = env.problem(int(given.place.problem[row]))
-    mine = [b for b in range(len(given)) if given.place.episode[b] == given.place.episode[row] and b < row]
+    problem = env.problem(int(given.problem[row]))
+    mine = [b for b in range(len(given)) if given.episode[b] == given.episode[row] and b < row]
     turns, replies = [given.completions[b] for b in mine] + [text], [given.replies[b] for b in mine]
     later = 0
     while len(turns) < env.max_turns and (reply := env.reply(problem, turns)) is not None:
@@ -211,16 +212,17 @@ def test_where_the_environment_answers_a_state_is_worth_the_episode_played_on_fr
     envs.register("test/Chat-v0", Chat)
     policy, env = make_policy(torch.float64, max_length=256), envs.make("test/Chat-v0")
     given = scored(policy, env, 4 * [0, 1, 2, 3], [i // 4 for i in range(16)])
-    assert set(given.place.turn.tolist()) == {0, 1, 2}
+    assert set(given.turn.tolist()) == {0, 1, 2}
     steps = torch.tensor([[0, 3]]).repeat(len(given), 1)
     steps[1, 1] = -1
-    found, _ = probe(policy, env, given, given.rollouts, steps, None, **HOW)
+    found, _ = probe(policy, env, given, given, steps, None, **HOW)
     follow = set()
     for row, column in (steps >= 0).nonzero().tolist():
         expected, later = played_on(policy, env, given, row, column, int(steps[row, column]))
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
-        follow.add((int(given.place.turn[row]), later))
-    assert follow >= {(0, 0), (0, 2), (1, 0), (1, 1), (2, 0)} and len(found.probe_rewards.unique()) > 3
+        follow.add((int(given.turn[row]), later))
+    assert follow >= {(0, 0), (0, 2), (1, 0), (1, 1), (2, 0)}
+    assert len(found.probe_rewards.unique()) > 3
 
 
 def test_what_cannot_be_judged_is_no_worth():
@@ -234,4 +236,4 @@ def test_what_cannot_be_judged_is_no_worth():
     envs.register("test/Broken-v0", Broken)
     steps = torch.zeros(4, 1, dtype=torch.int64)
     with pytest.raises(TrainingError, match="no such letter"):
-        probe(policy, envs.make("test/Broken-v0"), given, given.rollouts, steps, None, **HOW)
+        probe(policy, envs.make("test/Broken-v0"), given, steps, None, **HOW)

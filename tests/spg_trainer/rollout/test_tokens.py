@@ -14,7 +14,7 @@ from spg_trainer.rollout import tokens
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rows
 
 SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)
 
@@ -27,7 +27,7 @@ def policy() -> Policy:
     return Policy(model, tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "test")
 
 
-def written(policy: Policy, *texts: str) -> Rollouts:
+def written(policy: Policy, *texts: str) -> Rows:
     """Completions as a sampler could have left them; `~` stands for a position that was never unmasked."""
     masked = policy.tokenizer.mask_token
     rows = [policy.tokenizer(x.replace("~", masked), add_special_tokens=False)["input_ids"] for x in texts]
@@ -36,7 +36,14 @@ def written(policy: Policy, *texts: str) -> Rollouts:
     is_end = torch.isin(ids, torch.tensor(policy.end_token_ids))
     mask = (is_end.cumsum(-1) - is_end.long()) == 0
     blank = torch.zeros_like(ids)
-    return Rollouts(ids[:, :0], mask[:, :0], ids, mask, blank, blank.float())
+    return Rows(
+        prompt_ids=ids[:, :0],
+        prompt_mask=mask[:, :0],
+        completion_ids=ids,
+        completion_mask=mask,
+        unmask_step=blank,
+        unmask_logps=blank.float(),
+    )
 
 
 def test_text_ends_at_the_first_end_token_without_special_tokens(policy):

@@ -21,10 +21,15 @@ COLUMNS = (
     "completion_mask",
     "unmask_step",
     "unmask_logps",
-    "unmask_entropy",
+    "entropy",
     "confidence_change",
 )
 RECORDS = frozenset({"entropy", "confidence_change"})
+
+
+def columns(rollouts):
+    """{name: (B, T)} of what is written or recorded of each token."""
+    return {name: rollouts.get(name) for name in COLUMNS}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +56,8 @@ def test_leaves_of_a_node_share_its_first_half_and_the_first_is_a_plain_completi
     plain = sample(
         policy, (ids[first], mask[first]), SAMPLING, 0, [keys[row] for row in first], None, RECORDS
     )
-    for name in COLUMNS:
-        column = getattr(rollouts, name)
-        assert torch.equal(column[first], getattr(plain, name)), name
+    for name, column in columns(rollouts).items():
+        assert torch.equal(column[first], columns(plain)[name]), name
         assert torch.equal(column[:, :5], column[first, :5].repeat_interleave(3, 0)), name
     assert rollouts.branched.tolist() == [False, True, True] * 12
     ended = plain.completion_mask.sum(-1) <= 5
@@ -66,8 +70,7 @@ def test_leaves_of_a_node_share_its_first_half_and_the_first_is_a_plain_completi
 def test_what_is_sampled_greedily_behind_a_node_is_the_node_s_own_second_half(policy):
     """So the state is the same: its ids, its places and how many steps are left."""
     rollouts, _, _ = grown(policy, replace(SAMPLING, temperature=0.0))
-    for name in COLUMNS:
-        column = getattr(rollouts, name)
+    for name, column in columns(rollouts).items():
         for leaf in (1, 2):
             assert (
                 torch.equal(column[leaf::3], column[::3])
@@ -85,7 +88,8 @@ def test_with_a_step_for_each_half_the_sampler_s_probabilities_are_those_that_ar
     assert masks.scored[:, 1].any() and torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
     theirs = rollouts.branched[:, None] & (torch.arange(10) < 5)  # the first leaf has them
     assert torch.equal(masks.scored.sum(1) == 1, rollouts.completion_mask & ~theirs)
-    assert not masks.scored[rollouts.branched, 0].any() and masks.scored[~rollouts.branched, 0].any()
+    branched = rollouts.branched
+    assert not masks.scored[branched, 0].any() and masks.scored[~branched, 0].any()
 
 
 def test_steps_go_on_counting_and_a_leaf_s_noise_is_its_own(policy):

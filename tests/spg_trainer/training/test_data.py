@@ -85,7 +85,7 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
 
 def padding(update: Update) -> float:
     """The share of padding among the positions of the prompts and completions of an update."""
-    parts = [micro.rollouts for micro in update.micro_batches]
+    parts = update.micro_batches
     tokens = sum(int(part.prompt_mask.sum()) + part.completion_ids.numel() for part in parts)
     return 1 - tokens / sum(part.prompt_mask.numel() + part.completion_ids.numel() for part in parts)
 
@@ -94,7 +94,7 @@ def content(update: Update) -> set[str]:
     """What is in the rows of an update, without their padding, in no order."""
     found = set()
     for micro in update.micro_batches:
-        r, m = micro.rollouts, micro.masks
+        r, m = micro, micro.masks
         rows = zip(r.prompt_ids, r.prompt_mask, r.completion_ids, m.scored, m.weight, strict=True)
         found |= {
             str([ids[real].tolist(), *(column.tolist() for column in more)]) for ids, real, *more in rows

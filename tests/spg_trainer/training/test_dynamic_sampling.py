@@ -1,7 +1,6 @@
 """--max-rollout-batches: sampling goes on until enough groups of a step have unequal rewards."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,12 +46,12 @@ def test_where_too_few_groups_differ_others_fill_the_step_up(tmp_path):
     scored = run.source.collect(0)
     run.folder.release()
     assert scored.batches == 2 and len(scored) == 4 * PROBLEMS
-    index = scored.place.problem.numpy().reshape(-1, 4)[:, 0]
+    index = scored.problem.numpy().reshape(-1, 4)[:, 0]
     assert sorted(index) == list(range(PROBLEMS)), "no problem twice"
-    assert len(scored.chosen) == 4 and {0, 1} <= set(index[scored.chosen])
+    assert len(scored.chosen) == 4 and {0, 1} <= set(index[[*scored.chosen]])
     learned = scored.learned(4)
-    assert learned.place.episode.tolist() == list(range(16)) and learned.chosen is None
-    assert learned.place.problem.tolist() == np.repeat(index[scored.chosen], 4).tolist()
+    assert learned.episode.tolist() == list(range(16)) and learned.chosen is None
+    assert learned.problem.tolist() == np.repeat(index[[*scored.chosen]], 4).tolist()
 
 
 def test_right_groups_are_kept_by_an_algorithm_that_they_teach(tmp_path):
@@ -89,7 +88,8 @@ def test_a_problem_counts_by_its_chance_of_a_mixed_group(tmp_path, monkeypatch):
 
         def sample(step, batch, index, groups_before, drawn=drawn):
             problem, rewards = drawn[batch]
-            return replace(sampled[batch, problem], rewards=np.array(rewards), correct=np.array(rewards) > 0)
+            figures = {"rewards": np.array(rewards), "correct": np.array(rewards) > 0}
+            return sampled[batch, problem].with_columns(**figures)
 
         monkeypatch.setattr(run.source, "sample", sample)
         scored = run.source.collect(0)
@@ -136,7 +136,7 @@ def test_episodes_of_several_turns_are_chosen_whole(tmp_path):
     scored = run.source.collect(1)
     run.folder.release()
     learned = scored.learned(4)
-    place = learned.place
+    place = learned
     assert sorted(set(place.episode.tolist())) == list(range(8)) and place.has_turns
     assert torch.equal(place.group, place.episode // 4) and torch.equal(place.generation, place.episode % 4)
     assert torch.equal(place.turn, place.with_turns().turn)

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from spg_trainer import train
-from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import EvalDecoding
-from spg_trainer.tensors import Place
+from spg_trainer.tensors import Rows
 from spg_trainer.training.fidelity import exact_logps, fidelity_means, fidelity_sums
 from spg_trainer.training.loop import look_at_decoding
 from spg_trainer.training.setup import start
@@ -28,7 +27,7 @@ def rolled(policy, sampling, seed=3, step=5):
     judged = {"rewards": np.zeros(count), "components": {}, "correct": np.zeros(count, bool)}
     judged |= {"reason": [""] * count, "truncated": np.zeros(count, bool)}
     texts = {"completions": [""] * count, "extracted": none, "traceback": none, "replies": none}
-    return rollouts, Scored(Place.full_groups(count, 1), [], rollouts=rollouts, **judged, **texts)
+    return rollouts, Rows.full_groups(count, 1, **vars(rollouts), **judged, **texts)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -89,7 +88,7 @@ def test_a_cut_changes_nothing_of_greedy_decoding():
 def test_of_a_tree_only_completions_that_were_sampled_whole_are_looked_at(tmp_path):
     config = small_config(tmp_path, algorithm="d_treerpo", algorithm_args={}, lora_r=2, **EXACT_CACHE)
     scored, metrics = looked_at(config)
-    assert scored.rollouts.branched[:8].any()
+    assert scored.branched[:8].any()
     assert metrics["decoding/equal_tokens"] == 1.0
 
 

@@ -170,7 +170,7 @@ def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
         batch, masks = shown["batch"], shown["masks"]
         assert batch.ref_logps.shape == shown["logps"].shape and (batch.ref_logps[~masks.scored] == 0).all()
     run = start(kind.config(tmp_path / "fresh", **settings), quiet=True)
-    rollouts = run.source.collect(0).rollouts
+    rollouts = run.source.collect(0)
     run.folder.release()
     expected = naive_logps(base.model, rollouts, seen[0]["masks"], base.mask_id)
     assert torch.allclose(seen[0]["batch"].ref_logps, expected, atol=1e-10)

@@ -195,7 +195,7 @@ def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> N
     run = prepared(change(SMALL, prompts_per_step=6, mix={"right": 1, "short": 1}))
     update, expected = first_update(run), 0.0
     (micro,) = update.micro_batches
-    rollouts, masked = micro.rollouts, micro.masks.scored[:, 0]
+    rollouts, masked = micro, micro.masks.scored[:, 0]
     for row in range(6):
         real = rollouts.prompt_ids[row][rollouts.prompt_mask[row]]  # alone, and so without padding
         ids = rollouts.completion_ids[row]
@@ -294,7 +294,7 @@ def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> N
     run = prepared(command, policy)
     update = first_update(run)
     (micro,) = update.micro_batches
-    rollouts, masked = micro.rollouts, micro.masks.scored[:, 0]
+    rollouts, masked = micro, micro.masks.scored[:, 0]
     assert rollouts.prompt_mask.all(), "prompts of one length"
     ids, length = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], 1), rollouts.prompt_ids.shape[1]
     expected = torch.zeros((), dtype=torch.float64)

@@ -15,7 +15,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.room import Room
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import GIVEN, Place
+from spg_trainer.tensors import GIVEN, Rows
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
@@ -107,15 +107,15 @@ def policy():
 
 
 def play(policy, env, sampling, generations=2):
-    begun = replace(Place.full_groups(4, generations), max_turns=env.max_turns)
+    begun = Rows.full_groups(4, generations, max_turns=env.max_turns)
     how = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None}
     return sample_and_score(policy, env, begun, sampling, **how)
 
 
 def test_every_turn_fills_the_template_anew(policy):
     scored = play(policy, Conversation(), Sampling(10, 5, 10, 1.0), generations=4)
-    assert scored.place.turn.max() > 0
-    for index, text in zip(scored.place.problem.tolist(), scored.completions, strict=True):
+    assert scored.turn.max() > 0
+    for index, text in zip(scored.problem.tolist(), scored.completions, strict=True):
         assert has_form(index, text)
 
 

@@ -1,7 +1,6 @@
 """Training on dialogues: gradients against plain autograd turn by turn, what a turn depends on, records, resuming."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,16 +14,17 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
+from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.tensors import Batch, Place, Sequences, StepView
+from spg_trainer.tensors import Rows
 from spg_trainer.training.credit import credit, look_into_states
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.micro_batches import by_length, draw_masks
+from spg_trainer.training.micro_batches import draw_masks, order_by_length
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
-from tests.common.algorithm_cases import alone
+from tests.common.algorithm_cases import alone, view_of
 from tests.common.likelihood_cases import naive_measure, relative
 from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import one_step, run_processes
@@ -52,9 +52,9 @@ class Played:
         scored = run.source.collect(0)
         self.scored = scored
         batch = run.config.batch
-        (self.rewards,) = scored.gather_groups(scored.rewards)
+        (self.rewards,) = gather_groups(scored, scored.rewards)
         self.metrics = rollout_metrics(scored, [True] * len(scored))
-        self.advantages, self.step = credit(run, scored, self.rewards)
+        self.advantages, self.step = credit(run, scored)
         self.updates = plan_updates(
             run.policy, run.algorithm, self.step, batch, seed=run.config.seed, number=0
         )
@@ -83,17 +83,16 @@ class Played:
         run, iterations = self.run, self.run.config.batch.num_iterations
         masks = draw_masks(run.algorithm, self.step, run.config.seed, 0, self.number, iterations)
         policy, parts = run.policy, []
-        for row in range(len(self.step.rollouts)):
-            one, its = alone(self.step.rollouts, masks, row)
+        for row in range(len(self.step)):
+            one, its = alone(self.step, masks, row)
             parts.append(plain_logps(policy.model, one, its, policy.mask_id))
-        planned = [micro.batch for micro in self.update.micro_batches]
+        planned = self.update.micro_batches
         whole = run.algorithm.compares in ("group", "episode")
-        place = np.arange(len(parts)) if whole else by_length(self.step).argsort()
+        place = np.arange(len(parts)) if whole else order_by_length(self.step).argsort()
         known = {
-            name: None
-            if getattr(planned[0], name) is None
-            else torch.cat([getattr(b, name) for b in planned])[place]
+            name: torch.cat([b.get(name) for b in planned])[place]
             for name in ("old_logps", "old_measured", "ref_logps")
+            if planned[0].get(name) is not None
         }
         return torch.cat(parts), masks, known
 
@@ -129,63 +128,62 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))
     step, scored, run = played.step, played.scored, played.run
-    assert len(set(np.bincount(scored.place.episode).tolist())) == 3  # episodes of one, two and three turns
+    assert len(set(np.bincount(scored.episode).tolist())) == 3  # episodes of one, two and three turns
     logps, masks, known = played.logps()
-    episodes = scored.place.episode.tolist()
+    episodes = scored.episode.tolist()
     judged = torch.from_numpy(played.rewards)
     if "correct" in run.algorithm.needs:
-        judged = torch.from_numpy(scored.correct[scored.episodes].reshape(judged.shape)).double()
+        judged = torch.from_numpy(scored.correct[scored.last_turns].reshape(judged.shape)).double()
     worth = run.algorithm.compute_advantages(judged)
     lengths = (
-        scored.rollouts.completion_mask.sum(-1)
-        if not run.algorithm.score_tail
-        else torch.full((len(scored),), 10)
+        scored.completion_mask.sum(-1) if not run.algorithm.score_tail else torch.full((len(scored),), 10)
     )
-    assert step.totals[0]["completions"] == 12 and step.totals[0]["tokens"] == float(lengths.sum())
+    (totals,) = step.totals_of_minibatches
+    assert totals["completions"] == 12 and totals["tokens"] == float(lengths.sum())
     if "raft" not in algorithm and algorithm not in OF_PARTS:  # raft merges equal completions
         assert torch.equal(played.advantages, worth[episodes])
-    totals = dict(step.totals[0])
-    batch = Batch(
-        step.rollouts.completion_mask, step.prepared["advantages"], totals, step.place,
-        dict(step.prepared), step_means=step.step_means, **known,
-    )  # fmt: skip
+    batch = step.with_columns(totals=totals, **known)
     loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
     if run.algorithm.compares == "update":
-        loss = lambda *given: run.algorithm.coupled_loss(sequences_of_episodes(played, *given))  # noqa: E731
+        loss = lambda *given: run.algorithm.coupled_loss(rows_of_episodes(played, *given))  # noqa: E731
     assert played.equals(loss(logps, masks, batch).loss)
 
 
-def sequences_of_episodes(played, logps, masks, batch) -> Sequences:
+def rows_of_episodes(played, logps, masks, batch) -> Rows:
     """What a coupled loss sees of episodes."""
-    episodes, bound = played.step.place.episode.tolist(), played.run.algorithm.bound
+    episodes, bound = played.step.episode.tolist(), played.run.algorithm.bound
     first = [episodes.index(one) for one in sorted(set(episodes))]
-    before, current = [
-        None if scores is None else sums(bound(scores, masks), episodes)
-        for scores in (batch.old_logps, logps)
-    ]
-    return Sequences(
+    current = sums(bound(logps, masks), episodes)
+    others = {
+        name: sums(bound(scores, masks), episodes)
+        for name, scores in (("old_bounds", batch.get("old_logps")), ("ref_bounds", batch.get("ref_logps")))
+        if scores is not None
+    }
+    return Rows(
         bounds=current,
-        old_bounds=current if before is None else before,
         advantages=batch.advantages[first],
         group=batch.group[first],
         length=sums(batch.length, episodes),
         totals=batch.totals,
-        ref_bounds=None if batch.ref_logps is None else sums(bound(batch.ref_logps, masks), episodes),
+        **{"old_bounds": current, **others},
     )
 
 
 def by_hand(played, name, logps, masks, known):
     """The loss of all episodes, written for episodes: no turn, but for what is summed over them."""
     a, step = played.run.algorithm, played.step
-    episodes, length = step.place.episode.tolist(), step.rollouts.completion_mask.sum(-1).double()
+    episodes, length = step.episode.tolist(), step.completion_mask.sum(-1).double()
     bound, n = sums(elbo(logps, masks), episodes), sums(length, episodes)
     which = sorted(set(episodes))
     worth = a.compute_advantages(torch.from_numpy(played.rewards))[which]
     group = torch.tensor(which) // 4
-    old = sums(elbo(known["old_logps"], masks), episodes) if known["old_logps"] is not None else None
-    ref = sums(elbo(known["ref_logps"], masks), episodes) if known["ref_logps"] is not None else None
+    old, ref = [
+        sums(elbo(known[its], masks), episodes) if its in known else None
+        for its in ("old_logps", "ref_logps")
+    ]
     if name in ("spg", "stabledrl"):
-        divisor = {"completions": 16, "length": 16 * length, "tokens": step.totals[0]["tokens"]}[a.normalizer]
+        (totals,) = step.totals_of_minibatches
+        divisor = {"completions": 16, "length": 16 * length, "tokens": totals["tokens"]}[a.normalizer]
         lower = sums(elbo(logps, masks) / divisor, episodes)
         upper = sums(eubo(logps, masks, a.eubo_beta) / divisor, episodes)
         chosen = torch.where(worth >= 0, lower, a.mix_weight * upper + (1 - a.mix_weight) * lower)
@@ -236,21 +234,21 @@ def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
 
 def probed(played):
     """By row and column, what the states were worth; and how many turns and steps the longest episodes have."""
-    rollouts, _ = look_into_states(played.run, played.scored, played.scored.rollouts)
+    rollouts, _ = look_into_states(played.run, played.scored)
     known = rollouts.probe_steps >= 0
     worth = {(b, k): float(rollouts.probe_rewards[b, k]) for b, k in known.nonzero().tolist()}
-    return rollouts, worth, 1 + int(played.scored.place.turn.max()), int(known.any(0).sum())
+    return rollouts, worth, 1 + int(played.scored.turn.max()), int(known.any(0).sum())
 
 
 def place(played, episode, turn):
     """The row of a turn of an episode, or None."""
-    of_rows = played.scored.place
+    of_rows = played.scored
     rows = np.flatnonzero((of_rows.episode == episode) & (of_rows.turn == turn)).tolist()
     return rows[0] if rows else None
 
 
 def group_of(played, row):
-    first = 4 * (int(played.scored.place.episode[row]) // 4)
+    first = 4 * (int(played.scored.episode[row]) // 4)
     return range(first, first + 4)
 
 
@@ -265,15 +263,15 @@ def test_a_state_is_compared_with_the_same_turn_of_the_other_episodes(tmp_path):
             return None
         return (own + share * (own - worth.get((row, k), own))) / (1 + share)
 
-    assert len(played.step.place) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
-        (int(played.scored.place.turn[b]), k) for b, k in worth
+    assert len(played.step) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
+        (int(played.scored.turn[b]), k) for b, k in worth
     }
     for b, k in worth:
-        turn = int(played.scored.place.turn[b])
+        turn = int(played.scored.turn[b])
         others = [r for e in group_of(played, b) if (r := returned(e, turn, k)) is not None]
-        expected = returned(int(played.scored.place.episode[b]), turn, k) - np.mean(others)
+        expected = returned(int(played.scored.episode[b]), turn, k) - np.mean(others)
         at = rollouts.unmask_step[b] == rollouts.probe_steps[b, k]
-        found = played.step.prepared["step_advantages"][b][at]
+        found = played.step.step_advantages[b][at]
         assert at.any() and found.numpy() == pytest.approx(np.full(len(found), expected), abs=1e-12)
 
 
@@ -312,15 +310,15 @@ def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
             advantage |= {(first + i, *slot): value for i, value in enumerate(worths)}
     expected = {}
     for b in range(len(played.scored)):
-        episode, turn = int(played.scored.place.episode[b]), int(played.scored.place.turn[b])
+        episode, turn = int(played.scored.episode[b]), int(played.scored.turn[b])
         own = {k: advantage[episode, turn, k] for k in steps_of(episode, turn)}
         for k in sorted(own, key=lambda k: -abs(own[k]))[:2]:
             expected[episode, turn + turns * (1 + k)] = own[k]
     step = played.step
     found = dict(
         zip(
-            zip(step.place.episode.tolist(), step.place.turn.tolist(), strict=True),
-            step.prepared["advantages"].tolist(),
+            zip(step.episode.tolist(), step.turn.tolist(), strict=True),
+            step.advantages.tolist(),
             strict=True,
         )
     )
@@ -330,42 +328,40 @@ def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
 
 def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(tmp_path):
     played = Played(talk_algorithm(tmp_path, "d_treerpo", prompts_per_step=3), moved=False)
-    scored, halves = played.scored, played.step.prepared["half_advantages"]
+    scored, halves = played.scored, played.step.half_advantages
     leaves = played.rewards.reshape(-1, 2)  # a group of 4 has two nodes of two leaves
     of_leaf = (leaves - leaves[:, ::-1]).reshape(-1)
     nodes = leaves.mean(1).reshape(-1, 2)
     of_node = (nodes - nodes[:, ::-1]).reshape(-1)
     same = [
-        torch.equal(*scored.rollouts.completion_ids[[place(played, e, 0), place(played, e + 1, 0)], :5])
+        torch.equal(*scored.completion_ids[[place(played, e, 0), place(played, e + 1, 0)], :5])
         for e in range(0, 12, 2)
     ]
-    assert all(same) and (scored.place.turn > 0).sum() > 3
-    for b, (episode, turn) in enumerate(
-        zip(scored.place.episode.tolist(), scored.place.turn.tolist(), strict=True)
-    ):
+    assert all(same) and (scored.turn > 0).sum() > 3
+    for b, (episode, turn) in enumerate(zip(scored.episode.tolist(), scored.turn.tolist(), strict=True)):
         first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
         assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
-        assert bool(scored.rollouts.branched[b]) == (turn == 0 and episode % 2 == 1)
-    first = scored.place.turn == 0
+        assert bool(scored.branched[b]) == (turn == 0 and episode % 2 == 1)
+    first = scored.turn == 0
     rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
-    rollouts = scored.rollouts
-    distil = prepare(StepView(rewards, rollouts, scored.place, 0.5))["distil"]
-    alone = prepare(StepView(rewards, rollouts.select(first), Place.full_groups(3, 4), 0.5))["distil"]
+    view = scored.tensors()
+    distil = prepare(view_of(rewards, None, view, share_done=0.5))["distil"]
+    alone = prepare(view_of(rewards, view.select(first), Rows.full_groups(3, 4), share_done=0.5))["distil"]
     assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
 def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(tmp_path, monkeypatch):
-    def of_episodes(self, view):
-        return {"advantages": self.compute_advantages(view.rewards)}
+    def of_episodes(self, rows):
+        return {"advantages": self.compute_advantages(rows.cut_into_groups(rows.rewards))}
 
     monkeypatch.setattr(Algorithm, "prepare", of_episodes)
-    said = r"SPG.prepare returned 12 rows of 'advantages' for (1[3-9]|2\d) completions.*view.place.spread\(values\)"
+    said = r"SPG.prepare returned 12 rows of 'advantages' for (1[3-9]|2\d) completions.*rows.spread\(values\)"
     with pytest.raises(ConfigError, match=said):
         Played(talk_config(tmp_path, prompts_per_step=3))
 
 
 def collected(env: Talk, policy, turns_of=3):
-    begun = replace(Place.full_groups(4, 3), max_turns=env.max_turns)
+    begun = Rows.full_groups(4, 3, max_turns=env.max_turns)
     return sample_and_score(policy, env, begun, EVALUATION, key=("rollout", 0), seed=5, rows_per_forward=None)
 
 
@@ -374,31 +370,29 @@ def test_nothing_of_a_later_turn_reaches_an_earlier_one(monkeypatch):
     policy = load_model(str(tiny_folder()), device="cpu")
     one, other = collected(Talk(word="more"), policy), collected(Talk(word="quite another word"), policy)
     short = collected(Talk(turns=1), policy)
-    first = [np.flatnonzero(s.place.turn == 0) for s in (one, other, short)]
-    assert (one.place.turn > 0).sum() > 3 and [one.completions[i] for i in first[0]] == short.completions
-    later = [[s.completions[i] for i in np.flatnonzero(s.place.turn == 1)] for s in (one, other)]
+    first = [np.flatnonzero(s.turn == 0) for s in (one, other, short)]
+    assert (one.turn > 0).sum() > 3 and [one.completions[i] for i in first[0]] == short.completions
+    later = [[s.completions[i] for i in np.flatnonzero(s.turn == 1)] for s in (one, other)]
     assert later[0] != later[1]
     for name in ("completion_ids", "completion_mask", "unmask_step", "unmask_logps"):
-        columns = [
-            getattr(s.rollouts, name)[rows] for s, rows in zip((one, other, short), first, strict=True)
-        ]
+        columns = [s.get(name)[rows] for s, rows in zip((one, other, short), first, strict=True)]
         assert torch.equal(columns[0], columns[1]) and torch.equal(columns[0], columns[2])
 
 
 def test_the_prompt_of_a_turn_is_the_chat_so_far():
     policy = load_model(str(tiny_folder()), device="cpu")
     scored = collected(Talk(), policy)
-    for b in np.flatnonzero(scored.place.turn == 2):
+    for b in np.flatnonzero(scored.turn == 2):
         turns, replies = scored.dialogue(b)
         chat = [{"role": "user", "content": scored.problems[b].prompt}]
         for turn, reply in zip(turns[:2], replies[:2], strict=True):
             chat += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
         ids, _ = encode_prompts(policy, [chat])
-        mine = scored.rollouts.prompt_ids[b][scored.rollouts.prompt_mask[b]]
+        mine = scored.prompt_ids[b][scored.prompt_mask[b]]
         assert torch.equal(mine, ids[0])
         assert scored.completions[b] == turns[2] and scored.replies[b] is None
     assert scored.truncated.any() and not scored.truncated.all()
-    assert set(scored.reason) <= {"ok", "wrong"} and len(scored.episodes) == 12
+    assert set(scored.reason) <= {"ok", "wrong"} and len(scored.last_turns) == 12
 
 
 def test_a_chat_that_no_longer_fits_ends_the_episode_and_is_said_once(tmp_path, capsys):

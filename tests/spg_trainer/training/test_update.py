@@ -14,7 +14,7 @@ from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.subset_masks import RandomMasking
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Rows
 from spg_trainer.training.credit import credit, kinds_of_completions
 from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
@@ -111,20 +111,20 @@ def first_step(config):
 def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, whole, normalizer):
     """Nothing skipped, nothing cut: whole softmax, all rows at once, masks keyed by problem and generation."""
     run, scored, advantages = first_step(gradient_config(place(), "float64", normalizer))
-    rollouts = scored.rollouts
+    rollouts = scored
     lengths = rollouts.completion_mask.sum(-1)
     assert len(set(lengths[8:].tolist())) > 2 and len(set(lengths[:8].tolist())) > 2
     assert len(set(rollouts.prompt_mask.sum(-1).tolist())) > 1
     assert (scored.rewards[8:] == 0).all() and (scored.rewards[:8].reshape(2, 4).std(1) > 0).all()
-    assert set(scored.place.problem[8:].tolist()) == {int(i) for i in half_dull().split(",")}
+    assert set(scored.problem[8:].tolist()) == {int(i) for i in half_dull().split(",")}
 
     def stream(row, mask):
-        key = (0, int(scored.place.problem[row]), int(scored.place.generation[row]), 0, mask)
+        key = (0, int(scored.problem[row]), int(scored.generation[row]), 0, mask)
         return numpy_generator(0, "masks", *key)
 
     masks = run.algorithm.make_masking().draw(rollouts, streams_from(stream))
     totals = {"completions": 16.0, "tokens": float(lengths.sum())}
-    batch = Batch(rollouts.completion_mask, advantages, totals, scored.place)
+    batch = scored.with_columns(advantages=advantages, totals=totals)
     logps = naive_logps(run.policy.model, rollouts, masks, run.policy.mask_id)
     loss = run.algorithm.loss(logps, masks, batch)
     loss.loss.backward()
@@ -186,7 +186,7 @@ def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
 def planned(config):
     """A run, and the updates of its first step before any of them."""
     run, scored, _ = first_step(config)
-    _, step = credit(run, scored, scored.rewards.reshape(4, 4))
+    _, step = credit(run, scored)
     plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
     return run, plan
 
@@ -195,15 +195,15 @@ def test_masks_are_drawn_by_the_place_of_an_episode_in_the_whole_step(place, mon
     """Also of those that change nothing: by it, coupled masks spread their sizes evenly, whoever has the others."""
     seen, drawn = [], RandomMasking.draw
 
-    def noted(masking, rollouts, streams, where):
-        seen.append(where)
-        return drawn(masking, rollouts, streams, where)
+    def noted(masking, rows, streams, *iteration):
+        seen.append((iteration, rows.quantile.tolist()))
+        return drawn(masking, rows, streams, *iteration)
 
     monkeypatch.setattr(RandomMasking, "draw", noted)
     dull = ",".join(map(str, choose_problems(0, 0, 4, PROBLEMS)[:2]))
     planned(gradient_config(place(), "float64", "tokens", env_args={"dull": dull}, num_iterations=2))
-    assert [(where.iteration, where.num_iterations) for where in seen] == [(0, 2), (1, 2)]
-    assert all(list(where.quantile) == [episode / 16 for episode in range(8, 16)] for where in seen)
+    assert [iteration for iteration, _ in seen] == [(0, 2), (1, 2)]
+    assert all(quantile == [episode / 16 for episode in range(8, 16)] for _, quantile in seen)
 
 
 def move(run, scale=0.05):
@@ -222,16 +222,16 @@ def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, nu
     run, plan = planned(small_config(place(), model=model, **LORA, **settings))
     for update in plan:
         gradient(run.policy, run.algorithm, update)
-    assert len(plan) == 2 and all(micro.batch.old_logps is None for micro in plan[0].micro_batches)
-    assert all(micro.batch.old_logps is not None for micro in plan[1].micro_batches)
+    assert len(plan) == 2 and not any("old_logps" in micro for micro in plan[0].micro_batches)
+    assert all("old_logps" in micro for micro in plan[1].micro_batches)
     for shown in seen:
         assert torch.equal(shown["batch"].old_logps, shown["logps"])
     differ = []
     for micro in plan[1].micro_batches:
-        prompt = {name: pad(getattr(micro.rollouts, name), (9, 0)) for name in ("prompt_ids", "prompt_mask")}
-        wide = replace(micro.rollouts, **prompt), replace(micro.masks, masked=pad(micro.masks.masked, (9, 0)))
+        prompt = {name: pad(micro.get(name), (9, 0)) for name in ("prompt_ids", "prompt_mask")}
+        wide = micro.with_columns(**prompt), replace(micro.masks, masked=pad(micro.masks.masked, (9, 0)))
         elsewhere = token_logps(run.policy.model, *wide, run.policy.mask_id, micro.masks_at_once)
-        differ.append(float((elsewhere - micro.batch.old_logps).abs().max()))
+        differ.append(float((elsewhere - micro.old_logps).abs().max()))
     assert max(differ) > 0, "with more padding they are others"
 
 
@@ -241,7 +241,7 @@ def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
     assert len(plan) == 8 and sum(update.totals["tokens"] for update in plan[:4]) == whole.totals["tokens"]
     for number, update in enumerate(plan):
         assert update.totals["completions"] == 4
-        assert {int(g) for micro in update.micro_batches for g in micro.batch.group} == {number % 4}
+        assert {int(g) for micro in update.micro_batches for g in micro.group} == {number % 4}
     gradients = []
     for each, updates in ((whole_run, [whole]), (run, plan[:4])):
         for update in updates:
@@ -269,17 +269,17 @@ def test_current_old_and_reference_logps_are_those_of_plain_autograd(place, size
     )
 
     def naive(micro):
-        return naive_logps(run.policy.model, micro.rollouts, micro.masks, run.policy.mask_id)
+        return naive_logps(run.policy.model, micro, micro.masks, run.policy.mask_id)
 
     before = [naive(micro).detach() for micro in plan[1].micro_batches]
     for micro, expected in zip(plan[1].micro_batches, before, strict=True):
-        assert torch.allclose(micro.batch.old_logps, expected, atol=1e-10)
-        assert torch.allclose(micro.batch.ref_logps, expected, atol=1e-10)  # fresh adapters change nothing
+        assert torch.allclose(micro.old_logps, expected, atol=1e-10)
+        assert torch.allclose(micro.ref_logps, expected, atol=1e-10)  # fresh adapters change nothing
     move(run)
     gradient(run.policy, run.algorithm, plan[1])
     found = torch.cat([p.grad.flatten() for p in run.parameters])
     run.optimizer.zero_grad()
-    losses = [run.algorithm.loss(naive(m), m.masks, m.batch).loss for m in plan[1].micro_batches]
+    losses = [run.algorithm.loss(naive(m), m.masks, m).loss for m in plan[1].micro_batches]
     torch.stack(losses).sum().backward()
     assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
 
@@ -294,9 +294,7 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
 
         def bounds(run=run, plan=plan):
             mask_id = run.policy.mask_id
-            logps = [
-                naive_logps(run.policy.model, m.rollouts, m.masks, mask_id) for m in plan[1].micro_batches
-            ]
+            logps = [naive_logps(run.policy.model, m, m.masks, mask_id) for m in plan[1].micro_batches]
             return torch.cat(
                 [elbo(values, m.masks) for values, m in zip(logps, plan[1].micro_batches, strict=True)]
             )
@@ -307,7 +305,7 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
         found = torch.cat([p.grad.flatten() for p in run.parameters])
         run.optimizer.zero_grad()
         current = bounds()
-        batches = [m.batch for m in plan[1].micro_batches]
+        batches = plan[1].micro_batches
         length, advantages = (
             torch.cat(x) for x in zip(*((b.length, b.advantages) for b in batches), strict=True)
         )
@@ -323,10 +321,8 @@ def test_completions_to_which_a_coupled_loss_gives_nothing_are_not_sent_back(pla
     settings = {"algorithm": SELF_NORMALISED, "dtype": "float64", "per_device_batch_size": 4}
     run, (update,) = planned(small_config(place(), algorithm_args={"num_masks": 2}, **settings))
     first = update.micro_batches[0]
-    first.batch = replace(first.batch, advantages=torch.zeros_like(first.batch.advantages))
-    whole = [
-        (len(micro.rollouts), int((micro.batch.advantages != 0).sum())) for micro in update.micro_batches
-    ]
+    update.micro_batches[0] = first.with_columns(advantages=torch.zeros_like(first.advantages))
+    whole = [(len(micro), int((micro.advantages != 0).sum())) for micro in update.micro_batches]
     copies = count_sequences(monkeypatch)
     sums = gradient(run.policy, run.algorithm, update)
     scored, sent = (2 * sum(column) for column in zip(*whole, strict=True))
@@ -337,14 +333,14 @@ def test_completions_to_which_a_coupled_loss_gives_nothing_are_not_sent_back(pla
 def test_completions_are_counted_by_what_they_do_to_the_loss():
     """The third is scored for a penalty alone, the last is not."""
     advantages, active = torch.tensor([0.5, -0.5, 0.0, 0.0]), np.array([True, True, True, False])
-    kinds = kinds_of_completions(SPG(), {"advantages": advantages}, active)
+    kinds = kinds_of_completions(SPG(), Rows(advantages=advantages), active)
     assert {name: values.tolist() for name, values in kinds.items()} == {
         "completions": [True, True, True, True],
         "scored_completions": [True, True, True, False],
         "rewarded_completions": [True, True, False, False],
         "learned_completions": [True, True, True, False],
     }
-    of_fill = {"advantages": advantages, "fill_advantages": torch.tensor([[0.0], [0.0], [0.0], [0.5]])}
+    of_fill = Rows(advantages=advantages, fill_advantages=torch.tensor([[0.0], [0.0], [0.0], [0.5]]))
     learned = kinds_of_completions(DiSPO(), of_fill, active)["learned_completions"]
     assert learned.tolist() == [True] * 4, "a fill of the last one is learned from"
 
@@ -364,7 +360,7 @@ def test_a_group_larger_than_a_micro_batch_holds_fewer_masks_at_once(place):
     for size, expected in ((16, 4), (8, 2), (4, 1), (1, 1)):
         _, plan = planned(small_config(place(), per_device_batch_size=size, **settings))
         for micro in plan[0].micro_batches:
-            assert len(micro.rollouts) == 4 and micro.masks_at_once == expected
+            assert len(micro) == 4 and micro.masks_at_once == expected
 
 
 # The masks of an update, and old and reference logps on them.
@@ -381,7 +377,7 @@ def seen():
 def active_rollouts(config):
     """The first step's completions that change the loss, and the model that wrote them."""
     run, scored, advantages = first_step(config)
-    return run.policy, scored.rollouts.select(run.algorithm.active(advantages))
+    return run.policy, scored.select(run.algorithm.active(advantages))
 
 
 def probing(folder, **changes):
@@ -401,7 +397,7 @@ def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, se
         assert torch.allclose(old, expected, atol=1e-10) and (old[~shown["masks"].scored] == 0).all()
         moved = float((shown["logps"] - old).abs().max())
         assert moved < 1e-10 if iteration == 0 else moved > 1e-3
-        assert shown["batch"].ref_logps is None
+        assert "ref_logps" not in shown["batch"]
 
 
 def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
-from spg_trainer.rollout.scored import Scored
-from spg_trainer.tensors import Place
+from spg_trainer.rollout.scored import gather_groups
+from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.warnings import form_warning, new_warnings
@@ -158,8 +158,7 @@ def test_a_run_says_so_at_its_first_step(advantage, tmp_path, capsys):
 
 def test_groups_are_counted_by_what_they_have_in_common():
     correct = [1, 1, 0, 0, 0, 0, 1, 1]
-    scored = Scored(
-        place=Place.full_groups(4, 2),
+    scored = Rows.full_groups(4, 2).with_columns(
         problems=[SimpleNamespace(task="")] * 8,
         extracted=[None] * 8,
         traceback=[None] * 8,
@@ -169,15 +168,13 @@ def test_groups_are_counted_by_what_they_have_in_common():
         correct=np.array(correct, bool),
         reason=["ok" if c else "wrong" for c in correct],
         completions=["a", "b", "c", "c", "d", "e", "a", "a"],
-        rollouts=SimpleNamespace(
-            completion_mask=torch.ones(8, 3, dtype=torch.bool),
-            unmask_step=torch.tensor([[0, 1, -1]] * 8),  # the last was given, not written
-            unmask_logps=torch.tensor([[-1.0, -2.0, 0.0]] * 4 + [[-3.0, -4.0, 0.0]] * 4),
-        ),
+        completion_mask=torch.ones(8, 3, dtype=torch.bool),
+        unmask_step=torch.tensor([[0, 1, -1]] * 8),  # the last was given, not written
+        unmask_logps=torch.tensor([[-1.0, -2.0, 0.0]] * 4 + [[-3.0, -4.0, 0.0]] * 4),
         components={"correct": np.array(correct, float)},
     )
     metrics = rollout_metrics(scored, [True] * 8)
-    (groups,) = scored.gather_groups(scored.rewards)
+    (groups,) = gather_groups(scored, scored.rewards)
     assert groups.tolist() == [[1.0, 1.0], [0.2, 0.2], [0.0, 0.3], [0.5, 0.5]]
     assert metrics["completions/entropy"] == 2.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
