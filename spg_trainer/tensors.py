@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEVER, GIVEN = -1, -2
 """Of `unmask_step`: a place that stayed masked, and one whose token was given, by a template, and not written."""
 
-Record = Literal["entropy", "order", "confidence_change"]
+Record = Literal["entropy", "order", "confidence_change", "fallback"]
 """The columns of `Rows` that the sampler records only if it is asked to, (B, T) each."""
 
 
@@ -59,6 +59,9 @@ class Rows:
     """(B, T) as `unmask_logps`, how much the model's highest probability at a place changed by tokens that were written
     near it (up to 10 places away) while it was masked: the sum of the absolute changes from pass to pass, within its
     block; only if the masking asks."""
+    fallback: Tensor
+    """(B, T) bool, whether `--unmasking threshold` wrote the token because it was sure of none; only if the masking
+    asks."""
     branched: Tensor
     """(B,) bool, whether a completion took its first half over from the first one of its node; only of trees."""
 

@@ -164,6 +164,7 @@ def draw_rollouts(seed: int = 0) -> Rows:
         entropy=torch.from_numpy(stream.random((count, TOKENS))),
         order=torch.zeros_like(order),
         confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
+        fallback=torch.from_numpy(stream.random((count, TOKENS)) < 0.7),
     )
 
 

@@ -37,6 +37,7 @@ ALGORITHMS = {
     "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
     "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
     "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
+    "forkgrpo": "spg_trainer.algorithms.forkgrpo:ForkGRPO",
     "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",

@@ -29,11 +29,13 @@ class StepMergeMasking(Masking):
     top       in descending order of their tokens' mean entropy, the next num_masks in each iteration of a step
     surprise  num_masks of them, drawn in proportion to exp(mean surprise of their tokens), and all different if there
               are as many
+    fallback  those that `--unmasking threshold` wrote because it was sure of no token; num_masks random ones of them
+              if they are more
 
-    With `top` and `surprise` a segment weighs 1, else 1 over its probability. score_rest: whether a copy also scores
-    what was unmasked later. Positions behind the first end token are shown as the sampler saw them, too, and never
-    scored. Mean over all masks: the log-probability of writing the tokens of each segment at once; with segments of
-    one step, that of the path that the sampler took.
+    With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` the others weigh 0.
+    score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
+    the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
+    segment at once; with segments of one step, that of the path that the sampler took.
     """
 
     steps_per_segment: int = 1
@@ -44,10 +46,11 @@ class StepMergeMasking(Masking):
 
     @property
     def records(self) -> frozenset[Record]:  # type: ignore[override]
-        return frozenset({"entropy"} if self.segment_draw == "top" else ())
+        recorded: dict[str, Record] = {"top": "entropy", "fallback": "fallback"}
+        return frozenset({recorded[self.segment_draw]} if self.segment_draw in recorded else ())
 
     def count(self, size: int) -> int:
-        return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
+        return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
         """At most a block's tokens, as long as no segment is drawn twice."""
@@ -96,6 +99,12 @@ class StepMergeMasking(Masking):
             _, order = self.by_entropy(row.unmask_step[: row.length], entropy)
             first = row.iteration * copies
             return order[first : first + copies], np.ones(num_segments)
+        if self.segment_draw == "fallback":
+            fell_back = row.recorded["fallback"][: row.length][unmasked]
+            chosen = fallbacks = np.bincount(segment_of_token, fell_back).nonzero()[0]
+            if len(fallbacks) > copies:
+                chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:copies])
+            return chosen, np.full(num_segments, copies * len(fallbacks) / max(1, len(chosen)))
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
             sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])

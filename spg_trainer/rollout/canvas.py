@@ -85,8 +85,9 @@ class Canvas:
             self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
+        dtypes = {"order": torch.int64, "fallback": torch.bool}
         self.recorded = {
-            name: torch.zeros_like(self.unmask_step if name == "order" else self.unmask_logps)
+            name: torch.zeros_like(self.unmask_logps, dtype=dtypes.get(name, dtype))
             for name in sorted(records)
         }
         """{name of a record: (B, T)}"""
@@ -161,12 +162,14 @@ class Canvas:
         steps: Tensor,
         entropy: Tensor | None,
         order: Tensor,
+        falls_back: Tensor | None,
     ) -> None:
         """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
 
         take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps, entropy: (b, n), one for
         each of the blocks' `places`. steps: (b, n), the denoising step of this pass. order: (b, n), which of the n
-        comes first, second and so on.
+        comes first, second and so on. falls_back: (b,) bool, whether the step was sure of no token; None = that is not
+        recorded.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -177,6 +180,8 @@ class Canvas:
             records.append((self.recorded["entropy"], entropy))
         if "order" in self.recorded:
             records.append((self.recorded["order"], order.argsort(-1)))  # the rank of each place
+        if falls_back is not None:
+            records.append((self.recorded["fallback"], falls_back.unsqueeze(-1).expand_as(tokens)))
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
             old = record[where]  # (b, S), into which the n new values are scattered

@@ -232,7 +232,8 @@ class _Sampler:
                 ).unsqueeze(-1)
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
-        canvas.write(blocks, take, tokens, logps, steps, entropy, order)
+        falls_back = none_is_sure(sure, s) if "fallback" in canvas.recorded else None
+        canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
         self._advance(rows, blocks.numbers, still_masked, left, edited)
 
     def _draw(

@@ -307,7 +307,10 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     """
     b, r, flag = config.batch, config.rollout, f"$algorithm={config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
-    check_unmasking(r, config.force)
+    scores_fallbacks = "fallback" in algorithm.records
+    if scores_fallbacks:
+        check_fallback(r, flag)
+    check_unmasking(r, config.force, scores_fallbacks)
     check_needed_source(config.source, b, algorithm, flag)
     if algorithm.left_to_right:
         check_left_to_right(b, r, flag)
@@ -373,16 +376,26 @@ def check_shares(b: BatchConfig, whole_groups: bool, num_processes: int) -> None
     )
 
 
-def check_unmasking(r: Sampling, force: bool) -> None:
+def check_fallback(r: Sampling, flag: str) -> None:
+    """Refuses a rollout without steps that fall back on the leftmost token."""
+    refuse(
+        r.unmasking != "threshold" or r.fallback == "surest",
+        f"$unmasking={r.unmasking} $fallback={r.fallback}: {flag} learns from steps at which no token reaches the "
+        "threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
+    )
+
+
+def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) -> None:
     """Refuses unmasking by confidence that is not safe, and editing of written tokens.
 
     Tokens of high confidence are unmasked together, and RL raises confidence: without a high threshold and a limit,
-    more and more tokens are written without having seen one another.
+    more and more tokens are written without having seen one another. scores_fallbacks: whether the algorithm learns
+    from steps of low confidence alone, so that it raises no other tokens'.
     """
     by_threshold = r.unmasking in ("threshold", "dynamic") or (r.unmasking == "budget" and r.factor <= 1)
     is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
     refuse(
-        not (is_safe or force),
+        not (is_safe or force or scores_fallbacks),
         f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with $unmasking=threshold, "
         "dynamic or budget, a $threshold of 0.95 or more, a $factor of 1 or less and $max_tokens_per_step=4, or "
         "insist with $force.",

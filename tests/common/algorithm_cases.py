@@ -146,7 +146,8 @@ def sampled(rows: int = 4) -> Rows:
     before = (drawn[:, None] < drawn[..., None]) & (
         rollouts.unmask_step[:, None] == rollouts.unmask_step[..., None]
     )
-    return rollouts.with_columns(entropy=entropy, order=before.sum(-1))
+    falls_back = torch.rand(rollouts.unmask_step.shape, generator=stream) < 0.6
+    return rollouts.with_columns(entropy=entropy, order=before.sum(-1), fallback=falls_back)
 
 
 def worth(row: int, step: int) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.decoding import Sampling
@@ -30,6 +31,33 @@ MAX_TOKENS = 12
 MAX_OUTCOMES = 2**21
 """Canvases that one denoising step may lead to: about 1 GB with their graph."""
 _CANVASES_AT_ONCE = 256
+
+
+END, MASK, VOCABULARY = 3, 4, 5
+"""Of `policy_of_few_words`."""
+
+
+def policy_of_few_words(seed: int = 1, dtype: torch.dtype = torch.float64) -> Policy:
+    """Three words, one end token, and weights so large that contexts matter; no tokenizer, ids go in and out."""
+    config = llada_config(
+        d_model=16,
+        n_layers=2,
+        n_heads=2,
+        mlp_hidden_size=24,
+        max_sequence_length=32,
+        vocab_size=VOCABULARY,
+        mask_token_id=MASK,
+        eos_token_id=END,
+        pad_token_id=END,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = config.model_class(config).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(12)
+    return Policy(model, None, MASK, END, (END,), "test")
 
 
 def predictor(model: nn.Module, prompt_ids: Tensor, clean: Tensor | None = None) -> Predict:

@@ -125,7 +125,17 @@ class SelfNormalised(CoupledAlgorithm):
 
 
 PUBLISHED = ("spg", "diffu_grpo", "wd1", "unigrpo", "gdpo", "bgpo", "espo", "justgrpo", "vrpo")
-PUBLISHED += ("agrpo", "d2_stepmerge", "cj_grpo", "tracerl", "coupled_grpo", "stabledrl", "ebpo", "maxrl")
+PUBLISHED += (
+    "agrpo",
+    "d2_stepmerge",
+    "cj_grpo",
+    "forkgrpo",
+    "tracerl",
+    "coupled_grpo",
+    "stabledrl",
+    "ebpo",
+    "maxrl",
+)
 PUBLISHED += ("egspo", "egspo_sa", "rspo", "rldf", "dispo", "mdpo", "d_treerpo", "mapg", "opsd", "distil")
 PUBLISHED += ("spg_eubo",)
 PROBE = "tests.common.trainer_cases:Probe"

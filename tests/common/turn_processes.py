@@ -20,6 +20,7 @@ ALGORITHMS = (
     "mdpo",
     "d_treerpo",
     "mapg",
+    "forkgrpo",
     "opsd",
     "distil",
     "rspo",

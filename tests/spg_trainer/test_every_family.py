@@ -37,6 +37,8 @@ def config_of(family, output, algorithm, **changes):
         settings["ref_copy"] = False
     if "order" in needs:
         settings["remasking"] = "plackett_luce"
+    if "fallback" in build(algorithm).records:
+        settings |= {"unmasking": "threshold", "fallback": "leftmost"}
     if algorithm == "opsd":  # a block sees no later one
         settings["algorithm_args"] = {"hint": "steps"}
     return small_config(output, model=untrained(family), **settings)

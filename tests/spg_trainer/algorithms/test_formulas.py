@@ -352,6 +352,22 @@ def cj_grpo(algorithm, row, held):
     return -total / len(set(row.steps)) / 8
 
 
+def forkgrpo(algorithm, row, held):
+    """The steps that fell back, each in a copy; a random few of them weigh as all do."""
+    fell_back = sampled().fallback[row.number, : row.length].tolist()
+    steps = sorted({step for step, fell in zip(row.steps, fell_back, strict=True) if fell})
+    copies = [m for m in range(len(row.logps)) if row.scored[m].any()]
+    assert len(copies) == min(len(steps), algorithm.num_masks)
+    total = 0.0 * row.logps.sum()
+    for m in copies:
+        (t,) = {row.steps[i] for i in row.scored[m].nonzero().flatten().tolist()}
+        assert t in steps and row.scored[m].tolist() == [step == t for step in row.steps]
+        for i in row.scored[m].nonzero().flatten().tolist():
+            term = clipped(algorithm, row, (m, i), held) - algorithm.beta * k3(row, (m, i), row.ref)
+            total = total + term * len(steps) / len(copies)
+    return -total / max(1, sum(fell_back)) / 8
+
+
 def egspo_steps(algorithm, row):
     """The M steps of the greatest mean entropy, and the number of tokens that a step of the rollout unmasks."""
     rollouts = sampled()
@@ -727,6 +743,11 @@ CASES = {
             {},
             {"steps_per_segment": 2, "beta": 0.7, "score_temperature": 0.5},
         ],
+        clips=True,
+    ),
+    "forkgrpo": Case(
+        forkgrpo,
+        [{}, {"num_masks": 2, "beta": 0.3}, {"score_temperature": 0.8, "epsilon": 0.1}],
         clips=True,
     ),
     "egspo": Case(egspo, [{}, {"num_masks": 8, "beta": 0.0, "epsilon_high": 0.1}], clips=True),

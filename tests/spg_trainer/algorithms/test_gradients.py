@@ -61,6 +61,7 @@ def case(name: str, on_policy: bool, **arguments):
         "vrpo",
         "agrpo",
         "cj_grpo",
+        "forkgrpo",
         "tracerl",
         "egspo",
         "egspo_sa",

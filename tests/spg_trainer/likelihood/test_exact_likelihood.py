@@ -13,13 +13,15 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import (
+    END,
+    MASK,
+    VOCABULARY,
     Law,
     any_order_elbo,
     any_order_log_likelihood,
@@ -32,9 +34,9 @@ from tests.common.exact_likelihood import (
     path_log_likelihood,
     predictor,
 )
+from tests.common.exact_likelihood import policy_of_few_words as make_policy
 from tests.common.likelihood_cases import relative, seeded, whole_gradient
 
-END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])
 MODES = [
     Sampling(4, block, steps, 0.7, remasking=remasking)
@@ -45,29 +47,6 @@ DRAWN = Sampling(4, 4, 2, 0.7, remasking="plackett_luce", position_temperature=0
 """Positions drawn, two a step."""
 MODES += [DRAWN, replace(DRAWN, block_length=2, diffusion_steps=4)]
 each_mode = pytest.mark.parametrize("sampling", MODES, ids=lambda s: f"{s.remasking}-{s.block_length}")
-
-
-def make_policy(seed=1, dtype=torch.float64):
-    """Three words, one end token, and weights so large that contexts matter; no tokenizer, ids go in and out."""
-    config = llada_config(
-        d_model=16,
-        n_layers=2,
-        n_heads=2,
-        mlp_hidden_size=24,
-        max_sequence_length=32,
-        vocab_size=VOCABULARY,
-        mask_token_id=MASK,
-        eos_token_id=END,
-        pad_token_id=END,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = config.model_class(config).to(dtype).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(12)
-    return Policy(model, None, MASK, END, (END,), "test")
 
 
 def table(size, seed=0, spread=1.0, can_mask=True):

@@ -1,0 +1,59 @@
+"""ForkGRPO: GRPO on the steps at which threshold decoding was unsure and fell back on the leftmost masked token.
+
+    loss = -1/N sum_b 1/|F_b| sum_{t in F_b} clipped(r_t, A_b)
+
+F_b are the fallback steps of a completion, and r_t is the ratio of the one token that such a step wrote. What the model
+was sure of is written many tokens at a time, and not scored. Source: Fork-dLLM (University of Amsterdam, 2026), whose
+code is not public; docs/algorithms/forkgrpo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Advantage
+from spg_trainer.algorithms.ratios import TokenRatio
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import StepMergeMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
+from spg_trainer.tensors import Masks, Rows
+
+
+@dataclass(frozen=True)
+class ForkGRPO(TokenRatio):
+    """Token-level GRPO on the fallback steps of the sampler alone.
+
+    Needs --unmasking threshold with --fallback leftmost. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "step_merge"
+    """What the sampler saw at a step at which it fell back."""
+    num_masks: Count = 32
+    """At most so many fallback steps of a completion are scored, all of them if it has no more, else any so many."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Advantage = "mean_std"
+    """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
+    epsilon: Below1 = 0.2
+    """Clip; idle with one update of a rollout, as in the paper's runs."""
+    beta: NotNegative = 0.0
+    """Weight of the KL to the reference; 0 = no reference (the paper's runs)."""
+    score_temperature: Positive = 1.0
+    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": StepMergeMasking(segment_draw="fallback")}
+
+    def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
+        """`advantages`, and `fallbacks` (B,), |F_b|: in tasks of several turns, those of all turns of the episode."""
+        of_turns = (rows.fallback & rows.completion_mask).sum(-1).cpu()
+        return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(of_turns)).double()}
+
+    def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
+        norm = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
+        return elbo(objective, masks) * norm.to(objective)
