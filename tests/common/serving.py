@@ -1,14 +1,14 @@
 """A server of ours in a process of its own, and requests to it over plain sockets."""
 
 import http.client
+import importlib
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,18 @@ class Server:
                     parts.append(part)
         return b"".join(parts)
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, **headers: str) -> float:
         """The sum of a metric over its labels."""
-        _, text = self.request("GET", "/metrics")
+        _, text = self.request("GET", "/metrics", **headers)
         lines = [line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def until(self, happened: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait until something has happened."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, f"did not happen within {seconds:g} s"
+            time.sleep(0.02)
 
     def workers(self) -> list[int]:
         """The processes that judge."""
@@ -102,16 +109,18 @@ def served(*words: str, package: str = "verifiers", changes: str = "", **variabl
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                status = process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+        assert status == 0, f"the server ended with {status}"
 
 
-def said_by(*words: str, package: str = "verifiers") -> tuple[int, str]:
+def said_by(capsys: pytest.CaptureFixture[str], *words: str, package: str = "verifiers") -> tuple[int, str]:
     """(exit status, standard error) of a server that cannot start."""
-    command = [sys.executable, "-P", "-m", package, "serve", *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=SECONDS, env={**os.environ, **environment()}, cwd="/"
-    )
-    return done.returncode, done.stderr
+    main = importlib.import_module(f"{package}.__main__").main
+    try:
+        status = main(["serve", *words])
+    except SystemExit as exit:
+        status = int(str(exit.code))
+    return status, capsys.readouterr().err

@@ -57,7 +57,12 @@ def file(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def address(file) -> Iterator[str]:
-    with served(file, "sudoku", package="envs") as server:
+    """Of a server with a token, which clients find in an environment variable."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        served(file, "sudoku", "--token", "sesame", package="envs") as server,
+    ):
+        patch.setenv("SPG_SERVE_TOKEN", "sesame")
         yield server.address
 
 
@@ -226,9 +231,8 @@ def test_what_is_no_address(name, text):
     assert "secret" not in str(raised.value)
 
 
-def test_a_token_is_taken_from_the_environment(file, monkeypatch):
-    with served(file, "--token", "sesame", package="envs") as server:
-        with pytest.raises(EnvError, match="SPG_SERVE_TOKEN"):
-            envs.make(f"openenv:{server.address}")
-        monkeypatch.setenv("SPG_SERVE_TOKEN", "sesame")
-        assert len(envs.make(f"openenv:{server.address}")) == len(envs.make(file, split="train"))
+def test_a_token_is_taken_from_the_environment(address, file, monkeypatch):
+    assert len(envs.make(f"openenv:{address}/pong")) == len(envs.make(file, split="train"))
+    monkeypatch.delenv("SPG_SERVE_TOKEN")
+    with pytest.raises(EnvError, match="SPG_SERVE_TOKEN"):
+        envs.make(f"openenv:{address}/pong")

@@ -80,11 +80,12 @@ def server(file) -> Iterator[Server]:
 
 
 @contextmanager
-def session(server: Server, task: str) -> Iterator[Any]:
+def session(server: Server, task: str, token: str = "") -> Iterator[Any]:
     """A function that sends a message over a WebSocket and returns the answer."""
     from websockets.sync.client import connect
 
-    with connect(f"ws://{server.host}:{server.port}/{task}/ws", max_size=None) as socket:
+    address = f"{f':{token}@' if token else ''}{server.host}:{server.port}"
+    with connect(f"ws://{address}/{task}/ws", max_size=None) as socket:
 
         def ask(message: Any) -> dict[str, Any]:
             socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
@@ -266,21 +267,6 @@ def test_an_authors_mistake_is_the_reason_of_one_episode(server, file):
             assert answer["data"]["code"] == "EXECUTION_ERROR" and "problem" in answer["data"]["message"]
 
 
-def test_an_episode_outlives_its_worker_and_a_signal_lets_steps_end(file):
-    with served(f"{file}:my/Ping-v0", package="envs") as server, session(server, "ping") as ask:
-        ask({"type": "reset", "data": {"split": "train", "index": 0}})
-        assert ask({"type": "step", "data": {"completion": "hm"}})["data"]["done"] is False
-        os.kill(server.workers()[0], signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while (got := ask({"type": "step", "data": {"completion": "0"}}))["type"] == "error":
-            assert time.monotonic() < deadline
-        assert got["data"]["done"] and server.metric("spg_workers_lost_total") == 1
-        ask({"type": "reset", "data": {"split": "train", "index": 0}})  # at the root, as one task is served
-        assert server.post("/reset", {})[0] == 200
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
-
-
 def test_sessions_do_not_see_each_other(server, file):
     """Many sessions at once, of which some send nonsense, some leave in the middle, and some are cut by their size."""
     failures: list[Any] = []
@@ -322,7 +308,7 @@ def test_the_command_says_why_it_cannot_start(file, capsys):
         assert main(["serve", *words]) == 2 and text in capsys.readouterr().err
     for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
         pytest.importorskip(needed)
-    status, said = said_by("sudoku", "--env-args", "blank=4", package="envs")  # a worker finds it out
+    status, said = said_by(capsys, "sudoku", "--env-args", "blank=4", package="envs")  # a worker finds it out
     assert status == 2 and 'no argument "blank"' in said and "Traceback" not in said, said
 
 
@@ -361,7 +347,7 @@ def test_a_browser_plays_the_page(server, tmp_path):
         assert [call for call in browser.complaints() if "422" not in json.dumps(call)] == []
 
 
-def test_a_token_is_asked_for_of_web_sockets_too(file):
+def test_a_token_is_asked_for_an_episode_outlives_its_worker_and_a_signal_ends_the_server(file):
     pytest.importorskip("websockets")
     from websockets.exceptions import InvalidStatus
     from websockets.sync.client import connect
@@ -370,9 +356,21 @@ def test_a_token_is_asked_for_of_web_sockets_too(file):
         assert server.post("/reset", {})[0] == 401 and server.request("GET", "/")[0] == 401
         with pytest.raises(InvalidStatus, match="403"):
             connect(f"ws://127.0.0.1:{server.port}/ws")
-        with connect(f"ws://:sesame@127.0.0.1:{server.port}/ws") as socket:
-            socket.send('{"type": "reset"}')
-            assert json.loads(socket.recv())["type"] == "observation"
+        assert (
+            server.post("/reset", {}, Authorization="Bearer sesame")[0] == 200
+        )  # at the root, as one task is served
+        with session(server, "ping", token="sesame") as ask:
+            ask({"type": "reset", "data": {"split": "train", "index": 0}})
+            assert ask({"type": "step", "data": {"completion": "hm"}})["data"]["done"] is False
+            os.kill(server.workers()[0], signal.SIGKILL)
+            deadline = time.monotonic() + 30
+            while (got := ask({"type": "step", "data": {"completion": "0"}}))["type"] == "error":
+                assert time.monotonic() < deadline
+            lost = server.metric("spg_workers_lost_total", Authorization="Bearer sesame")
+            assert got["data"]["done"] and lost == 1
+            ask({"type": "reset", "data": {"split": "train", "index": 0}})
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
 
 
 def nonsense(rng: random.Random) -> str | bytes:
