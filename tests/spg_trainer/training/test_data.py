@@ -136,7 +136,7 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> 
     file = Path(texts.data)
     before = file.read_text()
     file.write_text(before.replace("say 1", "tell 1"))
-    with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
+    with pytest.raises(ConfigError, match=r"data=.*texts\.jsonl has changed"):
         sft(change(texts, resume="auto"))
     file.write_text(before)
     assert same_weights(sft(change(texts, resume="auto")) / "model", whole / "model")
