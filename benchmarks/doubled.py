@@ -56,7 +56,7 @@ def doubled(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int) -> Ten
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def by_block(model: nn.Module, rollouts: Rows, mask_id: int, cut: bool) -> Tensor:
+def score_by_block(model: nn.Module, rollouts: Rows, mask_id: int, cut: bool) -> Tensor:
     model.zero_grad(set_to_none=True)
     clean, width = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], 1), rollouts.prompt_ids.shape[1]
     size = model.pattern.block_size
@@ -95,7 +95,7 @@ def main() -> None:
     print_head(["a pass for each block", "theirs, s", "ours, s", "ratio", "difference"])
     ours = partial(doubled, model, rollouts, masks, mask_id)
     for label, cut in (("whole", False), ("cut", True)):
-        theirs = partial(by_block, model, rollouts, mask_id, cut)
+        theirs = partial(score_by_block, model, rollouts, mask_id, cut)
         slow, fast = medians([theirs, ours], args.rounds, seconds)
         expected = theirs()
         difference = float((ours() - expected).norm() / expected.norm())

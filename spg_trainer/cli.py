@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from spg_trainer import __version__, distributed
-from spg_trainer.distributed import is_on_all, rank
+from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, written
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.check import check
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def say_once(error: BaseException, text: str) -> None:
     """Writes to standard error; what has ended all processes is written by the first one alone."""
-    if rank() == 0 or not is_on_all(error):
+    if rank() == 0 or not is_raised_by_all(error):
         sys.stderr.write(text)
 
 

@@ -207,18 +207,18 @@ def raising_on_all() -> Iterator[None]:
     text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:
-        raise on_all(error)
+        raise raised_by_all(error)
     if texts:
-        raise on_all(TrainingError(texts[0]))
+        raise raised_by_all(TrainingError(texts[0]))
 
 
-def on_all(error: E) -> E:
+def raised_by_all(error: E) -> E:
     """Marks an error as one that is raised on every process, so that they can still work together afterwards."""
     error.__dict__["on_all_processes"] = True
     return error
 
 
-def is_on_all(error: BaseException) -> bool:
+def is_raised_by_all(error: BaseException) -> bool:
     """Whether the other processes have met the same error."""
     return "on_all_processes" in error.__dict__
 

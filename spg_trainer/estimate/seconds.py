@@ -10,7 +10,7 @@ from typing import Any
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.cards import Card
 from spg_trainer.estimate.sizes import StepSizes, step_sizes
-from spg_trainer.rollout.passes import passes
+from spg_trainer.rollout.passes import rollout_passes
 from spg_trainer.settings.fields import Config
 
 REACHED = 0.4
@@ -43,7 +43,7 @@ def rollout_flops(config: Config, sizes: StepSizes) -> float:
     """Floating-point operations of the rollout for each completion."""
     flops = 0.0
     # Of each pass over a row: the columns computed, those seen, and the masked tokens that get logits.
-    for computed, seen, masked in passes(config.rollout, sizes.prompt_length, sizes.shape.pattern):
+    for computed, seen, masked in rollout_passes(config.rollout, sizes.prompt_length, sizes.shape.pattern):
         flops += layer_flops(sizes, computed, seen) + 2 * masked * sizes.head
     return flops
 

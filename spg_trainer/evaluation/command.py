@@ -27,7 +27,7 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
 )
 from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
-from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
+from spg_trainer.evaluation.rules import check_rules, figures_by_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
@@ -89,7 +89,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
         )
     to_evaluate = []
-    for part in [by_protocol(command, protocol) for protocol in command.protocol]:
+    for part in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
         check_rules(part.rules, env)
         for sampling in part.rollout.samplings():
@@ -243,7 +243,7 @@ def evaluate_one(
         )
     cells = cell_accuracy(result)
     console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
-    others = {rules: by_rules(rules, env, result.rows) for rules in command.rules if rules != "ours"}
+    others = {rules: figures_by_rules(rules, env, result.rows) for rules in command.rules if rules != "ours"}
     for facts in others.values():
         console.say("\n".join(text_beside(facts)).strip())
     if folder is not None:
@@ -279,7 +279,7 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
     return completions
 
 
-def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
+def settings_of_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     """The command with the settings of one of its protocols; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command

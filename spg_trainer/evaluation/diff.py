@@ -44,7 +44,7 @@ def run_diff(command: DiffCommand) -> Difference:
     if len(command.evaluations) != 2:
         raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]
-    a, b = [by_problem(file) for file in files]
+    a, b = [group_by_problem(file) for file in files]
     result = difference(a, b)
     console = Console()
     for name, file, rate in zip("AB", files, (result.a, result.b), strict=True):
@@ -77,7 +77,7 @@ def evaluation_file(place: str) -> Path:
     return file
 
 
-def by_problem(file: Path) -> Groups:
+def group_by_problem(file: Path) -> Groups:
     """The rows of an evaluation's file, problem by problem; ConfigError if they are no such rows."""
     groups: Groups = defaultdict(list)
     for row in read_lines(file):

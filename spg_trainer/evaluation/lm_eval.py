@@ -33,7 +33,7 @@ from spg_trainer.rollout.tokens import (
     special_tokens,
 )
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, at_rate
+from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
@@ -98,7 +98,7 @@ class SpgLLaDA(LM):
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        steps = diffusion_steps or at_rate(base.tokens_per_step)
+        steps = diffusion_steps or steps_at_rate(base.tokens_per_step)
         self.sampling = EvalSampling.of(length, block, steps, **decoding)
         check_names(self.sampling)
         policy = load_model(

@@ -22,7 +22,7 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
                 raise ConfigError(f"--rules {name}: {wrong}, {', '.join(known)}. Leave the flag out.")
 
 
-def by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The rate of other rules on the rows of an evaluation, and how they read what they judge otherwise than ours.
 
     The completion in a row ends before its first end token; the published code reads on behind it.
@@ -39,7 +39,7 @@ def by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> d
 
 
 def text_beside(facts: Mapping[str, Any]) -> list[str]:
-    """The lines that show what `by_rules` found."""
+    """The lines that show what `figures_by_rules` found."""
     return verifiers.beside.text_beside(facts)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRAINED = "default"
-REFERENCE = "reference"
+REFERENCE_ADAPTER = "reference"
 """peft's names of the adapter that is trained, and of the frozen one that it started from."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
@@ -132,10 +132,10 @@ def add_reference(model: "PeftModel") -> None:
     settings = copy.deepcopy(model.peft_config[TRAINED])
     settings.inference_mode = True
     with torch.random.fork_rng(gpus(model.device)):  # it is drawn before it is overwritten
-        model.add_adapter(REFERENCE, settings)
+        model.add_adapter(REFERENCE_ADAPTER, settings)
     make_real(model)
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
-    set_peft_model_state_dict(model, weights, adapter_name=REFERENCE)
+    set_peft_model_state_dict(model, weights, adapter_name=REFERENCE_ADAPTER)
     model.eval()
 
 
@@ -202,7 +202,7 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
 def using_reference(model: "PeftModel") -> Iterator[None]:
     """The model with its reference adapter in place of the trained one."""
     tuner = model.base_model
-    tuner.set_adapter(REFERENCE, inference_mode=True)
+    tuner.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
-from spg_trainer.models.lora import REFERENCE, using_reference
+from spg_trainer.models.lora import REFERENCE_ADAPTER, using_reference
 from spg_trainer.models.replay import Replays
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Policy:
             with shard.resharded(self.model), shard.unsharded(self.frozen):
                 yield self.frozen
             return
-        if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
+        if not self.fresh_adapters and REFERENCE_ADAPTER not in getattr(self.model, "peft_config", {}):
             raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
         training = self.model.training
         self.model.eval()

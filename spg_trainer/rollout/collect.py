@@ -151,7 +151,6 @@ class EnvironmentSource:
             scored = scored.with_columns(skipped=skipped)
         # Of all processes together; raises if too many completions could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
-        self.note_groups(scored)
         return scored
 
     def replace_overlong(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
@@ -198,12 +197,6 @@ class EnvironmentSource:
             records=self.records,
             branches=self.branches,
         )
-
-    def note_groups(self, scored: Rows) -> None:
-        """Tells the pools, if there are any, which completions of each problem of a step were right."""
-        if self.pools is not None:
-            problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
-            self.pools.note(np.array([problems_of_group[0] for problems_of_group in problems]), correct)
 
 
 def sample_and_score(

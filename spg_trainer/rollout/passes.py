@@ -7,7 +7,9 @@ from spg_trainer.rollout.cache import CACHES, window
 from spg_trainer.settings.decoding import Sampling
 
 
-def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
+def rollout_passes(
+    sampling: Sampling, prompt_length: int, pattern: Pattern
+) -> Iterator[tuple[int, int, int]]:
     """Yields (columns computed, columns seen, tokens drawn: the block's masked ones) for each pass over a row.
 
     They are those that `columns.py` computes. Without `--unmasking schedule` the passes are the most that a row can

@@ -4,7 +4,7 @@ prime-rl has such pools too. It sorts a problem by the mean reward of its last g
 and only whether their completions are right.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Pools:
 
     streaks: {problem: n}; n = 2 says that its latest two groups were all right, n = -2 that they were all wrong, and 1
     or -1 the same of its latest group alone; n stops at `LONGEST_STREAK`. A problem whose latest group was mixed is not
-    in it. noted: the streaks of problems that have been seen since `keep` was called, 0 for a mixed group.
+    in it.
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
@@ -27,9 +27,9 @@ class Pools:
 
         all_right, all_wrong: the weight, from 0.01 to 1, of a problem whose last two groups were so; others weigh 1.
         """
-        self.seed, self.size, self.all_right, self.all_wrong = seed, size, all_right, all_wrong
+        self.seed, self.size = seed, size
+        self.weights = {LONGEST_STREAK: all_right, -LONGEST_STREAK: all_wrong}
         self.streaks: dict[int, int] = {}
-        self.noted: dict[int, int] = {}
 
     def choose(self, step: int, batch: int, count: int, taken: Sequence[int] = ()) -> np.ndarray:
         """`count` distinct problems for a batch of a step, (count,) int64; the same for every process.
@@ -43,47 +43,25 @@ class Pools:
         not_left, chosen = {*taken}, []
         while len(chosen) < count and len(not_left) < self.size:
             index = int(generator.integers(self.size))
-            if generator.random() < self.weight(index) and index not in not_left:
+            weight = self.weights.get(self.streaks.get(index, 0), 1.0)
+            if generator.random() < weight and index not in not_left:
                 chosen.append(index)
                 not_left.add(index)
         return np.array(chosen, dtype=np.int64)
 
-    def weight(self, index: int) -> float:
-        """The weight of a problem, 1 unless its last two groups were all right or all wrong."""
-        streak = self.streaks.get(index, 0)
-        if abs(streak) < LONGEST_STREAK:
-            return 1.0
-        return self.all_right if streak > 0 else self.all_wrong
+    def note(self, index: np.ndarray, correct: np.ndarray) -> dict[str, int]:
+        """Notes the groups of a step that has ended; returns, as metrics, how many problems are drawn less often.
 
-    def note(self, index: np.ndarray, correct: np.ndarray) -> None:
-        """Notes the groups of a step; they count once `keep` is called. index: (P,) problems. correct: (P, G) bool."""
+        index: (P,) problems. correct: (P, G) bool.
+        """
         for problem, right in zip(index.tolist(), correct, strict=True):
-            if right.all():
-                sign = 1
-            elif right.any():
-                sign = 0
-            else:
-                sign = -1
-            streak = self.streaks.get(problem, 0)
-            streak_before = abs(streak) if streak * sign > 0 else 0  # only a streak of the same sign goes on
-            self.noted[problem] = sign * min(LONGEST_STREAK, streak_before + 1)
-
-    def keep(self) -> dict[str, int]:
-        """Lets what was noted count from now on; returns, as metrics, how many problems are drawn less often."""
-        self.streaks |= self.noted
-        self.noted = {}
-        self.streaks = {problem: streak for problem, streak in self.streaks.items() if streak}
-        streaks = list(self.streaks.values())
+            sign = int(right.all()) - int(not right.any())
+            streak = self.streaks.pop(problem, 0)
+            if sign:
+                going_on = abs(streak) if streak * sign > 0 else 0  # only a streak of the same sign goes on
+                self.streaks[problem] = sign * min(LONGEST_STREAK, going_on + 1)
+        streaks = [*self.streaks.values()]
         return {
             "pools/all_right": streaks.count(LONGEST_STREAK),
             "pools/all_wrong": streaks.count(-LONGEST_STREAK),
         }
-
-    def state(self) -> dict[str, int]:
-        """The streaks as a checkpoint holds them in JSON, whose keys are text."""
-        return {str(problem): streak for problem, streak in sorted(self.streaks.items())}
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Goes on from what `state` returned."""
-        self.streaks = {int(problem): streak for problem, streak in state.items()}
-        self.noted = {}

@@ -69,7 +69,7 @@ def save(
     left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
     one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
-    target, divided = at_step(folder, step), _is_divided(policy)
+    target, divided = folder_of_step(folder, step), _is_divided(policy)
     if divided:
         done = decide_on_main(lambda: incomplete(target) is None)
     else:
@@ -348,7 +348,7 @@ def require_up_to(run: Path, step: int) -> Path:
     return complete[-1]
 
 
-def at_step(run: Path, step: int) -> Path:
+def folder_of_step(run: Path, step: int) -> Path:
     """The checkpoint of a step, there or not."""
     return run / "checkpoints" / f"step-{step:06d}"
 

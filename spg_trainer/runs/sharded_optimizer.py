@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.distributed import on_all
+from spg_trainer.distributed import raised_by_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models.states import trainable_parameters
 
@@ -33,7 +33,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
         dcp.save(named, checkpoint_id=folder)
     except CheckpointException as error:  # it is no Exception
         process, (reason, _) = next(iter(error.failures.items()))
-        raise on_all(
+        raise raised_by_all(
             CheckpointError(
                 f"Process {process} cannot write {folder}: {reason}. What was saved before is untouched: free space or "
                 "fix the permissions and continue with $resume."

@@ -15,7 +15,7 @@ from spg_trainer.settings.weights import is_embedded
 
 Model = TypeVar("Model", bound=ModelConfig)
 
-REFERENCE = "reference"
+REFERENCE_FOLDER = "reference"
 """The folder inside a run's folder that holds a copy of the weights, or of the adapter, that the run started from. It
 is there if the reference model of the KL penalty needs it."""
 
@@ -29,8 +29,8 @@ def settle(m: Model, run: Path | None = None) -> Model:
     is set and not the adapter's, ModelError for an adapter that cannot be read.
     """
     folder = find_adapter(m.model)
-    if run and (run / REFERENCE / "adapter_config.json").is_file():
-        folder = run / REFERENCE
+    if run and (run / REFERENCE_FOLDER / "adapter_config.json").is_file():
+        folder = run / REFERENCE_FOLDER
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
         # The reference of fresh adapters is the model below them, which needs no copy. All weights (rank 0) need one.

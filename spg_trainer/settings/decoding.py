@@ -314,7 +314,7 @@ UNREAD = (
 )
 
 
-def at_rate(tokens: float) -> str:
+def steps_at_rate(tokens: float) -> str:
     """The text for as many steps as unmask about `tokens` tokens each: `length/2` for 2."""
     return f"length/{repr(float(tokens)).removesuffix('.0')}"
 

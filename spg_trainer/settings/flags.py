@@ -10,7 +10,7 @@ from typing import Any, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.decoding import at_rate
+from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
@@ -164,7 +164,7 @@ def steps_at(tokens: str, parsed: Mapping[str, Any]) -> str:
         raise ConfigError(f"{flag} {rate}: should be above 0.")
     if "diffusion_steps" in parsed:
         raise ConfigError(f"{flag} {tokens} and --diffusion-steps say the same thing. Leave one of them out.")
-    return at_rate(rate)
+    return steps_at_rate(rate)
 
 
 def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:

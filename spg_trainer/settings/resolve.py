@@ -18,7 +18,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import LENGTHS, Decoding, at_rate
+from spg_trainer.settings.decoding import LENGTHS, Decoding, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import read_words
 from spg_trainer.settings.naming import as_flag
@@ -291,7 +291,7 @@ def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     config, own_record = trained.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(config.rollout, name) for name in names}
-    rollout["diffusion_steps"] = at_rate(config.rollout.tokens_per_step)
+    rollout["diffusion_steps"] = steps_at_rate(config.rollout.tokens_per_step)
     of_model = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
     values = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
@@ -309,7 +309,7 @@ def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
         "temperature": r.temperature,
         "block_length": r.block_length,
         # A small model decodes fast enough for one token a step, also where its recipe trains with more.
-        "diffusion_steps": at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
+        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
         "remasking": r.remasking,
     }
     from_training = {"env_args": trained.env_args, "rollout": decoding}

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from spg_trainer import __version__
-from spg_trainer.settings.adapters import REFERENCE
+from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.training.run import Run
 
@@ -15,7 +15,7 @@ from spg_trainer.training.run import Run
 def environment_record(run: Run) -> dict[str, Any]:
     """What environment.json of a model that this run writes holds."""
     config = run.config
-    own_copy = run.folder.path / REFERENCE
+    own_copy = run.folder.path / REFERENCE_FOLDER
     if own_copy.is_dir():  # the folder that --model named may be gone before this one
         config = replace(config, model=replace(config.model, model=str(own_copy)))
     return {

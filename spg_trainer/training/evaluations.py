@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
+from spg_trainer.distributed import begin, decide_on_main, raised_by_all, raising_on_all, sum_metrics
 from spg_trainer.errors import CheckpointError, SpgError, TrainingError, written
 from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
 from spg_trainer.models import open_policy
@@ -67,7 +67,7 @@ def measure_loss(run: Run, last: bool = False) -> dict[str, float]:
         loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
         rate = config.optimizer.learning_rate
-        raise on_all(
+        raise raised_by_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower $learning_rate={rate}.")
         )
     run.state.validations[step] = loss
@@ -98,7 +98,7 @@ def write_best_model(run: Run) -> int:
     step = decide_on_main(lambda: best_saved_step(run))
     if step != run.state.step:
         with raising_on_all():
-            checkpoint.load(checkpoint.at_step(run.folder.path, step), run.policy)
+            checkpoint.load(checkpoint.folder_of_step(run.folder.path, step), run.policy)
     trained = run.policy.model.dtype
     if run.config.output.save_dtype == "bfloat16":
         run.policy.model.to(torch.bfloat16)
@@ -161,13 +161,13 @@ def best_saved_step(run: Run) -> int:
     best = run.criterion.best_step(validations)
     lost = {}  # step -> what is wrong with its checkpoint
     for step in validations.keys() - {last}:  # the weights of the last step are in memory
-        if problem := incomplete(checkpoint.at_step(run.folder.path, step)):
+        if problem := incomplete(checkpoint.folder_of_step(run.folder.path, step)):
             lost[step] = problem
     if best not in lost:
         return best
     kept = {step: solved for step, solved in validations.items() if step not in lost}
     best_kept = run.criterion.best_step(kept)
-    place = checkpoint.at_step(run.folder.path, best)
+    place = checkpoint.folder_of_step(run.folder.path, best)
     run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_kept}.")
     return best_kept
 

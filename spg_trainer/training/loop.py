@@ -17,9 +17,9 @@ from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
     begin,
     gather,
-    is_on_all,
+    is_raised_by_all,
     naming_the_lost,
-    on_all,
+    raised_by_all,
     raising_on_all,
     sum_metrics,
 )
@@ -27,7 +27,7 @@ from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, Scorin
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import sample_rows
+from spg_trainer.rollout.scored import gather_groups, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
@@ -96,7 +96,7 @@ def train(
             ended_by = make_steps(run)
             if ended_by == USER:
                 # Marked, since all processes raise it: they may save a checkpoint together.
-                raise on_all(KeyboardInterrupt())
+                raise raised_by_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             kept = write_best_model(run)
@@ -138,7 +138,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     """
     # Of a sharded model each process has only its part. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-    others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    others_are_missing = isinstance(error, ProcessLost) or (divided and not is_raised_by_all(error))
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
@@ -188,8 +188,8 @@ def train_step(run: Run) -> None:
     # No checkpoint may be saved until `record_step` has written the row of this step.
     state.consistent = False
     if run.source.pools is not None:
-        # What the rollout noted of its problems counts from the next step on.
-        metrics |= run.source.pools.keep()
+        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
+        metrics |= run.source.pools.note(problems[:, 0], correct)
     timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
     if "num_tokens" in metrics:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
+from spg_trainer.distributed import all_reduce_gradients, gather, raised_by_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models.compiled import missing_compiler
 from spg_trainer.models.parts import is_part, whole
@@ -131,7 +131,9 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
         f"finite update. {file} names the batch. Lower $learning_rate={rate} or $max_grad_norm in a new run; "
         "$model with the path of a checkpoint begins from its weights."
     )
-    raise on_all(TrainingError(text))  # marked, since all processes raise it: they may still save together
+    raise raised_by_all(
+        TrainingError(text)
+    )  # marked, since all processes raise it: they may still save together
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

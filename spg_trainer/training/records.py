@@ -98,7 +98,9 @@ def save_checkpoint(run: Run) -> None:
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
-        saved["pools"] = run.source.pools.state()
+        saved["pools"] = {
+            str(problem): streak for problem, streak in sorted(run.source.pools.streaks.items())
+        }
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -123,7 +125,7 @@ def load_checkpoint(
     counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds")}
     state = TrainingState(**counters, resumed_at=saved["step"])
     if pools is not None:
-        pools.restore(saved["pools"])
+        pools.streaks = {int(problem): streak for problem, streak in saved["pools"].items()}
     return state
 
 

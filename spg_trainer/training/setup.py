@@ -29,7 +29,7 @@ from spg_trainer.runs.folder import SUMMARY, RunFolder
 from spg_trainer.runs.inputs import file_settings, find_inputs, refuse_changed_inputs, write_inputs
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE, find_adapter
+from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
@@ -147,7 +147,7 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
         if summary is None or read_config(folder / CONFIG).eval != config.eval:
             return None
-        is_last = planned.checkpoint == checkpoint.at_step(folder, summary["steps"])
+        is_last = planned.checkpoint == checkpoint.folder_of_step(folder, summary["steps"])
         has_ended = summary["ended_by"] == "patience" or config.max_steps == summary["steps"]
         return summary if is_last and has_ended and not incomplete(folder / "model") else None
 
@@ -331,9 +331,9 @@ def prepare_folder(run: Run, goes_on: bool) -> None:
     run.state.history = decide_on_main(run.folder.history)
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
-    if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):
+    if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE_FOLDER)):
         with raising_on_all():
-            checkpoint.export(path / REFERENCE, run.policy, environment_record(run))
+            checkpoint.export(path / REFERENCE_FOLDER, run.policy, environment_record(run))
 
 
 def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:
@@ -343,7 +343,7 @@ def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> P
     fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
     begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
-    folder = run / REFERENCE
+    folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(config.model.model) is not None
     # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
     # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that

@@ -21,6 +21,7 @@ from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step
@@ -132,11 +133,12 @@ def pools_steps(output: Path) -> list[Any]:
     """The problems of four steps, and what is known of each then; the weights stay as they are."""
     run, drawn = start(pools_config(output / "pools"), quiet=True), []
     for step in range(4):
-        run.source.collect(step)
-        drawn.append(sorted(run.source.pools.noted))
-        run.source.pools.keep()
+        scored = run.source.collect(step)
+        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
+        drawn.append(sorted(problems[:, 0].tolist()))
+        run.source.pools.note(problems[:, 0], correct)
     run.folder.release()
-    return [*drawn, run.source.pools.state()]
+    return [*drawn, sorted(run.source.pools.streaks.items())]
 
 
 PROBE_CONFIG = {

@@ -21,7 +21,7 @@ from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
-from spg_trainer.rollout.passes import passes
+from spg_trainer.rollout.passes import rollout_passes
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
@@ -232,7 +232,7 @@ def test_passes_under_block_causal_attention_are_as_wide_as_those_of_the_sampler
     s = Sampling(16, block_length, steps, cache=cache)
     ids = torch.arange(prompt)[None]
     sample_completions(policy, ids, torch.ones_like(ids, dtype=torch.bool), s, [None])
-    assert [computed for computed, _, _ in passes(s, prompt, pattern)] == widths
+    assert [computed for computed, _, _ in rollout_passes(s, prompt, pattern)] == widths
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,9 @@ def test_flags_that_the_papers_protocol_decides_over_are_refused():
 def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
     (tmp_path / "prompt.txt").write_text("Solve {puzzle}\n---\n<reasoning>\n")
     own = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "default"}
-    papers = eval_command.by_protocol(change(command, env_args=own), "papers")
+    papers = eval_command.settings_of_protocol(change(command, env_args=own), "papers")
     assert papers.env_args == {**own, "reward_preset": "paper"} and papers.rollout.block_length == 32
-    papers = eval_command.by_protocol(change(command, env_args={"prompt_style": "plain"}), "papers")
+    papers = eval_command.settings_of_protocol(change(command, env_args={"prompt_style": "plain"}), "papers")
     assert papers.env_args["prompt_style"] == "instruct"
 
 

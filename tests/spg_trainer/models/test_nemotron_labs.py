@@ -17,7 +17,7 @@ from spg_trainer.evaluation.log_likelihood import is_greedy
 from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.rollout.passes import passes
+from spg_trainer.rollout.passes import rollout_passes
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.tensors import Masks
@@ -214,7 +214,7 @@ def test_passes_and_their_columns_follow_from_the_settings(hub, cache, steps):
     policy.model.get_input_embeddings().register_forward_hook(lambda *call: widths.append(call[2].shape[1]))
     sampling, policy = Sampling(24, 8, steps, cache=cache), replace(policy, end_token_ids=())
     sample_completions(policy, *pad(policy, [[*range(12, 22)]]), sampling, streams(1))
-    assert [computed for computed, _, _ in passes(sampling, 10, policy.model.pattern)] == widths
+    assert [computed for computed, _, _ in rollout_passes(sampling, 10, policy.model.pattern)] == widths
 
 
 def test_greedy_decoding_is_known_from_its_text(hub):

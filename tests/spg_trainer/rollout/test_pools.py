@@ -56,19 +56,13 @@ def test_two_groups_alike_one_after_the_other_put_a_problem_aside_and_a_mixed_on
     }
     weights = []
     for groups in zip(*seen.values(), strict=True):
-        before = [known.weight(i) for i in range(5)]
-        known.note(np.arange(4), np.array(groups))
-        assert [known.weight(i) for i in range(5)] == before, "a step that has not ended does not count"
-        counts = known.keep()
-        weights.append([known.weight(i) for i in range(5)])
+        counts = known.note(np.arange(4), np.array(groups))
+        weights.append([known.weights.get(known.streaks.get(i), 1) for i in range(5)])
         assert counts == {
             f"pools/all_{name}": weights[-1].count(w) for name, w in (("right", 0.25), ("wrong", 0.5))
         }
     assert weights == [[1] * 5, [0.25, 0.5, 1, 1, 1], [0.25, 1, 1, 1, 1], [1, 0.25, 1, 0.5, 1]]
-    assert known.state() == {"1": 2, "3": -2}
-    again = pools()
-    again.restore(known.state())
-    assert again.streaks == known.streaks
+    assert known.streaks == {1: 2, 3: -2}
 
 
 def test_a_run_that_goes_on_draws_what_one_that_was_never_interrupted_draws(tmp_path):
@@ -84,9 +78,9 @@ def test_a_run_that_goes_on_draws_what_one_that_was_never_interrupted_draws(tmp_
 def test_a_step_that_was_not_finished_is_not_known_to_the_next(tmp_path):
     run = start(pools_config(tmp_path), quiet=True)
     train_step(run)
-    known = run.source.pools.state()
+    known = {**run.source.pools.streaks}
     run.source.collect(1)
-    assert run.source.pools.state() == known and run.source.pools.noted
+    assert run.source.pools.streaks == known != {}
     run.folder.release()
 
 

@@ -162,9 +162,9 @@ def test_a_run_of_large_checkpoints_keeps_the_newest_and_of_the_best_the_weights
     for step in (10, 20, 30, 40):
         checkpoint.save(tmp_path, step, policy, adam(policy).state_dict(), **options)
     assert names(tmp_path) == [f"step-0000{step}" for step in left]
-    best = checkpoint.at_step(tmp_path, 20)
+    best = checkpoint.folder_of_step(tmp_path, 20)
     assert files.incomplete(best) is None and not (best / "training.pt").exists()
-    assert all((checkpoint.at_step(tmp_path, step) / "training.pt").is_file() for step in left[1:])
+    assert all((checkpoint.folder_of_step(tmp_path, step) / "training.pt").is_file() for step in left[1:])
     other = tiny_policy()
     assert checkpoint.load(best, other)["step"] == 20  # as model/ is written
     with pytest.raises(CheckpointError, match=r"weights alone.*model"):
@@ -177,7 +177,7 @@ def test_a_run_of_small_checkpoints_keeps_two_and_the_best_whole(tmp_path, fake_
         options = {"state": STATE, "environment": {}, "needed": lambda kept: {10}}
         checkpoint.save(tmp_path, step, fake_model, optimizer, **options)
     assert names(tmp_path) == ["step-000010", "step-000030", "step-000040"]
-    assert (checkpoint.at_step(tmp_path, 10) / "training.pt").is_file()
+    assert (checkpoint.folder_of_step(tmp_path, 10) / "training.pt").is_file()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.evaluation.command import by_protocol
+from spg_trainer.evaluation.command import settings_of_protocol
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults, resolve
@@ -192,7 +192,7 @@ def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
         command = resolve(EvalCommand, words[4:]).config
         check(command)
         (protocol,) = command.protocol
-        chosen = by_protocol(command, protocol).rollout.samplings()
+        chosen = settings_of_protocol(command, protocol).rollout.samplings()
         assert all(sampling.block_length == 32 and sampling.temperature == 0 for sampling in chosen), line
 
 

@@ -9,7 +9,7 @@ import torch
 from spg_trainer.algorithms import ALGORITHMS, Algorithm
 from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.diff import by_problem
+from spg_trainer.evaluation.diff import group_by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
@@ -425,7 +425,7 @@ def test_metrics_samples_evaluations_and_the_report_know_turns(tmp_path):
     after = json.loads((folder / "eval" / "after.json").read_text())
     by = after["solved_by"]
     assert by[max(by)] == after["correct"] >= by["1"] and after["n"] == 4
-    assert list(by_problem(folder / "eval" / "after.jsonl")) == [0, 1, 2, 3]
+    assert list(group_by_problem(folder / "eval" / "after.jsonl")) == [0, 1, 2, 3]
     page = report(folder).html
     assert '"reply":"more x' in page
     assert summary["steps"] == 3
