@@ -23,7 +23,13 @@ from spg_trainer.settings.values import flatten, plain
 PAGE = Path(__file__).with_name("published.md")
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"
 FACTS: dict[str, Any] = yaml.safe_load(PAGE.with_suffix(".yaml").read_text(encoding="utf-8"))
-QUIET = {"score_tail": False, "epsilon_high": None, "sharpness": 1.5, "score_temperature": 1.0}
+QUIET = {
+    "score_tail": False,
+    "epsilon_high": None,
+    "sharpness": 1.5,
+    "score_temperature": 1.0,
+    "end_tokens": "any",
+}
 """Settings of algorithms that a row leaves out while they have these values."""
 IN_COLUMNS = ("masking", "num_masks", "p_mask_prompt", "advantage", "epsilon", "beta", "block_length")
 """Settings of algorithms that have columns, or that a table's text tells of."""

@@ -90,9 +90,9 @@ class Algorithm(ABC):
     floor, `z_score` with none), or the mean of the others."""
     score_tail: bool = False
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
-
-    end_tokens: ClassVar[Literal["any", "eos"]] = "any"
+    end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
+
     compares: ClassVar[Compares] = "completion"
     """What `loss` must see at once; no term of it goes beyond one of these. `copy`: the gradient in the logps of a
     masked copy depends on this copy alone, so that each goes through the model once, however many there are. `episode`,

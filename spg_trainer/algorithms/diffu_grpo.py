@@ -14,17 +14,14 @@ iterations in one batch; rollouts with dropout and bfloat16 noise; LoRA dropout 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, normalise
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count
 from spg_trainer.tensors import Masks, Rows
 
@@ -48,17 +45,3 @@ class DiffuGRPO(TokenRatio):
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         return normalise(elbo(objective, masks), batch, self.normalizer)
-
-
-@dataclass(frozen=True)
-class DiffuGRPORepro(DiffuGRPO):
-    """diffu-GRPO with the semantics of d1's code; the differences are numbered at the top of the module."""
-
-    advantage: Literal["mean"] = "mean"
-    normalizer: Literal["tokens"] = "tokens"
-
-    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
-
-    @classmethod
-    def maskings(cls) -> Mapping[str, Masking]:
-        return {"all": MASKINGS["all"]}

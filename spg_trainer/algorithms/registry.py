@@ -21,9 +21,9 @@ ALGORITHMS = {
     "spg_eubo": "spg_trainer.algorithms.spg_eubo:SPGEUBO",
     "raft": "spg_trainer.algorithms.raft:RAFT",
     "diffu_grpo": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
-    "diffu_grpo_repro": "spg_trainer.algorithms.diffu_grpo:DiffuGRPORepro",
+    "diffu_grpo_repro": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
     "wd1": "spg_trainer.algorithms.wd1:WD1",
-    "wd1_repro": "spg_trainer.algorithms.wd1:WD1Repro",
+    "wd1_repro": "spg_trainer.algorithms.wd1:WD1",
     "unigrpo": "spg_trainer.algorithms.unigrpo:UniGRPO",
     "unigrpo_repro": "spg_trainer.algorithms.unigrpo_repro:UniGRPORepro",
     "gdpo": "spg_trainer.algorithms.gdpo:GDPO",
@@ -55,6 +55,11 @@ ALGORITHMS = {
     "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
+OWN_DEFAULTS: dict[str, dict[str, object]] = {
+    "diffu_grpo_repro": {"normalizer": "tokens", "end_tokens": "eos"},
+    "wd1_repro": {"normalizer": "groups", "end_tokens": "eos"},
+}
+"""Names whose class is that of another name, and the hyper-parameters that they have by default in place of its own."""
 FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo")
 """Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), and the algorithms of
 the systems that published tables compare. The others are here to be compared with."""
@@ -140,7 +145,7 @@ def named_ancestor(name: str) -> str:
     """
     if ":" not in name:
         return name
-    names = {where: name for name, where in ALGORITHMS.items()}
+    names = {where: name for name, where in ALGORITHMS.items() if name not in OWN_DEFAULTS}
     try:
         lineage = get(name).__mro__
     except ConfigError:
@@ -155,7 +160,8 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
     cls = get(name)
-    return cls(**read_nested(cls, args or {}, lambda key: f"$algorithm_args {key}"))
+    given = {**OWN_DEFAULTS.get(name, {}), **(args or {})}
+    return cls(**read_nested(cls, given, lambda key: f"$algorithm_args {key}"))
 
 
 def load_file(path: Path) -> types.ModuleType:

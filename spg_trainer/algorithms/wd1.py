@@ -17,7 +17,6 @@ own) is another algorithm, not this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,8 +25,6 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Positive
 from spg_trainer.tensors import Masks, Rows
 
@@ -79,17 +76,3 @@ class WD1(Algorithm):
             "loss/positive": Metric((terms * (weights > 0)).sum(), "update"),
             "loss/negative": Metric((terms * (weights < 0)).sum(), "update"),
         }
-
-
-@dataclass(frozen=True)
-class WD1Repro(WD1):
-    """wd1 with the semantics of its public code; the differences are numbered at the top of the module."""
-
-    advantage: Literal["mean"] = "mean"
-    normalizer: Literal["groups"] = "groups"
-
-    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
-
-    @classmethod
-    def maskings(cls) -> Mapping[str, Masking]:
-        return {"all": MASKINGS["all"]}

@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
+from spg_trainer.algorithms import build
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.likelihood import Masks
 from spg_trainer.tensors import Rows
 
 
 def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
-    assert DiffuGRPORepro().normalizer == "tokens"
-    assert (DiffuGRPORepro.end_tokens, DiffuGRPO.end_tokens) == ("eos", "any")
+    repro = build("diffu_grpo_repro")
+    assert repro == DiffuGRPO(normalizer="tokens", end_tokens="eos") and DiffuGRPO().end_tokens == "any"
+    assert build("diffu_grpo_repro", {"normalizer": "length", "end_tokens": "any"}) == DiffuGRPO()
 
 
 def hand_case(advantages, ratios):
@@ -49,4 +51,6 @@ def test_two_completions_of_three_tokens_by_hand():
     assert totals["logps"] == pytest.approx(2 * math.log(1 / 128))
     per = {"logps": "scored_tokens", "ratio/mean": "scored_tokens", "ratio/clip_fraction": "rewarded_tokens"}
     assert {name: metric.per for name, metric in result.metrics.items()} == per
-    assert float(DiffuGRPORepro(beta=0.0).loss(logps, masks, batch).loss.detach()) == pytest.approx(3 / 4 / 6)
+    assert float(
+        build("diffu_grpo_repro", {"beta": 0.0}).loss(logps, masks, batch).loss.detach()
+    ) == pytest.approx(3 / 4 / 6)

@@ -23,7 +23,9 @@ def test_an_algorithm_says_whether_groups_that_are_all_right_teach(name):
 def test_every_name_leads_to_an_algorithm():
     for name in ALGORITHMS:
         assert issubclass(get(name), Algorithm)
-        assert get(name).end_tokens == ("eos" if name.endswith("_repro") and name != "gdpo_repro" else "any")
+        assert build(name).end_tokens == (
+            "eos" if name.endswith("_repro") and name != "gdpo_repro" else "any"
+        )
         advantages = build(name).compute_advantages(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
         assert advantages.shape == (2,)
 

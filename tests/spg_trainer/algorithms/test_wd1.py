@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms.wd1 import WD1, WD1Repro
+from spg_trainer.algorithms import build
+from spg_trainer.algorithms.wd1 import WD1
 from tests.common.algorithm_cases import make_batch, two_tokens, view_of
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
@@ -35,8 +36,7 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
 
 
 def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
-    algorithm = WD1Repro()
-    assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
+    assert build("wd1_repro") == WD1(normalizer="groups", end_tokens="eos") and WD1().end_tokens == "any"
     for normalizer in ("completions", "groups"):
         algorithm, view = WD1(normalizer=normalizer), view_of(REWARDS, None)
         assert algorithm.prepare(view)["group_size"] == 3
@@ -47,7 +47,7 @@ def test_a_mean_over_groups_is_as_many_times_that_over_completions_as_a_group_ha
     masks, logps = two_tokens(), torch.full((1, 1, 2), -2.0, dtype=torch.float64)
     batch = make_batch(masks.part, [1.0], 6, group_size=3)
     assert float(WD1().loss(logps, masks, batch).loss) == pytest.approx(4 / 6)
-    assert float(WD1Repro().loss(logps, masks, batch).loss) == pytest.approx(4 / 2)
+    assert float(build("wd1_repro").loss(logps, masks, batch).loss) == pytest.approx(4 / 2)
 
 
 def test_metrics_of_two_tokens_by_hand():
