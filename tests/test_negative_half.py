@@ -86,7 +86,10 @@ def test_a_wrong_completion_falls_only_where_no_right_one_of_its_group_has_its_t
     drawn = Drawn("Contrast", negatives=negatives)
     rights, taught = {0: [0], 1: [4, 6], 2: []}, {}
     for row in range(12):
-        texts = [drawn.completion_ids[one, : drawn.lengths[one]].tolist() for one in (row, *rights[row // 4])]
+        texts = [
+            drawn.rollouts.completion_ids[one, : drawn.lengths[one]].tolist()
+            for one in (row, *rights[row // 4])
+        ]
         taught[row] = [
             t
             for t, token in enumerate(texts[0])
@@ -110,7 +113,7 @@ def test_a_wrong_completion_falls_only_where_no_right_one_of_its_group_has_its_t
 
 def test_on_the_path_each_token_falls_in_the_state_that_the_sampler_saw() -> None:
     drawn = Drawn("Path")
-    steps = drawn.unmask_step.tolist()  # one token each
+    steps = drawn.rollouts.unmask_step.tolist()  # one token each
     for row in range(12):
         for copy, step in enumerate(sorted(steps[row][: drawn.lengths[row]])):
             shown_as_mask = drawn.masks.masked[row, 2 + copy, -8:].tolist()

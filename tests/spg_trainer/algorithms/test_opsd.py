@@ -20,7 +20,7 @@ LATE = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3], [3, 2, 1, 0, 7, 6, 5, 4]])
 
 
 def late(length: int = 8):
-    return replace(make_rollouts([length, 8], 8), unmask_step=LATE.clone())
+    return make_rollouts([length, 8], 8).with_columns(unmask_step=LATE.clone())
 
 
 def test_the_mean_gradient_and_metric_over_own_tokens_are_those_of_the_reverse_kl():
@@ -96,7 +96,7 @@ def test_the_trainer_scores_what_the_start_model_says_with_the_hint(tmp_path):
     run.folder.release()
     scored = run.source.collect(0)
     batch, seen = run.config.batch, 0
-    _, step = credit(run, scored, scored.rewards.reshape(4, 4))
+    _, step = credit(run, scored)
     assert len(step) == int(scored.correct.sum()) < len(scored), "only right completions"
     for update in plan_updates(run.policy, run.algorithm, step, batch, seed=0, number=0):
         for micro in update.micro_batches:

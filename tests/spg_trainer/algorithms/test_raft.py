@@ -42,14 +42,8 @@ def test_equal_completions_of_a_group_are_scored_once_up_to_their_end():
     rollouts = make_rollouts([4, 4, 3], 9, [2, 2, 2]).select(torch.tensor([0, 1, 0, 0, 2, 2]))
     rollouts.completion_ids[2, 4:] += 1  # behind the end
     advantages = torch.tensor([0.5, 0.25, 0.125, 1.0, 0.25, 0.5], dtype=torch.float64)
-    assert merge_equal(advantages, rollouts, Rows.full_groups(2, 3)).tolist() == [
-        0.625,
-        0.25,
-        0,
-        1.0,
-        0.75,
-        0,
-    ]
+    rows = Rows.full_groups(2, 3, **vars(rollouts))
+    assert merge_equal(advantages, rows).tolist() == [0.625, 0.25, 0, 1.0, 0.75, 0]
     rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     prepared = RAFT().prepare(view_of(rewards, rollouts))["advantages"].tolist()
     assert prepared == pytest.approx([2 / 3, 0, 0, 0, 0, 0])
