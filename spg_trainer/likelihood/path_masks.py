@@ -147,7 +147,6 @@ class StepMergeMasking(Masking):
         return edges[used], edges[used + 1], segment_of_token
 
 
-@dataclass(frozen=True)
 class HalvesMasking(Masking):
     """For trees of rollouts, whose leaves of one node share the first half: masks everything, then the second half.
 
@@ -179,7 +178,6 @@ class HalvesMasking(Masking):
         return Copies(masked, scored, weight=2.0)
 
 
-@dataclass(frozen=True)
 class AutoregressiveMasking(Masking):
     """Each copy masks everything from one token on, and scores that token (JustGRPO).
 

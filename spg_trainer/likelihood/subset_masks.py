@@ -55,7 +55,6 @@ class SubsetMasking(Masking):
         return copies_of_scored(row, *self.subsets(row))
 
 
-@dataclass(frozen=True)
 class RandomMasking(SubsetMasking):
     """A random subset of k tokens, k uniform on 1..n."""
 
@@ -96,7 +95,6 @@ class InformedMasking(SubsetMasking):
         return scored, row.length / count_scored(scored)
 
 
-@dataclass(frozen=True)
 class BernoulliMasking(SubsetMasking):
     """Each token with a probability that is uniform on 0..1."""
 
@@ -120,7 +118,6 @@ class BernoulliMasking(SubsetMasking):
         return scored, weight
 
 
-@dataclass(frozen=True)
 class CoupledMasking(SubsetMasking):
     """Pairs of copies: the first masks k tokens, k uniform on 0..n, the second all others.
 
@@ -239,7 +236,6 @@ class RatioMasking(SubsetMasking):
         return scored, row.length / count_scored(scored)
 
 
-@dataclass(frozen=True)
 class RisingMasking(SubsetMasking):
     """A random subset of k = t n tokens: t is drawn from 0..1 for a step's first iteration and rises to 1 (UniGRPO).
 

@@ -373,7 +373,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics = means(sum_metrics(sums), counts)
     rate = next_rate(run)
-    stepped = optimizer_step(
+    norm, applied = optimizer_step(
         run.optimizer,
         run.parameters,
         loss=metrics["loss"],
@@ -381,13 +381,13 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         max_grad_norm=run.config.optimizer.max_grad_norm,
         before_change=run.state.will_change,
     )
-    if stepped.applied:
+    if applied:
         run.state.updates += 1
         if run.moves_reference and run.state.updates % run.algorithm.ref_model_sync_steps == 0:
             run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
         count_skipped(run, update.completions, number)
-    return {**metrics, "grad_norm": stepped.norm, "learning_rate": rate}
+    return {**metrics, "grad_norm": norm, "learning_rate": rate}
 
 
 def next_rate(run: Run) -> float:

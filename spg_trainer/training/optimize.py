@@ -6,7 +6,7 @@ the whole weights for a while.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -76,15 +76,6 @@ def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
     return float(norm)
 
 
-class Stepped(NamedTuple):
-    """What became of an update."""
-
-    norm: float
-    """The norm of the gradient before it was clipped."""
-    applied: bool
-    """Whether the weights changed, which they do if loss and gradient are finite."""
-
-
 def optimizer_step(
     optimizer: torch.optim.Optimizer,
     parameters: Sequence[Tensor],
@@ -93,11 +84,11 @@ def optimizer_step(
     learning_rate: float,
     max_grad_norm: float,
     before_change: Callable[[], None] = lambda: None,
-) -> Stepped:
+) -> tuple[float, bool]:
     """Clips the summed gradients, changes the weights if loss and gradients are finite, and drops the gradients.
 
-    loss: summed over all processes, as the gradients are, so that all decide alike. before_change: called just before
-    the weights change.
+    Returns the norm of the gradient before it was clipped, and whether the weights changed. loss: summed over all
+    processes, as the gradients are, so that all decide alike. before_change: called just before the weights change.
     """
     norm = clip_gradients(parameters, max_grad_norm)
     finite = math.isfinite(loss) and math.isfinite(norm)
@@ -106,7 +97,7 @@ def optimizer_step(
         set_rate(optimizer, learning_rate)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Stepped(norm, finite)
+    return norm, finite
 
 
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
