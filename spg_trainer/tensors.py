@@ -320,9 +320,7 @@ class Rows:
     def cut_into_groups(self, values: Any) -> Any:
         """(P, G) of values (B,), a tensor or an array, that stand at each turn of an episode; of whole groups."""
         last = self.last_turns
-        if isinstance(values, Tensor):
-            last = torch.from_numpy(last).to(values.device)
-        return values[last].reshape(int((self.generation[self.is_last_turn] == 0).sum()), -1)
+        return cut_into_groups(values[last], self.generation[last])
 
     def noise_keys(self, *turn_word: str) -> list[tuple[int | str, ...]]:
         """What keys the noise of each of the B rows: its problem and generation, from the second turn on also the turn.
@@ -394,6 +392,14 @@ class Rows:
         """(B,) which of the episodes at hand, in ascending order, each row is of; and how many these are."""
         distinct, which = self.episode.unique(return_inverse=True)
         return which, len(distinct)
+
+
+def cut_into_groups(values: Any, generation: Any) -> Any:
+    """(P, G) of values (N,) of episodes, which stand group by group; tensors or arrays.
+
+    generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
+    """
+    return values.reshape(int((generation == 0).sum()), -1)
 
 
 def _has_rows(value: Any) -> bool:

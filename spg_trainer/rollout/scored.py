@@ -9,7 +9,7 @@ import torch
 from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import NEVER, Rows
+from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -43,14 +43,6 @@ def gather_groups(rows: Rows, *columns: np.ndarray) -> list[np.ndarray]:
     episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
     order = episode.argsort(kind="stable")
     return [cut_into_groups(values[order], generation[order]) for values in gathered]
-
-
-def cut_into_groups(values: np.ndarray, generation: np.ndarray) -> np.ndarray:
-    """(P, G) of values (N,) of episodes, which stand group by group.
-
-    generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
-    """
-    return values.reshape((generation == 0).sum(), -1)
 
 
 class Source(Protocol):

@@ -5,17 +5,13 @@ A completion is one turn of an episode; where the environment does not answer ba
 
 from collections import Counter
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
-from spg_trainer.rollout.scored import cut_into_groups
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-
-if TYPE_CHECKING:
-    from spg_trainer.tensors import Rows
+from spg_trainer.tensors import Rows, cut_into_groups
 
 
 def reported_means() -> dict[str, float]:
@@ -27,7 +23,7 @@ def reported_means() -> dict[str, float]:
     return {f"logged/{name}": float(np.mean(logged)) for name, logged in sorted(values.items())}
 
 
-def rollout_metrics(scored: "Rows", ended: list[bool]) -> dict[str, float]:
+def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     """The metrics of a rollout, over the completions of all processes.
 
     They do not depend on how the groups were shared among processes. ended: for each completion of this process,
@@ -65,7 +61,7 @@ def rollout_metrics(scored: "Rows", ended: list[bool]) -> dict[str, float]:
     return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
-def columns_of_completions(scored: "Rows", ended: list[bool]) -> dict[str, np.ndarray]:
+def columns_of_completions(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     """Name -> (B,), a value for each completion of this process.
 
     `length` counts the places of a completion up to its end token, also those that stayed masked, `written` those of
@@ -93,7 +89,7 @@ def columns_of_completions(scored: "Rows", ended: list[bool]) -> dict[str, np.nd
     return columns
 
 
-def gathered_episodes(scored: "Rows") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(texts, tasks, failures), an entry for each episode of all processes, in ascending order of episodes.
 
     A text is all that the model wrote in the episode. A failure is the reason why it could not be scored, else None.
@@ -134,7 +130,7 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
     }
 
 
-def set_aside_metrics(scored: "Rows", correct: np.ndarray) -> dict[str, int]:
+def set_aside_metrics(scored: Rows, correct: np.ndarray) -> dict[str, int]:
     """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
 
     correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and
