@@ -7,7 +7,7 @@ hands in, so a draw depends neither on the padded width of the prompt nor on the
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
@@ -100,7 +100,7 @@ class Masking(ABC):
 
     num_masks: int = 2
     p_mask_prompt: float = 0.0
-    score_temperature: float = 1.0
+    score_temperature: float = field(default=1.0, kw_only=True)
 
     varies_context: ClassVar[bool] = True
     """Whether different masks show the same token in different contexts."""

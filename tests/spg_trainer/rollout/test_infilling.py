@@ -173,7 +173,7 @@ def test_the_states_of_a_template_are_filled_around_what_is_given():
     drawn = replace(SAMPLING, temperature=1.0)
     out = sample_completions(policy, *pad(policy, make_prompts(policy)), drawn, streams(6), canvas=canvas)
     filled = fill_states(policy, out, torch.full((6,), 1))
-    check(replace(filled, unmask_logps=filled.unmask_logps * ~out.given), canvas, policy)
+    check(filled.with_columns(unmask_logps=filled.unmask_logps * ~out.given), canvas, policy)
     kept = out.unmask_step == 0
     assert torch.equal(filled.completion_ids[kept], out.completion_ids[kept])
 
