@@ -5,6 +5,10 @@ the model, whatever its length. Of sequences that look the same the sampler send
 `rollout`, by far with a small model. Groups whose completions all earn the same are seldom scored: so the numbers
 depend on the task and on how much of it the model solves. The first steps are counted.
 
+The last two columns count tokens of an update, thousands for each completion, with padding: those that go through the
+model, and how many they would be if each masked copy of a block-causal completion took its clean text along
+(`models/clean_text.py`).
+
     python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg egspo mdpo]
 """
 
@@ -47,9 +51,13 @@ def count(config: Config, steps: int) -> Counter[str]:
     """Passes of some steps by what they are for; `completions` are those sampled."""
     run, passes, part = start(config, quiet=True), Counter[str](), "sent"
 
-    def note(_module: Any, arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> None:
+    def note(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         graph = " with gradient" if torch.is_grad_enabled() else ""
-        passes[part + graph] += len(arguments[0])
+        ids, mask, *_ = arguments
+        shares = keywords.get("shared") is not None
+        passes[part + graph] += len(mask) if shares else len(ids)
+        passes[f"tokens of {part}"] += ids.numel()
+        passes[f"tokens of {part}, apart"] += len(mask) * mask.shape[-1] if shares else ids.numel()
 
     @contextmanager
     def inside(name: str):
@@ -98,7 +106,17 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
     args = parser.parse_args()
     parts = ("sent", "probes", "update", "update with gradient")
-    print_head(("algorithm", "rollout", *parts, "in all", f"against {args.algorithms[0]}"))
+    print_head(
+        (
+            "algorithm",
+            "rollout",
+            *parts,
+            "in all",
+            f"against {args.algorithms[0]}",
+            "thousand tokens",
+            "apart",
+        )
+    )
     base = 0.0
     for name in args.algorithms:
         config = defaults(Config, env=args.env, model=args.model, algorithm=name)
@@ -125,6 +143,10 @@ def main() -> None:
                 name,
                 *(f"{value:.2f}" for value in (rollout_passes, *update_passes, total)),
                 f"{total / base:.2f}x",
+                *(
+                    f"{passes[f'tokens of update{how}'] / 1000 / passes['completions']:.2f}"
+                    for how in ("", ", apart")
+                ),
             ]
         )
 

@@ -87,15 +87,15 @@ class Pattern:
         return 0 if self.is_full or self.origin == "completion" else prompt % self.block_size
 
     def copy_width(self, prompt: int, length: int) -> int:
-        """Columns of a masked copy of a completion behind its prompt, at most.
+        """Columns that a masked copy of a completion behind its prompt has for itself, at most.
 
-        Where attention has blocks: those that the completion touches, and behind them once more, clean, all that stands
-        before the last of these.
+        Where attention has blocks, they are those that the completion touches.
         """
-        if self.is_full:
-            return prompt + length
-        last, _ = self.block_of(length - 1, prompt)
-        return self.head(prompt) + length + prompt + last
+        return prompt + length if self.is_full else self.head(prompt) + length
+
+    def text_width(self, prompt: int, length: int) -> int:
+        """Columns that all masked copies of a completion share: clean, all that stands before its last block."""
+        return 0 if self.is_full else prompt + self.block_of(length - 1, prompt)[0]
 
 
 def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:

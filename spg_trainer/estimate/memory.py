@@ -178,7 +178,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
-    layer += sizes.pass_bytes * sizes.copy_columns  # the column's row of the attention mask
+    layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
     if sizes.adapters:
         # The inputs of adapters: of attention's and of the feed-forward part's, of its last layer's, and seven of rank
         # r between the two matrices of each.
@@ -186,14 +186,18 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     else:
         # The inputs of weights: of two norms' and of the linear layers behind them, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
+    if sizes.text_columns and sizes.copies_of_text > 1:
+        # The keys and values that each copy sees, and the outputs of texts and copies put together.
+        seen = 2 * sizes.seen_columns / sizes.columns_of_copy
+        layer += sizes.pass_bytes * shape.queries * (seen + 1)
     if config.model.gradient_checkpointing:
         column = sizes.pass_bytes * shape.layers * shape.width  # the inputs of all layers
         column += layer  # one layer whole
         column += sizes.pass_bytes * 3 * shape.ffn  # gradients inside it
     else:
-        share_of_last_layer = sizes.completion_length / sizes.copy_columns  # it computes completions alone
+        share_of_last_layer = sizes.completion_length / sizes.columns_of_copy  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
-    activations = float(sizes.copies_at_once * sizes.copy_columns * column)
+    activations = float(sizes.copies_at_once * sizes.columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:

@@ -69,11 +69,11 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
     # backward pass but for its last chunks, and the gradients of states and of weights. On average half of a
     # completion's tokens are scored.
     head_flops = 4 * sizes.completion_length * sizes.head
-    of_copy = passes_of_copy * layer_flops(sizes, sizes.copy_columns, sizes.copy_columns) + head_flops
+    of_copy = passes_of_copy * layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns) + head_flops
     return sizes.masks * config.batch.num_iterations * of_copy
 
 
-def layer_flops(sizes: StepSizes, computed: int, seen: int) -> float:
+def layer_flops(sizes: StepSizes, computed: float, seen: int) -> float:
     """Floating-point operations of the layers for `computed` columns of a row, each of which sees `seen` columns.
 
     For each column they are two for each weight that it meets; and in attention, for each column seen and each number

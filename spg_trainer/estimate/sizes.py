@@ -49,7 +49,10 @@ class StepSizes(NamedTuple):
     prompt_length: int
     completion_length: int
     copy_columns: int
-    """Columns of a masked copy at most: prompt and completion, or more where its blocks are shown twice."""
+    """Columns of a masked copy at most: prompt and completion, or where attention has blocks, those alone that the
+    completion touches."""
+    text_columns: int
+    """Columns of the clean text that copies see besides, 0 where attention has no blocks."""
     column_bytes: int
     """Bytes of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
     masks: int
@@ -59,6 +62,8 @@ class StepSizes(NamedTuple):
     """How many of these go through the model together."""
     copies_at_once: int
     """Masked copies of all completions of a micro-batch that go through the model together."""
+    copies_of_text: int
+    """How many of these share a clean text: all of a completion, but where each has prompt noise of its own, one."""
     updates: int
     """Optimizer steps of a training step."""
     completions: int
@@ -70,6 +75,16 @@ class StepSizes(NamedTuple):
     def columns(self) -> int:
         """Tokens of a prompt and its completion."""
         return self.prompt_length + self.completion_length
+
+    @property
+    def seen_columns(self) -> int:
+        """Columns that a masked copy attends to at most."""
+        return self.copy_columns + self.text_columns
+
+    @property
+    def columns_of_copy(self) -> float:
+        """Columns that go through the model for each masked copy: its own, and its share of the text."""
+        return self.copy_columns + self.text_columns / self.copies_of_text
 
     @property
     def head(self) -> int:
@@ -116,6 +131,7 @@ def step_sizes(
     masking = algorithm.make_masking()
     completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
     masks = masking.sequences(length, shape.pattern)
+    masks_at_once = min(masks_at_once, masks)
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     if cpu_threads:
         # With a cache most passes compute a block, without one all columns.
@@ -133,10 +149,12 @@ def step_sizes(
         prompt_length=prompt_length,
         completion_length=length,
         copy_columns=shape.pattern.copy_width(prompt_length, length),
+        text_columns=shape.pattern.text_width(prompt_length, length),
         column_bytes=2 * shape.layers * shape.keys * pass_bytes,
         masks=masks,
-        masks_at_once=min(masks_at_once, masks),
-        copies_at_once=completions_at_once * min(masks_at_once, masks),
+        masks_at_once=masks_at_once,
+        copies_at_once=completions_at_once * masks_at_once,
+        copies_of_text=1 if masking.p_mask_prompt else masks_at_once,
         updates=batch.num_iterations * batch.num_minibatches,
         completions=completions,
         rows_at_once=min(completions, rows_at_once),

@@ -25,6 +25,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward, ro
 from spg_trainer.architecture.configuration import check_block_size
 from spg_trainer.architecture.pattern import Pattern, visible
 from spg_trainer.errors import ModelError
+from spg_trainer.models.clean_text import SharedText
 
 
 class RMSNorm(nn.Module):
@@ -131,7 +132,7 @@ class KeepingLayer:
         normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
         # (B, 1, S, K) or (B, 1, 1, K): a mask of pairs, from which the queries that ask can be picked.
         shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
-        is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs
+        is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs or kwargs.get("shared") is not None
         if isinstance(self.self_attn, Float32Rotation) and is_of_pairs:
             attended, _ = self.self_attn(normed, asking=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
@@ -175,14 +176,20 @@ class Float32Rotation:
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         asking: Tensor | None = None,
+        shared: SharedText | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the columns asking (B, n) do, and the weights."""
+        """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the columns asking (B, n) do, and the weights.
+
+        shared: see `spg_trainer.models.clean_text`; None = no copies share their texts.
+        """
         states, angles = hidden_states, position_embeddings
         if asking is not None:
             states = pick(hidden_states, asking)
             angles = tuple(pick(x.expand(len(asking), -1, -1), asking) for x in position_embeddings)
-            if attention_mask is not None and attention_mask.shape[2] > 1:
+            if shared is not None:
+                shared = shared.of_asked_alone()
+            elif attention_mask is not None and attention_mask.shape[2] > 1:
                 attention_mask = pick(attention_mask.squeeze(1), asking).unsqueeze(1)
         projected = (self.q_proj(states), self.k_proj(hidden_states), self.v_proj(hidden_states))
         query, key, value = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in projected)
@@ -192,6 +199,7 @@ class Float32Rotation:
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
+        kwargs |= {} if shared is None else {"shared": shared}
         dropout = self.attention_dropout if self.training else 0.0
         output, weights = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs

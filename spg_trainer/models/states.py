@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from spg_trainer.architecture.pattern import visible
 from spg_trainer.errors import ModelError
+from spg_trainer.models.clean_text import Copies, beside_own_text, same_texts, with_shared_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,8 +53,9 @@ def hidden_states(
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
         start: the completion's first column, for a pattern whose blocks begin there.
         clean: (b, S) int64, the tokens as later blocks see them: every block is then as in a pass of its own in which
-            `input_ids` are masked in that block alone. Patterns without blocks have no use for it. In a causal context
-            None = as in `input_ids`, unless a mask of pairs says who attends to which.
+            `input_ids` are masked in that block alone. Rows with the same clean tokens share what is computed of these.
+            Patterns without blocks have no use for it. In a causal context None = as in `input_ids`, unless a mask of
+            pairs says who attends to which.
         blocks: (b, S) int64, the number of each column's block; only needed beside a mask of pairs in a causal context.
 
     Returns (b, S, D) or (b, n, D); those of padding hold garbage. Where logits are shifted, a token's state is that of
@@ -67,8 +69,11 @@ def hidden_states(
     if clean is None and pattern.has_causal_context and not is_of_pairs:
         clean = input_ids
     shows_blocks_twice = clean is not None and not pattern.is_full
+    are_counted = positions is None
     if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
+    if positions is None and shows_blocks_twice:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     if keep is None and (family.shift or shows_blocks_twice):
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
     columns = _before(keep, positions) if family.shift else keep  # where the states asked for stand
@@ -79,19 +84,38 @@ def hidden_states(
     if pattern.has_causal_context:
         is_first = blocks.diff(dim=1, prepend=blocks[:, :1]) != 0
         columns = torch.where(is_first.gather(1, keep), _before(keep, positions), columns)
+    passed = {"past_key_values": cache, "use_cache": False}
     if needs_mask:
         if pattern.has_causal_context:
             input_ids = torch.where(is_first, clean, input_ids)
         if shows_blocks_twice:
-            input_ids, mask, positions, columns = _noisy_and_clean(
-                input_ids, clean, positions, blocks, keep, columns, pattern.has_causal_context
+            copies = Copies(
+                input_ids, clean, positions, blocks, keep, columns, is_causal=pattern.has_causal_context
             )
-        else:
-            mask = visible(blocks, blocks)
+            return _states_of_copies(family, copies, passed, may_share=are_counted)
+        mask = visible(blocks, blocks)
     elif cache is not None and mask is not None and mask.ndim == 2:
         mask = mask[:, None, None]
-    passed = {"past_key_values": cache, "use_cache": False, "keep": columns}
-    return family.base_model(input_ids, mask, positions, **passed).last_hidden_state
+    return family.base_model(input_ids, mask, positions, keep=columns, **passed).last_hidden_state
+
+
+def _states_of_copies(
+    family: PreTrainedModel, copies: Copies, passed: dict[str, Any], may_share: bool
+) -> Tensor:
+    """The last hidden states (S, n, D) that are asked for, of copies of whose texts each goes through the model once.
+
+    may_share: whether equal texts have equal positions, too.
+    """
+    text, num_texts = None, len(copies.clean)
+    # Only the kernel of that name knows of shared texts.
+    if may_share and num_texts > 1 and family.config._attn_implementation == "sdpa":
+        text, num_texts = same_texts(copies)
+    shares = text is not None and num_texts < len(text)
+    made = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
+    states = family.base_model(
+        made.ids, made.mask, made.positions, keep=made.keep, shared=made.shared, **passed
+    ).last_hidden_state
+    return states.view(*copies.keep.shape, -1)
 
 
 def _before(keep: Tensor, positions: Tensor | None) -> Tensor:
@@ -99,63 +123,6 @@ def _before(keep: Tensor, positions: Tensor | None) -> Tensor:
     if positions is None:
         return (keep - 1).clamp(min=0)
     return keep - (positions.gather(1, keep) > 0).long()
-
-
-def _noisy_and_clean(
-    noisy: Tensor,
-    clean: Tensor,
-    positions: Tensor | None,
-    blocks: Tensor,
-    keep: Tensor,
-    columns: Tensor,
-    is_causal: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One sequence of two copies: noisy blocks see themselves and what is clean before them, clean ones what is clean.
-
-    Of the noisy copy only the blocks from the first to the last with columns to keep (b, n) are in it; of the clean one
-    what stands before the last of these.
-
-    blocks: (b, S), the number of each column's block, below 0 on padding. columns: (b, n), where the states asked for
-    stand in the sequence. Where logits are shifted, that may be in the block before the token's own: then the state is
-    the clean one, as it is when that token is sampled. is_causal: whether what is clean sees only what is before it.
-
-    Returns ids, who sees whom, positions, and where the states asked for stand now. Source: BD3LM (arXiv 2503.09573),
-    section 3.
-    """
-    if positions is None:
-        positions = torch.arange(noisy.shape[1], device=noisy.device).expand_as(noisy)
-    kept_blocks = blocks.gather(1, keep)
-    first, last = kept_blocks.amin(1, keepdim=True), kept_blocks.amax(1, keepdim=True)
-    noisy_columns = _columns((blocks >= first) & (blocks <= last))
-    clean_columns = _columns((blocks >= 0) & (blocks < last))
-    size = noisy_columns.shape[1]  # the clean copy begins behind so many columns
-    ids = torch.cat([noisy.gather(1, noisy_columns), clean.gather(1, clean_columns)], 1)
-    both_columns = torch.cat([noisy_columns, clean_columns], 1)
-    block = blocks.gather(1, both_columns)
-    is_clean = torch.arange(block.shape[1], device=ids.device) >= size
-    of_query, of_key = block[:, :, None], block[:, None, :]
-    # Padding sees itself: attention to nothing at all is no number.
-    same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
-    if is_causal:
-        same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
-    clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
-    mask = (same_block | clean_before).unsqueeze(1)
-    in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
-    is_earlier = blocks.gather(1, columns) < kept_blocks
-    where = torch.where(is_earlier, size + in_clean.gather(1, columns), in_noisy.gather(1, columns))
-    return ids, mask, positions.gather(1, both_columns), where
-
-
-def _places(half: Tensor, blocks: Tensor) -> Tensor:
-    """(b, S): where each column of the sequence stands in a copy that has the columns `half`; 0 for the others."""
-    places = torch.arange(half.shape[1], device=half.device).expand_as(half)
-    return torch.zeros_like(blocks).scatter_(1, half, places)
-
-
-def _columns(wanted: Tensor) -> Tensor:
-    """The numbers of the wanted columns (b, S) bool in their order, (b, n); where a row has fewer, others follow."""
-    count = int(wanted.sum(-1).max())
-    return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:

@@ -152,10 +152,11 @@ def test_the_dry_run_of_a_model_made_of_qwen_counts_that_ones_weights(capsys, na
     assert f"# weights: {weights}, all for every token" in capsys.readouterr().out
 
 
-def kept(sizes: Any, dtype: str, m: ModelConfig) -> tuple[int, float]:
+def kept(sizes: Any, dtype: str, m: ModelConfig, share: bool = False) -> tuple[int, float]:
     """Bytes that autograd keeps of a forward pass besides weights, and the activations that are estimated.
 
-    40 tokens of prompt and 64 of completion, all scored, of which later blocks of attention see a clean copy.
+    40 tokens of prompt and 64 of completion, all scored, of which later blocks of attention see a clean copy. share:
+    whether the four rows are copies of one text.
     """
     model, found = AutoModelForMaskedLM.from_config(sizes).to(getattr(torch, dtype)), {}
     if m.lora_r:
@@ -171,12 +172,14 @@ def kept(sizes: Any, dtype: str, m: ModelConfig) -> tuple[int, float]:
         return saved
 
     ids = torch.randint(30, (4, 104), generator=torch.Generator().manual_seed(0))
+    ids = ids[:1].repeat(4, 1) if share else ids
     real = torch.ones_like(ids, dtype=torch.bool)
     real[0, : 9 * pattern_of(sizes).is_full] = False  # another length would make the blocks of all wider
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
         hidden_states(model, ids, real, keep=torch.arange(40, 104).expand(4, -1), start=40, clean=ids)
     config = Config(model=m, rollout=Sampling(64, 32, 64), batch=BatchConfig(per_device_batch_size=4))
-    estimated = step_memory(sizes, config, build("spg", {}), dtype=dtype, prompt_length=40)
+    algorithm = build("raft", {"num_masks": 4}) if share else build("spg", {})
+    estimated = step_memory(sizes, config, algorithm, dtype=dtype, prompt_length=40)
     return sum(x.untyped_storage().nbytes() for x in found.values()), estimated.update["activations"]
 
 
@@ -206,9 +209,13 @@ def test_activations_of_a_doubled_pass_are_what_autograd_keeps(block, width, ori
     config = kind(**sizes, num_attention_heads=4, num_key_value_heads=4, block_size=block)
     if origin == "completion" and block:
         width = 64 + 40 + 64 - block
-    assert pattern_of(config).copy_width(40, 64) == width
+    pattern = pattern_of(config)
+    assert pattern.copy_width(40, 64) + pattern.text_width(40, 64) == width
     for dtype in ("float32", "bfloat16"):
         found, estimated = kept(config, dtype, ModelConfig())
+        assert estimated == pytest.approx(found, rel=0.05)
+    if block:
+        found, estimated = kept(config, "float32", ModelConfig(), share=True)
         assert estimated == pytest.approx(found, rel=0.05)
 
 

@@ -1,0 +1,228 @@
+"""Masked copies of block-causal completions beside their clean text, which every later block attends to.
+
+A noisy block sees itself and what is clean before it. So one pass over noisy and clean columns gives each block the
+states of a pass of its own in which only that block is masked (BD3LM, arXiv 2503.09573, section 3).
+
+The clean columns see none that are noisy, and so are the same for all copies of one text. `beside_own_text` gives each
+copy a sequence [noisy | clean]. `with_shared_text` puts each text into the pass once, for all of its copies: one
+sequence [text 1 | text 2 | ... | copy 1 | copy 2 | ...], in whose attention the queries of a copy meet the keys of its
+text and its own. No mask is over all of them at once.
+
+Axes: S copies of r texts, W columns of a text with its prompt, n of them asked for in each copy; C clean columns of
+each text and N noisy ones of each copy that are in the pass.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies as a pass is asked for them."""
+
+    noisy: Tensor
+    """(S, W) int64, tokens as their own block sees them."""
+    clean: Tensor
+    """(S, W) int64, tokens as later blocks see them."""
+    positions: Tensor
+    """(S, W) int64."""
+    blocks: Tensor
+    """(S, W) int64, the number of each column's block, below 0 on padding."""
+    keep: Tensor
+    """(S, n) int64, the columns of the tokens that are asked for."""
+    columns: Tensor
+    """(S, n) int64, where their states stand. Where logits are shifted, that may be in the block before the token's
+    own: then the state is the clean one, as it is when that token is sampled."""
+    is_causal: bool
+    """Whether what is clean sees only what is before it."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through the model's body."""
+
+    ids: Tensor
+    """(b, Q) int64."""
+    mask: Tensor
+    """(b, 1, Q, Q) bool, who sees whom; or that of the copies' queries alone, where texts are shared."""
+    positions: Tensor
+    """(b, Q) int64."""
+    keep: Tensor
+    """(b, ...) int64, where the states asked for stand in the sequence."""
+    shared: "SharedText | None" = None
+
+
+@dataclass(frozen=True)
+class SharedText:
+    """Who attends to whom in a pass of r texts and S copies of them, one after the other in a single sequence."""
+
+    text: Tensor
+    """(S,) int64, which text each copy is of."""
+    clean_mask: Tensor
+    """(r, 1, C, C) bool, who sees whom in a text."""
+    place: Tensor
+    """(S, n) int64, where the queries asked for stand among the C + N columns that a copy sees."""
+    only_asked: bool = False
+    """Whether the queries are those asked for alone, n of each copy, and not all columns."""
+
+    @property
+    def clean_columns(self) -> int:
+        """How many columns of the sequence are texts: the first ones."""
+        return len(self.clean_mask) * self.clean_mask.shape[-1]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Keys or values (1, heads, columns, head_dim) as the copies see them: (S, heads, C + N, head_dim)."""
+        x = x.squeeze(0).transpose(0, 1)  # (columns, heads, head_dim)
+        clean = x[: self.clean_columns].unflatten(0, self.clean_mask.shape[:3:2])
+        noisy = x[self.clean_columns :].unflatten(0, (len(self.text), -1))
+        return torch.cat([clean[self.text], noisy], 1).transpose(1, 2)
+
+    def mask_of_asked(self, mask: Tensor) -> Tensor:
+        """(S, 1, n, C + N) bool, whom the queries asked for see. mask: (S, 1, N, C + N), whom the noisy columns see."""
+        size = self.clean_mask.shape[-1]
+        rows = torch.arange(len(mask), device=mask.device)[:, None]
+        if not size:
+            return mask[rows, :, self.place].transpose(1, 2)
+        is_clean = self.place < size
+        of_noisy = mask[rows, 0, (self.place - size).clamp(min=0)]
+        of_clean = torch.zeros_like(of_noisy)
+        of_clean[..., :size] = self.clean_mask[self.text[:, None], 0, self.place.clamp(max=size - 1)]
+        return torch.where(is_clean[..., None], of_clean, of_noisy).unsqueeze(1)
+
+    def of_asked_alone(self) -> "SharedText":
+        """The same for queries that are only those asked for."""
+        return replace(self, only_asked=True)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    shared: SharedText | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention by torch's kernels, also of copies that share their texts.
+
+    query, key, value: (b, heads, columns, head_dim), with b = 1 where texts are shared; attention_mask is then that of
+    the copies, as in `Pass`. Returns (b, queries, heads, head_dim).
+    """
+    if shared is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    keys, values, parts = shared.seen(key), shared.seen(value), []
+    size = 0 if shared.only_asked else shared.clean_columns
+    mask = shared.mask_of_asked(attention_mask) if shared.only_asked else attention_mask
+    if size:
+        texts = (_rows_of(x[:, :, :size], len(shared.clean_mask)) for x in (query, key, value))
+        parts += sdpa_attention_forward(module, *texts, shared.clean_mask, **kwargs)[:1]
+    copies = _rows_of(query[:, :, size:], len(shared.text))
+    parts += sdpa_attention_forward(module, copies, keys, values, mask, **kwargs)[:1]
+    return torch.cat([part.flatten(0, 1) for part in parts]).unsqueeze(0), None
+
+
+def _rows_of(x: Tensor, rows: int) -> Tensor:
+    """(1, heads, rows * columns, head_dim) as (rows, heads, columns, head_dim)."""
+    return x.squeeze(0).unflatten(1, (rows, -1)).transpose(0, 1)
+
+
+# All models know their kernel by this name, which others than ours call as ever.
+ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
+
+
+def beside_own_text(copies: Copies) -> Pass:
+    """Each copy as one sequence [noisy | clean]."""
+    blocks = copies.blocks
+    kept_blocks = blocks.gather(1, copies.keep)
+    noisy_columns, last = _noisy_columns(blocks, kept_blocks)
+    clean_columns = _columns((blocks >= 0) & (blocks < last))
+    size = noisy_columns.shape[1]  # the clean copy begins behind so many columns
+    ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
+    both_columns = torch.cat([noisy_columns, clean_columns], 1)
+    block = blocks.gather(1, both_columns)
+    is_clean = torch.arange(block.shape[1], device=ids.device) >= size
+    of_query, of_key = block[:, :, None], block[:, None, :]
+    # Padding sees itself: attention to nothing at all is no number.
+    same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
+    if copies.is_causal:
+        same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
+    clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
+    mask = (same_block | clean_before).unsqueeze(1)
+    in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
+    is_earlier = blocks.gather(1, copies.columns) < kept_blocks
+    where = torch.where(
+        is_earlier, size + in_clean.gather(1, copies.columns), in_noisy.gather(1, copies.columns)
+    )
+    return Pass(ids, mask, copies.positions.gather(1, both_columns), where)
+
+
+def same_texts(copies: Copies) -> tuple[Tensor, int]:
+    """(S,) int64, the number of each copy's text, and how many there are; equal are clean tokens and padding."""
+    texts, text = torch.unique(copies.clean.masked_fill(copies.blocks < 0, -1), dim=0, return_inverse=True)
+    return text, len(texts)
+
+
+def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> Pass:
+    """All copies and their texts in one sequence. text: (S,) int64, from 0 to num_texts - 1, which copies share one."""
+    blocks, num_copies = copies.blocks, len(text)
+    kept_blocks = blocks.gather(1, copies.keep)
+    noisy_columns, last = _noisy_columns(blocks, kept_blocks)
+    # What is clean is read from the first copy of each text, up to the last block that any of its copies shows.
+    numbers = torch.arange(num_copies, device=text.device)
+    first_copy = numbers.new_full((num_texts,), num_copies).scatter_reduce(0, text, numbers, "amin")
+    last_of_text = last.new_full((num_texts,), -1).scatter_reduce(0, text, last.squeeze(1), "amax")
+    blocks_of_text = blocks[first_copy]
+    clean_columns = _columns((blocks_of_text >= 0) & (blocks_of_text < last_of_text[:, None]))
+    clean_block, noisy_block = blocks_of_text.gather(1, clean_columns), blocks.gather(1, noisy_columns)
+    of_query, of_key = clean_block[:, :, None], clean_block[:, None, :]
+    # Padding sees itself: attention to nothing at all is no number.
+    clean_mask = of_query == of_key
+    if copies.is_causal:
+        clean_mask &= clean_columns[:, None, :] <= clean_columns[:, :, None]
+    clean_mask |= (of_key >= 0) & (of_key < of_query)
+    of_query, of_clean_key = noisy_block[:, :, None], clean_block[text][:, None, :]
+    sees_clean = (of_clean_key >= 0) & (of_clean_key < of_query)
+    mask = torch.cat([sees_clean, of_query == noisy_block[:, None, :]], 2).unsqueeze(1)
+
+    size, total = clean_columns.shape[1], clean_columns.numel()
+    in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)
+    in_clean = _places(clean_columns, blocks_of_text)[text].gather(1, copies.columns)
+    is_earlier = blocks.gather(1, copies.columns) < kept_blocks
+    before = total + numbers[:, None] * noisy_columns.shape[1]
+    where = torch.where(is_earlier, text[:, None] * size + in_clean, before + in_noisy)
+
+    def flat(clean: Tensor, noisy: Tensor) -> Tensor:
+        halves = clean[first_copy].gather(1, clean_columns), noisy.gather(1, noisy_columns)
+        return torch.cat([half.flatten() for half in halves]).unsqueeze(0)
+
+    place = torch.where(is_earlier, in_clean, size + in_noisy)
+    return Pass(
+        flat(copies.clean, copies.noisy),
+        mask,
+        flat(copies.positions, copies.positions),
+        where.view(1, -1),
+        SharedText(text, clean_mask.unsqueeze(1), place),
+    )
+
+
+def _noisy_columns(blocks: Tensor, kept_blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns (S, N) of the blocks from the first to the last with columns to keep, and that last block (S, 1)."""
+    first, last = kept_blocks.amin(1, keepdim=True), kept_blocks.amax(1, keepdim=True)
+    return _columns((blocks >= first) & (blocks <= last)), last
+
+
+def _places(half: Tensor, blocks: Tensor) -> Tensor:
+    """(b, W): where each column stands among the columns `half` of a row; 0 for those that do not."""
+    places = torch.arange(half.shape[1], device=half.device).expand_as(half)
+    return torch.zeros_like(blocks).scatter_(1, half, places)
+
+
+def _columns(wanted: Tensor) -> Tensor:
+    """The numbers of the wanted columns (b, W) bool in their order, (b, n); where a row has fewer, others follow."""
+    count = int(wanted.sum(-1).max())
+    return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]
