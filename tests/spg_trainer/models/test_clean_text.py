@@ -173,6 +173,7 @@ def test_texts_are_shared_under_adapters_checkpointing_and_a_working_copy(rank, 
     assert relative(found, gradient_of(policy, rollouts, masks)) < (1e-10 if kept_in == "float64" else 5e-2)
 
 
+@pytest.mark.slow
 def test_compiled_layers_share_texts():
     """One compilation more, for each number of copies."""
     torch._dynamo.reset()
