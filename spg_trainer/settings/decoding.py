@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.explained import explained
 from spg_trainer.settings.ranges import (
     CountOrZero,
     LengthOrZero,
@@ -18,7 +19,6 @@ from spg_trainer.settings.ranges import (
     Probability,
     Temperature,
     check_ranges,
-    with_plain_signature,
 )
 from spg_trainer.settings.values import scalar
 
@@ -123,13 +123,10 @@ class EvalDecoding(Decoding):
     tokens stay as they are."""
 
 
-@with_plain_signature
+@explained
 @dataclass(frozen=True)
 class Sampling(Decoding):
-    """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature.
-
-    `python -m spg_trainer --help` explains each setting; in Python, `-` in its name is `_`.
-    """
+    """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature."""
 
     max_completion_length: LengthOrZero = 256
     """The length of a completion in tokens (T). Raise it if completions are cut off. Where demonstrations are learned,
@@ -257,7 +254,7 @@ class Sampling(Decoding):
             )
 
 
-@with_plain_signature
+@explained
 @dataclass(frozen=True)
 class EvalSampling(Sampling, EvalDecoding):
     """How an evaluation samples completions."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling
+from spg_trainer.settings.explained import explained
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import Count, CountOrZero, NotNegative, Positive, Seed
 from spg_trainer.settings.results import EvalConfig, FolderConfig, OutputConfig
@@ -43,6 +44,7 @@ class TaskSettings:
     """A YAML file of settings, nested like config.yaml of a run folder. Flags override it."""
 
 
+@explained
 @dataclass(frozen=True)
 class Config(TaskSettings):
     """Train a masked diffusion language model by RL on a verifiable task, or from completions that are given."""

@@ -1,11 +1,10 @@
 """Makes the text of --help with tyro: the docstrings in the dataclasses of settings explain each setting."""
 
 from dataclasses import is_dataclass
-from functools import cache
-from inspect import cleandoc
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.settings.decoding import EvalDecoding
+from spg_trainer.settings.explained import docstrings, summary
 from spg_trainer.settings.fields import TaskSettings
 from spg_trainer.settings.flags import PROG
 from spg_trainer.settings.values import hints, settings_of
@@ -60,7 +59,7 @@ def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
         found = explained_flags(info.type, info.default, getattr(cls, "first", ()))
         return StructConstructorSpec(dict, tuple(found))
 
-    description = f"{cleandoc(cls.__doc__)}\n\n{note}".strip()
+    description = f"{summary(cls)}\n\n{note}".strip()
     omit = (tyro.conf.OmitArgPrefixes,)
     tyro.cli(
         cls,
@@ -156,13 +155,3 @@ def as_words(value: Any) -> list[str]:
     if isinstance(value, tuple):
         return [str(item) for item in value]
     return [str(value)]
-
-
-@cache
-def docstrings(cls: type) -> dict[str, str]:
-    """{name of a field: the docstring below it} of a dataclass and of those that it inherits from."""
-    from docstring_parser import parse_from_object
-
-    dataclasses = [base for base in reversed(cls.__mro__) if is_dataclass(base)]
-    params = [param for base in dataclasses for param in parse_from_object(base).params]
-    return {param.arg_name: " ".join((param.description or "").split()) for param in params}

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spg_trainer.settings.explained import explained
 from spg_trainer.settings.ranges import Below1, Count, CountOrZero
 
 
+@explained
 @dataclass(frozen=True)
 class LoadConfig:
     """The weights to open, their number type and their device."""
@@ -50,6 +52,7 @@ class LoadConfig:
         return self.shard != "none"
 
 
+@explained
 @dataclass(frozen=True)
 class ModelConfig(LoadConfig):
     """The weights to open, and what of them is trained."""

@@ -42,6 +42,16 @@ def in_flags(message: str) -> str:
     return NAMED.sub(flag, message) if "$" in message else message
 
 
+def flags_as_names(text: str) -> str:
+    """A text for the command line with the names that Python has: `--num-masks` -> `num_masks`."""
+
+    def name(found: re.Match[str]) -> str:
+        setting = found[1].replace("-", "_")
+        return setting if setting in kinds() else found[0]
+
+    return re.sub(r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", name, text)
+
+
 def in_keywords(message: str) -> str:
     """A message for Python: `$block_length=0` -> `block_length=0`, `$pools` -> `pools=True`, `$mix right=1` ->
     `mix={"right": 1}`.

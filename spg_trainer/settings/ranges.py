@@ -3,11 +3,9 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError
-
-Settings = TypeVar("Settings")
 
 
 class Range(NamedTuple):
@@ -37,12 +35,6 @@ Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <=
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
 Nothing = Annotated[float, Range("0", lambda v: v == 0)]
-
-
-def with_plain_signature(cls: type[Settings]) -> type[Settings]:
-    """A dataclass whose `help` shows plain types, `top_k: int = 0`; the fields keep their ranges."""
-    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # without those of `Annotated`
-    return cls
 
 
 def setting_with_value(name: str, value: object) -> str:

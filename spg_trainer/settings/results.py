@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from spg_trainer.settings.explained import explained
 from spg_trainer.settings.ranges import Count, CountOrZero
 
 
+@explained
 @dataclass(frozen=True)
 class EvalConfig:
     """Greedy evaluation before and after training, and validation during it, which chooses the model that is kept.
@@ -34,6 +36,7 @@ class EvalConfig:
     model/ is the start then."""
 
 
+@explained
 @dataclass(frozen=True)
 class FolderConfig:
     """Where results are written."""
@@ -44,6 +47,7 @@ class FolderConfig:
     (JSONL)."""
 
 
+@explained
 @dataclass(frozen=True)
 class OutputConfig(FolderConfig):
     """Where a run is written, which run goes on, what it keeps, and where else its metrics are sent."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from spg_trainer.settings.explained import explained
 from spg_trainer.settings.ranges import (
     Below1,
     Count,
@@ -14,6 +15,7 @@ from spg_trainer.settings.ranges import (
 )
 
 
+@explained
 @dataclass(frozen=True)
 class BatchConfig:
     """The size of a step and its updates. The last setting changes memory alone; the others change what is learned."""
@@ -51,6 +53,7 @@ class BatchConfig:
     result stays the same, except for rounding."""
 
 
+@explained
 @dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW or Muon with linear warm-up, then a constant or falling rate."""

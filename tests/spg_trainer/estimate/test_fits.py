@@ -14,8 +14,8 @@ from spg_trainer.estimate.fits import checkpoint_bytes
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.estimate.seconds import step_seconds
 from spg_trainer.models import llada_config
+from spg_trainer.settings.explained import docstrings
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.help import docstrings
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.dry_run import memory_and_time
 from spg_trainer.training.loop import train

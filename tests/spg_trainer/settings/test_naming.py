@@ -1,23 +1,28 @@
-"""The same mistake by both doors: the command line is told flags, Python is told keywords."""
+"""The same mistake by both doors: the command line is told flags, Python is told keywords; so is `help`."""
 
 import ast
+import pydoc
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from inspect import getsource
 from types import ModuleType
 
 import pytest
 
-from spg_trainer import Config, Sampling, cli, evaluate, load_model, train
+from spg_trainer import Config, EvalSampling, Sampling, cli, evaluate, load_model, train
 from spg_trainer.algorithms import base, build, checking, registry
 from spg_trainer.errors import ConfigError, SpgError, written
 from spg_trainer.settings import check as checks
 from spg_trainer.settings import decoding, ranges
 from spg_trainer.settings.check import check, check_algorithm, check_chance
+from spg_trainer.settings.explained import docstrings, summary
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.naming import in_flags, in_keywords, kinds
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.results import EvalConfig, OutputConfig
+from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(
@@ -138,3 +143,37 @@ def test_no_message_of_a_check_types_a_flag_itself(module: ModuleType) -> None:
     ]
     typed = {flag.replace("-", "_") for text in texts for flag in re.findall(r"--([a-z][a-z-]*[a-z])", text)}
     assert not typed & kinds().keys()
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [Config, Sampling, EvalSampling, ModelConfig, BatchConfig, OptimizerConfig, EvalConfig, OutputConfig],
+)
+def test_help_says_of_each_setting_what_it_means_with_type_range_and_default(cls: type) -> None:
+    text = pydoc.render_doc(cls, renderer=pydoc.plaintext)
+    listed = text.partition("Settings:\n")[2]
+    for field in fields(cls):
+        (entry,) = re.findall(rf"^ \|    {field.name}: (.+)\n \|        (\w.+)", listed, flags=re.M)
+        assert len(entry[1]) > 20, field.name
+    flags = set(re.findall(r"--([a-z][a-z-]*[a-z])", listed.partition("Method resolution")[0]))
+    assert not {flag.replace("-", "_") for flag in flags} & kinds().keys()
+    signature = text.splitlines()[3]
+    assert f"{cls.__name__}(" in signature and "Annotated" not in signature
+
+
+def test_help_of_a_number_has_its_range_and_default() -> None:
+    assert "  top_k: int = 0 (0 or more)\n      The number of most probable tokens" in Sampling.__doc__
+    assert "  temperature: float = 0.0 (from 0 to 100)\n" in Sampling.__doc__
+    assert "  batch: BatchConfig\n      The size of a step" in Config.__doc__
+    assert "num_iterations updates" in Config.__doc__.replace("\n      ", " ")
+
+
+def test_a_class_of_ones_own_inherits_the_texts() -> None:
+    @dataclass(frozen=True)
+    class Mine(Sampling):
+        """Mine."""
+
+        note: str = ""
+
+    assert Mine.__doc__ == "Mine." and summary(Sampling).startswith("How completions are sampled.")
+    assert docstrings(Mine)["top_k"] == docstrings(Sampling)["top_k"]

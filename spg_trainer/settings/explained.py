@@ -1,0 +1,113 @@
+"""What each setting means, for `--help` and for `help(Config)`: the docstring below its field, with type and range."""
+
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from spg_trainer.settings.ranges import Range
+
+Settings = TypeVar("Settings")
+WIDTH = 100
+"""The longest line of `help`."""
+
+
+def explained(cls: type[Settings]) -> type[Settings]:
+    """A dataclass of settings whose `help` lists them and shows plain types, `top_k: int = 0`.
+
+    The text is made when it is asked for. `cls.__doc__` holds it; `summary` returns the docstring of the class alone.
+    """
+    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # without those of `Annotated`
+    cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
+    return cls
+
+
+class _Help:
+    """The `__doc__` of a class: its docstring, and a list of its settings."""
+
+    def __init__(self, summary: str) -> None:
+        self.summary = summary
+
+    def __get__(self, instance: object, owner: type) -> str:
+        return f"{inspect.cleandoc(self.summary)}\n\nSettings:\n{settings_text(owner)}"
+
+
+def summary(cls: type) -> str:
+    """The docstring of a class, without the list of its settings."""
+    doc = vars(cls).get("__doc__") or ""
+    return inspect.cleandoc(doc.summary if isinstance(doc, _Help) else doc)
+
+
+def settings_text(cls: type) -> str:
+    """Each setting of a dataclass with its type, range, default and meaning; a group with the names of its settings."""
+    hints, docs = get_type_hints(cls, include_extras=True), docstrings(cls)
+    entries = []
+    for field in fields(cls):  # type: ignore[arg-type]
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            names = ", ".join(inner.name for inner in fields(hint))
+            head = f"{field.name}: {hint.__name__}"
+            text = (
+                f"{summary(hint)} It has {names}; help({hint.__module__}.{hint.__qualname__}) explains them."
+            )
+        else:
+            head, text = _headline(field, hint, get_type_hints(cls)[field.name]), docs.get(field.name, "")
+        entries += [f"  {head}", _wrapped(as_in_python(text))]
+    return "\n".join(entries)
+
+
+def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
+    """`top_k: int = 0 (0 or more)`."""
+    kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
+    default = "" if field.default is MISSING else f" = {field.default!r}"
+    if field.default_factory is not MISSING:
+        default = f" = {field.default_factory()!r}"
+    ranges = [
+        allowed.expected.partition(". Try")[0].partition(", to judge")[0]
+        for part in (hint, *get_args(hint))
+        for allowed in getattr(part, "__metadata__", ())
+        if isinstance(allowed, Range)
+    ]
+    return f"{field.name}: {kind}{default}" + (f" ({ranges[0]})" if ranges else "")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+    )
+
+
+def as_in_python(text: str) -> str:
+    """The text of a setting with the names that Python has: `--num-masks` -> `num_masks`."""
+    from spg_trainer.settings.naming import flags_as_names  # which imports the settings
+
+    return flags_as_names(text)
+
+
+@cache
+def docstrings(cls: type) -> dict[str, str]:
+    """{name of a field: the docstring below it} of a dataclass and of those that it inherits from.
+
+    A class without source, such as one of a prompt, has none.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            found |= _own_docstrings(base)
+    return found
+
+
+@cache
+def _own_docstrings(cls: type) -> dict[str, str]:
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found = {}
+    for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
+            found[node.target.id] = " ".join(str(below.value.value).split())
+    return found
