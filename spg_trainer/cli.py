@@ -17,12 +17,11 @@ from typing import Any
 
 from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_raised_by_all, rank
-from spg_trainer.errors import ConfigError, SpgError, did_you_mean, written
+from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.check import check
 from spg_trainer.settings.flags import HELP, PROG
 from spg_trainer.settings.help import show_help
-from spg_trainer.settings.naming import in_flags
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved, resolve
 

@@ -1,18 +1,28 @@
-"""Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step."""
+"""Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step.
 
+A message is written once, with `$block_length=0` where it names a setting with its value and `$block_length` where it
+names it alone. An error shows it as Python has it, `block_length=0`, and the command line as it is typed,
+`--block-length 0`.
+"""
+
+import re
 from collections.abc import Iterable
+
+SETTINGS: dict[str, object] = {}
+"""{name of a setting: its kind}; what else stands behind a `$` is no setting. `settings/explained.py` fills it."""
+VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;:()]*[^\s,;:().])"""
+"""The value of a KEY=VALUE, without the punctuation of the sentence behind it."""
+NAMED = re.compile(rf"\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)")
+"""A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it."""
 
 
 class SpgError(Exception):
     """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2.
 
-    A message names a setting as `$block_length=0` or `$block_length` (`settings/naming.py`). The text of the error
-    shows it as Python has it, `block_length=0`; the command line shows it as it is typed, `--block-length 0`.
+    Its text shows settings as Python has them; the command line shows `in_flags(written(error))`.
     """
 
     def __str__(self) -> str:
-        from spg_trainer.settings.naming import in_keywords
-
         return in_keywords(self.written())
 
     def written(self) -> str:
@@ -58,6 +68,40 @@ class ProcessLost(TrainingError):
 def written(error: BaseException) -> str:
     """The text of an error for another message, in which its settings are named as there."""
     return error.written() if isinstance(error, SpgError) else str(error)
+
+
+def as_flag(name: str) -> str:
+    """`optimizer.learning_rate` -> `--learning-rate`."""
+    return f"--{name.rpartition('.')[2].replace('_', '-')}"
+
+
+def in_flags(message: str) -> str:
+    """A message for the command line: `$block_length=0` -> `--block-length 0`, `$mix right=1` -> `--mix right=1`."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, equals, pairs = found.groups()
+        return as_flag(name) + " " * bool(equals) + pairs if name in SETTINGS else found[0]
+
+    return NAMED.sub(flag, message) if "$" in message else message
+
+
+def in_keywords(message: str) -> str:
+    """A message for Python: `$block_length=0` -> `block_length=0`, `$pools` -> `pools=True`, `$mix right=1` ->
+    `mix={"right": 1}`.
+    """
+
+    def keyword(found: re.Match[str]) -> str:
+        name, equals, pairs = found.groups()
+        if name not in SETTINGS:
+            return found[0]
+        if pairs and SETTINGS[name] is dict:
+            items = re.findall(rf" (\w+)=({VALUE})", pairs)
+            return f"{name}={{{', '.join(f'{key!r}: {value}' for key, value in items)}}}"
+        if not equals and SETTINGS[name] is bool:
+            return f"{name}=True{pairs}"
+        return name + equals + pairs
+
+    return NAMED.sub(keyword, message) if "$" in message else message
 
 
 def first_line(error: Exception) -> str:

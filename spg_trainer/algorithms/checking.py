@@ -17,6 +17,7 @@ from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need,
 from spg_trainer.algorithms.registry import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import KeyedStreams
+from spg_trainer.likelihood.targets import OWN, TARGETS, miss
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
@@ -467,6 +468,30 @@ def masks_soundly(algorithm: Algorithm) -> str:
     return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; 1 is that of a bound"
 
 
+def masks_average_to_their_target(algorithm: Algorithm) -> str:
+    """The mean over all masks is what the masking says, as drawn on a tiny completion (`likelihood/targets.py`)."""
+    masking = algorithm.make_masking()
+    known = ", ".join(TARGETS)
+    if masking.target in TARGETS:
+        if difference := miss(masking):
+            raise CheckFailed(
+                f"target = {masking.target!r}, but {difference}. Correct what is masked or its weights, or name "
+                f"another target ({known}, or {OWN!r} where the docstring states one), or, where the mean is no "
+                "likelihood, set is_likelihood = False"
+            )
+        return f"the mean over masks is {TARGETS[masking.target].what}"
+    if masking.target == OWN:
+        return "is its own, which the masking's docstring states"
+    if masking.target:
+        raise CheckFailed(f"target = {masking.target!r} is none of {known}, {OWN!r}")
+    if masking.is_likelihood:
+        raise CheckFailed(
+            f"the masking says is_likelihood and not of what. Write target: ClassVar[str] = one of {known}, or {OWN!r} "
+            "where its docstring states another; if the mean over its masks is no likelihood, is_likelihood = False"
+        )
+    return "none: the mean over masks is no likelihood"
+
+
 def prepares_each_turn(algorithm: Algorithm) -> str:
     """Where episodes have two turns, `prepare` returns a row for each turn."""
     view = draw_view(algorithm, turns=2)
@@ -495,4 +520,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "needs": needs_what_it_says,
     "turns": prepares_each_turn,
     "masking": masks_soundly,
+    "target": masks_average_to_their_target,
 }

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from spg_trainer.architecture.shape import Shape
+from spg_trainer.errors import as_flag
 from spg_trainer.estimate.cards import USABLE, Card
 from spg_trainer.estimate.memory import Memory
 from spg_trainer.estimate.seconds import Seconds
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model

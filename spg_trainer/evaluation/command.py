@@ -6,7 +6,8 @@ was found. Completions that are there are not made again, so the same command go
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.distributed import decide_on_main, join, own_device, raising_on_all, world_size
-from spg_trainer.errors import ConfigError
+from spg_trainer.distributed import (
+    decide_on_main,
+    join,
+    own_device,
+    raised_by_all,
+    raising_on_all,
+    world_size,
+)
+from spg_trainer.errors import ConfigError, as_flag, plural
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -34,6 +42,7 @@ from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.checks import check_names, check_pattern
+from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
@@ -41,10 +50,10 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import DATA, file_settings, find_code
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
+from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
@@ -227,7 +236,14 @@ def evaluate_one(
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
-    with unsharded(policy.model), console.progress(count, f"eval {what}") as advance:
+    stop = StopRequest(at_once=folder is None)  # then nothing could be kept
+    text = "Stopping; the completions that are finished are kept. Press Ctrl-C again to stop at once."
+    with (
+        keeping_finished(folder, name, console),
+        stopping(stop, lambda: console.say(text)),
+        unsharded(policy.model),
+        console.progress(count, f"eval {what}") as advance,
+    ):
         result = evaluate_checked(
             policy,
             env,
@@ -240,6 +256,7 @@ def evaluate_one(
             advance=advance,
             rows=made,
             keep=partial(folder.add_completions, name) if folder else lambda completions: None,
+            stops=lambda: stop.requested,
         )
     cells = cell_accuracy(result)
     console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
@@ -252,6 +269,20 @@ def evaluate_one(
             path = folder.evaluation(name, content, result.rows)
         console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
     return result
+
+
+@contextmanager
+def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> Iterator[None]:
+    """Inside, an evaluation that was asked to stop ends the command, and a line says what it has."""
+    try:
+        yield
+    except RolloutStopped as stopped:
+        if folder is not None:
+            made = len(decide_on_main(lambda: folder.completions(name)))
+            console.say(
+                f"{folder.evaluation_path(name)} has {plural(made, 'completion')}; the same command goes on from there."
+            )
+        raise raised_by_all(KeyboardInterrupt()) from stopped
 
 
 def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:

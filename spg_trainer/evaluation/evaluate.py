@@ -1,7 +1,7 @@
 """How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from math import comb
@@ -18,7 +18,7 @@ from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.failures import Failures, is_failure
 from spg_trainer.rollout.room import Room
-from spg_trainer.rollout.sampler import check_sampling, watching
+from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.decoding import Sampling
@@ -170,8 +170,13 @@ def evaluate_checked(
     rows: Sequence[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     overlong: str = "error",
+    stops: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """`evaluate` for settings that a plan has checked: those of a training or of the command `eval`.
+
+    stops: whether to end early. It is asked after every denoising step, and of several processes after every batch. The
+    evaluation then keeps the completions that are finished, those of episodes of several turns a batch at a time, and
+    raises RolloutStopped.
 
     Raises ConfigError for a prompt too long for the model, and TrainingError as `evaluate`.
     """
@@ -184,20 +189,31 @@ def evaluate_checked(
     made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
-    size = max(1, BATCH // num_generations) * num_generations * world
-    for start in range(0, len(missing), size):
-        batch = missing[start : start + size]
+    for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(made)):
         done, part = len(made) / num_generations, len(batch) / num_generations  # in problems
-        with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
-            pairs_here = own_share(env, batch) if world > 1 else batch
-            # The last share of a process may be empty.
-            scored = solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
-            new = evaluated_rows(policy, env, scored) if scored is not None else []
+
+        def report(share: float, done: float = done, part: float = part) -> None:
+            advance(done + share * part)
+
+        try:
+            with agreeing(), watching(report, stops if world == 1 else lambda: False):
+                pairs_here = own_share(env, batch) if world > 1 else batch
+                # The last share of a process may be empty.
+                scored = (
+                    solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
+                )
+                new = evaluated_rows(policy, env, scored) if scored is not None else []
+        except RolloutStopped as stopped:
+            if stopped.scored is not None:
+                keep(sorted(evaluated_rows(policy, env, stopped.scored), key=pair))
+            raise
         new = sorted(gather(new) if world > 1 else new, key=pair)
         with agreeing():
             keep(new)
         failures.add(env, scored)
         made |= {pair(row): row for row in new}
+        if any(gather([stops()]) if world > 1 else [stops()]) and len(made) < count * num_generations:
+            raise RolloutStopped()
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
     rows = [made[pair_of_row] for pair_of_row in sorted(made)]
@@ -205,6 +221,18 @@ def evaluate_checked(
         follows = count_habits(env, rows).counts
     tasks = figures_by_task(env, rows, comparable)
     return replace(summarize(rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
+
+
+def batches(missing: Sequence[tuple[int, int]], size: int, made: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """The completions that are to be made, in batches of `size`; the first one completes a batch that was begun.
+
+    So the batches behind it are those of an evaluation that was not interrupted. made: how many completions there are.
+    """
+    start = 0
+    while start < len(missing):
+        stop = start + size - (made + start) % size
+        yield missing[start:stop]
+        start = stop
 
 
 def problems_to_ask(

@@ -86,6 +86,8 @@ class ActiveBlockMasking(Masking):
 
     block_length: int = 32
 
+    target: ClassVar[str] = "blocks"
+
     @property
     def varies_context(self) -> bool:
         return self.block_length > 1
@@ -120,6 +122,8 @@ class AllBlocksMasking(Masking):
 
     block_length: int = 32
     block_origin: str = "sequence"
+
+    target: ClassVar[str] = "own_blocks"
 
     @property
     def varies_context(self) -> bool:

@@ -107,6 +107,9 @@ class Masking(ABC):
     is_likelihood: ClassVar[bool] = True
     """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. If a masking
     says False, the algorithms that compare the likelihoods of completions refuse it."""
+    target: ClassVar[str] = ""
+    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS`, by which `algorithms check` tries it;
+    `own` if the docstring says it and it is none of these; "" if `is_likelihood` is False."""
     measure: ClassVar[str] = ""
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true, "" = nothing."""
     hints: ClassVar[bool] = False

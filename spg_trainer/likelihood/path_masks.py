@@ -45,6 +45,11 @@ class StepMergeMasking(Masking):
     varies_context: ClassVar[bool] = False
 
     @property
+    def target(self) -> str:  # type: ignore[override]
+        weighs_by_chance = self.segment_draw in ("all", "uniform", "entropy")
+        return "path" if weighs_by_chance and not self.score_rest else "own"
+
+    @property
     def records(self) -> frozenset[Record]:  # type: ignore[override]
         recorded: dict[str, Record] = {"top": "entropy", "fallback": "fallback"}
         return frozenset({recorded[self.segment_draw]} if self.segment_draw in recorded else ())
@@ -156,6 +161,7 @@ class HalvesMasking(Masking):
     each half at once.
     """
 
+    target: ClassVar[str] = "halves"
     varies_context: ClassVar[bool] = False
 
     def check_pattern(self, pattern: "Pattern") -> None:
@@ -186,6 +192,7 @@ class AutoregressiveMasking(Masking):
     on average. Copies that score nothing cost nothing.
     """
 
+    target: ClassVar[str] = "left_to_right"
     varies_context: ClassVar[bool] = False
 
     def count(self, size: int) -> int:
@@ -218,6 +225,7 @@ class PositionMasking(StepMergeMasking):
 
     block_length: int = 32
 
+    target: ClassVar[str] = "own"
     measure: ClassVar[str] = "confidence"
 
     def check_pattern(self, pattern: "Pattern") -> None:
@@ -252,6 +260,7 @@ class HintMasking(StepMergeMasking):
     hint: str = "blocks"
     block_length: int = 32
 
+    target: ClassVar[str] = "own"
     hints: ClassVar[bool] = True
 
     def check_pattern(self, pattern: "Pattern") -> None:
@@ -296,6 +305,7 @@ class HorizonMasking(StepMergeMasking):
     far_weight: float = 1.0
     block_length: int = 32
 
+    target: ClassVar[str] = "own"
     hints: ClassVar[bool] = True
 
     @property

@@ -58,6 +58,8 @@ class SubsetMasking(Masking):
 class RandomMasking(SubsetMasking):
     """A random subset of k tokens, k uniform on 1..n."""
 
+    target: ClassVar[str] = "any_order"
+
     def subsets(self, row: Completion) -> Drawn:
         return random_subsets(row, [None] * self.num_masks)
 
@@ -98,6 +100,8 @@ class InformedMasking(SubsetMasking):
 class BernoulliMasking(SubsetMasking):
     """Each token with a probability that is uniform on 0..1."""
 
+    target: ClassVar[str] = "any_order"
+
     def subsets(self, row: Completion) -> Drawn:
         scored = np.zeros((self.num_masks, row.length), bool)
         weight = np.zeros((self.num_masks, 1))
@@ -124,6 +128,8 @@ class CoupledMasking(SubsetMasking):
 
     The k of the rows of a step are spread evenly over 0..n from one common random start.
     """
+
+    target: ClassVar[str] = "any_order"
 
     def __post_init__(self) -> None:
         if self.num_masks % 2:
@@ -156,6 +162,8 @@ class GaussMasking(SubsetMasking):
     """
 
     by_ratio: bool = False
+
+    target: ClassVar[str] = "quadrature"
 
     def subsets(self, row: Completion) -> Drawn:
         nodes, weights = _leggauss(self.num_masks)

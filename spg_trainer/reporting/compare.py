@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from spg_trainer import algorithms
-from spg_trainer.errors import ConfigError, did_you_mean, written
+from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
 from spg_trainer.evaluation.statistics import mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.differing import table_of_differences
@@ -28,7 +28,6 @@ from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve

@@ -15,10 +15,11 @@ from spg_trainer.rollout.dealing import (
     deal_groups,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, join_rounds, play
+from spg_trainer.rollout.dialogues import Prompts, Round, join_rounds, play
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
+from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -255,9 +256,34 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     Room(policy, sampling.max_completion_length).refuse_first(env, index, prompt_mask.sum(-1).tolist())
-    # `rounds` lists the completions round by round, and `join_rounds` sorts them. owner (B,): the episode of each.
-    rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
-    rollouts, owner = join_rounds(rounds)
+    try:
+        rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
+    except RolloutStopped as stopped:
+        if env.max_turns == 1 and branches == 1 and stopped.finished:  # then a row is a whole episode
+            stopped.scored = score_finished(policy, env, first_turns, sampling, prompts, stopped)
+        raise
+    return score_rounds(first_turns, episodes, rounds)
+
+
+def score_finished(
+    policy: Policy,
+    env: "TextEnv",
+    first_turns: Rows,
+    sampling: Sampling,
+    prompts: Prompts,
+    stopped: RolloutStopped,
+) -> Rows:
+    """The scored completions that a rollout of episodes of one turn had finished when it was stopped."""
+    chosen = torch.tensor(stopped.finished)
+    first_turns, rollouts = first_turns.select(chosen), stopped.rollouts.select(chosen)
+    episodes = envs.episodes.Episodes(env, first_turns.problem.tolist())
+    rounds = play(policy, episodes, prompts, list(range(len(chosen))), sampling, lambda *_: rollouts)
+    return score_rounds(first_turns, episodes, rounds)
+
+
+def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round]) -> Rows:
+    """The scored rows of episodes that have been played, sorted by episode and then by turn."""
+    rollouts, owner = join_rounds(rounds)  # owner (B,): the episode of each completion
     rows = first_turns.select(torch.from_numpy(owner)).with_turns().with_columns(**vars(rollouts))
     return score_episodes(episodes, rows, owner)
 

@@ -69,7 +69,9 @@ class Row:
 class Refill:
     """The rows that wait for their first pass, and the rows in flight, of which there are at most `capacity`."""
 
-    def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling) -> None:
+    def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling, num_all: int) -> None:
+        """num_all: the rows of the whole rollout, those among them that a template fills altogether."""
+        self.num_all = num_all
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
         self.num_rows = len(waiting)  # of the whole rollout
@@ -118,6 +120,11 @@ class Refill:
                 self.in_flight.remove(row)
             elif block_is_over:
                 row.masked = row.holes[row.block]
+
+    def finished(self) -> list[int]:
+        """The numbers of the rows that are finished, those without a hole among them."""
+        going_on = {row.number for row in (*self.waiting, *self.in_flight)}
+        return [number for number in range(self.num_all) if number not in going_on]
 
     def share_done(self) -> float:
         """An estimate of the share of the rollout that is done, 0 to 1."""

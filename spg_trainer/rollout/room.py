@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from spg_trainer.errors import ConfigError, SpgError, written
+from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
 from spg_trainer.rollout.lines import is_file, place_of
@@ -27,7 +27,6 @@ from spg_trainer.rollout.tokens import (
 )
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.naming import in_flags
 from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
 

@@ -13,7 +13,7 @@ is cut before it is decoded, where the completion ends; the published samplers d
 Both give the same if prompt and completion end where a block ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,8 +46,21 @@ from spg_trainer.rollout.unmasking import (
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows
 
-_watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
-"""The function that `watching` was given; a rollout calls it after every denoising step."""
+_watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] = ContextVar(
+    "watcher", default=None
+)
+"""The functions that `watching` was given; a rollout calls them after every denoising step."""
+
+
+class RolloutStopped(Exception):
+    """A rollout, or an evaluation between two of them, that was asked to end early."""
+
+    def __init__(self, rollouts: Rows | None = None, finished: Sequence[int] = ()) -> None:
+        """rollouts: all its rows, as far as they are written. finished: the numbers of those that are finished."""
+        super().__init__(f"stopped with {len(finished)} finished completions")
+        self.rollouts, self.finished = rollouts, finished
+        self.scored: Rows | None = None
+        """The finished completions, scored, where `sample_and_score` has played them; None if there are none."""
 
 
 def sample_completions(
@@ -94,7 +107,7 @@ def sample_completions(
         decoded = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
         store = buffers_for(policy, len(prompt_lengths), decoded.columns, sampling, rows_per_forward)
         waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, template_ids)
-        refill = Refill(waiting, store.slots if store else len(waiting), sampling)
+        refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
         columns = Columns(policy, decoded, sampling, store, rows_per_forward)
         _Sampler(policy, sampling, generators, decoded, refill, columns).run()
     return decoded.rollouts()
@@ -146,9 +159,12 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
 
 
 @contextmanager
-def watching(report: Callable[[float], None]) -> Iterator[None]:
-    """Inside, `report` is called after every denoising step with the share of the rollout that is done, 0 to 1."""
-    token = _watcher.set(report)
+def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Inside, `report` is called after every denoising step with the share of the rollout that is done, 0 to 1.
+
+    stops: asked after every denoising step; where it is true, the rollout raises `RolloutStopped`.
+    """
+    token = _watcher.set((report, stops))
     try:
         yield
     finally:
@@ -172,8 +188,8 @@ class _Sampler:
         """Passes whose log-probabilities were not all finite."""
 
     def run(self) -> None:
-        """Decodes all rows. Raises ModelError where the model's logits were not finite."""
-        report = _watcher.get()
+        """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
+        watcher = _watcher.get()
         while True:
             rows, refresh = self.refill.next_rows()
             if not rows:
@@ -184,8 +200,11 @@ class _Sampler:
             all_move = all_refresh or self.sampling.cache == "blocks"
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, refresh)
-            if report:
+            if watcher:
+                report, stops = watcher
                 report(self.refill.share_done())
+                if stops():
+                    raise RolloutStopped(self.canvas.rollouts(), self.refill.finished())
         if passes := int(self.not_finite):
             raise ModelError(
                 f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it writes "

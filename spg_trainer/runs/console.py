@@ -18,7 +18,7 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from spg_trainer.distributed import rank
-from spg_trainer.settings.naming import in_flags
+from spg_trainer.errors import in_flags
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours

@@ -253,7 +253,7 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
 
 
 def setting_naming(name: str, value: str) -> str:
-    """How a message writes the setting that names an input (`naming.py`), e.g. `$env_args source=mine.jsonl`."""
+    """How a message writes the setting that names an input (`errors.py`), e.g. `$env_args source=mine.jsonl`."""
     setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
     setting = key if setting == "rollout" else setting
     return f"$env_args {key}={value}" if setting == "env_args" else f"${setting}={value}"

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from spg_trainer.errors import first_line
-from spg_trainer.settings.naming import in_flags
+from spg_trainer.errors import first_line, in_flags
 from spg_trainer.settings.packages import envs
 
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"

@@ -23,7 +23,7 @@ class StopRequest:
     by: int = 0
     """The signal that asked."""
     at_once: bool = False
-    """Whether to end without finishing what is being done: an evaluation, which a resumed run makes again."""
+    """Whether the first signal ends the work at once, as if it were the second."""
 
     @property
     def by_launcher(self) -> bool:

@@ -38,6 +38,7 @@ LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "mi
 say how many tokens a step unmasks, and what it computes anew."""
 
 
+@explained
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
@@ -114,6 +115,7 @@ class Decoding:
         return [text for text in texts if text != "cache blocks"]
 
 
+@explained
 @dataclass(frozen=True, kw_only=True)
 class EvalDecoding(Decoding):
     """Decoding that may also replace tokens, which training does not allow."""
@@ -260,6 +262,7 @@ class EvalSampling(Sampling, EvalDecoding):
     """How an evaluation samples completions."""
 
 
+@explained
 @dataclass(frozen=True)
 class EvalRollout(EvalDecoding):
     """How completions are decoded, once for each length with each number of steps."""

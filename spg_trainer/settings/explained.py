@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from spg_trainer.errors import SETTINGS
 from spg_trainer.settings.ranges import Range
 
 Settings = TypeVar("Settings")
@@ -15,12 +17,14 @@ WIDTH = 100
 
 
 def explained(cls: type[Settings]) -> type[Settings]:
-    """A dataclass of settings whose `help` lists them and shows plain types, `top_k: int = 0`.
+    """A dataclass of settings whose `help` lists them and shows plain types, and which messages can name.
 
     The text is made when it is asked for. `cls.__doc__` holds it; `summary` returns the docstring of the class alone.
     """
     cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # without those of `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
+    hints = cls.__init__.__annotations__
+    SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
     return cls
 
 
@@ -80,10 +84,13 @@ def _wrapped(text: str) -> str:
 
 
 def as_in_python(text: str) -> str:
-    """The text of a setting with the names that Python has: `--num-masks` -> `num_masks`."""
-    from spg_trainer.settings.naming import flags_as_names  # which imports the settings
-
-    return flags_as_names(text)
+    """The text of a setting with the names that Python has: `--num-masks` -> `num_masks`; commands stay as they are."""
+    parts = text.split("`")  # every second one is code
+    parts[::2] = [
+        re.sub(r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), part)
+        for part in parts[::2]
+    ]
+    return "`".join(parts)
 
 
 @cache

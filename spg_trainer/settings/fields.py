@@ -22,6 +22,7 @@ Pairs = dict[str, object]
 """The type of a setting that is typed as `KEY=VALUE ...`."""
 
 
+@explained
 @dataclass(frozen=True)
 class TaskSettings:
     """What every command on a task has."""
@@ -167,6 +168,7 @@ class PushCommand:
     """Writes the card to RUN/card, lists the files that would be uploaded with their sizes, and uploads nothing."""
 
 
+@explained
 @dataclass(frozen=True)
 class EvalCommand(TaskSettings):
     """Measure a model's solved rate on a task."""

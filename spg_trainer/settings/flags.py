@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, get_origin
 
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import convert, parse_pairs, settings_of
 

@@ -38,12 +38,12 @@ Nothing = Annotated[float, Range("0", lambda v: v == 0)]
 
 
 def setting_with_value(name: str, value: object) -> str:
-    """How a message writes a setting with its value (`naming.py`)."""
+    """How a message writes a setting with its value (`errors.py`)."""
     return f"${name}={value}"
 
 
 def argument_with_value(name: str, value: object) -> str:
-    """How a message writes a hyper-parameter with its value (`naming.py`)."""
+    """How a message writes a hyper-parameter with its value (`errors.py`)."""
     return f"$algorithm_args {name}={value}"
 
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from spg_trainer.algorithms.registry import named_ancestor
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import read_words
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (

@@ -5,6 +5,7 @@ The validations decide which step's weights are written to model/. A validation 
 """
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,11 +13,12 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import begin, decide_on_main, raised_by_all, raising_on_all, sum_metrics
-from spg_trainer.errors import CheckpointError, SpgError, TrainingError, written
+from spg_trainer.distributed import begin, decide_on_main, gather, raised_by_all, raising_on_all, sum_metrics
+from spg_trainer.errors import CheckpointError, SpgError, TrainingError, plural, written
 from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
 from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
+from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, write_folder
 from spg_trainer.settings.weights import is_embedded
@@ -212,14 +214,38 @@ def evaluated_already(run: Run, name: str, step: int) -> Mapping[str, Any] | Non
 def begin_evaluation(run: Run, name: str, step: int) -> list[dict[str, Any]]:
     """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
 
-    It has some if it was interrupted. They are whole batches, so that the rest is decoded as if it had not been.
+    It has some if it was interrupted: whole batches, so that the rest is decoded as if it had not been, and those of
+    the batch in which it was asked to stop.
     """
     begun, made = run.folder.figures(name), []
     if begun and begun["step"] == step:
         made = run.folder.completions(name)
-        made = made[: len(made) - len(made) % (BATCH * run.accelerator.num_processes)]
+        whole = len(made) - len(made) % (BATCH * run.accelerator.num_processes)
+        made = made[: max(whole, begun.get("stopped_with", 0))]
     run.folder.evaluation(name, {"step": step}, made)
     return made
+
+
+def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseException:
+    """Notes how many of `count` completions an evaluation has that was asked to stop; returns the error to raise.
+
+    It is a KeyboardInterrupt where somebody asked, and a TrainingError where --max-minutes did.
+    """
+
+    def note() -> int:
+        made = run.folder.completions(name)
+        run.folder.evaluation(name, {"step": step, "stopped_with": len(made)}, made)
+        return len(made)
+
+    made = decide_on_main(note)
+    text = f"The evaluation {name} has {made:,} of {plural(count, 'completion')}, which are kept"
+    if any(gather([run.stop.requested])):
+        run.console.say(f"{text}.")
+        return KeyboardInterrupt()
+    return TrainingError(
+        f"{text}: $max_minutes={run.config.max_minutes:g} is over before the first step. Go on with "
+        f"$resume={run.folder.path} and more $max_minutes, or evaluate fewer problems with $eval_problems."
+    )
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
@@ -235,8 +261,12 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
     made = decide_on_main(lambda: begin_evaluation(run, name, step))
-    # Ctrl-C ends a single process in the middle of it; several processes finish it, to stay together.
-    run.stop.at_once = run.accelerator.num_processes == 1
+    # Before the training there is nothing to save but this; afterwards a run that is late ends with its evaluations.
+    limit = 60 * run.config.max_minutes if name == "before" else 0
+
+    def is_late() -> bool:
+        return limit > 0 and time.monotonic() - run.started > limit
+
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
         with unsharded(run.policy.model), progress as advance:
@@ -253,9 +283,10 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
                 advance=advance,
                 rows=made,
                 keep=partial(run.folder.add_completions, name),
+                stops=lambda: run.stop.requested or is_late(),
             )
-    finally:
-        run.stop.at_once = False
+    except RolloutStopped as stopped:
+        raise raised_by_all(stopped_evaluation(run, name, step, count)) from stopped
     # `step` had these weights; the trackers log them at the step that the run has reached, which may be a later one.
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     by_task = "".join(f"; {task} {its['solved']:.3f} of {its['n']}" for task, its in result.tasks.items())

@@ -423,8 +423,8 @@ def reason_to_end(run: Run) -> str:
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
     """Inside, the first of `stop.SIGNALS` ends the run after the current step; a second one ends it at once.
 
-    In an evaluation, the first one ends a run of one process at once. Several processes finish the evaluation, to stay
-    together.
+    In an evaluation, the first one ends the run after the current denoising step, and the completions that are finished
+    are kept. Several processes finish their batch of completions, to stay together.
     """
-    text = "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
+    text = "Stopping after this step, or in this evaluation; what is done is saved. Press Ctrl-C again to stop at once."
     return stopping(run.stop, lambda: run.console.say(text))

@@ -7,10 +7,9 @@ import torch
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build, get
-from spg_trainer.errors import ConfigError, ModelError, written
+from spg_trainer.errors import ConfigError, ModelError, in_flags, written
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
-from spg_trainer.settings.naming import in_flags
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start

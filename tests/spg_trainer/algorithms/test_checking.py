@@ -1,5 +1,6 @@
 """`algorithms check` passes what is sound, and finds each way in which a loss can break its contract."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -162,6 +163,44 @@ def test_a_masking_from_outside_is_checked(
     assert said in found.figure and found.ok == (not old)
 
 
+@pytest.mark.parametrize(
+    ("stated", "ok", "said"),
+    [
+        ("is_likelihood = False", True, "none: the mean over masks is no likelihood"),
+        ("pass", False, "says is_likelihood and not of what. Write target"),
+        ('target = "any_order"', False, "where 0 of 4 tokens are shown, all tokens together weigh 0."),
+        ('target = "own"', True, "is its own"),
+        ('target = "anyorder"', False, "'anyorder' is none of any_order, blocks"),
+    ],
+)
+def test_a_masking_from_outside_says_what_it_estimates(
+    stated: str, ok: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It masks each token with a chance of a half: a token weighs 1 in the mean, but not in each context."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    firsts = FIRSTS.replace("class Firsts(Masking):", f"class Firsts(Masking):\n    {stated}")
+    (tmp_path / "mine.py").write_text(
+        firsts.replace("\n@data", "\nfrom dataclasses import dataclass\n@data", 1) + MASKING
+    )
+    (found,) = [f for f in check_algorithm(f"{tmp_path}/mine.py:Mine") if f.name == "target"]
+    assert found.ok == ok and said in found.figure
+
+
+def test_the_masking_of_the_page_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "algorithms" / "README.md"
+    if not page.exists():
+        pytest.skip("the pages stand in the repository only")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (code,) = re.findall(r"```python\n(.*?class SpreadMasking.*?)```", page.read_text(), flags=re.S)
+    (tmp_path / "mine.py").write_text(code)
+    found = {finding.name: finding for finding in check_algorithm(f"{tmp_path}/mine.py:Mine")}
+    assert all(finding.ok for finding in found.values())
+    assert found["target"].figure == "the mean over masks is the any-order ELBO"
+    (tmp_path / "wrong.py").write_text(code.replace("row.length / count)", "1.0)"))
+    found = {finding.name: finding for finding in check_algorithm(f"{tmp_path}/wrong.py:Mine")}
+    assert not found["target"].ok and "in the any-order ELBO" in found["target"].figure
+
+
 def test_what_compares_an_update_must_be_coupled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "mine.py"
@@ -178,7 +217,7 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
         main(["algorithms", "check", "./my_algorithm.py:MyAlgorithm", "--algorithm-args", "strength=2"]) == 0
     )
     out = capsys.readouterr().out
-    assert "FAILS" not in out and out.count("ok ") == 9
+    assert "FAILS" not in out and out.count("ok ") == 10
     assert main(["algorithms", "new", "my_algorithm.py"]) == 2
     (tmp_path / "mine.py").write_text(HEAD + BROKEN["divisor"])
     assert main(["algorithms", "check", "./mine.py:Mine"]) == 1

@@ -131,7 +131,7 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, m
     part.write_text(part.read_text()[:-9])
     (resumed,) = run_eval(once, quiet=True)
     pairs = [(i, g) for i in range(7) for g in range(2)]
-    assert asked == [pairs[:4], pairs[4:8], pairs[8:12], pairs[7:11], pairs[11:]]
+    assert asked == [pairs[:4], pairs[4:8], pairs[8:12], pairs[7:8], pairs[8:12], pairs[12:]]
     assert resumed.summary() == whole.summary()
     files = [snapshot(tmp_path / place / "eval") for place in ("results", "whole")]
     assert [*files[0].values()] == [*files[1].values()] and len(files[0]) == 2

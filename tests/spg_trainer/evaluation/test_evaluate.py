@@ -19,8 +19,10 @@ from spg_trainer.evaluation.evaluate import (
     fewer,
     figures,
     majority_vote,
+    pair,
     tokens_per_pass,
 )
+from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.settings.decoding import Decoding
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
@@ -316,3 +318,36 @@ def test_programs_may_be_tried_again_and_count_in_pass_at_k():
     pairs = list(combinations(range(3), 2))
     assert result.pass_at[2] == pytest.approx(np.mean([right[:, pair].any(axis=1) for pair in pairs]))
     assert result.pass_at[3] == right.any(axis=1).mean()
+
+
+def test_an_evaluation_that_is_stopped_keeps_what_is_finished_and_goes_on_from_there(policy, monkeypatch):
+    """Two of its rows are decoded at a time, and it is asked to stop in the middle of its second batch of six."""
+    monkeypatch.setattr(evaluation, "BATCH", 6)
+    sampling = Sampling(10, 5, 10, cache="dual")
+    env, settings = Letters("test", size=20), {"split": "test", "rows_per_forward": 2}
+    whole = evaluation.evaluate_checked(policy, env, sampling, **settings)
+    assert len(whole.rows) > 12
+    kept = []
+
+    def keep(rows):
+        kept.extend(rows)
+
+    steps = iter(range(10**6))
+    with pytest.raises(RolloutStopped):
+        evaluation.evaluate_checked(
+            policy, env, sampling, **settings, keep=keep, stops=lambda: len(kept) >= 6 and next(steps) > 11
+        )
+    assert 6 < len(kept) < 12, "some of the second batch, and not all"
+    by_pair = {pair(row): row for row in whole.rows}
+    assert all(by_pair[pair(row)] == row for row in kept)
+    original = evaluation.solve
+
+    def solve(policy, env, pairs, *more):
+        begun.append(len(pairs))
+        return original(policy, env, pairs, *more)
+
+    begun = []
+    monkeypatch.setattr(evaluation, "solve", solve)
+    resumed = evaluation.evaluate_checked(policy, env, sampling, **settings, rows=kept)
+    assert resumed.rows == whole.rows and resumed.summary() == whole.summary()
+    assert begun[0] == 12 - len(kept) and set(begun[1:-1]) <= {6}

@@ -9,12 +9,11 @@ import torch
 import yaml
 
 from spg_trainer.cli import main
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, as_flag
 from spg_trainer.models import load_model
 from spg_trainer.settings.adapters import find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.naming import as_flag
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (

@@ -13,13 +13,12 @@ import pytest
 
 from spg_trainer import Config, EvalSampling, Sampling, cli, evaluate, load_model, train
 from spg_trainer.algorithms import base, build, checking, registry
-from spg_trainer.errors import ConfigError, SpgError, written
+from spg_trainer.errors import SETTINGS, ConfigError, SpgError, in_flags, in_keywords, written
 from spg_trainer.settings import check as checks
 from spg_trainer.settings import decoding, ranges
 from spg_trainer.settings.check import check, check_algorithm, check_chance
 from spg_trainer.settings.explained import docstrings, summary
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.naming import in_flags, in_keywords, kinds
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
@@ -142,7 +141,7 @@ def test_no_message_of_a_check_types_a_flag_itself(module: ModuleType) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
     ]
     typed = {flag.replace("-", "_") for text in texts for flag in re.findall(r"--([a-z][a-z-]*[a-z])", text)}
-    assert not typed & kinds().keys()
+    assert not typed & SETTINGS.keys()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_help_says_of_each_setting_what_it_means_with_type_range_and_default(cls
         (entry,) = re.findall(rf"^ \|    {field.name}: (.+)\n \|        (\w.+)", listed, flags=re.M)
         assert len(entry[1]) > 20, field.name
     flags = set(re.findall(r"--([a-z][a-z-]*[a-z])", listed.partition("Method resolution")[0]))
-    assert not {flag.replace("-", "_") for flag in flags} & kinds().keys()
+    assert not {flag.replace("-", "_") for flag in flags} & SETTINGS.keys()
     signature = text.splitlines()[3]
     assert f"{cls.__name__}(" in signature and "Annotated" not in signature
 

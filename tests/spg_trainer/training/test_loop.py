@@ -512,7 +512,9 @@ def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
     assert not made and "correct" not in json.loads((tmp_path / "run" / "eval" / "before.json").read_text())
-    assert "Stopping after" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Stopping after this step, or in this evaluation" in said
+    assert "The evaluation before has 0 of 4 completions, which are kept." in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -534,16 +536,31 @@ def test_an_evaluation_that_is_interrupted_goes_on_where_it_was(tmp_path, monkey
     monkeypatch.setattr(evaluating, "solve", solve)
     with pytest.raises(KeyboardInterrupt):
         train(config, quiet=True)
-    assert len(rows(tmp_path / "run" / "eval" / "before.jsonl")) == 4 and asked == [2, 2]
+    assert len(rows(tmp_path / "run" / "eval" / "before.jsonl")) == 4 and asked == [2, 2, 2]
     with (tmp_path / "run" / "eval" / "before.jsonl").open("a") as file:
         file.write('{"index": 4, "torn')  # as a kill may leave it
     asked += [0]
     train(replace(config, output=replace(config.output, resume="auto")), quiet=True)
-    assert asked[3:] == [2] * 6, "two batches of four of the one before, all of the one after"
+    assert asked[4:] == [2] * 6, "two batches of four of the one before, all of the one after"
     for name in ("before", "after"):
         both = [rows(tmp_path / run / "eval" / f"{name}.jsonl") for run in ("run", "whole")]
         assert both[0] == both[1]
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_a_run_whose_minutes_are_over_before_its_first_step_keeps_its_evaluation(tmp_path, monkeypatch):
+    for module in (evaluating, evaluations):
+        monkeypatch.setattr(module, "BATCH", 2)
+    whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
+    train(whole, quiet=True)
+    config = small_config(tmp_path / "run", eval_problems=8, max_steps=1, max_minutes=1e-6)
+    with pytest.raises(TrainingError, match=r"has 0 of 8 .*max_minutes=1e-06 is over .* resume=.*run"):
+        train(config, quiet=True)
+    go_on = replace(config, max_minutes=0.0, output=replace(config.output, resume="auto"))
+    train(go_on, quiet=True)
+    for name in ("before", "after"):
+        both = [rows(tmp_path / run / "eval" / f"{name}.jsonl") for run in ("run", "whole")]
+        assert both[0] == both[1]
 
 
 def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, capsys):

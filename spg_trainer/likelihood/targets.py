@@ -1,0 +1,219 @@
+"""What a masking estimates: the mean over all masks that it can draw, as a weight of each token in each context.
+
+The bound that a masking gives is a weighted sum of log p(token | what is shown). Its mean over the masks is a known
+likelihood, or a bound on one, for every model at once exactly where each token has the right weight in each context; so
+a masking is tried without a model, on a tiny completion. A context is the set of the completion's other tokens that a
+copy shows. All weights are those of the bound: the mean over the M copies, times `Copies.scale`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.masking import Completion, Masking, completions_of
+from spg_trainer.likelihood.streams import KeyedStreams
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Rows
+
+Weights = np.ndarray
+"""(n, 2**n) float, what each of the n tokens weighs in each context; bit i of a context says that token i is shown."""
+STEPS, ROWS = 32, 40
+"""How many steps are drawn, and rows in each; rows of a step may share what is random, steps do not."""
+BOUND = 6.0
+"""How many standard errors a mean may be off."""
+TOKENS, PLACES, BLOCK = 4, 5, 2
+"""The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
+COPIES = 4
+"""The most copies that are drawn: the mean over them is the same for more."""
+
+
+class Target(NamedTuple):
+    """What a masking may estimate."""
+
+    what: str
+    weights: Callable[[Masking, Completion], Weights]
+    """What each token weighs in each context."""
+    sees_own_block: bool = False
+    """Whether a token sees its own block alone as the copy shows it, since earlier ones are shown to it in any case."""
+
+
+def bits(tokens: Iterable[int]) -> int:
+    """The context in which these tokens are shown."""
+    return sum(1 << token for token in tokens)
+
+
+def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> None:
+    """Adds the any-order ELBO of some tokens, given a context `before` them.
+
+    A set S of the n tokens precedes another one of them in |S|! (n - |S| - 1)! of the n! orders.
+    """
+    n = len(tokens)
+    for token in tokens:
+        others = [other for other in tokens if other != token]
+        for size in range(n):
+            for shown in combinations(others, size):
+                weights[token, before | bits(shown)] += 1 / (n * math.comb(n - 1, size))
+
+
+def any_order(masking: Masking, row: Completion) -> Weights:
+    weights = nothing(row)
+    add_any_order(weights, range(row.length))
+    return weights
+
+
+def blocks(masking: Masking, row: Completion) -> Weights:
+    weights = nothing(row)
+    for start, stop in zip(*row.blocks(masking.block_length), strict=True):  # type: ignore[attr-defined]
+        add_any_order(weights, range(start, stop), before=bits(range(start)))
+    return weights
+
+
+def own_blocks(masking: Masking, row: Completion) -> Weights:
+    weights = nothing(row)
+    for start, stop in attention_blocks(masking, row):
+        add_any_order(weights, range(start, stop))
+    return weights
+
+
+def attention_blocks(masking: Masking, row: Completion) -> list[tuple[int, int]]:
+    """The blocks in which a model attends, (start, stop) of each."""
+    size = masking.block_length  # type: ignore[attr-defined]
+    before = row.prompt_length % size if masking.block_origin == "sequence" else 0  # type: ignore[attr-defined]
+    return [(int(start), int(stop)) for start, stop in zip(*row.blocks(size, before), strict=True)]
+
+
+def quadrature(masking: Masking, row: Completion) -> Weights:
+    """Of M nodes t with weights w, the sets of k = t n hidden tokens, each token weighing w n/k in them."""
+    weights, everyone = nothing(row), range(row.length)
+    nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
+    for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
+        count = max(1, int(ratio * row.length + 1e-9))
+        weight = share / (ratio if getattr(masking, "by_ratio", False) else count / row.length)
+        for hidden in combinations(everyone, count):
+            context = bits(everyone) - bits(hidden)
+            weights[list(hidden), context] += weight / math.comb(row.length, count)
+    return weights
+
+
+def left_to_right(masking: Masking, row: Completion) -> Weights:
+    weights = nothing(row)
+    for token in range(row.length):
+        weights[token, bits(range(token))] = 1.0
+    return weights
+
+
+def path(masking: Masking, row: Completion) -> Weights:
+    """Each token, given what was written before the segment of steps that wrote it."""
+    weights, steps = nothing(row), row.unmask_step[: row.length]
+    starts, _, segment = masking.segments(steps)  # type: ignore[attr-defined]
+    for token in range(row.length):
+        weights[token, bits(np.flatnonzero(steps < starts[segment[token]]).tolist())] = 1.0
+    return weights
+
+
+def halves(masking: Masking, row: Completion) -> Weights:
+    weights, middle = nothing(row), row.size // 2
+    for token in range(row.length):
+        weights[token, 0 if token < middle else bits(range(middle))] = 1.0
+    return weights
+
+
+def nothing(row: Completion) -> Weights:
+    """No weight for any token in any context."""
+    return np.zeros((row.length, 2**row.length))
+
+
+TARGETS = {
+    "any_order": Target("the any-order ELBO", any_order),
+    "blocks": Target("the block ELBO of semi-autoregressive decoding", blocks),
+    "own_blocks": Target("the block ELBO of a model that attends in blocks", own_blocks, sees_own_block=True),
+    "quadrature": Target("the quadrature of the any-order ELBO", quadrature),
+    "left_to_right": Target("the log-likelihood of writing from left to right", left_to_right),
+    "path": Target("the log-likelihood of the sampler's path, segment by segment", path),
+    "halves": Target("the log-likelihood of writing one half, then the other", halves),
+}
+"""{what `Masking.target` says: the target}."""
+OWN = "own"
+"""What `Masking.target` says where the docstring of the masking states a target that is none of these."""
+
+
+def completion(masking: Masking) -> Rows:
+    """`ROWS` rows of one tiny completion, whose tokens the sampler wrote in the order 2, 0, 3, 1."""
+    noise = numpy_generator(0, "target")
+    order = torch.tensor([1, 3, 0, 2, -1])
+    one = Rows(
+        prompt_ids=torch.zeros(1, 3, dtype=torch.int64),
+        prompt_mask=torch.ones(1, 3, dtype=torch.bool),
+        completion_ids=torch.arange(PLACES)[None],
+        completion_mask=torch.arange(PLACES)[None] < TOKENS,
+        unmask_step=order[None],
+        unmask_logps=torch.tensor([[-0.5, -1.0, -2.0, -0.1, 0.0]]),
+        entropy=torch.from_numpy(noise.random((1, PLACES))),
+        confidence_change=torch.from_numpy(noise.random((1, PLACES))),
+    )
+    return one.select(torch.zeros(ROWS, dtype=torch.int64))
+
+
+def mean_weights(masking: Masking, target: Target) -> tuple[Weights, Weights]:
+    """(mean, standard error): what each token weighs in each context in the mean of many draws."""
+    rows, drawn = completion(masking), []
+    place = 1 << np.arange(TOKENS)
+    for step in range(STEPS):
+        weights = np.zeros((TOKENS, 2**TOKENS))
+        streams = KeyedStreams(0, ("target", step), [(row,) for row in range(ROWS)])
+        for row in completions_of(rows, streams, iteration=0, num_iterations=1):
+            copies = masking.copies(row)
+            seen = np.full(TOKENS, 2**TOKENS - 1)  # which bits of a context a token sees
+            if target.sees_own_block:
+                for start, stop in attention_blocks(masking, row):
+                    seen[start:stop] = bits(range(start, stop))
+            mask, token = copies.scored[:, :TOKENS].nonzero()
+            context = (~copies.masked[:, :TOKENS] @ place)[mask] & seen[token]
+            weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
+            np.add.at(weights, (token, context), weight * copies.scale / len(copies.scored) / ROWS)
+        drawn.append(weights)
+    return np.mean(drawn, axis=0), np.std(drawn, axis=0, ddof=1) / math.sqrt(STEPS)
+
+
+@cache
+def miss(masking: Masking) -> str:
+    """How the mean of a masking differs from the target that it states, "" where it does not.
+
+    Every context is compared, and all contexts with equally many shown tokens together, which are drawn more often.
+    """
+    target = TARGETS[masking.target]
+    if masking.num_masks > COPIES:
+        with suppress(ConfigError):  # a masking may ask for more
+            masking = replace(masking, num_masks=COPIES)
+    if hasattr(masking, "block_length"):
+        masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
+    row = next(completions_of(completion(masking), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
+    wanted = target.weights(masking, row)
+    found, error = mean_weights(masking, target)
+    shown = np.array([context.bit_count() for context in range(2**TOKENS)])
+    for count in range(TOKENS):
+        total, expected = found[:, shown == count].sum(), wanted[:, shown == count].sum()
+        deviation = math.sqrt((error[:, shown == count] ** 2).sum())
+        if abs(total - expected) > BOUND * deviation + 1e-9:
+            return (
+                f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
+                f"in the mean, and {expected:.3f} in {target.what}"
+            )
+    wrong = np.argwhere(abs(found - wanted) > BOUND * error + 1e-9)
+    if not len(wrong):
+        return ""
+    token, context = wrong[0]
+    names = [str(i) for i in range(TOKENS) if context >> i & 1]
+    where = f"token{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no token"
+    return (
+        f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
+        f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {target.what}"
+    )
