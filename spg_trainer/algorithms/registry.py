@@ -41,6 +41,7 @@ ALGORITHMS = {
     "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
+    "slim_rl": "spg_trainer.algorithms.slim_rl:SlimRL",
     "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
     "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
     "egspo": "spg_trainer.algorithms.egspo:EGSPO",

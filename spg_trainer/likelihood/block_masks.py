@@ -18,6 +18,7 @@ from spg_trainer.likelihood.masking import (
     count_scored,
     random_subset,
 )
+from spg_trainer.likelihood.subset_masks import gauss_nodes
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
@@ -163,3 +164,35 @@ class AllBlocksMasking(Masking):
         rank_in_block = rank - starts[block]
         # What is scored is masked, and so is what stands behind the end.
         return copies_of_scored(row, rank_in_block < count[:, block], (sizes / count)[:, block])
+
+
+@dataclass(frozen=True)
+class GaussBlocksMasking(Masking):
+    """Masks each token with a chance around a node of a quadrature; it falls from first block to last (SLIM-RL).
+
+    Each of the M copies has a node t of Gauss's and Legendre's quadrature on 0..1, of weight w. Block j of the K that
+    hold a token masks each of its tokens with t + s/2 cos(pi j / (K-1)), where s is `spread`, or twice the distance of
+    t from 0 or 1 if that is less; the mean of the chances over the blocks is t. Each of the k masked tokens is scored
+    and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy that masks none scores
+    nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the any-order ELBO, for M >
+    n/2.
+
+    block_length: tokens, >= 1. spread: 0 to 1.
+    """
+
+    num_masks: int = 3
+    block_length: int = 32
+    spread: float = 0.2
+
+    is_likelihood: ClassVar[bool] = False
+
+    def copies(self, row: Completion) -> Copies:
+        starts, stops = row.blocks(self.block_length)
+        nodes, weights = gauss_nodes(self.num_masks)
+        late = np.arange(len(starts)) / max(1, len(starts) - 1)  # 0 in the first block, 1 in the last
+        tilt = np.cos(np.pi * late) / 2 if len(starts) > 1 else np.zeros(1)
+        spread = np.minimum(self.spread, 2 * np.minimum(nodes, 1 - nodes))
+        chances = (nodes[:, None] + spread[:, None] * tilt).repeat(stops - starts, axis=1)  # (M, n)
+        drawn = np.stack([row.streams.of_mask(mask).random(row.length) for mask in range(self.num_masks)])
+        scored = drawn < chances
+        return copies_of_scored(row, scored, self.num_masks * weights[:, None] / count_scored(scored))

@@ -4,7 +4,12 @@ A new one is a subclass of `masking.Masking` whose `copies` returns the masked c
 `MASKINGS` below.
 """
 
-from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
+from spg_trainer.likelihood.block_masks import (
+    ActiveBlockMasking,
+    AllBlocksMasking,
+    BlockMasking,
+    GaussBlocksMasking,
+)
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.likelihood.subset_masks import (
@@ -33,6 +38,7 @@ MASKINGS: dict[str, Masking] = {
     "step_merge": StepMergeMasking(),
     "coupled_full": FullCoupledMasking(),
     "all_blocks": AllBlocksMasking(),
+    "gauss_blocks": GaussBlocksMasking(),
 }
 """What `--algorithm-args masking=NAME` chooses from, with default fields; an algorithm replaces those of fields that it
 has too, such as num_masks."""

@@ -24,8 +24,6 @@ from spg_trainer.tensors import Record
 
 Drawn = tuple[np.ndarray, np.ndarray]
 """(scored, weight): which of the n tokens each copy masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
-_leggauss = cache(np.polynomial.legendre.leggauss)
-"""number of nodes -> nodes and weights of Gauss's and Legendre's quadrature on -1..1."""
 
 
 class SubsetMasking(Masking):
@@ -166,8 +164,7 @@ class GaussMasking(SubsetMasking):
     target: ClassVar[str] = "quadrature"
 
     def subsets(self, row: Completion) -> Drawn:
-        nodes, weights = _leggauss(self.num_masks)
-        ratios, weights = (1 + nodes) / 2, weights / 2  # from -1..1 to 0..1
+        ratios, weights = gauss_nodes(self.num_masks)
         # A node at 1/2 may be computed to lie just below it.
         counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))
         shares = ratios if self.by_ratio else counts / row.length
@@ -258,6 +255,13 @@ class RisingMasking(SubsetMasking):
         ratio = 1 - (1 - row.progress) * (1 - first_ratio)
         count = max(1, int(ratio * row.length))
         return random_subsets(row, [count] * self.num_masks)
+
+
+@cache
+def gauss_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(nodes, weights) of Gauss's and Legendre's quadrature on 0..1, (count,) each."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (1 + nodes) / 2, weights / 2  # from -1..1 to 0..1
 
 
 def random_subsets(row: Completion, counts: Sequence[int | None]) -> Drawn:

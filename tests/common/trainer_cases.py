@@ -130,6 +130,7 @@ PUBLISHED += (
     "d2_stepmerge",
     "cj_grpo",
     "forkgrpo",
+    "slim_rl",
     "tracerl",
     "coupled_grpo",
     "stabledrl",

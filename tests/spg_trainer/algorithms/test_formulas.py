@@ -368,6 +368,21 @@ def forkgrpo(algorithm, row, held):
     return -total / max(1, sum(fell_back)) / 8
 
 
+def slim_rl(algorithm, row, held):
+    """Of each copy that masks anything, the clipped ratio of the mean over its masked tokens, and their KL."""
+    weights = {2: [1 / 2, 1 / 2], 3: [5 / 18, 8 / 18, 5 / 18]}[len(row.logps)]
+    total = 0.0 * row.logps.sum()
+    for q, weight in enumerate(weights):
+        masked = row.scored[q].nonzero().flatten().tolist()
+        if not masked:
+            continue
+        log_ratio = sum(row.logps[q, i] - row.old[q, i] for i in masked) / len(masked)
+        penalty = sum(k3(row, (q, i), row.old) for i in masked) / SIZE
+        term = surrogate(log_ratio, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
+        total = total + weight * (term - algorithm.beta * penalty)
+    return -total / 8
+
+
 def egspo_steps(algorithm, row):
     """The M steps of the greatest mean entropy, and the number of tokens that a step of the rollout unmasks."""
     rollouts = sampled()
@@ -748,6 +763,13 @@ CASES = {
     "forkgrpo": Case(
         forkgrpo,
         [{}, {"num_masks": 2, "beta": 0.3}, {"score_temperature": 0.8, "epsilon": 0.1}],
+        clips=True,
+    ),
+    "slim_rl": Case(
+        slim_rl,
+        [{"block_length": 4}, {"num_masks": 2, "spread": 0.0, "beta": 0.7, "block_length": 3}],
+        off_policy=0.3,
+        advantages=tuple(ADVANTAGES),
         clips=True,
     ),
     "egspo": Case(egspo, [{}, {"num_masks": 8, "beta": 0.0, "epsilon_high": 0.1}], clips=True),

@@ -62,6 +62,7 @@ def case(name: str, on_policy: bool, **arguments):
         "agrpo",
         "cj_grpo",
         "forkgrpo",
+        "slim_rl",
         "tracerl",
         "egspo",
         "egspo_sa",

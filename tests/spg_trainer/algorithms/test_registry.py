@@ -54,6 +54,7 @@ DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and w
     "agrpo": ("step_merge", 24, 0.0, "mean", {"epsilon": 0.2, "beta": 0.0}),
     "d2_stepmerge": ("step_merge", 16, 0.15, "mean", {"epsilon": 0.5, "beta": 0.04}),
     "cj_grpo": ("step_merge", 256, 0.0, "mean", {"epsilon": 0.5, "beta": 0.04}),
+    "slim_rl": ("gauss_blocks", 3, 0.0, "mean", {"epsilon": 0.1, "beta": 0.01, "spread": 0.2}),
     "forkgrpo": ("step_merge", 32, 0.0, "mean_std", {"epsilon": 0.2, "beta": 0.0}),
     "tracerl": (
         "step_merge",

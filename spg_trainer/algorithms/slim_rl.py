@@ -1,0 +1,69 @@
+"""SLIM-RL: a clipped ratio for each of three masked copies, of the mean over its masked tokens.
+
+    rho_q = exp( mean over the masked tokens i of copy q of log p_i - log p_old_i )
+    loss  = 1/N sum_b sum_q w_q [ -clipped(rho_q, A_b) + beta/T sum_{masked i} k3_i ]
+
+The copies mask around the nodes of a quadrature whose weights are w_q; k3 is measured from the model that sampled.
+Source: arXiv 2607.00208, formulas as in its code (github.com/laolaorkkkkk/SLIM-RL); docs/algorithms/slim_rl.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import MASKINGS
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.tensors import Masks, Rows
+
+
+@dataclass(frozen=True)
+class SlimRL(Algorithm):
+    """Raises the masked tokens of good completions and lowers those of bad ones, a copy at a time.
+
+    Raises ConfigError for values out of range.
+    """
+
+    masking: str = "gauss_blocks"
+    """Tokens at random, around the nodes of a quadrature, of early blocks more than of late ones."""
+    num_masks: Count = 3
+    """M, nodes of the quadrature (paper)."""
+    spread: Below1 = 0.2
+    """How much more often a token of the first block is masked than one of the last (paper)."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the prompt is shown as it is."""
+    epsilon: Below1 = 0.1
+    """Clip of a copy's ratio (paper)."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the model that sampled; it acts from a rollout's second update on."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
+    compares: ClassVar[Compares] = "copy"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"gauss_blocks": MASKINGS["gauss_blocks"]}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        num_masks, num_places = logps.shape[1:]
+        scored = masks.scored
+        node_weight = (masks.weight.sum(-1) / num_masks).to(logps)  # (B, M), 0 for a copy that masks nothing
+        log_ratio = ((logps - batch.old_logps) * scored).sum(-1) / scored.sum(-1).clamp(min=1)
+        surrogate, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
+        kl = kl_k3(logps, batch.old_logps) * scored
+        terms = node_weight * (surrogate - self.beta / num_places * kl.sum(-1))
+        with torch.no_grad():
+            metrics = {
+                "logps": Metric(logps.sum(), "scored_tokens"),
+                "ratio/mean": Metric((node_weight * log_ratio.exp()).sum(), "scored_completions"),
+                "ratio/clip_fraction": Metric((node_weight * clipped).sum(), "rewarded_completions"),
+                "kl": Metric(kl.sum(), "scored_tokens"),
+            }
+        return Loss(-terms.sum() / batch.totals["completions"], metrics)
