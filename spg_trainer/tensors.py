@@ -420,6 +420,8 @@ def _join(values: Sequence[Any]) -> Any:
     first = values[0]
     if isinstance(first, Mapping):
         return {name: _join([value[name] for value in values]) for name in first}
+    if isinstance(first, Rows):
+        return first.join(values)
     if isinstance(first, Tensor):
         return torch.cat(list(values))
     if isinstance(first, np.ndarray):

@@ -246,6 +246,26 @@ class Algorithm(ABC):
         """
 
 
+def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | float]:
+    """What `algorithm.prepare` makes of the rows of a step.
+
+    Raises ConfigError for a tensor that has not a row for each of them, and for a name that is taken.
+    """
+    import torch
+
+    prepared, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
+    taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
+    for name, column in prepared.items():
+        if name in taken:
+            raise ConfigError(f"{said} {name!r}, which rows have already. Give it another name.")
+        if isinstance(column, torch.Tensor) and len(column) != len(rows):
+            raise ConfigError(
+                f"{said} {len(column)} rows of {name!r} for {len(rows)} completions. Return a row for each of them; "
+                "rows.spread(values) gives each turn of an episode what holds for the episode."
+            )
+    return prepared
+
+
 def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tensor) -> Loss:
     """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
 

@@ -13,7 +13,14 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
+from spg_trainer.algorithms.base import (
+    Algorithm,
+    CoupledAlgorithm,
+    Loss,
+    Need,
+    loss_of_values,
+    prepare_columns,
+)
 from spg_trainer.algorithms.registry import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import KeyedStreams
@@ -214,7 +221,7 @@ def draw_case(
 
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
-    batch = view.with_columns(**algorithm.prepare(view))
+    batch = view.with_columns(**prepare_columns(algorithm, view))
     if "fills" in algorithm.needs:
         batch = half_fills(batch)
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
@@ -494,13 +501,10 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
 
 def prepares_each_turn(algorithm: Algorithm) -> str:
     """Where episodes have two turns, `prepare` returns a row for each turn."""
-    view = draw_view(algorithm, turns=2)
-    for name, column in algorithm.prepare(view).items():
-        if isinstance(column, Tensor) and len(column) != len(view):
-            raise CheckFailed(
-                f"prepare returned {len(column)} rows of {name!r} for {len(view)} turns; use "
-                "rows.spread(values) to give each turn what holds for its episode"
-            )
+    try:
+        prepare_columns(algorithm, draw_view(algorithm, turns=2))
+    except ConfigError as error:
+        raise CheckFailed(str(error)) from error
     return "have a row each"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.algorithms.base import prepare_columns
 from spg_trainer.distributed import gather_rows, raising_on_all
-from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
 from spg_trainer.seeding import generator
 from spg_trainer.tensors import Rows
@@ -38,7 +38,7 @@ def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
 def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     """The completions of all processes with what the algorithm prepares of them, and the names of these columns.
 
-    Raises ConfigError where `prepare` returns something without a row for each completion, or of a name that is taken.
+    Raises ConfigError as `prepare_columns`.
     """
     algorithm = run.algorithm
     figures = {"rewards": torch.from_numpy(scored.rewards)}
@@ -47,18 +47,7 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     everyone = gather_rows(scored.tensors().with_columns(**figures)).with_columns(
         share_done=run.state.step / run.config.max_steps, num_iterations=run.config.batch.num_iterations
     )
-    prepared = algorithm.prepare(everyone)
-    for name, column in prepared.items():
-        where = f"{type(algorithm).__name__}.prepare returned"
-        if name != "advantages" and (name in Rows.__annotations__ or hasattr(everyone, name)):
-            raise ConfigError(
-                f"{where} {name!r}, which is a column or a method of `Rows` already. Rename it."
-            )
-        if isinstance(column, torch.Tensor) and len(column) != len(everyone):
-            raise ConfigError(
-                f"{where} {len(column)} rows of {name!r} for {len(everyone)} completions. Return a row for each of "
-                "them; rows.spread(values) gives each turn of an episode what holds for the episode."
-            )
+    prepared = prepare_columns(algorithm, everyone)
     return everyone.with_columns(**prepared), [*prepared]
 
 
