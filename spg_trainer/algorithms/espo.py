@@ -5,7 +5,7 @@ where that differs from the paper:
 
 1. The whole window is the completion: all T positions are masked and scored, and L is T [the completion's own tokens].
 2. A reward is compared with the mean of the others, G/(G-1) times as far away [with the group mean].
-3. The penalty is divided by L as well, so that the published weights go with 1/L [the bare square].
+3. The penalty is the square divided by L, and the published weights are meant for that [the bare square].
 4. Only the tokenizer's eos ends a completion.
 
 Not reproduced: what the sampler wrote behind the eos is scored there, here padding is; k runs over rows of a local

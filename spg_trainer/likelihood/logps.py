@@ -90,22 +90,22 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     # The model returns equally many positions of each sequence: first those that are wanted, then others, up to the
     # number that the sequence with the most wanted positions has.
     count = wanted.sum(-1)
-    keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
+    places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
-    is_wanted = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
-    states = hidden_states(model, ids, attention, keep=keep + prompt_width, start=prompt_width, clean=clean)[
-        is_wanted
-    ]
+    is_wanted = torch.arange(places.shape[1], device=ids.device) < count[:, None]
+    states = hidden_states(
+        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean
+    )[is_wanted]
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if measured is None else states[scored[wanted]]
-    keep = 1
+    kept_chunks = 1
     if head.requires_grad and torch.is_grad_enabled():
-        keep = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
+        kept_chunks = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     never_drawn = None
     if masks.temperature != 1:  # the law of the sampler, which never draws [MASK]
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
-    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], keep, never_drawn)
+    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], kept_chunks, never_drawn)
     sequence, place = scored.nonzero(as_tuple=True)
     column = place  # in the last axis of the result: T log-probabilities, T figures
     if measured is not None:

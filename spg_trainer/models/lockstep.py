@@ -2,7 +2,8 @@
 
 1. Completions end at different lengths, so processes have different numbers of passes to make.
 2. Before a pass, they say by one all-reduce which kind each has next: of which model, and with a graph or without.
-3. What most of them have comes next: who has it makes its own, who has not a pass over one token, whose gradient is 0.
+3. The kind that most of them have comes next. A process that has such a pass makes it; any other makes one over a
+   single token, whose gradient is 0.
 4. A pass with a graph ends with its backward pass; where there is none to make, because the loss has no gradient, it is
    made with gradient 0.
 5. Before processes call one another in another way, and at a phase's end, each says that it has no pass left, and makes

@@ -43,8 +43,8 @@ class Blocks:
     """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
     because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses. These
-    are the ones of `within`; where a pass computes only the row's own block, they are its first drawn place again."""
+    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses: those
+    of `within`, or where a pass computes only the row's own block, its first drawn place again and again."""
     count: list[int]
     """b numbers: how many drawn places each row has."""
     written: Tensor | None

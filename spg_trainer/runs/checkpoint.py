@@ -132,7 +132,8 @@ def write_together(
 def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
     """Calls `write` on rank 0 with the whole weights of a sharded model, None for others; the rest bring their parts.
 
-    What is not taken is gone through all the same, so that an error on rank 0 leaves nobody waiting.
+    Every process goes through all the weights in the end, also through those that `write` has left, because the others
+    wait at each of them.
     """
     from spg_trainer.models.weight_files import whole_tensors
 
