@@ -131,7 +131,7 @@ class HeadLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int, never_drawn: int | None
+        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int, never_drawn: int | None = None
     ) -> Tensor:
         size, ctx.never_drawn = rows_per_chunk(len(weight)), never_drawn
         if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
