@@ -138,7 +138,11 @@ def test_what_is_scored_without_a_graph_keeps_one_chunk(monkeypatch):
     masks, scored = make_masking("random", 3, 0.2).draw(rollouts, seeded()), module.head_logps_and_last_chunks
     monkeypatch.setattr(module, "chunks_to_keep", lambda *sizes: 3)
     monkeypatch.setattr(
-        module, "head_logps_and_last_chunks", lambda *given: kept.append(given[-1]) or scored(*given)
+        module,
+        "head_logps_and_last_chunks",
+        lambda states, weight, targets, size, keep, *more: (
+            kept.append(keep) or scored(states, weight, targets, size, keep, *more)
+        ),
     )
     token_logps(model, rollouts, masks, MASK, 5)
     (copies,) = module.passes(model, rollouts, masks, 5)
