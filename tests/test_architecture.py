@@ -172,6 +172,17 @@ def test_imports_inside_the_trainer_run_down_the_layers() -> None:
     assert up == told and len(up) <= 5, up - told
 
 
+def test_the_rooms_of_the_math_verifier_import_one_way() -> None:
+    """An answer is read, compared, and held against what its problem asks for; what is above calls all three."""
+    rooms = [f"verifiers.math500.{room}" for room in ("read", "compare", "asked")]
+    for module, names in arrows("verifiers").items():
+        if is_within(module, "verifiers.math500"):
+            place = next((k for k, room in enumerate(rooms) if is_within(module, room)), len(rooms))
+            above = [*rooms[place + 1 :], "verifiers.math500.task", "verifiers.math500.reference"]
+            up = [name for name in names if place < len(rooms) and is_within(name, " ".join(above))]
+            assert not up, f"{module} imports {up}"
+
+
 SEEDS = r"torch\.(random\.|default_generator\.|cuda\.)?manual_seed(_all)?"
 IN_THE_GUEST = "verifiers.code.guest"  # is sent into a sealed interpreter, where programs are run
 ALWAYS_WRONG = r"print|eval|exec|(random|np\.random|numpy\.random)\.seed|(transformers\.)?set_seed"

@@ -15,10 +15,10 @@ from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
 from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
-from verifiers.math500.finished import surd_of
-from verifiers.math500.lexer import Malformed
-from verifiers.math500.meaning import meaning
-from verifiers.math500.reader import Reader
+from verifiers.math500.asked.finished import surd_of
+from verifiers.math500.compare.meaning import meaning
+from verifiers.math500.read.lexer import Malformed
+from verifiers.math500.read.reader import Reader
 from verifiers.verdicts import CAS, ERROR
 
 

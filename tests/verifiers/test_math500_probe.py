@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 
 from tests.common.casebook import pairs
-from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined
-from verifiers.math500.probe import NO, UNSURE, YES, compare
-from verifiers.math500.reader import Reader
-from verifiers.math500.tree import Node
+from verifiers.math500.compare.exact import BIT_LIMIT, Point, TooBig, Undefined
+from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
+from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.tree import Node
 
 
 def parse(text: str) -> Node:
@@ -32,7 +32,7 @@ CONSTANTS = [
 @pytest.mark.parametrize("digits", [40, 120])
 def test_intervals_hold_the_true_value(text: str, oracle: str, digits: int) -> None:
     mpmath, flint = pytest.importorskip("mpmath"), pytest.importorskip("flint")
-    from verifiers.math500.intervals import Evaluation, precision
+    from verifiers.math500.compare.intervals import Evaluation, precision
 
     names = "sin cos tan sec cot csc sqrt cbrt atan asin acos exp log log10 factorial pi e mpf"
     with mpmath.workdps(3 * digits), precision(digits):
@@ -82,7 +82,7 @@ def test_equal_different_and_undecided_pairs(table: list, outcome: int) -> None:
 
 
 def test_without_python_flint_roots_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "verifiers.math500.intervals", None)  # what imports it
+    monkeypatch.setitem(sys.modules, "verifiers.math500.compare.intervals", None)  # what imports it
     assert verdict(r"\sqrt{8}", r"2\sqrt2") == UNSURE
     assert verdict("2(x+1)", "2x+2") == YES
 
@@ -103,7 +103,7 @@ def test_too_big_is_not_computed(text: str) -> None:
 @pytest.mark.parametrize("text", [r"\ln 0", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}", "(10^5)!"])
 def test_what_cannot_be_bounded_is_undecided(text: str) -> None:
     pytest.importorskip("flint")
-    from verifiers.math500.intervals import Evaluation, Undecided, precision
+    from verifiers.math500.compare.intervals import Evaluation, Undecided, precision
 
     with precision(50), pytest.raises(Undecided):
         Evaluation({}).evaluate(parse(text))

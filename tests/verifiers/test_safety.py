@@ -14,7 +14,7 @@ SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
 ITS_OWN = {
     "command/read.py": {"pyarrow", "re"},
     "worker.py": {"subprocess"},
-    "math500/intervals.py": {"flint"},
+    "math500/compare/intervals.py": {"flint"},
     "math500/cas.py": SYMPY,
     "math500/task.py": {"re"},
     "d1.py": {"re"},

@@ -10,13 +10,14 @@ from functools import lru_cache
 from verifiers import batch
 from verifiers.errors import invalid_reference
 from verifiers.extract import last_box, last_line
-from verifiers.math500 import text
-from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
-from verifiers.math500.markup import CHOICES
-from verifiers.math500.meaning import meaning
-from verifiers.math500.reader import Reader
-from verifiers.math500.same import Comparison
-from verifiers.math500.values import Several, Value
+from verifiers.math500.asked.form import NONE as NO_FORM
+from verifiers.math500.compare.meaning import meaning
+from verifiers.math500.compare.same import Comparison
+from verifiers.math500.read import text
+from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported
+from verifiers.math500.read.markup import CHOICES
+from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.values import Several, Value
 from verifiers.verdicts import encoded
 
 
@@ -49,7 +50,9 @@ class Reference:
             self.variables = frozenset(value for kind, value, _ in reader.tokens if kind == LETTERS)
             value = meaning(reader.answer())
             self.mixed, self.worded = reader.mixed, bool(reader.worded)
-            Comparison(2 * len(answer), False).same(value, value)  # which raises where it is undefined
+            Comparison(2 * len(answer), False, NO_FORM).same(
+                value, value
+            )  # which raises where it is undefined
             self.meaning = value
             self.is_list = type(value) is Several
         except Unsupported:

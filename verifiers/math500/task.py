@@ -16,19 +16,19 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, last_box, strip
 from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
-from verifiers.math500 import markup, text
-from verifiers.math500.exact import Undefined
-from verifiers.math500.finished import is_finished
-from verifiers.math500.form import NONE as NO_FORM
-from verifiers.math500.form import Form, form_of
-from verifiers.math500.lexer import TEXT_LIMIT, Malformed, Unsupported
-from verifiers.math500.meaning import meaning
-from verifiers.math500.probe import NO, UNSURE, YES, compare
-from verifiers.math500.reader import Reader
+from verifiers.math500.asked.finished import is_finished
+from verifiers.math500.asked.form import NONE as NO_FORM
+from verifiers.math500.asked.form import Form, form_of
+from verifiers.math500.compare.exact import Undefined
+from verifiers.math500.compare.meaning import meaning
+from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
+from verifiers.math500.compare.same import Comparison
+from verifiers.math500.read import markup, text
+from verifiers.math500.read.lexer import TEXT_LIMIT, Malformed, Unsupported
+from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.tree import INFINITIES, Node
+from verifiers.math500.read.values import Relation, Several, Value, Words
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
-from verifiers.math500.same import Comparison
-from verifiers.math500.tree import INFINITIES, Node
-from verifiers.math500.values import Relation, Several, Value, Words
 from verifiers.sentence import find_answer
 from verifiers.verdicts import (
     CAS,

@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from verifiers.math500.fold import negative as minus
-from verifiers.math500.lexer import Unsupported
-from verifiers.math500.names import NAMED_FUNCTIONS, is_name
-from verifiers.math500.parser import released
-from verifiers.math500.probe import is_negative
-from verifiers.math500.tree import INFINITY, NEGATIVE_INFINITY, Node
-from verifiers.math500.values import REALS, Builder, Relation, Row, Set, Several, Union, Value, is_expression
+from verifiers.math500.compare.fold import negative as minus
+from verifiers.math500.compare.naming import NAMED_FUNCTIONS, is_name
+from verifiers.math500.compare.probe import is_negative
+from verifiers.math500.read.lexer import Unsupported
+from verifiers.math500.read.parser import released
+from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
+from verifiers.math500.read.values import (
+    REALS,
+    Builder,
+    Relation,
+    Row,
+    Set,
+    Several,
+    Union,
+    Value,
+    is_expression,
+)
 
 ITEM_LIMIT = 40  # conditions of one region
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}

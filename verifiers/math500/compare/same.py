@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.math500 import tree
-from verifiers.math500.chains import Chains
-from verifiers.math500.meaning import is_vector
-from verifiers.math500.names import base_of
-from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.real_sets import Region
-from verifiers.math500.tree import Node, symbols
-from verifiers.math500.units import conflict, conversion
-from verifiers.math500.values import (
+from verifiers.math500.compare.chains import Chains
+from verifiers.math500.compare.meaning import is_vector
+from verifiers.math500.compare.naming import base_of
+from verifiers.math500.compare.probe import NO, UNSURE, YES
+from verifiers.math500.compare.regions import Region
+from verifiers.math500.read import tree
+from verifiers.math500.read.tree import Node, symbols
+from verifiers.math500.read.units import conflict, conversion
+from verifiers.math500.read.values import (
     Based,
     Matrix,
     Quantity,
@@ -30,7 +30,7 @@ from verifiers.math500.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.words import ARTICLES, MONTHS, SPOKEN_OF
+from verifiers.math500.read.words import ARTICLES, MONTHS, SPOKEN_OF
 
 ITEM_LIMIT = 20  # of a list whose order is free: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of them

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Token
-from verifiers.math500.prose import Brackets
-from verifiers.math500.tree import MINUS_ONE, Node, period, repeating
-from verifiers.math500.values import Based, Quantity, Row, Set, Value, is_expression
-from verifiers.math500.words import NUMBER_WORDS, ORDINALS
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Token
+from verifiers.math500.read.prose import Brackets
+from verifiers.math500.read.tree import MINUS_ONE, Node, period, repeating
+from verifiers.math500.read.values import Based, Quantity, Row, Set, Value, is_expression
+from verifiers.math500.read.words import NUMBER_WORDS, ORDINALS
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)

@@ -17,8 +17,8 @@ from operator import add, mul
 
 from flint import acb, arb, ctx, fmpq
 
-from verifiers.math500.exact import Point, TooBig, Undefined, reduced
-from verifiers.math500.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
+from verifiers.math500.compare.exact import Point, TooBig, Undefined, reduced
+from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
 Interval = arb | acb  # a real number, or a complex one
 BITS_PER_DIGIT = 3.3219281

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
-from verifiers.math500.parser import GREEK, Parser, product, released
-from verifiers.math500.tree import (
+from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported
+from verifiers.math500.read.parser import GREEK, Parser, product, released
+from verifiers.math500.read.tree import (
     BOUND,
     INFINITY,
     MINUS_ONE,
@@ -19,7 +19,7 @@ from verifiers.math500.tree import (
     holds_repeated,
     substituted,
 )
-from verifiers.math500.values import REALS, Matrix, Row, Set, Value, is_expression
+from verifiers.math500.read.values import REALS, Matrix, Row, Set, Value, is_expression
 
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth".split())

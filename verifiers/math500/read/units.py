@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.math500.words import JOINING, ORDINALS
+from verifiers.math500.read.words import JOINING, ORDINALS
 
 _SPELLINGS = {
     "degree": "deg degs degree degrees",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
-from verifiers.math500.words import (
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
+from verifiers.math500.read.words import (
     ATTAINED,
     COMPARING,
     CONCLUDING,

@@ -9,8 +9,8 @@ from functools import lru_cache
 from itertools import pairwise
 from string import ascii_letters
 
-from verifiers.math500.lexer import is_command
-from verifiers.math500.words import APPROXIMATING
+from verifiers.math500.read.lexer import is_command
+from verifiers.math500.read.words import APPROXIMATING
 
 PROBLEMS_REMEMBERED = 4096
 

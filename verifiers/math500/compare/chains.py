@@ -6,14 +6,14 @@ For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y =
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from verifiers.math500 import tree
-from verifiers.math500.form import NONE, Form
-from verifiers.math500.names import is_asked_for, is_multiple, is_name, named_value
-from verifiers.math500.probe import NO, YES, compare
-from verifiers.math500.real_sets import is_less, minus
-from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
-from verifiers.math500.values import (
+from verifiers.math500.compare.naming import is_asked_for, is_multiple, is_name, named_value
+from verifiers.math500.compare.probe import NO, YES, compare
+from verifiers.math500.compare.regions import is_less, minus
+from verifiers.math500.read import tree
+from verifiers.math500.read.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
+from verifiers.math500.read.values import (
     Based,
     Relation,
     Row,
@@ -22,6 +22,9 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
+
+if TYPE_CHECKING:
+    from verifiers.math500.asked.form import Form
 
 EULER = ("const", "e")  # or an eccentricity
 
@@ -32,8 +35,9 @@ class Chains:
     rational = True  # while only exact rational numbers decided
     structured = False  # while no container was met
 
-    def __init__(self, length: int, strict: bool, form: Form = NONE, first_is_asked: bool = False) -> None:
-        """`length`: characters of both. `first_is_asked`: if that stands before the first equals sign."""
+    def __init__(self, length: int, strict: bool, form: Form, first_is_asked: bool = False) -> None:
+        """`length`: characters of both. `form`: what the problem asks for, and `first_is_asked`: if that stands before
+        the first equals sign."""
         self.length, self.strict, self.form, self.first_is_asked = length, strict, form, first_is_asked
         self.sides: list[Value] = []  # of the answer, of which each says its value
 
@@ -82,7 +86,7 @@ class Chains:
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
-        agree = type(self)(self.length, False)
+        agree = type(self)(self.length, False, self.form)
         last = values[-1]
         for value in values[:-1]:
             alike = agree.same(value, last) or agree.same(last, value)

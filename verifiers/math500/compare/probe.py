@@ -9,9 +9,17 @@ NO is a proof wherever it is said. Without python-flint the second step says UNS
 
 from __future__ import annotations
 
-from verifiers.math500.exact import Point, TooBig, Undefined
-from verifiers.math500.fold import factors_of
-from verifiers.math500.tree import ZERO, Node, divides_by_variable, is_polynomial, is_whole, parts, symbols
+from verifiers.math500.compare.exact import Point, TooBig, Undefined
+from verifiers.math500.compare.fold import factors_of
+from verifiers.math500.read.tree import (
+    ZERO,
+    Node,
+    divides_by_variable,
+    is_polynomial,
+    is_whole,
+    parts,
+    symbols,
+)
 
 NO, YES, UNSURE = 0, 1, 2
 SCALES = (1, 1, 1, 997, 997)
@@ -81,7 +89,7 @@ def has_factorial(node: Node) -> bool:
 def is_below_zero(node: Node) -> bool:
     """True if python-flint proves it; see `intervals`."""
     try:
-        from verifiers.math500.intervals import is_below_zero
+        from verifiers.math500.compare.intervals import is_below_zero
     except ImportError:
         return False
     return is_below_zero(node)
@@ -90,7 +98,7 @@ def is_below_zero(node: Node) -> bool:
 def numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if they differ at a point; YES if enough digits agree at all points where both are defined; else UNSURE."""
     try:
-        from verifiers.math500.intervals import agree
+        from verifiers.math500.compare.intervals import agree
     except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))

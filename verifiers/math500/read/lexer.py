@@ -14,8 +14,8 @@ from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.units import ABBREVIATED, KNOWN_WORDS
-from verifiers.math500.words import JOINING, ORDINALS, SHORT_WORDS
+from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS
+from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.math500 import prose
-from verifiers.math500.latex_commands import MATRICES
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
-from verifiers.math500.parser import held, released
-from verifiers.math500.prose import RELATIONS, Brackets, is_word
-from verifiers.math500.quantities import Quantities
-from verifiers.math500.tree import MINUS_ONE, Node, symbols
-from verifiers.math500.units import canonical_unit
-from verifiers.math500.values import (
+from verifiers.math500.read import prose
+from verifiers.math500.read.commands import MATRICES
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
+from verifiers.math500.read.parser import held, released
+from verifiers.math500.read.prose import RELATIONS, Brackets, is_word
+from verifiers.math500.read.quantities import Quantities
+from verifiers.math500.read.tree import MINUS_ONE, Node, symbols
+from verifiers.math500.read.units import canonical_unit
+from verifiers.math500.read.values import (
     REALS,
     Builder,
     Date,
@@ -33,7 +33,7 @@ from verifiers.math500.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.words import (
+from verifiers.math500.read.words import (
     ARTICLES,
     CHANGING_BEHIND,
     COMPARING,

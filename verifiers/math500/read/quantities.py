@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.math500 import prose, units
-from verifiers.math500.latex_commands import Commands
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
-from verifiers.math500.values import Quantity, Value, is_expression
-from verifiers.math500.words import CHANGING_BEHIND, JOINING, ORDINALS, SCALES
+from verifiers.math500.read import prose, units
+from verifiers.math500.read.commands import Commands
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
+from verifiers.math500.read.values import Quantity, Value, is_expression
+from verifiers.math500.read.words import CHANGING_BEHIND, JOINING, ORDINALS, SCALES
 
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 

@@ -5,10 +5,10 @@ For equations such as `f(2) = 36` and `\gcd(a, b) = 36`; the side `x + 1` is no 
 
 from __future__ import annotations
 
-from verifiers.math500 import tree
-from verifiers.math500.tree import MINUS_ONE, Node
-from verifiers.math500.units import is_known
-from verifiers.math500.values import Matrix, Name, Quantity, Row, Set, Value, Words, is_expression
+from verifiers.math500.read import tree
+from verifiers.math500.read.tree import MINUS_ONE, Node
+from verifiers.math500.read.units import is_known
+from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Set, Value, Words, is_expression
 
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]

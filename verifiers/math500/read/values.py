@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from verifiers.math500.tree import INFINITY, NEGATIVE_INFINITY, Node
+from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
 
 
 @dataclass(frozen=True, slots=True)

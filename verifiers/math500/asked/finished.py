@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 
-from verifiers.math500.exact import integer_root
-from verifiers.math500.fold import factors_of, folded, in_order, ordered, terms_of, without_sign
-from verifiers.math500.tree import (
+from verifiers.math500.compare.exact import integer_root
+from verifiers.math500.compare.fold import factors_of, folded, in_order, ordered, terms_of, without_sign
+from verifiers.math500.read.tree import (
     CONSTANTS,
     INDICES,
     MINUS_ONE,
@@ -26,7 +26,7 @@ from verifiers.math500.tree import (
     parts,
     symbols,
 )
-from verifiers.math500.values import Several, Value, expressions, is_expression
+from verifiers.math500.read.values import Several, Value, expressions, is_expression
 
 DEGREE_LIMIT = 100  # of a root that is looked into
 BIT_LIMIT = 4_000  # of what stands below it

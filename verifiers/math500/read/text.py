@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from string import ascii_uppercase
 
-from verifiers.math500.lexer import WORD, Lexer, Malformed
+from verifiers.math500.read.lexer import WORD, Lexer, Malformed
 
 Time = tuple[tuple[int, ...], str]
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)

@@ -11,19 +11,14 @@ from functools import cached_property, lru_cache
 from math import gcd
 from string import ascii_letters
 
-from verifiers.math500 import units
-from verifiers.math500.fold import folded, ordered, without_sign
-from verifiers.math500.form_rules import (
+from verifiers.math500.asked.form_rules import (
     RULES,
     Rule,
     is_decimal_literal,
     is_expanded,
     layout,
 )
-from verifiers.math500.lexer import Malformed
-from verifiers.math500.meaning import meaning
-from verifiers.math500.names import INVERSE_FUNCTIONS
-from verifiers.math500.question import (
+from verifiers.math500.asked.question import (
     ASKING,
     FACTOR,
     FIXED,
@@ -38,11 +33,16 @@ from verifiers.math500.question import (
     units_in,
     words_of,
 )
-from verifiers.math500.reader import Reader
-from verifiers.math500.real_sets import Region
-from verifiers.math500.text import key as normal_text
-from verifiers.math500.tree import Node, parts, rebuilt, symbols
-from verifiers.math500.values import (
+from verifiers.math500.compare.fold import folded, ordered, without_sign
+from verifiers.math500.compare.meaning import meaning
+from verifiers.math500.compare.naming import INVERSE_FUNCTIONS
+from verifiers.math500.compare.regions import Region
+from verifiers.math500.read import units
+from verifiers.math500.read.lexer import Malformed
+from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.text import key as normal_text
+from verifiers.math500.read.tree import Node, parts, rebuilt, symbols
+from verifiers.math500.read.values import (
     Matrix,
     Name,
     Quantity,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from verifiers.math500 import units
-from verifiers.math500.words import NUMBER_WORDS
+from verifiers.math500.read import units
+from verifiers.math500.read.words import NUMBER_WORDS
 
 _PHRASES = {
     "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|expanded poly|multiply out|"

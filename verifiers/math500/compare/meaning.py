@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from verifiers.math500 import tree
-from verifiers.math500.lexer import Malformed, Unsupported
-from verifiers.math500.names import is_name
-from verifiers.math500.parser import released
-from verifiers.math500.real_sets import Region, forwards, region_of, without_points
-from verifiers.math500.tree import MINUS_ONE, ONE, Node
-from verifiers.math500.values import (
+from verifiers.math500.compare.naming import is_name
+from verifiers.math500.compare.regions import Region, forwards, region_of, without_points
+from verifiers.math500.read import tree
+from verifiers.math500.read.lexer import Malformed, Unsupported
+from verifiers.math500.read.parser import released
+from verifiers.math500.read.tree import MINUS_ONE, ONE, Node
+from verifiers.math500.read.values import (
     REALS,
     Builder,
     Matrix,
@@ -29,7 +29,7 @@ from verifiers.math500.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.words import is_reals
+from verifiers.math500.read.words import is_reals
 
 _EMPTY = {
     tuple(words.split())

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.finished import base_of, kernel, surd_of, surds_in
-from verifiers.math500.fold import HALVES, factors_of, terms_of, without_sign
-from verifiers.math500.tree import (
+from verifiers.math500.asked.finished import base_of, kernel, surd_of, surds_in
+from verifiers.math500.compare.fold import HALVES, factors_of, terms_of, without_sign
+from verifiers.math500.read.tree import (
     ONE,
     Node,
     divides_by_variable,

@@ -1,0 +1,1 @@
+"""What a problem asks for, and whether an answer is finished and in that form."""

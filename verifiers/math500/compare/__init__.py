@@ -1,0 +1,1 @@
+"""Whether two values say the same: meanings, numbers, intervals, equations and their names."""
