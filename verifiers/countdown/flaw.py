@@ -8,7 +8,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from verifiers import characters as ch
-from verifiers.countdown.expression import SAFE_DIGITS_LIMIT, inner
+from verifiers.countdown.expression import SAFE_DIGITS_LIMIT, Memory, Puzzle, evaluate_expression, inner
 from verifiers.verdicts import Reason, encoded
 
 if TYPE_CHECKING:
@@ -87,35 +87,8 @@ def value_of(side: Sequence[str]) -> Fraction:
     """The value of a side, which is an expression; ZeroDivisionError where it divides by 0."""
     from fractions import Fraction
 
-    tokens = list(side)[::-1]
-
-    def operand() -> tuple[int, int]:
-        token = tokens.pop()
-        if token == "-":
-            top, bottom = operand()
-            return -top, bottom
-        if token != "(":
-            return int(token), 1
-        inside = total()
-        tokens.pop()
-        return inside
-
-    def product() -> tuple[int, int]:
-        top, bottom = operand()
-        while tokens and tokens[-1] in "*/":
-            divides = tokens.pop() == "/"
-            a, b = operand()
-            top, bottom = (top * b, bottom * a) if divides else (top * a, bottom * b)
-            if bottom == 0:
-                raise ZeroDivisionError
-        return top, bottom
-
-    def total() -> tuple[int, int]:
-        top, bottom = product()
-        while tokens and tokens[-1] in "+-":
-            sign = 1 if tokens.pop() == "+" else -1
-            a, b = product()
-            top, bottom = top * b + sign * a * bottom, bottom * b
-        return top, bottom
-
-    return Fraction(*total())
+    data, memory = " ".join(side).encode(), Memory()
+    evaluate_expression(data, 0, len(data), True, True, Puzzle([], 0, 0, 0, 1), memory)
+    if memory.fault:
+        raise ZeroDivisionError
+    return Fraction(memory.tops[0], memory.bottoms[0])
