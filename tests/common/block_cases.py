@@ -25,7 +25,10 @@ PATTERNS = {
 def with_pattern(model: nn.Module, pattern: Pattern, shift: int) -> nn.Module:
     """The same body as another family's."""
     config = model.config
-    config.block_size, config.family = pattern.block_size, replace(config.family, origin=pattern.origin)
+    config.block_size, config.family = (
+        pattern.block_size,
+        replace(config.family, origin=pattern.origin, context=pattern.context),
+    )
     model.shift = shift
     return model
 

@@ -94,6 +94,11 @@ def test_an_algorithm_trains_a_model_of_another_kind(tmp_path, algorithm):
     assert_trained(config_of(names[turn % len(names)], tmp_path / "run", algorithm, **weights))
 
 
+@pytest.mark.parametrize("algorithm", ["spg", "justgrpo", "forkgrpo"])
+def test_an_algorithm_trains_all_weights_in_a_causal_context(tmp_path, algorithm):
+    assert_trained(config_of("nemotron_labs", tmp_path / "run", algorithm, **ALL))
+
+
 @pytest.mark.parametrize("family", ["sdar", "llada2"])
 def test_ebpo_trains_all_blocks_in_one_pass(tmp_path, family):
     arguments = {"masking": "all_blocks", "num_masks": 3}

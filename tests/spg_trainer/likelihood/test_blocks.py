@@ -273,3 +273,56 @@ def test_the_any_order_likelihood_is_that_of_the_blocks_in_turn(name):
             paths.append(path)
         total += float(torch.stack(paths).logsumexp(0)) - torch.tensor(float(len(paths))).log().item()
     assert float(any_order_log_likelihood(logps)) == pytest.approx(total, abs=1e-6)
+
+
+# A causal context: prompt and finished blocks see what is before them, and a block's first token is written alone.
+
+
+def causal_context_logps(model, prompt, ids, token, shown):
+    """log p of a token that sees the `shown` ones of its block of 4, by a mask of pairs; a first one sees none."""
+    start = token // 4 * 4
+    stop = len(prompt) + (start if token == start else min(start + 4, len(ids)))
+    canvas = [ids[i] if i < start or i in shown else MASK for i in range(len(ids))]
+    columns = torch.arange(stop)
+    block = (columns >= len(prompt) + start) & (token != start)
+    mask = (columns[None] <= columns[:, None]) | (block[:, None] & block[None])
+    logits = model(
+        input_ids=torch.tensor([(prompt + canvas)[:stop]]),
+        attention_mask=mask[None, None],
+        position_ids=columns[None],
+    ).logits[0]
+    at = stop - 1 if token == start else len(prompt) + token
+    return float(logits[at].log_softmax(-1)[ids[token]])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "masking, num_masks", [("random", 1), ("autoregressive", 9), ("step_merge", 9)], ids=str
+)
+def test_in_a_causal_context_likelihoods_are_those_of_first_tokens_and_of_the_others_behind_them(
+    masking, num_masks
+):
+    """By enumeration of masks, and of the orders of a block's other tokens: blocks of 4 and 1 tokens."""
+    model = with_pattern(tiny_model(hidden_size=8), Pattern(4, "completion", "causal"), 0)
+    assert model.pattern.has_causal_context
+    rollouts = make_rollouts([5], 6, [3], width=3, tokens=9)
+    rollouts.unmask_step[0] = torch.tensor([0, 2, 1, 2, 3, -1])
+    ids, prompt = rollouts.completion_ids[0].tolist()[:5], rollouts.prompt_ids[0].tolist()
+    found, done = 0.0, {}
+    draw = make_masking(masking, num_masks)
+    for chance, masks, *_ in every_draw(lambda stream: draw.draw(rollouts, one_stream(stream))):
+        key = tuple(masks.scored.flatten().tolist())
+        if key not in done:
+            done[key] = float(elbo(token_logps(model, rollouts, masks, MASK), masks))
+        found += chance * done[key]
+    others = (1, 2, 3)
+    orders = {"random": list(itertools.permutations(others)), "autoregressive": [others]}
+    expected = sum(causal_context_logps(model, prompt, ids, first, ()) for first in (0, 4))
+    if masking == "step_merge":  # token 2 alone, then 1 and 3 together
+        for token, shown in ((2, (0,)), (1, (0, 2)), (3, (0, 2))):
+            expected += causal_context_logps(model, prompt, ids, token, shown)
+    for order in orders.get(masking, ()):
+        for place, token in enumerate(order):
+            logp = causal_context_logps(model, prompt, ids, token, (0, *order[:place]))
+            expected += logp / len(orders[masking])
+    assert found == pytest.approx(expected, abs=1e-9)

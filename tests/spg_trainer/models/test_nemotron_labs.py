@@ -188,6 +188,46 @@ def test_tokens_and_passes_are_those_of_the_original(hub, case, cache):
 
 
 @pytest.mark.parametrize("cache", ["none", "blocks"])
+def test_where_a_row_ends_the_others_are_decoded_to_their_end(shared_data, cache):
+    """The original leaves masks in them, as its early break is for the whole batch; up to there tokens are its own."""
+    expected, rollouts, _, _ = decoded(shared_data / "models" / NAME, "g10", cache)
+    (ended, other), (of_ended, of_other) = rollouts.completion_ids.tolist(), expected
+    assert rollouts.completion_mask.sum(-1).tolist() == [13, 24]
+    assert ended[:13] == of_ended[:13]
+    assert of_other[:16].count(MASK) == 2 and MASK not in other
+    assert [token for token, own in zip(other[:16], of_other, strict=False) if own != MASK] == [
+        own for own in of_other[:16] if own != MASK
+    ]
+
+
+@pytest.mark.parametrize("cache", ["none", "blocks"])
+def test_with_its_noise_a_temperature_writes_what_the_original_wrote(shared_data, cache, monkeypatch):
+    """Its uniform numbers, and for the first tokens, which it draws by another function, the tokens themselves."""
+    hub = shared_data / "models" / NAME  # with the uniform numbers, which are too many for the repository
+    stored = np.load(hub / "generate.npz")
+    uniform, history = torch.from_numpy(stored["n0.uniform"])[:, 0], stored["n0.history"][:, 0]
+    firsts, state = stored["n0.first_tokens"].tolist(), {"step": 0, "blocks": 0, "masked": []}
+
+    def recorded(noise, parts, generators):
+        """log E of each drawn place, E = -log u: in the first pass of a block, of its first place alone."""
+        if not state["masked"]:
+            noise[:] = 0.0
+            noise[0, firsts[state["blocks"]]] = -1e9
+            state["blocks"] += 1
+            state["masked"] = list(range(1, 8))
+            return
+        step = state["step"]
+        noise[:] = (-uniform[step, state["masked"]].log()).log().to(noise)
+        state["masked"] = np.flatnonzero(history[step] == MASK).tolist()
+        state["step"] += 1
+
+    monkeypatch.setattr("spg_trainer.rollout.draw.log_exponential", recorded)
+    expected, rollouts, settings, _ = decoded(hub, "n0", cache, temperature=0.7)
+    assert rollouts.completion_ids.tolist() == expected
+    assert state["step"] == 16 and int(rollouts.unmask_step.max()) + 1 == settings["nfe"]
+
+
+@pytest.mark.parametrize("cache", ["none", "blocks"])
 def test_a_first_token_is_written_alone_and_its_log_probability_is_what_is_scored(hub, cache):
     _, rollouts, _, policy = decoded(hub, "g7", cache, temperature=1.0)
     steps = rollouts.unmask_step
