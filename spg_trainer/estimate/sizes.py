@@ -19,11 +19,10 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
     """How many completions a micro-batch has, and how many of their masks hold a graph at once.
 
     per_device_batch_size: how many masked copies may hold a graph at once. E.g. with 4 masks, 12 copies are all masks
-    of 3 completions, (3, 4); 2 copies are one mask after the other of 2 completions, (2, 1).
+    of 3 completions, (3, 4); 2 copies are two masks of 1 completion, (1, 2). So as few copies as can be are scored
+    twice (`likelihood.gradient.accumulate`), and under block-causal attention as many as can be share a clean text.
     """
-    if per_device_batch_size >= num_masks:
-        return per_device_batch_size // num_masks, num_masks
-    return per_device_batch_size, 1
+    return max(1, per_device_batch_size // num_masks), min(per_device_batch_size, num_masks)
 
 
 def rows_of_a_pass(config: Config) -> int:

@@ -29,5 +29,5 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "
         f"{rollout.diffusion_steps} denoising steps; updates a step: "
         f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to "
-        f"{completions_at_once} completions; {config.max_steps} step{'s' * (config.max_steps != 1)}."
+        f"{completions_at_once} completion{'s' * (completions_at_once != 1)}; {config.max_steps} step{'s' * (config.max_steps != 1)}."
     )
