@@ -17,6 +17,7 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         "demonstrations": f"demonstrations{f' of {config.data}' if config.data else ''}",
     }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
+    plural = "" if completions_at_once == 1 else "s"
     notes = ""
     if num_processes > 1:
         up_to = "up to " if total % num_processes else ""
@@ -29,5 +30,5 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "
         f"{rollout.diffusion_steps} denoising steps; updates a step: "
         f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to "
-        f"{completions_at_once} completion{'s' * (completions_at_once != 1)}; {config.max_steps} step{'s' * (config.max_steps != 1)}."
+        f"{completions_at_once} completion{plural}; {config.max_steps} step{'s' * (config.max_steps != 1)}."
     )

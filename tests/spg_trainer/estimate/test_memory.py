@@ -17,7 +17,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.architecture.shape import count_lora, find_config, pattern_of, shape_of
 from spg_trainer.cli import main
 from spg_trainer.estimate.memory import Memory, step_memory
-from spg_trainer.estimate.sizes import rows_of_a_pass
+from spg_trainer.estimate.sizes import micro_batch_size, rows_of_a_pass
 from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
@@ -383,3 +383,11 @@ def test_moments_of_8_bits_take_a_quarter() -> None:
     algorithm = build("spg", base.hyper_parameters)
     full, eight = (step_memory(llada_config(), c, algorithm, dtype="bfloat16").held for c in (base, small))
     assert eight["optimizer"] == pytest.approx(full["optimizer"] / 4, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("copies", "masks", "sizes"),
+    [(12, 4, (3, 4)), (13, 4, (3, 4)), (4, 4, (1, 4)), (3, 4, (1, 3)), (1, 8, (1, 1))],
+)
+def test_a_micro_batch_holds_masks_of_few_completions_before_completions(copies, masks, sizes) -> None:
+    assert micro_batch_size(copies, masks) == sizes
