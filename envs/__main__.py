@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
+from envs.around import author_task
 from envs.checking import Finding, check, check_lengths, demonstration_of
-from envs.core import TextEnv, overrides, render_turns, summary
+from envs.core import TextEnv, render_turns
 from envs.episodes import cause, play
 from envs.errors import BadRows, EnvError, MissingPackage
 from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
+from envs.task import summary, writes
 from envs.template import with_folder, write_task
 from verifiers.command.flags import Parser
 from verifiers.serve.command import add_serving_flags
@@ -220,7 +222,7 @@ def _scored(
     head = (
         f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read_as}"
     )
-    scorer = env.author_of(problem)  # the environment that scores the problem: of a wrapper, the one inside
+    scorer = author_task(env, problem)
     if (trace := scored.traceback[0]) is not None:
         why = cause(scorer, trace)
         shown = f"the same as above: {why}\n" if why in errors else trace
@@ -230,7 +232,7 @@ def _scored(
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
     lines = [head, f"{problem.completion_prefix}{completion}"]
-    if overrides(scorer, "render_text"):  # that of the base class would show the prompt again
+    if writes(type(scorer), "render_text"):  # that of the base class would show the prompt again
         lines.append(_for_stdout(env.render_text(problem, completion)))
     return "\n".join(lines) + "\n"
 

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from envs import holes
-from envs.core import TextEnv
+from envs.around import author_task
+from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make
 from envs.rows import Rows, earns, is_of_answers
 from envs.scoring import as_turns, score_all
-from envs.splits import SPLITS, DividedEnv, content, question
+from envs.splits import SPLITS, Divided, content, question
 from verifiers import verify
 from verifiers.statistics import wilson_interval
 
@@ -92,7 +93,7 @@ class _Subject:
         for index, completions, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is None:
                 continue
-            why = cause(env.author_of(problems[index]), trace)
+            why = cause(author_task(env, problems[index]), trace)
             shown = completions[0] if len(completions) == 1 else completions
             where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
             if why in self.raised:  # an earlier finding has shown this error in full
@@ -250,7 +251,7 @@ def _splits(subject: _Subject) -> str:
     train = subject.splits["train"]
     # With several turns one question may have several references, as in guessing a number. The notice of a file of rows
     # says already which questions have several, and becomes a note below.
-    is_divided = isinstance(train, DividedEnv)
+    is_divided = isinstance(train.task if isinstance(train, TaskEnv) else train, Divided)
     said_by_notice = train.notice and not is_divided
     if train.max_turns == 1 and not said_by_notice and (differing := questions.differing()):
         text += f"; {differing}"
@@ -548,7 +549,9 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
     except NoDemonstration:
         return None
     except Exception as error:
-        why = error if isinstance(error, EnvError) else cause(env.author_of(problem), traceback.format_exc())
+        why = (
+            error if isinstance(error, EnvError) else cause(author_task(env, problem), traceback.format_exc())
+        )
         raise EnvError(f"demonstration raised for {_prompt_text(problem)!r:.60}: {why}") from error
 
 

@@ -5,17 +5,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, repeat
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from envs.around import author_task
 from envs.awaiting import Outcome, call_all
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
-from envs.scoring import ScoredBatch, limits_of, score_all
-
-if TYPE_CHECKING:
-    from envs.core import TextEnv
+from envs.scoring import ScoredBatch, score_all
+from envs.task import Task, limits_of
 
 Ending = Literal["over", "max_turns", "no_room", "raised"]
 """How an episode ended: `reply` returned None ("over") or raised ("raised"), it would have gone on after `max_turns`,
@@ -31,7 +30,7 @@ class Episodes:
 
     def __init__(
         self,
-        env: "TextEnv",
+        env: Task,
         indices: Sequence[int],
         problems: Sequence[Problem] | None = None,
         begun: Sequence[tuple[Sequence[str], Sequence[str]]] | None = None,
@@ -138,13 +137,13 @@ class Episodes:
                 )
 
 
-def before_reset(env: "TextEnv") -> str:
+def before_reset(env: Task) -> str:
     """The error message of a `step` before `reset`."""
     return f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
 
 
 def _replies(
-    env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+    env: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> list[Outcome]:
     """What the author's `reply` returns for each of n episodes, None at the end of one; or what it raises.
 
@@ -161,7 +160,7 @@ def _replies(
     return outcomes
 
 
-def cause(env: "TextEnv", trace: str) -> str:
+def cause(env: Task, trace: str) -> str:
     """What the author's code raised and where, from its traceback: 'ValueError: no digits (File "task.py", line 9)'.
 
     The place is the last line in the author's own file, or, where none is in it, the last of all.
@@ -185,7 +184,7 @@ def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prom
 
 
 def play(
-    env: "TextEnv", index: int, problem: Problem, text: str | Sequence[str] | Callable[[int], str]
+    env: Task, index: int, problem: Problem, text: str | Sequence[str] | Callable[[int], str]
 ) -> tuple[list[str], list[str]]:
     """(completions, replies) of an episode in which the model writes `text`.
 
@@ -206,7 +205,7 @@ def play(
         goes_on = episodes.answer({0: completion})
         turns = episodes.turns[0]
         if (trace := episodes.raised[0]) is not None:
-            why = cause(env.author_of(problem), trace)
+            why = cause(author_task(env, problem), trace)
             raise broken(env, index, f"reply raised after {turns!r:.200}: {why}")
         if not goes_on:
             break

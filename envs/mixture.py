@@ -8,12 +8,12 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, ClassVar
 
-from envs.core import TextEnv
+from envs.around import Combined
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Scores, check_index, read_problem
 from envs.scoring import score_all
 from envs.splits import SPLITS
-from envs.wrapper import Wrapper
+from envs.task import Task
 
 TOGETHER = " + "
 """What stands between the tasks in the name of a mixture."""
@@ -21,17 +21,16 @@ LONGEST = 10_000
 """The most problems of a round. In a round each task comes as often as its weight says; then the next one begins."""
 
 
-class Mixture(Wrapper):
+class Mixture(Combined):
     """Problems of several tasks in one order, in which each task has the share that its weight says.
 
     A completion is scored by the task of its problem; reward components that only other tasks have are NaN for it.
     """
 
-    parts: Mapping[str, TextEnv] = {}
-    observation_space, action_space = TextEnv.observation_space, TextEnv.action_space
+    parts: Mapping[str, Task] = {}
     names: ClassVar[Mapping[str, str]] = {}
     """{what a task is called in this mixture: its name for `envs.make`}, e.g. {"sudoku": "spg/Sudoku-v0"}."""
-    open_task: ClassVar[Callable[..., TextEnv]]
+    open_task: ClassVar[Callable[..., Task]]
     """`envs.make`, which this module cannot import, as `envs.registry` imports this module."""
 
     def __init__(self, split: str = "train", **arguments: Any) -> None:
@@ -59,13 +58,8 @@ class Mixture(Wrapper):
         self.counts = _counts(shares)  # {task: how many problems it has in a round}
         self.order = _order(self.counts)
 
-    def env_of(self, problem: Problem) -> TextEnv:
-        """The environment of the task that a problem belongs to."""
+    def inside(self, problem: Problem) -> Task:
         return self.parts[problem.task]
-
-    @property
-    def author_class(self) -> type[TextEnv]:
-        return type(self)
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -128,7 +122,7 @@ class Mixture(Wrapper):
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         """The reply of the problem's own task; None after its own `max_turns`, which may be less than the mixture's."""
-        part = self.env_of(problem)
+        part = self.inside(problem)
         return part.reply(problem, turns) if len(turns) < part.max_turns else None
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -162,7 +156,7 @@ def names_of(tasks: Sequence[str]) -> list[str]:
 
 
 @cache
-def class_of(name: str, open_task: Callable[..., TextEnv]) -> type[Mixture]:
+def class_of(name: str, open_task: Callable[..., Task]) -> type[Mixture]:
     """The class of a mixture, a subclass that knows its tasks. name: "countdown + gsm8k". open_task: `envs.make`."""
     attributes = {"names": tasks_of(name), "open_task": staticmethod(open_task)}
     attributes |= {"__module__": __name__, "__doc__": f"Problems of {name}."}

@@ -1,20 +1,16 @@
-"""A problem, what a completion of it earned, and how a problem is picked from an environment and read."""
+"""A problem, what a completion of it earned, and how a problem is picked from a task and read."""
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
 from envs.halves import half_character
 from envs.holes import read_holes
-
-if TYPE_CHECKING:
-    from envs.core import TextEnv
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -66,90 +62,81 @@ class Scores:
         return len(self.reason)
 
 
-# `Unicode.sample` makes its texts of these.
-_CHARACTERS = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
+def as_score(value: Any) -> Any:
+    """What an author's code returned for one episode, unchecked: a dict of rewards as a Score, all else as it is."""
+    return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
-class Unicode(gymnasium.Space[str]):
-    """Every string. (`gymnasium.spaces.Text` knows only a fixed set of characters.)"""
-
-    is_np_flattenable = False
-
-    def sample(self, mask: None = None, probability: None = None) -> str:
-        """A short random text; there are no masks or probabilities of texts."""
-        picks = self.np_random.integers(len(_CHARACTERS), size=int(self.np_random.integers(40)))
-        return "".join(_CHARACTERS[i] for i in picks)
-
-    def contains(self, x: Any) -> bool:
-        return isinstance(x, str)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:
+    """n single scores as those of a batch."""
+    rewards = {name: [score.rewards[name] for score in scores] for name in components}
+    return Scores(rewards, [score.reason for score in scores], [score.extracted for score in scores])
 
 
-class PromptText(Unicode):
-    """Every string, and every chat: a list of {"role": str, "content": str}."""
-
-    def contains(self, x: Any) -> bool:
-        return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
+def is_prompt(x: Any) -> bool:
+    """Whether it is a text, or a chat: a list of {"role": str, "content": str}."""
+    return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
 
 
 def _is_message(x: Any) -> bool:
     return isinstance(x, dict) and all(isinstance(x.get(key), str) for key in ("role", "content"))
 
 
+class HasProblems(Protocol):
+    """What has a name and numbered problems, as every task has (`envs.task`)."""
+
+    @property
+    def spec_name(self) -> str: ...
+    def __len__(self) -> int: ...
+    def problem(self, index: int) -> Problem: ...
+
+
 def choose_index(
-    env: "TextEnv", rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
+    task: HasProblems, rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
 ) -> Any:
     """The "index" in the `options` of `reset`, as it is given; without one, a random index, or (size,) random ones."""
     for name in options or {}:
         if name != "index":
-            raise EnvError(f'{env.spec_name}: reset() knows no option "{name}"; the only one is "index".')
+            raise EnvError(f'{task.spec_name}: reset() knows no option "{name}"; the only one is "index".')
     index = (options or {}).get("index")
     if index is not None:
         return index
-    if (length := len(env)) < 1:
-        raise EnvError(f"{env.spec_name} has no problems (length {length}); __len__ must be at least 1.")
+    if (length := len(task)) < 1:
+        raise EnvError(f"{task.spec_name} has no problems (length {length}); __len__ must be at least 1.")
     return rng.integers(length, size=size)
 
 
-def check_index(env: "TextEnv", index: Any) -> int:
-    """`index` as an int; raises EnvError unless it is a whole number from 0 to len(env) - 1."""
-    last = len(env) - 1
+def check_index(task: HasProblems, index: Any) -> int:
+    """`index` as an int; raises EnvError unless it is a whole number from 0 to len(task) - 1."""
+    last = len(task) - 1
     is_integer = isinstance(index, int | np.integer) and not isinstance(index, bool)
     if not is_integer or not 0 <= index <= last:
-        raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
+        raise EnvError(f"{task.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
     return int(index)
 
 
-def read_problem(env: "TextEnv", index: int) -> Problem:
-    """Calls `env.problem(index)` and checks what it returns.
+def read_problem(task: HasProblems, index: int) -> Problem:
+    """Calls `task.problem(index)` and checks what it returns.
 
-    Raises EnvError, naming environment and problem, if the call raises, if it returns no Problem with a text or a chat
+    Raises EnvError, naming task and problem, if the call raises, if it returns no Problem with a text or a chat
     as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see `envs.halves`), or
     if the completion template cannot be read.
     """
     try:
-        problem = env.problem(index)
+        problem = task.problem(index)
     except EnvError:
         raise
     except Exception as error:
-        # The message shows the innermost frame that is in the file of the environment's class, which its author can
+        # The message shows the innermost frame that is in the file of the task's class, which its author can
         # mend; if no frame is, the innermost of all.
         frames = traceback.extract_tb(error.__traceback__)
-        own_file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
+        own_file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
         shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
         where = f"{shown.filename}:{shown.lineno}, in {shown.name}: {shown.line}"
-        raise broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
-    if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
+        raise broken(task, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
+    if not isinstance(problem, Problem) or not is_prompt(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
-        raise broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
+        raise broken(task, index, f"problem() returned {problem!r:.200}, not {wanted}.")
     texts = {
         "prompt": problem.prompt,
         "completion prefix": problem.completion_prefix,
@@ -157,18 +144,18 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     }
     for name, text in texts.items():
         if flaw := half_character(text):
-            raise broken(env, index, f"the {name} {flaw}")
+            raise broken(task, index, f"the {name} {flaw}")
     if problem.completion_template:
         try:
             read_holes(problem.completion_template)
         except ValueError as error:
-            raise broken(env, index, f"the template {error}") from error
+            raise broken(task, index, f"the template {error}") from error
     return problem
 
 
-def broken(env: "TextEnv", index: int, why: str) -> EnvError:
-    """The error that names an environment and one of its problems."""
-    return EnvError(f"{env.spec_name}, problem {index}: {why}")
+def broken(task: HasProblems, index: int, why: str) -> EnvError:
+    """The error that names a task and one of its problems."""
+    return EnvError(f"{task.spec_name}, problem {index}: {why}")
 
 
 def name_of(index: int, problem: Problem) -> str:

@@ -14,23 +14,24 @@ import gymnasium
 import numpy as np
 
 from envs import gymnasium_games, mixture, openenv, reasoning_gym, rows, verifiers_package
-from envs.core import TextEnv
+from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
-from envs.scoring import ARGUMENTS, decide_scoring, writes
-from envs.splits import DividedEnv
+from envs.scoring import ARGUMENTS, decide_scoring
+from envs.splits import Divided
 from envs.system_prompt import SystemPrompt
+from envs.task import Task, writes
 from envs.tries import Tries
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 ALIASES = {"math": "math500"}
-_classes: dict[str, type[TextEnv]] = {}  # {id: class} of all that is registered
+_classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
 
 
 def _create(
-    cls: type[TextEnv],
+    cls: type[Task],
     id: str,
     *,
     render_mode: str | None = None,
@@ -39,21 +40,20 @@ def _create(
 ) -> TextEnv:
     """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
-    If the class's `__init__` takes no `split`, the wrapper DividedEnv divides its problems into splits. If it takes no
-    `tries`, the wrapper Tries lets the model answer several times, and if it takes no `system_prompt`, the wrapper
-    SystemPrompt shows one.
+    If the class's `__init__` takes no `split`, `Divided` divides its problems into splits. If it takes no `tries`,
+    `Tries` lets the model answer several times, and if it takes no `system_prompt`, `SystemPrompt` shows one.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
     is_divided_here = arguments.get("split") is not None and "split" not in parameters
-    needs_wrapper_for_tries = "tries" in arguments and "tries" not in parameters
+    needs_tries = "tries" in arguments and "tries" not in parameters
     constructor_arguments = dict(arguments)
     if "split" not in parameters:
         constructor_arguments.pop("split", None)
-    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; it is shown also where a wrapper takes it.
+    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; it is shown also where the class does not take it.
     shown_arguments = dict(constructor_arguments)
-    if needs_wrapper_for_tries:
+    if needs_tries:
         del constructor_arguments["tries"]
     system_prompt = (
         None if "system_prompt" in parameters else constructor_arguments.pop("system_prompt", None)
@@ -61,8 +61,8 @@ def _create(
     _check_arguments(signature, id, constructor_arguments)
     task = cls(**constructor_arguments)
     task._env_id = id
-    env = Tries(task, arguments["tries"]) if needs_wrapper_for_tries else task
-    # Arguments that have their default value are not shown. Those of the wrappers have defaults, too.
+    combined = Tries(task, arguments["tries"]) if needs_tries else task
+    # Arguments that have their default value are not shown. `tries` and `system_prompt` have some, too.
     defaults = {"tries": 1, "system_prompt": None} | {
         name: parameter.default for name, parameter in parameters.items()
     }
@@ -73,18 +73,19 @@ def _create(
     }
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
     if is_divided_here:
-        env = DividedEnv(env, arguments["split"])
+        combined = Divided(combined, arguments["split"])
     if system_prompt is not None:  # outermost, as a problem's split may be a hash of its prompt
-        env = SystemPrompt(env, system_prompt)
+        combined = SystemPrompt(combined, system_prompt)
+    env = as_env(combined)
     env.render_mode = render_mode
     return env
 
 
-def _create_vector(cls: type[TextEnv], id: str, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
+def _create_vector(cls: type[Task], id: str, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
     return TextVectorEnv(_create(cls, id, **arguments), num_envs)
 
 
-def register(id: str, cls: type[TextEnv]) -> None:
+def register(id: str, cls: type[Task]) -> None:
     """Makes an environment known under `id`, e.g. register("my/Countdown-v0", Countdown).
 
     id: "namespace/Name-vN"; raise N whenever prompts, splits or scores change. Registering the same class
@@ -189,7 +190,7 @@ def resolve(name: str) -> str:
     return found
 
 
-def _registered(id: str, cls: type[TextEnv]) -> str:
+def _registered(id: str, cls: type[Task]) -> str:
     """Registers the class under the id, and returns the id."""
     register(id, cls)
     return id
@@ -228,7 +229,7 @@ def short_name(id: str) -> str:
     return parts["name"].lower() if parts else id
 
 
-def name_of(cls: type[TextEnv]) -> str:
+def name_of(cls: type[Task]) -> str:
     """The name under which `resolve` finds a registered class: "my_tasks:my/Task-v0".
 
     For a class of the script that runs, or of this package, the name is the id alone, "my/Task-v0", as its module need
@@ -242,7 +243,7 @@ def name_of(cls: type[TextEnv]) -> str:
     return id if is_imported_already else f"{cls.__module__}:{id}"
 
 
-def known() -> dict[str, type[TextEnv]]:
+def known() -> dict[str, type[Task]]:
     """{id: class} of all environments registered so far, in the order of their registration."""
     return dict(_classes)
 
@@ -349,9 +350,9 @@ def _merged_weights(
 
 def _check_class(cls: Any, id: str) -> None:
     """Raises EnvError unless `cls` is a TextEnv class that has all an environment needs."""
-    if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
+    if not (inspect.isclass(cls) and issubclass(cls, Task)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
-    missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
+    missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(Task, name)]
     if not any(writes(cls, method) for method in ARGUMENTS):  # score, score_batch, score_turns: one is enough
         missing.append("score")
     if missing:

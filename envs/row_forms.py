@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from envs.problem import PromptText
+from envs.problem import is_prompt
 
 FORM_COLUMNS = ("messages", "conversations", "instruction", "input", "output")
 """Columns of which `common_form` makes `prompt` and `completion`."""
@@ -43,7 +43,7 @@ def as_messages(value: Any) -> Any:
 
     Any other value, also a conversation with a part that is no text, stays as it is.
     """
-    if PromptText().contains(value) or not isinstance(value, list):
+    if is_prompt(value) or not isinstance(value, list):
         return value
     if not all(isinstance(message, dict) for message in value):
         return value
@@ -56,4 +56,4 @@ def as_messages(value: Any) -> Any:
         ):
             content = "".join(part["text"] for part in content)
         messages.append({"role": role, "content": content})
-    return messages if PromptText().contains(messages) else value
+    return messages if is_prompt(messages) else value

@@ -25,12 +25,12 @@ from envs.functions import (
     takes_more,
 )
 from envs.halves import half_character
-from envs.problem import Problem, Prompt, PromptText, Scores, check_index
+from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.prompts import check_style
 from envs.published import ANSWER_FORMAT
 from envs.row_forms import FORM_COLUMNS, asked
-from envs.scoring import limits_of
 from envs.splits import SPLITS, question, split_of
+from envs.task import limits_of
 from verifiers import tasks, verify, verify_batch
 from verifiers.batch import MIN_COMPILED_ROWS
 from verifiers.command.read import (
@@ -532,7 +532,7 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
     prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
-    if not PromptText().contains(prompt):
+    if not is_prompt(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
         )

@@ -1,19 +1,18 @@
 """What completions earn: how an author's class is asked for scores, and the check of what it returns."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from envs.awaiting import TIMED_OUT, Limits, Outcome, call_all, reason_of
+from envs.around import author_task
+from envs.awaiting import TIMED_OUT, call_all, reason_of
 from envs.errors import EnvError, JudgeFailed
-from envs.problem import Problem, Score, Scores, broken
-
-if TYPE_CHECKING:
-    from envs.core import TextEnv
+from envs.problem import Problem, Score, Scores, broken, stacked
+from envs.task import Task, call_scores, limits_of, writes
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class ScoredBatch:
 
 
 def score_all(
-    env: "TextEnv",
+    task: Task,
     indices: Sequence[int],
     problems: Sequence[Problem],
     completions: Sequence[str | Sequence[str]],
@@ -70,15 +69,15 @@ def score_all(
     part that is no text.
     """
     raised = raised or [None] * len(problems)
-    authors = [env.author_of(problem) for problem in problems]  # the environments inside a wrapper or mixture
+    authors = [author_task(task, problem) for problem in problems]
     # {id of an author's environment: the numbers of the episodes that it scores}
     numbers_of_author: dict[int, list[int]] = {}
     for number, author in enumerate(authors):
         numbers_of_author.setdefault(id(author), []).append(number)
-    is_mixture = bool(env.parts)  # then components that only other tasks have are NaN
+    is_mixture = bool(task.parts)  # then components that only other tasks have are NaN
     if len(numbers_of_author) == 1 and not is_mixture:
         return _score_part(authors[0], indices, problems, completions, raised)
-    scored = ScoredBatch.filled(env.reward_weights, len(problems), np.nan)
+    scored = ScoredBatch.filled(task.reward_weights, len(problems), np.nan)
     for numbers in numbers_of_author.values():
         columns = [[column[i] for i in numbers] for column in (indices, problems, completions, raised)]
         scored.put(numbers, _score_part(authors[numbers[0]], *columns))
@@ -86,16 +85,16 @@ def score_all(
 
 
 def _score_part(
-    env: "TextEnv",
+    task: Task,
     indices: Sequence[int],
     problems: Sequence[Problem],
     completions: Sequence[str | Sequence[str]],
     raised: Sequence[str | None],
 ) -> ScoredBatch:
     """`score_all` of problems that all belong to one author's environment."""
-    scores, traces = _ask(env, indices, problems, list(map(as_turns, completions)))
-    _check_form(env, indices, scores)
-    rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
+    scores, traces = _ask(task, indices, problems, list(map(as_turns, completions)))
+    _check_form(task, indices, scores)
+    rewards = {name: _numbers(task, indices, name, scores.rewards[name]) for name in task.reward_weights}
     reason = [str(r) for r in scores.reason]
     for i, trace_of_reply in enumerate(raised):
         if trace_of_reply is not None:
@@ -103,7 +102,7 @@ def _score_part(
             for values in rewards.values():
                 values[i] = 0.0
     total = np.zeros(len(traces))
-    for name, weight in env.reward_weights.items():
+    for name, weight in task.reward_weights.items():
         total += weight * rewards[name]
     return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
 
@@ -123,17 +122,6 @@ ARGUMENTS = {
 """{method that scores: the arguments that it is called with, by position}."""
 
 
-def default(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a method of TextEnv that stands in for one which the author did not write."""
-    method.is_default = True  # type: ignore[attr-defined]
-    return method
-
-
-def writes(cls: "type[TextEnv]", method: str) -> bool:
-    """Whether the author of a class wrote this method, so that it is not the default of TextEnv."""
-    return not getattr(getattr(cls, method), "is_default", False)
-
-
 @dataclass(frozen=True)
 class Scoring:
     """How the episodes of an author's class are scored, by the methods that it has."""
@@ -144,7 +132,7 @@ class Scoring:
     """Whether a single episode is scored by `score` or `score_turns`; otherwise it is scored as a batch of one."""
 
 
-def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
+def decide_scoring(cls: type[Task], name: str) -> Scoring:
     """Decides how a class is scored, and keeps that in the class; `register` calls this once.
 
     Raises EnvError, which begins with `name`, for a method of `ARGUMENTS` that does not take its arguments.
@@ -158,12 +146,12 @@ def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
     return cls._scoring
 
 
-def scoring_of(cls: "type[TextEnv]") -> Scoring:
+def scoring_of(cls: type[Task]) -> Scoring:
     """How a class is scored, decided now if the class was never registered."""
     return cls.__dict__.get("_scoring") or decide_scoring(cls, cls.__name__)
 
 
-def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
+def _check_call(cls: type[Task], method: str, name: str) -> None:
     """Raises EnvError if a method cannot be called with its ARGUMENTS."""
     attribute = inspect.getattr_static(cls, method)
     function = getattr(attribute, "__func__", attribute)  # what a static or class method wraps
@@ -182,121 +170,84 @@ def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
         ) from error
 
 
-def begin_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
-    """What the author's code returns for one episode, or an awaitable of it; raises what that code raises.
-
-    This and `call_score_batch` are the only places in which an author's scoring is called. The default of `score_turns`
-    calls `score` with the last turn, and the default of `score` calls `score_batch` with this one completion.
-    """
-    return env.score_turns(problem, turns)
-
-
-def as_score(value: Any) -> Any:
-    """What the author's code returned for one episode, unchecked: a dict of rewards as a Score, all else as it is."""
-    return Score(dict(value)) if isinstance(value, Mapping) else value
-
-
-def limits_of(env: "TextEnv") -> Limits:
-    """The limits that an environment sets to its `async` methods."""
-    return Limits(env.score_concurrency, env.score_timeout)
-
-
-def call_scores(env: "TextEnv", problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
-    """What the author's code returns for each episode, or raises; `async` calls are awaited side by side."""
-    calls = [partial(begin_score, env, *pair) for pair in zip(problems, turns, strict=True)]
-    outcomes = call_all(env.spec_name, calls, limits_of(env))
-    return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
-
-
-def call_score_batch(env: "TextEnv", problems: Sequence[Problem], completions: Sequence[str]) -> Any:
-    """What the author's code returns for n completions, unchecked, or an awaitable of it; raises what it raises."""
-    return env.score_batch(problems, completions)
-
-
 def _ask(
-    env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+    task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Any, list[str | None]]:
     """The scores of some episodes as the author's class gives them, and the traceback of each in which it raised."""
-    scoring = scoring_of(type(env))
+    scoring = scoring_of(type(task))
     # A single episode goes to `score`, where that is written, else to `score_batch` as a batch of one.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
-        return _ask_each(env, indices, problems, turns)
-    call = partial(call_score_batch, env, problems, [texts[-1] for texts in turns])
-    (outcome,) = call_all(env.spec_name, [call], limits_of(env))
+        return _ask_each(task, indices, problems, turns)
+    call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
+    (outcome,) = call_all(task.spec_name, [call], limits_of(task))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
-    is_async = inspect.iscoroutinefunction(env.score_batch)
+    is_async = inspect.iscoroutinefunction(task.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
         # All are given up, and not scored again one by one, as each might wait as long as the batch did. An `async` one
         # cannot, as the environment's `score_timeout` cuts it off.
-        zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
-        return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
+        zeros = [Score(dict.fromkeys(task.reward_weights, 0.0), TIMED_OUT)] * len(problems)
+        return stacked(zeros, task.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not say which completions caused it, so each is scored again alone.
-    scores, traces = _ask_each(env, indices, problems, turns)
+    scores, traces = _ask_each(task, indices, problems, turns)
     # The error may be over by now, as when a server was busy.
     may_be_transient = is_async or isinstance(outcome.error, JudgeFailed)
     if not any(traces) and not may_be_transient:
         if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
-            raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
+            raise EnvError(f"{task.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
-            f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
+            f"{task.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."
         ) from outcome.error
     return scores, traces
 
 
 def _ask_each(
-    env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+    task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
     """`_ask` with a call for each episode; where the author's code raises, all rewards of the episode are 0."""
-    outcomes = call_scores(env, problems, turns)
+    outcomes = call_scores(task, problems, turns)
     scores: list[Score] = []
     for index, outcome in zip(indices, outcomes, strict=True):
         score = outcome.value
         if outcome.error is not None:
-            score = Score(dict.fromkeys(env.reward_weights, 0.0), outcome.reason)
+            score = Score(dict.fromkeys(task.reward_weights, 0.0), outcome.reason)
         if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
             raise broken(
-                env, index, f"score returned {score!r:.80}, not envs.Score or {{component: number}}."
+                task, index, f"score returned {score!r:.80}, not envs.Score or {{component: number}}."
             )
-        _check_names(env, index, score.rewards)
+        _check_names(task, index, score.rewards)
         scores.append(score)
-    return stacked(scores, env.reward_weights), [outcome.traceback for outcome in outcomes]
-
-
-def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:
-    """n single scores as those of a batch."""
-    rewards = {name: [score.rewards[name] for score in scores] for name in components}
-    return Scores(rewards, [score.reason for score in scores], [score.extracted for score in scores])
+    return stacked(scores, task.reward_weights), [outcome.traceback for outcome in outcomes]
 
 
 # What an author's class may return.
 
 
-def _check_form(env: "TextEnv", indices: Sequence[int], scores: Any) -> None:
+def _check_form(task: Task, indices: Sequence[int], scores: Any) -> None:
     """Raises EnvError unless `scores` is a Scores with every component and an entry for each index in every column."""
     if not isinstance(scores, Scores) or not isinstance(scores.rewards, Mapping):
-        raise broken(env, indices[0], f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
-    _check_names(env, indices[0], scores.rewards)
+        raise broken(task, indices[0], f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
+    _check_names(task, indices[0], scores.rewards)
     for name, values in {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}.items():
         is_sequence = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
         if not is_sequence or len(values) != len(indices):
             wrong = f"score_batch returned {name}={values!r:.80} for {len(indices)} completions"
-            raise broken(env, indices[0], f"{wrong}; it must have an entry for each.")
+            raise broken(task, indices[0], f"{wrong}; it must have an entry for each.")
     for index, reason, extracted in zip(indices, scores.reason, scores.extracted, strict=True):
         if not isinstance(reason, str) or not isinstance(extracted, str | None):
             wrong = f"reason={reason!r:.80} and extracted={extracted!r:.80}"
-            raise broken(env, index, f"the score has {wrong}; they must be a str, and a str or None.")
+            raise broken(task, index, f"the score has {wrong}; they must be a str, and a str or None.")
 
 
-def _check_names(env: "TextEnv", index: int, rewards: Mapping[str, Any]) -> None:
+def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
     """Raises EnvError unless `rewards` has exactly the components of `reward_weights`."""
-    if rewards.keys() != env.reward_weights.keys():
-        components = f"the components {', '.join(rewards)}; they must be {', '.join(env.reward_weights)}."
-        raise broken(env, index, f"the score has {components}")
+    if rewards.keys() != task.reward_weights.keys():
+        components = f"the components {', '.join(rewards)}; they must be {', '.join(task.reward_weights)}."
+        raise broken(task, index, f"the score has {components}")
 
 
-def _numbers(env: "TextEnv", indices: Sequence[int], name: str, values: Any) -> np.ndarray:
+def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """The values of one component as (n,) float64. Raises EnvError unless all are finite, those of "correct" 0 or 1."""
     kinds = int | float | np.integer | np.floating | np.bool_
     numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
@@ -306,5 +257,5 @@ def _numbers(env: "TextEnv", indices: Sequence[int], name: str, values: Any) -> 
         valid, wanted = np.isfinite(numbers), "a finite number"
     if not valid.all():
         i = int(np.argmin(valid))  # the first that is not
-        raise broken(env, indices[i], f'"{name}" is {values[i]!r:.80}; it must be {wanted}.')
+        raise broken(task, indices[i], f'"{name}" is {values[i]!r:.80}; it must be {wanted}.')
     return numbers

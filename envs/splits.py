@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from envs.core import TextEnv
+from envs.around import Around
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Prompt, check_index, read_problem
-from envs.wrapper import Wrapper
+from envs.task import Task
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
@@ -27,9 +27,9 @@ STREAMS = {"train": 0, "validation": 1, "test": 2}
 SEARCHED = 20
 """To find n different problems for an evaluation, the first SEARCHED * n are looked through."""
 MAX_DIVIDED = 10**7
-"""`DividedEnv` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
+"""`Divided` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
 
-# The function `tenth` below gives each index a number from 0 to 9. In `DividedEnv`, these numbers decide the split.
+# The function `tenth` below gives each index a number from 0 to 9. In `Divided`, these numbers decide the split.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 _MAX_DRAWS = 2000  # of `draw_for`
 _SEED = 20_260_701  # keeps the streams of `draw_for` apart from all others
@@ -133,7 +133,7 @@ def distinct(
     return tuple(first_of_key.values())
 
 
-def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
+def distinct_problems(env: Task, count: int = 0) -> list[int]:
     """The indices of the first `count` different problems of a split, ascending; 0 = of all that differ.
 
     The indices are fewer than `count` if the split, or its first SEARCHED * count problems, hold fewer different ones.
@@ -190,17 +190,17 @@ def tenth(indices: np.ndarray) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
 
 
-class DividedEnv(Wrapper):
-    """One split of `env`: a hash of the index gives each problem to a split (80% train, 10% validation, 10% test).
+class Divided(Around):
+    """One split of `task`: a hash of the index gives each problem to a split (80% train, 10% validation, 10% test).
 
-    Problem i here is problem `indices[i]` of `env`.
+    Problem i here is problem `indices[i]` of `task`.
     """
 
-    def __init__(self, env: TextEnv, split: str) -> None:
-        super().__init__(env)
-        check_choice(env.spec_name, "split", split, SPLITS)
+    def __init__(self, task: Task, split: str) -> None:
+        super().__init__(task)
+        check_choice(task.spec_name, "split", split, SPLITS)
         self.split = split
-        tenths = tenth(np.arange(min(len(env), MAX_DIVIDED)))
+        tenths = tenth(np.arange(min(len(task), MAX_DIVIDED)))
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
         if not len(self.indices):
             raise EnvError(
@@ -215,15 +215,15 @@ class DividedEnv(Wrapper):
         "NAME takes no `split`: of its 100 problems 12 are test". An error goes on with ", too few.", and `notice` with
         " by a hash of their index (80/10/10).".
         """
-        name, count = self.env.spec_name, len(self.indices)
-        return f"{name} takes no `split`: of its {len(self.env)} problems {count} are {self.split}"
+        name, count = self.task.spec_name, len(self.indices)
+        return f"{name} takes no `split`: of its {len(self.task)} problems {count} are {self.split}"
 
     @property
     def notice(self) -> str:  # type: ignore[override]
-        return f"{self.env.notice} {self._how_it_is_divided}, by a hash of their index (80/10/10).".lstrip()
+        return f"{self.task.notice} {self._how_it_is_divided}, by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def problem(self, index: int) -> Problem:
-        return read_problem(self.env, int(self.indices[check_index(self, index)]))
+        return read_problem(self.task, int(self.indices[check_index(self, index)]))

@@ -1,26 +1,26 @@
-"""`system_prompt=TEXT` or `system_prompt=@FILE` for any environment: a system message before every prompt."""
+"""`system_prompt=TEXT` or `system_prompt=@FILE` for any task: a system message before every prompt."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from envs.core import TextEnv
+from envs.around import Around
 from envs.errors import EnvError
 from envs.problem import Problem, read_problem
-from envs.wrapper import Wrapper
+from envs.task import Task
 
 
-class SystemPrompt(Wrapper):
-    """Shows each prompt of `env` as a chat that begins with a system message. Problems stay in their splits."""
+class SystemPrompt(Around):
+    """Shows each prompt of `task` as a chat that begins with a system message. Problems stay in their splits."""
 
-    def __init__(self, env: TextEnv, system_prompt: str) -> None:
+    def __init__(self, task: Task, system_prompt: str) -> None:
         """Raises EnvError for a file that cannot be read, and for an empty text.
 
         system_prompt: the message, or "@" and the path of a file that holds it, in UTF-8; a line break at its end is
             left out.
         """
-        super().__init__(env)
+        super().__init__(task)
         self.system_prompt = system_prompt
         self._file_origin: dict[str, str] = {}
         if isinstance(system_prompt, str) and system_prompt.startswith("@"):
@@ -30,22 +30,22 @@ class SystemPrompt(Wrapper):
                 self.system_prompt = raw.decode().removesuffix("\n").removesuffix("\r")
             except (OSError, UnicodeDecodeError) as error:
                 raise EnvError(
-                    f"{env.spec_name}: system_prompt={system_prompt} cannot be read: {error}. Name a file with the "
+                    f"{task.spec_name}: system_prompt={system_prompt} cannot be read: {error}. Name a file with the "
                     f"text of the system message, from {Path.cwd()}."
                 ) from error
             self._file_origin = {system_prompt[1:]: f"sha256 {hashlib.sha256(raw).hexdigest()}"}
         if not isinstance(self.system_prompt, str) or not self.system_prompt.strip():
             raise EnvError(
-                f"{env.spec_name}: system_prompt={system_prompt!r:.80} has no text. Give the system message, or "
+                f"{task.spec_name}: system_prompt={system_prompt!r:.80} has no text. Give the system message, or "
                 "@FILE for a file with it."
             )
 
     @property
     def origin(self) -> Mapping[str, str]:  # type: ignore[override]
-        return {**self.env.origin, **self._file_origin}
+        return {**self.task.origin, **self._file_origin}
 
     def problem(self, index: int) -> Problem:
-        problem = read_problem(self.env, index)
+        problem = read_problem(self.task, index)
         prompt = problem.prompt
         chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if chat and chat[0]["role"] == "system":

@@ -11,7 +11,7 @@ from envs.core import TextEnv
 from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError, refused_rows
 from envs.halves import half_character
-from envs.problem import Problem, Prompt, PromptText, Score, check_index
+from envs.problem import Problem, Prompt, Score, check_index, is_prompt
 from envs.row_forms import common_form
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
@@ -165,7 +165,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         if last["role"] != "assistant":
             raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")
         completion = last["content"]
-    if not PromptText().contains(prompt) or not isinstance(completion, str) or not completion:
+    if not is_prompt(prompt) or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
         raise EnvError(f"{where} has {shown}; give texts, of which the completion is not empty, or messages.")
     for name, value in (("prompt", prompt), ("completion", completion)):
@@ -175,7 +175,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
 
 
 def _is_chat(value: Any) -> bool:
-    return isinstance(value, list) and PromptText().contains(value)
+    return isinstance(value, list) and is_prompt(value)
 
 
 def _unpacked(value: Any) -> Any:

@@ -1,29 +1,28 @@
-"""`tries=N` for any environment of one turn: the model is told what is wrong with its answer, and may try again."""
+"""`tries=N` for any task of one turn: the model is told what is wrong with its answer, and may try again."""
 
 import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from envs.core import TextEnv
+from envs.around import Around
 from envs.errors import EnvError
-from envs.problem import Problem
-from envs.scoring import as_score, begin_score
-from envs.wrapper import Wrapper
+from envs.problem import Problem, as_score
+from envs.task import Task
 
 
-class Tries(Wrapper):
-    """Answers a wrong completion with the `feedback` of `env`, until one is right or all tries are used up.
+class Tries(Around):
+    """Answers a wrong completion with the `feedback` of `task`, until one is right or all tries are used up.
 
-    The episode earns what its last completion earns, as `TextEnv.score_turns` has it.
+    The episode earns what its last completion earns, as `Task.score_turns` has it.
     """
 
-    def __init__(self, env: TextEnv, tries: int) -> None:
-        """Raises EnvError unless `tries` is a whole number, at least 1, and `env` has one turn."""
-        super().__init__(env)
+    def __init__(self, task: Task, tries: int) -> None:
+        """Raises EnvError unless `tries` is a whole number, at least 1, and `task` has one turn."""
+        super().__init__(task)
         if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
-            raise EnvError(f"{env.spec_name}: tries={tries!r:.80} must be a whole number, at least 1.")
-        if env.max_turns > 1:
-            raise EnvError(f"{env.spec_name} takes no tries: it has {env.max_turns} turns of its own.")
+            raise EnvError(f"{task.spec_name}: tries={tries!r:.80} must be a whole number, at least 1.")
+        if task.max_turns > 1:
+            raise EnvError(f"{task.spec_name} takes no tries: it has {task.max_turns} turns of its own.")
         self.tries = tries
 
     @property
@@ -34,7 +33,7 @@ class Tries(Wrapper):
         """The feedback to the last completion; None where it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        returned = begin_score(self.env, problem, turns[-1:])  # as an episode of one turn
+        returned = self.task.score_turns(problem, turns[-1:])  # as an episode of one turn
         if inspect.isawaitable(returned):  # the author's `score` is `async`, so this reply is awaited as well
             return self._feedback_when_scored(problem, returned)
         return self._feedback_to(problem, returned)
@@ -47,4 +46,4 @@ class Tries(Wrapper):
         score = as_score(returned)
         if score.rewards["correct"] == 1:
             return None
-        return f"{self.env.feedback(problem, score)} Try again."
+        return f"{self.task.feedback(problem, score)} Try again."

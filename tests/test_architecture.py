@@ -115,6 +115,22 @@ def test_no_circle_among_modules(package: str) -> None:
     TopologicalSorter(arrows(package)).prepare()
 
 
+def test_no_circle_in_envs_even_for_types() -> None:
+    TopologicalSorter(arrows("envs", types=True)).prepare()
+
+
+def test_tasks_and_episodes_know_no_gymnasium() -> None:
+    """`envs.problem <- envs.task <- envs.scoring <- envs.episodes <- envs.core`; the last one alone adds Gymnasium."""
+    found = arrows("envs", types=True)
+    below: set[str] = set()
+    todo = {"envs.episodes", "envs.splits", "envs.tries", "envs.system_prompt", "envs.mixture"}
+    while todo:
+        below.add(module := todo.pop())
+        todo |= found[module] - below
+    assert {"envs.problem", "envs.task", "envs.scoring"} < below and "envs.core" not in below
+    assert not [m for m in below if any(is_within(name, "gymnasium") for name in imports(sources("envs")[m]))]
+
+
 def test_no_circle_inside_a_room_of_the_trainer_even_for_types() -> None:
     found = arrows("spg_trainer", types=True)
     inside = {a: {b for b in names if layer(a) == layer(b)} for a, names in found.items() if a != LAYERS[0]}

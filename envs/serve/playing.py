@@ -9,12 +9,14 @@ from typing import Any
 
 from gymnasium.utils import seeding
 
-from envs.core import TextEnv, summary
+from envs.around import innermost
+from envs.core import TextEnv
 from envs.episodes import Episodes, cause
 from envs.errors import EnvError
 from envs.problem import Problem, check_index, choose_index, read_problem
 from envs.registry import make, resolve
 from envs.splits import SPLITS
+from envs.task import summary
 from verifiers import __version__, batch
 from verifiers.limit import time_limit
 from verifiers.serve.workers import Answer, Question
@@ -103,7 +105,7 @@ class Player:
         return {
             "name": env.spec_name,
             "id": resolve(self.tasks[task]["env"]),
-            "description": summary(env.author_class),
+            "description": summary(type(innermost(env))),
             "version": __version__,
             "max_turns": env.max_turns,
             "reward_weights": dict(env.reward_weights),

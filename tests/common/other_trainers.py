@@ -122,8 +122,10 @@ def verifiers(address, settings):
         read, recorded = [], {}
 
         class Interaction:
-            read, completion = read, completion
             trace = types.SimpleNamespace(record_reward=recorded.__setitem__, stop=print)
+
+            def __init__(self, read, completion):
+                self.read, self.completion = read, completion
 
             async def __aenter__(self):
                 return self
@@ -135,7 +137,8 @@ def verifiers(address, settings):
                 self.read.append(json.loads(text)["observation"]["prompt"])
                 return types.SimpleNamespace(terminated=False, last_reply=self.completion)
 
-        player = types.SimpleNamespace(interaction=lambda _: Interaction())
+        one = Interaction(read, completion)
+        player = types.SimpleNamespace(interaction=lambda _, one=one: one)
         asyncio.run(OpenEnvEnv.run(None, task, types.SimpleNamespace(player=player)))
         rewards.append([read[0], recorded["openenv_reward"]])
     return rewards

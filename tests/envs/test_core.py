@@ -13,7 +13,8 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-from envs.core import short
+from envs.around import innermost
+from envs.task import short
 from tests.common.env_cases import Doubling
 
 
@@ -195,7 +196,7 @@ def batch(reason: object = ("ok",), **rewards: object) -> Scores:
 @pytest.mark.parametrize(("arguments", "vector"), [({}, False), ({"split": "train"}, False), ({}, True)])
 def test_a_batch_that_breaks_the_contract_is_named_in_both_forms(value, seen, arguments, vector):
     env = envs.make("batching", **arguments)
-    getattr(env, "env", env).value = value
+    innermost(env).value = value
     opened = envs.TextVectorEnv(env, 1) if vector else env
     opened.reset(options={"index": [13] if vector else 13})
     with pytest.raises(EnvError, match=f"batching, problem 13: .*{re.escape(seen)}"):

@@ -7,6 +7,7 @@ import pytest
 
 import envs
 from envs import mixture
+from envs.around import author_task
 from envs.problem import read_problem
 from envs.scoring import score_all
 from envs.splits import distinct_problems
@@ -39,7 +40,7 @@ def test_a_completion_earns_what_its_own_task_says() -> None:
     assert scored.rewards["correct"].tolist() == [1.0] * 4
     used = scored.rewards["numbers_used"]
     for problem, text, value, total in zip(problems, texts, used, scored.total, strict=True):
-        part = env.author_of(problem)
+        part = author_task(env, problem)
         alone = score_all(part, [0], [problem], [text])
         assert total == alone.total[0] == (1.5 if problem.task == "countdown" else 1.0)
         assert np.isnan(value) == (problem.task == "arithmetic")

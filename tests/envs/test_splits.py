@@ -7,7 +7,7 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.splits import SPLITS, DividedEnv, distinct_problems, draw_for, split_of, tenth
+from envs.splits import SPLITS, Divided, distinct_problems, draw_for, split_of, tenth
 from tests.common import env_cases  # noqa: F401 - registers "doubling"
 
 BY_CONTENT = ["test", *["train"] * 7, "validation", "train", "train", "validation"]
@@ -63,7 +63,7 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
     prompts = {split: [env.problem(i).prompt for i in range(len(env))] for split, env in parts.items()}
     together = [prompt for part in prompts.values() for prompt in part]
     assert sorted(together) == sorted(whole.problem(i).prompt for i in range(50)) and not whole.notice
-    assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"], DividedEnv)
+    assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"].task, Divided)
     parts["test"].reset(options={"index": 0})
     assert parts["test"].step(str(parts["test"].problem(0).reference["answer"]))[4]["correct"]
     size = len(parts["train"])

@@ -124,14 +124,14 @@ def test_gymnasiums_async_vector_env_works_with_its_default(shared_memory):
 
 
 def test_chats_pass_through_shared_memory_and_too_long_ones_are_refused():
-    from envs import shared_memory
-    from envs.problem import PromptText
+    from envs import spaces
+    from envs.spaces import PromptText
 
     space, chat = PromptText(), [{"role": "user", "content": "é" * 1000}]
-    memory = shared_memory.create_shared_memory(space, 2)
-    seen = shared_memory.read_from_shared_memory(space, memory, 2)
+    memory = spaces.create_shared_memory(space, 2)
+    seen = spaces.read_from_shared_memory(space, memory, 2)
     assert list(seen) == ["", ""]
-    shared_memory.write_to_shared_memory(space, 1, chat, memory)
+    spaces.write_to_shared_memory(space, 1, chat, memory)
     assert list(seen) == ["", chat] and seen[-1] == chat and seen[:1] == ("",)
     with pytest.raises(EnvError, match="shared_memory=False"):
-        shared_memory.write_to_shared_memory(space, 0, "a" * (1 << 20), memory)
+        spaces.write_to_shared_memory(space, 0, "a" * (1 << 20), memory)

@@ -4,19 +4,20 @@ import copy
 import pickle
 from types import FunctionType, MethodType
 
+import gymnasium
 import numpy as np
 import pytest
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-from envs.core import render_turns
+from envs.around import Combined, author_task, innermost
+from envs.core import TaskEnv, render_turns
 from envs.mixture import Mixture
 from envs.problem import read_problem
 from envs.scoring import score_all
-from envs.splits import DividedEnv
+from envs.splits import Divided
 from envs.tries import Tries
 from envs.vector import TextVectorEnv
-from envs.wrapper import Wrapper
 
 
 class Heard(TextEnv):
@@ -65,17 +66,20 @@ def test_wrappers_hold_no_method_and_no_copy_of_what_is_the_authors():
         envs.make("heard + arithmetic", **{"heard.tries": 2}),
         envs.make("heard + sorting", tries=3),
     )
-    chain = [mixed, mixed.parts["heard"], mixed.parts["heard"].env, around, around.env]
-    for one, kind in zip(chain, [Mixture, DividedEnv, Tries, Tries, Mixture], strict=True):
-        assert isinstance(one, kind) and isinstance(one, Wrapper)
+    part = mixed.parts["heard"]
+    chain = [mixed, mixed.task, part, part.task, part.task.task, around, around.task, around.task.task]
+    kinds = [TaskEnv, Mixture, TaskEnv, Divided, Tries, TaskEnv, Tries, Mixture]
+    for one, kind in zip(chain, kinds, strict=True):
+        assert type(one) is kind or (kind is Mixture and isinstance(one, Mixture))
+        assert isinstance(one, Combined) and isinstance(one, gymnasium.Env) == (kind is TaskEnv)
         assert not [name for name, value in vars(one).items() if isinstance(value, FunctionType | MethodType)]
         assert not vars(one).keys() & {"reward_weights", "reward_ranges", "notice", "origin", "max_turns"}
 
 
 def test_what_a_wrapper_does_not_change_the_author_answers():
     env = envs.make("heard", split="train", tries=3, level=2)
-    author = env.author_of(env.problem(0))
-    assert type(author) is env.author_class is Heard and type(env.env.env) is Heard
+    author = author_task(env, env.problem(0))
+    assert type(author) is Heard and author is innermost(env) is env.task.task.task
     assert (env.level, env.tries, env.max_turns, author.max_turns) == (2, 3, 3, 1)
     assert env.spec_name == "heard[tries=3,level=2]"
     assert (env.reward_ranges, env.origin) == ({"short": (0, 2)}, {"echoes": "1"})
@@ -98,7 +102,7 @@ def test_what_a_wrapper_does_not_change_the_author_answers():
 
 def test_the_rewards_of_the_author_can_be_set_from_outside():
     env = envs.make("heard", split="train", tries=2, reward_weights={"short": 0.5})
-    author = env.author_of(env.problem(0))
+    author = author_task(env, env.problem(0))
     assert env.reward_weights == author.reward_weights == {"correct": 1.0, "short": 0.5}
     env.reward_weights = {"correct": 0.0, "short": 1.0}
     assert score_all(env, [0], [env.problem(0)], ["x"]).total.tolist() == [2.0]
@@ -109,7 +113,7 @@ def test_the_rewards_of_the_author_can_be_set_from_outside():
 
 def test_a_batch_reaches_the_author_in_one_call_through_all_wrappers():
     env = envs.make("heard", split="train", tries=3)
-    author = env.author_of(env.problem(0))
+    author = author_task(env, env.problem(0))
     many = TextVectorEnv(env, 5)
     many.reset(options={"index": range(5)})
     answers = [env.demonstration(env.problem(i)) for i in range(5)]
@@ -136,8 +140,8 @@ def test_copies_of_wrapped_environments_do_not_share_them():
     env = envs.make("heard", split="train", tries=3)
     problem = env.problem(2)
     for other in (pickle.loads(pickle.dumps(env)), copy.deepcopy(env)):
-        assert other.author_of(problem) is not env.author_of(problem)
-        other.author_of(problem).level = 9
+        assert author_task(other, problem) is not author_task(env, problem)
+        author_task(other, problem).level = 9
         assert other.reply(problem, ["x"]).startswith("level 9") and env.reply(problem, ["x"]).startswith(
             "level 1"
         )

@@ -1,10 +1,11 @@
-"""Prompts in the memory that the processes of Gymnasium's `AsyncVectorEnv` share: so it passes observations."""
+"""What Gymnasium is told of prompts and completions: their spaces, and how `AsyncVectorEnv` shares prompts."""
 
 import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import gymnasium
 from gymnasium.vector.utils.shared_memory import (
     create_shared_memory,
     read_from_shared_memory,
@@ -12,7 +13,43 @@ from gymnasium.vector.utils.shared_memory import (
 )
 
 from envs.errors import EnvError
-from envs.problem import Prompt, PromptText
+from envs.problem import Prompt, is_prompt
+
+# `Unicode.sample` makes its texts of these.
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
+
+
+class Unicode(gymnasium.Space[str]):
+    """Every string. (`gymnasium.spaces.Text` knows only a fixed set of characters.)"""
+
+    is_np_flattenable = False
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short random text; there are no masks or probabilities of texts."""
+        picks = self.np_random.integers(len(_CHARACTERS), size=int(self.np_random.integers(40)))
+        return "".join(_CHARACTERS[i] for i in picks)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class PromptText(Unicode):
+    """Every string, and every chat: a list of {"role": str, "content": str}."""
+
+    def contains(self, x: Any) -> bool:
+        return is_prompt(x)
+
+
+# The memory that the processes of `AsyncVectorEnv` share, by which it passes observations.
 
 PROMPT_BYTES = 1 << 20
 """Room for the prompt of one environment, as JSON; pages that nothing is written to take no memory."""

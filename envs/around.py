@@ -1,0 +1,95 @@
+"""Tasks made of other tasks: of one, of which something is different (`Around`), or of several."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs.problem import Problem, Score, read_problem
+from envs.task import Task
+
+
+class Combined(Task):
+    """A task whose problems are those of other tasks. A subclass writes only what is different.
+
+    In a run, the task that an author wrote scores (`author_task`): to override a scoring method here changes no run.
+    """
+
+    @abstractmethod
+    def inside(self, problem: Problem) -> Task:
+        """The task to which a problem belongs, one of those directly inside this one."""
+
+    def score(self, problem: Problem, completion: str) -> Any:
+        return self.inside(problem).score(problem, completion)
+
+    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Any:
+        return self.inside(problem).score_turns(problem, turns)
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> Any:
+        return self.inside(problem).reply(problem, turns)
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        return self.inside(problem).feedback(problem, score)
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
+        return self.inside(problem).demonstration(problem)
+
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
+        return self.inside(problem).habits(problem)
+
+    def render_text(self, problem: Problem, completion: str | None) -> str:
+        return self.inside(problem).render_text(problem, completion)
+
+
+def _of_task(name: str) -> Any:
+    """A property that is the attribute `name` of the task inside."""
+    return property(
+        lambda self: getattr(self.task, name), lambda self, value: setattr(self.task, name, value)
+    )
+
+
+class Around(Combined):
+    """A task with the problems of `task`."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def inside(self, problem: Problem) -> Task:
+        return self.task
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def problem(self, index: int) -> Problem:
+        # Calls `self.task.problem(index)` and checks the result, so that an error names the task inside.
+        return read_problem(self.task, index)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Any:
+        return self.task.score_batch(problems, completions)
+
+    reward_weights, reward_ranges = _of_task("reward_weights"), _of_task("reward_ranges")
+    max_turns, parts, spec_name = _of_task("max_turns"), _of_task("parts"), _of_task("spec_name")
+    score_concurrency, score_timeout = _of_task("score_concurrency"), _of_task("score_timeout")
+    notice, origin = _of_task("notice"), _of_task("origin")
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the task inside has, such as `level`. Python asks here for what is not found."""
+        # Names that begin with "_" are each task's own, and `copy` and `pickle` mean this object when they ask for
+        # `__setstate__`. While they work there is no `task` yet, because they do not call __init__; then `self.task`
+        # below would call this method again, for ever.
+        if name.startswith("_") or "task" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.task, name)
+
+
+def innermost(task: Task) -> Task:
+    """The task inside all that is around it: the one that an author wrote, or a mixture."""
+    while isinstance(task, Around):
+        task = task.task
+    return task
+
+
+def author_task(task: Task, problem: Problem) -> Task:
+    """The task, as an author wrote it, that a problem belongs to; in a mixture one of several."""
+    while isinstance(task, Combined):
+        task = task.inside(problem)
+    return task

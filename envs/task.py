@@ -1,0 +1,176 @@
+"""What a task author writes: problems, what completions of them earn, and the data of the reward."""
+
+import hashlib
+import inspect
+import re
+from abc import abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from envs.awaiting import Limits, Outcome, call_all, value_of
+from envs.errors import NoDemonstration
+from envs.problem import Problem, Score, Scores, as_score, stacked
+
+
+class Task:
+    """A task over text, without a way to play it: `envs.core.TextEnv`, which authors derive from, adds that.
+
+    What combines tasks (`envs.around`) is a task, too.
+    """
+
+    reward_weights: Mapping[str, float] = {}
+    """{component: weight}. The reward is the weighted sum of all components, of which one must be called "correct". A
+    component with weight 0 is measured and shown, not paid."""
+    reward_ranges: Mapping[str, tuple[float, float]] = {}
+    """{component: (lowest, highest)} of those that may leave 0 to 1; `python -m envs check` refuses other values."""
+    max_turns: int = 1
+    """The most completions of an episode, its turns; `reply` answers all but the last."""
+    score_concurrency: int = 16
+    """Where methods are `async`: how many calls each process awaits at once."""
+    score_timeout: float = 60.0
+    """Where methods are `async`: the seconds that a call may take; a longer one fails with the reason "timeout"."""
+    notice: str = ""
+    """What a run should say about this task before it starts; "" for nothing."""
+    origin: Mapping[str, str] = {}
+    """Where the data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
+    parts: Mapping[str, "Task"] = {}
+    """In a mixture {name of a task: the task}; empty in any other task."""
+    _env_id: str | None = None
+    """The id under which `make` opened it, e.g. "spg/GSM8K-v0"; None where its class was called directly."""
+    _env_arguments: Mapping[str, Any] = {}
+    """The arguments that `make` was given, without those that are the default."""
+    _scoring: ClassVar[Any]
+    """Which of the methods below scores episodes; `envs.scoring` decides it once for each class."""
+
+    # What an author writes. The defaults of `score` and `score_batch` call each other: that ends, since `register` asks
+    # for one of them.
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many problems this split has."""
+
+    @abstractmethod
+    def problem(self, index: int) -> Problem:
+        """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
+
+    def score(
+        self, problem: Problem, completion: str
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
+        """What `completion` earns, component by component. Write this or `score_batch`; either may be `async`."""
+        scores = self.score_batch([problem], [completion])
+        return _awaited_score_of_one(scores) if inspect.isawaitable(scores) else _score_of_one(scores)
+
+    def score_batch(
+        self, problems: Sequence[Problem], completions: Sequence[str]
+    ) -> Scores | Awaitable[Scores]:
+        """What n completions earn, each for its own problem. Override it where a batch is faster.
+
+        An `async` one has `score_timeout` seconds for the batch; where it fails, each completion is scored alone.
+        """
+        outcomes = call_scores(self, problems, [[text] for text in completions])
+        return stacked([value_of(outcome) for outcome in outcomes], self.reward_weights)
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
+        """The environment's answer to the completions so far; None ends the episode. A pure function, as `problem`."""
+        return None
+
+    def score_turns(
+        self, problem: Problem, turns: Sequence[str]
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
+        """What an episode of these completions earns; by default what its last one does."""
+        return self.score(problem, turns[-1])
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        """A sentence on what is wrong with a completion that earned `score`; it must not give the right answer away.
+
+        An environment that was opened with `tries=N` replies with it and lets the model try again (`envs.tries`).
+        """
+        if score.extracted is None:
+            return "There is no answer between <answer> and </answer>."
+        if score.reason == "malformed":
+            return "The answer cannot be read."
+        if score.reason == "rule_broken":
+            return "The answer breaks a rule."
+        if len(score.extracted) <= 40 and score.extracted.isprintable():
+            return f"The answer is not {score.extracted}."
+        return "The answer is not right."
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
+        """A completion that solves the problem, or one for each turn.
+
+        Raises NoDemonstration where there is none, as this default does.
+        """
+        raise NoDemonstration(
+            f"{self.spec_name} has no demonstrations. Write demonstration(self, problem) -> str: "
+            "a completion that scores 1; `sft` and few-shot prompts are made from it."
+        )
+
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
+        """Named plausible completions of other quality, {"careless": "..."}; none by default.
+
+        In an episode of several turns a text is written at every turn; a list holds one text for each turn.
+        """
+        return {}
+
+    def render_text(self, problem: Problem, completion: str | None) -> str:
+        """The problem and, if there is one, its completion, as text for a terminal, maybe in colours."""
+        prompt = problem.prompt
+        if not isinstance(prompt, str):
+            prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+        return prompt if completion is None else f"{prompt}\n{problem.completion_prefix}{completion}"
+
+    @property
+    def spec_name(self) -> str:
+        """The name under which results are shown: the short name and the arguments that shape the task.
+
+        E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of an absolute path its last
+        part, and of a long text the beginning and a few digits of its hash.
+        """
+        id = self._env_id
+        short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
+        shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        shown = {name: re.sub(r"(^@?|(?<=\+))/[^:+]*/", r"\1", str(value)) for name, value in shown.items()}
+        arguments = [Path(v).name if name == "source" else f"{name}={short(v)}" for name, v in shown.items()]
+        return f"{short_name}[{','.join(arguments)}]" if arguments else short_name
+
+
+def limits_of(task: Task) -> Limits:
+    """The limits that a task sets to its `async` methods."""
+    return Limits(task.score_concurrency, task.score_timeout)
+
+
+def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
+    """What the author's code returns for each episode, or raises; `async` calls are awaited side by side."""
+    calls = [partial(task.score_turns, *pair) for pair in zip(problems, turns, strict=True)]
+    outcomes = call_all(task.spec_name, calls, limits_of(task))
+    return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
+
+
+def writes(cls: type[Task], method: str) -> bool:
+    """Whether the author of a class wrote this method, so that it is not the default of `Task`."""
+    return getattr(cls, method) is not getattr(Task, method)
+
+
+def summary(cls: type[Task]) -> str:
+    """What a task is: the first paragraph of its docstring, without ids like "(`spg/Guess-v0`)"; "" without one."""
+    text = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
+    return " ".join(text.split())
+
+
+async def _awaited_score_of_one(scores: Awaitable[Scores]) -> Score:
+    return _score_of_one(await scores)
+
+
+def _score_of_one(scores: Scores) -> Score:
+    """The score of the only completion of a batch."""
+    rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
+    return Score(rewards, scores.reason[0], scores.extracted[0])
+
+
+def short(value: str) -> str:
+    """The value of an argument as a name has it: of a long text the beginning and a hash."""
+    if len(value) <= 40:
+        return value
+    return f"{value[:24].rstrip()}...{hashlib.sha256(value.encode()).hexdigest()[:6]}"
