@@ -37,7 +37,7 @@ SMALL = 100
 # Advice on how to divide problems into splits.
 _BY_CONTENT = (
     "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
-    "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
+    "envs.draw_for(self.split, index, ...)"
 )
 SHORT = 2
 """An answer of at most so many characters is short: nearly every long text holds it somewhere."""
@@ -243,7 +243,7 @@ def _splits(subject: _Subject) -> str:
                 f"{DIFFERENT:.0%}. Of a file, leave out rows that come twice. A generator makes the same problem of "
                 f"several indices: list what it can make once, so that the pool has a size (of the {len(env):,} of "
                 f"{split} about {_pool(num_different, len(problems)):,} differ), and divide the list by "
-                "envs.split_of(problem), which gives each to one split (docs/add_a_task.md)"
+                "envs.split_of(problem), which gives each to one split"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")

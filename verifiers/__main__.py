@@ -297,7 +297,7 @@ def _judge(
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
         COMPILING_SECONDS,
-        begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
+        begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
     held: list[bytes] | None = []  # what is written only if some line can be judged

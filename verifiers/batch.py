@@ -6,6 +6,7 @@ disk allows. Everything here works without numba too, row by row.
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +52,10 @@ _registered: set[Any] = set()
 _lock = Lock()
 
 
+COMPILING_SECONDS = 15.0
+"""About as long takes the first compilation of a loop."""
+
+
 @dataclass
 class Compiling:
     """When compiled code is used, and what it took.
@@ -58,13 +63,17 @@ class Compiling:
     Attributes:
         rows_left: how many rows are still judged without it, whatever the size of their batches.
         seconds: how long rows are still judged without it before a loop is compiled that numba's disk cache lacks.
-        begins: is called before that compiling.
+        begins: is called before that compiling, with the name of the verifier; it logs a line.
         taken: how many seconds compiling has taken so far.
     """
 
     rows_left: int = 0
     seconds: float = 0.0
-    begins: Callable[[], None] = lambda: None
+    begins: Callable[[str], None] = lambda verifier: logging.getLogger("verifiers").warning(
+        "Compiling the verifier %s once, about %d s; numba keeps the result on disk.",
+        verifier,
+        COMPILING_SECONDS,
+    )
     taken: float = 0.0
 
 
@@ -394,7 +403,7 @@ def compile_loop(
             if started.data["dispatcher"].py_func is function:  # not one of those that it calls
                 if only_cached:
                     raise _NotCached
-                compiling.begins()
+                compiling.begins((extract, *modules)[-1].__name__.split(".")[1])
                 compiling.taken -= perf_counter()
 
         def on_end(self, ended: Any) -> None:

@@ -87,8 +87,7 @@ def find_algorithm(name: str) -> tuple[str, str]:
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         raise ConfigError(
             f"$algorithm={name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
-            f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. docs/algorithms/README.md says which "
-            "to use when. "
+            f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. "
             "For your own: $algorithm=./my_algorithm.py:MyClass or $algorithm=my_package.my_module:MyClass."
         )
     if where.endswith(".py") and not Path(where).is_file():

@@ -60,8 +60,8 @@ CARDS = {
         32,
         15.7,
         15.7,
-        note="A V100 needs torch for CUDA 12 (docs/first_gpu_run.md). It has no bfloat16 units, so --dtype float32 is "
-        "as fast there.",
+        note="A V100 needs torch for CUDA 12, as builds for CUDA 13 leave it out. It has no bfloat16 units, so "
+        "--dtype float32 is as fast there.",
     ),
     # NVIDIA L4 data sheet; its 242 TFLOP/s are with sparsity.
     "L4": _card("L4", 24, 121, 30.3),

@@ -60,7 +60,11 @@ def refuse_order(name: str, order: OwnOrder) -> None:
             return order(logps[rows].clone(), places[rows].clone(), generators)
 
     def wrong(what: str) -> ConfigError:
-        return ConfigError(f"remasking={name}: {what}. docs/rollout.md has an example.")
+        return ConfigError(
+            f"remasking={name}: {what}. An order is a function order(logps (b, n), places (b, n), generators) that "
+            "returns a priority for each place, (b, n) floating-point, the largest first, and draws from the "
+            "generators alone."
+        )
 
     logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
     places = torch.arange(8).add(8).repeat(3, 1)

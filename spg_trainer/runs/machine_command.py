@@ -62,7 +62,8 @@ def card() -> Iterator[Found]:
     if torch.version.cuda is None:
         yield Found(
             False,
-            f"torch {torch.__version__} is built without CUDA. Install one with it: docs/first_gpu_run.md",
+            f"torch {torch.__version__} is built without CUDA. Install one with it, from the index that "
+            "pytorch.org names for your driver",
         )
         return
     try:
@@ -71,7 +72,7 @@ def card() -> Iterator[Found]:
         yield Found(
             False,
             f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {in_flags(first_line(error))}. "
-            "Compare the driver that `nvidia-smi` prints with docs/first_gpu_run.md",
+            "`nvidia-smi` prints which CUDA the driver allows at most: install a torch that is not newer",
         )
         return
     for number in range(torch.cuda.device_count()):

@@ -316,7 +316,7 @@ def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
     recorded = settings_made_with(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
     layers = (
-        Layer(f"{TRAINING} {env}", from_training),
+        Layer(f"{TRAINING} {env or 'any task'}", from_training),
         *recipes,
         Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
     )

@@ -210,9 +210,18 @@ def train_step(run: Run) -> None:
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
-        run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
+        text = run.source.render_turns(scored.problems[0], *scored.dialogue(0))
+        run.console.say(f"{sample_label(run, scored)}\n{text}")
     for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
+
+
+def sample_label(run: Run, scored: Rows) -> str:
+    """The line above a step's first completion: "A completion of step 10, problem 3 of sudoku: wrong, reward 0.00"."""
+    problem = scored.problems[0]
+    task = problem.task or run.source.task or run.source.spec_name
+    said = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
+    return f"{said}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
 
 
 def shown_of_validation(run: Run) -> dict[str, Any]:

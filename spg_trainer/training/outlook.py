@@ -8,8 +8,8 @@ from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.demonstrations import normalised
+from spg_trainer.training.remedies import for_mix
 from spg_trainer.training.run import Run
-from spg_trainer.training.warnings import LEARNED_NOTHING
 
 GROUPS = 32
 """Problems, at most, of which completions are sampled."""
@@ -81,11 +81,13 @@ def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
 def far_line(mix: Mapping[str, float], sampled: HabitCounts, task: str) -> str:
     """Says how far the completions are from the mix. sampled: at the temperature of RL. task: of several."""
     the_mix = f"{task}: the mix" if task else "The mix"
-    if 2 * sampled.neither > sampled.completions:
+    follows_none = 2 * sampled.neither > sampled.completions
+    if follows_none:
         found = f"{sampled.neither} of {sampled.completions} sampled completions follow none of its rules yet"
     else:
         found = f"{share_of_right(sampled):.0%} of the sampled completions are, where the rules differ"
-    return f"{the_mix} asks for {mix['right']:.0%} right: {found}. {LEARNED_NOTHING} says what helps."
+    remedy = for_mix(follows_none, more_right=share_of_right(sampled) > mix["right"])
+    return f"{the_mix} asks for {mix['right']:.0%} right: {found}. {remedy}"
 
 
 def share_of_right(counts: HabitCounts) -> float:

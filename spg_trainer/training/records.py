@@ -25,9 +25,9 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
+from spg_trainer.training.remedies import WORSE, for_lost, for_no_gain
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
-    LEARNED_NOTHING,
     shares_of_groups,
     what_equal_groups_are,
 )
@@ -258,7 +258,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
         next_steps.append(f"python -m spg_trainer eval --model {quoted}")
     next_steps.append(f"python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}")
     if summary["worse"]:
-        next_steps = [f"{LEARNED_NOTHING} says why a run ends worse than it began", diff]
+        next_steps = [WORSE, diff]
     lines += [f"Everything is in {folder}.", f"Next:  {next_steps[0]}"]
     lines += [f"       {line}" for line in next_steps[1:]]
     is_judged = before and after and config.samples
@@ -298,7 +298,7 @@ def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
     fell = ", ".join(
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
-    return f"But this run lost something on these problems: {fell}. {LEARNED_NOTHING} says how to keep it."
+    return f"But this run lost something on these problems: {fell}. {for_lost(lost)}"
 
 
 TRIED = 20
@@ -331,7 +331,7 @@ def nothing_gained_line(summary: Mapping[str, Any]) -> str:
         why = ": not one sampled completion was right, so there was nothing to reinforce"
     elif groups:
         why = f": {groups['equal']:.0%} of its groups had equal rewards ({what_equal_groups_are(groups)})"
-    return f"The run did not beat its start{why}. {LEARNED_NOTHING} says what helps."
+    return f"The run did not beat its start{why}. {for_no_gain(groups)}"
 
 
 def write_report(run: Run) -> None:

@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.rollout.failures import listed
+from spg_trainer.training.remedies import for_equal_groups
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
@@ -23,8 +24,6 @@ COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
 """If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
-LEARNED_NOTHING = "docs/learned_nothing.md"
-"""The page on runs that did not gain what they were meant to: what helps stands there, and not in the run's lines."""
 
 
 def form_warning(
@@ -142,7 +141,7 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     shares = shares_of_groups(history, right_groups_teach)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(shares)}. {LEARNED_NOTHING} says what helps."
+        f"{what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
     )
 
 

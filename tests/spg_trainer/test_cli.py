@@ -77,7 +77,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "its module, my_package.my_module:"]),
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
         ("sft --env suduko", ['Did you mean "sudoku"?']),
-        ("--algorithm grpo", ["Did you mean 'diffu_grpo'?", "docs/algorithms/README.md"]),
+        ("--algorithm grpo", ["Did you mean 'diffu_grpo'?", "For use: ", "For comparison: "]),
         (
             "--algorithm mle --dry-run",
             ["--algorithm mle learns from demonstrations: python -m spg_trainer sft"],

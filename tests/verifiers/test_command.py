@@ -480,7 +480,7 @@ def test_a_compilation_is_announced_and_is_no_part_of_the_rate(run, tmp_path, mo
     def compiled_rows(loop, only_cached=False):
         asked.append(only_cached)
         if not only_cached:
-            batch.compiling.begins()
+            batch.compiling.begins("sudoku")
             time.sleep(0.2)
             batch.compiling.taken += 0.2
 

@@ -18,8 +18,8 @@ LARGEST = 8 << 20  # characters of all tests of a row
 TRIED = 10  # solutions of a row among which one that is Python 3 is looked for
 TOLERANCE = 1e-6  # of outputs with decimals
 PICKLED = (
-    "has private_test_cases in a pickle, which is never opened. If you trust the file, write them as JSON first "
-    "(docs/environments/code.md)"
+    "has private_test_cases in a pickle, which is never opened. If you trust the file, open it yourself "
+    "(pickle.loads(zlib.decompress(base64.b64decode(text)))), and write what it holds as JSON in that column"
 )
 SETUP = """\
 import bisect, collections, functools, heapq, itertools, math, re, string

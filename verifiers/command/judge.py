@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verifiers import batch, d1
+from verifiers.batch import COMPILING_SECONDS  # lines are judged without compiled code for as long
 from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
@@ -32,9 +33,6 @@ from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason
 
 ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
-COMPILING_SECONDS = (
-    15.0  # about as long takes a first compilation, so lines are judged without it for as long
-)
 SHOWN = 100  # characters of a completion without an answer
 EXAMPLES = 3  # of those
 MEMORY = None  # bytes of a worker's address space
@@ -318,6 +316,6 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
 
 def prepare() -> Callable[[dict], dict]:
-    batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS)
+    batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS, begins=lambda verifier: None)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda job: judge_block(job["job"], job["block"])._asdict()

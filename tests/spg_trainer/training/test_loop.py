@@ -669,3 +669,14 @@ def test_what_is_no_setting_is_refused_in_a_sentence() -> None:
         train(env="sudoku")
     with pytest.raises(ConfigError, match=r"train takes settings, .*not a NoneType"):
         train()
+
+
+def test_a_sample_says_what_it_is(tmp_path, capsys):
+    train(small_config(tmp_path / "run", max_steps=2))
+    line = r"^A completion of step (\d), problem (\d+) of letters: (\w+), reward (\d\.\d\d)$"
+    labels = re.findall(line, capsys.readouterr().out, flags=re.M)
+    assert [label[0] for label in labels] == ["1", "2"]
+    for number, index, reason, reward in labels:
+        first = rows(tmp_path / "run" / "samples" / f"step-{int(number):06d}.jsonl")[0]
+        assert (first["index"], first["reason"]) == (int(index), reason)
+        assert float(reward) == pytest.approx(first["reward"], abs=0.006)

@@ -544,16 +544,24 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
 
 
 @pytest.mark.parametrize(
-    ("sampled", "words"),
+    ("sampled", "words", "remedy"),
     [
-        (counts(7, 93), "The mix asks for 30% right: 7% of the sampled completions are"),
-        (counts(90, 0), "99% of the sampled completions are"),
-        (counts(10, 20, neither=90), "90 of 120 sampled completions follow none of its rules yet"),
+        (
+            counts(7, 93),
+            "The mix asks for 30% right: 7% of the sampled completions are",
+            "Train longer first",
+        ),
+        (counts(90, 0), "99% of the sampled completions are", "take harder ones"),
+        (
+            counts(10, 20, neither=90),
+            "90 of 120 sampled completions follow none of its rules yet",
+            "--max-steps N",
+        ),
     ],
 )
-def test_a_base_far_from_its_mix_says_how_far_and_where_help_stands(sampled, words) -> None:
+def test_a_base_far_from_its_mix_says_how_far_and_what_helps(sampled, words, remedy) -> None:
     text = outlook.far_line(MIX, sampled, "")
-    assert words in text and text.endswith("docs/learned_nothing.md says what helps.")
+    assert words in text and re.search(remedy, text)
     assert outlook.far_line(MIX, sampled, "count").startswith("count: the mix asks for")
 
 
@@ -583,3 +591,11 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
         rf"Next: python -m spg_trainer --env count --env-args offset=1 --model {folder}",
     ):
         assert re.search(words, said), (words, said)
+
+
+def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1", "completion": "2"}\n' * 40)
+    assert cli.main(["sft", "--data", str(tmp_path / "rows.jsonl"), "--model", "new", "--dry-run"]) == 0
+    origins = re.findall(r"#(.*)$", capsys.readouterr().out, flags=re.M)
+    assert " training on any task" in origins
+    assert not [origin for origin in origins if origin != f" {origin.strip()}"]

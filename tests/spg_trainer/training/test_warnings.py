@@ -45,10 +45,10 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (
             equal(0.9, right=0.02, wrong=0.88),
             10,
-            ["90% of the groups", "88% all wrong", "docs/learned_nothing.md"],
+            ["90% of the groups", "88% all wrong", "Take easier problems"],
         ),
-        (equal(0.9, wrong=0.9, same=0.7), 10, ["70% the same wrong text", "docs/learned_nothing.md"]),
-        (equal(0.9, right=0.1, wrong=0.1), 10, ["10% all wrong", "docs/learned_nothing.md"]),
+        (equal(0.9, wrong=0.9, same=0.7), 10, ["70% the same wrong text", "Raise --temperature"]),
+        (equal(0.9, right=0.1, wrong=0.1), 10, ["10% all wrong", "a reward that tells right from wrong"]),
         (CUT, 3, ["--max-completion-length", "60%"]),
         ({"completions/tokens_per_pass": 3.0}, 3, ["3.0 tokens, 2.0", "--max-tokens-per-step", "eval"]),
         (
@@ -106,12 +106,12 @@ def test_a_run_that_has_learned_its_problems_is_left_in_peace():
     solved = equal(0.9, right=0.85, wrong=0.05)
     assert all(new_warnings(history((8, {}), (count, solved))) == [] for count in range(20))
     (text,) = new_warnings(history((8, equal(0.3, right=0.8)), (10, solved)))
-    assert "85% of all groups" in text and "docs/learned_nothing.md" in text
+    assert "85% of all groups" in text and "take harder ones (--env-args)" in text
 
 
 def test_a_few_wrong_groups_of_one_text_do_not_hide_that_the_problems_are_solved():
     (text,) = new_warnings(history((10, equal(1.0, right=0.98, wrong=0.02, same=0.02))))
-    assert "98% of all groups are all right" in text and "docs/learned_nothing.md" in text
+    assert "98% of all groups are all right" in text and "The problems are solved" in text
 
 
 @pytest.mark.parametrize(

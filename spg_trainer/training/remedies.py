@@ -1,0 +1,49 @@
+"""What helps a run that did not gain what it was meant to: the sentences that its warnings and last lines end with.
+
+`docs/learned_nothing.md` says more, where the repository is at hand.
+"""
+
+from collections.abc import Iterable, Mapping
+
+WORSE = (
+    "read with the command below which problems are no longer solved. If the reward rose all the same, weigh `correct` "
+    "more (--reward-weights); if completions are cut, raise --max-completion-length; else divide --learning-rate by 3. "
+    "With --eval-steps the best step becomes model/"
+)
+"""After "Next:", for a run that ended worse than it began."""
+
+
+def for_equal_groups(shares: Mapping[str, float]) -> str:
+    """For groups whose rewards are equal. shares: what `warnings.shares_of_groups` returns."""
+    half = shares["equal"] / 2
+    if shares["all_right"] > half:
+        return "The problems are solved: take harder ones (--env-args)."
+    if shares["same_wrong_text"] > half:
+        return "Raise --temperature, so that completions of a problem differ."
+    if shares["all_wrong"] > half:
+        return "Take easier problems (--env-args), or teach the task first with `python -m spg_trainer sft`."
+    return "Use a reward that tells right from wrong, e.g. --reward-weights correct=1."
+
+
+def for_no_gain(groups: Mapping[str, float] | None) -> str:
+    """For a run that did not beat its start. groups: the shares of its groups, None = the model sampled none."""
+    more = "Or train longer (--max-steps), or with another --algorithm."
+    return f"{for_equal_groups(groups)} {more}" if groups else more.removeprefix("Or ").capitalize()
+
+
+def for_lost(names: Iterable[str]) -> str:
+    """For components of the reward that a run has lost."""
+    weights = " ".join(f"{name}=0.2" for name in names)
+    return f"To keep what was lost, pay for it: --reward-weights correct=1 {weights}."
+
+
+def for_mix(follows_none: bool, more_right: bool) -> str:
+    """For a base whose completions do not follow its mix.
+
+    follows_none: whether most of them follow no rule yet. more_right: whether more are right than the mix asks for.
+    """
+    if follows_none:
+        return "Train longer: --resume RUN --max-steps N --patience 0."
+    if more_right:
+        return "The problems are easy for this model: take harder ones (--env-args)."
+    return "Train longer first, as a model learns the easier rule first; then give `right` a larger share (--mix)."
