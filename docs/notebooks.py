@@ -1,5 +1,9 @@
-"""Hook of mkdocs.yml: a notebook is a page like any other, with the site's colours and links that are checked."""
+"""Hook of mkdocs.yml: a notebook is a page like any other, with the site's colours and links that are checked.
 
+Signatures that stand in the pages for readers of the checkout are left out, since the site makes its own.
+"""
+
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +28,11 @@ def on_page_read_source(page: Page, **_: Any) -> str | None:
     exporter = MarkdownExporter()
     exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # a cell's lines in one block
     return exporter.from_filename(page.file.abs_src_path)[0]
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """A page without the signatures that `reference_signatures.py` writes."""
+    return re.sub(r"^<!-- signature -->\n.*?<!-- end -->\n", "", markdown, flags=re.MULTILINE | re.DOTALL)
 
 
 def is_notebook(file: File) -> bool:

@@ -1,5 +1,6 @@
 """The pages: what they show works, links and the menu hold, every option and public name is on one."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -396,3 +397,17 @@ def printed_by(notebook: Any) -> str:
     return "".join(
         output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output
     )
+
+
+@pytest.mark.slow
+def test_reference_pages_have_the_signatures_of_the_code() -> None:
+    """For readers of the checkout, where `::: name` is only a name."""
+    script = DOCS / "reference_signatures.py"
+    spec = importlib.util.spec_from_file_location("reference_signatures", script)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert made.with_signatures(text) == text, f"{page.name}: run `python docs/reference_signatures.py`"
+    masks = (DOCS / "reference" / "algorithms.md").read_text(encoding="utf-8").partition("class Masks(")[2]
+    assert "    masked: Tensor\n" in masks and "    weight: Tensor\n" in masks
