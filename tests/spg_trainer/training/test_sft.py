@@ -594,8 +594,12 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
 
 
 def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1", "completion": "2"}\n' * 40)
-    assert cli.main(["sft", "--data", str(tmp_path / "rows.jsonl"), "--model", "new", "--dry-run"]) == 0
-    origins = re.findall(r"#(.*)$", capsys.readouterr().out, flags=re.M)
+    texts = [json.dumps({"prompt": f"{i}+1", "completion": str(i + 1)}) for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(texts))
+    words = ["sft", "--data", str(tmp_path / "rows.jsonl"), "--model", "new", "--dry-run"]
+    status = cli.main(words)
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    origins = re.findall(r"#(.*)$", said.out, flags=re.M)
     assert " training on any task" in origins
-    assert not [origin for origin in origins if origin != f" {origin.strip()}"]
+    assert not [origin for origin in origins if origin.endswith(" ") or not origin.strip()]
