@@ -2,7 +2,8 @@ r"""The value that a completion ends with where it marks no answer: "So, the lad
 
 Mode `flexible` judges it, for files of other people's models: the last number or closed formula (`$...$`, `\(...\)`,
 `\[...\]`) of the last sentence that has one. In such a sentence a number behind "=" or "is" goes first, and one behind
-a word such as "every" or "in" says only of what it speaks. Nothing here is compiled; every scan is linear.
+a word such as "every" or "in" says only of what it speaks. What is denied, asked, left open ("18 or 19", "±18") or not
+computed (`2*9`) is no value. Nothing here is compiled; every scan is linear.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 _SIDE_WORDS = frozenset("in within during after over per every each all both these those".split())
 _BEING = frozenset("= is are was were be equals".split())
+_JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
+_DENYING = frozenset("not between ±".split())
 _CURRENCY = "$€£¥"
 _FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
 
 
 class Item(NamedTuple):
-    """A number or a formula of a sentence; the rank says what stands before it."""
+    """A number or a formula of a sentence; the rank says what stands before it.
+
+    `is_value` is False where the words around it deny it, ask for it or leave it open.
+    """
 
     low: int
     high: int
     rank: int
+    is_value: bool
 
 
 def flexible_answer(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
@@ -50,6 +57,14 @@ def last_value(text: str) -> Item | None:
     """The last number or formula of the last sentence that has one; None where there is none."""
     sentence: list[Item] = []
     last: list[Item] = []
+
+    def add(low: int, high: int) -> None:
+        before = sentence[-1] if sentence else None
+        joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
+        if joins:
+            sentence[-1] = before._replace(is_value=False)
+        sentence.append(Item(low, high, rank_behind(word), not (joins or word in _DENYING)))
+
     closings = {opening: text.rfind(closing) for opening, closing in _OPENINGS}
     i, word = 0, ""
     while i < len(text):
@@ -57,25 +72,31 @@ def last_value(text: str) -> Item | None:
         formula = formula_end(text, i, closings) if c in "\\$" else -1
         if formula > 0:
             if has_value(text[i:formula]):
-                sentence.append(Item(i, formula, rank_behind(word)))
+                add(i, formula)
             i, word = formula, ""
         elif c.isdecimal():
             start, i = number_at(text, i)
-            sentence.append(Item(start, i, rank_behind(word)))
+            add(start, i)
             word = ""
         elif c.isalpha():
             start = i
             while i < len(text) and (text[i].isalpha() or (text[i].isdecimal() and text[i].isascii())):
                 i += 1
             word = text[start:i].lower()
+            if word == "or" and "," in text[max(start - 2, 0) : start]:
+                word = ""  # "$5 a day, or $35 in 7 days" says one thing twice
         else:
-            if not (c.isspace() or c in "\\$-"):
+            if text.startswith("**", i):
+                i += 1  # bold, no product
+            elif not (c.isspace() or c in "\\$-"):
                 word = c
             if c in "\n。" or (c in ".!?" and not text[i + 1 : i + 2].strip()):
+                if c == "?":
+                    sentence = [item._replace(is_value=False) for item in sentence]
                 last, sentence = sentence or last, []
             i += 1
-    items = sentence or last
-    return max(reversed(items), key=lambda item: item.rank, default=None)
+    found = max(reversed(sentence or last), key=lambda item: item.rank, default=None)
+    return found if found and found.is_value else None
 
 
 def rank_behind(word: str) -> int:

@@ -30,6 +30,9 @@ UNMARKED = [
     ("They cost \\$3 and \\$18.", "18"),
     ("18 eggs<|im_end|>\nuser\nAnd 20?", "18"),
     ("In 2 of them.", "2"),
+    ("It is 18, not 19.", "18"),
+    ("19 - 1 = **18**", "18"),
+    ("5 + 3 or 2 x 4 = 8 eggs.", "8"),
     ("<think>It may be 40.</think> It costs 18 dollars.", "18"),
     ("<think>It costs 18 dollars.</think>", "18"),
 ]
@@ -57,6 +60,27 @@ def test_the_formula_that_a_completion_ends_with_is_judged(completion: str, answ
     verdict = verify("math500", completion, mode="flexible", answer=answer)
     assert verdict.correct and verdict.extracted in completion
     assert verify("math500", completion, answer=answer).reason == "no_answer"
+
+
+OPEN = [
+    "The answer is not 18.",
+    "The answer is ±18",
+    "The answer is 18 or 19.",
+    "It is 19 or 18 eggs.",
+    "<answer>18 or 19</answer>",
+    "<answer>19 or 18</answer>",
+    "<answer>2*18</answer>",
+    "They need 2 x 18",
+    "Answer: between 17 and 18",
+    "Is it 18?",
+]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("completion", OPEN)
+def test_what_is_denied_asked_or_left_open_is_as_in_lenient_mode(task: str, completion: str) -> None:
+    flexible, lenient = (verify(task, completion, mode=mode, answer="18") for mode in ("flexible", "lenient"))
+    assert flexible == lenient and not flexible.correct
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math500"])

@@ -236,7 +236,7 @@ def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Pat
     sft(config)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
     with pytest.raises(
-        ConfigError, match=r"own\.py has changed since base began.*--env base/environment/own\.py:test"
+        ConfigError, match=r"own\.py has changed since base began.*env=base/environment/own\.py:test"
     ):
         sft(change(config, resume="base", max_steps=4))
     assert sft(change(config, resume="base", max_steps=4, accept_changed_code=True))

@@ -128,7 +128,7 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
 def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
     assert length_warning(policy, Count(), 3) == "", "`000` fits, if without its end"
     text = length_warning(policy, Count(), 2)
-    assert "--max-completion-length 2" in text and "have 3 tokens" in text and "Use 4" in text
+    assert "$max_completion_length=2" in text and "have 3 tokens" in text and "Use 4" in text
 
 
 def test_demonstrations_that_fail_say_nothing_of_the_length(policy: Policy, monkeypatch) -> None:
