@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import gymnasium_games, mixture, openenv, reasoning_gym, rows, verifiers_package
+from envs import mixture, rows
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
@@ -27,6 +27,13 @@ from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 ALIASES = {"math": "math500"}
+ADAPTERS = {
+    "gymnasium": "envs.gymnasium_games",
+    "openenv": "envs.openenv",
+    "reasoning_gym": "envs.reasoning_gym",
+    "verifiers": "envs.verifiers_package",
+}
+"""{what stands before the colon in a name: the module whose `class_of` makes the class of what stands behind it}."""
 _classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
 
 
@@ -151,17 +158,10 @@ def resolve(name: str) -> str:
         raise EnvError(
             f'"{id}" is an argument, not the name of an environment. Give it as --env-args {id.replace(",", " ")}.'
         )
-    if name.startswith("openenv:"):
-        address = name.partition(":")[2]
-        return _registered(f"openenv/{_as_id(address)}-v0", openenv.class_of(address))
-    if where == "reasoning_gym":
-        return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
-    if where == "verifiers":
-        return _registered(f"verifiers/{_as_id(id)}-v0", verifiers_package.class_of(id))
-    if where.partition(":")[0] == "gymnasium":
-        # Gymnasium's own names may have a colon: "gymnasium:module:NAME" -> the game "module:NAME".
-        game = name.partition(":")[2]
-        return _registered(f"gymnasium/{_as_id(game)}-v0", gymnasium_games.class_of(game))
+    prefix, _, rest = name.partition(":")
+    if rest and prefix in ADAPTERS:
+        adapter = importlib.import_module(ADAPTERS[prefix])
+        return _registered(f"{prefix}/{_as_id(rest)}-v0", adapter.class_of(rest))
     if rows.names_file(name):
         return _registered(rows.id_of(name), rows.class_of(name))
     if where:

@@ -1,6 +1,7 @@
 """Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,7 @@ import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.template import write_task
+from verifiers.worker import environment
 
 
 @pytest.fixture
@@ -189,3 +191,10 @@ def test_a_class_without_split_is_divided_whatever_else_it_takes():
     prompts = [{env.problem(i).prompt for i in range(len(env))} for env in splits.values()]
     assert sum(map(len, prompts)) == len(set().union(*prompts)) == 100
     assert splits["test"].notice.startswith("Mind the gap. ") and "80/10/10" in splits["test"].notice
+
+
+def test_what_other_packages_need_is_imported_when_it_is_named():
+    code = "import sys, envs; envs.make('sudoku').reset(seed=1); from envs.registry import ADAPTERS\n"
+    code += "early = set(ADAPTERS.values()) & sys.modules.keys(); assert not early, early\n"
+    code += "assert envs.make('gymnasium:FrozenLake-v1').max_turns > 1"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, env=environment())

@@ -130,12 +130,12 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     assert kept == ["environment/2/task.py", "environment/task.py"]
     assert [(run / file).read_text()[-2] for file in kept] == ["e", "a"]
     (tmp_path / "e" / "task.py").write_text((tmp_path / "e" / "task.py").read_text().replace("1.0", "0.5"))
-    own = f"--env {tmp_path}/a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
+    own = f"env={tmp_path}/a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
     with pytest.raises(ConfigError, match=re.escape(own)):
         train(small_config(None, max_steps=2, resume=str(run), **whole), quiet=True)
     shutil.rmtree(tmp_path / "e")  # its copy is what goes on
     typed = resolve(Config, ["--resume", str(run)]).config
-    assert typed.env == own.removeprefix("--env ")
+    assert typed.env == own.removeprefix("env=")
     pinned = pin(typed, build(typed.algorithm, typed.hyper_parameters))
     assert identity(pinned, find_inputs(file_settings(pinned))) == identity(
         read_config(run / "config.yaml"), read_inputs(run)
