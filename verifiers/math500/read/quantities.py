@@ -11,7 +11,7 @@ from verifiers.math500.read import prose, units
 from verifiers.math500.read.commands import Commands
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
 from verifiers.math500.read.values import Quantity, Value, is_expression
-from verifiers.math500.read.words import CHANGING_BEHIND, JOINING, ORDINALS, SCALES
+from verifiers.math500.read.words import CHANGING_BEHIND, JOINING, NUMBER_WORDS, ORDINALS, SCALES, SPANNING
 
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 
@@ -98,6 +98,8 @@ class Quantities(Commands):
         count = self.peek(-1)[1] if word == "quarters" else ""
         counted |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters are coins, 3 a number
         counted |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
+        spanned = len(words) > 1 and words[-1] in SPANNING  # 18 miles in three days, not 1 in three
+        counted |= spanned and word.lower() in NUMBER_WORDS and behind[0] == WORD
         second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
         if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:
             raise Malformed("words")

@@ -64,6 +64,7 @@ CHANGING_BEHIND = (  # ... and behind it
     )
     | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
+SPANNING = frozenset("in within after for every".split())  # behind a unit: a number then counts another thing
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was be equals".split())
 ORDINALS = frozenset("st nd rd th".split())
