@@ -58,8 +58,8 @@ _MORE = {  # English words that the languages do not share
     DENIAL: "not no never wrong incorrect",
 }
 
-_MASK = (1 << 56) - 1
-_SIZE = 1021  # slots of the table of words
+_KEY_BYTES = 7
+_MASK = (1 << 8 * _KEY_BYTES) - 1
 
 
 def mixed(key: int, byte: int) -> int:
@@ -88,10 +88,11 @@ def _roles() -> dict[int, int]:
 
 
 _ROLES = _roles()
-_SLOTS = {slot: [key for key in _ROLES if key % _SIZE == slot] for slot in {key % _SIZE for key in _ROLES}}
-_IS_USED = bytes(slot in _SLOTS for slot in range(_SIZE))  # most words have no slot, and are not compared
-_KEYS = tuple(_ROLES)
-_KINDS = bytes(_ROLES.values())
+# A table in which each word has a slot of its own. Where compiled, bytes are read as they lie; a long tuple is not.
+_SIZE = next(size for size in range(1021, 1 << 16, 2) if len({key % size for key in _ROLES}) == len(_ROLES))
+_KEY_AT = {key % _SIZE: key for key in _ROLES}
+_KINDS = bytes(_ROLES.get(_KEY_AT.get(slot, -1), OTHER) for slot in range(_SIZE))
+_KEYS = b"".join(_KEY_AT.get(slot, 0).to_bytes(_KEY_BYTES, "little") for slot in range(_SIZE))
 _TERMS = [
     (word.encode(), role)
     for language in TERMS_OF.values()
@@ -115,11 +116,14 @@ def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     while after < end and (97 <= data[after] | 32 <= 122 or 0x80 <= data[after] < 0xE2):
         key = mixed(key, data[after] | 32 if data[after] < 128 else data[after] + 0)
         after += 1
-    if after > i and _IS_USED[key % _SIZE]:
-        for k in range(len(_KEYS)):
-            if _KEYS[k] == key:
-                return _KINDS[k] + 0, after
-    return OTHER, after
+    slot = key % _SIZE
+    kind = _KINDS[slot] + 0
+    if kind != OTHER:  # as the slot of most words is not
+        for place in range(_KEY_BYTES):
+            if _KEYS[slot * _KEY_BYTES + place] != key & 255:
+                return OTHER, after
+            key >>= 8
+    return kind, after
 
 
 def term_at(data: Bytes, i: int, end: int) -> tuple[int, int]:

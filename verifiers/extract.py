@@ -17,20 +17,16 @@ ANSWER_LIMIT = 65_536  # bytes; a longer answer span is refused unread
 
 FOUND = OK  # of a completion in which there is an answer, instead of the reason why there is none
 
-_OPEN = tuple(b"<answer>")
-_CLOSE = tuple(b"</answer>")
-_GREATER, _SLASH = tuple(b">/")
+_OPEN = b"<answer>"
+_CLOSE = b"</answer>"
+_GREATER, _SLASH, _BAR = tuple(b">/|")
 # What ends a completion, of every family in docs/models.md; what follows is another turn.
-_BAR = tuple(b"<|")
-_EOT_ID = tuple(b"<|eot_id|>")
-_END_OF_TEXT = tuple(b"<|endoftext|>")
-_IM_END = tuple(b"<|im_end|>")
-_ROLE_END = tuple(b"<|role_end|>")
-_END = tuple(b"<|end|>")
-_END_OF_SENTENCE = tuple(b"</s>")
-_BOX = tuple(b"\\boxed")
-FRAMED_BOX = tuple(b"\\fbox")
-_HASHES = tuple(b"####")
+_END_TOKENS = (b"</s>", b"<|eot_id|>", b"<|endoftext|>", b"<|im_end|>", b"<|role_end|>", b"<|end|>")
+_END_BYTES = b"".join(_END_TOKENS)
+_END_SIZES = bytes(map(len, _END_TOKENS))
+BOX = b"\\boxed"
+FRAMED_BOX = b"\\fbox"
+_HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
 _SURROGATES = 0xA0  # the second byte behind ED, from which on it is a lone surrogate
@@ -105,7 +101,7 @@ def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[in
     return key, i
 
 
-def matches(data: Bytes, start: int, end: int, pattern: tuple[int, ...]) -> bool:
+def matches(data: Bytes, start: int, end: int, pattern: bytes) -> bool:
     if start + len(pattern) > end:
         return False
     for offset in range(len(pattern)):
@@ -125,16 +121,18 @@ def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 def is_end_token(data: Bytes, start: int, end: int) -> bool:
     """Whether an end token begins at `start`, where there is a `<`."""
-    return matches(data, start, end, _END_OF_SENTENCE) or (
-        matches(data, start, end, _BAR)
-        and (
-            matches(data, start, end, _EOT_ID)
-            or matches(data, start, end, _END_OF_TEXT)
-            or matches(data, start, end, _IM_END)
-            or matches(data, start, end, _ROLE_END)
-            or matches(data, start, end, _END)
-        )
-    )
+    if start + 1 >= end or (data[start + 1] != _SLASH and data[start + 1] != _BAR):
+        return False
+    begin = 0
+    for k in range(len(_END_SIZES)):
+        size = _END_SIZES[k] + 0
+        offset = 0
+        while offset < size and start + offset < end and data[start + offset] == _END_BYTES[begin + offset]:
+            offset += 1
+        if offset == size:
+            return True
+        begin += size
+    return False
 
 
 def is_blank(data: Bytes, start: int, end: int) -> bool:
@@ -145,6 +143,10 @@ def is_blank(data: Bytes, start: int, end: int) -> bool:
 
 def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """(NO_TAG, OPENS_ANSWER, ..., position after it) of the tag whose `<` stands at i, in any case."""
+    if matches(data, i, end, _OPEN):  # most are written so, and need no reading of words
+        return OPENS_ANSWER, i + len(_OPEN)
+    if matches(data, i, end, _CLOSE):
+        return CLOSES_ANSWER, i + len(_CLOSE)
     closing = i + 1 < end and data[i + 1] == _SLASH
     key, after = read_word(data, i + 2 if closing else i + 1, end, True)
     if key == _FINAL and after < end:  # <final_answer>
@@ -165,44 +167,40 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
     begin: where what may be a final answer begins, behind the last closed `<think>` or `<reasoning>` block unless that
     is all there is. A block counts if it stands behind that, or before its opening tag.
     """
-    tags = scan_tags(data, start, end, False)
-    if tags[1] > start and tags[2] < 0 and is_blank(data, tags[1], tags[0]):
-        return scan_tags(data, start, end, True)
-    return tags
-
-
-def scan_tags(
-    data: Bytes, start: int, end: int, thinking_counts: bool
-) -> tuple[int, int, int, int, int, int, bool]:
-    """`read_tags`, where what stands in a closed `<think>` or `<reasoning>` block counts as the rest does, or not."""
-    begin = start
-    block_start = block_end = unclosed = unclosed_end = opening = -1
-    thinking = outer_start = outer_end = -1
-    opened = closed = 0
-    i = find_byte(data, _LESS, start, end)
-    while i < end:
-        kind, after = tag_at(data, i, end)
-        if kind == OPENS_ANSWER:
-            opened += 1 if matches(data, i, end, _OPEN) else 2
-            if opening >= 0 and not is_blank(data, opening, i):  # <answer>7<answer>
-                unclosed, unclosed_end = opening, i
-            opening = after
-        elif kind == CLOSES_ANSWER:
-            closed += 1 if matches(data, i, end, _CLOSE) else 2
-            if opening >= 0:
-                block_start, block_end, opening = opening, i, -1
-        elif kind == OPENS_THINKING:
-            if thinking < 0:
-                thinking, outer_start, outer_end = i, block_start, block_end
-        elif kind == CLOSES_THINKING:
-            if not thinking_counts:
-                begin = after
-                block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
-            thinking = outer_start = outer_end = -1
-        elif is_end_token(data, i, end):
-            end = i
+    limit, reasoning_counts = end, False
+    while True:
+        end = limit
+        begin = start
+        block_start = block_end = unclosed = unclosed_end = opening = -1
+        thinking = outer_start = outer_end = -1
+        opened = closed = 0
+        i = find_byte(data, _LESS, start, end)
+        while i < end:
+            kind, after = tag_at(data, i, end)
+            if kind == OPENS_ANSWER:
+                opened += 1 if matches(data, i, end, _OPEN) else 2
+                if opening >= 0 and not is_blank(data, opening, i):  # <answer>7<answer>
+                    unclosed, unclosed_end = opening, i
+                opening = after
+            elif kind == CLOSES_ANSWER:
+                closed += 1 if matches(data, i, end, _CLOSE) else 2
+                if opening >= 0:
+                    block_start, block_end, opening = opening, i, -1
+            elif kind == OPENS_THINKING:
+                if thinking < 0:
+                    thinking, outer_start, outer_end = i, block_start, block_end
+            elif kind == CLOSES_THINKING:
+                if not reasoning_counts:
+                    begin = after
+                    block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
+                thinking = outer_start = outer_end = -1
+            elif is_end_token(data, i, end):
+                end = i
+                break
+            i = find_byte(data, _LESS, i + 1, end)
+        if reasoning_counts or begin == start or block_start >= 0 or not is_blank(data, begin, end):
             break
-        i = find_byte(data, _LESS, i + 1, end)
+        reasoning_counts = True  # nothing stands behind it
     if opening >= 0 and (unclosed < 0 or not is_blank(data, opening, end)):
         unclosed, unclosed_end = opening, end
     return end, begin, block_start, block_end, unclosed, unclosed_end, opened == 1 and closed == 1
@@ -223,7 +221,7 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
     return (position - i) % 2 == 1
 
 
-def last_box(data: Bytes, start: int, end: int, command: tuple[int, ...] = _BOX) -> tuple[int, int, int]:
+def last_box(data: Bytes, start: int, end: int, command: bytes) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
     Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
@@ -247,7 +245,7 @@ def last_box(data: Bytes, start: int, end: int, command: tuple[int, ...] = _BOX)
     return -1, -1, -1
 
 
-def command_before(data: Bytes, start: int, position: int, command: tuple[int, ...]) -> int:
+def command_before(data: Bytes, start: int, position: int, command: bytes) -> int:
     """Where the command begins whose brace is at `position`, or -1."""
     end = position
     while end > start and is_space(data[end - 1]):
@@ -316,7 +314,7 @@ def first_of_list(
     """
     first, differs = box, False
     for _ in range(_LIST_LIMIT):
-        other, other_start, other_end = last_box(data, max(start, first - _GAP_LIMIT), first)
+        other, other_start, other_end = last_box(data, max(start, first - _GAP_LIMIT), first, BOX)
         kind = joint(data, other_end + 1, first) if other >= 0 else APART
         if kind == APART:
             break
@@ -337,8 +335,8 @@ def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     box = low = -1
     i = find_byte(data, _BACKSLASH, start, end)
     while i < end:
-        if matches(data, i, end, _BOX):
-            box, low = i, i + len(_BOX)
+        if matches(data, i, end, BOX):
+            box, low = i, i + len(BOX)
         i = find_byte(data, _BACKSLASH, i + 1, end)
     if box < 0:
         return -1, -1, -1
@@ -348,7 +346,7 @@ def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     if low < end and data[low] == _LEFT_BRACE:
         low += 1
         high = min(high, find_byte(data, _NEWLINE, low, end))
-    elif low == box + len(_BOX) or low == end or not (48 <= data[low] <= 57 or data[low] == _MINUS):
+    elif low == box + len(BOX) or low == end or not (48 <= data[low] <= 57 or data[low] == _MINUS):
         return -1, -1, -1
     else:
         high = low
@@ -414,15 +412,18 @@ def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool
 
     `exact`: written `\boxed{`, with nothing but spaces beside its content.
     """
-    _, _, block_start, block_end, _, _, _ = read_tags(data, start, end)
     while data[low - 1] == 32 or (not exact and is_space(data[low - 1])):
         low -= 1
     while data[high] == 32 or (not exact and is_space(data[high])):
         high += 1
-    box = command_before(data, block_start, low - 1, _BOX)
-    alone = box >= 0 and is_blank(data, block_start, box) and is_blank(data, high + 1, block_end)
-    written = data[low - 1] == _LEFT_BRACE and data[high] == _RIGHT_BRACE
-    return alone and written and (not exact or box + len(_BOX) == low - 1)
+    box = command_before(data, start, low - 1, BOX)
+    if box < 0 or data[low - 1] != _LEFT_BRACE or data[high] != _RIGHT_BRACE:
+        return False
+    _, before = strip(data, start, box)
+    behind, _ = strip(data, high + 1, end)
+    opens = before - len(_OPEN) >= start and matches(data, before - len(_OPEN), before, _OPEN)
+    closes = matches(data, behind, end, _CLOSE)
+    return opens and closes and (not exact or box + len(BOX) == low - 1)
 
 
 def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
@@ -447,7 +448,7 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
         if not (lenient or single):
             return MALFORMED, -1, -1, False, -1, -1
         scope, low, high = block_start, block_start, block_end
-        box, inner_start, inner_end = last_box(data, low, high)
+        box, inner_start, inner_end = last_box(data, low, high, BOX)
     elif not lenient:
         return NO_ANSWER, -1, -1, False, -1, -1
     else:
@@ -456,16 +457,18 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
         scope, low, high = begin, unclosed, unclosed_end
         if unclosed >= 0 and is_blank(data, unclosed, unclosed_end):
             low = -1
-        box, inner_start, inner_end = last_box(data, max(begin, low), cut)
+        box, inner_start, inner_end = last_box(data, max(begin, low), cut, BOX)
         line_start, line_end = last_line(data, begin, cut)
         if line_start > max(box, low):
             box, low, high = -1, line_start, line_end
         behind = begin
     if lenient:
         later = max(inner_end, scope) if box >= 0 else max(low, scope)
-        other, other_start, other_end = open_box(data, later, high if block_start >= 0 else cut)
-        if other >= 0:
-            box, inner_start, inner_end = other, other_start, other_end
+        last = high if block_start >= 0 else cut
+        if last - later > len(BOX):
+            other, other_start, other_end = open_box(data, later, last)
+            if other >= 0:
+                box, inner_start, inner_end = other, other_start, other_end
     if box >= 0:
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
@@ -475,7 +478,7 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1, boxed, behind, cut
     hedged = False
-    if boxed:
+    if boxed and box - scope > len(BOX):  # there is room for another one before it
         first, hedged = first_of_list(data, scope, box, inner_start, inner_end)
         if lenient and first < box:
             low, high = first, high + 1

@@ -45,8 +45,8 @@ _DENIALS = word_keys(
 _BEGIN, _END, _LEFT = word_key("begin"), word_key("end"), word_key("left")
 _STOPS = tuple(b".!?")
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
-_WIDE_COLON, _WIDE_COMMA = tuple("：".encode()), tuple("，".encode())
-_WIDE_STOP = tuple("。".encode())
+_WIDE_COLON, _WIDE_COMMA = "：".encode(), "，".encode()
+_WIDE_STOP = "。".encode()
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
 VALUE_LIMIT = 4096  # bytes of a named answer
 

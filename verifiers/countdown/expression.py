@@ -65,7 +65,7 @@ _TEX = tuple((key, kind) for kind, words in _TEX_WORDS.items() for key in word_k
 _TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
 _TEX_SIGNS = tuple(b",;:! \n")
 
-_TEXT = tuple(b"\\text{")
+_TEXT = b"\\text{"
 _QUOTES = tuple(b"`$\"'")
 _BESIDE_WORDS = tuple(b",.!")  # signs between leading words and the expression
 _DENIALS = word_keys("not no never neither nor cannot t wrong incorrect impossible")  # t: of "isn't"

@@ -78,7 +78,7 @@ LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
-_BRACED_COMMA, _NEGATIVE_SPACE = tuple(b",}"), tuple(b"\\!")
+_BRACED_COMMA, _NEGATIVE_SPACE = b",}", b"\\!"
 
 
 @dataclass(slots=True)

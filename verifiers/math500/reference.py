@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.extract import last_box, last_line
+from verifiers.extract import BOX, last_box, last_line
 from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
@@ -71,7 +71,7 @@ def is_short_integer(answer: str) -> bool:
 def _read(answer: str) -> Reference | None:
     """The reference in a text; None where there is nothing but white space."""
     data = encoded(answer)  # "The answer is \\boxed{5}."
-    start, end = last_box(data, 0, len(data))[1:]
+    start, end = last_box(data, 0, len(data), BOX)[1:]
     if start < 0:
         start, end = last_line(data, 0, len(data))  # GSM8K's column
     text = (data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else answer).strip()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.extract import is_alone, last_box, strip
+from verifiers.extract import BOX, is_alone, last_box, strip
 from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
@@ -274,7 +274,7 @@ def cas_workers() -> Workers:
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
     start = data.rfind(b"<answer>", 0, low) + 8
-    _, other, other_end = last_box(data, start, data.rfind(b"\\boxed", start, low))
+    _, other, other_end = last_box(data, start, data.rfind(BOX, start, low), BOX)
     hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
     alone = boxed and is_alone(data, start - 8, len(data), low, high, False)
     return verdicts.HEDGE if hedged else OK if alone else MALFORMED
