@@ -1,36 +1,146 @@
-"""A Python file of the user's as a module."""
+"""A Python file of the user's as a module: what runs is what the file holds now.
+
+A file that has changed since it was loaded is loaded anew, as in a notebook whose user edits it between two runs. While
+a run goes on (`each_file_once`), each file stays what it was when the run first read it.
+"""
 
 import hashlib
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 from envs.errors import EnvError
 
 
-def import_file(file: str | Path) -> ModuleType:
-    """The module of a Python file, which runs once however often it is imported.
+class Loaded(NamedTuple):
+    """A file as it was when it was loaded."""
 
-    Raises EnvError where there is no file, and whatever the file itself raises.
+    sha256: str
+    module: ModuleType
+    helpers: dict[Path, str]
+    """{file of a module that it imported from its own folder: its sha256}."""
+
+
+_loaded: dict[Path, Loaded] = {}  # {resolved path of a file: its newest module}
+_read_in_this_run: set[Path] | None = None  # None = no run goes on
+
+
+@contextmanager
+def each_file_once() -> Iterator[None]:
+    """While it lasts, a file is loaded anew at most once, so that an edit during a run waits for the next run."""
+    global _read_in_this_run
+    outer = _read_in_this_run
+    _read_in_this_run = set() if outer is None else outer
+    try:
+        yield
+    finally:
+        _read_in_this_run = outer
+
+
+def import_file(file: str | Path) -> ModuleType:
+    """The module of a Python file, which runs once for each content that it is found with.
+
+    A file that registered an environment when a script imported it by its name is that module. Raises EnvError where
+    there is no file, or where a file beside it that it imports has changed, and whatever the file itself raises.
     """
     path = Path(file)
     if not path.is_file():
         raise EnvError(f"There is no file {path} (looked in {Path.cwd()}). Give the path of a Python file.")
     path = path.resolve()
-    # The module's name depends on the path, so that files task.py in two folders are two modules.
-    module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None, path  # a .py file always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    known = _loaded.get(path)
+    if known is not None and _read_in_this_run is not None and path in _read_in_this_run:
+        return known.module
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if known is not None:
+        _refuse_changed_helpers(path, known.helpers)
+    if known is None or known.sha256 != sha256:
+        known = _loaded[path] = _run(path, sha256, content, known)
+    if _read_in_this_run is not None:
+        _read_in_this_run.add(path)
+    return known.module
+
+
+def note_registration(cls: type) -> None:
+    """Remembers the file of a module that registers a class as loaded, so that `import_file` does not run it again."""
+    module = sys.modules.get(cls.__module__)
+    path = file_of(cls)
+    if module is None or path is None or (path in _loaded and _loaded[path].module is module):
+        return
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    _loaded[path] = Loaded(sha256, module, _helpers(path, module, set()))
+
+
+def file_of(cls: type) -> Path | None:
+    """The resolved path of the Python file that defines a class; None for one of a notebook or a prompt."""
+    return _file_of_module(sys.modules.get(cls.__module__))
+
+
+def _file_of_module(module: Any) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file and file.endswith(".py") and os.path.isfile(file) else None
+
+
+def _run(path: Path, sha256: str, content: bytes, before: Loaded | None) -> Loaded:
+    """Runs a file as a module of its own, and says which modules it imported from its folder."""
+    # The name depends on the path, so that files task.py in two folders are two modules, and on the content, so that
+    # what the file registers now is told from what it registered before.
+    place = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
+    name = f"{path.stem}_{place}"
+    # Compiled from `content`, as Python would take the compiled file of before for an edit within the same second that
+    # leaves the size.
+    loader = _Content(name, str(path), content)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None, path  # a spec is made wherever a loader is given
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the file can import its neighbours
+    loaded_before = set(sys.modules)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
-        del sys.modules[module_name]
+        del sys.modules[name]
+        _loaded.pop(path, None)
         raise
-    return module
+    helpers = _helpers(path, module, set(sys.modules) - loaded_before)
+    return Loaded(sha256, module, (before.helpers if before else {}) | helpers)
+
+
+class _Content(SourceFileLoader):
+    """Loads a file from a content that was read before, and neither reads nor writes a compiled file."""
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self.content = content
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.content, self.path)
+
+
+def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
+    """{file: sha256} of the modules of a file's folder that it imported, or that it has names from."""
+    names = {getattr(value, "__module__", None) for value in vars(module).values()}
+    names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+    names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
+    files = {_file_of_module(sys.modules.get(name)) for name in names}
+    return {
+        file: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file is not None and file != path and file.is_relative_to(path.parent)
+    }
+
+
+def _refuse_changed_helpers(path: Path, helpers: dict[Path, str]) -> None:
+    """Raises EnvError if a module that a file imports from its folder is no longer what Python has loaded."""
+    for helper, sha256 in helpers.items():
+        if helper.is_file() and hashlib.sha256(helper.read_bytes()).hexdigest() != sha256:
+            raise EnvError(
+                f"{helper}, which {path.name} imports, has changed, and this Python still runs what it held before. "
+                "Restart Python (in a notebook, the kernel)."
+            )

@@ -16,7 +16,7 @@ import numpy as np
 from envs import mixture, rows
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
-from envs.own_files import import_file
+from envs.own_files import file_of, import_file, note_registration
 from envs.scoring import ARGUMENTS, decide_scoring
 from envs.splits import Divided
 from envs.system_prompt import SystemPrompt
@@ -95,9 +95,9 @@ def _create_vector(cls: type[Task], id: str, *, num_envs: int = 1, **arguments: 
 def register(id: str, cls: type[Task]) -> None:
     """Makes an environment known under `id`, e.g. register("my/Countdown-v0", Countdown).
 
-    id: "namespace/Name-vN"; raise N whenever prompts, splits or scores change. Registering the same class
-    again does nothing. Raises EnvError if the id is badly formed or taken by another class, or if the class
-    lacks a method.
+    id: "namespace/Name-vN"; raise N whenever prompts, splits or scores change. A class that is defined again, in a
+    notebook or by a file that is loaded again, takes the place of its older self. Raises EnvError if the id is badly
+    formed or taken by another class, or if the class lacks a method.
     """
     parts = _ID.fullmatch(id)
     if parts is None or parts["space"] is None or parts["version"] is None:
@@ -105,7 +105,7 @@ def register(id: str, cls: type[Task]) -> None:
     _check_class(cls, id)
     decide_scoring(cls, id)
     taken = _classes.get(id)
-    if taken is not None and _qualified_name(taken) != _qualified_name(cls):
+    if taken is not None and not _is_again(taken, cls):
         new = _qualified_name(cls)
         raise EnvError(f'"{id}" is taken by {_qualified_name(taken)}; {new} needs another name or version.')
     if taken is None and id in gymnasium.registry:
@@ -118,6 +118,8 @@ def register(id: str, cls: type[Task]) -> None:
         order_enforce=False,  # our own error for a `step` before `reset` says more
     )
     _classes[id] = cls
+    if not cls.__module__.startswith("envs."):
+        note_registration(cls)
 
 
 def make(name: str, **arguments: Any) -> TextEnv:
@@ -169,7 +171,7 @@ def resolve(name: str) -> str:
     else:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
-        short_names = sorted({short_name(known_id) for known_id in _classes})
+        short_names = sorted({short_name(id) for id in _classes if not id.startswith(("rows_", "mixture_"))})
         near = did_you_mean(id, [*short_names, *_classes])
         if "," in id:
             near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
@@ -315,6 +317,13 @@ def _import(where: str, name: str) -> str:
 def _qualified_name(cls: type) -> str:
     """Module and name of a class. If a notebook defines a class again, both classes have the same ones."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _is_again(taken: type, cls: type) -> bool:
+    """Whether a class is another one's newer self: of the same name, or of the same file, loaded again."""
+    if taken.__module__ == cls.__module__:
+        return taken.__qualname__ == cls.__qualname__
+    return file_of(cls) is not None and file_of(taken) == file_of(cls)
 
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
-import sys
-import types
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.values import read_nested
 
 ALGORITHMS = {
@@ -100,16 +98,19 @@ def get(name: str) -> type[Algorithm]:
     where, class_name = find_algorithm(name)
     is_file = where.endswith(".py")
     try:
-        module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
+        module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
+    except packages.errors() as error:
+        raise ConfigError(f"$algorithm={name}: {error}") from error
     except Exception as error:
         hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
         text = f"$algorithm={name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         raise ConfigError(text) from error
     cls = getattr(module, class_name, None)
     if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
-        nearest = did_you_mean(class_name, vars(module))
+        nearest = "" if cls is not None else did_you_mean(class_name, vars(module))
         raise ConfigError(
-            f"$algorithm={name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. {nearest}"
+            f"$algorithm={name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. "
+            f"{nearest}".rstrip()
         )
     if inspect.isabstract(cls):
         raise ConfigError(f"$algorithm={name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
@@ -162,21 +163,3 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     cls = get(name)
     given = {**OWN_DEFAULTS.get(name, {}), **(args or {})}
     return cls(**read_nested(cls, given, lambda key: f"$algorithm_args {key}"))
-
-
-def load_file(path: Path) -> types.ModuleType:
-    """The module of a file, which can import its neighbours."""
-    # The name depends on the path, so that two files of one name in two folders do not meet.
-    name = f"{path.stem}_{zlib.crc32(bytes(path)):x}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -89,6 +89,7 @@ class Evaluation:
         return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {num_answers}"
 
 
+@envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
     env: "str | TextEnv" = "sudoku",
@@ -155,6 +156,7 @@ def evaluate(
     )
 
 
+@envs.own_files.each_file_once()
 def evaluate_checked(
     policy: Policy,
     env: "TextEnv",

@@ -17,25 +17,25 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.rollout.draw import Generators
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 
 OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
 """The signature of an order from outside; this file says what it takes and returns."""
 
 
-@cache
 def own_order(name: str) -> OwnOrder:
     """The function behind `./file.py:NAME` or `package.module:NAME`, tried on a small example.
 
     Raises ConfigError if it cannot be loaded, and for what `refuse_order` finds.
     """
-    from spg_trainer.algorithms.registry import load_file
-
     where, _, function = name.rpartition(":")
     is_file = where.endswith(".py")
     if is_file and not Path(where).is_file():
         raise ConfigError(f"remasking={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
     try:
-        module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
+        module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
+    except packages.errors() as error:
+        raise ConfigError(f"remasking={name}: {error}") from error
     except Exception as error:
         text = f"remasking={name}: importing {where} raised {type(error).__name__}: {error}"
         raise ConfigError(text) from error
@@ -47,6 +47,7 @@ def own_order(name: str) -> OwnOrder:
     return cast(OwnOrder, order)
 
 
+@cache
 def refuse_order(name: str, order: OwnOrder) -> None:
     """Raises ConfigError unless an order keeps its contract, tried on 3 rows of 8 tokens.
 

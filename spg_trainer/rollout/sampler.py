@@ -186,6 +186,9 @@ class _Sampler:
         # On the device, and read once at the end: a read at every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=self.canvas.ids.device)
         """Passes whose log-probabilities were not all finite."""
+        remasking = self.sampling.remasking
+        # Looked up once, so that all passes have the same one, also if its file is edited meanwhile.
+        self.own_order = own_order(remasking) if ":" in remasking else None
 
     def run(self) -> None:
         """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
@@ -304,8 +307,8 @@ class _Sampler:
         sure = seen_by_rule if s.fallback == "leftmost" else logps
         if s.remasking == DRAWS_POSITIONS:
             seen_by_rule = seen_by_rule / s.position_temperature
-        if ":" in s.remasking:  # from outside
-            priority = own_order(s.remasking)(logps, blocks.places, generators).float()
+        if self.own_order is not None:
+            priority = self.own_order(logps, blocks.places, generators).float()
         else:
             priority = REMASKING[s.remasking](seen_by_rule, generators, count)
         if index is not None:

@@ -33,6 +33,7 @@ from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
+from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved
@@ -74,6 +75,7 @@ KNOWS_NOTHING = 256
 none of fewer is right may be chance."""
 
 
+@packages.envs.own_files.each_file_once()
 def train(
     config: Config | Resolved[Config] | None = None, *, quiet: bool = False, **others: object
 ) -> dict[str, Any]:

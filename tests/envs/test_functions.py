@@ -13,6 +13,7 @@ import envs
 from envs import EnvError, awaiting, checking
 from envs.__main__ import main as envs_main
 from envs.checking import check
+from envs.functions import load_functions
 from envs.scoring import score_all
 from spg_trainer.cli import main
 from tests.common.trainer_cases import rows, tiny_folder
@@ -454,3 +455,10 @@ def test_an_argument_that_is_misspelt_is_no_column_for_keywords(place, arguments
     assert set(env.problem(0).reference) == {"hint", "extra"}
     with pytest.raises(EnvError, match=r'column="demonstartion" is unknown. Did you mean "demonstration"'):
         envs.make("rows.jsonl", reward="./mine.py:right", demonstartion="hint")
+
+
+def test_a_reward_file_that_was_edited_is_loaded_anew(tmp_path):
+    file = tmp_path / "edited_reward.py"
+    for paid in (0.25, 0.75, 0.25):
+        file.write_text(f"def r(completions, **kwargs):\n    return [{paid}] * len(completions)\n")
+        assert load_functions(f"{file}:r")["r"](["a"]) == [paid]

@@ -1,5 +1,6 @@
 """Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
+from envs.own_files import each_file_once
 from envs.template import write_task
 from verifiers.worker import environment
 
@@ -198,3 +200,74 @@ def test_what_other_packages_need_is_imported_when_it_is_named():
     code += "early = set(ADAPTERS.values()) & sys.modules.keys(); assert not early, early\n"
     code += "assert envs.make('gymnasium:FrozenLake-v1').max_turns > 1"
     subprocess.run([sys.executable, "-P", "-c", code], check=True, env=environment())
+
+
+TASK = (
+    "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
+    "    def __len__(self): return 1\n"
+    "    def problem(self, index): return envs.Problem('{1}', {{}})\n"
+    "    def score(self, problem, completion): return {{'correct': 1.0}}\n"
+    "envs.register('my/{0}-v0', {0})\n"
+)
+
+
+def test_a_file_that_was_edited_is_loaded_anew(folder):
+    """As in a notebook, whose user edits a file between two calls."""
+    file = folder / "edited.py"
+    for prompt in ("one", "two", "one"):  # of one length, and within one second
+        file.write_text(TASK.format("Edited", prompt))
+        assert envs.make("./edited.py:my/Edited-v0").problem(0).prompt == prompt
+    once = envs.make("./edited.py")
+    assert type(envs.make("./edited.py")) is type(once)
+    file.write_text(TASK.format("Renamed", "two"))
+    assert envs.make("./edited.py").problem(0).prompt == "two"  # its only one
+    with pytest.raises(EnvError, match=r'registers no "my/Edited-v0".*my/Renamed-v0'):
+        envs.make("./edited.py:my/Edited-v0")
+
+
+def test_an_edit_during_a_run_waits_for_the_next_one(folder):
+    file = folder / "steady.py"
+    file.write_text(TASK.format("Steady", "one"))
+    envs.make("./steady.py")
+    file.write_text(TASK.format("Steady", "two"))
+    with each_file_once():
+        assert envs.make("./steady.py").problem(0).prompt == "two"
+        file.write_text(TASK.format("Steady", "six"))
+        with each_file_once():
+            assert envs.make("./steady.py").problem(0).prompt == "two"
+    assert envs.make("./steady.py").problem(0).prompt == "six"
+
+
+def test_a_file_that_a_script_imports_by_name_is_the_same_file(folder):
+    for number, name_first in enumerate((True, False)):
+        stem, name = f"both_{number}", f"Both{number}"
+        (folder / f"{stem}.py").write_text(TASK.format(name, "one"))
+        if name_first:
+            module = importlib.import_module(stem)
+            assert type(envs.make(f"./{stem}.py:my/{name}-v0")) is getattr(module, name)
+        else:
+            envs.make(f"./{stem}.py:my/{name}-v0")
+            module = importlib.import_module(stem)
+        assert type(envs.make(f"./{stem}.py")) is type(envs.make(f"my/{name}-v0")) is getattr(module, name)
+        (folder / f"{stem}.py").write_text(TASK.format(name, "two"))
+        assert envs.make(f"./{stem}.py").problem(0).prompt == "two"
+
+
+def test_a_changed_helper_asks_for_a_new_python(folder):
+    helper = folder / "helper_of_asker.py"
+    helper.write_text("PROMPT = 'one'\ndef prompt(): return PROMPT\n")
+    (folder / "asker.py").write_text("from helper_of_asker import PROMPT\n" + TASK.format("Asker", "one"))
+    envs.make("./asker.py")
+    helper.write_text("PROMPT = 'two'\n")
+    with pytest.raises(
+        EnvError, match=r"helper_of_asker.py, which asker.py imports, has changed.*Restart Python"
+    ):
+        envs.make("./asker.py")
+
+
+def test_a_data_file_that_was_opened_is_not_listed_as_a_task(folder):
+    (folder / "opened.jsonl").write_text('{"prompt": "1+1", "answer": "2"}\n' * 30)
+    envs.make("opened.jsonl", verifier="gsm8k")
+    with pytest.raises(EnvError, match="Known: ") as refused:
+        envs.make("qqqqqq")
+    assert "opened" not in str(refused.value) and " sudoku" in str(refused.value)

@@ -151,3 +151,21 @@ def test_numbers_that_are_none_are_refused_from_python_too(bad):
     for name, field in (("spg", "eubo_beta"), ("diffu_grpo", "beta"), ("wd1", "psi"), ("vrpo", "beta")):
         with pytest.raises(ConfigError, match=field):
             get(name)(**{field: bad})
+
+
+def test_a_file_that_was_edited_is_loaded_anew(tmp_path):
+    file = tmp_path / "edited_algorithm.py"
+    for masking in ("random", "block", "random"):
+        file.write_text(
+            "from dataclasses import dataclass\nfrom spg_trainer.algorithms.spg import SPG\n"
+            f"@dataclass(frozen=True)\nclass Mine(SPG):\n    masking: str = '{masking}'\n"
+        )
+        assert build(f"{file}:Mine").masking == masking
+    assert get(f"{file}:Mine") is get(f"{file}:Mine")
+
+
+def test_what_is_no_algorithm_is_not_proposed_again(tmp_path):
+    file = tmp_path / "plain_algorithm.py"
+    file.write_text("class Plain: pass\n")
+    with pytest.raises(ConfigError, match=r"Plain is no class derived from \S+Algorithm\.$"):
+        get(f"{file}:Plain")

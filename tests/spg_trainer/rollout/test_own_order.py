@@ -9,6 +9,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.checks import check_names
+from spg_trainer.rollout.own_order import own_order
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
@@ -99,3 +100,13 @@ def test_a_model_is_evaluated_with_the_copy_of_the_run_that_trained_it(mine: Pat
         command = defaults(EvalCommand, model=str(model))
         assert command.rollout.remasking == f"{run}/algorithm/mine.py:parity"
         check_names(command.rollout.samplings()[0])
+
+
+def test_an_order_that_was_edited_is_loaded_anew(mine: Path) -> None:
+    logps, places = torch.zeros(1, 2), torch.tensor([[0, 1]])
+    assert own_order(f"{mine}:parity")(logps, places, []).tolist() == [[0.0, -1e6]]
+    mine.write_text(PARITY.replace("- 1e6", "+ 1e6"))
+    assert own_order(f"{mine}:parity")(logps, places, []).tolist() == [[0.0, 1e6]]
+    mine.write_text(PARITY.replace("logps - 1e6", "places / 0"))
+    with pytest.raises(ConfigError, match="not finite"):
+        own_order(f"{mine}:parity")
