@@ -141,6 +141,8 @@ def metavar(name: str, hint: Any) -> str:
     """What stands for the value of a flag in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
     # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
     choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
+    if choices and int in get_args(hint):
+        return f"{{N,{','.join(choices)}}}"
     if choices:
         return f"{{{','.join(choices)}}}"
     return "KEY=VALUE ..." if get_origin(hint) is dict else name.upper()

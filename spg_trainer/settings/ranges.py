@@ -67,5 +67,5 @@ def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
         # The range is in the `__metadata__` of an Annotated type; in `Count | None`, of the first part of the union.
         for hint in (hints[field.name], *get_args(hints[field.name])):
             for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and value is not None:
+                if isinstance(allowed, Range) and isinstance(value, int | float):
                     yield field.name, value, allowed

@@ -14,6 +14,9 @@ from spg_trainer.settings.ranges import (
     Weight,
 )
 
+AUTO = "auto"
+"""The --per-device-batch-size that stands for as many as fit."""
+
 
 @explained
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class BatchConfig:
     num_minibatches: Count = 1
     """The number of parts that the groups of a step are divided into, with one update for each part. More than 1 is
     off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
-    per_device_batch_size: Count = 8
+    per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. Where a GPU's memory runs out, it is halved and the work done once more. The
-    result stays the same, except for rounding."""
+    times as many completions at once. auto takes as many as fit into free memory by the estimate of --dry-run, at most
+    all of a step. Where a GPU's memory runs out, the number is halved and the work done once more. The result stays the
+    same, except for rounding."""
 
 
 @explained

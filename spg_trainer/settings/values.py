@@ -162,6 +162,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if type(None) in options:  # `int | None`
             return None if value in (None, "none", "None") else convert(value, options[0], where)
         read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number where it is one
+        words = [word for option in options for word in get_args(option)]  # `int | Literal["auto"]`
+        if words and type(read) is not options[0] and value not in words:
+            choices = " or ".join([NAMES[options[0]], *words])
+            raise ConfigError(f"{where}={value!r}: expected {choices}.")
         return read if type(read) in options else str(value)
     if origin is Literal:
         if value in options:

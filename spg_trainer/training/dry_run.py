@@ -1,5 +1,6 @@
 """What --dry-run prints, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
+from spg_trainer.estimate.batch import usable_here, with_fitting_batch
 from spg_trainer.estimate.cards import find_card
 from spg_trainer.estimate.fits import card_lines
 from spg_trainer.estimate.memory import Memory, step_memory
@@ -38,6 +40,7 @@ def show(planned: Plan, processes: int) -> str:
     processes: how many will train.
     """
     config, algorithm = planned.config, planned.algorithm
+    sized = with_batch_of_card(config, algorithm, processes)
     samples_episodes = planned.splits and config.samples
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
@@ -47,10 +50,15 @@ def show(planned: Plan, processes: int) -> str:
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
     if note := other_lengths(config.rollout, config.model.model):
         comments.append(f"lengths: {note}")
-    comments.append(arithmetic(config, algorithm, processes, turns))
+    comments.append(arithmetic(sized, algorithm, processes, turns))
+    if sized != config:
+        size = sized.batch.per_device_batch_size
+        fits = f"{size} masked cop{'y' if size == 1 else 'ies'} at once"
+        where = "this machine" if on_cpu(config) else f"the {find_card(config.gpu or 'H200').name}"
+        comments.append(f"per_device_batch_size auto: by the estimate below, {where} holds {fits}")
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
-    comments += memory_and_time(config, algorithm, processes, config.gpu)
+    comments += memory_and_time(sized, algorithm, processes, config.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
@@ -113,25 +121,14 @@ def memory_and_time(
         name = config.model.model
         return [f"memory and time: the shape of {name} is unknown here. Download its config.json first."]
     shape = shape_of(model_config)
-    on_cpu = config.model.device == "cpu"
     card = find_card(gpu or "H200")
-
-    cpu_threads = torch.get_num_threads() if on_cpu else 0
 
     def memory_of(changed: Config, processes: int = processes) -> Memory:
         """The memory of a process with `config`, or with `config` and some changes."""
-        return step_memory(
-            model_config,
-            changed,
-            algorithm,
-            dtype=dtype_of(changed.model),
-            shard=changed.model.shard,
-            processes=processes,
-            cpu_threads=cpu_threads,
-        )
+        return memory_of_process(model_config, changed, algorithm, processes)
 
     lines = memory_lines(memory_of(config), shape, dtype_of(config.model), processes)
-    if on_cpu:  # the seconds are those of a card
+    if on_cpu(config):  # the seconds are those of a card
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
     took = step_seconds(model_config, config, algorithm, card, **options)
@@ -156,6 +153,42 @@ def memory_and_time(
         seconds += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
         return [*lines, seconds]
     return [*lines, seconds, *card_lines(config, shape, took, memory_of, card, processes)]
+
+
+def on_cpu(config: Config) -> bool:
+    """Whether the run is said to be on a CPU; a dry run takes any other for one on a GPU."""
+    return config.model.device == "cpu"
+
+
+def memory_of_process(
+    model_config: Any, config: Config, algorithm: algorithms.Algorithm, processes: int
+) -> Memory:
+    """The memory of each of `processes` in a step of these settings. model_config: that of the model."""
+    return step_memory(
+        model_config,
+        config,
+        algorithm,
+        dtype=dtype_of(config.model),
+        shard=config.model.shard,
+        processes=processes,
+        cpu_threads=torch.get_num_threads() if on_cpu(config) else 0,
+    )
+
+
+def with_batch_of_card(config: Config, algorithm: algorithms.Algorithm, processes: int) -> Config:
+    """The settings with the number that --per-device-batch-size auto is on the card of --gpu, or on this CPU.
+
+    It is 1 for a model whose shape is unknown here.
+    """
+    model_config = find_config(config.model, config.env)
+    if model_config is None:
+        return with_fitting_batch(config, algorithm, lambda changed: math.inf, 0.0, processes)
+
+    def peak(changed: Config) -> float:
+        return memory_of_process(model_config, changed, algorithm, processes).peak
+
+    usable = usable_here(torch.device("cpu")) if on_cpu(config) else find_card(config.gpu or "H200").usable
+    return with_fitting_batch(config, algorithm, peak, usable, processes)
 
 
 def dtype_of(model: ModelConfig) -> str:

@@ -195,8 +195,7 @@ def train_step(run: Run) -> None:
     timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
     if "num_tokens" in metrics:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
-    if run.policy.device.type == "cuda":
-        timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
+    timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
     # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.

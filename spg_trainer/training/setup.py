@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.estimate.batch import usable_here, with_fitting_batch
+from spg_trainer.estimate.memory import step_memory
 from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
@@ -40,6 +44,7 @@ from spg_trainer.settings.recorded import (
     to_recorded_yaml,
 )
 from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
@@ -61,11 +66,12 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     """
     planned = plan_together(settings)
     accelerator = make_accelerator(planned.config.model.device, planned.config.timeout_minutes)
-    config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
     policy = open_model(
-        config, algorithm, run=path, checkpoint_folder=checkpoint_folder, accelerator=accelerator
+        planned.config, algorithm, run=path, checkpoint_folder=checkpoint_folder, accelerator=accelerator
     )
+    config = with_batch_of_device(planned.config, algorithm, policy, accelerator.num_processes)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     with raising_on_all():
@@ -91,7 +97,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     if checkpoint_folder is not None:
         with raising_on_all():
             run = restore(run, checkpoint_folder)
-    prepare_folder(run, planned.goes_on)
+    prepare_folder(run, planned)
     introduce(run, skipped_note)
     # `run_validation` skips a step whose validation is listed here, and so does not save its weights either. A resumed
     # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
@@ -311,14 +317,40 @@ def introduce(run: Run, skipped_note: str) -> None:
             )
 
 
-def prepare_folder(run: Run, goes_on: bool) -> None:
+def with_batch_of_device(
+    config: Config, algorithm: algorithms.Algorithm, policy: Policy, num_processes: int
+) -> Config:
+    """The settings with the number that --per-device-batch-size auto is on the devices of all processes."""
+    if config.batch.per_device_batch_size != AUTO:
+        return config
+    is_cpu = policy.device.type == "cpu"
+    dtype = {"auto": "float32" if is_cpu else "bfloat16"}.get(config.model.dtype, config.model.dtype)
+
+    def peak(changed: Config) -> float:
+        return step_memory(
+            base_model(policy.model).config,
+            changed,
+            algorithm,
+            dtype=dtype,
+            shard=changed.model.shard,
+            processes=num_processes,
+            cpu_threads=torch.get_num_threads() if is_cpu else 0,
+        ).peak
+
+    here = with_fitting_batch(config, algorithm, peak, usable_here(policy.device), num_processes)
+    size = min(gather([here.batch.per_device_batch_size]))
+    return replace(here, batch=replace(here.batch, per_device_batch_size=size))
+
+
+def prepare_folder(run: Run, planned: Plan) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
     In both cases the settings and inputs of the run are written down, the folder is locked against other processes, the
     run's history is read from it, and the weights of the reference are copied into it, which a resumed run could not
-    make again.
+    make again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
     """
-    config, path, accept = run.config, run.folder.path, run.config.output.accept_changed_code
+    config, goes_on, path = planned.config, planned.goes_on, run.folder.path
+    accept = config.output.accept_changed_code
     with raising_on_all():
         settings, files = to_recorded_yaml(config), file_settings(config)
         if not goes_on:
