@@ -184,7 +184,8 @@ def main() -> None:
     command = [sys.executable, "-m", "verifiers", "serve", "--port", "0", "--workers", str(args.workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            port = int(server.stderr.readline().split(" at ")[1].split()[0].rpartition(":")[2])
+            said = next(line for line in server.stderr if line.startswith("Serving"))  # it may compile before
+            port = int(said.split(" at ")[1].split()[0].rpartition(":")[2])
             run(load(port, todo[:500], args.clients, None))
             before = [in_one_process(todo, threads) for threads in (8, 1)]
             spent = processor_seconds(server.pid)
