@@ -85,7 +85,7 @@ def typed(hint: Any) -> str:
 def signature(function: Any) -> str:
     """The parameters and the result of a function, without the names of modules."""
     text = str(inspect.signature(function))
-    text = typed(re.sub(r"<.*?>", "...", text)).replace("'", '"')
+    text = typed(re.sub(r"<(?:[^<>]|<[^<>]*>)*>", "...", text)).replace("'", '"')
     return re.sub(r'(: |-> )"([^"]*)"', r"\1\2", text)  # annotations that are texts
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from envs.answers import until_end
 from envs.awaiting import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
-from envs.own_files import import_file
+from envs.own_files import import_file, name_in_file
 from envs.problem import Problem
 
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
@@ -88,8 +88,13 @@ reports = Reports()
 """What the functions of this process report."""
 
 
-def load_functions(reward: str) -> dict[str, RewardFunction]:
-    """The functions that `./mine.py:one+two` names. Raises EnvError for a file or a name that is not there."""
+def load_functions(reward: str | RewardFunction) -> dict[str, RewardFunction]:
+    """The functions that `./mine.py:one+two` names, or the one function that is given in place of its name.
+
+    Raises EnvError for a file or a name that is not there, and for a function that stands in no file of its own.
+    """
+    if callable(reward):
+        reward = name_in_file(reward, is_reward=True)
     file, _, names = reward.rpartition(":")
     if not file.endswith(".py"):
         raise EnvError(f"--reward {reward}: should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE+TWO.")

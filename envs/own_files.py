@@ -77,9 +77,28 @@ def note_registration(cls: type) -> None:
     _loaded[path] = Loaded(sha256, module, _helpers(path, module, set()))
 
 
-def file_of(cls: type) -> Path | None:
-    """The resolved path of the Python file that defines a class; None for one of a notebook or a prompt."""
-    return _file_of_module(sys.modules.get(cls.__module__))
+def file_of(own: Any) -> Path | None:
+    """The resolved path of the Python file that defines a class or a function; None for one of a notebook."""
+    return _file_of_module(sys.modules.get(own.__module__))
+
+
+def name_in_file(own: Any, *, is_reward: bool = False) -> str:
+    """The name by which a function or a class of the user's is found again: "/home/ada/mine.py:brevity".
+
+    It is "package.module:NAME" for a module of a package, except for a reward function, which has a file in any case.
+    Raises EnvError for what a name does not lead to, e.g. a lambda or a function of a notebook.
+    """
+    name = getattr(own, "__qualname__", repr(own))
+    path = file_of(own)
+    if path is None or own.__module__ == "__main__" or not name.isidentifier():
+        example = name if name.isidentifier() else "NAME"
+        raise EnvError(
+            f"{name} is found again by no name, which a run needs to record it and to go on. Write it at the top of a "
+            f'file of its own, and give that name: "./FILE.py:{example}".'
+        )
+    if "." in own.__module__ and not is_reward:
+        return f"{own.__module__}:{name}"
+    return f"{path}:{name}"
 
 
 def _file_of_module(module: Any) -> Path | None:

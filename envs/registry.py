@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
@@ -74,7 +74,7 @@ def _create(
         name: parameter.default for name, parameter in parameters.items()
     }
     task._env_arguments = {
-        name: value
+        name: value.__name__ if inspect.isroutine(value) else value
         for name, value in shown_arguments.items()
         if name not in defaults or value != defaults[name]
     }
@@ -122,7 +122,7 @@ def register(id: str, cls: type[Task]) -> None:
         note_registration(cls)
 
 
-def make(name: str, **arguments: Any) -> TextEnv:
+def make(name: str | Sequence[str], **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
     name: whatever `resolve` takes. arguments: those of the environment's constructor, and for every
@@ -134,20 +134,22 @@ def make(name: str, **arguments: Any) -> TextEnv:
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
 
-def make_vec(name: str, num_envs: int, **arguments: Any) -> TextVectorEnv:
+def make_vec(name: str | Sequence[str], num_envs: int, **arguments: Any) -> TextVectorEnv:
     """Opens the batched form: n prompts out, n completions in, judged in one call. Arguments: see `make`."""
     return gymnasium.make_vec(resolve(name), num_envs, **arguments)
 
 
-def resolve(name: str) -> str:
+def resolve(name: str | Sequence[str]) -> str:
     """The full id behind a name.
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
     `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", "openenv:ADDRESS", a file of rows
-    ("rows.jsonl", with `verifier=`), or several of these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises
-    EnvError with the nearest known names.
+    ("rows.jsonl", with `verifier=`), or several of these (a list, or "countdown + gsm8k", with
+    `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
     """
+    if isinstance(name, list | tuple):
+        name = mixture.TOGETHER.join(name)
     if len(names := mixture.tasks_of(name)) > 1:
         for task_name in names.values():
             resolve(task_name)  # an unknown task raises here, before the mixture is opened
@@ -173,8 +175,10 @@ def resolve(name: str) -> str:
     if found is None:
         short_names = sorted({short_name(id) for id in _classes if not id.startswith(("rows_", "mixture_"))})
         near = did_you_mean(id, [*short_names, *_classes])
-        if "," in id:
-            near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
+        if len(several := re.split(r"[,\s]+", id.strip())) > 1:
+            near = (
+                f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
+            )
         of_hub = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
             folder = name.rpartition("/")[2]

@@ -112,7 +112,7 @@ class Rows(TextEnv):
         self,
         verifier: str = "",
         split: str = "train",
-        reward: str = "",
+        reward: str | RewardFunction = "",
         prompt: str = "prompt",
         prompt_style: str = "plain",
         demonstration: str = "",
@@ -126,7 +126,8 @@ class Rows(TextEnv):
 
         Args:
             verifier: a task of `verifiers`, e.g. "gsm8k".
-            reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature.
+            reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature. From
+                Python, a function that stands in a file may be given itself.
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
                 it.

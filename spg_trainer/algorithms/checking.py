@@ -5,6 +5,7 @@ Rollouts, rewards and log-probabilities are drawn at random; what a loss must ho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,6 +145,28 @@ def refuse_unsaid_need(name: str, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"$algorithm={name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
         )
+
+
+def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
+    """Raises ConfigError where a masking from outside does not pass `masks_soundly`, before a model is opened."""
+    masking = type(algorithm.make_masking())
+    if masking.__module__.startswith("spg_trainer."):
+        return
+    try:
+        masks_soundly(
+            replace(algorithm, **{"block_length": BLOCK} if hasattr(algorithm, "block_length") else {})
+        )
+    except CheckFailed as failed:
+        what = str(failed)
+    except Exception as error:  # whatever an author's masking can raise
+        what = f"it raised {type(error).__name__}: {error}"
+    else:
+        return
+    file = getattr(sys.modules.get(masking.__module__), "__file__", None) or masking.__module__
+    raise ConfigError(
+        f"$algorithm={name}: the masking {masking.__name__} ({file}), tried on {PROMPTS * GENERATIONS} completions of "
+        f"up to {TOKENS} tokens: {what}. `python -m spg_trainer algorithms check {name}` tries more."
+    )
 
 
 class CheckFailed(Exception):

@@ -25,6 +25,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.task import task_names
 from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Evaluation:
 @envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
-    env: "str | TextEnv" = "sudoku",
+    env: "str | Sequence[str] | TextEnv" = "sudoku",
     sampling: Sampling | None = None,
     *,
     split: str = "test",
@@ -110,7 +111,8 @@ def evaluate(
 
     Args:
         policy: what `load_model` returns.
-        env: a name for `envs.make`, opened with the arguments that suit the model, or a `TextEnv` made before.
+        env: a name for `envs.make`, or several, opened with the arguments that suit the model, or a `TextEnv` made
+            before.
         split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
             environment.json, else of the recipe that suits it) at temperature 0.
@@ -130,6 +132,8 @@ def evaluate(
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
+    if isinstance(env, list | tuple):
+        env = task_names(env)
     if sampling is None or isinstance(env, str):
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source)

@@ -3,6 +3,7 @@
 `values.py` converts the words to the types of the settings, and `help.py` makes the text of --help with tyro.
 """
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -66,12 +67,40 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             parsed[cls.positional], *left_over = left_over
     if left_over:
         refuse_without_flag(cls, left_over[0], words)
+    return without_short(parsed)
+
+
+def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as `read_words` for keywords: {name of a setting: value}, without those that are None.
+
+    A function or a class of the user's stands as the name of it in its file, as a run records it. Raises ConfigError
+    for one that no file names.
+    """
+    given = {name: named(name, value) for name, value in keywords.items() if value is not None}
+    if isinstance(args := given.get("env_args"), Mapping):
+        given["env_args"] = {name: named(name, value) for name, value in args.items()}
+    short = {name for name in (*SHORT, RATE) if name in given}
+    return without_short(given) if short <= kinds_of_flags(cls).keys() else given
+
+
+def named(setting: str, value: Any) -> Any:
+    """A function or a class as its name, `FILE.py:NAME`; any other value as it is."""
+    if not (isinstance(value, type) or inspect.isroutine(value)):
+        return value
+    try:
+        return packages.envs.own_files.name_in_file(value, is_reward=setting == "reward")
+    except packages.envs.EnvError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+
+
+def without_short(given: dict[str, Any]) -> dict[str, Any]:
+    """What is given, with each flag that stands for another setting as that setting."""
     for name in SHORT:
-        if name in parsed:
-            add_argument_of_rows(parsed, name, parsed.pop(name))
-    if RATE in parsed:
-        parsed["diffusion_steps"] = steps_at(parsed.pop(RATE), parsed)
-    return parsed
+        if name in given:
+            add_argument_of_rows(given, name, given.pop(name))
+    if RATE in given:
+        given["diffusion_steps"] = steps_at(given.pop(RATE), given)
+    return given
 
 
 def kinds_of_flags(cls: Any) -> dict[str, Any]:
@@ -136,7 +165,7 @@ def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
     raise ConfigError(f"{word!r} belongs to no flag.{advice} {all_flags(cls)}")
 
 
-def add_argument_of_rows(parsed: dict[str, Any], name: str, value: str) -> None:
+def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
     """Puts an argument of files of rows, e.g. their verifier, among those of the tasks that are such files."""
     flag, tasks = as_flag(name), parse_tasks(parsed.get("env", ""))
     if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
@@ -155,7 +184,7 @@ def is_rows(task: Task) -> bool:
     return packages.envs.rows.names_file(task.env)
 
 
-def steps_at(tokens: str, parsed: Mapping[str, Any]) -> str:
+def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
     """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError where steps are typed, too."""
     flag = as_flag(RATE)
     rate = convert(tokens, float, flag)

@@ -20,7 +20,7 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import read_words
+from spg_trainer.settings.flags import kinds_of_flags, read_keywords, read_words
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
@@ -35,6 +35,7 @@ from spg_trainer.settings.task import (
     join_arguments,
     join_names,
     parse_tasks,
+    task_names,
     with_arguments,
 )
 from spg_trainer.settings.values import read_leaf, read_nested, replace_nested, settings_of
@@ -72,7 +73,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     A keyword that is None counts as not given. Raises ConfigError for an unknown name, a wrong type, or a file that
     cannot be read.
     """
-    flags = flag_layer(cls, read_words(cls, words) if words else keywords)
+    flags = flag_layer(cls, read_words(cls, words) if words else read_keywords(cls, keywords))
     from_user = [flags]
     if file := flags.values.get("config"):
         from_user = [read_layer(cls, Layer(file, read_yaml(file))), flags]
@@ -135,21 +136,22 @@ def one_name_each(tasks: Iterable[Task]) -> str:
 
 def defaults(
     cls: type[Settings],
-    env: str | type | None = None,
+    env: str | type | Sequence[str | type] | None = None,
     model: str | None = None,
-    algorithm: str | None = None,
+    algorithm: str | type | None = None,
     **more: Any,
 ) -> Settings:
     """The settings of a command for a task, a model and an algorithm, where nothing else is given.
 
-    env: a name as `--env`, or the class of an environment that has been registered. more: any other of its flags, also
-    `config`. Raises ConfigError for an unknown name of a task or a setting.
+    env: a name as `--env`, the class of an environment that has been registered, or several of these. algorithm: a name
+    as `--algorithm`, or a class of your own in a file. more: any other of its flags, also `config`; a function in a
+    file, such as a reward, may stand in place of its name. Raises ConfigError for an unknown name of a task or a
+    setting, and for a function or a class that stands in no file of its own.
     """
-    if isinstance(env, type):
-        env = packages.envs.registry.name_of(env)
+    env = task_names(env) if env is not None else None
     for task in parse_tasks(env or ""):
         if re.fullmatch(
-            r"[\w-]+", task.env
+            r"[\w ,-]+", task.env
         ):  # a bare name: what has a path or a module is known when it is opened
             try:
                 packages.envs.resolve(task.env)
@@ -169,9 +171,9 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
         if value is None:
             continue
         if name not in known:
-            nearest = did_you_mean(name, known)
+            nearest = did_you_mean(name, known | kinds_of_flags(cls))
             raise ConfigError(
-                f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
+                f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
         dotted_name, hint = known[name]
         values |= read_leaf(dotted_name, value, hint, as_flag(name))

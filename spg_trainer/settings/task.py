@@ -5,7 +5,7 @@ names such as `gsm8k.level`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -124,6 +124,15 @@ def join_tasks(tasks: Iterable[Task | str]) -> str:
     A word may be a lone `+`, because users also type `--env countdown + gsm8k`.
     """
     return _join([str(task) for task in tasks])
+
+
+def task_names(env: str | type | Sequence[str | type]) -> str:
+    """A task, or several, as a user names them in Python, as the text that `parse_tasks` reads.
+
+    A class stands for the name under which it has been registered.
+    """
+    several = env if isinstance(env, list | tuple) else [env]
+    return _join([packages.envs.registry.name_of(one) if isinstance(one, type) else one for one in several])
 
 
 def join_names(tasks: Iterable[Task]) -> str:

@@ -90,7 +90,9 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # from outside
-            import_module("spg_trainer.algorithms.checking").refuse_unsaid_need(config.algorithm, algorithm)
+            checking = import_module("spg_trainer.algorithms.checking")
+            checking.refuse_unsound_masking(config.algorithm, algorithm)
+            checking.refuse_unsaid_need(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         if goes_on:
             refuse_another(folder, config)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.algorithms import ALGORITHMS, get
-from spg_trainer.algorithms.checking import check_algorithm
+from spg_trainer.algorithms import ALGORITHMS, build, get
+from spg_trainer.algorithms.checking import check_algorithm, refuse_unsound_masking
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import small_config
 
 HEAD = """
 from dataclasses import dataclass
@@ -161,6 +163,31 @@ def test_a_masking_from_outside_is_checked(
     )
     (found,) = [f for f in check_algorithm(f"{tmp_path}/mine.py:Mine") if f.name == "masking"]
     assert said in found.figure and found.ok == (not old)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", ""),
+        ("row.streams.of_row()", "np.random", "equal streams gave other masks"),
+        ("(self.num_masks, row.length)", "(row.length,)", r"it raised \w+Error|masks.\w+ is "),
+        ("(self.num_masks, row.length)", "(self.num_masks, 3)", r"it raised \w+Error|masks.\w+ is "),
+    ],
+)
+def test_a_training_tries_a_masking_from_outside(
+    old: str, new: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    head = "from dataclasses import dataclass\n"
+    file.write_text(head + (FIRSTS.replace(old, new) if old else FIRSTS) + MASKING)
+    algorithm = build(f"{file}:Mine")
+    if not said:
+        refuse_unsound_masking(f"{file}:Mine", algorithm)
+        return
+    with pytest.raises(ConfigError, match=rf"the masking Firsts \({file}\), tried on 12 .*({said})"):
+        train(small_config(tmp_path / "run", algorithm=f"{file}:Mine"), quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

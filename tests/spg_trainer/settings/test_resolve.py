@@ -1,5 +1,6 @@
 """Where a setting comes from, and what may change when a run goes on."""
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -428,3 +429,48 @@ def test_variables_of_the_chat_template_are_the_models_on_any_task(tmp_path) -> 
 def test_defaults_refuse_a_task_that_does_not_exist() -> None:
     with pytest.raises(ConfigError, match=r"sudoko.*sudoku"):
         defaults(Config, env="sudoko")
+
+
+def test_several_tasks_are_a_list() -> None:
+    together = defaults(Config, env="sudoku + countdown")
+    for several in (["sudoku", "countdown"], ("sudoku", "countdown"), [envs.Sudoku, "countdown"]):
+        assert defaults(Config, env=several) == together
+    assert [*envs.make(["sudoku", "countdown"]).parts] == ["sudoku", "countdown"]
+    for text in ("sudoku countdown", "sudoku,countdown", "sudoku, countdown"):
+        for opened in (lambda text=text: defaults(Config, env=text), lambda text=text: envs.make(text)):
+            with pytest.raises((ConfigError, envs.EnvError), match=r"a list: \['sudoku', 'countdown'\]"):
+                opened()
+
+
+def test_short_flags_are_keywords_too(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "1+1", "answer": "2"}\n')
+    by_keyword = defaults(Config, env=str(rows), verifier="gsm8k", tokens_per_step=2)
+    assert by_keyword == typed("--env", str(rows), "--verifier", "gsm8k", "--tokens-per-step", "2")
+    assert by_keyword.env_args == {"verifier": "gsm8k"}
+    with pytest.raises(ConfigError, match="sudoku judges its answers itself"):
+        defaults(Config, env="sudoku", verifier="gsm8k")
+    with pytest.raises(
+        ConfigError, match=r"no setting verifyer .*Did you mean.*`help\(Config\)` lists them.$"
+    ):
+        defaults(Config, verifyer="gsm8k")
+
+
+def test_what_stands_in_a_file_may_be_given_itself(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "given_itself.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom spg_trainer.algorithms.spg import SPG\n"
+        "@dataclass(frozen=True)\nclass Mine(SPG):\n    pass\n"
+        "def r(completions, **kwargs):\n    return [1.0] * len(completions)\n"
+    )
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "1+1", "answer": "2"}\n' * 30)
+    own = importlib.import_module("given_itself")
+    config = defaults(Config, env=str(rows), env_args={"reward": own.r}, algorithm=own.Mine)
+    assert config.env_args == {"reward": f"{file}:r"} and config.algorithm == f"{file}:Mine"
+    assert defaults(Config, env=str(rows), reward=own.r).env_args == config.env_args
+    assert envs.make(str(rows), reward=own.r).spec_name == "rows[reward=r]"
+    for given in ({"reward": lambda **_: []}, {"algorithm": type("Cell", (), {"__module__": "__main__"})}):
+        with pytest.raises(ConfigError, match=r'Write it at the top of a file .*"./FILE.py:(NAME|Cell)"'):
+            defaults(Config, env=str(rows), **given)
