@@ -186,7 +186,7 @@ def test_a_training_tries_a_masking_from_outside(
         refuse_unsound_masking(f"{file}:Mine", algorithm)
         return
     with pytest.raises(ConfigError, match=rf"the masking Firsts \({file}\), tried on 12 .*({said})"):
-        train(small_config(tmp_path / "run", algorithm=f"{file}:Mine"), quiet=True)
+        train(small_config(tmp_path / "run", algorithm=f"{file}:Mine", algorithm_args={}), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
