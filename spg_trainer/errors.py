@@ -96,12 +96,18 @@ def in_keywords(message: str) -> str:
             return found[0]
         if pairs and SETTINGS[name] is dict:
             items = re.findall(rf" (\w+)=({VALUE})", pairs)
-            return f"{name}={{{', '.join(f'{key!r}: {value}' for key, value in items)}}}"
+            return f"{name}={{{', '.join(f'{key!r}: {as_python(value)}' for key, value in items)}}}"
         if not equals and SETTINGS[name] is bool:
             return f"{name}=True{pairs}"
         return name + equals + pairs
 
     return NAMED.sub(keyword, message) if "$" in message else message
+
+
+def as_python(value: str) -> str:
+    """`0.5` -> `0.5`, `steps` -> `'steps'`."""
+    is_word = value.replace("_", "").replace("-", "").isalpha() and value not in ("True", "False", "None")
+    return repr(value) if is_word else value
 
 
 def first_line(error: Exception) -> str:

@@ -163,9 +163,11 @@ def test_what_is_no_tree_is_refused(changes, said):
 def test_blocks_of_attention_and_other_masks_are_refused():
     with pytest.raises(ConfigError, match=r"attends in blocks.*d2_stepmerge"):
         DTreeRPO().make_masking().check_pattern(Pattern(4))
-    with pytest.raises(ConfigError, match="num_masks=3: should be 2"):
+    with pytest.raises(ConfigError, match=r"algorithm_args=\{'num_masks': 3\}: should be 2"):
         DTreeRPO(num_masks=3)
     with pytest.raises(ConfigError, match="score_tail"):
         DTreeRPO(score_tail=True)
-    with pytest.raises(ConfigError, match=r"branches=1: should be at least 2, .* Try 4\."):
+    with pytest.raises(
+        ConfigError, match=r"algorithm_args=\{'branches': 1\}: should be at least 2, .* Try 4\."
+    ):
         DTreeRPO(branches=1)

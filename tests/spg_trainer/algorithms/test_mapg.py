@@ -159,9 +159,11 @@ def test_a_rollout_that_draws_positions_by_another_law_is_refused(rollout, own, 
 
 
 def test_settings_that_mean_nothing_are_refused():
-    with pytest.raises(ConfigError, match=r"position_temperature=0\.0: should be above 0"):
+    with pytest.raises(
+        ConfigError, match=r"algorithm_args=\{'position_temperature': 0\.0\}: should be above 0"
+    ):
         MAPG(position_temperature=0.0)
-    with pytest.raises(ConfigError, match=r"beta=0\.1: should be 0"):
+    with pytest.raises(ConfigError, match=r"algorithm_args=\{'beta': 0\.1\}: should be 0"):
         MAPG(beta=0.1)
     with pytest.raises(ConfigError, match=r"first block may be shorter.*d2_stepmerge"):
         MAPG().make_masking().check_pattern(Pattern(4))

@@ -105,12 +105,12 @@ def test_the_trainer_scores_what_the_start_model_says_with_the_hint(tmp_path):
                 with torch.no_grad(), run.policy.reference() as model:
                     expected = naive_logps(model, micro, masks, run.policy.mask_id)
                 close = torch.allclose(micro.ref_logps, expected, rtol=0, atol=1e-10)
-                assert close == equal
+                assert close == (equal or not micro.masks.scored.any())
             seen += int(micro.masks.scored.any())
     assert seen
 
 
 def test_a_model_that_does_not_look_ahead_is_refused_hints_ahead():
-    with pytest.raises(ConfigError, match=r"hint=steps"):
+    with pytest.raises(ConfigError, match=r"algorithm_args=\{'hint': 'steps'\}"):
         OPSD().make_masking().check_pattern(Pattern(4))
     OPSD(hint="steps").make_masking().check_pattern(Pattern(4))
