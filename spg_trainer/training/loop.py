@@ -220,7 +220,7 @@ def train_step(run: Run) -> None:
 def sample_label(run: Run, scored: Rows) -> str:
     """The line above a step's first completion: "A completion of step 10, problem 3 of sudoku: wrong, reward 0.00"."""
     problem = scored.problems[0]
-    task = problem.task or run.source.task or run.source.spec_name
+    task = problem.task or getattr(run.source, "task", "") or run.source.spec_name
     said = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
     return f"{said}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
 

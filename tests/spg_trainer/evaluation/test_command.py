@@ -69,7 +69,7 @@ def test_the_command_samples_as_the_function_does(command):
     [
         ({"num_generations": 4}, r"num_generations=4 .* temperature=0.9"),
         ({"max_completion_length": (24, 25)}, "block_length=12 .* max_completion_length=25"),
-        ({"env_args": {"split": "test"}}, r"env_args={'split': test}: use split"),
+        ({"env_args": {"split": "test"}}, r"env_args={'split': 'test'}: use split"),
         ({"block_length": 0}, "block_length=0: should be at least 1"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
         ({"env": "queens", "protocol": ("papers",)}, "papers: d1 and SPG evaluate gsm8k.*, not queens"),

@@ -181,7 +181,7 @@ def test_a_data_set_of_the_hub_that_has_changed_is_refused_unless_its_commit_is_
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
     assert f"someone/letters on the hub has changed since {tmp_path / 'run'} began" in said
-    assert f"env_args={{'revision': {old}}}" in said and "output_dir" in said
+    assert f"env_args={{'revision': '{old}'}}" in said and "output_dir" in said
     wrong = small_config(
         None, max_steps=3, resume=str(tmp_path / "run"), **settings, env_args={"revision": new}
     )

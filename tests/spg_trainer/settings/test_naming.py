@@ -71,7 +71,7 @@ LINES = [
     ("--top-p 0", "top_p=0.0: should be above 0"),
     ("--patience 3 --eval-steps 0", "patience=3 counts validations. Set eval_steps, e.g. 20."),
     ("--all-right-weight 0.5", "all_right_weight=0.5 says nothing without pools=True. Add pools=True."),
-    ("--env-args split=test", "env_args={'split': test}: use split or eval_split instead."),
+    ("--env-args split=test", "env_args={'split': 'test'}: use split or eval_split instead."),
     ("--device gpu", "device='gpu': there is no such device."),
     ("--ref-copy", "ref_copy=True: algorithm=spg asks for no reference."),
     ("--temperature 0", "temperature=0: decoding without chance"),
