@@ -54,6 +54,8 @@ def import_file(file: str | Path) -> ModuleType:
         raise EnvError(f"There is no file {path} (looked in {Path.cwd()}). Give the path of a Python file.")
     path = path.resolve()
     known = _loaded.get(path)
+    if known is not None and sys.modules.get(known.module.__name__) is not known.module:
+        known = None  # the user, or a reload, has taken it away
     if known is not None and _read_in_this_run is not None and path in _read_in_this_run:
         return known.module
     content = path.read_bytes()

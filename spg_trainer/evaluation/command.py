@@ -237,10 +237,10 @@ def evaluate_one(
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # then nothing could be kept
-    text = "Stopping; the completions that are finished are kept. Press Ctrl-C again to stop at once."
+    text = "Stopping; the completions that are finished are kept."
     with (
         keeping_finished(folder, name, console),
-        stopping(stop, lambda: console.say(text)),
+        stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}")),
         unsharded(policy.model),
         console.progress(count, f"eval {what}") as advance,
     ):

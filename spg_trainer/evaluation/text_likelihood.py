@@ -58,7 +58,8 @@ def log_likelihood(
         seed: of the masks. The same text has the same masks in every model.
         ended: whether the end token that the model writes behind a completion is scored too.
 
-    Raises ConfigError for numbers out of range, an empty completion, and a text that is too long for the model.
+    Of an empty completion the end token alone is scored. Raises ConfigError for numbers out of range, for an empty
+    completion with `ended=False`, and for a text that is too long for the model.
     """
     check_policy(policy, "log_likelihood")
     if num_masks < 2 or eubo_beta <= 0:

@@ -1,6 +1,7 @@
 """LoRA on the linear layers of a body, adapters from disk, and their reference. peft is slow to import: lazy."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,8 @@ def add_lora(
     # One stream for all layers, drawn on the CPU and copied, so that the device does not change the adapters.
     stream = generator(seed, "lora")
     with torch.random.fork_rng(gpus(model.device)):
-        adapted = get_peft_model(model, settings)
+        with _without_deprecation():
+            adapted = get_peft_model(model, settings)
     make_real(adapted)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
@@ -72,6 +74,14 @@ def add_lora(
     adapted.peft_config[TRAINED].base_model_name_or_path = base
     multiply_in_16_bits(adapted)
     return adapted
+
+
+@contextmanager
+def _without_deprecation() -> Iterator[None]:
+    """Without the warning that peft reads a property which transformers has renamed: no user can change that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":
@@ -90,7 +100,8 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         settings.base_model_name_or_path = base
         _refuse_biases_in_parts(model, settings, folder)
         with torch.random.fork_rng(gpus(model.device)):
-            adapted = PeftModel(model, settings)
+            with _without_deprecation():
+                adapted = PeftModel(model, settings)
             make_real(adapted)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}

@@ -153,6 +153,11 @@ def _rows_to_decode(
 
 def check_sampling(policy: Policy, sampling: Sampling) -> None:
     """Raises ConfigError for settings of decoding that cannot work, with any model or with this one."""
+    if not isinstance(sampling, Sampling):
+        raise ConfigError(
+            f"sampling is a {type(sampling).__name__}, {sampling!r:.60}. Write it as "
+            "Sampling(max_completion_length=32, block_length=32, ...)."
+        )
     sampling.check()
     check_names(sampling)
     check_pattern(base_model(policy.model).pattern, sampling)

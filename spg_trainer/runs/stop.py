@@ -26,6 +26,11 @@ class StopRequest:
     """Whether the first signal ends the work at once, as if it were the second."""
 
     @property
+    def how_at_once(self) -> str:
+        """What a message about the first signal adds for a user at the terminal; "" where nobody waits there."""
+        return "" if self.by_launcher else " Press Ctrl-C again to stop at once."
+
+    @property
     def by_launcher(self) -> bool:
         """Whether nobody waits at the terminal: soon the process will be killed, or nobody reads what it says."""
         return self.requested and self.by != signal.SIGINT

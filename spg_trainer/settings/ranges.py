@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError
@@ -53,6 +54,8 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
     shown: how the error writes the name and the value.
     """
     for name, value, allowed in numbers_with_ranges(settings):
+        if not isinstance(value, Real):
+            raise ConfigError(f"{shown(name, repr(value))}: should be a number, {allowed.expected}.")
         if not allowed.holds(value):
             raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
 

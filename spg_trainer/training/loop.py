@@ -436,5 +436,5 @@ def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
     In an evaluation, the first one ends the run after the current denoising step, and the completions that are finished
     are kept. Several processes finish their batch of completions, to stay together.
     """
-    text = "Stopping after this step, or in this evaluation; what is done is saved. Press Ctrl-C again to stop at once."
-    return stopping(run.stop, lambda: run.console.say(text))
+    text = "Stopping after this step, or in this evaluation; what is done is saved."
+    return stopping(run.stop, lambda: run.console.say(f"{text}{run.stop.how_at_once}"))

@@ -1,7 +1,7 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ from spg_trainer.settings.recorded import (
 )
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.updates import AUTO
+from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
@@ -130,6 +131,17 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
             f"{type(requested).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
             "then model=FOLDER."
         )
+    for name, hint in hints(Config).items():
+        value = getattr(requested, name)
+        if is_dataclass(hint) and not isinstance(value, hint):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): {name} is a group of settings, {hint.__name__}(...). Or give its "
+                "settings by their own names: defaults(Config, output_dir=..., ...)."
+            )
+        if hint is str and not isinstance(value, str):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): should be text. defaults(Config, {name}=...) takes more than text."
+            )
     if requested.dry_run or requested.config:
         raise ConfigError(
             "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "

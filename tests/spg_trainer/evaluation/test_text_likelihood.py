@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer import evaluate, generate, load_model, log_likelihood, train
+from spg_trainer import Config, Sampling, evaluate, generate, load_model, log_likelihood, train
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from tests.common.block_cases import plain_logits
@@ -69,6 +69,21 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         load_model(policy.model)
     with pytest.raises(ConfigError, match=r"train takes settings.*not a Policy"):
         train(policy)
+    for settings, words in (
+        ({"output": {"output_dir": "a"}}, r"output is a group of settings, OutputConfig\(...\)"),
+        ({"env": ["sudoku", "countdown"]}, r"env=\['sudoku', 'countdown'\]\): should be text"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(Config(**settings))
+    with pytest.raises(ConfigError, match=r"sampling is a dict.*Write it as Sampling\("):
+        generate(policy, ["a"], {"max_completion_length": 8})
+    with pytest.raises(ConfigError, match="max_completion_length='20': should be a whole number"):
+        generate(policy, ["a"], Sampling(max_completion_length="20"))
+    with pytest.raises(ConfigError, match="temperature='0.9': should be a number, "):
+        generate(policy, ["a"], Sampling(temperature="0.9"))
+    assert log_likelihood(policy, "a", "").tokens == 1, "the end token"
+    with pytest.raises(ConfigError, match="needs one token or more"):
+        log_likelihood(policy, "a", "", ended=False)
     with pytest.raises(ConfigError, match="needs 2 masks or more"):
         log_likelihood(policy, "a", "b", num_masks=1)
     with pytest.raises(ConfigError, match="1,024 positions"):

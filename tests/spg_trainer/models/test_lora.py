@@ -139,3 +139,8 @@ def test_attention_on_a_gpu_makes_no_plan_for_each_shape() -> None:
         patch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
         model(some_ids(2, 9).cuda())
     assert seen and not any(seen)
+
+
+def test_peft_warns_of_nothing_that_a_user_could_change(recwarn) -> None:
+    add_lora(small(), r=2, alpha=4, dropout=0.0, seed=0, base="base")
+    assert not [str(warning.message) for warning in recwarn if "checkpointing" in str(warning.message)]

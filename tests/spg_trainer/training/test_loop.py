@@ -642,6 +642,13 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
+def test_only_a_user_at_the_terminal_is_told_to_press_ctrl_c_again():
+    for number, told in ((signal.SIGINT, " Press Ctrl-C again to stop at once."), (signal.SIGTERM, "")):
+        with stopping(stop := StopRequest(), tell=lambda: None):
+            signal.raise_signal(number)
+        assert stop.how_at_once == told
+
+
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
