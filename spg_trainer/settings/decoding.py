@@ -7,7 +7,6 @@ lengths and numbers of steps, from which it makes a `Sampling` for each pair.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
@@ -209,8 +208,6 @@ class Sampling(Decoding):
     def _check_lengths(self) -> None:
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         for name, value in (("max_completion_length", length), ("block_length", block)):
-            if not isinstance(value, Integral):
-                raise ConfigError(f"${name}={value!r}: should be a whole number.")
             if value < 1:
                 raise ConfigError(
                     f"${name}={value}: should be at least 1. Only demonstrations leave it open."

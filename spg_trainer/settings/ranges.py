@@ -61,7 +61,10 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
 
 
 def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
-    """(name, value, range) of every number of a dataclass, and of those inside it, that has a range."""
+    """(name, value, range) of every number of a dataclass, and of those inside it, that has a range.
+
+    What stands in place of a number is among them, but for a word that a union allows, as `Count | str` does.
+    """
     hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -70,5 +73,6 @@ def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
         # The range is in the `__metadata__` of an Annotated type; in `Count | None`, of the first part of the union.
         for hint in (hints[field.name], *get_args(hints[field.name])):
             for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and isinstance(value, int | float):
+                is_number = isinstance(value, Real) or hint is hints[field.name]
+                if isinstance(allowed, Range) and is_number:
                     yield field.name, value, allowed

@@ -77,9 +77,9 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             train(Config(**settings))
     with pytest.raises(ConfigError, match=r"sampling is a dict.*Write it as Sampling\("):
         generate(policy, ["a"], {"max_completion_length": 8})
-    with pytest.raises(ConfigError, match="max_completion_length='20': should be a whole number"):
+    with pytest.raises(ConfigError, match="max_completion_length='20': should be a number, "):
         generate(policy, ["a"], Sampling(max_completion_length="20"))
-    with pytest.raises(ConfigError, match="temperature='0.9': should be a number, "):
+    with pytest.raises(ConfigError, match=r"temperature='0\.9': should be a number, "):
         generate(policy, ["a"], Sampling(temperature="0.9"))
     assert log_likelihood(policy, "a", "").tokens == 1, "the end token"
     with pytest.raises(ConfigError, match="needs one token or more"):
