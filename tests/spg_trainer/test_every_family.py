@@ -189,7 +189,7 @@ def test_ebpo_scores_all_blocks_of_a_published_model(capsys, model, more):
         (
             "sdar",
             {"algorithm": "ebpo", "algorithm_args": {"masking": "all_blocks", "block_length": 2}},
-            "block_length=5 block_origin=sequence",
+            "'block_length': 5, 'block_origin': 'sequence'",
         ),
         (  # No block length is advised to trees that blocks of attention cannot have.
             "sdar",
