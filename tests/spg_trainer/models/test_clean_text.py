@@ -112,7 +112,9 @@ def test_shared_texts_change_no_number(algorithm, name, by_default, published, m
             expected = pass_of(model, mask_id, rollouts, masks, built.compares, at_once)
         assert relative(found[0], expected[0]) < 1e-10 and relative(found[1], expected[1]) < 1e-10
         copies = int(masks.scored.any(-1).sum(-1).max())
-        assert found[2] < expected[2] if copies > 1 else found[2] == expected[2]
+        # Copies that score different blocks, as those of d_treerpo may, are one sequence already.
+        may_be_one = copies == 1 or algorithm == "d_treerpo"
+        assert found[2] <= expected[2] and (may_be_one or found[2] < expected[2])
 
 
 @pytest.mark.parametrize(
