@@ -146,7 +146,7 @@ class _Content(SourceFileLoader):
 
 def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
     """{file: sha256} of the modules of a file's folder that it imported, or that it has names from."""
-    names = {getattr(value, "__module__", None) for value in vars(module).values()}
+    names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
     names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
     names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
     files = {_file_of_module(sys.modules.get(name)) for name in names}

@@ -131,7 +131,7 @@ def task_names(env: str | type | Sequence[str | type]) -> str:
 
     A class stands for the name under which it has been registered.
     """
-    several = env if isinstance(env, list | tuple) else [env]
+    several: Sequence[Any] = env if isinstance(env, list | tuple) else [env]
     return _join([packages.envs.registry.name_of(one) if isinstance(one, type) else one for one in several])
 
 
