@@ -6,10 +6,13 @@ names it alone. An error shows it as Python has it, `block_length=0`, and the co
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 
 SETTINGS: dict[str, object] = {}
 """{name of a setting: its kind}; what else stands behind a `$` is no setting. `settings/explained.py` fills it."""
+SETTINGS_MODULE = "spg_trainer.settings.fields"
+"""Is imported when a message with a `$` is shown, so that all settings are known then."""
 VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;:()]*[^\s,;:().])"""
 """The value of a KEY=VALUE, without the punctuation of the sentence behind it."""
 NAMED = re.compile(rf"\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)")
@@ -82,7 +85,7 @@ def in_flags(message: str) -> str:
         name, equals, pairs = found.groups()
         return as_flag(name) + " " * bool(equals) + pairs if name in SETTINGS else found[0]
 
-    return NAMED.sub(flag, message) if "$" in message else message
+    return _replaced(flag, message)
 
 
 def in_keywords(message: str) -> str:
@@ -101,7 +104,15 @@ def in_keywords(message: str) -> str:
             return f"{name}=True{pairs}"
         return name + equals + pairs
 
-    return NAMED.sub(keyword, message) if "$" in message else message
+    return _replaced(keyword, message)
+
+
+def _replaced(shown: Callable[[re.Match[str]], str], message: str) -> str:
+    """The message with each setting as `shown` gives it."""
+    if "$" not in message:
+        return message
+    import_module(SETTINGS_MODULE)
+    return NAMED.sub(shown, message)
 
 
 def as_python(value: str) -> str:

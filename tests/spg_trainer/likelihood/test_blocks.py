@@ -237,7 +237,7 @@ def test_all_blocks_average_to_the_any_order_elbo_of_each_attention_block(name):
         if origin == pattern.origin:
             masking.check_pattern(pattern)
         else:
-            with pytest.raises(ConfigError, match=f"block_length=4 block_origin={pattern.origin}"):
+            with pytest.raises(ConfigError, match=f"'block_length': 4, 'block_origin': '{pattern.origin}'"):
                 masking.check_pattern(pattern)
     exact = float(any_order_elbo(logps))
     assert found.pop(pattern.origin) == pytest.approx(exact, abs=1e-9)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import spg_trainer.settings.fields  # noqa: F401 (errors show its settings by name)
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import elbo, token_logps

@@ -225,13 +225,13 @@ def test_a_variable_that_no_chat_template_reads_is_refused(folder):
 def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder, monkeypatch):
     refused(folder.parent / "goood", f"Did you mean '{folder}'?")
     refused("tyni", "Did you mean 'tiny'?")
-    refused(folder / "config.json", folder / "config.json", "--model takes")
+    refused(folder / "config.json", folder / "config.json", "model takes")
     refused(folder.parent, folder.parent, "no config.json", "It holds", "good")
     for step in (500, 1000):
         (folder.parent.parent / "results" / f"checkpoint-{step}").mkdir(parents=True)
         (folder.parent.parent / "results" / f"checkpoint-{step}" / "adapter_config.json").touch()
     results = folder.parent.parent / "results"
-    refused(results, f"--model {results}/checkpoint-1000", "It holds 2: checkpoint-500, checkpoint-1000.")
+    refused(results, f"model={results}/checkpoint-1000", "It holds 2: checkpoint-500, checkpoint-1000.")
     for step in (3, 20):
         checkpoint = folder.parent / "checkpoints" / f"step-{step}"
         checkpoint.mkdir(parents=True)
@@ -251,7 +251,7 @@ def test_a_hub_id_without_a_network_answers_at_once(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "--model PATH")
+    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "model=PATH")
     assert len(asked) <= 2
 
 
@@ -322,7 +322,7 @@ def test_two_masks_are_refused_until_a_flag_says_which(folder, tmp_path):
         folder,
         "token 260 ('<|assistant|>')",
         "258 ('<|mdm_mask|>')",
-        "--mask-token-id 260 or --mask-token-id 258",
+        "mask_token_id=260 or mask_token_id=258",
     )
     for mask in (258, 260):
         policy = load_model(str(folder), mask_token_id=mask)
