@@ -71,8 +71,12 @@ def differing_tokens(rows: Rows) -> Tensor:
 
 @dataclass(frozen=True)
 class RandomAndPathMasking(Masking):
-    """`num_masks` random copies, and behind them the sampler's path in up to `path_masks` segments."""
+    """`num_masks` random copies, and behind them the sampler's path in up to `path_masks` segments.
 
+    The loss reads the two parts apart; their sum is a likelihood of neither.
+    """
+
+    target: ClassVar[str] = "own"
     path_masks: Count = 20
 
     def count(self, size: int) -> int:

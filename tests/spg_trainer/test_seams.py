@@ -126,7 +126,7 @@ def test_a_masking_from_outside_serves_losses_of_likelihoods_unless_it_says_that
     monkeypatch.setitem(MASKINGS, "first", FirstTokens())
     assert isinstance(build(name, {"masking": "first"}).make_masking(), FirstTokens)
     monkeypatch.setitem(MASKINGS, "first", WithoutLikelihood())
-    with pytest.raises(ConfigError, match=r"masking=first: expected one of "):
+    with pytest.raises(ConfigError, match=r"'masking': 'first'\}: expected one of "):
         build(name, {"masking": "first"})
 
 

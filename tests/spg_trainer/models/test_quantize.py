@@ -14,7 +14,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.evaluation import command as eval_command
 from spg_trainer.evaluation.command import run_eval
-from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.models.family import BY_ARCHITECTURE
@@ -123,11 +122,11 @@ def test_a_saved_adapter_opens_on_4_bits_and_merges_into_the_whole_base(tmp_path
 
 
 def test_an_evaluation_measures_the_4_bits(tmp_path: Path, monkeypatch) -> None:
-    asked = []
+    asked, evaluate_checked = [], eval_command.evaluate_checked
 
     def evaluating(policy, *arguments, **options):
         asked.append(policy)
-        return evaluate(policy, *arguments, **options)
+        return evaluate_checked(policy, *arguments, **options)
 
     monkeypatch.setattr(eval_command, "evaluate_checked", evaluating)
     base = LoadConfig(model=str(save_small(tmp_path / "base")), load_4bit=True)
