@@ -81,7 +81,7 @@ def test_values_of_nodes_are_means_of_their_leaves_and_only_the_first_leaf_carri
     )
     alone = DTreeRPO(branches=6).prepare(view_of(rewards[:1], rollouts.select(torch.arange(6))))
     assert not alone["half_advantages"][:, 0].any() and alone["half_advantages"][:, 1].any()
-    with pytest.raises(ConfigError, match="branches=4: should be a divisor of the group's 6"):
+    with pytest.raises(ConfigError, match=r"'branches': 4\}: should be a divisor of the group's 6"):
         DTreeRPO(branches=4).prepare(view_of(rewards[:1], rollouts.select(torch.arange(6))))
 
 

@@ -77,5 +77,5 @@ def test_the_mean_gradient_is_that_of_a_fill_s_reward_but_for_one_of_z(count):
 
 
 def test_one_fill_is_compared_with_nothing():
-    with pytest.raises(ConfigError, match=r"num_fills=1: should be at least 2, .* Try 2\."):
+    with pytest.raises(ConfigError, match=r"'num_fills': 1\}: should be at least 2, .* Try 2\."):
         DiSPO(num_fills=1)

@@ -32,7 +32,7 @@ def test_it_pulls_a_probability_to_the_teacher_s_from_both_sides_and_is_finite_w
 
 def test_near_are_the_steps_up_to_the_horizon_and_far_the_rest_of_their_blocks():
     steps = torch.tensor([[0, 1, 2, 3, 2, 1, 4, 5, 6, 7, -1, -1]])
-    rollouts = replace(make_rollouts([9], 12), unmask_step=steps)
+    rollouts = make_rollouts([9], 12).with_columns(unmask_step=steps)
     masks = (
         Distil(horizon=2, num_masks=12, segment_draw="all", block_length=6)
         .make_masking()
