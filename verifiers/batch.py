@@ -70,9 +70,8 @@ class Compiling:
     rows_left: int = 0
     seconds: float = 0.0
     begins: Callable[[str], None] = lambda verifier: logging.getLogger("verifiers").warning(
-        "Compiling the verifier %s once, about %d s; numba keeps the result on disk.",
+        "Compiling the verifiers' part %s once, which may take a minute; numba keeps the result on disk.",
         verifier,
-        COMPILING_SECONDS,
     )
     taken: float = 0.0
 
