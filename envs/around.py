@@ -43,28 +43,28 @@ class Combined(Task):
 def _of_task(name: str) -> Any:
     """A property that is the attribute `name` of the task inside."""
     return property(
-        lambda self: getattr(self.task, name), lambda self, value: setattr(self.task, name, value)
+        lambda self: getattr(self.inner, name), lambda self, value: setattr(self.inner, name, value)
     )
 
 
 class Around(Combined):
-    """A task with the problems of `task`."""
+    """A task with the problems of the one inside, `inner`."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self.inner = task
 
     def inside(self, problem: Problem) -> Task:
-        return self.task
+        return self.inner
 
     def __len__(self) -> int:
-        return len(self.task)
+        return len(self.inner)
 
     def problem(self, index: int) -> Problem:
-        # Calls `self.task.problem(index)` and checks the result, so that an error names the task inside.
-        return read_problem(self.task, index)
+        # Calls `self.inner.problem(index)` and checks the result, so that an error names the task inside.
+        return read_problem(self.inner, index)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Any:
-        return self.task.score_batch(problems, completions)
+        return self.inner.score_batch(problems, completions)
 
     reward_weights, reward_ranges = _of_task("reward_weights"), _of_task("reward_ranges")
     max_turns, parts, spec_name = _of_task("max_turns"), _of_task("parts"), _of_task("spec_name")
@@ -74,17 +74,17 @@ class Around(Combined):
     def __getattr__(self, name: str) -> Any:
         """What only the task inside has, such as `level`. Python asks here for what is not found."""
         # Names that begin with "_" are each task's own, and `copy` and `pickle` mean this object when they ask for
-        # `__setstate__`. While they work there is no `task` yet, because they do not call __init__; then `self.task`
+        # `__setstate__`. While they work there is no `inner` yet, because they do not call __init__; then `self.inner`
         # below would call this method again, for ever.
-        if name.startswith("_") or "task" not in self.__dict__:
+        if name.startswith("_") or "inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self.task, name)
+        return getattr(self.inner, name)
 
 
 def innermost(task: Task) -> Task:
     """The task inside all that is around it: the one that an author wrote, or a mixture."""
     while isinstance(task, Around):
-        task = task.task
+        task = task.inner
     return task
 
 

@@ -251,7 +251,7 @@ def _splits(subject: _Subject) -> str:
     train = subject.splits["train"]
     # With several turns one question may have several references, as in guessing a number. The notice of a file of rows
     # says already which questions have several, and becomes a note below.
-    is_divided = isinstance(train.task if isinstance(train, TaskEnv) else train, Divided)
+    is_divided = isinstance(train.inner if isinstance(train, TaskEnv) else train, Divided)
     said_by_notice = train.notice and not is_divided
     if train.max_turns == 1 and not said_by_notice and (differing := questions.differing()):
         text += f"; {differing}"

@@ -93,7 +93,7 @@ class TaskEnv(Around, TextEnv):
     """The environment of any task, such as a divided one or a mixture."""
 
     def problem(self, index: int) -> Problem:
-        return self.task.problem(index)
+        return self.inner.problem(index)
 
 
 def as_env(task: Task) -> TextEnv:

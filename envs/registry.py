@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -35,6 +36,7 @@ ADAPTERS = {
 }
 """{what stands before the colon in a name: the module whose `class_of` makes the class of what stands behind it}."""
 _classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
+_files: dict[str, Path | None] = {}  # {id: the file in which that class was written}
 
 
 def _create(
@@ -105,7 +107,7 @@ def register(id: str, cls: type[Task]) -> None:
     _check_class(cls, id)
     decide_scoring(cls, id)
     taken = _classes.get(id)
-    if taken is not None and not _is_again(taken, cls):
+    if taken is not None and not _is_again(id, taken, cls):
         new = _qualified_name(cls)
         raise EnvError(f'"{id}" is taken by {_qualified_name(taken)}; {new} needs another name or version.')
     if taken is None and id in gymnasium.registry:
@@ -117,7 +119,7 @@ def register(id: str, cls: type[Task]) -> None:
         vector_entry_point=partial(_create_vector, cls, id),
         order_enforce=False,  # our own error for a `step` before `reset` says more
     )
-    _classes[id] = cls
+    _classes[id], _files[id] = cls, file_of(cls)
     if not cls.__module__.startswith("envs."):
         note_registration(cls)
 
@@ -323,11 +325,11 @@ def _qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _is_again(taken: type, cls: type) -> bool:
+def _is_again(id: str, taken: type, cls: type) -> bool:
     """Whether a class is another one's newer self: of the same name, or of the same file, loaded again."""
     if taken.__module__ == cls.__module__:
         return taken.__qualname__ == cls.__qualname__
-    return file_of(cls) is not None and file_of(taken) == file_of(cls)
+    return file_of(cls) is not None and _files[id] == file_of(cls)
 
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:

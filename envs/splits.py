@@ -215,15 +215,15 @@ class Divided(Around):
         "NAME takes no `split`: of its 100 problems 12 are test". An error goes on with ", too few.", and `notice` with
         " by a hash of their index (80/10/10).".
         """
-        name, count = self.task.spec_name, len(self.indices)
-        return f"{name} takes no `split`: of its {len(self.task)} problems {count} are {self.split}"
+        name, count = self.inner.spec_name, len(self.indices)
+        return f"{name} takes no `split`: of its {len(self.inner)} problems {count} are {self.split}"
 
     @property
     def notice(self) -> str:  # type: ignore[override]
-        return f"{self.task.notice} {self._how_it_is_divided}, by a hash of their index (80/10/10).".lstrip()
+        return f"{self.inner.notice} {self._how_it_is_divided}, by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def problem(self, index: int) -> Problem:
-        return read_problem(self.task, int(self.indices[check_index(self, index)]))
+        return read_problem(self.inner, int(self.indices[check_index(self, index)]))

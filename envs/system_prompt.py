@@ -42,10 +42,10 @@ class SystemPrompt(Around):
 
     @property
     def origin(self) -> Mapping[str, str]:  # type: ignore[override]
-        return {**self.task.origin, **self._file_origin}
+        return {**self.inner.origin, **self._file_origin}
 
     def problem(self, index: int) -> Problem:
-        problem = read_problem(self.task, index)
+        problem = read_problem(self.inner, index)
         prompt = problem.prompt
         chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if chat and chat[0]["role"] == "system":

@@ -33,7 +33,7 @@ class Tries(Around):
         """The feedback to the last completion; None where it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        returned = self.task.score_turns(problem, turns[-1:])  # as an episode of one turn
+        returned = self.inner.score_turns(problem, turns[-1:])  # as an episode of one turn
         if inspect.isawaitable(returned):  # the author's `score` is `async`, so this reply is awaited as well
             return self._feedback_when_scored(problem, returned)
         return self._feedback_to(problem, returned)
@@ -46,4 +46,4 @@ class Tries(Around):
         score = as_score(returned)
         if score.rewards["correct"] == 1:
             return None
-        return f"{self.task.feedback(problem, score)} Try again."
+        return f"{self.inner.feedback(problem, score)} Try again."

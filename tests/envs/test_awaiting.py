@@ -282,7 +282,7 @@ def test_limits_reach_a_divided_environment_and_a_timeout_that_is_not_async_has_
     envs.register("test/Slow-v0", Slow)
     divided = envs.make("test/Slow-v0", split="test")
     step(divided, ["1", "2", "3", "4"])
-    assert divided.score_concurrency == 2 and divided.task.task.most == 2
+    assert divided.score_concurrency == 2 and divided.inner.inner.most == 2
 
     class Patient(Later):
         def score(self, problem, completion):

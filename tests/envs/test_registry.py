@@ -225,6 +225,15 @@ def test_a_file_that_was_edited_is_loaded_anew(folder):
         envs.make("./edited.py:my/Edited-v0")
 
 
+def test_a_file_that_failed_behind_its_registration_works_when_it_is_mended(folder):
+    file = folder / "failing.py"
+    file.write_text(TASK.format("Failing", "one") + "\n1 / 0\n")
+    with pytest.raises(EnvError, match="ZeroDivisionError"):
+        envs.make("./failing.py")
+    file.write_text(TASK.format("Failing", "two"))
+    assert envs.make("./failing.py").problem(0).prompt == "two"
+
+
 def test_an_edit_during_a_run_waits_for_the_next_one(folder):
     file = folder / "steady.py"
     file.write_text(TASK.format("Steady", "one"))

@@ -63,7 +63,7 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
     prompts = {split: [env.problem(i).prompt for i in range(len(env))] for split, env in parts.items()}
     together = [prompt for part in prompts.values() for prompt in part]
     assert sorted(together) == sorted(whole.problem(i).prompt for i in range(50)) and not whole.notice
-    assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"].task, Divided)
+    assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"].inner, Divided)
     parts["test"].reset(options={"index": 0})
     assert parts["test"].step(str(parts["test"].problem(0).reference["answer"]))[4]["correct"]
     size = len(parts["train"])

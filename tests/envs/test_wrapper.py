@@ -67,7 +67,7 @@ def test_wrappers_hold_no_method_and_no_copy_of_what_is_the_authors():
         envs.make("heard + sorting", tries=3),
     )
     part = mixed.parts["heard"]
-    chain = [mixed, mixed.task, part, part.task, part.task.task, around, around.task, around.task.task]
+    chain = [mixed, mixed.inner, part, part.inner, part.inner.inner, around, around.inner, around.inner.inner]
     kinds = [TaskEnv, Mixture, TaskEnv, Divided, Tries, TaskEnv, Tries, Mixture]
     for one, kind in zip(chain, kinds, strict=True):
         assert type(one) is kind or (kind is Mixture and isinstance(one, Mixture))
@@ -79,9 +79,10 @@ def test_wrappers_hold_no_method_and_no_copy_of_what_is_the_authors():
 def test_what_a_wrapper_does_not_change_the_author_answers():
     env = envs.make("heard", split="train", tries=3, level=2)
     author = author_task(env, env.problem(0))
-    assert type(author) is Heard and author is innermost(env) is env.task.task.task
+    assert type(author) is Heard and author is innermost(env) is env.inner.inner.inner
     assert (env.level, env.tries, env.max_turns, author.max_turns) == (2, 3, 3, 1)
-    assert env.spec_name == "heard[tries=3,level=2]"
+    assert env.spec_name == "heard[tries=3,level=2]" and not hasattr(env, "task")
+    assert envs.make("gsm8k", source="generated", tries=2).task == "gsm8k", "the author's own"
     assert (env.reward_ranges, env.origin) == ({"short": (0, 2)}, {"echoes": "1"})
     assert env.notice.startswith("An echo. heard[") and env.notice.count("80/10/10") == 1
     problem = env.problem(4)
