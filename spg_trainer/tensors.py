@@ -139,6 +139,12 @@ class Rows:
     """(B, M, T) float32 with a graph, the figure that the masks measure, zero elsewhere; only if the algorithm asks."""
     old_measured: Tensor
     """(B, M, T) float32, the same under the model that sampled; only if the algorithm asks for old logps too."""
+    coefficients: Tensor
+    """(B,) the gradient of a coupled loss in the bound of each completion; only where the loss is coupled."""
+    totals_of_minibatches: tuple[dict[str, float], ...]
+    """Of a step: the `totals` of the updates with each of its minibatches."""
+    counts_of_minibatches: tuple[dict[str, float], ...]
+    """Of a step: what sums over the completions of each of its minibatches are divided by."""
 
     def __init__(self, **columns: Any) -> None:
         vars(self).update(columns)

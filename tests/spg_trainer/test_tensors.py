@@ -70,7 +70,18 @@ def test_groups_are_cut_by_the_last_turn_of_each_episode():
         assert rows.cut_into_groups(values).tolist() == [[1, 2], [3, 6]]
 
 
-@pytest.mark.parametrize("name", ["turn", "old_logps", "select", "length"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "turn",
+        "old_logps",
+        "select",
+        "length",
+        "coefficients",
+        "totals_of_minibatches",
+        "counts_of_minibatches",
+    ],
+)
 def test_a_name_that_rows_have_cannot_be_prepared(name, monkeypatch):
     algorithm, prepare = SPG(), SPG.prepare
     monkeypatch.setattr(SPG, "prepare", lambda self, rows: {**prepare(self, rows), name: rows.turn})
