@@ -249,18 +249,24 @@ class Algorithm(ABC):
 def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | float]:
     """What `algorithm.prepare` makes of the rows of a step.
 
-    Raises ConfigError for a tensor that has not a row for each of them, and for a name that is taken.
+    A tensor without axes becomes a number, which holds for the whole step. Raises ConfigError for any other tensor that
+    has not a row for each of them, and for a name that is taken.
     """
     import torch
 
-    prepared, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
+    prepared, said = dict(algorithm.prepare(rows)), f"{type(algorithm).__name__}.prepare returned"
     taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
         if name in taken:
             raise ConfigError(f"{said} {name!r}, which rows have already. Give it another name.")
-        if isinstance(column, torch.Tensor) and len(column) != len(rows):
+        if not isinstance(column, torch.Tensor):
+            continue
+        if column.ndim == 0 and name != "advantages":
+            prepared[name] = float(column)
+        elif column.ndim == 0 or len(column) != len(rows):
+            found = f"{len(column)} rows of" if column.ndim else "one number as"
             raise ConfigError(
-                f"{said} {len(column)} rows of {name!r} for {len(rows)} completions. Return a row for each of them; "
+                f"{said} {found} {name!r} for {len(rows)} completions. Return a row for each of them; "
                 "rows.spread(values) gives each turn of an episode what holds for the episode."
             )
     return prepared

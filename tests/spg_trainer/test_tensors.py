@@ -95,3 +95,15 @@ def test_numbers_and_columns_of_other_names_are_prepared(monkeypatch):
         SPG, "prepare", lambda self, rows: {**prepare(self, rows), "mine": rows.turn, "one": 1.5}
     )
     assert prepare_columns(algorithm, draw_view(algorithm)).keys() == {"advantages", "mine", "one"}
+
+
+def test_a_tensor_without_axes_is_a_number_of_the_step_but_not_what_completions_are_worth(monkeypatch):
+    algorithm, prepare = SPG(), SPG.prepare
+    monkeypatch.setattr(SPG, "prepare", lambda self, rows: {**prepare(self, rows), "mean": torch.tensor(2.5)})
+    mean = prepare_columns(algorithm, draw_view(algorithm))["mean"]
+    assert mean == 2.5 and type(mean) is float
+    monkeypatch.setattr(SPG, "prepare", lambda self, rows: {"advantages": torch.tensor(1.0)})
+    with pytest.raises(
+        ConfigError, match=r"one number as 'advantages' for \d+ completions. Return a row for each"
+    ):
+        prepare_columns(algorithm, draw_view(algorithm))
