@@ -1,5 +1,7 @@
 """How many masked copies go through the model at once, where the settings leave it open: as many as memory holds."""
 
+import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,9 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.cards import USABLE
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what the container of this process may take."""
 
 
 def with_fitting_batch(
@@ -39,18 +44,40 @@ def with_fitting_batch(
     return with_size(fits)
 
 
-def usable_here(device: torch.device) -> float:
-    """Bytes that tensors of this process can take on a device, also those that they take already."""
+def usable_here(device: torch.device, processes: int) -> float:
+    """Bytes that tensors of this process can take on a device, also those that they take already.
+
+    processes: how many the run has. Those on this machine, which LOCAL_WORLD_SIZE of a launcher counts, share its
+    memory; without that, all of them do.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return USABLE * (free + torch.cuda.memory_reserved(device))
-    return USABLE * (_kilobytes("/proc/meminfo", "MemAvailable") + _kilobytes("/proc/self/status", "VmRSS"))
+    on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    free = min(1024 * _number_in("/proc/meminfo", "MemAvailable:"), _free_in_container())
+    return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))
 
 
-def _kilobytes(file: str, name: str) -> float:
-    """Bytes that a line `NAME: 123 kB` of a file of Linux says; 0 where there is none."""
+def _free_in_container() -> float:
+    """Bytes that the container's limit leaves (cgroup v2); infinite where no limit is set.
+
+    Files that Linux keeps in memory and gives up when it is needed count as free, as in MemAvailable.
+    """
+    try:
+        limit, taken = (
+            (CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
+        )
+    except OSError:
+        return math.inf
+    if limit == "max":
+        return math.inf
+    return max(0.0, float(limit) - float(taken) + _number_in(CGROUP / "memory.stat", "inactive_file"))
+
+
+def _number_in(file: str | Path, name: str) -> float:
+    """The number behind a name in a file of Linux, e.g. 123 in the line `MemAvailable: 123 kB`; 0 without it."""
     try:
         lines = Path(file).read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return 1024 * next((float(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0.0)
+    return next((float(words[1]) for words in map(str.split, lines) if words[:1] == [name]), 0.0)

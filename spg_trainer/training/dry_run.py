@@ -187,7 +187,11 @@ def with_batch_of_card(config: Config, algorithm: algorithms.Algorithm, processe
     def peak(changed: Config) -> float:
         return memory_of_process(model_config, changed, algorithm, processes).peak
 
-    usable = usable_here(torch.device("cpu")) if on_cpu(config) else find_card(config.gpu or "H200").usable
+    usable = (
+        usable_here(torch.device("cpu"), processes)
+        if on_cpu(config)
+        else find_card(config.gpu or "H200").usable
+    )
     return with_fitting_batch(config, algorithm, peak, usable, processes)
 
 

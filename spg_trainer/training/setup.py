@@ -349,7 +349,9 @@ def with_batch_of_device(
             cpu_threads=torch.get_num_threads() if is_cpu else 0,
         ).peak
 
-    here = with_fitting_batch(config, algorithm, peak, usable_here(policy.device), num_processes)
+    here = with_fitting_batch(
+        config, algorithm, peak, usable_here(policy.device, num_processes), num_processes
+    )
     size = min(gather([here.batch.per_device_batch_size]))
     return replace(here, batch=replace(here.batch, per_device_batch_size=size))
 

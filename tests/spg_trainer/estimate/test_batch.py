@@ -45,8 +45,35 @@ def test_another_word_is_refused() -> None:
 def test_a_gpu_has_what_is_free_and_what_the_process_has_reserved(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20)
-    assert batch.usable_here(torch.device("cuda")) == pytest.approx(0.9 * 80)
-    assert 2**28 < batch.usable_here(torch.device("cpu")) < 2**44
+    assert batch.usable_here(torch.device("cuda"), 8) == pytest.approx(0.9 * 80)
+    assert 2**28 < batch.usable_here(torch.device("cpu"), 1) < 2**44
+
+
+def test_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(batch, "CGROUP", tmp_path)
+    free = {"/proc/meminfo MemAvailable:": 2**30, "/proc/self/status VmRSS:": 2**20}  # in KiB
+    number_in = batch._number_in
+    monkeypatch.setattr(
+        batch, "_number_in", lambda file, name: free.get(f"{file} {name}") or number_in(file, name)
+    )
+
+    def usable(processes: int) -> float:
+        """In GiB, of which this process has 1 already."""
+        return batch.usable_here(torch.device("cpu"), processes) / 0.9 / 2**30
+
+    assert [usable(1), usable(4)] == pytest.approx([1024 + 1, 256 + 1])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # the other two are elsewhere
+    assert usable(4) == pytest.approx(512 + 1)
+    (tmp_path / "memory.current").write_text(f"{40 * 2**30}\n")
+    for limit, stat, left in (
+        ("max", "", 1024),
+        (64 * 2**30, "", 24),
+        (64 * 2**30, f"inactive_file {2**33}", 32),
+    ):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.stat").write_text(f"anon 5\n{stat}\n")
+        assert usable(4) == pytest.approx(left / 2 + 1)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +84,7 @@ def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
 ) -> None:
     """A step has 16 completions in 2 masked copies each."""
     for module in (setup, dry_run):
-        monkeypatch.setattr(module, "usable_here", lambda device: usable)
+        monkeypatch.setattr(module, "usable_here", lambda device, processes: usable)
     for name, asked in (("number", 8), ("auto", "auto")):
         config = small_config(tmp_path / name, dtype="float32", max_steps=1, per_device_batch_size=asked)
         shown = dry_run.show(plan_training(replace(config, dry_run=True)), 1)
