@@ -54,11 +54,17 @@ ALGORITHMS = {
     "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
-OWN_DEFAULTS: dict[str, dict[str, object]] = {
-    "diffu_grpo_repro": {"normalizer": "tokens", "end_tokens": "eos"},
-    "wd1_repro": {"normalizer": "groups", "end_tokens": "eos"},
+OWN_VALUES: dict[str, dict[str, object]] = {
+    "diffu_grpo_repro": {
+        "masking": "all",
+        "advantage": "mean",
+        "normalizer": "tokens",
+        "end_tokens": "eos",
+    },
+    "wd1_repro": {"masking": "all", "advantage": "mean", "normalizer": "groups", "end_tokens": "eos"},
 }
-"""Names whose class is that of another name, and the hyper-parameters that they have by default in place of its own."""
+"""Names whose class is that of another name, and the hyper-parameters that have one value here: with another, it would
+not be the reproduction that its name says."""
 FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo")
 """Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), and the algorithms of
 the systems that published tables compare. The others are here to be compared with."""
@@ -146,7 +152,7 @@ def named_ancestor(name: str) -> str:
     """
     if ":" not in name:
         return name
-    names = {where: name for name, where in ALGORITHMS.items() if name not in OWN_DEFAULTS}
+    names = {where: name for name, where in ALGORITHMS.items() if name not in OWN_VALUES}
     try:
         lineage = get(name).__mro__
     except ConfigError:
@@ -160,6 +166,8 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
-    cls = get(name)
-    given = {**OWN_DEFAULTS.get(name, {}), **(args or {})}
-    return cls(**read_nested(cls, given, lambda key: f"$algorithm_args {key}"))
+    cls, own, given = get(name), OWN_VALUES.get(name, {}), args or {}
+    for key in own.keys() & given.keys():
+        if given[key] != own[key]:
+            raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {own[key]}.")
+    return cls(**read_nested(cls, {**own, **given}, lambda key: f"$algorithm_args {key}"))

@@ -128,6 +128,10 @@ def test_defaults_are_the_paper_s(name):
         ),
         ("spg_eubo", {"masking": "trajectory"}, "expected one of random"),
         ("spg_eubo", {"negatives": "elbo"}, "no such setting"),
+        ("diffu_grpo_repro", {"normalizer": "length", "beta": 0.0}, "expected one of tokens"),
+        ("diffu_grpo_repro", {"end_tokens": "any"}, "expected one of eos"),
+        ("wd1_repro", {"normalizer": "groups", "advantage": "z_score"}, "expected one of mean"),
+        ("wd1_repro", {"masking": "random"}, "expected one of all"),
         ("spg", {"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
         (
             "spg",
@@ -143,6 +147,13 @@ def test_a_wrong_name_or_setting_says_what_would_be_right(name, args, hint):
     with pytest.raises(ConfigError) as caught:
         build(name, args).make_masking()
     assert hint in written(caught.value) and any(key in str(caught.value) for key in args or [name])
+
+
+@pytest.mark.parametrize("name", ["diffu_grpo_repro", "wd1_repro"])
+def test_a_reproduction_takes_its_own_values_and_any_of_what_its_code_leaves_open(name):
+    own = {"masking": "all", "advantage": "mean", "end_tokens": "eos", "normalizer": build(name).normalizer}
+    assert build(name, own) == build(name)
+    assert build(name, {"p_mask_prompt": 0.0}).p_mask_prompt == 0.0
 
 
 @pytest.mark.parametrize("bad", [nan, inf])
