@@ -51,6 +51,7 @@ from spg_trainer.runs.inputs import DATA, file_settings, find_code
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
 from spg_trainer.runs.stop import StopRequest, stopping
+from spg_trainer.settings import packages
 from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
@@ -75,6 +76,7 @@ PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
 
+@packages.envs.own_files.each_file_once()
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
 

@@ -306,6 +306,30 @@ def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_p
         run_eval(change(asked, output_dir=f"after-{file}"), quiet=True)
 
 
+def test_an_edit_between_two_protocols_of_a_command_waits_for_the_next_command(command, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    forget(Path.cwd().parent)  # another test's `wanted`
+    file, text, make_env = Path("twice.py"), TASK.replace("Mine-v0", "Twice-v0"), eval_command.make_env
+    file.write_text(text)
+    Path("wanted.py").write_text("letter = 'e'\n")
+
+    def make_and_edit(*asked):
+        env = make_env(*asked)
+        file.write_text(text + "# another\n")
+        return env
+
+    def loaded():
+        return sum(name.startswith("twice_") for name in sys.modules)
+
+    monkeypatch.setattr(eval_command, "make_env", make_and_edit)
+    monkeypatch.setattr(eval_command, "settings_of_protocol", lambda command, protocol: command)
+    asked = change(command, env="./twice.py:test/Twice-v0", max_completion_length=(8,), num_problems=2)
+    run_eval(change(asked, protocol=("ours", "papers")), quiet=True)
+    assert loaded() == 1
+    run_eval(asked, quiet=True)
+    assert loaded() == 2
+
+
 def test_a_merged_model_is_measured_for_itself(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train(small_config("run", lora_r=2, max_steps=1), quiet=True)
