@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from verifiers.serve.front import Front
 
 READ_SECONDS = 20.0  # in which a request must have arrived
-IDLE_SECONDS = 75.0  # for which a connection may wait for its next request
-HEAD_BYTES = 1 << 16  # of a request line and its headers
+IDLE_SECONDS = (
+    75.0  # for which a connection may wait for its next request, or for its client to read an answer
+)
+HEAD_BYTES = 1 << 16  # of a request line and its headers, and again of what follows a body in chunks
 
 
 class Request:
@@ -54,12 +56,13 @@ class Connection(asyncio.Protocol):
         self.timer: asyncio.TimerHandle | None = None
         self.times_request = False  # the timer is that of a request which has begun
         self.has_begun = True  # a request, whose end has not arrived; a connection is opened for one
-        self.head_bytes = 0
+        self.head_bytes: int | None = 0  # None: what is being read holds more than the bytes of one head
         self.request: Request | None = None  # the one whose body arrives
         self.arrived: deque[Request] = deque()  # those that wait for the one before to be answered
         self.answering = False
         self.is_full = False  # the client does not read what was written
-        self.is_ending = False  # the server
+        self.unread_timer: asyncio.TimerHandle | None = None  # of a client that does not
+        self.is_ending = False  # with the next answer, as the server ends or the next request is late
         self.upgrades = False
 
     # ---- what the event loop calls ----
@@ -72,6 +75,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self.state.connections.discard(self)
         self._stop_timer()
+        self._stop_unread_timer()
         self.transport, self.request = None, None
         self.arrived.clear()
 
@@ -84,23 +88,22 @@ class Connection(asyncio.Protocol):
                 return
         except httptools.HttpParserError:
             self._refuse_bytes("Invalid HTTP request received.")
-            return
         if self.transport is None or self.transport.is_closing():
             return
-        if self.request is None and self.has_begun:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES:
-                self._refuse_bytes("The headers of this request are too long.")
-                return
+        self.head_bytes = 0 if self.head_bytes is None else self.head_bytes + len(data)
+        if self.head_bytes > HEAD_BYTES:
+            self._refuse_bytes("The headers of this request are too long.")
         if self.arrived:
             self.transport.pause_reading()
         self._set_timer()
 
     def pause_writing(self) -> None:
         self.is_full = True
+        self._set_unread_timer()
 
     def resume_writing(self) -> None:
         self.is_full = False
+        self._stop_unread_timer()
         self._answer_next()
 
     def shutdown(self) -> None:
@@ -112,7 +115,7 @@ class Connection(asyncio.Protocol):
     # ---- what the parser calls ----
 
     def on_message_begin(self) -> None:
-        self.has_begun, self.head_bytes = True, 0
+        self.has_begun, self.times_request = True, False
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
 
@@ -120,13 +123,18 @@ class Connection(asyncio.Protocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self.request is None:  # not behind a body in chunks, where nobody reads them
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self.head_bytes = None
         headers = dict(self.headers)
         method = self.parser.get_method().decode("ascii")
         if self.parser.should_upgrade() and headers.get(b"upgrade", b"").lower() == b"websocket":
             self.upgrades = not (self.answering or self.arrived)
+            if not self.upgrades:
+                text = "A WebSocket must not be asked for before earlier requests on the same connection are answered."
+                self._has_arrived(Request("", "other", error(400, text, CLOSE), False, False))
             return
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
@@ -141,6 +149,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
+        self.head_bytes = None
         request = self.request
         if request is None:
             return
@@ -155,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._too_large(request)
 
     def on_message_complete(self) -> None:
-        self.has_begun = False
+        self.has_begun, self.head_bytes = False, None
         if (request := self.request) is None:
             return
         if request.size > self.front.limits.body:
@@ -195,9 +204,9 @@ class Connection(asyncio.Protocol):
         self.answering = False
         self._write(request, reply)
         if self.transport is not None and not self.transport.is_closing():
+            self._answer_next()
             if not self.arrived:
                 self.transport.resume_reading()
-            self._answer_next()
             self._set_timer()
 
     def _write(self, request: Request, reply: Reply) -> None:
@@ -213,11 +222,11 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _refuse_bytes(self, text: str) -> None:
-        """Answer what is no request of HTTP with 400, and close."""
+        """Answer what is no request of HTTP with 400 behind what was asked before, and close."""
         if self.transport is not None and not self.transport.is_closing():
-            head = _head(400, "text/plain; charset=utf-8", (), False)
-            self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(text), text.encode()))
-            self.transport.close()
+            self.has_begun, self.head_bytes = False, None
+            reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
+            self._has_arrived(Request("", "other", reply, False, False))
 
     def _hand_over(self) -> None:
         """Leave the connection to uvicorn's WebSocket, which reads the request anew."""
@@ -235,11 +244,15 @@ class Connection(asyncio.Protocol):
 
     def _set_timer(self) -> None:
         """Set the time in which what was begun must have arrived, or else the next request must begin."""
+        if self.arrived:  # nothing is read until they are answered
+            self._stop_timer()
+            self.times_request = False
+            return
         if self.has_begun and self.times_request and self.timer is not None:
             return  # it goes on
         self._stop_timer()
         self.times_request = self.has_begun
-        if self.arrived or (self.answering and not self.has_begun):
+        if self.answering and not self.has_begun:
             return  # it is not the client who is waited for
         self.timer = self.loop.call_later(READ_SECONDS if self.has_begun else IDLE_SECONDS, self._is_late)
 
@@ -251,11 +264,30 @@ class Connection(asyncio.Protocol):
     def _is_late(self) -> None:
         self.timer = None
         if self.request is None:
-            if self.transport is not None:
+            if self.answering or self.arrived:
+                self.is_ending = True
+            elif self.transport is not None:
                 self.transport.close()
             return
         self.request.found = error(408, f"The body did not arrive within {READ_SECONDS:g} s.", CLOSE)
         self._has_arrived(self.request)
+
+    def _set_unread_timer(self) -> None:
+        """Set the time in which a client must read some of what was written."""
+        self._stop_unread_timer()
+        left = self.transport.get_write_buffer_size()
+        self.unread_timer = self.loop.call_later(IDLE_SECONDS, self._is_unread, left)
+
+    def _stop_unread_timer(self) -> None:
+        if self.unread_timer is not None:
+            self.unread_timer.cancel()
+            self.unread_timer = None
+
+    def _is_unread(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() < left:  # it reads slowly
+            self._set_unread_timer()
+        else:
+            self.transport.abort()  # to close it would wait for the client
 
 
 @lru_cache(256)

@@ -329,14 +329,23 @@ def main(module: str, descriptor: str, settings: str) -> None:
 def _read(connection: socket.socket, batches: SimpleQueue[bytearray]) -> None:
     """Queue every batch; end the process where they end."""
     try:
-        while head := connection.recv(_SIZE.size, socket.MSG_WAITALL):
-            message = bytearray(_SIZE.unpack(head)[0])
-            left = memoryview(message)
-            while left:  # in one call, unless a signal comes: each one has to wait for its turn among threads
-                left = left[connection.recv_into(left, 0, socket.MSG_WAITALL) or os._exit(0) :]
-            batches.put(message)
+        while True:
+            (size,) = _SIZE.unpack(_read_bytes(connection, _SIZE.size))
+            batches.put(_read_bytes(connection, size))
     finally:
         os._exit(0)
+
+
+def _read_bytes(connection: socket.socket, size: int) -> bytearray:
+    """So many bytes. Raises EOFError where they end before."""
+    message = bytearray(size)
+    left = memoryview(message)
+    while left:  # in one call, unless a signal comes: each one has to wait for its turn among threads
+        read = connection.recv_into(left, 0, socket.MSG_WAITALL)
+        if not read:
+            raise EOFError
+        left = left[read:]
+    return message
 
 
 if __name__ == "__main__":
