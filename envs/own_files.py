@@ -4,6 +4,7 @@ A file that has changed since it was loaded is loaded anew, as in a notebook who
 a run goes on (`each_file_once`), each file stays what it was when the run first read it.
 """
 
+import ast
 import hashlib
 import importlib.util
 import os
@@ -25,6 +26,8 @@ class Loaded(NamedTuple):
     module: ModuleType
     helpers: dict[Path, str]
     """{file of a module that it imported from its own folder: its sha256}."""
+    unused: dict[Path, str]
+    """The same of modules that only an earlier content imported; Python still has them as they were."""
 
 
 _loaded: dict[Path, Loaded] = {}  # {resolved path of a file: its newest module}
@@ -60,10 +63,13 @@ def import_file(file: str | Path) -> ModuleType:
         return known.module
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    if known is not None:
-        _refuse_changed_helpers(path, known.helpers)
     if known is None or known.sha256 != sha256:
-        known = _loaded[path] = _run(path, sha256, content, known)
+        loaded_before = known.helpers | known.unused if known else {}
+        helpers = _imported(path, content, loaded_before)
+        _refuse_changed_helpers(path, helpers)
+        known = _loaded[path] = _run(path, sha256, content, helpers, loaded_before)
+    else:
+        _refuse_changed_helpers(path, known.helpers)
     if _read_in_this_run is not None:
         _read_in_this_run.add(path)
     return known.module
@@ -75,8 +81,8 @@ def note_registration(cls: type) -> None:
     path = file_of(cls)
     if module is None or path is None or (path in _loaded and _loaded[path].module is module):
         return
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    _loaded[path] = Loaded(sha256, module, _helpers(path, module, set()))
+    sha256 = _sha256_of(path)
+    _loaded[path] = Loaded(sha256, module, _helpers(path, module, set()), {})
 
 
 def file_of(own: Any) -> Path | None:
@@ -108,8 +114,14 @@ def _file_of_module(module: Any) -> Path | None:
     return Path(file).resolve() if file and file.endswith(".py") and os.path.isfile(file) else None
 
 
-def _run(path: Path, sha256: str, content: bytes, before: Loaded | None) -> Loaded:
-    """Runs a file as a module of its own, and says which modules it imported from its folder."""
+def _run(
+    path: Path, sha256: str, content: bytes, helpers: dict[Path, str], loaded_before: dict[Path, str]
+) -> Loaded:
+    """Runs a file as a module of its own, and says which modules it imported from its folder.
+
+    loaded_before: {file: sha256} of those that Python had already from an earlier content; helpers: those among them
+    that this content imports.
+    """
     # The name depends on the path, so that files task.py in two folders are two modules, and on the content, so that
     # what the file registers now is told from what it registered before.
     place = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
@@ -122,15 +134,16 @@ def _run(path: Path, sha256: str, content: bytes, before: Loaded | None) -> Load
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the file can import its neighbours
-    loaded_before = set(sys.modules)
+    modules_before = set(sys.modules)
     try:
         loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         _loaded.pop(path, None)
         raise
-    helpers = _helpers(path, module, set(sys.modules) - loaded_before)
-    return Loaded(sha256, module, (before.helpers if before else {}) | helpers)
+    helpers = helpers | _helpers(path, module, set(sys.modules) - modules_before)
+    unused = {file: was for file, was in loaded_before.items() if file not in helpers}
+    return Loaded(sha256, module, helpers, unused)
 
 
 class _Content(SourceFileLoader):
@@ -151,16 +164,53 @@ def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
     names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
     files = {_file_of_module(sys.modules.get(name)) for name in names}
     return {
-        file: hashlib.sha256(file.read_bytes()).hexdigest()
+        file: _sha256_of(file)
         for file in files
         if file is not None and file != path and file.is_relative_to(path.parent)
     }
 
 
+def _sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
+    """Those of the modules that Python has from a file's folder which a content of the file imports.
+
+    Also through one another, and all of them where one imports by names that only a run makes (`importlib`). Found in
+    the text, as Python does not run a module again that it has.
+    """
+    found: dict[Path, str] = {}
+    texts = [content]
+    while texts and len(found) < len(loaded_before):
+        names = _imported_names(texts.pop(), path)
+        if names & {"importlib", "__import__"}:
+            return loaded_before
+        for file, sha256 in loaded_before.items():
+            name = file.parent.name if file.stem == "__init__" else file.stem
+            if name in names and file not in found:
+                found[file] = sha256
+                if file.is_file() and _sha256_of(file) == sha256:  # else it is refused
+                    texts.append(file.read_bytes())
+    return found
+
+
+def _imported_names(text: bytes, path: Path) -> set[str]:
+    """Each part of each name in the import statements of a text, and `__import__` if it calls that."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text, str(path))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            dotted = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            names |= {part for name in dotted for part in name.split(".")}
+        elif isinstance(node, ast.Name) and node.id == "__import__":
+            names.add(node.id)
+    return names
+
+
 def _refuse_changed_helpers(path: Path, helpers: dict[Path, str]) -> None:
     """Raises EnvError if a module that a file imports from its folder is no longer what Python has loaded."""
     for helper, sha256 in helpers.items():
-        if helper.is_file() and hashlib.sha256(helper.read_bytes()).hexdigest() != sha256:
+        if helper.is_file() and _sha256_of(helper) != sha256:
             raise EnvError(
                 f"{helper}, which {path.name} imports, has changed, and this Python still runs what it held before. "
                 "Restart Python (in a notebook, the kernel)."

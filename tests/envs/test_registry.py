@@ -274,6 +274,28 @@ def test_a_changed_helper_asks_for_a_new_python(folder):
         envs.make("./asker.py")
 
 
+def test_a_changed_helper_that_a_file_no_longer_imports_is_not_its_concern(folder):
+    """Until it imports it again, as Python still has what the helper held before."""
+    helper, between, file = (folder / f"{name}_of_leaver.py" for name in ("helper", "between", "file"))
+    task = TASK.format("Leaver", "one")
+    helper.write_text("PROMPT = 'one'\n")
+    between.write_text("from helper_of_leaver import PROMPT\n")
+    file.write_text("from between_of_leaver import PROMPT\n" + task)
+    envs.make("./file_of_leaver.py")
+    helper.write_text("PROMPT = 'two'\n")
+    for first in ("# from helper_of_leaver import PROMPT\n", "PROMPT = 'three'\n"):
+        file.write_text(first + task)
+        for _ in range(2):
+            envs.make("./file_of_leaver.py")
+    helper.write_text("PROMPT =\n")  # half typed
+    for first in ("import helper_of_leaver", "from between_of_leaver import PROMPT", "import importlib"):
+        file.write_text(f"{first}\n{task}")
+        with pytest.raises(
+            EnvError, match=r"helper_of_leaver.py, which file_of_leaver.py imports, has changed"
+        ):
+            envs.make("./file_of_leaver.py")
+
+
 def test_a_data_file_that_was_opened_is_not_listed_as_a_task(folder):
     (folder / "opened.jsonl").write_text('{"prompt": "1+1", "answer": "2"}\n' * 30)
     envs.make("opened.jsonl", verifier="gsm8k")
