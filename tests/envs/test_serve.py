@@ -356,9 +356,10 @@ def test_a_token_is_asked_for_an_episode_outlives_its_worker_and_a_signal_ends_t
         assert server.post("/reset", {})[0] == 401 and server.request("GET", "/")[0] == 401
         with pytest.raises(InvalidStatus, match="403"):
             connect(f"ws://127.0.0.1:{server.port}/ws")
-        assert (
-            server.post("/reset", {}, Authorization="Bearer sesame")[0] == 200
+        answer = server.post(
+            "/reset", {}, Authorization="Bearer sesame"
         )  # at the root, as one task is served
+        assert answer[0] == 200, answer
         with session(server, "ping", token="sesame") as ask:
             ask({"type": "reset", "data": {"split": "train", "index": 0}})
             assert ask({"type": "step", "data": {"completion": "hm"}})["data"]["done"] is False
