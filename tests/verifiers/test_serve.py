@@ -381,10 +381,18 @@ class Wire:
         return self.unread
 
 
+def connection_module() -> Any:
+    """`verifiers.serve.connection`, which needs the extra `serve`."""
+    pytest.importorskip("httptools")
+    pytest.importorskip("prometheus_client")
+    from verifiers.serve import connection
+
+    return connection
+
+
 def connected() -> tuple[Any, Wire]:
     """A connection whose requests sleep, and its transport. It needs a running event loop."""
-    pytest.importorskip("prometheus_client")
-    connection = pytest.importorskip("verifiers.serve.connection")
+    connection = connection_module()
     front = Sleeping(SimpleNamespace(lost=0, waiting=0), Limits())  # type: ignore[arg-type]
     state = SimpleNamespace(connections=set(), tasks=set())
     wire = Wire()
@@ -453,13 +461,13 @@ def test_a_websocket_behind_an_unanswered_request_is_refused():
 
 
 def test_a_late_head_does_not_cost_the_request_before_it_its_answer(monkeypatch):
-    monkeypatch.setattr("verifiers.serve.connection.READ_SECONDS", 0.05)
+    monkeypatch.setattr(connection_module(), "READ_SECONDS", 0.05)
     got, wire = exchanged(sleep(0.2) + LAST[:20])
     assert got == [(200, b"0")] and b"connection: close" in wire.written and wire.is_closed
 
 
 def test_a_request_is_not_timed_while_the_server_reads_nothing(monkeypatch):
-    monkeypatch.setattr("verifiers.serve.connection.READ_SECONDS", 0.15)
+    monkeypatch.setattr(connection_module(), "READ_SECONDS", 0.15)
     last = sleep(0, 100, b"Connection: close")
     got, _ = exchanged(sleep(0.25) + sleep(0.05) + last[:-50], last[-50:])
     assert got == [(200, b"0"), (200, b"0"), (200, b"100")]
@@ -467,7 +475,7 @@ def test_a_request_is_not_timed_while_the_server_reads_nothing(monkeypatch):
 
 def test_every_request_has_its_own_time(monkeypatch):
     """Also where what is read always ends inside the next one."""
-    monkeypatch.setattr("verifiers.serve.connection.READ_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module(), "READ_SECONDS", 0.3)
     one = sleep(0, 20)
     pieces: list[bytes | float] = [one[:-5]]
     for _ in range(6):
@@ -493,7 +501,7 @@ def test_headers_behind_a_body_are_not_kept():
 
 
 def test_a_client_that_does_not_read_is_cut_and_a_slow_one_is_not(monkeypatch):
-    monkeypatch.setattr("verifiers.serve.connection.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(connection_module(), "IDLE_SECONDS", 0.1)
 
     async def wait(reads: int) -> bool:
         connection, wire = connected()
