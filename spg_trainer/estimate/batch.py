@@ -51,8 +51,8 @@ def usable_here(device: torch.device, processes: int) -> float:
     memory; without that, all of them do.
     """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return USABLE * (free + torch.cuda.memory_reserved(device))
+        free_of_card, _ = torch.cuda.mem_get_info(device)
+        return USABLE * (free_of_card + torch.cuda.memory_reserved(device))
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     free = min(1024 * _number_in("/proc/meminfo", "MemAvailable:"), _free_in_container())
     return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from verifiers.serve.front import Front
 
 READ_SECONDS = 20.0  # in which a request must have arrived
-IDLE_SECONDS = (
-    75.0  # for which a connection may wait for its next request, or for its client to read an answer
-)
+IDLE_SECONDS = 75.0  # for which a connection waits for its next request, and for its client to read an answer
 HEAD_BYTES = 1 << 16  # of a request line and its headers, and again of what follows a body in chunks
 
 

@@ -105,7 +105,7 @@ class Workers:
 
     def __init__(self, module: str, settings: dict[str, Any], size: int, seconds: float) -> None:
         self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
-        self.lost = 0  # workers that died
+        self.lost = 0  # workers that died, also while they were started in place of another
         self.waiting_bytes = 0
         self._waiting: dict[
             str, deque[_Job]
@@ -239,7 +239,8 @@ class Workers:
                 try:
                     worker = await self._started()
                     break
-                except (Unavailable, OSError):
+                except (Unavailable, OSError) as error:
+                    self.lost += isinstance(error, Unavailable)  # it died before it was ready
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
 
