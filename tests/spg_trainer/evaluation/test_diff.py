@@ -1,5 +1,6 @@
 """`diff` pairs two evaluations problem by problem and says what changed, by how much and how surely."""
 
+import json
 import re
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def test_other_problems_are_refused(tmp_path):
         difference({0: evaluated(1)[0]}, {1: evaluated(1, 1)[1]})
 
 
+def test_of_files_with_other_problems_only_what_both_have_is_said(tmp_path, capsys):
+    for name, size, correct in (("a", 4, True), ("b", 2, False)):
+        rows = [{"index": i, **evaluated(*[correct] * size)[i][0]} for i in range(size)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"follows": {"right": size * correct}, "n": size}))
+    assert cli.main(["diff", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    said = capsys.readouterr().out
+    assert "of 2 problems" in said and "A has 4 problems; those that both have are compared." in said
+    assert "A follows" not in said and "B follows: right 0" in said
+    assert "B - A  -1.000: 0 fixed, 2 broken" in said, "the interval of two that are alike is not known"
+
+
 def test_two_runs_or_files_from_the_command_line():
     """In an interpreter of its own: what other tests have imported hides what a module lacks."""
     folder, summary = finished_run()
@@ -71,7 +84,7 @@ def test_two_runs_or_files_from_the_command_line():
     rates = [float(rate) for rate in re.findall(r"^[AB]  ([\d.]+) ", done.stdout, re.M)]
     expected = [summary[f"eval_{when}"]["correct"] for when in ("before", "after")]
     assert rates == pytest.approx(expected, abs=1e-3)
-    assert f"B - A  {expected[1] - expected[0]:+.3f} [" in done.stdout
+    assert f"B - A  {expected[1] - expected[0]:+.3f}" in done.stdout
 
 
 @pytest.mark.parametrize(
