@@ -20,10 +20,11 @@ class Pattern:
     origin: Literal["sequence", "completion"] = "sequence"
     """Where blocks begin: at the prompt's first real token, so that a block may hold the prompt's tail and the
     completion's head, or at the completion's first token, so that the prompt's first block may be shorter."""
-    context: Literal["blocks", "causal"] = "blocks"
+    context: Literal["blocks", "causal", "whole"] = "blocks"
     """What tokens of prompt and finished blocks see: all of their own block, or of it only those before them.
 
-    With `causal`, a block's first token is predicted from the token before it, and written alone before the others."""
+    With `causal`, a block's first token is predicted from the token before it, and written alone before the others.
+    `whole` is `blocks` where the prompt is one block, however long; the completion's blocks then begin behind it."""
 
     @property
     def is_full(self) -> bool:
@@ -49,7 +50,10 @@ class Pattern:
                 raise ValueError("blocks that begin at the completion need its first column")
             first = -(-start // self.block_size)  # counted from one that is at or before the first column
             columns = torch.arange(real.shape[1], device=real.device) - start
-            number = (columns // self.block_size + first).expand(real.shape)
+            number = columns // self.block_size + first
+            if self.context == "whole":
+                number = number.where(columns >= 0, first - 1)
+            number = number.expand(real.shape)
         return number.masked_fill(~real, -1)
 
     def ranks(self, blocks: Tensor, written: Tensor) -> Tensor:

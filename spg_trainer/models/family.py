@@ -46,7 +46,8 @@ class Family:
     origin: Literal["sequence", "completion"] = "sequence"
     """Where blocks begin, see `Pattern`."""
     context: Literal["blocks", "causal"] = "blocks"
-    """Whether finished blocks see themselves whole or are causal, see `Pattern`."""
+    """Whether finished blocks see themselves whole or are causal, see `Pattern`. Of a causal family, config.json's own
+    `context` goes before: with `whole`, prompt and finished blocks see themselves whole."""
     rope_type: str = "default"
     """The type of config.json's `rope_parameters`."""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +102,8 @@ class FamilyConfig:
     turn_ends = ("<|eot_id|>", "<|role_end|>", "<|im_end|>")
     """Words that end a completion wherever a vocabulary has them, beside the eos of config and tokenizer."""
     block_size: int | None
+    context: str
+    """What finished blocks see, see `Pattern`."""
     mask_token_id: int | None = None
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None
     """config.json as it was read, and what the stock class's `to_dict` made of it: what differs later was changed."""
@@ -109,11 +112,6 @@ class FamilyConfig:
     def origin(self) -> str:
         """Where blocks begin, see `Pattern`."""
         return self.family.origin
-
-    @property
-    def context(self) -> str:
-        """What finished blocks see, see `Pattern`."""
-        return self.family.context
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,6 +151,13 @@ class FamilyConfig:
         required = _REQUIRED | dict(family.required)
         known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
         known |= _KNOWN | family.unread | required.keys() | set(cls.attribute_map.values())
+        if family.context == "causal":
+            known.add("context")
+            if settings.get("context", "causal") not in ("causal", "whole"):
+                raise ModelError(
+                    f"config.json has context = {settings['context']!r}; prompt and finished blocks are 'causal' or "
+                    "see themselves 'whole'"
+                )
         rope = (settings.get("rope_parameters") or {}).get("rope_type", family.rope_type)
         if rope != family.rope_type:
             raise ModelError(
@@ -213,8 +218,8 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     The one line that a new family needs; a second one under the same `key` takes the place of the first.
     """
     kind = family.key or family.model_type
-    settings = {"family": family, "model_type": kind, "block_size": family.block_size}
-    settings |= _defaults(family)
+    settings = {"family": family, "model_type": kind}
+    settings |= {"block_size": family.block_size, "context": family.context, **_defaults(family)}
     config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
     stock_body = getattr(
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")

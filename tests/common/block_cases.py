@@ -25,10 +25,8 @@ PATTERNS = {
 def with_pattern(model: nn.Module, pattern: Pattern, shift: int) -> nn.Module:
     """The same body as another family's."""
     config = model.config
-    config.block_size, config.family = (
-        pattern.block_size,
-        replace(config.family, origin=pattern.origin, context=pattern.context),
-    )
+    config.block_size, config.context = pattern.block_size, pattern.context
+    config.family = replace(config.family, origin=pattern.origin)
     model.shift = shift
     return model
 

@@ -14,8 +14,11 @@ from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.block_replay import CopyIndex, index_copies
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, PositionMasking, StepMergeMasking
 from spg_trainer.tensors import Masks
+from spg_trainer.training.loop import train_step
+from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import declared, make_batch, prepare
 from tests.common.block_cases import PATTERNS, logps_by_blocks, with_pattern
+from tests.common.family_cases import untrained
 from tests.common.likelihood_cases import (
     count_sequences,
     make_masking,
@@ -25,6 +28,7 @@ from tests.common.likelihood_cases import (
     tiny_model,
     whole_gradient,
 )
+from tests.common.trainer_cases import small_config
 
 MASK = 257
 BLOCKS = {name: pattern for name, (pattern, _) in PATTERNS.items() if not pattern.is_full}
@@ -178,3 +182,33 @@ def test_places_that_are_measured_take_their_blocks(monkeypatch):
     assert copies.sequence.tolist() == [0, 0, 1, 1]
     everywhere = Masks(**{**vars(masks), "measured": torch.ones_like(masks.measured)})
     assert index_copies(Pattern(4, "completion"), rollouts, everywhere).sequence.tolist() == [0, 1, 2, 3]
+
+
+def test_trained_runs_are_equal_but_for_rounding(monkeypatch, tmp_path):
+    """Two steps of two updates in float64: every figure and every weight, by fewer sequences."""
+    histories, weights, sequences = [], [], []
+    settings = {"num_masks": 10, "p_mask_prompt": 0.0, "beta": 0.0}
+    for how, index in {"together": index_copies, "apart": apart}.items():
+        monkeypatch.setattr(likelihood_logps, "index_copies", index)
+        config = small_config(
+            tmp_path / how,
+            model=untrained("sdar"),
+            algorithm="d2_stepmerge",
+            algorithm_args=settings,
+            num_iterations=2,
+            dtype="float64",
+        )
+        run = start(config, quiet=True)
+        seen = count_sequences(monkeypatch)
+        for _ in range(2):
+            train_step(run)
+        run.folder.release()
+        monkeypatch.undo()
+        histories.append(run.state.history)
+        weights.append(torch.cat([p.detach().flatten() for p in run.parameters]))
+        sequences.append(seen["graph"])
+    assert sequences[0] < 0.6 * sequences[1]
+    for row, expected in zip(*histories, strict=True):
+        assert row["grad_norm"] > 0
+        assert row == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert relative(*weights) < 1e-10

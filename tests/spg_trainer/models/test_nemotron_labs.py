@@ -159,13 +159,13 @@ def test_a_later_token_of_a_finished_block_moves_no_earlier_state(model):
 # Decoding.
 
 
-def decoded(hub, case, cache, **changes):
+def decoded(hub, case, cache, context="causal", **changes):
     """A recorded generation: what its own code wrote, and the rollouts of this sampler."""
     stored = np.load(hub / "generate.npz")
     settings = json.loads(str(stored[f"{case}.params"]))
     prompt = stored[f"{case}.prompt"]
     block, length = settings["block_length"], settings["max_new_tokens"]
-    opened = AutoModelForMaskedLM.from_pretrained(hub, block_size=block).double().eval()
+    opened = AutoModelForMaskedLM.from_pretrained(hub, block_size=block, context=context).double().eval()
     policy = Policy(opened, None, MASK, 150, (settings["eos_token_id"],), "test")
     rule = {}
     if "threshold" in settings:
@@ -185,6 +185,19 @@ def test_tokens_and_passes_are_those_of_the_original(hub, case, cache):
         assert found[: len(row)] == row
     if len(expected) == 1 and case != "g9":
         assert int(rollouts.unmask_step.max()) + 1 == settings["nfe"]
+
+
+@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("case", ["g5", "g6"])
+def test_a_whole_context_writes_what_the_original_writes_without_a_causal_one(hub, case, cache):
+    """Prompt and finished blocks see themselves whole, and no first token is written alone."""
+    expected, rollouts, settings, policy = decoded(hub, case, cache, context="whole")
+    assert settings["causal_context"] is False
+    assert policy.model.pattern == Pattern(8, "completion", "whole")
+    assert rollouts.completion_ids.tolist() == expected
+    passes = int(rollouts.unmask_step.max()) + 1
+    assert settings["nfe"] == passes + 3  # the original keeps each block by a pass of its own
+    assert decoded(hub, case, cache)[1].completion_ids.tolist() != expected
 
 
 @pytest.mark.parametrize("cache", ["none", "blocks"])
@@ -227,12 +240,15 @@ def test_with_its_noise_a_temperature_writes_what_the_original_wrote(shared_data
     assert state["step"] == 16 and int(rollouts.unmask_step.max()) + 1 == settings["nfe"]
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
-def test_a_first_token_is_written_alone_and_its_log_probability_is_what_is_scored(hub, cache):
-    _, rollouts, _, policy = decoded(hub, "g7", cache, temperature=1.0)
+@pytest.mark.parametrize("cache, context", [("none", "causal"), ("blocks", "causal"), ("blocks", "whole")])
+def test_log_probabilities_of_what_was_written_are_what_is_scored(hub, cache, context):
+    """Of first tokens, which a causal context has written alone, too."""
+    _, rollouts, _, policy = decoded(hub, "g7", cache, context, temperature=1.0)
     steps = rollouts.unmask_step
-    for start in range(0, 24, 8):
-        assert bool((steps[:, start, None] < steps[:, start + 1 : start + 8]).all())
+    first_alone = [
+        bool((steps[:, start, None] < steps[:, start + 1 : start + 8]).all()) for start in range(0, 24, 8)
+    ]
+    assert all(first_alone) == (context == "causal")
     width = rollouts.prompt_ids.shape[1]
     masked = torch.zeros(2, 24, width + 24, dtype=torch.bool)
     scored = torch.zeros(2, 24, 24, dtype=torch.bool)
@@ -304,6 +320,7 @@ def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(hub, model, tmp
         ("dlm_paradigm", "autoregressive"),
         ("vision_config", {"hidden_size": 8}),
         ("sliding_window", 4096),
+        ("context", "blocks"),
     ],
 )
 def test_a_setting_of_another_kind_is_refused_by_name(hub, tmp_path, setting, value):
@@ -320,3 +337,13 @@ def test_weights_of_block_diffusion_are_opened_too(hub, tmp_path):
     shutil.copytree(hub, tmp_path / "other", ignore=shutil.ignore_patterns("*.npz"))
     edit(tmp_path / "other" / "config.json", dlm_paradigm="block_diff")
     assert AutoConfig.from_pretrained(tmp_path / "other").context == "causal"
+
+
+def test_a_whole_context_is_a_setting_of_config_json_of_this_family_alone(hub, published, tmp_path):
+    AutoConfig.from_pretrained(hub, context="whole").save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["context"] == "whole"
+    assert AutoConfig.from_pretrained(tmp_path).context == "whole"
+    shutil.copy(published / "models" / "sdar" / "config.json", tmp_path)
+    edit(tmp_path / "config.json", context="whole")
+    with pytest.raises(ModelError, match="context = 'whole'"):
+        AutoConfig.from_pretrained(tmp_path)
