@@ -36,6 +36,9 @@ class Combined(Task):
     def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
         return self.inside(problem).habits(problem)
 
+    def completion_template(self, problem: Problem) -> str:
+        return self.inside(problem).completion_template(problem)
+
     def render_text(self, problem: Problem, completion: str | None) -> str:
         return self.inside(problem).render_text(problem, completion)
 

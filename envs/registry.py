@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from envs import mixture, rows
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
+from envs.infill import Infill
 from envs.own_files import file_of, import_file, note_registration
 from envs.scoring import ARGUMENTS, decide_scoring
 from envs.splits import Divided
@@ -35,6 +36,14 @@ ADAPTERS = {
     "verifiers": "envs.verifiers_package",
 }
 """{what stands before the colon in a name: the module whose `class_of` makes the class of what stands behind it}."""
+AROUND: dict[str, tuple[Callable[[Task, Any], Task], Any]] = {
+    "infill": (Infill, False),
+    "tries": (Tries, 1),
+    "split": (Divided, None),
+    "system_prompt": (SystemPrompt, None),  # outermost, as a problem's split may be a hash of its prompt
+}
+"""{argument that every task takes: what is put around the task for it, and the default, for which nothing is}. From the
+inside out. A class whose `__init__` takes such an argument itself gets it instead."""
 _classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
 _files: dict[str, Path | None] = {}  # {id: the file in which that class was written}
 
@@ -49,42 +58,30 @@ def _create(
 ) -> TextEnv:
     """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
-    If the class's `__init__` takes no `split`, `Divided` divides its problems into splits. If it takes no `tries`,
-    `Tries` lets the model answer several times, and if it takes no `system_prompt`, `SystemPrompt` shows one.
+    An argument of `AROUND` that the class's `__init__` does not take is for what is put around the task.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    is_divided_here = arguments.get("split") is not None and "split" not in parameters
-    needs_tries = "tries" in arguments and "tries" not in parameters
-    constructor_arguments = dict(arguments)
-    if "split" not in parameters:
-        constructor_arguments.pop("split", None)
-    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; it is shown also where the class does not take it.
-    shown_arguments = dict(constructor_arguments)
-    if needs_tries:
-        del constructor_arguments["tries"]
-    system_prompt = (
-        None if "system_prompt" in parameters else constructor_arguments.pop("system_prompt", None)
-    )
-    _check_arguments(signature, id, constructor_arguments)
-    task = cls(**constructor_arguments)
+    of_class = {name: value for name, value in arguments.items() if name in parameters or name not in AROUND}
+    _check_arguments(signature, id, of_class)
+    task = cls(**of_class)
     task._env_id = id
-    combined = Tries(task, arguments["tries"]) if needs_tries else task
-    # Arguments that have their default value are not shown. `tries` and `system_prompt` have some, too.
-    defaults = {"tries": 1, "system_prompt": None} | {
-        name: parameter.default for name, parameter in parameters.items()
-    }
+    # `spec_name` shows the arguments of what is around the task, too, and of all those that are not the default.
+    defaults = {name: default for name, (_, default) in AROUND.items()}
+    defaults |= {name: parameter.default for name, parameter in parameters.items()}
     task._env_arguments = {
         name: value.__name__ if inspect.isroutine(value) else value
-        for name, value in shown_arguments.items()
+        for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
-    if is_divided_here:
-        combined = Divided(combined, arguments["split"])
-    if system_prompt is not None:  # outermost, as a problem's split may be a hash of its prompt
-        combined = SystemPrompt(combined, system_prompt)
+    combined = task
+    for name, (put_around, default) in AROUND.items():
+        # A value of another type, such as tries=True, is refused there, though True == 1.
+        value = default if name in of_class else arguments.get(name, default)
+        if value != default or type(value) is not type(default):
+            combined = put_around(combined, value)
     env = as_env(combined)
     env.render_mode = render_mode
     return env
@@ -129,9 +126,10 @@ def make(name: str | Sequence[str], **arguments: Any) -> TextEnv:
 
     name: whatever `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE) and,
-    where it has one turn, `tries` (the most answers that the model may give, until one is right). Raises EnvError for
-    an unknown name, argument or component.
+    the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE),
+    where it has one turn, `tries` (the most answers that the model may give, until one is right), and, where it writes
+    `completion_template`, `infill` (whether the model fills in the holes of that text). Raises EnvError for an unknown
+    name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
@@ -337,11 +335,7 @@ def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[s
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        takes = [
-            *dict.fromkeys(
-                [*signature.parameters, "split", "reward_weights", "render_mode", "system_prompt", "tries"]
-            )
-        ]
+        takes = [*dict.fromkeys([*signature.parameters, "reward_weights", "render_mode", *AROUND])]
         why = f"{error}."
         if unknown := [name for name in arguments if name not in takes]:
             why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'.rstrip()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from envs.awaiting import Limits, Outcome, call_all, value_of
-from envs.errors import NoDemonstration
+from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, Score, Scores, as_score, stacked
 
 
@@ -113,6 +113,15 @@ class Task:
         In an episode of several turns a text is written at every turn; a list holds one text for each turn.
         """
         return {}
+
+    def completion_template(self, problem: Problem) -> str:
+        """The answer as a text with holes (`Problem.completion_template`), which the task gives if it is opened with
+        `infill=True`. Raises EnvError where a task has none, as this default does.
+        """
+        raise EnvError(
+            f"{self.spec_name} takes no infill, as it has no text with holes. Write completion_template(self, problem) "
+            "-> str: the completion with [MASK] in place of each token that the model fills in."
+        )
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem and, if there is one, its completion, as text for a terminal, maybe in colours."""

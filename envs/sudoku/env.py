@@ -5,7 +5,7 @@ from math import isqrt
 
 from envs.answers import tagged_completion
 from envs.core import TextEnv
-from envs.errors import EnvError, check_choice
+from envs.errors import check_choice
 from envs.problem import Problem, Score, Scores, check_index
 from envs.prompts import read_style
 from envs.rendering import paint
@@ -78,7 +78,6 @@ class Sudoku(TextEnv):
         size: int = 4,
         level: int = 1,
         reward_preset: str = "default",
-        infill: bool = False,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
@@ -91,21 +90,14 @@ class Sudoku(TextEnv):
             size: 4 or 9, the side of the board.
             level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
             reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
-            infill: whether the answer is given as a template: its grid with a hole of one token for each blank.
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         self._template = read_style("sudoku", prompt_style, ["plain", "instruct"], ["puzzle"])
         check_choice("sudoku", "size", size, puzzles.LEVELS)
         check_choice("sudoku", "level", level, puzzles.LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
-        check_choice("sudoku", "infill", infill, [False, True])
-        if infill and self._template and self._template.prefix:
-            raise EnvError(
-                f"sudoku: infill=true gives the whole completion but its holes, and prompt_style={prompt_style} says "
-                "what it begins with, too. Take out what stands behind its line ---."
-            )
         self.split, self.source, self.prompt_style = split, str(source), prompt_style
-        self.size, self.level, self.infill = size, level, infill
+        self.size, self.level = size, level
         self.blanks = puzzles.LEVELS[size][level] if blanks is None else puzzles.read_blanks(blanks, size)
         self.reward_weights = REWARD_PRESETS[reward_preset]
         if self._template:
@@ -142,8 +134,7 @@ class Sudoku(TextEnv):
         elif self.prompt_style == "instruct":
             prompt = instruct_prompt(puzzle)
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
-        template = self._holes(puzzle) if self.infill else ""
-        return Problem(prompt, {"puzzle": puzzle}, prefix, metadata, completion_template=template)
+        return Problem(prompt, {"puzzle": puzzle}, prefix, metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         return rewards.score(problems, completions, self.reward_weights)
@@ -159,9 +150,9 @@ class Sudoku(TextEnv):
         wrong = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
         return wrong or super().feedback(problem, score)
 
-    def _holes(self, puzzle: str) -> str:
-        """The completion template, in the prompt's style."""
-        grid = puzzle.replace("0", "[MASK]")
+    def completion_template(self, problem: Problem) -> str:
+        """The grid with a hole of one token for each blank, in the prompt's style."""
+        grid = problem.reference["puzzle"].replace("0", "[MASK]")
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
         return tagged_completion("[MASK*]", grid)

@@ -8,6 +8,7 @@ import envs
 from envs.errors import EnvError
 from envs.holes import REST, fill_holes, fits, read_holes
 from envs.problem import read_problem
+from tests.common.env_cases import Doubling
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,46 @@ def test_a_sudoku_gives_its_digits_and_a_hole_for_each_blank(size, style):
 def test_a_sudoku_cannot_be_given_and_begun(tmp_path):
     file = tmp_path / "prompt.txt"
     file.write_text("solve {puzzle}\n---\n<answer>")
-    with pytest.raises(EnvError, match="Take out what stands behind its line ---"):
+    with pytest.raises(EnvError, match=r"'<answer>'.* take out what stands behind its line ---"):
         envs.make("sudoku", infill=True, prompt_style=str(file))
-    with pytest.raises(EnvError, match="infill"):
+    with pytest.raises(EnvError, match='infill="maybe" is unknown'):
         envs.make("sudoku", infill="maybe")
+
+
+class Given(Doubling):
+    """A task that can be played with and without a template."""
+
+    def completion_template(self, problem):
+        return f"it is [MASK*4], as {problem.reference['answer'] // 2} is half"
+
+
+class Filling(Given):
+    """One that takes the argument itself, as an author's file of before may do."""
+
+    def __init__(self, infill=False):
+        super().__init__()
+        self.own = infill
+
+
+envs.register("test/Given-v0", Given)
+envs.register("test/Filling-v0", Filling)
+
+
+def test_any_task_that_writes_a_template_gives_it_where_infill_is_asked_for():
+    plain, given = envs.make("given", split="test"), envs.make("given", split="test", infill=True, tries=2)
+    assert [plain.spec_name, given.spec_name] == ["given", "given[infill=True,tries=2]"]
+    problem = given.problem(1)
+    template = plain.completion_template(plain.problem(1))
+    assert problem == replace(plain.problem(1), completion_template=template) != plain.problem(1)
+    assert envs.make("given", infill=False).problem(1).completion_template == ""
+    own = envs.make("filling", infill=True)
+    assert own.own and own.problem(1).completion_template == ""
+
+
+def test_a_mixture_gives_the_templates_of_the_tasks_that_are_asked_for_them():
+    env = envs.make("sudoku + sorting", **{"sudoku.infill": True})
+    assert [bool(env.problem(i).completion_template) for i in range(2)] == [True, False]
+    with pytest.raises(
+        EnvError, match=r"sorting\[infill=True\] takes no infill.* Write completion_template\(self, problem\)"
+    ):
+        envs.make("sorting", infill=True)
