@@ -4,21 +4,15 @@ Problems are those of a published set, of a copy of it on disk, or generated. "P
 papers of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
-import numpy as np
-
-from envs.answers import tagged_completion
-from envs.core import TextEnv
 from envs.datasets import load_split
-from envs.errors import EnvError, check_choice
-from envs.problem import Problem, check_index
-from envs.prompts import read_style
+from envs.errors import EnvError
+from envs.generated import GeneratedEnv, drawn_for_training, fixed_set
+from envs.problem import Problem
 from envs.rendering import highlight_last, labelled, paint, printable
-from envs.splits import SPLIT_SIZES, STREAMS, distinct
 
 ANSWER_FORMAT = """
 Answer in this format:
@@ -31,34 +25,18 @@ Answer in this format:
 """
 
 
-@cache
-def fixed_set(problem_module: ModuleType, level: int, split: str) -> tuple[Any, ...]:
-    """The 256 different generated problems of `validation` or `test`, in their fixed order."""
-    rng = np.random.default_rng([problem_module.SEED, level, STREAMS[split]])
-    text_field = problem_module.COLUMNS[0]
-    # `distinct` calls the first function with the turns 0, 1, ... until the texts of 256 problems differ.
-    return distinct(
-        lambda turn: problem_module.draw(rng, level, split, turn),
-        key=lambda item: getattr(item, text_field),
-        count=256,
-    )
-
-
-class PublishedEnv(TextEnv):
+class PublishedEnv(GeneratedEnv):
     """A task with a published set and a generator."""
 
-    task: ClassVar[str]
-    """The task's name among the verifiers and in messages."""
     problem_module: ClassVar[ModuleType]
     """The task's module of problems, e.g. `envs.gsm8k.problems`.
 
-    For generated problems it has LEVELS, SEED and `draw(rng, level, split, turn)`. `fixed_set` draws with the turns 0,
-    1, 2, ...; in training, turn is None. For published problems it has the names that `envs.datasets.load_split` lists.
-    COLUMNS[0] names both the column of a published set and the field of a problem that hold the problem's text."""
+    For generated problems it has LEVELS and the names that `envs.generated.fixed_set` lists, for published ones those
+    that `envs.datasets.load_split` lists. COLUMNS[0] names both the column of a published set and the field of a
+    problem that hold the problem's text."""
     instruction: ClassVar[str]
     """What the instruct prompt says before the text."""
-    reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
-    """{reward_preset: its reward weights}."""
+    prompt_styles, prompt_fields = ("plain", "instruct", None), ("question",)
 
     def __init__(
         self,
@@ -83,11 +61,9 @@ class PublishedEnv(TextEnv):
             test_revision: branch, tag or commit of the hub's test set, for a task whose test set is another data set
                 than its train set (MATH500).
         """
-        check_choice(self.task, "split", split, SPLIT_SIZES)
-        self._template = read_style(self.task, prompt_style, ["plain", "instruct", None], ["question"])
-        check_choice(self.task, "level", level, self.problem_module.LEVELS)
-        check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
-        self.split, self.source, self.level = split, str(source), level
+        self.levels = self.problem_module.LEVELS
+        super().__init__(split, level, prompt_style, reward_preset)
+        self.source = str(source)
         self._generated = self.source == "generated"
         if level != 1 and not self._generated:
             why = f"level={level} is for source=generated; {self.source} has no levels"
@@ -101,44 +77,30 @@ class PublishedEnv(TextEnv):
                 f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
             )
         self.prompt_style = prompt_style or ("plain" if self._generated else "instruct")
-        self.reward_weights = self.reward_presets[reward_preset]
-        # None = training with generated problems, of which `problem` draws each one when it is asked for.
-        self._problems: Sequence[Any] | None = None
+        commits: Mapping[str, str] = {}  # {data set of the hub: commit}
         if not self._generated:
-            self._problems, self.origin, self.notice = load_split(
+            self._items, commits, self.notice = load_split(
                 self.task, self.problem_module, self.source, split, revision, test_revision
             )
         elif split != "train":
-            self._problems = fixed_set(self.problem_module, level, split)
-        # `TextEnv.origin` is what a run writes down of the data. It is empty unless `load_split` has filled it with
-        # {data set of the hub: commit}.
-        if self.origin:
-            commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
-            self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
-        if self._template:  # a prompt of the user's own; prompt_style is the path of its file
-            self.origin = {**self.origin, self.prompt_style: f"sha256 {self._template.sha256}"}
+            self._items = fixed_set(self.problem_module, level, split)
+        if commits:
+            at = [f"{name} at revision {commit}" for name, commit in commits.items()]
+            self.notice = f"{self.task}: {', '.join(at)}. {self.notice}".rstrip()
+        self.origin = {**commits, **self.origin}
 
     @property
     def text_field(self) -> str:
         """The name of the field of a problem that holds its text: "question" or "problem"."""
         return self.problem_module.COLUMNS[0]
 
-    def __len__(self) -> int:
-        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
+    def _draw(self, index: int) -> Any:
+        return drawn_for_training(self.problem_module, self.level, index)
 
     def problem(self, index: int) -> Problem:
-        i = check_index(self, index)
-        if self._problems is None:
-            rng = np.random.default_rng([self.problem_module.SEED, self.level, STREAMS["train"], i])
-            item = self.problem_module.draw(rng, self.level, "train", None)
-        else:
-            item = self._problems[i]
+        item = self._item(index)
         text = getattr(item, self.text_field)
-        if self._template:
-            prompt, prefix = self._template.fill({"question": text}), self._template.prefix
-        else:
-            prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
-            prefix = ""
+        prompt, prefix = self._prompt({"question": text}, text, lambda: f"{self.instruction}\n\n{text}")
         _, answer = item.right  # (steps, answer)
         # All fields of the item; the text is one of them and comes first.
         metadata = {self.text_field: text, **vars(item)}
@@ -146,13 +108,7 @@ class PublishedEnv(TextEnv):
 
     def _write(self, work: str, answer: str) -> str:
         """A completion in the prompt's style. work: the working before the answer."""
-        if self.prompt_style == "plain":
-            return f"{work}<answer>{answer}</answer>"
-        completion = tagged_completion(work, answer) + "\n"
-        if self._template:
-            # The template's prefix, such as "<reasoning>", stands before what the model writes, so it is left out here.
-            return self._template.behind_prefix(completion)
-        return completion
+        return self._completion(answer, work, plain_work=work, end="\n")
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""

@@ -7,11 +7,9 @@ import numpy as np
 
 from envs.answers import only_answer
 from envs.code import generated
-from envs.core import TextEnv
-from envs.errors import EnvError, MissingPackage, NoDemonstration, check_choice
-from envs.problem import Problem, Score, Scores, check_index
-from envs.prompts import check_style
-from envs.splits import SPLIT_SIZES, SPLITS
+from envs.errors import EnvError, MissingPackage, NoDemonstration
+from envs.generated import GeneratedEnv, drawn_for_training, fixed_set
+from envs.problem import Problem, Score, Scores
 from verifiers.errors import VerifierError
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ _PROGRAM = "Write a Python program that reads the input from standard input and 
 _FUNCTION = "Write the Python {what} {name}."
 
 
-class Code(TextEnv):
+class Code(GeneratedEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
     Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (instruct). Problems of a
@@ -65,6 +63,8 @@ class Code(TextEnv):
     80/10/10.
     """
 
+    task, levels = "code", generated.LEVELS
+    prompt_styles = ("plain", "instruct")
     reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
 
     def __init__(
@@ -92,38 +92,29 @@ class Code(TextEnv):
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens there is room for where a program lacks a part (HumanEval-infilling).
         """
-        check_choice("code", "split", split, SPLITS)
-        check_style("code", prompt_style, ["plain", "instruct"])
-        check_choice("code", "level", level, generated.LEVELS)
+        super().__init__(split, level, prompt_style)
         check_installed()
         if not isinstance(hole, int) or hole < 1:
             raise EnvError(f"code: hole={hole!r}: it is a number of tokens, 1 or more, e.g. 32.")
-        self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
-        self.hole = hole
-        self._exercises: Sequence[Exercise] | None = None
-        if self.source != "generated":
+        self.source, self.hole = str(source), hole
+        self._generated = self.source == "generated"
+        if not self._generated:
             from envs.code import published
 
             loaded = published.load(self.source, split, hidden, rows, revision)
-            self._exercises, self.notice, self.origin = loaded  # origin: {data set of the hub: commit}
+            self._items, self.notice, self.origin = loaded  # origin: {data set of the hub: commit}
+        elif split != "train":
+            self._items = fixed_set(generated, level, split)
         if revision is not None and not self.origin:
             raise EnvError(f"code: revision={revision} is for a set of the hub, not for source={source}.")
 
-    def __len__(self) -> int:
-        if self._exercises is not None:
-            return len(self._exercises)
-        if self.split == "train":
-            return SPLIT_SIZES["train"]
-        return len(generated.fixed_set(self.level, self.split))
+    def _draw(self, index: int) -> generated.Task:
+        return drawn_for_training(generated, self.level, index)
 
     def problem(self, index: int) -> Problem:
-        i = check_index(self, index)
-        if self._exercises is not None:
-            return self._published(self._exercises[i])
-        if self.split == "train":
-            task = generated.train_task(self.level, i)
-        else:
-            task = generated.fixed_set(self.level, self.split)[i]
+        task = self._item(index)
+        if not self._generated:
+            return self._published(task)
         calls = [f"f({x!r})={value!r}" for x, value in task.calls[: generated.SHOWN]]
         prompt = f"{' '.join(calls)}: {task.function.sentence}"
         if self.prompt_style == "instruct":
@@ -176,7 +167,7 @@ class Code(TextEnv):
 
     def _has_form(self, problem: Problem, completion: str) -> bool:
         """Whether the reward `format` is 1."""
-        if self._exercises is None:
+        if self._generated:
             return only_answer(completion) is not None
         prefix = problem.completion_prefix  # a run scores completions with it, others may leave it out
         text = completion if completion.startswith(prefix) else prefix + completion
@@ -201,9 +192,9 @@ class Code(TextEnv):
         entry_point = problem.reference["entry_point"]
         # "expected" is JSON, in which sets and the like have a form of their own; `written` makes Python of it.
         code = f"return {written(plain(read_value(value)))}"
-        if self._exercises is not None and not entry_point:  # a program that reads its input
+        if not self._generated and not entry_point:  # a program that reads its input
             code = f"print({value!r})"
-        elif self._exercises is not None:
+        elif not self._generated:
             class_name, _, function_name = entry_point.rpartition(".")
             code = f"def {function_name}(*args):\n    {code}"
             if class_name:
@@ -214,7 +205,7 @@ class Code(TextEnv):
         """A completion with this code, in the prompt's style."""
         if problem.completion_template:
             return self._fenced(code)
-        if self._exercises is not None:
+        if not self._generated:
             return f"{code}\n```" if problem.completion_prefix else f"```python\n{code}\n```"
         if self.prompt_style == "plain":
             return f"<answer>{code}</answer>"

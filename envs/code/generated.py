@@ -8,12 +8,11 @@ function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. Of the s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.splits import STREAMS, distinct, pick, split_of
+from envs.splits import pick, split_of
 
 SEED = 39_000_039  # keeps these random streams apart from those of any other environment
 SHOWN, HIDDEN = 2, 6
@@ -141,8 +140,8 @@ class Task:
     """(argument, value) of each call; the prompt shows the first `SHOWN` of them."""
 
 
-def draw(rng: np.random.Generator, level: int, split: str) -> Task:
-    """A random problem of a split; the values of its calls are not all the same."""
+def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Task:
+    """A random problem of a split; the values of its calls are not all the same. turn: not used here."""
     while True:
         function = draw_function(rng, level)
         inputs: list[Any] = []
@@ -154,19 +153,6 @@ def draw(rng: np.random.Generator, level: int, split: str) -> Task:
             return Task(function, calls)
 
 
-def train_task(level: int, index: int) -> Task:
-    """Problem number `index` of the training stream of a level."""
-    return draw(np.random.default_rng([SEED, level, STREAMS["train"], index]), level, "train")
-
-
-@cache
-def fixed_set(level: int, split: str) -> tuple[Task, ...]:
-    """The problems of `validation` or `test`, 256 by the default of `distinct`, in the order in which they are drawn.
-
-    They are all different: no two have the same sentence and the same calls.
-    """
-    rng = np.random.default_rng([SEED, level, STREAMS[split]])
-    # `distinct` numbers its draws. The number is not needed, as each draw goes on with `rng` where the last one ended.
-    return distinct(
-        draw=lambda number: draw(rng, level, split), key=lambda task: f"{task.function.sentence} {task.calls}"
-    )
+def key(task: Task) -> str:
+    """What differs between different problems: the sentence, or the calls."""
+    return f"{task.function.sentence} {task.calls}"

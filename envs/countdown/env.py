@@ -5,17 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.answers import tagged_completion
-from envs.core import TextEnv
 from envs.countdown import problems as puzzles
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
-from envs.errors import EnvError, check_choice
-from envs.problem import Problem, Score, Scores, check_index
-from envs.prompts import read_style
+from envs.errors import EnvError
+from envs.generated import GeneratedEnv
+from envs.problem import Problem, Score, Scores
 from envs.rendering import paint
-from envs.splits import SPLIT_SIZES
 
 _MAX_SHOWN = 200  # `render_text` shows so many characters of an answer
 _INSTRUCT_PROMPT = """\
@@ -36,7 +33,7 @@ the target. With the numbers [3, 5, 9] and the target 30, for instance, this wou
 </answer>"""
 
 
-class Countdown(TextEnv):
+class Countdown(GeneratedEnv):
     """Countdown (`spg/Countdown-v0`), the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
     Prompt: "countdown 36 18 15 = 3" (plain), or one user message with the rules and the tags (instruct). Action: a text
@@ -52,6 +49,9 @@ class Countdown(TextEnv):
     split a problem belongs to.
     """
 
+    task, levels = "countdown", puzzles.LEVELS
+    prompt_styles, prompt_fields = ("plain", "instruct"), ("numbers", "target")
+    reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
@@ -72,43 +72,27 @@ class Countdown(TextEnv):
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
             reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """
-        check_choice("countdown", "split", split, SPLIT_SIZES)
-        # None for the two styles that have a name.
-        self._template = read_style("countdown", prompt_style, ["plain", "instruct"], ["numbers", "target"])
-        check_choice("countdown", "level", level, puzzles.LEVELS)
-        check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
-        self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
-        self.reward_weights = REWARD_PRESETS[reward_preset]
-        if self._template:
-            self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
+        super().__init__(split, level, prompt_style, reward_preset)
+        self.source = str(source)
         # The user's file is read for every split: its problems are kept out of the others, and a wrong path is an error
         # at once.
         users_test = () if self.source == "generated" else puzzles.read_problems(self.source)
         self._excluded = frozenset(puzzles.key(*problem) for problem in users_test)
-        self._problems: Sequence[Puzzle] | None = None  # None: drawn for training, each when it is asked for
         if split == "test" and users_test:
-            self._problems = users_test
+            self._items = users_test
         elif split == "test" and level == 1:
-            self._problems = puzzles.test_problems()  # the shipped file, which equals fixed_set(1, "test")
+            self._items = puzzles.test_problems()  # the shipped file, which equals fixed_set(1, "test")
         elif split != "train":
-            self._problems = puzzles.fixed_set(level, split, self._excluded)
+            self._items = puzzles.fixed_set(level, split, self._excluded)
 
-    def __len__(self) -> int:
-        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
+    def _draw(self, index: int) -> Puzzle:
+        return puzzles.train_problem(self.level, index, self._excluded)
 
     def problem(self, index: int) -> Problem:
-        i = check_index(self, index)
-        if self._problems is None:
-            numbers, target = puzzles.train_problem(self.level, i, self._excluded)
-        else:
-            numbers, target = self._problems[i]
-        reference, prefix = {"numbers": list(numbers), "target": target}, ""
-        if self._template:
-            prompt, prefix = self._template.fill(reference), self._template.prefix
-        elif self.prompt_style == "plain":
-            prompt = f"countdown {' '.join(map(str, numbers))} = {target}"
-        else:
-            prompt = _INSTRUCT_PROMPT.format(**reference)
+        numbers, target = self._item(index)
+        reference = {"numbers": list(numbers), "target": target}
+        plain = f"countdown {' '.join(map(str, numbers))} = {target}"
+        prompt, prefix = self._prompt(reference, plain, lambda: _INSTRUCT_PROMPT.format(**reference))
         return Problem(prompt, reference, prefix)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -158,10 +142,7 @@ class Countdown(TextEnv):
 
     def _write(self, tree: Tree) -> str:
         """The completion with this expression as its answer, in the prompt's style."""
-        if self.prompt_style == "plain":
-            return f"<answer>{format_expression(tree)}</answer>"
-        completion = tagged_completion("\n".join(format_steps(tree)), format_expression(tree))
-        return self._template.behind_prefix(completion) if self._template else completion
+        return self._completion(format_expression(tree), work="\n".join(format_steps(tree)))
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.

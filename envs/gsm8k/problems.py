@@ -43,11 +43,16 @@ def split_of(steps: Sequence[str]) -> str:
     return SPLIT_RULE(" ".join(steps))
 
 
+def key(problem: WordProblem) -> str:
+    """What differs between different problems."""
+    return problem.question
+
+
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
     """A random problem of a split. The template is drawn once, then numbers until the problem is of the split.
 
     The template stays when numbers do not suit it and are drawn again. If it were drawn again too, templates that few
-    numbers suit would be rare. turn: not used here, see `envs.published.PublishedEnv.problem_module`.
+    numbers suit would be rare. turn: not used here, see `envs.generated.fixed_set`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
     # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.

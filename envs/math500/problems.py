@@ -32,6 +32,11 @@ def split_of(problem: str) -> str:
     return SPLIT_RULE(re.sub("[A-Za-z]", "", problem))
 
 
+def key(problem: MathProblem) -> str:
+    """What differs between different problems."""
+    return problem.problem
+
+
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> MathProblem:
     """A random problem of a split whose slip leads to another answer than the right way.
 

@@ -2,20 +2,19 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from envs.answers import judge
-from envs.core import TextEnv
-from envs.errors import check_choice
-from envs.problem import Problem, Score, check_index
-from envs.splits import DEFAULT, SPLITS, SplitRule, distinct, draw_for
+from envs.generated import GeneratedEnv
+from envs.problem import Problem, Score
+from envs.splits import DEFAULT, SplitRule, distinct, draw_for
 
 
-class SmallEnv(TextEnv):
+class SmallEnv(GeneratedEnv):
     """What all small tasks do alike; a task writes the methods from `draw` on.
 
     split: "train" (100,000 problems), "validation" or "test" (256 different ones each, or all that a level has).
@@ -25,24 +24,24 @@ class SmallEnv(TextEnv):
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
     habit: ClassVar[str]
     """The name of the only habit, which answers with `mistake`."""
+    levels = (1, 2, 3)
+    sizes: ClassVar[dict[str, int]] = {"train": 100_000}
     split_rule: ClassVar[SplitRule] = DEFAULT
     """Says which split a drawn content belongs to."""
 
     def __init__(self, split: str = "train", level: int = 1) -> None:
-        name = type(self).__name__.lower()
-        check_choice(name, "split", split, SPLITS)
-        check_choice(name, "level", level, [1, 2, 3])
-        self.split, self.level = split, level
+        self.task = type(self).__name__.lower()
+        super().__init__(split, level)
 
-    def __len__(self) -> int:
-        return 100_000 if self.split == "train" else len(fixed_set(type(self), self.split, self.level))
+    @property
+    def _items(self) -> Sequence[Any] | None:  # type: ignore[override]
+        return None if self.split == "train" else fixed_set(type(self), self.split, self.level)
+
+    def _draw(self, index: int) -> Any:
+        return draw_for(self.split, index, self.draw, self.split_rule)
 
     def problem(self, index: int) -> Problem:
-        if self.split == "train":
-            drawn = draw_for(self.split, index, self.draw, self.split_rule)
-        else:
-            drawn = fixed_set(type(self), self.split, self.level)[check_index(self, index)]
-        return self.as_problem(drawn)
+        return self.as_problem(self._item(index))
 
     def score(self, problem: Problem, completion: str) -> Score:
         return judge(completion, lambda answer: self.is_right(answer, **problem.reference))

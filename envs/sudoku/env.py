@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from math import isqrt
 
 from envs.answers import tagged_completion
-from envs.core import TextEnv
 from envs.errors import check_choice
-from envs.problem import Problem, Score, Scores, check_index
-from envs.prompts import read_style
+from envs.generated import GeneratedEnv
+from envs.problem import Problem, Score, Scores
 from envs.rendering import paint
-from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
 from envs.sudoku.rewards import REWARD_PRESETS, flaw
@@ -51,7 +49,7 @@ _CELLS = {
 """{kind of cell: (style, what `render_text` shows, its words in the legend)}."""
 
 
-class Sudoku(TextEnv):
+class Sudoku(GeneratedEnv):
     """4x4 and 9x9 Sudoku (`spg/Sudoku-v0`), at 4x4 the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
     Prompt: "sudoku " and the cells (plain), or instructions and worked examples (instruct). Action: a text with
@@ -67,6 +65,9 @@ class Sudoku(TextEnv):
     88 are those of the papers' test file. 9x9: a hash of the grid, with its digits renamed, says which split it is of.
     """
 
+    task = "sudoku"
+    prompt_styles, prompt_fields = ("plain", "instruct"), ("puzzle",)
+    reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
@@ -91,48 +92,36 @@ class Sudoku(TextEnv):
             level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
             reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
         """
-        check_choice("sudoku", "split", split, SPLIT_SIZES)
-        self._template = read_style("sudoku", prompt_style, ["plain", "instruct"], ["puzzle"])
-        check_choice("sudoku", "size", size, puzzles.LEVELS)
-        check_choice("sudoku", "level", level, puzzles.LEVELS[size])
-        check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
-        self.split, self.source, self.prompt_style = split, str(source), prompt_style
-        self.size, self.level = size, level
+        check_choice(self.task, "size", size, puzzles.LEVELS)
+        self.levels = puzzles.LEVELS[size]
+        super().__init__(split, level, prompt_style, reward_preset)
+        self.source, self.size = str(source), size
         self.blanks = puzzles.LEVELS[size][level] if blanks is None else puzzles.read_blanks(blanks, size)
-        self.reward_weights = REWARD_PRESETS[reward_preset]
-        if self._template:
-            self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
         # The user's file is read for every split: its grids are kept out of the others, and a wrong path is an error at
         # once and not after the training.
         users_test = () if self.source == "generated" else puzzles.read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else puzzles.renamed(grid) for _, grid in users_test)
-        self._rows: Sequence[tuple[str, str]] | None = None  # None: drawn, each when it is asked for
         if split == "test" and users_test:
-            self._rows = users_test
+            self._items = users_test
         elif split == "test" and self.blanks == puzzles.LEVELS[size][1]:
-            self._rows = puzzles.test_puzzles(size)
+            self._items = puzzles.test_puzzles(size)
         elif split != "train" and size == 4:
-            self._rows = puzzles.fixed_set(split, self.blanks, self._excluded)
+            self._items = puzzles.fixed_set(split, self.blanks, self._excluded)
         elif size == 4:
             self._table = puzzles.blank_table(self.blanks)
             puzzles.split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
-    def __len__(self) -> int:
-        return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
+    def _draw(self, index: int) -> tuple[str, str]:
+        """(puzzle, solution); those of 9x9 take so long that validation and test are not fixed beforehand."""
+        if self.size == 4:
+            return puzzles.train_puzzle(index, self._table, self._excluded)
+        return puzzles.draw_9x9(self.split, index, self.blanks, self._excluded)
 
     def problem(self, index: int) -> Problem:
-        index = check_index(self, index)
-        if self._rows is not None:
-            puzzle, solution = self._rows[index]
-        elif self.size == 4:
-            puzzle, solution = puzzles.train_puzzle(index, self._table, self._excluded)
-        else:
-            puzzle, solution = puzzles.draw_9x9(self.split, index, self.blanks, self._excluded)
-        prompt, prefix = f"sudoku {puzzle}", ""
-        if self._template:
-            prompt, prefix = self._template.fill({"puzzle": puzzle}), self._template.prefix
-        elif self.prompt_style == "instruct":
-            prompt = instruct_prompt(puzzle)
+        puzzle, solution = self._item(index)
+        prompt, prefix = self._prompt(
+            {"puzzle": puzzle}, plain=f"sudoku {puzzle}", instruct=lambda: instruct_prompt(puzzle)
+        )
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
         return Problem(prompt, {"puzzle": puzzle}, prefix, metadata)
 
@@ -153,16 +142,11 @@ class Sudoku(TextEnv):
     def completion_template(self, problem: Problem) -> str:
         """The grid with a hole of one token for each blank, in the prompt's style."""
         grid = problem.reference["puzzle"].replace("0", "[MASK]")
-        if self.prompt_style == "plain":
-            return f"<answer>{grid}</answer>"
-        return tagged_completion("[MASK*]", grid)
+        return self._completion(grid, work="[MASK*]")
 
     def _write(self, problem: Problem, grid: str) -> str:
         """The completion with this grid as its answer, in the prompt's style."""
-        if self.prompt_style == "plain":
-            return f"<answer>{grid}</answer>"
-        completion = worked(problem.reference["puzzle"], grid)
-        return self._template.behind_prefix(completion) if self._template else completion
+        return self._completion(grid, work=row_by_row(problem.reference["puzzle"], grid))
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The board of a Sudoku problem, with what the completion wrote into it.
@@ -236,13 +220,13 @@ def careless(puzzle: str) -> str:
     return grid
 
 
-def worked(puzzle: str, grid: str) -> str:
-    """The completion that the instruct prompt asks for: what each row lacks and becomes, then the grid."""
+def row_by_row(puzzle: str, grid: str) -> str:
+    """The working that the instruct prompt asks for: what each row lacks and becomes."""
     lines = []
     for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
         missing = " ".join(_missing_digits(row)) or "nothing"
         lines.append(f"Row {number}: {row} lacks {missing}, so it becomes {full}.")
-    return tagged_completion("\n".join(lines), grid)
+    return "\n".join(lines)
 
 
 def instruct_prompt(puzzle: str) -> str:
@@ -251,5 +235,6 @@ def instruct_prompt(puzzle: str) -> str:
     rules = _RULES.format(n=size, cells=size * size, **_WORDS[size])
     parts = [rules]
     for i, (example, grid) in enumerate(EXAMPLES[size], 1):
-        parts.append(f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}")
+        worked = tagged_completion(row_by_row(example, grid), grid)
+        parts.append(f"Example {i}\nPuzzle: {example}\n{worked}")
     return "\n\n".join([*parts, f"Now solve this one.\nPuzzle: {puzzle}"])

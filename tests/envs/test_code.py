@@ -16,6 +16,7 @@ import envs
 from envs.code import Code, generated
 from envs.code.published import changed
 from envs.errors import EnvError, MissingPackage
+from envs.generated import drawn_for_training, fixed_set
 from envs.splits import split_of
 from tests.common.env_cases import write_rows
 from verifiers.code import interpreter
@@ -90,8 +91,12 @@ def test_the_code_of_a_generated_function_computes_what_its_steps_do(level, at_l
 def test_no_function_is_in_two_splits():
     for level in generated.LEVELS:
         for split in ("validation", "test"):
-            assert {split_of(task.function.sentence) for task in generated.fixed_set(level, split)} == {split}
-        assert {split_of(generated.train_task(level, i).function.sentence) for i in range(50)} == {"train"}
+            assert {split_of(task.function.sentence) for task in fixed_set(generated, level, split)} == {
+                split
+            }
+        assert {split_of(drawn_for_training(generated, level, i).function.sentence) for i in range(50)} == {
+            "train"
+        }
 
 
 def test_a_table_of_the_shown_calls_is_not_paid():

@@ -1,0 +1,106 @@
+"""What tasks with a generator share: a level, a style of prompts, fixed problems for evaluation and endless others."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.answers import tagged_completion
+from envs.core import TextEnv
+from envs.errors import check_choice
+from envs.problem import check_index
+from envs.prompts import Template, check_style, read_style
+from envs.splits import SPLIT_SIZES, SPLITS, STREAMS, distinct
+
+
+class GeneratedEnv(TextEnv):
+    """A task whose problems are made here: those of `train` when they are asked for, the others once, as a fixed set.
+
+    `problem` asks `_item` for what was made; a task that opens a file in place of its generator sets `_items` to that.
+    """
+
+    task: ClassVar[str]
+    """The task's name in messages, which is also that of its verifier, if it has one."""
+    levels: Iterable[int]
+    """The levels that there are."""
+    prompt_styles: ClassVar[Sequence[str | None]] = ("plain",)
+    prompt_fields: ClassVar[Sequence[str]] = ()
+    """What a prompt of the user's own must hold in braces (`envs.prompts`); () = the task takes no such prompt."""
+    reward_presets: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    """{reward_preset: its reward weights}."""
+    sizes: ClassVar[Mapping[str, int]] = SPLIT_SIZES
+    """How many problems each split has that has no fixed ones."""
+    _items: Sequence[Any] | None = None
+    """The contents of the split's problems, in their order; None = each is drawn when it is asked for."""
+    _template: Template | None = None
+    """The prompt of the user's own, if `prompt_style` names its file."""
+
+    def __init__(
+        self, split: str, level: int, prompt_style: str | None = "plain", reward_preset: str | None = None
+    ) -> None:
+        """Raises EnvError for an unknown value, and for a file with a prompt that cannot be used."""
+        check_choice(self.task, "split", split, SPLITS)
+        if self.prompt_fields:
+            self._template = read_style(self.task, prompt_style, self.prompt_styles, self.prompt_fields)
+        else:
+            check_style(self.task, prompt_style, self.prompt_styles)
+        check_choice(self.task, "level", level, self.levels)
+        if self.reward_presets:
+            check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
+            self.reward_weights = self.reward_presets[str(reward_preset)]
+        self.split, self.level, self.prompt_style = split, level, prompt_style
+        if self._template:  # `prompt_style` is the path of its file
+            self.origin = {str(prompt_style): f"sha256 {self._template.sha256}"}
+
+    def __len__(self) -> int:
+        return self.sizes[self.split] if self._items is None else len(self._items)
+
+    @abstractmethod
+    def _draw(self, index: int) -> Any:
+        """The content of problem number `index`, of a split that has no fixed problems."""
+
+    def _item(self, index: int) -> Any:
+        """The content of problem number `index`."""
+        i = check_index(self, index)
+        return self._draw(i) if self._items is None else self._items[i]
+
+    def _prompt(
+        self, values: Mapping[str, object], plain: str, instruct: Callable[[], str]
+    ) -> tuple[str, str]:
+        """(prompt, completion prefix) in the prompt's style. values: of `prompt_fields`, for a prompt of the user's."""
+        if self._template:
+            return self._template.fill(values), self._template.prefix
+        return (plain if self.prompt_style == "plain" else instruct()), ""
+
+    def _completion(self, answer: str, work: str, plain_work: str = "", end: str = "") -> str:
+        """The completion with this answer in the prompt's style.
+
+        work: the working before the answer; plain_work: the same in the plain style. end: what stands behind the tags.
+        """
+        if self.prompt_style == "plain":
+            return f"{plain_work}<answer>{answer}</answer>"
+        completion = tagged_completion(work, answer) + end
+        # The template's prefix, such as "<reasoning>", stands before what the model writes, so it is left out here.
+        return self._template.behind_prefix(completion) if self._template else completion
+
+
+def drawn_for_training(problems: ModuleType, level: int, index: int) -> Any:
+    """Problem number `index` of the training stream of a level. problems: as for `fixed_set`."""
+    rng = np.random.default_rng([problems.SEED, level, STREAMS["train"], index])
+    return problems.draw(rng, level, "train", None)
+
+
+@cache
+def fixed_set(problems: ModuleType, level: int, split: str) -> tuple[Any, ...]:
+    """The 256 different problems of `validation` or `test`, in their fixed order.
+
+    problems: a task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
+        SEED: keeps its random streams apart from those of other tasks.
+        draw(rng, level, split, turn): a random problem of a split. turn: 0, 1, ... in a fixed set, None in training.
+        key(problem): what differs between different problems.
+    """
+    rng = np.random.default_rng([problems.SEED, level, STREAMS[split]])
+    return distinct(lambda turn: problems.draw(rng, level, split, turn), problems.key, count=256)
