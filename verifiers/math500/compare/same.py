@@ -88,10 +88,10 @@ class Comparison(Chains):
             return self.any_order(answer.parts, gold.parts)
         if wanted is Matrix is kind and list(map(len, answer.rows)) == list(map(len, gold.rows)):
             return self.in_order(sum(answer.rows, ()), sum(gold.rows, ()))
-        if letters_of(answer) == letters_of(gold) != []:
-            return YES  # abc and bca
         if wanted is Words is kind:
             return self.same_words(answer.words, gold.words)
+        if letters_of(answer) == letters_of(gold) != []:
+            return YES  # abc and bca
         return NO if self.strict else self.same_loosely(answer, gold)
 
     def same_loosely(self, answer: Value, gold: Value) -> int:
@@ -208,7 +208,8 @@ def letters_of(value: Value) -> list[str]:
     if type(value) is Words:
         (word, *others) = value.words
         short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
-        return sorted(word) if short and (word.islower() or len(word) == 1) else []
+        letters = word.lower() if len(word) == PRODUCT_LIMIT and word.istitle() else word  # Red for red
+        return sorted(letters) if short and (letters.islower() or len(word) == 1) else []
     if not is_expression(value):
         return []
     factors = value[1] if value[0] == "*" else (value,)

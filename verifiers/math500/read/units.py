@@ -71,7 +71,7 @@ KNOWN_WORDS = (
     | GENERIC
     | {*POWERS}
     | JOINING
-    | {"is", "no", "per"}
+    | {"is", "no", "per", "yes"}
 )
 ABBREVIATED = frozenset(
     "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()
