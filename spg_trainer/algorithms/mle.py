@@ -1,7 +1,8 @@
 """Maximum likelihood of completions that are right, all alike: the loss of `sft`, as LLaDA is trained.
 
 Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens uniform on 1..T in place of a ratio. In
-`sft` completions are given, and each of them counts as right.
+`sft` completions are given, and each of them counts as right. The second term, of models with a causal context, is that
+of Nemotron-Labs-Diffusion, whose code adds both sums.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Need
 from spg_trainer.algorithms.raft import RAFT
-from spg_trainer.settings.ranges import Count
+from spg_trainer.likelihood.context_masks import ContextMasking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.settings.ranges import Count, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -21,16 +24,25 @@ from spg_trainer.tensors import Masks, Rows
 class MLE(RAFT):
     """Raises the ELBO of every right completion, per token; padding behind the end counts as tokens, as in sft.
 
-    loss = -sum over right b of ELBO_b * norm_b, with norm_b as `normalizer` says. Raises ConfigError for values out of
-    range.
+    loss = -sum over right b of (ELBO_b + context_weight * sum_i log p(x_i | prompt, x_1 .. x_{i-1})) * norm_b, with
+    norm_b as `normalizer` says. Raises ConfigError for values out of range.
     """
 
     num_masks: Count = 1
     score_tail: bool = True
+    context_weight: NotNegative = 0.0
+    """Weight of a second term, the log-likelihood from left to right, each token from the clean text before it; only
+    models with a causal context have one. It costs another masked copy. 0 = none."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"correct", "demonstrations"})
     advantage: ClassVar[str] = "correct"  # type: ignore[misc]
     """No choice: a completion that is right weighs 1, any other 0."""
+
+    def make_masking(self) -> Masking:
+        masking = super().make_masking()
+        if not self.context_weight:
+            return masking
+        return ContextMasking(masking.num_masks, masking.p_mask_prompt, masking, self.context_weight)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         return {"advantages": rows.correct.double()}

@@ -74,7 +74,8 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
     token unmasked; masked prompt tokens stay masked. So it is predicted from the hidden state that it was drawn from.
     If logits are shifted, the first token of a block is predicted from the last state of the block before, which was
-    unmasked when the token was drawn, and is so here.
+    unmasked when the token was drawn, and is so here. In a causal context a token that is scored though it is shown is
+    predicted from the clean text before it alone.
     """
     from spg_trainer.models.states import base_model, head_weight, hidden_states
 
@@ -93,8 +94,13 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     is_wanted = torch.arange(places.shape[1], device=ids.device) < count[:, None]
+    from_context = {}
+    if base_model(model).pattern.has_causal_context:
+        is_shown = scored & ~masked[:, prompt_width:]
+        if is_shown.any():
+            from_context = {"from_context": is_shown.gather(1, places)}
     states = hidden_states(
-        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean
+        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
     )[is_wanted]
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.

@@ -40,6 +40,17 @@ class Copies:
     own: then the state is the clean one, as it is when that token is sampled."""
     is_causal: bool
     """Whether what is clean sees only what is before it."""
+    from_context: Tensor | None = None
+    """(S, n) bool, whose states are clean ones though they stand in the token's own block; None = no token's are."""
+
+    def in_clean(self, kept_blocks: Tensor) -> Tensor:
+        """(S, n) bool, whether the state of each token that is asked for, of the blocks (S, n), is a clean one."""
+        is_earlier = self.blocks.gather(1, self.columns) < kept_blocks
+        return is_earlier if self.from_context is None else is_earlier | self.from_context
+
+    def end_of_clean(self, last: Tensor) -> Tensor:
+        """(S, 1), the first block of which nothing clean is needed. last: (S, 1), the last with a token asked for."""
+        return last if self.from_context is None else last + self.from_context.any(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,7 @@ def beside_own_text(copies: Copies) -> Pass:
     blocks = copies.blocks
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
-    clean_columns = _columns((blocks >= 0) & (blocks < last))
+    clean_columns = _columns((blocks >= 0) & (blocks < copies.end_of_clean(last)))
     size = noisy_columns.shape[1]  # the clean copy begins behind so many columns
     ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
@@ -154,9 +165,10 @@ def beside_own_text(copies: Copies) -> Pass:
     clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
     mask = (same_block | clean_before).unsqueeze(1)
     in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
-    is_earlier = blocks.gather(1, copies.columns) < kept_blocks
     where = torch.where(
-        is_earlier, size + in_clean.gather(1, copies.columns), in_noisy.gather(1, copies.columns)
+        copies.in_clean(kept_blocks),
+        size + in_clean.gather(1, copies.columns),
+        in_noisy.gather(1, copies.columns),
     )
     return Pass(ids, mask, copies.positions.gather(1, both_columns), where)
 
@@ -175,9 +187,10 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> Pass:
     # What is clean is read from the first copy of each text, up to the last block that any of its copies shows.
     numbers = torch.arange(num_copies, device=text.device)
     first_copy = numbers.new_full((num_texts,), num_copies).scatter_reduce(0, text, numbers, "amin")
-    last_of_text = last.new_full((num_texts,), -1).scatter_reduce(0, text, last.squeeze(1), "amax")
+    end = copies.end_of_clean(last).squeeze(1)
+    end_of_text = end.new_full((num_texts,), -1).scatter_reduce(0, text, end, "amax")
     blocks_of_text = blocks[first_copy]
-    clean_columns = _columns((blocks_of_text >= 0) & (blocks_of_text < last_of_text[:, None]))
+    clean_columns = _columns((blocks_of_text >= 0) & (blocks_of_text < end_of_text[:, None]))
     clean_block, noisy_block = blocks_of_text.gather(1, clean_columns), blocks.gather(1, noisy_columns)
     of_query, of_key = clean_block[:, :, None], clean_block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
@@ -192,15 +205,15 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> Pass:
     size, total = clean_columns.shape[1], clean_columns.numel()
     in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)
     in_clean = _places(clean_columns, blocks_of_text)[text].gather(1, copies.columns)
-    is_earlier = blocks.gather(1, copies.columns) < kept_blocks
+    is_clean = copies.in_clean(kept_blocks)
     before = total + numbers[:, None] * noisy_columns.shape[1]
-    where = torch.where(is_earlier, text[:, None] * size + in_clean, before + in_noisy)
+    where = torch.where(is_clean, text[:, None] * size + in_clean, before + in_noisy)
 
     def flat(clean: Tensor, noisy: Tensor) -> Tensor:
         halves = clean[first_copy].gather(1, clean_columns), noisy.gather(1, noisy_columns)
         return torch.cat([half.flatten() for half in halves]).unsqueeze(0)
 
-    place = torch.where(is_earlier, in_clean, size + in_noisy)
+    place = torch.where(is_clean, in_clean, size + in_noisy)
     return Pass(
         flat(copies.clean, copies.noisy),
         mask,

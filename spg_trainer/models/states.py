@@ -39,6 +39,7 @@ def hidden_states(
     start: int | None = None,
     clean: Tensor | None = None,
     blocks: Tensor | None = None,
+    from_context: Tensor | None = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, from which logits of tokens are computed; nobody sees padding.
 
@@ -57,6 +58,8 @@ def hidden_states(
             Patterns without blocks have no use for it. In a causal context None = as in `input_ids`, unless a mask of
             pairs says who attends to which.
         blocks: (b, S) int64, the number of each column's block; only needed beside a mask of pairs in a causal context.
+        from_context: (b, n) bool, which of the tokens that are asked for are predicted from the clean text before them
+            alone; only in a causal context, without a mask of pairs.
 
     Returns (b, S, D) or (b, n, D); those of padding hold garbage. Where logits are shifted, a token's state is that of
     the column before it; the first token of all has none and takes its own. In a causal context that goes for the first
@@ -83,14 +86,24 @@ def hidden_states(
         blocks = pattern.blocks(torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask, start)
     if pattern.has_causal_context:
         is_first = blocks.diff(dim=1, prepend=blocks[:, :1]) != 0
-        columns = torch.where(is_first.gather(1, keep), _before(keep, positions), columns)
+        is_before = is_first.gather(1, keep)
+        if from_context is not None:
+            is_before |= from_context
+        columns = torch.where(is_before, _before(keep, positions), columns)
     passed = {"past_key_values": cache, "use_cache": False}
     if needs_mask:
         if pattern.has_causal_context:
             input_ids = torch.where(is_first, clean, input_ids)
         if shows_blocks_twice:
             copies = Copies(
-                input_ids, clean, positions, blocks, keep, columns, is_causal=pattern.has_causal_context
+                input_ids,
+                clean,
+                positions,
+                blocks,
+                keep,
+                columns,
+                is_causal=pattern.has_causal_context,
+                from_context=from_context,
             )
             return _states_of_copies(family, copies, passed, may_share=are_counted)
         mask = visible(blocks, blocks)

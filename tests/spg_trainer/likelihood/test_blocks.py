@@ -326,3 +326,43 @@ def test_in_a_causal_context_likelihoods_are_those_of_first_tokens_and_of_the_ot
             logp = causal_context_logps(model, prompt, ids, token, (0, *order[:place]))
             expected += logp / len(orders[masking])
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("masks_at_once", [1, 3])
+def test_in_a_causal_context_a_second_term_is_the_likelihood_from_left_to_right(masks_at_once):
+    """From the clean text alone, also within a block; masked copies are as without the term. Value and gradient."""
+    model = with_pattern(tiny_model(hidden_size=8), Pattern(4, "completion", "causal"), 0)
+    rollouts = make_rollouts([9, 5], 9, [3, 2], width=4)
+    masks, alone = (
+        MLE(num_masks=2, context_weight=weight).make_masking().draw(rollouts, seeded()) for weight in (0.5, 0)
+    )
+    assert masks.scored.shape[1] == 3 and not masks.masked[:, 2].any()
+    left_to_right = []
+    for row in range(2):
+        real, length = rollouts.prompt_mask[row], int(rollouts.completion_mask[row].sum())
+        ids = torch.cat([rollouts.prompt_ids[row][real], rollouts.completion_ids[row][:length]])
+        logps = model(ids[None]).logits[0].log_softmax(-1)[:-1].gather(1, ids[1:, None]).squeeze(1)
+        left_to_right.append(logps[-length:])
+    second = torch.stack([logps.sum() for logps in left_to_right])
+    found = token_logps(model, rollouts, masks, MASK)
+    for row, logps in enumerate(left_to_right):
+        torch.testing.assert_close(found[row, 2, : len(logps)], logps.detach(), rtol=0, atol=1e-10)
+    first = elbo(token_logps(model, rollouts, alone, MASK), alone)
+    torch.testing.assert_close(elbo(found, masks), first + 0.5 * second.detach(), rtol=0, atol=1e-10)
+
+    def add_gradient(masks):
+        loss_fn = lambda logps: Loss(elbo(logps, masks).sum(), {})  # noqa: E731
+        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
+
+    (0.5 * second.sum()).backward()
+    add_gradient(alone)
+    expected = whole_gradient(model)
+    model.zero_grad(set_to_none=True)
+    add_gradient(masks)
+    assert relative(whole_gradient(model), expected) < 1e-10
+
+
+def test_only_a_causal_context_has_a_second_term():
+    for pattern in (Pattern(), Pattern(4), Pattern(4, "completion", "whole")):
+        with pytest.raises(ConfigError, match="context_weight=1: only a model with a causal context"):
+            MLE(context_weight=1).make_masking().check_pattern(pattern)

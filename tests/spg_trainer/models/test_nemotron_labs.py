@@ -129,6 +129,20 @@ def test_two_copies_are_those_of_training(published, published_rope):
     assert difference(found[:, 1:], expected[:, 1:]) < CLOSE
 
 
+@torch.no_grad()
+def test_from_the_context_alone_tokens_have_the_logits_of_the_original_s_second_sum(
+    published, published_rope
+):
+    """Those of its clean half, at the token before, wherever in a block a token stands."""
+    given = cases(published, NAME)["doubled_rope"]
+    from_context = torch.ones_like(given["clean"], dtype=torch.bool)
+    found = hidden_states(
+        published_rope, given["clean"], start=0, clean=given["clean"], from_context=from_context
+    )
+    found = found @ head_weight(published_rope).T
+    assert difference(found[:, 1:], given["causal_logits"][:, :-1]) < CLOSE
+
+
 def test_a_first_token_reaches_the_weights_through_the_clean_copy(model):
     ids = some_ids(1, 24, vocab=90)
     noisy = ids.clone()

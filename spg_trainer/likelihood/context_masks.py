@@ -1,0 +1,59 @@
+"""The masking of a loss of two terms: masked copies, and one that is clean, of models with a causal context."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.masking import Completion, Copies, Masking
+from spg_trainer.likelihood.subset_masks import RandomMasking
+
+if TYPE_CHECKING:
+    from spg_trainer.architecture.pattern import Pattern
+
+
+@dataclass(frozen=True)
+class ContextMasking(Masking):
+    """The copies of another masking, and one more that masks nothing and scores each token from the text before it.
+
+    Mean over all masks: that of the other masking, plus `context_weight` times the log-likelihood from left to right
+    under the attention of the context. Source: the training pass of Nemotron-Labs-Diffusion.
+    """
+
+    masked_copies: Masking = field(default_factory=RandomMasking)
+    context_weight: float = 1.0
+
+    is_likelihood: ClassVar[bool] = False
+
+    def check(self, size: int) -> None:
+        self.masked_copies.check(size)
+
+    def check_pattern(self, pattern: "Pattern") -> None:
+        """Raises ConfigError for attention in which no token is predicted from clean text before it alone."""
+        if not pattern.has_causal_context:
+            raise ConfigError(
+                f"context_weight={self.context_weight}: only a model with a causal context, such as "
+                "Nemotron-Labs-Diffusion, predicts tokens from the text before them. Leave out $algorithm_args "
+                "context_weight."
+            )
+        self.masked_copies.check_pattern(pattern)
+
+    def count(self, size: int) -> int:
+        return self.masked_copies.count(size) + 1
+
+    def sequences(self, size: int, pattern: "Pattern") -> int:
+        return self.masked_copies.sequences(size, pattern) + 1
+
+    def copies(self, row: Completion) -> Copies:
+        copies = self.masked_copies.copies(row)
+        masked, number = copies.masked, len(copies.masked)
+        clean = np.zeros((1, row.size), bool)
+        weight = np.broadcast_to(copies.weight, masked.shape) * (number + 1) / number
+        of_context = np.full((1, row.size), self.context_weight * (number + 1) / copies.scale)
+        return copies._replace(
+            masked=np.concatenate([masked, clean]),
+            scored=np.concatenate([copies.scored, clean | (np.arange(row.size) < row.length)]),
+            weight=np.concatenate([weight, of_context]),
+            part=slice(None),
+        )
