@@ -1,12 +1,9 @@
 """Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`."""
 
-import csv
-import gzip
 import hashlib
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,9 +14,10 @@ from envs.errors import DataUnavailable, EnvError
 from envs.halves import half_character
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
+from verifiers.errors import CommandError, LineError
+from verifiers.files import FORMATS, numbered_rows, read_line
 
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the files that are looked for in a folder
-NAMED_FORMATS = (*FORMATS, ".csv")  # what a file that the user names may be
+FOLDER_FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the files that are looked for in a folder
 UNUSABLE = 0.01  # a split in which a larger share of the rows cannot be used is refused
 
 
@@ -138,7 +136,7 @@ def load_rows(
     if path.is_file() and split == "test":
         return read_files(task, [path], columns), None
     for folder in [path, *(path / name for name in (hub.config, "data") if name)]:
-        files = sorted(file for file in folder.glob(f"{split}[.-]*") if file.name.endswith(FORMATS))
+        files = sorted(file for file in folder.glob(f"{split}[.-]*") if file.name.endswith(FOLDER_FORMATS))
         are_parts_of_one_split = all("-of-" in file.name for file in files)
         if len(files) > 1 and not are_parts_of_one_split:
             names = ", ".join(file.name for file in files)
@@ -159,24 +157,24 @@ def read_files(
     columns: Sequence[str],
     renamed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> list[Row]:
-    """The rows of .jsonl, .jsonl.gz, .parquet or .csv files; every value of a .csv is a text.
+    """The rows of files of the `verifiers.files.FORMATS`; every value of a table (.csv, .tsv) is a text.
 
     renamed: a function of a row's {column: value} that gives the columns the names which the task has for them. Raises
-    EnvError for files without rows, and for a row that lacks one of `columns`.
+    EnvError for a file that cannot be read or holds no rows, and for a row that lacks one of `columns`.
     """
     rows: list[Row] = []
     for file in files:
-        if not file.name.endswith(NAMED_FORMATS):
-            raise EnvError(f"{task}: {file} must end in {', '.join(NAMED_FORMATS)}.")
-        read = {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)
+        if not file.name.endswith(FORMATS):
+            raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
+        unit = "row" if file.suffix == ".parquet" else "line"
         try:
-            rows += read(file)
-        except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
-            raise EnvError(f"{task}: {file} cannot be read ({error}). Check the file.") from error
-    if not rows:
-        wanted = f"; each must have {', '.join(columns)}" if columns else ""
-        raise EnvError(f"{task}: {files[0]} holds no rows{wanted}.")
-    rows = [Row(where, renamed(values) if isinstance(values, dict) else values) for where, values in rows]
+            for number, line in numbered_rows(str(file)):
+                where = f"{file.name}, {unit} {number}"
+                rows.append(Row(where, renamed(read_line(line))))
+        except LineError as error:
+            raise EnvError(f"{task}: {where} {error} Correct or remove the line.") from error
+        except CommandError as error:
+            raise EnvError(f"{task}: {error}") from error
     _check_columns(task, rows, columns)
     return rows
 
@@ -190,7 +188,7 @@ def data_folder() -> Path:
 
 def read_packaged(file: str) -> list[dict[str, Any]]:
     """The rows of a .jsonl file that this project ships, e.g. "sudoku/test.jsonl"."""
-    return [row.values for row in _jsonl(data_folder() / file)]
+    return [json.loads(line) for line in (data_folder() / file).read_text(encoding="utf-8").splitlines()]
 
 
 def _advice(hub: HubDataset) -> str:
@@ -250,36 +248,10 @@ def state_of(rows: Sequence[Row], commit: str | None) -> str:
     return f"rows of sha256 {hashlib.sha256(content.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def _jsonl(file: Path) -> Iterator[Row]:
-    opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = f"{file.name}, line {number}"
-                try:
-                    yield Row(where, json.loads(line))
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(f"{where} is not JSON: {error}") from error
-
-
-def _parquet(file: Path) -> Iterator[Row]:
-    import pyarrow.parquet
-
-    for number, values in enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1):
-        yield Row(f"{file.name}, row {number}", values)
-
-
-def _csv(file: Path) -> Iterator[Row]:
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        for values in reader:
-            yield Row(f"{file.name}, line {reader.line_num}", values)
-
-
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Raises EnvError for a row without one of `columns`, or with half of a character in one of them (() = in any)."""
     for where, values in rows:
-        if not isinstance(values, dict) or any(column not in values for column in columns):
+        if any(column not in values for column in columns):
             wanted = f"an object with {', '.join(columns)}"
             raise EnvError(f"{task}: {where} is {values!r:.80}; it must be {wanted}.")
         if half := half_character([values[column] for column in columns or values]):

@@ -33,17 +33,16 @@ from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of
 from verifiers import tasks, verify, verify_batch
 from verifiers.batch import MIN_COMPILED_ROWS
-from verifiers.command.read import (
+from verifiers.command.read import LacksField, completions_in, integers_in, read_sample
+from verifiers.errors import (
     CommandError,
-    LacksField,
+    InvalidReferenceError,
     LineError,
-    Source,
-    completions_in,
-    integers_in,
-    read_line,
-    read_sample,
+    UnknownTaskError,
+    VerifierError,
+    did_you_mean,
 )
-from verifiers.errors import InvalidReferenceError, UnknownTaskError, VerifierError, did_you_mean
+from verifiers.files import FORMATS, numbered_rows, read_line
 from verifiers.registry import find
 
 ARGUMENTS = (
@@ -60,7 +59,6 @@ ARGUMENTS = (
 """The arguments of `Rows` that are not the names of columns."""
 ROWS_WITHOUT_COMPILING = 50_000
 """In files of at most so many rows, references are looked at without compiled code, which takes longer to compile."""
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
@@ -210,7 +208,7 @@ class Rows(TextEnv):
 
 def names_file(name: str) -> bool:
     """Whether what is given as the name of an environment names a file of rows."""
-    return name.endswith(SUFFIXES)
+    return name.endswith(FORMATS)
 
 
 @cache
@@ -446,20 +444,14 @@ def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
         named = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
-        source = Source(file, None if read.all_columns else named)
-        for block in source.blocks():
-            for number, line in zip(block.numbers, block.lines, strict=True):
-                if line.strip():
-                    try:
-                        entries.append(_entry(f"{name}, line {number}", line, column_of, read.all_columns))
-                        line_numbers.append(number)
-                    except EnvError as error:
-                        wrong[number] = str(error)
+        for number, line in numbered_rows(file, None if read.all_columns else named):
+            try:
+                entries.append(_entry(f"{name}, line {number}", line, column_of, read.all_columns))
+                line_numbers.append(number)
+            except EnvError as error:
+                wrong[number] = str(error)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    if source.failure or not (entries or wrong):
-        # `cause` is `failure` without what it says of rows that were not judged.
-        raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, column_of)).items():
         column = column_of.get(error.argument, error.argument)
         why = f'column "{column}" cannot be judged by {verifier}: {error}'

@@ -14,14 +14,14 @@ from envs.halves import half_character
 from envs.problem import Problem, Prompt, Score, check_index, is_prompt
 from envs.row_forms import common_form
 from envs.splits import split_of
-from verifiers.command.read import CommandError, LineError, Source, read_line
+from verifiers.errors import CommandError, LineError
+from verifiers.files import FORMATS, numbered_rows, read_line
 
 ADVICE = (
     "On a machine with a network, `hf download ORG/NAME --repo-type dataset --local-dir FOLDER`, bring the folder here "
     "and pass one of its files."
 )
 """What an error adds where a data set on the hub cannot be reached."""
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
 COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output", "conversations")
 """All columns that are read: a row has the first two, or `messages`, or in their place those of Alpaca (`instruction`,
 `output`, and `input` where there is one) or ShareGPT (`conversations`)."""
@@ -89,16 +89,11 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], d
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
     try:
-        source = Source(file, set(COLUMNS))
-        for block in source.blocks():
-            for number, line in zip(block.numbers, block.lines, strict=True):
-                if line.strip():
-                    _add_row(f"{file}, line {number}", line, rows, wrong)
-                    line_numbers.append(number)
+        for number, line in numbered_rows(file, set(COLUMNS)):
+            _add_row(f"{file}, line {number}", line, rows, wrong)
+            line_numbers.append(number)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    if source.failure or not line_numbers:
-        raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     if wrong:
         raise refused_rows(file, wrong, len(line_numbers))
     return tuple(line_numbers), tuple(rows), {}
@@ -122,7 +117,7 @@ def _read_from_hub(data_set: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, 
 def names_hub(file: str) -> bool:
     """Whether `--data` names a data set on the hub: its form is ORG/NAME, and it is no file or a misspelt one."""
     has_form = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file) is not None
-    may_be_file = Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
+    may_be_file = Path(file).exists() or Path(file).parent.is_dir() or file.endswith(FORMATS)
     return has_form and not may_be_file
 
 

@@ -35,9 +35,9 @@ from verifiers.command.judge import (
     Judged,
     judge_blocks,
 )
-from verifiers.command.read import Block, CommandError, Source
 from verifiers.command.report import counts, summary, summary_text
-from verifiers.errors import VerifierError, did_you_mean, plural
+from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
+from verifiers.files import Block, Source
 from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 

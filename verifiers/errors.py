@@ -32,6 +32,14 @@ class InvalidReferenceError(VerifierError, ValueError):
     """A reference (a puzzle, an answer key) that no completion could be judged against."""
 
 
+class CommandError(VerifierError):
+    """A command line that cannot be carried out: a file that is not there, flags that do not fit together."""
+
+
+class LineError(VerifierError):
+    """A line that holds no sample; its text completes the sentence "line 7 ..."."""
+
+
 def shown(value: object, limit: int = 60) -> str:
     """`value` as it appears in an error message: its repr, shortened to `limit` characters."""
     try:

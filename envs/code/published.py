@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files, state_of
+from envs.datasets import HubDataset, Row, load_rows, read_files, state_of
 from envs.errors import EnvError
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
 from verifiers.code.task import run
 from verifiers.code.values import NOTHING, plain_reply, written
+from verifiers.files import FORMATS
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
 MBPP = {
@@ -154,7 +155,7 @@ def _read_rows(
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
-            f"code: source={source} is no file; known are {known}, a file ({', '.join(NAMED_FORMATS)}), OWNER/NAME."
+            f"code: source={source} is no file; known are {known}, a file ({', '.join(FORMATS)}), OWNER/NAME."
         )
     import datasets
     from huggingface_hub import HfApi

@@ -124,7 +124,7 @@ def read_pairs(path: str) -> dict[str, Pair]:
     Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
     its line.
     """
-    formats = envs.datasets.FORMATS
+    formats = envs.datasets.FORMATS  # those of the verifiers' command
     if not path.endswith(formats):
         raise ConfigError(f"$pairs={path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)

@@ -127,6 +127,14 @@ def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monk
         load("hub")
 
 
+def test_a_file_may_be_whatever_the_command_of_the_verifiers_reads(tmp_path: Path):
+    (tmp_path / "mine.json").write_text(json.dumps(ROWS, indent=1))
+    (tmp_path / "mine.tsv").write_text("question\tanswer\na\t1\n")
+    assert [row.values for row in load(tmp_path / "mine.json", "test")[0]] == ROWS
+    (row,), _ = load(tmp_path / "mine.tsv", "test")
+    assert row == ("mine.tsv, line 2", {"question": "a", "answer": "1"})
+
+
 @pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz", "train.parquet", "data/train.jsonl"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
     write(tmp_path / name, ROWS)
@@ -145,7 +153,7 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
         (tmp_path / "mine.jsonl", "train", r"train.jsonl"),
         (tmp_path, "train", r"train.jsonl, train.parquet"),
         ("nowhere", "train", r"source=nowhere .*source=generated"),
-        (tmp_path / "mine.txt", "test", r"mine.txt .*.jsonl, .jsonl.gz, .parquet, .csv"),
+        (tmp_path / "mine.txt", "test", r"mine.txt .*.jsonl, .json, .csv, .tsv, .parquet, .jsonl.gz"),
     ):
         with pytest.raises(EnvError, match=message):
             load(source, split)
@@ -156,8 +164,8 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     [
         ("train.jsonl", b'{"question": "a", "answer": "1"}\n\n{oops\n', "train.jsonl, line 3 "),
         ("train.jsonl", b'{"question": "a"}\n', r"line 1 .* question, answer"),
-        ("train.jsonl", b"[" * 100_000, "line 1 "),
-        ("train.jsonl", b"[1]\n", r"line 1 .*\[1\]"),
+        ("train.jsonl", b"{}\n" + b"[" * 100_000, "line 2 "),
+        ("train.jsonl", b"{}\n[1]\n", r"line 2 is no JSON object"),
         ("train.jsonl", b"\n", "train.jsonl"),
         ("train.jsonl", b'{"question": "\xff"}\n', "train"),
         ("train.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-12], "train"),

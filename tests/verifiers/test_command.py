@@ -17,8 +17,7 @@ import pytest
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
 from verifiers import __main__ as command
-from verifiers import batch
-from verifiers.command import read
+from verifiers import batch, files
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
 
@@ -115,8 +114,8 @@ def test_a_bad_line_is_named_counted_and_passed_over(run, tmp_path, line, words)
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(read, "LINE_LIMIT", 5000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(files, "LINE_LIMIT", 5000)
     path = tmp_path / "a.jsonl"
     lines = [b"\xef\xbb\xbf" + sample().encode(), b"\xff\xfe{", b"x" * 50_000, sample(WRONG).encode() + b"\r"]
     path.write_bytes(b"\n".join(lines))  # no line end behind the last
@@ -163,7 +162,7 @@ def test_parquet_without_the_column_or_not_parquet_at_all(run, tmp_path):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
     lines = [json.dumps({"id": number, "output": "#### 18", "gold": "18"}) for number in range(300)]
     path = write(tmp_path / "a.jsonl", *lines)
     status, rows, said = run("gsm8k", path, "--workers", workers)
@@ -188,7 +187,7 @@ def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_p
 
 
 def test_what_waits_for_a_line_that_can_be_judged_is_bounded(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(command, "HELD", 1000)
     path = write(tmp_path / "a.jsonl", *['{"output": "#### 18", "gold": "18"}'] * 3000)
     status, rows, said = run("gsm8k", path)

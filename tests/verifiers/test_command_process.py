@@ -23,7 +23,8 @@ from tests.common.command_cases import (
     write,
 )
 from tests.common.worker_cases import SLOW, ends
-from verifiers.command import judge, read
+from verifiers import files
+from verifiers.command import judge
 from verifiers.command.fields import Fields
 
 MAIN = "import sys, time\nfrom verifiers.__main__ import main\n"
@@ -34,7 +35,7 @@ HEAVY = (
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_order_is_kept_over_blocks_and_workers(capfd, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 2000)
     completions = [RIGHT if i % 3 else f"{i} <answer>{i}</answer>" for i in range(200)]
     path = write(tmp_path / "a.jsonl", *[sample(text) for text in completions], "broken")
     status, rows, said = call(capfd, "sudoku", path, "--workers", workers)
@@ -48,7 +49,7 @@ def test_order_is_kept_over_blocks_and_workers(capfd, tmp_path, monkeypatch, wor
 def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     install_acting_task(tmp_path)
     acts = [{"completion": action, "mark": str(tmp_path / "mark")}]
-    acts += [{"completion": "x" * read.BLOCK_BYTES, "mark": ""}]  # in a block of its own
+    acts += [{"completion": "x" * files.BLOCK_BYTES, "mark": ""}]  # in a block of its own
     path = write(tmp_path / "a.jsonl", *map(json.dumps, acts))
     done = outside("acting", path, "--workers", 2, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -64,7 +65,7 @@ def test_only_a_few_blocks_are_under_way():
     def blocks():
         for number in range(1, 41):
             given.append(number)
-            yield read.Block("", [number], [sample().encode()])
+            yield files.Block("", [number], [sample().encode()])
 
     job = judge.Job("sudoku", "lenient", Fields(("completion",), {"puzzle": ("puzzle",)}))
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
@@ -114,7 +115,7 @@ def test_no_worker_outlives_the_command(tmp_path, way):
     line = [sys.executable, "-m", "verifiers", "acting", "-", "--workers", "2"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(line, env=environment(tmp_path), start_new_session=True, **pipes) as process:
-        padding = " " * read.BLOCK_BYTES
+        padding = " " * files.BLOCK_BYTES
         act = json.dumps({"completion": "spin", "mark": "", "padding": padding}).encode() + b"\n"
         feeder = threading.Thread(target=feed, args=(process.stdin, act * 3))
         feeder.start()

@@ -9,9 +9,10 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from verifiers.command.read import Block, CommandError, LineError, Names, has, has_completion, read_line
+from verifiers.command.read import Names, has, has_completion
 from verifiers.d1 import fields as rules_fields
-from verifiers.errors import did_you_mean
+from verifiers.errors import CommandError, LineError, did_you_mean
+from verifiers.files import Block, read_line
 from verifiers.registry import Task
 
 # How a tool names the completion, each reference ({} = the field of the task), and a task's only reference.

@@ -8,19 +8,16 @@ from typing import Any
 
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
-    Block,
-    CommandError,
     LacksField,
-    LineError,
     Names,
-    Source,
     as_text,
     columns_of,
     has,
     has_completion,
-    read_line,
     read_sample,
 )
+from verifiers.errors import CommandError, LineError
+from verifiers.files import Block, Source, read_line
 
 
 def split_key(on: str) -> tuple[str, str]:

@@ -16,18 +16,16 @@ from verifiers.batch import COMPILING_SECONDS  # lines are judged without compil
 from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
-    Block,
     LacksField,
-    LineError,
     as_text,
     columns_of,
     completions_in,
     integers_in,
     puzzle_in,
-    read_line,
     read_sample,
 )
-from verifiers.errors import VerifierError
+from verifiers.errors import LineError, VerifierError
+from verifiers.files import Block, read_line
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason

@@ -1,0 +1,262 @@
+"""Files of rows, whatever their format, as blocks of JSON lines; the command and what is built on it read by this."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from verifiers.errors import CommandError, LineError, nearest
+
+FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+"""The endings of files that are read."""
+LFS = b"version https://git-lfs.github.com/spec/"  # begins a file that stands in the place of a large one
+BLOCK_BYTES = 1 << 20
+LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
+_ROWS = 1024  # of a table in a block
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# The beginning of an object that is written over several lines, or of one on a line that holds all samples.
+_OBJECT = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
+)
+_AS_LINES = "Write one object to a line, e.g. with jq -c"
+_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
+Piece = list[bytes] | list[tuple[int, bytes]]  # lines, and their numbers where these do not go on by one
+
+
+class Block(NamedTuple):
+    """Rows of the file `label` ("" where there is only one), each as a line of JSON.
+
+    numbers: of each row the line of the file on which it begins, from 1; in parquet and in a JSON array its place.
+    """
+
+    label: str
+    numbers: Sequence[int]
+    lines: Sequence[bytes | LineError]
+
+
+class Source:
+    """One file, "-" for standard input; of a parquet file only `columns` are read, None for all.
+
+    `failure` says why it could not be read to its end, and what was not judged for that; `cause` says only why. Both
+    are "" if it could. `empty` says whether it held nothing. Raises CommandError where there is no file.
+    """
+
+    def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
+        self.path, self.columns, self.label, self.empty = path, columns, label, False
+        self.cause = self.failure = ""
+        if os.path.isdir(path):
+            raise CommandError(f"{path} is a folder. Give one of its files.")
+        if path != "-" and not os.access(path, os.R_OK):
+            near = nearest_file(Path(path))
+            advice = f"Did you mean {near}?" if near else "Give a file that may be read, or -."
+            raise CommandError(f"No file {path}. {advice}")
+
+    def blocks(self) -> Iterator[Block]:
+        """The lines of the file in order, in flat memory but for a JSON array."""
+        last = 0
+        try:
+            with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
+                for piece in filter(None, self._pieces(stream)):
+                    if isinstance(piece[0], bytes):
+                        numbers, lines = range(last + 1, last + len(piece) + 1), piece
+                    else:
+                        numbers, lines = zip(*piece, strict=True)
+                    yield Block(self.label, numbers, lines)
+                    last = numbers[-1]
+        except _BROKEN as error:
+            past, rest = (f" past line {last}", "what follows") if last else ("", "nothing")
+            self.cause = f"cannot be read{past} ({what_is_wrong(error, self.path)})"
+            self.failure = f"{self.cause}; {rest} was {'not ' * bool(last)}judged."
+        self.empty = not last and not self.failure
+
+    def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
+        magic = stream.peek(len(LFS))
+        if magic.startswith(LFS):
+            raise CommandError(
+                f"{self.path} is a pointer of Git LFS, not the file. Fetch it by `git lfs pull` in its repository."
+            )
+        if magic.startswith(b"PAR1") or self.path.endswith(".parquet"):
+            return _parquet(self.path, self.columns)
+        if magic.startswith(b"\x1f\x8b"):
+            stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
+        if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
+            csv.field_size_limit(LINE_LIMIT)
+            head = stream.peek(LINE_LIMIT).partition(b"\n")[0]
+            delimiter = ";" if delimiter == "," and head.count(b";") > head.count(b",") else delimiter
+            text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+            return _table(csv.DictReader(text, delimiter=delimiter, strict=True))
+        if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+            return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
+        if _OBJECT.match(stream.peek(64)[:64]):
+            return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
+        return _lines(stream)
+
+
+def numbered_rows(path: str, columns: set[str] | None = None) -> Iterator[tuple[int, bytes]]:
+    """(number, line of JSON) of each row of a file, as `Block` has them; blank lines are left out.
+
+    columns: as for `Source`. Raises CommandError where there is no file, and, behind the rows that could be read, for a
+    file that breaks off or holds no rows.
+    """
+    source, is_empty = Source(path, columns), True
+    for block in source.blocks():
+        for number, line in zip(block.numbers, block.lines, strict=True):
+            if isinstance(line, bytes) and line.strip():
+                is_empty = False
+                yield number, line
+    if source.failure or is_empty:
+        raise CommandError(f"{path} {source.cause or 'holds no rows'}.")
+
+
+def nearest_file(path: Path) -> Path | None:
+    """The file beside `path` with the nearest name, if one is near.
+
+    Endings are no part of a name: `s.jsonl` is not near to `notes.jsonl`.
+    """
+    if not path.parent.is_dir():
+        return None
+    beside = {other.name.partition(".")[0]: other for other in sorted(path.parent.iterdir())}
+    near = nearest(path.name.partition(".")[0], beside)
+    return beside[near] if near else None
+
+
+def what_is_wrong(error: Exception, path: str) -> str:
+    """Why a file breaks off; of one in another encoding, the first line that is not UTF-8, and what to do."""
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    if path == "-" or path.endswith((".gz", ".parquet")):
+        return f"{error}; save it as UTF-8"
+    with open(path, "rb") as stream:
+        line = next((number for number, line in enumerate(stream, 1) if not is_utf_8(line)), None)
+    return f"line {line} is not UTF-8; save it as UTF-8" if line else f"{error}; save it as UTF-8"
+
+
+def is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _samples(stream: io.TextIOWrapper) -> list[Any]:
+    """The samples of a file that is one object: "generations" as d1 and its kin write it, or "data".
+
+    Or of one that holds them by their numbers, {"0": {...}, "1": {...}}, as OpenCompass writes it.
+    """
+    try:
+        document = json.load(stream)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        raise ValueError(f"its objects go over several lines. {_AS_LINES} .") from error
+    for name in ("generations", "data"):
+        if isinstance(document.get(name), list):
+            return document[name]
+    if document and all(name.isdecimal() and isinstance(sample, dict) for name, sample in document.items()):
+        return [document[name] for name in sorted(document, key=int)]
+    raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES} .')
+
+
+def _lines(stream: Any) -> Iterator[list[bytes]]:
+    """Whole lines; not the one in which a stream breaks off."""
+    data, fresh = bytearray(), 0
+    try:
+        while piece := stream.read1(BLOCK_BYTES - fresh):
+            data += piece
+            fresh += len(piece)
+            if fresh >= BLOCK_BYTES:
+                *lines, rest = bytes(data).split(b"\n")
+                yield lines
+                data, fresh = bytearray(rest[: LINE_LIMIT + 1]), 0
+    except _BROKEN:
+        yield bytes(data).split(b"\n")[:-1]
+        raise
+    if data:
+        lines = bytes(data).removesuffix(b"\n").split(b"\n")
+        last = lines[-1].strip()
+        # Where a copy or a program ended early, the object on the last line is not closed, nor the line ended.
+        if not data.endswith(b"\n") and last.startswith(b"{") and not last.endswith(b"}"):
+            yield lines[:-1]
+            raise ValueError("its last line breaks off")
+        yield lines
+
+
+def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
+    """Objects as lines; also those before the one at which a table breaks off."""
+    yield from _in_blocks(_as_line(row) for row in rows)
+
+
+def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes]]]:
+    """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines."""
+    breaks = re.compile("\r\n|\r|\n")
+
+    def numbered() -> Iterator[tuple[int, bytes]]:
+        for row in reader:
+            cells = [
+                cell for value in row.values() for cell in (value if isinstance(value, list) else [value])
+            ]
+            within = sum(len(breaks.findall(cell)) for cell in cells if cell)
+            yield reader.line_num - within, _as_line(row)
+
+    yield from _in_blocks(numbered())
+
+
+def _as_line(row: Any) -> bytes:
+    return json.dumps(row, default=str, skipkeys=True).encode()
+
+
+def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Items in lists of _ROWS; also those before the one at which they break off."""
+    block: list[Any] = []
+    try:
+        for item in items:
+            block.append(item)
+            if len(block) == _ROWS:
+                yield block
+                block = []
+    except _BROKEN:
+        yield block
+        raise
+    yield block
+
+
+def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
+    with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+        names = file.schema_arrow.names
+        columns = [name for name in names if wanted is None or name in wanted]
+        for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+            samples = batch.to_pylist() if columns else [{}] * batch.num_rows
+            yield from _rows(dict.fromkeys(names) | sample for sample in samples)
+
+
+def read_line(line: bytes | LineError) -> dict[str, Any]:
+    """The JSON object on a line; raises LineError where there is none, and one that stands in a line's place."""
+    if isinstance(line, LineError):
+        raise line
+    if len(line) > LINE_LIMIT:
+        raise LineError(f"is longer than {LINE_LIMIT >> 20} MiB.")
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise LineError(f"is not valid JSON ({what if line.strip() else 'it is empty'}).") from error
+    if not isinstance(row, dict):
+        raise LineError('is no JSON object such as {"completion": ...}.')
+    return row
