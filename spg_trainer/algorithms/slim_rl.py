@@ -60,10 +60,15 @@ class SlimRL(Algorithm):
         kl = kl_k3(logps, batch.old_logps) * scored
         terms = node_weight * (surrogate - self.beta / num_places * kl.sum(-1))
         with torch.no_grad():
+            # Of a completion's copies that mask anything; one of a few tokens may have none, and its ratio is 1.
+            share = node_weight / node_weight.sum(-1, keepdim=True).where(
+                node_weight.any(-1, keepdim=True), 1
+            )
+            ratio = 1 + (share * (log_ratio.exp() - 1)).sum(-1)
             metrics = {
                 "logps": Metric(logps.sum(), "scored_tokens"),
-                "ratio/mean": Metric((node_weight * log_ratio.exp()).sum(), "scored_completions"),
-                "ratio/clip_fraction": Metric((node_weight * clipped).sum(), "rewarded_completions"),
+                "ratio/mean": Metric(ratio.sum(), "scored_completions"),
+                "ratio/clip_fraction": Metric((share * clipped).sum(), "rewarded_completions"),
                 "kl": Metric(kl.sum(), "scored_tokens"),
             }
         return Loss(-terms.sum() / batch.totals["completions"], metrics)

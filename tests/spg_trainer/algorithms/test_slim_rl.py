@@ -79,3 +79,18 @@ def test_where_the_weights_have_not_moved_the_gradient_is_that_of_advantage_time
     assert float(loss.metrics["kl"].total) == 0
     means = elbo(logps, masks)
     assert torch.isfinite(means).all()
+
+
+@pytest.mark.parametrize("masked_copies, ratio", [((0, 1, 2), 2.0), ((1,), 2.0), ((), 1.0)])
+def test_the_mean_ratio_is_that_of_the_copies_that_mask_anything(masked_copies, ratio):
+    """Of a completion of a few tokens, some copies mask none; then neither is its ratio less than 1."""
+    rollouts = make_rollouts([2], 4, [2], width=2)
+    algorithm = build("slim_rl", {"block_length": 4})
+    numbers = [np.full(4, 0.0 if copy in masked_copies else 1.0) for copy in range(3)]
+    masks = algorithm.make_masking().draw(rollouts, masked_where(numbers))
+    assert masks.scored.any(-1)[0].nonzero().flatten().tolist() == list(masked_copies)
+    batch = make_batch(rollouts.completion_mask)
+    logps = -torch.ones(masks.scored.shape, dtype=torch.float64) * masks.scored
+    old = logps - np.log(2) * masks.scored
+    loss = algorithm.loss(logps, masks, batch.with_columns(old_logps=old))
+    assert float(loss.metrics["ratio/mean"].total) == pytest.approx(ratio)
