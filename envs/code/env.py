@@ -82,8 +82,8 @@ class Code(GeneratedEnv):
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of HumanEval-infilling, KodCode, AceCode, APPS, TACO,
-                LiveCodeBench or DeepCoder.
+                of the hub, with the columns of one of these, of HumanEval-infilling, KodCode or AceCode, or with
+                `problem` and `tests`: inputs with outputs.
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: for problems whose prompt shows their tests, how many calls that it does not show are added, at

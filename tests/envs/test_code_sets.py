@@ -1,4 +1,4 @@
-"""Rows in the columns of APPS, TACO, LiveCodeBench, DeepCoder and KodCode; the rows are our own."""
+"""Rows with inputs and outputs, as the page's script makes them of five sets, and of KodCode; the rows are our own."""
 
 import base64
 import json
@@ -6,9 +6,11 @@ import pickle
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import zlib
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import envs
 from envs.errors import EnvError
 from tests.common.env_cases import write_rows
 from tests.envs.test_code import opened
-from verifiers.code.published import read_row, reference_of
+from verifiers.code.published import reference_of
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -96,6 +98,24 @@ DEEP_LIVE = {
     "starter_code": "class Solution:\n    def more(self, n: int) -> int:\n",
     "tests": [{"input": "4", "output": "5", "testtype": "functional", "metadata": {"func_name": "more"}}],
 }
+PAGE = Path(__file__).resolve().parents[2] / "docs/environments/code.md"
+
+
+@cache
+def script() -> dict:
+    """What the page's script defines."""
+    if not PAGE.is_file():
+        pytest.skip("no pages beside the tests")
+    found: dict = {"__name__": "to_inputs_outputs"}
+    exec(re.search(r"^```python\n(# to_inputs_outputs.*?)^```", PAGE.read_text(), re.S | re.M)[1], found)
+    return found
+
+
+def formed(row: dict, **arguments) -> dict:
+    """A row of one of the sets in the form that the task reads."""
+    is_live = "question_content" in row
+    name = "livecodebench" if is_live else "apps" if "input_output" in row else "deepcoder"
+    return script()[name](row, **arguments)
 
 
 @pytest.fixture
@@ -144,7 +164,7 @@ def earned(source: str, *completions: str, **arguments) -> list[tuple[float, str
     ],
 )
 def test_a_row_is_judged_by_its_inputs_and_outputs(rows, row, entry, right, wrong):
-    source = rows(row)
+    source = rows(formed(row))
     assert earned(source, right, wrong) == [(1.0, "ok"), (0.0, "wrong")]
     env = opened(source, prompt_style="instruct")
     problem = env.problem(0)
@@ -161,7 +181,7 @@ def test_a_row_is_judged_by_its_inputs_and_outputs(rows, row, entry, right, wron
 
 
 def test_public_tests_count_as_shown_and_a_program_without_reference_has_time(rows):
-    env = opened(rows(LIVE), tries=2)
+    env = opened(rows(formed(LIVE)), tries=2)
     problem = env.problem(0)
     assert problem.metadata["shown"] == 1 and len(problem.reference["cases"]) == 2
     assert env.reply(problem, ["print(0)"]) == "With the input '1 2\\n' the program prints '0\\n'. Try again."
@@ -171,64 +191,53 @@ def test_public_tests_count_as_shown_and_a_program_without_reference_has_time(ro
         env.demonstration(problem)
 
 
-def test_a_pickle_is_never_opened(rows, monkeypatch):
+GOOD = {
+    "problem": "Print twice n.",
+    "tests": {"inputs": ["1"], "outputs": ["2"]},
+    "solution": "print(int(input()) * 2)",
+}
+
+
+def test_a_pickle_is_opened_only_where_it_is_asked_for(monkeypatch):
+    packed = {**LIVE, "private_test_cases": PICKLED}
+    assert formed(packed, open_pickles=True) == formed(LIVE)
     monkeypatch.setattr(pickle, "loads", None)
-    given = [{**LIVE, "question_content": f"Larger {i}", "private_test_cases": PICKLED} for i in range(3)]
-    with pytest.raises(EnvError, match=r"3 of 3 rows.*pickle, which is never opened.*\(so do 3 rows\)"):
-        opened(rows(*given))
-    with pytest.raises(ValueError, match="pickle"):
-        read_row({**LIVE, "private_test_cases": zlib.compress(b"?")})
+    with pytest.raises(ValueError, match="Expecting value"):
+        formed(packed)
 
 
 @pytest.mark.parametrize(
-    ("row", "why"),
+    ("changes", "why"),
     [
-        ({**APPS, "input_output": ""}, "has no tests"),
-        ({**APPS, "input_output": "{"}, "input_output that is no JSON"),
-        ({**APPS, "input_output": "[1]"}, "no object with inputs and outputs"),
-        ({**APPS, "input_output": {"inputs": ["1"], "outputs": []}}, "no two lists of one length"),
-        ({**APPS, "input_output": {"inputs": [1], "outputs": ["1"]}}, "an input or output that is no text"),
-        ({**APPS, "question": " "}, "has no question"),
-        ({**APPS, "solutions": json.dumps(["print(0)"])}, "a reference that its tests refuse"),
-        ({**APPS, "input_output": {"inputs": ["1" * (9 << 20)], "outputs": ["1"]}}, "more than 8,388,608"),
-        (
-            {**APPS, "input_output": {"fn_name": "f", "inputs": [3], "outputs": [3]}},
-            "which is no list of its arguments",
-        ),
-        ({**LIVE_METHOD, "metadata": "{}"}, "whose name its metadata does not say"),
-        (
-            {**LIVE_METHOD, "public_test_cases": LIVE_METHOD["public_test_cases"].replace("[3", "(3")},
-            "no JSON",
-        ),
-        ({**LIVE, "public_test_cases": "3"}, "public_test_cases that are no list"),
-        ({**DEEP, "tests": "[1]"}, "tests that are no list of objects"),
-        ({**DEEP, "tests": [{"type": "function_call", "input": [1], "output": [1]}]}, "without its name"),
-        (
-            {**DEEP, "tests": [{"fn_name": name, "input": [1], "output": [1]} for name in "fg"]},
-            "several functions or programs",
-        ),
-        ({**DEEP, "tests": [{"fn_name": "f", "input": [{"$set": 1}], "output": [1]}]}, "one key begins with"),
-        ({**DEEP, "tests": "[" * 100_000}, "tests that is no JSON"),
+        ({"tests": ""}, "tests that are no JSON"),
+        ({"tests": "[" * 100_000}, "tests that are no JSON"),
+        ({"tests": "[1]"}, "no object with inputs and outputs"),
+        ({"tests": {"inputs": ["1"], "outputs": []}}, "two lists of one length"),
+        ({"tests": {"inputs": [], "outputs": []}}, "has no tests"),
+        ({"tests": {"inputs": [1], "outputs": ["1"]}}, "an input or output that is no text"),
+        ({"problem": " "}, "has no problem"),
+        ({"solution": "print(0)"}, "a reference that its tests refuse"),
+        ({"tests": {"inputs": ["1" * (9 << 20)], "outputs": ["1"]}}, "more than 8,388,608"),
+        ({"tests": {"fn_name": "f", "inputs": [3], "outputs": [3]}}, "which is no list of its arguments"),
+        ({"tests": {"fn_name": "f", "inputs": [[{"$set": 1}]], "outputs": [1]}}, "one key begins with"),
     ],
 )
-def test_a_row_that_cannot_be_judged_is_left_out_with_its_reason(rows, row, why):
-    good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
-    source = rows(*good, row)
-    notices = [
-        envs.make("code", source=source, split=split).notice for split in ("train", "validation", "test")
-    ][:1]
-    assert (
-        f" 1 of 13 rows cannot be used and are left out: {source.rpartition('/')[2]}, line 13" in notices[0]
-    )
-    assert why in notices[0]
+def test_a_row_that_cannot_be_judged_is_left_out_with_its_reason(rows, changes, why):
+    good = [{**GOOD, "problem": f"Print twice n, for the {i}th time."} for i in range(12)]
+    source = rows(*good, {**GOOD, **changes})
+    notice = envs.make("code", source=source).notice
+    assert f" 1 of 13 rows cannot be used and are left out: {source.rpartition('/')[2]}, line 13" in notice
+    assert why in notice
 
 
 def test_reasons_are_counted(rows):
-    good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
-    bad = [{**APPS, "input_output": ""}] * 2 + [{**LIVE, "private_test_cases": PICKLED}] * 3 + [{"a": 1}]
+    good = [{**GOOD, "problem": f"Print twice n, for the {i}th time."} for i in range(12)]
+    bad = [{**GOOD, "problem": ""}] * 2 + [{**GOOD, "tests": {"inputs": [], "outputs": []}}] * 3 + [{"a": 1}]
     notice = envs.make("code", source=rows(*good, *bad)).notice
     assert " 6 of 18 rows " in notice and "(so do 3 rows)" in notice and "(so do 2 rows)" in notice
-    assert notice.index("pickle") < notice.index("no tests (so") < notice.index("test_cases, input_output")
+    assert (
+        notice.index("no tests (so") < notice.index("no problem (so") < notice.index("test_cases, or problem")
+    )
 
 
 def test_tests_of_kodcode_that_are_no_calls_leave_a_row_out(rows):
@@ -251,22 +260,24 @@ def test_tests_of_kodcode_that_are_no_calls_leave_a_row_out(rows):
 
 def test_the_command_reads_these_rows_too():
     for row, entry in ((APPS, ""), (LIVE_METHOD, "Solution.ends"), (DEEP_FUNCTION, "even")):
-        reference = reference_of(json.dumps(row))
+        reference = reference_of(json.dumps(formed(row)))
         assert reference["entry_point"] == entry and reference["cases"]
-    assert Counter(reference_of(json.dumps({**LIVE, "private_test_cases": PICKLED})).values()) == {None: 3}
+    assert Counter(reference_of(json.dumps({**GOOD, "tests": "?"})).values()) == {None: 3}
 
 
 def test_the_commands_of_the_page_work(rows, tmp_path, monkeypatch, capsys):
     from envs.__main__ import main
 
-    page = Path(__file__).resolve().parents[2] / "docs/environments/code.md"
-    if not page.is_file():
+    if not PAGE.is_file():
         pytest.skip("no pages beside the tests")
-    section = page.read_text().partition("### Files of APPS")[2].partition("### Hidden")[0]
+    section = PAGE.read_text().partition("### Inputs with outputs")[2].partition("### Hidden")[0]
     monkeypatch.chdir(tmp_path)
+    text = re.search(r"^```python\n(# to_inputs_outputs.*?)^```", section, re.S | re.M)[1]
+    Path("to_inputs_outputs.py").write_text(text)
     good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
     shutil.copyfile(rows(*good), "apps.jsonl")
-    show, train = re.search(r"```bash\n(.*?)```", section, re.S)[1].splitlines()
+    convert, show, train = re.search(r"```bash\n(.*?)```", section, re.S)[1].splitlines()
+    subprocess.run(convert.replace("python", sys.executable, 1), shell=True, check=True)
     assert main(shlex.split(show)[3:]) == 0
     assert "Read n" not in capsys.readouterr().out.partition("Sum, for the")[0]
     from spg_trainer.cli import main as trainer
@@ -274,8 +285,3 @@ def test_the_commands_of_the_page_work(rows, tmp_path, monkeypatch, capsys):
 
     train = train.replace("GSAI-ML/LLaDA-8B-Instruct", str(models_folder() / "tiny-code"))
     assert trainer([*shlex.split(train)[3:], "--dry-run", "--prompts-per-step", "2"]) == 0
-    packed = [{**LIVE, "question_content": f"Larger {i}", "private_test_cases": PICKLED} for i in range(12)]
-    shutil.copyfile(rows(*packed), "livecodebench.jsonl")
-    exec(re.search(r"```python\n(.*?)```", section, re.S)[1], {})
-    notice = envs.make("code", source="opened.jsonl").notice
-    assert "problems of opened.jsonl" in notice and "left out" not in notice

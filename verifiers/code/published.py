@@ -79,7 +79,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
         entry = names[0] if names else called(row["test"])
         return Published(entry, text, "", row["test"], row["test"], str(row.get("solution") or ""))
-    raise ValueError("has no tests: test, test_list or test_cases, input_output, tests or public_test_cases")
+    raise ValueError("has no tests: test, test_list or test_cases, or problem and tests")
 
 
 @lru_cache(1024)
