@@ -117,28 +117,37 @@ def judge_math500(completion: str, answer: object) -> Finding:
     gold = as_text(answer)
     if gold is None:
         raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
-    text, how = _last_box(completion)
+    text, how = _answer_of(completion)
     if not text:
         block = _first_block(completion)
         text, how = (text, how) if block is None else (block, "the answer block")
     return Finding(int(text is not None and same_text(text, gold)), 1, text, f"{how}, compared as text")
 
 
-def _last_box(completion: str) -> tuple[str | None, str]:
+def _answer_of(completion: str) -> tuple[str | None, str]:
     r"""(what the last `\boxed{}` holds, how); without one the whole completion, None if its braces do not close."""
-    if "\\boxed " in completion:
-        return completion.rpartition("\\boxed ")[2].partition("$")[0], "the last box"
-    command = "\\boxed" if "\\boxed" in completion else "\\fbox"
-    start = completion.rfind(command)
-    if start < 0:
+    box = last_box(completion)
+    if box is None:
+        return None, "a box that is not closed"
+    if not box:
         return completion, "the whole text, for want of a box"
+    return (box[7:-1] if box.startswith("\\boxed{") else box), "the last box"
+
+
+def last_box(text: str) -> str | None:
+    r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without one, None if it does not close.
+
+    As in the papers' code, in a text with "\boxed " (and a space) what stands behind the last one, up to a $, is boxed.
+    """
+    if "\\boxed " in text:
+        return "\\boxed{" + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
+    start = text.rfind("\\boxed" if "\\boxed" in text else "\\fbox")
     depth = 0
-    for place in range(start, len(completion)):
-        depth += {"{": 1, "}": -1}.get(completion[place], 0)
-        if depth == 0 and completion[place] == "}":
-            box = completion[start : place + 1]
-            return (box[7:-1] if box.startswith("\\boxed{") else box), "the last box"
-    return None, "a box that is not closed"
+    for place in range(start, len(text)) if start >= 0 else ():
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0 and text[place] == "}":
+            return text[start : place + 1]
+    return None if start >= 0 else ""
 
 
 def same_text(answer: str, gold: str) -> bool:
@@ -214,7 +223,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         raise invalid_reference(
             "target", target, "is no rational number, or the numbers no integers", None
         ) from error
-    text, how = _last_box(completion)
+    text, how = _answer_of(completion)
     if text is None:
         block = _first_block(completion)
         text, how = (completion, "the whole text") if block is None else (block, "the answer block")

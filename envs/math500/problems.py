@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.datasets import HubDataset, Row, normalized
 from envs.errors import EnvError
-from envs.math500.rewards import last_box
+from envs.math500.rewards import boxed_text
 from envs.math500.templates import TEMPLATES, MathProblem
 from envs.splits import MATH500 as SPLIT_RULE
 from verifiers.batch import as_reference
@@ -54,7 +54,7 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 def read_row(row: Row) -> MathProblem:
     """The problem of a published row, without a slip; raises EnvError, naming file and line, if it has no answer."""
     solution, answer = _text(row, "solution"), _text(row, "answer")
-    gold = answer.strip() or (last_box(solution) or "").strip()
+    gold = answer.strip() or (boxed_text(solution) or "").strip()
     if not gold:
         seen = f"answer={answer!r:.80} and solution={solution!r:.80}"
         raise EnvError(

@@ -4,7 +4,7 @@ The papers compare answers as texts, normalised as in the MATH data set's own co
 """
 
 from envs.answers import only_answer
-from verifiers.d1 import same_text
+from verifiers.d1 import last_box, same_text
 
 REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0},
@@ -19,7 +19,7 @@ def has_format(completion: str, *, boxed: bool) -> bool:
     boxed: it must also hold a closed \boxed{...} that is not empty.
     """
     answer = only_answer(completion)
-    return bool(answer and (not boxed or (last_box(answer) or "").strip()))
+    return bool(answer and (not boxed or (boxed_text(answer) or "").strip()))
 
 
 def is_plain(answer: str, gold: str) -> bool:
@@ -41,7 +41,7 @@ def equivalent(completion: str, gold: str) -> bool:
     Without a closed box the whole completion is compared. d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541) pay 2 for
     it, which here is the weight of this component in REWARD_PRESETS.
     """
-    box = last_box(completion)
+    box = boxed_text(completion)
     return same_text(completion if box is None else box, gold)
 
 
@@ -54,26 +54,10 @@ def tag_reward(completion: str) -> float:
     return 0.75 if "<answer>" in completion else 0.25
 
 
-def last_box(text: str) -> str | None:
+def boxed_text(text: str) -> str | None:
     r"""What the last \boxed{...}, or else the last \fbox{...}, holds; None if there is none or it is not closed.
 
     As in the papers' code, a text with "\boxed " (and a space) gives what stands behind the last one, up to a $.
     """
-    if "\\boxed " in text:
-        return text.rpartition("\\boxed ")[2].partition("$")[0]
-    command = "\\boxed" if "\\boxed" in text else "\\fbox"
-    start = text.rfind(command)
-    if start < 0:
-        return None
-    brace = start + len(command)
-    if not text.startswith("{", brace):
-        return None
-    depth = 0
-    for place in range(brace, len(text)):
-        if text[place] == "{":
-            depth += 1
-        elif text[place] == "}":
-            depth -= 1
-        if depth == 0:
-            return text[brace + 1 : place]
-    return None
+    box = last_box(text) or ""
+    return box.partition("{")[2][:-1] if box.startswith(("\\boxed{", "\\fbox{")) else None

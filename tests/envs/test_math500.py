@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import envs
 from envs.math500.problems import LEVELS
-from envs.math500.rewards import equivalent, has_format, is_plain, last_box
+from envs.math500.rewards import boxed_text, equivalent, has_format, is_plain
 from envs.math500.templates import TEMPLATES
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
@@ -81,7 +81,7 @@ def test_an_answer_is_in_plain_form(answer, gold, plain):
     ],
 )
 def test_the_last_box(text, box):
-    assert last_box(text) == box
+    assert boxed_text(text) == box
 
 
 def test_texts_that_the_papers_take_for_equal():
@@ -143,6 +143,6 @@ def test_the_preset_pays_what_the_papers_code_pays():
 @given(st.text(r"\fracsqtbox{} /=.0123456789%$-", max_size=40))
 def test_no_text_breaks_the_comparison_and_each_equals_itself(text):
     completion = f"\\boxed{{{text}}}"
-    box = last_box(completion)
+    box = boxed_text(completion)
     assert equivalent(completion, completion if box is None else box)
     assert not has_format(text, boxed=True)

@@ -9,7 +9,7 @@ import pytest
 import envs
 from envs import EnvError, datasets, gsm8k, math500
 from envs.datasets import HubDataset, Row
-from envs.math500.rewards import last_box
+from envs.math500.rewards import boxed_text
 from tests.common.env_cases import make_splits, write_dataset
 
 PENS = "Ann buys 3*4=<<3*4=12>>12 pens.\nShe has 12+1,000=<<12+1000=1012>>1,012 pens.\n#### 1,012"
@@ -244,7 +244,7 @@ def test_the_real_math500(shared_data):
     found = {name: set(values.tolist()) for name, values in scores.rewards.items()}
     assert found == {"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}}
     # The last box of a solution, from which ankner/math-500 has its answers, is the column of MATH-500.
-    assert sum(last_box(p.metadata["right"][0]) == p.reference["answer"] for p in problems) >= 490
+    assert sum(boxed_text(p.metadata["right"][0]) == p.reference["answer"] for p in problems) >= 490
     with pytest.raises(EnvError, match=r"test.jsonl.gz.* folder"):
         envs.make("math500", source=source)
     asked = next(p for p in problems if "$513^2 - 487^2$" in p.metadata["problem"])
