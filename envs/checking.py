@@ -240,10 +240,7 @@ def _splits(subject: _Subject) -> str:
         if split != "train" and num_different < DIFFERENT * len(problems):
             raise EnvError(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
-                f"{DIFFERENT:.0%}. Of a file, leave out rows that come twice. A generator makes the same problem of "
-                f"several indices: list what it can make once, so that the pool has a size (of the {len(env):,} of "
-                f"{split} about {_pool(num_different, len(problems)):,} differ), and divide the list by "
-                "envs.split_of(problem), which gives each to one split"
+                f"{DIFFERENT:.0%}. {_twice(split, env, problems, num_different)}"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
@@ -265,6 +262,20 @@ def _splits(subject: _Subject) -> str:
             points = 98 / count**0.5  # half of a 95% interval at a rate of one half: 1.96 * 0.5 / sqrt(count)
             text += f"; a rate over {count:,} {split} problems is uncertain by up to {points:.0f} points"
     return text
+
+
+def _twice(split: str, env: TextEnv, problems: Mapping[int, Problem], num_different: int) -> str:
+    """What to do about problems that come twice: rows of a file, or what a generator makes of several indices."""
+    if not isinstance(env, Rows):
+        return (
+            "A generator makes the same problem of several indices: list what it can make once, so that the pool has a "
+            f"size (of the {len(env):,} of {split} about {_pool(num_different, len(problems)):,} differ), and "
+            "divide the list by envs.split_of(problem), which gives each to one split"
+        )
+    first: dict[str, str] = {}
+    pairs = ((place := p.metadata["where"], first.setdefault(content(p), place)) for p in problems.values())
+    again, before = next(pair for pair in pairs if pair[0] != pair[1])
+    return f"Leave out rows that come twice, e.g. {again}, which is {before} again"
 
 
 def _pool(num_different: int, num_drawn: int) -> int:

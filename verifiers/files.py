@@ -62,8 +62,8 @@ class Source:
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
-        """The lines of the file in order, in flat memory but for a JSON array."""
-        last = 0
+        """The lines of the file in order but for blank ones, in flat memory but for a JSON array."""
+        last, self.empty = 0, True
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
                 for piece in filter(None, self._pieces(stream)):
@@ -71,13 +71,15 @@ class Source:
                         numbers, lines = range(last + 1, last + len(piece) + 1), piece
                     else:
                         numbers, lines = zip(*piece, strict=True)
-                    yield Block(self.label, numbers, lines)
                     last = numbers[-1]
+                    if block := _without_blank(Block(self.label, numbers, lines)):
+                        self.empty = False
+                        yield block
         except _BROKEN as error:
             past, rest = (f" past line {last}", "what follows") if last else ("", "nothing")
             self.cause = f"cannot be read{past} ({what_is_wrong(error, self.path)})"
             self.failure = f"{self.cause}; {rest} was {'not ' * bool(last)}judged."
-        self.empty = not last and not self.failure
+        self.empty = self.empty and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
         magic = stream.peek(len(LFS))
@@ -103,19 +105,26 @@ class Source:
 
 
 def numbered_rows(path: str, columns: set[str] | None = None) -> Iterator[tuple[int, bytes]]:
-    """(number, line of JSON) of each row of a file, as `Block` has them; blank lines are left out.
+    """(number, line of JSON) of each row of a file, as `Block` has them.
 
     columns: as for `Source`. Raises CommandError where there is no file, and, behind the rows that could be read, for a
     file that breaks off or holds no rows.
     """
-    source, is_empty = Source(path, columns), True
+    source = Source(path, columns)
     for block in source.blocks():
         for number, line in zip(block.numbers, block.lines, strict=True):
-            if isinstance(line, bytes) and line.strip():
-                is_empty = False
+            if isinstance(line, bytes):
                 yield number, line
-    if source.failure or is_empty:
+    if source.failure or source.empty:
         raise CommandError(f"{path} {source.cause or 'holds no rows'}.")
+
+
+def _without_blank(block: Block) -> Block | None:
+    """A block without the lines that hold nothing but white space, None where it holds no others."""
+    if all(block.lines) and not any(map(bytes.isspace, block.lines)):
+        return block
+    there = [(number, line) for number, line in zip(block.numbers, block.lines, strict=True) if line.strip()]
+    return block._replace(numbers=[n for n, _ in there], lines=[line for _, line in there]) if there else None
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -256,7 +265,7 @@ def read_line(line: bytes | LineError) -> dict[str, Any]:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
     except (ValueError, RecursionError) as error:
         what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise LineError(f"is not valid JSON ({what if line.strip() else 'it is empty'}).") from error
+        raise LineError(f"is not valid JSON ({what}).") from error
     if not isinstance(row, dict):
         raise LineError('is no JSON object such as {"completion": ...}.')
     return row

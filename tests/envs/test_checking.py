@@ -1,5 +1,7 @@
 """Every environment of the package passes its check, and each way of breaking the contract is found."""
 
+import json
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -97,6 +99,17 @@ BROKEN = {
         "nothing could be scored",
     ),
 }
+
+
+def test_rows_that_come_twice_are_named_without_advice_on_generators(tmp_path, monkeypatch):
+    rows = [{"prompt": f"What is {i} plus 3?", "answer": str(i + 3)} for i in range(60)]
+    file, test = tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:40]))
+    test.write_text("".join(json.dumps(row) + "\n" for row in [*rows[40:], *rows[40:]]))
+    check_only("splits", monkeypatch)
+    (found,) = check(str(file), verifier="gsm8k", test=str(test))
+    again = r"Leave out rows that come twice, e\.g\. test\.jsonl, line 21, which is test\.jsonl, line 1 again$"
+    assert re.search(rf"test has only 20 different problems of 40, less than 90%\. {again}", found.figure)
 
 
 def check_only(title: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_pat
     ("line", "words"),
     [
         ("not json", "is not valid JSON (Expecting value"),
-        ('{"completion": "x", "puzzle": ', "is not valid JSON"), ("", "is not valid JSON (it is empty)"),
+        ('{"completion": "x", "puzzle": ', "is not valid JSON"),
         ("[1]", "is no JSON object"), ("null", "is no JSON object"), ("[" * 100_000, "is not valid JSON"),
         ("1" * 5000, "is not valid JSON"),
         ('{"puzzle": "1"}', 'lacks "completion"; it has puzzle. Give --completion-field'),
@@ -111,6 +111,21 @@ def test_a_bad_line_is_named_counted_and_passed_over(run, tmp_path, line, words)
     assert words in rows[1]["error"] and rows[1]["line"] == 2
     assert f"line 2 {rows[1]['error']}" in said
     assert "2 judged" in said and "1 line without a verdict" in said
+
+
+def test_blank_lines_are_no_rows_and_keep_the_numbers_of_the_others(run, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.jsonl", sample(), "", " \t", sample(WRONG), "", "no json", "")
+    for block_bytes in (files.BLOCK_BYTES, 10):
+        monkeypatch.setattr(files, "BLOCK_BYTES", block_bytes)
+        status, rows, said = run("sudoku", path)
+        assert status == 0 and [(row["line"], row["correct"]) for row in rows] == [
+            (1, True),
+            (4, False),
+            (6, None),
+        ]
+        assert "line 6 is not valid JSON" in said and "1 line without a verdict" in said
+    status, rows, said = run("sudoku", write(tmp_path / "b.jsonl", "", " "))
+    assert (status, rows) == (1, []) and said.endswith(f"{tmp_path / 'b.jsonl'}: it holds no rows.\n")
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):

@@ -41,8 +41,6 @@ def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, d
     source, table = Source(path, columns), dict[str, dict[str, Any]]()
     for block in source.blocks():
         for number, line in zip(block.numbers, block.lines, strict=True):
-            if not line.strip():
-                continue
             try:
                 value, *references = read_sample(read_line(line), wanted)
             except LacksField as error:
