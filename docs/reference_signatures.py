@@ -79,7 +79,7 @@ def typed(hint: Any) -> str:
     text = hint if isinstance(hint, str) else hint.__name__ if inspect.isclass(hint) else str(hint)
     text = re.sub(r"ForwardRef\('(.*?)'\)", r"\1", text)
     text = re.sub(r"(?:typing\.)?Annotated\[(\w+), .*?\]", r"\1", re.sub(r"Range\(.*?>\)", "", text))
-    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
 
 
 def signature(function: Any) -> str:

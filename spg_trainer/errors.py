@@ -6,6 +6,7 @@ names it alone. An error shows it as Python has it, `block_length=0`, and the co
 """
 
 import re
+from ast import literal_eval
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
@@ -13,10 +14,12 @@ SETTINGS: dict[str, object] = {}
 """{name of a setting: its kind}; what else stands behind a `$` is no setting. `settings/explained.py` fills it."""
 SETTINGS_MODULE = "spg_trainer.settings.fields"
 """Is imported when a message with a `$` is shown, so that all settings are known then."""
-VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;:()]*[^\s,;:().])"""
+VALUE = r"""(?:'[^']*'|"[^"]*"|(?:[^\s()]|\([^\s()]*\))*(?:[^\s,;:().`]|\([^\s()]*\)))"""
 """The value of a KEY=VALUE, without the punctuation of the sentence behind it."""
-NAMED = re.compile(rf"\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)")
-"""A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it."""
+QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
+NAMED = re.compile(rf"""{QUOTED}|(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)""")
+"""A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it. What stands in quotes, or
+behind an equals sign or a slash, is the user's own text, whatever it holds."""
 
 
 class SpgError(Exception):
@@ -112,13 +115,16 @@ def _replaced(shown: Callable[[re.Match[str]], str], message: str) -> str:
     if "$" not in message:
         return message
     import_module(SETTINGS_MODULE)
-    return NAMED.sub(shown, message)
+    return NAMED.sub(lambda found: shown(found) if found[1] else found[0], message)
 
 
 def as_python(value: str) -> str:
-    """`0.5` -> `0.5`, `steps` -> `'steps'`."""
-    is_word = value.replace("_", "").replace("-", "").isalpha() and value not in ("True", "False", "None")
-    return repr(value) if is_word else value
+    """The text of a value as Python has it: `0.5` -> `0.5`, `steps` -> `'steps'`."""
+    try:
+        literal_eval(value)
+    except (ValueError, SyntaxError):
+        return repr(value)
+    return value
 
 
 def first_line(error: Exception) -> str:

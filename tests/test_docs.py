@@ -409,5 +409,6 @@ def test_reference_pages_have_the_signatures_of_the_code() -> None:
     for page in sorted((DOCS / "reference").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         assert made.with_signatures(text) == text, f"{page.name}: run `python docs/reference_signatures.py`"
+    assert "eubo_beta: float = 1.0" in (DOCS / "reference" / "spg_trainer.md").read_text(encoding="utf-8")
     masks = (DOCS / "reference" / "algorithms.md").read_text(encoding="utf-8").partition("class Masks(")[2]
     assert "    masked: Tensor\n" in masks and "    weight: Tensor\n" in masks

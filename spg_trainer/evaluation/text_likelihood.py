@@ -1,4 +1,4 @@
-"""How probable a model finds a text: lower and upper bounds of its log-likelihood with their standard errors."""
+"""How probable a model finds a text: a lower bound of its log-likelihood, SPG's EUBO, and their standard errors."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,13 @@ from spg_trainer.seeding import numpy_generator
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Bounds of the log-likelihood of a text, in nats, summed over its tokens."""
+    """What is known of the log-likelihood of a text, in nats, summed over its tokens: it is `elbo` or more."""
 
     elbo: float
     """The evidence lower bound (LLaDA, arXiv 2502.09992, equation 6)."""
     eubo: float
-    """SPG's evidence upper bound without its constant (arXiv 2510.09541, Corollary 1)."""
+    """SPG's EUBO (arXiv 2510.09541, Corollary 1) as the algorithm spg has it: without the bound's constant. The
+    log-likelihood may lie above it."""
     elbo_error: float
     """The standard error of `elbo` that comes from the drawn masks; 0 where every way to mask was tried."""
     eubo_error: float
@@ -47,14 +48,14 @@ def log_likelihood(
     seed: int = 0,
     ended: bool = True,
 ) -> LogLikelihood:
-    """The bounds of a completion's log-likelihood behind a prompt, each with its standard error.
+    """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
 
     Args:
         policy: what `load_model` returned.
         prompt: a text, sent as one user message, or a list of chat messages.
         completion: the text that is scored.
         num_masks: masked copies of each block; a text of n tokens is exact from 2 ** n - 1 on.
-        eubo_beta: the exponent of the upper bound, above 0; the algorithm spg has it too.
+        eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
         ended: whether the end token that the model writes behind a completion is scored too.
 
@@ -62,10 +63,16 @@ def log_likelihood(
     completion with `ended=False`, and for a text that is too long for the model.
     """
     check_policy(policy, "log_likelihood")
+    if not isinstance(completion, str):
+        raise ConfigError(
+            f"completion={completion!r:.60}: should be one text. Of several, call log_likelihood for each."
+        )
+    if not isinstance(prompt, str | list):
+        raise ConfigError(f"prompt={prompt!r:.60}: should be a text or a list of chat messages.")
     if num_masks < 2 or eubo_beta <= 0:
         raise ConfigError(
-            f"num_masks={num_masks}, eubo_beta={eubo_beta}: a standard error needs 2 masks or more, and the upper "
-            "bound an exponent above 0."
+            f"num_masks={num_masks}, eubo_beta={eubo_beta}: a standard error needs 2 masks or more, and the EUBO "
+            "an exponent above 0."
         )
     prompt_ids = encode_prompts(policy, [prompt])[0][0].tolist()
     completion_ids = completion_rows(policy, [completion])[0]

@@ -24,9 +24,7 @@ def check_names(sampling: Sampling) -> None:
             own_order(name)
         elif name not in table:
             or_own = ", or ./mine.py:order for one of your own" if flag == "remasking" else ""
-            raise ConfigError(
-                f"--{flag} {name!r} is unknown (in Python {flag}={name!r}). Use one of: {', '.join(table)}{or_own}."
-            )
+            raise ConfigError(f"${flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
 
 
 def check_pattern(pattern: Pattern, sampling: Sampling) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError
@@ -256,7 +257,7 @@ def setting_naming(name: str, value: str) -> str:
     """How a message writes the setting that names an input (`errors.py`), e.g. `$env_args source=mine.jsonl`."""
     setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
     setting = key if setting == "rollout" else setting
-    return f"$env_args {key}={value}" if setting == "env_args" else f"${setting}={value}"
+    return f"$env_args {key}={quote(value)}" if setting == "env_args" else f"${setting}={value}"
 
 
 def refuse_gone(run: Path, typed: Collection[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from spg_trainer.errors import ConfigError, ModelError
@@ -56,7 +57,7 @@ def check_arguments(env_args: Mapping[str, object]) -> None:
     """Refuses arguments of a task that have flags of their own."""
     own_flags = {"split": "$split or $eval_split", "reward_weights": "$reward_weights"}
     for name in own_flags.keys() & env_args.keys():
-        raise ConfigError(f"$env_args {name}={env_args[name]}: use {own_flags[name]} instead.")
+        raise ConfigError(f"$env_args {name}={quote(str(env_args[name]))}: use {own_flags[name]} instead.")
 
 
 def check_load(m: LoadConfig, env: str, resumes: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from spg_trainer.algorithms.registry import named_ancestor
-from spg_trainer.errors import ConfigError, as_flag, did_you_mean
+from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
@@ -176,7 +176,7 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
         dotted_name, hint = known[name]
-        values |= read_leaf(dotted_name, value, hint, as_flag(name))
+        values |= read_leaf(dotted_name, value, hint, f"${name}" if name in SETTINGS else as_flag(name))
     return Layer(FLAG, values)
 
 

@@ -108,7 +108,9 @@ def test_rows_that_come_twice_are_named_without_advice_on_generators(tmp_path, m
     test.write_text("".join(json.dumps(row) + "\n" for row in [*rows[40:], *rows[40:]]))
     check_only("splits", monkeypatch)
     (found,) = check(str(file), verifier="gsm8k", test=str(test))
-    again = r"Leave out rows that come twice, e\.g\. test\.jsonl, line 21, which is test\.jsonl, line 1 again$"
+    again = (
+        r"Leave out rows that come twice, e\.g\. test\.jsonl, line 21, which is test\.jsonl, line 1 again$"
+    )
     assert re.search(rf"test has only 20 different problems of 40, less than 90%\. {again}", found.figure)
 
 

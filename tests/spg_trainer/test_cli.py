@@ -106,12 +106,12 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         # Values.
         ("--num-generations 1", ["--num-generations 1", "at least 2"]),
         ("--max-steps -1", ["--max-steps -1", "0 or more"]),
-        ("--max-steps many", ["--max-steps='many'", "whole number"]),
+        ("--max-steps many", ["--max-steps 'many'", "whole number"]),
         ("--learning-rate 1e10 --dry-run", ["--learning-rate 10000000000.0", "at most 1"]),
         ("--model a..b/model --dry-run", ["'a..b/model' is no folder", "a Hub id ORG/NAME"]),
         ("--model org/model- --dry-run", ["'org/model-' is no folder"]),
         ("--learning-rate 0", ["--learning-rate 0.0", "above 0"]),
-        ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
+        ("--max-grad-norm nan", ["--max-grad-norm 'nan'", "a number"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),
         ("--temperature -1", ["--temperature -1"]),
         (
@@ -121,7 +121,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --model tiny --temperature 1e10", ["--temperature 10000000000.0", "0 to 100"]),
         ("--block-length 24 --max-completion-length 64", ["--block-length 24", "Use --block-length 32"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
-        ("--dtype float8", ["--dtype='float8'", "float32"]),
+        ("--dtype float8", ["--dtype 'float8'", "float32"]),
         ("--remasking low", ["'low'", "--remasking", "low_confidence"]),
         ("--seed", ["--seed", "expected one argument", "--help"]),
         ("--env-args split=test", ["--env-args split=test", "--eval-split"]),
@@ -131,8 +131,8 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --num-generations 0", ["--num-generations 0", "at least 1"]),
         ("eval --tokens-per-step 0", ["--tokens-per-step 0.0", "above 0"]),
         ("eval --max-completion-length", ["--max-completion-length", "at least one argument"]),
-        ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
-        ("eval --split tset", ["--split='tset'", "validation"]),
+        ("eval --max-completion-length 128 many", ["--max-completion-length 'many'", "whole number"]),
+        ("eval --split tset", ["--split 'tset'", "validation"]),
         ("--editing-threshold 0.5", ["No flag --editing-threshold"]),
         ("sft --ref-copy --dry-run", ["--ref-copy: --algorithm mle asks for no reference"]),
         ("--mix right=1", ["--mix is for --source demonstrations, not environment"]),
@@ -212,7 +212,7 @@ def test_a_model_of_texts_is_not_taken_for_one_of_sudoku(refused, tmp_path: Path
     (texts / "environment.json").write_text(json.dumps({"preset": "tiny"}))
     for command in ("eval ", "sft ", ""):
         refused(f"{command}--model {texts}", "was made from texts", "--env")
-    refused(f"eval --model {texts} --env sudoku --split tset", "--split='tset'")
+    refused(f"eval --model {texts} --env sudoku --split tset", "--split 'tset'")
 
 
 def test_too_few_completions_for_the_processes_name_the_way_out(refused, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """`log_likelihood(policy, prompt, completion)`: both bounds by enumeration, and their errors by drawing again."""
 
+import inspect
 import math
 from itertools import combinations
 
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer import Config, Sampling, evaluate, generate, load_model, log_likelihood, train
+from spg_trainer import (
+    Config,
+    LogLikelihood,
+    Sampling,
+    evaluate,
+    generate,
+    load_model,
+    log_likelihood,
+    train,
+)
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from tests.common.block_cases import plain_logits
@@ -55,6 +65,24 @@ def test_standard_errors_are_those_of_drawing_again(policy):
         # Numbers of masked tokens are spread evenly, which draws closer together than the jackknife knows.
         assert 0.6 * spread < said < 3 * spread, bound
     assert log_likelihood(policy, "say", "abc", seed=3) == log_likelihood(policy, "say", "abc", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "words"),
+    [
+        ("a", ["b", "c"], "one text. Of several, call log_likelihood"),
+        ("a", None, "one text"),
+        (5, "b", "prompt=5"),
+    ],
+)
+def test_a_completion_that_is_no_text_is_refused(policy, prompt, completion, words):
+    with pytest.raises(ConfigError, match=words):
+        log_likelihood(policy, prompt, completion)
+
+
+def test_no_page_calls_the_eubo_a_bound_of_the_log_likelihood():
+    """It lacks the bound's constant: of texts of two tokens the log-likelihood was seen above it."""
+    assert "may lie above it" in " ".join(inspect.getsource(LogLikelihood).split())
 
 
 def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):

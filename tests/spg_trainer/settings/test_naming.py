@@ -46,6 +46,16 @@ from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
             "the rows cost $x$ and $total=5",
             "the rows cost $x$ and $total=5",
         ),
+        (
+            "$env_args prompt=a,b,c columns=f(x): no ($mix right=1).",
+            "--env-args prompt=a,b,c columns=f(x): no (--mix right=1).",
+            "env_args={'prompt': 'a,b,c', 'columns': 'f(x)'}: no (mix={'right': 1}).",
+        ),
+        (
+            "$model='$model/a $seed': rows' '$env' is no \"$seed\", as $model=$model or data/$seed",
+            "--model '$model/a $seed': rows' '$env' is no \"$seed\", as --model $model or data/$seed",
+            "model='$model/a $seed': rows' '$env' is no \"$seed\", as model=$model or data/$seed",
+        ),
         ("`torchrun --nproc-per-node 8`", "`torchrun --nproc-per-node 8`", "`torchrun --nproc-per-node 8`"),
     ],
 )
@@ -74,6 +84,9 @@ LINES = [
     ("--env-args split=test", "env_args={'split': 'test'}: use split or eval_split instead."),
     ("--device gpu", "device='gpu': there is no such device."),
     ("--ref-copy", "ref_copy=True: algorithm=spg asks for no reference."),
+    ("--learning-rate a", "learning_rate='a': expected a number"),
+    ("--lr-schedule cosinus", "lr_schedule='cosinus': expected one of"),
+    ("--max-steps 2.5", "max_steps='2.5': expected a whole"),
     ("--temperature 0", "temperature=0: decoding without chance"),
     ("--algorithm grpoo", "algorithm=grpoo: no such algorithm."),
     ("--algorithm-args num_masks=0", "algorithm_args={'num_masks': 0}: should be at least 1"),

@@ -15,7 +15,7 @@ from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS
-from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS
+from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_short_word
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -86,6 +86,7 @@ BAR = ".\\overline"  # over what repeats behind the point
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 ASCII_DIGITS = frozenset("0123456789")
 LATIN = frozenset(ascii_letters)
+SEPARATING = frozenset({"", ",", ";", *JOINING})  # before an item of a list
 
 
 class Malformed(Exception):
@@ -301,8 +302,14 @@ class Lexer:
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:
-            return len(run) <= 3
+            return len(run) <= 3 and not (self.stands_alone() and is_short_word(run))
         return len(run) <= 2 or all(letter in self.variables for letter in run)
+
+    def stands_alone(self) -> bool:
+        """Whether the run of letters that ends here is all of the text, or all of an item of a list."""
+        before = self.tokens[-1][1] if self.tokens else ""
+        behind = self.text[self.position :].lstrip(" $.")
+        return before in SEPARATING and (behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or ")))
 
     # ---- commands ----
 

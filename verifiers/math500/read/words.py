@@ -6,6 +6,7 @@ For texts such as "twice 5", which is not 5, and "the prime number 97", which is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 # Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
 NEGATING = frozenset(  # ... also of the thing that "is 5"
@@ -96,6 +97,21 @@ MONTHS = {
     )
     for spelling in names.split()
 }
+
+
+VOWELS = frozenset("aeiou")
+
+
+def is_short_word(run: str) -> bool:
+    """Whether three letters that stand alone are a word, and no product: red, Yes, odd, but not abc, xyz or lwh.
+
+    A product has its letters in order, and none twice; a word has vowels and consonants.
+    """
+    lower = run.lower()
+    if len(run) != 3 or run not in (lower, run.upper(), run.title()):
+        return False
+    has_both = not VOWELS.isdisjoint(lower) and not VOWELS.issuperset(lower)
+    return has_both and (run.istitle() or any(a >= b for a, b in pairwise(lower)))
 
 
 def is_reals(words: Iterable[str]) -> bool:
