@@ -286,11 +286,14 @@ def _columns(
 
 
 def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
-    """The wanted fields that are reference fields of the verifier; none if `verifier` is ""."""
+    """The wanted fields that are reference fields of the verifier; none if `verifier` is "".
+
+    `prompt` is the question, also where the verifier has an optional reference of this name, as `code` has.
+    """
     if not verifier:
         return []
     task = find(verifier)
-    return [field for field in fields if field in (*task.fields, *task.optional)]
+    return [field for field in fields if field in (*task.fields, *task.optional) and field != "prompt"]
 
 
 def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Sequence[Entry], str]:

@@ -160,7 +160,7 @@ It started from {f"`{base}`" if base else start}. {weights}
         for name in ("after", "before")
         if (figures := run.summary[f"eval_{name}"])
     }
-    usage = how_to_open(repo, without_folders(config.env))
+    usage = how_to_open(repo, without_folders(config.env), base if adapter else None)
     return card_text(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
 
 

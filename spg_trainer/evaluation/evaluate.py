@@ -1,5 +1,6 @@
 """How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs, verifiers
+from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
 from spg_trainer.tensors import Rows
@@ -76,6 +78,10 @@ class Evaluation:
     overlong_skipped: int = 0
     """Problems that were not asked because their prompts are too long for the model."""
 
+    def __repr__(self) -> str:
+        where = f"{self.settings['env']}, {self.settings['split']}"
+        return f"<{where}: {figures(self)}; .summary() and .rows hold all>"
+
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
         optional = ("solved_by", "tasks", "overlong_skipped")
@@ -115,7 +121,8 @@ def evaluate(
             before.
         split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
-            environment.json, else of the recipe that suits it) at temperature 0.
+            environment.json, else of the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
+            temperature=0.9)` keeps these lengths.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: different problems from the start of the split; 0 = all. A problem that comes again is not
             asked again.
@@ -138,6 +145,8 @@ def evaluate(
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
+    if note := lengths_left_out(sampling, policy.source):
+        warnings.warn(note, stacklevel=3)  # behind `each_file_once`
     check_counts(num_problems, num_generations, sampling)
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)

@@ -3,8 +3,10 @@
 `Body` goes before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does it.
 """
 
+import json
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -95,13 +97,39 @@ EXPERTS = "spg_grouped"
 ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
+def base_of_adapter(name: Any) -> str | None:
+    """What the adapter in a folder names as its base, "" for nothing; None for a whole model, and for no folder."""
+    folder = Path(str(name)).expanduser()
+    file = folder / "adapter_config.json"
+    weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
+    if not file.is_file() or weights:
+        return None
+    return (json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "").strip()
+
+
 class Checked:
     """Loading that refuses weights which do not fit config.json; transformers would draw what is missing."""
 
     @classmethod
-    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers has it. Raises ModelError for missing or unexpected weights, and names the first three."""
-        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+    def from_pretrained(cls, name: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers has it, also for a folder with an adapter and the config.json of its base.
+
+        Raises ModelError for missing or unexpected weights, and names the first three, and for an adapter that names
+        no base.
+        """
+        if (base := base_of_adapter(name)) == "":
+            raise ModelError(
+                f"{name} is an adapter that names no base model. Open the base, then: "
+                f"peft.PeftModel.from_pretrained(base, {str(name)!r})"
+            )
+        if base:
+            # transformers, which takes such a folder for a whole model, would find no weights.
+            kwargs["adapter_kwargs"] = {
+                **(kwargs.get("adapter_kwargs") or {}),
+                "_adapter_model_path": str(name),
+            }
+            name = base
+        model, report = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         for kind in ("missing_keys", "unexpected_keys"):
             if report[kind]:
                 raise ModelError(f"its weights do not fit its config.json: {kind} {sorted(report[kind])[:3]}")

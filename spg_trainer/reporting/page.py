@@ -25,6 +25,12 @@ class Report:
     """A page about one or several runs; a notebook shows it."""
 
     html: str = field(repr=False)
+    runs: tuple[str, ...] = ()
+    """The folders that it is about."""
+
+    def __repr__(self) -> str:
+        size = f"{len(self.html.encode()) / 1e6:.1f} MB"
+        return f"<report on {', '.join(self.runs)}, {size}: .save(FILE.html) writes it, a notebook shows it>"
 
     def save(self, path: str | Path) -> Path:
         """Writes the page and returns where; raises CheckpointError if the disk refuses."""
@@ -63,7 +69,7 @@ def report(*runs: str | Path) -> Report:
         digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         version=__version__,
     )
-    return Report(page)
+    return Report(page, tuple(map(str, runs)))
 
 
 def write(command: ReportCommand) -> None:

@@ -1,6 +1,7 @@
 """Turns prompts into token ids, and completions back into text; `generate` does both, with decoding in between."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.errors import ConfigError, ModelError, first_line, plural
 from spg_trainer.models.halving import halved_until_it_fits
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
@@ -18,6 +19,7 @@ from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
+from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Record, Rows
 
@@ -54,7 +56,8 @@ def generate(
         policy: what `load_model` returned.
         prompts: texts, each sent as one user message, or lists of chat messages.
         sampling: how to decode; None = greedily, with the lengths that the model was trained with (its
-            environment.json), or the default lengths for a model which does not say.
+            environment.json), or the default lengths for a model which does not say. `defaults(Sampling, model=...,
+            temperature=0.9)` keeps these lengths.
         seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
         canvas: texts with holes, one for each prompt. The holes alone are written, and the whole text is returned.
@@ -69,7 +72,14 @@ def generate(
     """
     check_policy(policy, "generate")
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
+    if note := lengths_left_out(sampling, policy.source):
+        warnings.warn(note, stacklevel=2)
     check_sampling(policy, sampling)
+    if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
+        raise ConfigError(
+            f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "
+            "for each."
+        )
     count = num_return_sequences
     if count < 1 or (count > 1 and not sampling.draws_noise):
         wanted = "should be at least 1" if count < 1 else "needs a sampling with a temperature, e.g. 0.9"

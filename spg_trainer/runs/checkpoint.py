@@ -188,6 +188,7 @@ def write_model(
     folder: Path, policy: "Policy", environment: Mapping[str, Any], weights: "Weights" = None
 ) -> None:
     """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
+    from spg_trainer.models.body import base_of_adapter
     from spg_trainer.models.load import save_model
     from spg_trainer.models.weight_files import save_whole
 
@@ -197,14 +198,32 @@ def write_model(
         model: Any = policy.model
         save_whole(model, weights, folder)
         policy.tokenizer.save_pretrained(str(folder))
-    (folder / "README.md").write_text(how_to_open(), encoding="utf-8")
+    usage = how_to_open(base=base_of_adapter(folder))
+    (folder / "README.md").write_text(usage, encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 
-def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
-    """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
+def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "", base: str | None = None) -> str:
+    """How to open a model or adapter, in Markdown.
+
+    name: its folder or Hub id. env: to measure it on. base: of an adapter, what it is put on; None for a whole model.
+    """
+    kind, with_peft = "A masked diffusion language model", ""
+    if base is not None:
+        kind = f"An adapter of PEFT on the masked diffusion language model `{base}`"
+        with_peft = f"""
+These lines put the adapter on its base. PEFT does the same:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained("{base}"), "{name}")
+```
+
+`python -m spg_trainer merge {name}` writes the whole model.
+"""
     return f"""\
-A masked diffusion language model; transformers opens it where spg-trainer is installed:
+{kind}; transformers opens it where spg-trainer is installed:
 
 ```python
 import spg_trainer.models  # tells transformers of its architecture
@@ -213,7 +232,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 model = AutoModelForMaskedLM.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
-
+{with_peft}
 `python -m spg_trainer eval --model {name}{env and f" --env {env}"}` measures it.
 """
 

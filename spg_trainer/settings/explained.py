@@ -17,15 +17,29 @@ WIDTH = 100
 
 
 def explained(cls: type[Settings]) -> type[Settings]:
-    """A dataclass of settings whose `help` lists them and shows plain types, and which messages can name.
+    """A dataclass of settings whose `help` lists them and shows plain types, and which messages can name. Its repr has
+    the settings that are not the defaults.
 
     The text is made when it is asked for. `cls.__doc__` holds it; `summary` returns the docstring of the class alone.
     """
     cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # without those of `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
+    cls.__repr__ = _shown  # type: ignore[assignment, method-assign]
     hints = cls.__init__.__annotations__
     SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
     return cls
+
+
+def _shown(settings: Any) -> str:
+    """`Sampling(max_completion_length=20, temperature=0.9)`."""
+    values = {field: getattr(settings, field.name) for field in fields(settings)}
+    changed = [f"{field.name}={value!r}" for field, value in values.items() if value != default_of(field)]
+    return f"{type(settings).__name__}({', '.join(changed)})"
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """The default of a field; MISSING where it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 class _Help:
@@ -65,9 +79,8 @@ def settings_text(cls: type) -> str:
 def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
     """`top_k: int = 0 (0 or more)`."""
     kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
-    default = "" if field.default is MISSING else f" = {field.default!r}"
-    if field.default_factory is not MISSING:
-        default = f" = {field.default_factory()!r}"
+    value = default_of(field)
+    default = "" if value is MISSING else f" = {value!r}"
     ranges = [
         allowed.expected.partition(". Try")[0].partition(", to judge")[0]
         for part in (hint, *get_args(hint))

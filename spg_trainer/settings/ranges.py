@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError
@@ -53,15 +53,16 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
 
     shown: how the error writes the name and the value.
     """
-    for name, value, allowed in numbers_with_ranges(settings):
-        if not isinstance(value, Real):
-            raise ConfigError(f"{shown(name, repr(value))}: should be a number, {allowed.expected}.")
+    for name, value, allowed, kind in numbers_with_ranges(settings):
+        if not isinstance(value, Integral if kind is int else Real):
+            whole = "whole " * (kind is int)
+            raise ConfigError(f"{shown(name, repr(value))}: should be a {whole}number, {allowed.expected}.")
         if not allowed.holds(value):
             raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
 
 
-def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
-    """(name, value, range) of every number of a dataclass, and of those inside it, that has a range.
+def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range, type]]:
+    """(name, value, range, int or float) of every number of a dataclass, and of those inside it, that has a range.
 
     What stands in place of a number is among them, but for a word that a union allows, as `Count | str` does.
     """
@@ -75,4 +76,4 @@ def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
             for allowed in getattr(hint, "__metadata__", ()):
                 is_number = isinstance(value, Real) or hint is hints[field.name]
                 if isinstance(allowed, Range) and is_number:
-                    yield field.name, value, allowed
+                    yield field.name, value, allowed, hint.__origin__

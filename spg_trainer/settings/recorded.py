@@ -1,7 +1,7 @@
 """Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,14 @@ def other_lengths(sampling: Sampling, model: str) -> str:
         f"{model} was taught to write {there[0]} tokens in blocks of {there[1]} and {there[2]} steps "
         f"({ENVIRONMENT}); here it writes {here[0]} in blocks of {here[1]} and {here[2]} steps."
     )
+
+
+def lengths_left_out(sampling: Sampling, model: str) -> str:
+    """What to say where a `Sampling` was given no lengths, and the model was taught others than it has by default."""
+    note = other_lengths(sampling, model)
+    if not note or any(getattr(sampling, f.name) != f.default for f in fields(Sampling) if f.name in LENGTHS):
+        return ""
+    return f"{note} defaults(Sampling, env=..., model=..., temperature=...) has the model's own lengths."
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ config.yaml stands in place of all layers below --config and flags.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,9 +18,9 @@ from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import LENGTHS, Decoding, steps_at_rate
+from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import kinds_of_flags, read_keywords, read_words
+from spg_trainer.settings.flags import RATE, kinds_of_flags, read_keywords, read_words
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
@@ -38,7 +38,15 @@ from spg_trainer.settings.task import (
     task_names,
     with_arguments,
 )
-from spg_trainer.settings.values import read_leaf, read_nested, replace_nested, settings_of
+from spg_trainer.settings.values import (
+    flatten,
+    hints,
+    plain,
+    read_leaf,
+    read_nested,
+    replace_nested,
+    settings_of,
+)
 
 Settings = TypeVar("Settings")
 
@@ -147,7 +155,17 @@ def defaults(
     as `--algorithm`, or a class of your own in a file. more: any other of its flags, also `config`; a function in a
     file, such as a reward, may stand in place of its name. Raises ConfigError for an unknown name of a task or a
     setting, and for a function or a class that stands in no file of its own.
+
+    `defaults(Sampling, ...)` is how a training on the task decodes with the model, `defaults(EvalSampling, ...)` how an
+    evaluation does, at temperature 0: with the lengths that the model was taught. more: settings of decoding.
     """
+    if issubclass(cls, Sampling):
+        return sampling_of(cls, env, model, algorithm, more)
+    if not issubclass(cls, TaskSettings):
+        raise ConfigError(
+            f"defaults({cls.__name__}, ...): there are defaults of Config, EvalCommand, Sampling and EvalSampling. "
+            f"defaults(Config, ...) has its own {cls.__name__} where it has one."
+        )
     env = task_names(env) if env is not None else None
     for task in parse_tasks(env or ""):
         if re.fullmatch(
@@ -158,6 +176,46 @@ def defaults(
             except packages.envs.EnvError as error:
                 raise ConfigError(str(error)) from error
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
+
+
+def without_recipe(config: Config) -> str:
+    """What to say of settings that nobody gave and that the recipe has otherwise, as of `Config(env="sudoku")`.
+
+    It is "" where there is nothing to say. One setting alone may be meant.
+    """
+    given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
+    recipe = defaults(Config, model=config.model.model, remasking=config.rollout.remasking, **given)
+    class_has, has, should = (flatten(plain(settings)) for settings in (Config(), config, recipe))
+    lost = [
+        f"{name.rpartition('.')[2]} {has.get(name, 'none')} ({value})"
+        for name, value in should.items()
+        if value != has.get(name) == class_has.get(name)
+    ]
+    if len(lost) < 2:
+        return ""
+    return (
+        f"{len(lost)} settings are what Config(...) has by itself, and not the recipe's, here in brackets: "
+        f"{', '.join(lost)}. defaults(Config, env={config.env!r}, ...) begins with the recipe."
+    )
+
+
+def sampling_of(
+    cls: type[Settings], env: Any, model: str | None, algorithm: Any, more: Mapping[str, Any]
+) -> Settings:
+    """How a training decodes, or for `EvalSampling` an evaluation, with some settings in place of its own."""
+    known = settings_of(cls)
+    for name, value in more.items():
+        if name not in known and name != RATE:
+            raise ConfigError(
+                f"{cls.__name__} has no setting {name} (={value!r:.80}). {did_you_mean(name, known)}"
+                f"`help({cls.__name__})` lists them."
+            )
+    of_training = {name: value for name, value in more.items() if name == RATE or name in settings_of(Config)}
+    if "temperature" in known and issubclass(cls, EvalDecoding):
+        of_training = {"temperature": 0.0, **of_training}
+    rollout = defaults(Config, env, model, algorithm, **of_training).rollout
+    others = {name: value for name, value in more.items() if name not in of_training}
+    return cls(**{f.name: getattr(rollout, f.name) for f in fields(Sampling)}, **others)
 
 
 def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
@@ -172,6 +230,8 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
             continue
         if name not in known:
             nearest = did_you_mean(name, known | kinds_of_flags(cls))
+            if is_dataclass(group := hints(cls).get(name)):
+                nearest = f"{name} is a group: give its settings by their own names, e.g. {fields(group)[0].name}=... "
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )

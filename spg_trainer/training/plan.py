@@ -24,7 +24,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, read_config
-from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.resolve import Resolved, without_recipe
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.schedule import DECAYS_LATE, decay_start
@@ -55,6 +55,8 @@ class Plan(Resolved[Config]):
     """The share of each habit among demonstrations, `right` among them; they sum to 1. {} for any other source."""
     pairs: "Mapping[str, Pair] | None" = None
     """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
+    notice: str = ""
+    """What the user should know of the settings; "" = nothing."""
     missing: "DataUnavailable | None" = None
     """In a dry run, the error that says which data the run will need and which is not here yet."""
 
@@ -121,6 +123,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         splits=splits,
         mix=mix,
         pairs=pairs,
+        notice="" if goes_on or resolved is settings else without_recipe(settings),
         missing=missing,
     )
 

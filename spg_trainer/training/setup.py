@@ -99,7 +99,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         with raising_on_all():
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned)
-    introduce(run, skipped_note)
+    introduce(run, planned.notice, skipped_note)
     # `run_validation` skips a step whose validation is listed here, and so does not save its weights either. A resumed
     # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
     if config.eval.eval_steps and checkpoint_folder is not None:
@@ -280,10 +280,10 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     return found.note(config.overlong)
 
 
-def introduce(run: Run, skipped_note: str) -> None:
+def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     """Prints what the user should be warned of, and then what the run trains, with which model and where.
 
-    skipped_note: what `check_prompts_fit` returned.
+    settings_note: the notice of the plan. skipped_note: what `check_prompts_fit` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
@@ -295,7 +295,7 @@ def introduce(run: Run, skipped_note: str) -> None:
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
-    for note in (model_note, run.source.notice, skipped_note, cores_note, length_note):
+    for note in (settings_note, model_note, run.source.notice, skipped_note, cores_note, length_note):
         if note:
             console.warn(note)
     if run.state.step:

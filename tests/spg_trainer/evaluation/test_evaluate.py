@@ -58,6 +58,7 @@ def test_the_solved_rate_and_its_interval_equal_a_hand_count(policy, solved, low
     assert (result.correct, result.n, result.pass_at) == (rate, 10, {1: rate})
     assert (result.low, result.high) == pytest.approx((low, high), abs=1e-5)
     assert result.rewards == {"correct": rate, "letters": 0.5}
+    assert repr(result).startswith(f"<{result.settings['env']}, test: {result.solved}; letters 0.500, mean")
     assert result.reasons.get("ok", 0) == len(solved) and sum(result.reasons.values()) == 10
     assert [row["correct"] for row in result.rows] == [i in solved for i in range(10)]
     assert "rows" not in result.summary() and json.dumps(result.summary())

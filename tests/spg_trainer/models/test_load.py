@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer, BertConfig
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import (
@@ -173,6 +173,10 @@ def test_an_adapter_reopens_to_the_bit(stored, tmp_path, dtype):
     assert torch.equal(logits(Policy(by_peft, again.tokenizer, 258, 256, (), "")), expected)
     save_model(again, tmp_path / "again")
     assert torch.equal(logits(load_model(str(tmp_path / "again"), **options)), expected)
+    for auto in (AutoModel, AutoModelForMaskedLM):
+        opened = auto.from_pretrained(tmp_path / "again", dtype=getattr(torch, dtype)).eval()
+        ours = logits(Policy(opened, again.tokenizer, 258, 256, (), ""))
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6 if dtype == "float32" else 0.05)
 
 
 def test_an_adapter_on_the_hub_names_is_understood(stored, tmp_path):
@@ -212,6 +216,8 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
     ):  # as peft writes for a model made from a config; "" would be the present folder
         edit(tmp_path / "adapter_config.json", base_model_name_or_path=nothing)
         refused(tmp_path, "names no base model")
+        with pytest.raises(ModelError, match=r"names no base model.*PeftModel\.from_pretrained\(base, "):
+            AutoModel.from_pretrained(tmp_path)
 
 
 # What cannot be opened.

@@ -249,6 +249,10 @@ def test_the_name_in_the_package_is_the_function():
         spg_trainer.report()
 
 
+def test_a_shell_shows_what_a_report_is_about(folder):
+    assert re.fullmatch(rf"<report on {folder}, \d\.\d MB: \.save\(FILE\.html\) .*>", repr(report(folder)))
+
+
 def test_a_notebook_shows_the_page_in_a_frame(html):
     shown = page.Report(html)._repr_html_()
     assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import envs
-from spg_trainer import cli
+from spg_trainer import EvalSampling, Sampling, cli, evaluate, generate, load_model
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
@@ -18,8 +18,16 @@ from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.recorded import CONFIG, other_lengths, read_config, task_record, to_yaml
-from spg_trainer.settings.resolve import FLAG, defaults, resolve
+from spg_trainer.settings.recorded import (
+    CONFIG,
+    lengths_left_out,
+    other_lengths,
+    read_config,
+    task_record,
+    to_yaml,
+)
+from spg_trainer.settings.resolve import FLAG, defaults, resolve, without_recipe
+from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -474,3 +482,60 @@ def test_what_stands_in_a_file_may_be_given_itself(tmp_path: Path, monkeypatch) 
     for given in ({"reward": lambda **_: []}, {"algorithm": type("Cell", (), {"__module__": "__main__"})}):
         with pytest.raises(ConfigError, match=r'Write it at the top of a file .*"./FILE.py:(NAME|Cell)"'):
             defaults(Config, env=str(rows), **given)
+
+
+def test_settings_without_defaults_are_told_what_the_recipe_has():
+    """`train(Config(env="sudoku"))` trains 256 tokens of a model of 20, at a rate that is some seventy times lower."""
+    config = defaults(Config, env="sudoku")
+    said = without_recipe(Config(env="sudoku"))
+    assert "max_completion_length 256 (20)" in said and "learning_rate 3e-06 (0.0002)" in said
+    assert "defaults(Config, env='sudoku', ...) begins with the recipe" in said
+    assert without_recipe(config) == without_recipe(replace(config, max_steps=Config().max_steps)) == ""
+    said = without_recipe(replace(config, optimizer=OptimizerConfig(learning_rate=1e-3)))
+    assert said.startswith("3 settings are what Config(...) has by itself") and "warmup_steps 0 (5)" in said
+    assert without_recipe(defaults(Config, env=["gsm8k", "sudoku"], algorithm="wd1")) == ""
+
+
+def test_a_shell_shows_the_settings_that_are_no_defaults():
+    assert repr(Config(max_steps=3, rollout=Sampling(20))) == (
+        "Config(max_steps=3, rollout=Sampling(max_completion_length=20))"
+    )
+    assert repr(Config()) == "Config()"
+
+
+def test_how_a_model_decodes_is_asked_for_with_other_settings_beside_its_own_lengths():
+    asked = defaults(Sampling, env="sudoku", temperature=0.7)
+    assert asked == replace(defaults(Config, env="sudoku").rollout, temperature=0.7)
+    evaluated = defaults(EvalSampling, env="sudoku", editing_threshold=0.9)
+    lengths = (evaluated.max_completion_length, evaluated.block_length, evaluated.diffusion_steps)
+    assert (*lengths, evaluated.temperature, evaluated.editing_threshold) == (20, 20, 20, 0.0, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: defaults(Sampling, env="sudoku", max_steps=3), "Sampling has no setting max_steps"),
+        (lambda: defaults(Sampling, temprature=3), "Did you mean 'temperature'"),
+        (lambda: defaults(OptimizerConfig), "there are defaults of Config, EvalCommand, Sampling"),
+        (lambda: defaults(Config, env="sudoku", rollout=Sampling(20)), "rollout is a group: give its"),
+        (lambda: Sampling(20.0, 20, 20).check(), "max_completion_length=20.0: should be a whole number"),
+    ],
+)
+def test_what_has_no_defaults_is_refused_in_a_sentence(call, words):
+    with pytest.raises(ConfigError, match=words):
+        call()
+
+
+def test_a_sampling_without_lengths_for_a_model_of_other_ones_is_told():
+    tiny = str(models_folder() / "tiny-sudoku")
+    said = lengths_left_out(Sampling(temperature=1.0), tiny)
+    assert "was taught to write 20 tokens" in said and "defaults(Sampling, env=..., model=..., " in said
+    assert lengths_left_out(Sampling(64, temperature=1.0), tiny) == lengths_left_out(Sampling(), LLADA) == ""
+    policy = load_model("tiny")
+    with (
+        pytest.warns(UserWarning, match="here it writes 256"),
+        pytest.raises(ConfigError, match="has 1 text"),
+    ):
+        generate(policy, ["a", "b"], Sampling(temperature=1.0), completion_prefixes=["x"])
+    with pytest.warns(UserWarning, match="here it writes 256"), pytest.raises(ConfigError, match="num_gen"):
+        evaluate(policy, "sudoku", Sampling(), num_generations=0)

@@ -154,6 +154,12 @@ def test_a_lora_run_trains_its_adapters_only(adapted):
             fresh = AutoModelForMaskedLM.from_pretrained(tiny_folder())
             opened = PeftModel.from_pretrained(fresh, place).eval()
             policy = load_model(str(place), device="cpu")
+            by_auto = AutoModelForMaskedLM.from_pretrained(place).eval()
+            torch.testing.assert_close(by_auto(input_ids=ids).logits, policy.model(input_ids=ids).logits)
+            readme = (place / "README.md").read_text()
+            assert (
+                f'AutoModelForMaskedLM.from_pretrained("{tiny_folder()}")' in readme and "PeftModel" in readme
+            )
             assert torch.equal(opened(input_ids=ids).logits, policy.model(input_ids=ids).logits)
             assert not torch.equal(opened(input_ids=ids).logits, before)
             with opened.disable_adapter():
