@@ -40,10 +40,13 @@ NO_COLUMNS = (
 
 @dataclass
 class TrainerState:
-    """What a reward function is told of the run; both are 0 outside of a training."""
+    """What a reward function is told of the run: how many steps are done, of how many.
 
-    global_step: int = 0
-    max_steps: int = 0
+    Both are 1 outside of a training, as at its end, so that a schedule (`global_step / max_steps`) has its last weight.
+    """
+
+    global_step: int = 1
+    max_steps: int = 1
 
 
 @dataclass

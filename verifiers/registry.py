@@ -6,6 +6,7 @@ or from installed packages through the entry-point group `spg.verifiers` (its va
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,15 +67,27 @@ def register(
 ) -> Task:
     """Add a task of your own under the name `task`, with `fields` as the keyword arguments of its reference.
 
-    Without `verify_batch` a batch is judged one by one. Raises `ArgumentError` if the name is taken by
-    another task.
+    Without `verify_batch` a batch is judged one by one. A task is replaced by another of the same file, which may have
+    been edited and loaded anew, and one of a notebook's cell by that of a later cell. Raises `ArgumentError` if the
+    name is taken by any other task.
     """
     entry = Task(task, tuple(_as_list("fields", fields)), verify, verify_batch)
-    if task in _BUILT_IN or _tasks.get(task, entry) != entry:
+    known = _tasks.get(task, entry)
+    if task in _BUILT_IN or (known != entry and not _is_newer(verify, known.verify)):
         message = f'A task "{task}" is already registered. Choose another name; known: {", ".join(tasks())}.'
         raise ArgumentError(message, argument="task", value=task)
     _tasks[task] = entry
     return entry
+
+
+def _is_newer(function: Callable[..., Verdict], known: Callable[..., Verdict]) -> bool:
+    """Whether a function is another one in the place of a known one: of a later cell, of a file that was edited."""
+    modules = [getattr(one, "__module__", "") for one in (function, known)]
+    if function is known or modules == ["__main__"] * 2:
+        return function is not known
+    files = [getattr(sys.modules.get(module), "__file__", None) for module in modules]
+    same_name = getattr(function, "__qualname__", "") == getattr(known, "__qualname__", None)
+    return files[0] is not None and files[0] == files[1] and (modules[0] != modules[1] or same_name)
 
 
 def tasks() -> tuple[str, ...]:
@@ -128,7 +141,7 @@ def verify(
     """
     entry = find(task, rules)
     _check(entry, mode, reference)
-    verdict = entry.verify(completion, mode=mode, **reference)
+    verdict = _judged(entry, completion, mode, reference)
     if entry.explain is None or verdict.correct:
         return verdict
     return replace(verdict, explain=partial(entry.explain, verdict.extracted, verdict.reason, **reference))
@@ -165,11 +178,20 @@ def verify_batch(
     for row, text in enumerate(texts):
         try:
             reference = {name: values[row] for name, values in columns.items()}
-            judged.append(entry.verify(text, mode=mode, **reference))
+            judged.append(_judged(entry, text, mode, reference))
         except VerifierError as error:
             error.index, error.args = row, (f"Row {row}: {error}",)
             raise
     return Verdicts.of(judged)
+
+
+def _judged(task: Task, completion: object, mode: Mode, reference: Mapping[str, Any]) -> Verdict:
+    """The verdict of a task; raises `VerifierError` where a task from outside returns something else."""
+    verdict = task.verify(completion, mode=mode, **reference)
+    if not isinstance(verdict, Verdict):
+        message = f'The verifier of task "{task.name}" returned {shown(verdict)}, not a verifiers.Verdict(correct=...).'
+        raise VerifierError(message, argument="verify", value=verdict)
+    return verdict
 
 
 def check_mode(mode: object, task: Task) -> None:

@@ -71,12 +71,7 @@ class Case:
         batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
-            loss = loss_of_values(self.algorithm, self.masks, batch, logps)
-            if not isinstance(loss, Loss):
-                raise CheckFailed(
-                    f"loss returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
-                )
-            return loss
+            return returned_loss("loss", loss_of_values(self.algorithm, self.masks, batch, logps))
 
         def bound(values: Tensor) -> Tensor:
             return self.algorithm.bound(values, self.masks)
@@ -91,7 +86,7 @@ class Case:
         )
         if "ref_logps" in batch:
             episodes = episodes.with_columns(ref_bounds=bound(batch.ref_logps))
-        return self.algorithm.coupled_loss(episodes)
+        return returned_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
         """The gradient of the loss in `logps`, of the same shape."""
@@ -106,6 +101,15 @@ class Case:
         return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 
 
+def returned_loss(method: str, loss: object) -> Loss:
+    """What a method of an algorithm returned; raises CheckFailed where that is no Loss."""
+    if not isinstance(loss, Loss):
+        raise CheckFailed(
+            f"{method} returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
+        )
+    return loss
+
+
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
     """Checks an algorithm by its name, `./mine.py:Mine` included; raises ConfigError if it cannot be built."""
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
@@ -116,15 +120,20 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
         except CheckFailed as failure:
             findings.append(Finding(title, False, str(failure)))
         except Exception as error:  # what an author's code raises is a finding too
-            what = unsaid_need(algorithm) or f"{type(error).__name__}: {error}"
+            what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
             findings.append(Finding(title, False, what))
     return findings
 
 
-def unsaid_need(algorithm: Algorithm) -> str:
-    """Which column of the batch a loss reads though its `needs` does not name it, "" if it fails for no such reason."""
+def fault_of_loss(algorithm: Algorithm) -> str:
+    """Which column of the batch a loss reads though its `needs` does not name it, or what it returns that is no Loss.
+
+    It is "" if it fails for no such reason.
+    """
     try:
         draw_case(algorithm).loss()
+    except CheckFailed as failed:
+        return str(failed)
     except AttributeError as error:
         if error.name in PROVIDED:
             need = PROVIDED[error.name]
@@ -139,9 +148,9 @@ def unsaid_need(algorithm: Algorithm) -> str:
     return ""
 
 
-def refuse_unsaid_need(name: str, algorithm: Algorithm) -> None:
-    """Raises ConfigError where the loss of an algorithm from outside reads what its `needs` does not name."""
-    if what := unsaid_need(algorithm):
+def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
+    """Raises ConfigError where the loss of an algorithm from outside has a fault that `fault_of_loss` finds."""
+    if what := fault_of_loss(algorithm):
         raise ConfigError(
             f"$algorithm={name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
         )

@@ -94,7 +94,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         if ":" in config.algorithm:  # from outside
             checking = import_module("spg_trainer.algorithms.checking")
             checking.refuse_unsound_masking(config.algorithm, algorithm)
-            checking.refuse_unsaid_need(config.algorithm, algorithm)
+            checking.refuse_unsound_loss(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         if goes_on:
             refuse_another(folder, config)
@@ -240,6 +240,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     train = splits["train"]
     if not config.data:  # whose texts nobody scores
+        envs.functions.reports.begin(0, config.max_steps or 1)
         envs.checking.try_scoring(train)
     if not config.samples:
         return

@@ -15,7 +15,9 @@ from envs.__main__ import main as envs_main
 from envs.checking import check
 from envs.functions import load_functions
 from envs.scoring import score_all
+from spg_trainer import Config, defaults
 from spg_trainer.cli import main
+from spg_trainer.training.plan import plan_training
 from tests.common.trainer_cases import rows, tiny_folder
 
 CODE = """
@@ -270,6 +272,27 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert main([*again, "3"]) == 0, capsys.readouterr().err
     (place / "mine.py").write_text(CODE)
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
+
+
+def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, monkeypatch):
+    """The trial before the first step knows the run's number of steps; where nothing is trained, both are 1."""
+    (place / "logs.py").write_text(
+        "def later(completions, trainer_state):\n"
+        "    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)\n"
+    )
+    monkeypatch.setattr(envs.functions.reports, "state", envs.functions.TrainerState())
+    _, scores = scored(["a", "b"], reward="./logs.py:later")
+    assert scores.rewards["later"].tolist() == [1.0, 1.0]
+    config = defaults(
+        Config,
+        env="rows.jsonl",
+        reward="./logs.py:later",
+        max_steps=7,
+        model=str(tiny_folder()),
+        eval_steps=0,
+    )
+    plan_training(config)
+    assert envs.functions.reports.state == envs.functions.TrainerState(0, 7)
 
 
 def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):

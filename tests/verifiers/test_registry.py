@@ -1,6 +1,8 @@
 """The calls themselves: registry, errors, and what `Verdicts` offers."""
 
+import importlib.util
 import pickle
+import sys
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -120,6 +122,38 @@ def test_a_registered_task_is_reached_like_ours(own_registry):
             verifiers.register(name, fields=("other",), verify=judge_parity)
     with pytest.raises(ArgumentError, match=r"fields='answer'"):
         verifiers.register("other", fields="answer", verify=judge_parity)
+
+
+def test_an_edited_file_and_a_later_cell_replace_their_task(own_registry, tmp_path, monkeypatch):
+    """A file of a user's is loaded anew where it has changed, under another name of its module."""
+    code = "import verifiers\ndef judge(c, *, mode, answer):\n    return verifiers.Verdict(c == answer, 1.0, c)\n"
+    file = tmp_path / "mine.py"
+    for version in ("one", "two", "two"):  # the last as by importlib.reload
+        file.write_text(f"{code}# {version}\n")
+        spec = importlib.util.spec_from_file_location(f"mine_{version}", file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        verifiers.register("mine", fields=["answer"], verify=module.judge)
+        assert registry.find("mine").verify is module.judge
+    with pytest.raises(ArgumentError, match='"mine" is already registered'):
+        verifiers.register("mine", fields=["answer"], verify=judge_parity)
+    for answer in (1, 2):
+
+        def judge(completion, *, mode, answer=answer):
+            return answer
+
+        judge.__module__ = "__main__"
+        verifiers.register("cell", fields=["answer"], verify=judge)
+        assert registry.find("cell").verify is judge
+
+
+def test_a_task_that_returns_no_verdict_is_named(own_registry):
+    verifiers.register("yes", fields=["answer"], verify=lambda completion, *, mode, answer: True)
+    with pytest.raises(VerifierError, match=r'task "yes" returned True, not a verifiers\.Verdict'):
+        verify("yes", "1", answer="1")
+    with pytest.raises(VerifierError, match=r'Row 0: The verifier of task "yes" returned True'):
+        verify_batch("yes", ["1"], answer=["1"])
 
 
 PARITY = Task("parity", ("answer",), judge_parity)

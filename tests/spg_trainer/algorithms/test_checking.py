@@ -165,6 +165,20 @@ def test_a_masking_from_outside_is_checked(
     assert said in found.figure and found.ok == (not old)
 
 
+def test_a_training_tries_what_a_loss_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom spg_trainer.algorithms.raft import RAFT\n\n@dataclass(frozen=True)\n"
+        "class Mine(RAFT):\n    def loss(self, logps, masks, batch):\n        return -logps.sum()\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"Mine: loss returned Tensor; it must return Loss\(loss, metrics\)"
+    ):
+        train(small_config(tmp_path / "run", algorithm=f"{file}:Mine", algorithm_args={}), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
