@@ -36,13 +36,13 @@ from envs.checking import check  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
 from envs.errors import EnvError, NoDemonstration  # noqa: E402
+from envs.files.texts import Texts  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
 from envs.problem import Problem, Prompt, Score, Scores  # noqa: E402
 from envs.registry import make, make_vec, register, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
-from envs.texts import Texts  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
 ENVIRONMENTS = {
@@ -57,7 +57,7 @@ ENVIRONMENTS = {
     "spg/Coloring-v0": "envs.small.coloring:Coloring",
     "spg/Queens-v0": "envs.small.queens:Queens",
     "spg/Satisfiability-v0": "envs.small.satisfiability:Satisfiability",
-    "spg/Guess-v0": "envs.guess:Guess",
+    "spg/Guess-v0": "envs.small.guess:Guess",
 }
 """{Gymnasium id: module and name of its class}. A new environment of this package needs its file and a line here."""
 

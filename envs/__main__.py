@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
-from envs.around import author_task
+from envs.authoring.new_file import with_folder, write_task
 from envs.checking import Finding, check, check_lengths, demonstration_of
+from envs.combining.around import author_task
 from envs.core import TextEnv, render_turns
 from envs.episodes import cause, play
 from envs.errors import BadRows, EnvError, MissingPackage
@@ -18,7 +19,6 @@ from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
 from envs.task import summary, writes
-from envs.template import with_folder, write_task
 from verifiers.command.flags import Parser
 from verifiers.serve.command import add_serving_flags
 

@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from envs import holes
-from envs.around import author_task
+from envs.combining.around import author_task
+from envs.combining.divided import Divided
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
+from envs.files.rows import Rows, earns, is_of_answers
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make
-from envs.rows import Rows, earns, is_of_answers
 from envs.scoring import as_turns, score_all
-from envs.splits import SPLITS, Divided, content, question
+from envs.splits import SPLITS, content, question
+from envs.text.template import fits as fits_template
 from verifiers import verify
 from verifiers.statistics import wilson_interval
 
@@ -376,7 +377,7 @@ def _demonstrations(subject: _Subject) -> str:
             return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
-            if template and not all(holes.fits(template, turn) for turn in as_turns(text)):
+            if template and not all(fits_template(template, turn) for turn in as_turns(text)):
                 raise EnvError(f"problem {index} of {split}: {template!r:.200} cannot become {text!r:.80}")
         right = subject.score(env, problems, texts)
         if not right.all():

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from envs.around import Around, author_task
+from envs.combining.around import Around, author_task
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, check_index, choose_index

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from envs.around import author_task
-from envs.awaiting import Outcome, call_all
+from envs.authoring.async_calls import Outcome, call_all
+from envs.combining.around import author_task
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
 from envs.scoring import ScoredBatch, score_all

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs.errors import EnvError
-from envs.halves import half_character
-from envs.holes import read_holes
+from envs.text.surrogates import half_character
+from envs.text.template import read_holes
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -32,7 +32,8 @@ class Problem:
     """The name of the problem's task in a mixture of several tasks, which sets it; "" in any other environment."""
     completion_template: str = ""
     """A text with holes; filled in by the model, it is the completion. `[MASK]` is a hole for one token, `[MASK*8]` for
-    eight, `[MASK*]` for all that there is room for (`envs.holes`). "" = no template: the model writes everything."""
+    eight, `[MASK*]` for all that there is room for (`envs.text.template`). "" = no template: the model writes
+    everything."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def read_problem(task: HasProblems, index: int) -> Problem:
     """Calls `task.problem(index)` and checks what it returns.
 
     Raises EnvError, naming task and problem, if the call raises, if it returns no Problem with a text or a chat
-    as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see `envs.halves`), or
-    if the completion template cannot be read.
+    as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see
+    `envs.text.surrogates`), or if the completion template cannot be read.
     """
     try:
         problem = task.problem(index)

@@ -14,26 +14,27 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import mixture, rows
+from envs.combining import mixture
+from envs.combining.divided import Divided
+from envs.combining.infill import Infill
+from envs.combining.several_tries import Tries
+from envs.combining.system_prompt import SystemPrompt
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
-from envs.infill import Infill
+from envs.files import rows
 from envs.own_files import file_of, import_file, note_registration
 from envs.scoring import ARGUMENTS, decide_scoring
-from envs.splits import Divided
-from envs.system_prompt import SystemPrompt
 from envs.task import Task, writes
-from envs.tries import Tries
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 ALIASES = {"math": "math500"}
 ADAPTERS = {
-    "gymnasium": "envs.gymnasium_games",
-    "openenv": "envs.openenv",
-    "reasoning_gym": "envs.reasoning_gym",
-    "verifiers": "envs.verifiers_package",
+    "gymnasium": "envs.adapters.gymnasium_games",
+    "openenv": "envs.adapters.openenv",
+    "reasoning_gym": "envs.adapters.reasoning_gym",
+    "verifiers": "envs.adapters.verifiers_package",
 }
 """{what stands before the colon in a name: the module whose `class_of` makes the class of what stands behind it}."""
 AROUND: dict[str, tuple[Callable[[Task, Any], Task], Any]] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.around import author_task
-from envs.awaiting import TIMED_OUT, call_all, reason_of
+from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
+from envs.combining.around import author_task
 from envs.errors import EnvError, JudgeFailed
 from envs.problem import Problem, Score, Scores, broken, stacked
 from envs.task import Task, call_scores, limits_of, writes

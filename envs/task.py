@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from envs.awaiting import Limits, Outcome, call_all, value_of
+from envs.authoring.async_calls import Limits, Outcome, call_all, value_of
 from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, Score, Scores, as_score, stacked
 
@@ -17,7 +17,7 @@ from envs.problem import Problem, Score, Scores, as_score, stacked
 class Task:
     """A task over text, without a way to play it: `envs.core.TextEnv`, which authors derive from, adds that.
 
-    What combines tasks (`envs.around`) is a task, too.
+    What combines tasks (`envs.combining.around`) is a task, too.
     """
 
     reward_weights: Mapping[str, float] = {}
@@ -85,7 +85,8 @@ class Task:
     def feedback(self, problem: Problem, score: Score) -> str:
         """A sentence on what is wrong with a completion that earned `score`; it must not give the right answer away.
 
-        An environment that was opened with `tries=N` replies with it and lets the model try again (`envs.tries`).
+        An environment that was opened with `tries=N` replies with it and lets the model try again
+        (`envs.combining.several_tries`).
         """
         if score.extracted is None:
             return "There is no answer between <answer> and </answer>."

@@ -123,7 +123,7 @@ def upload(command: PushCommand, folder: Path) -> str:
 
     if get_token() is None:
         raise ConfigError("The Hub needs a token with the right to write: `hf auth login`, or HF_TOKEN=...")
-    if why := envs.hub.why_offline():
+    if why := envs.files.hub.why_offline():
         raise ConfigError(f"The Hub does not answer: {why}. The card alone, without a network: --dry-run")
     api, repo = HfApi(), command.repo
     try:

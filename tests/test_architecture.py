@@ -138,7 +138,15 @@ def test_tasks_and_episodes_know_no_gymnasium() -> None:
     """`envs.problem <- envs.task <- envs.scoring <- envs.episodes <- envs.core`; the last one alone adds Gymnasium."""
     found = arrows("envs", types=True)
     below: set[str] = set()
-    todo = {"envs.episodes", "envs.splits", "envs.tries", "envs.system_prompt", "envs.mixture"}
+    todo = {
+        "envs.episodes",
+        "envs.splits",
+        "envs.combining.divided",
+        "envs.combining.infill",
+        "envs.combining.several_tries",
+        "envs.combining.system_prompt",
+        "envs.combining.mixture",
+    }
     while todo:
         below.add(module := todo.pop())
         todo |= found[module] - below

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.answers import only_answer
+from envs.bases.generated import GeneratedEnv, drawn_for_training, fixed_set
 from envs.code import generated
 from envs.errors import EnvError, MissingPackage, NoDemonstration
-from envs.generated import GeneratedEnv, drawn_for_training, fixed_set
 from envs.problem import Problem, Score, Scores
 from verifiers.errors import VerifierError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import HubDataset, Row, load_rows, read_files, state_of
 from envs.errors import EnvError
+from envs.files.datasets import HubDataset, Row, load_rows, read_files, state_of
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
 from verifiers.code.task import run

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from envs.bases.generated import GeneratedEnv
 from envs.countdown import problems as puzzles
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError
-from envs.generated import GeneratedEnv
 from envs.problem import Problem, Score, Scores
-from envs.rendering import paint
+from envs.text.terminal import paint
 
 _MAX_SHOWN = 200  # `render_text` shows so many characters of an answer
 _INSTRUCT_PROMPT = """\
@@ -68,7 +68,7 @@ class Countdown(GeneratedEnv):
             source: "generated", or the path of a file of {"numbers", "target"} rows, which are then the test problems;
                 train and validation leave them out, also with their numbers in another order.
             prompt_style: "plain" (22 characters or so, for tiny models), "instruct" (for instruction-tuned ones), or
-                a file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
+                a file with a prompt of your own that holds {numbers} and {target} (`envs.text.prompt_file`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
             reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """

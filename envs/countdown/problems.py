@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.countdown.solver import solve
-from envs.datasets import Row, read_files, read_packaged
 from envs.errors import EnvError
+from envs.files.datasets import Row, read_files, read_packaged
 from envs.splits import COUNTDOWN as SPLIT_RULE
 from envs.splits import SPLIT_SIZES, STREAMS
 

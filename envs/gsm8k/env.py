@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from envs.bases.published import ANSWER_FORMAT, PublishedEnv
 from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
 from envs.problem import Problem, Scores
-from envs.published import ANSWER_FORMAT, PublishedEnv
 
 
 class GSM8K(PublishedEnv):

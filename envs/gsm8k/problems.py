@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.datasets import HubDataset, Row
 from envs.errors import EnvError
+from envs.files.datasets import HubDataset, Row
 from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import pick
@@ -16,8 +16,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-# `envs.datasets.load_split` hashes text_to_hash(question) to divide the published rows among the splits. Generated
-# problems are divided by `split_of`.
+# `envs.files.datasets.load_split` hashes text_to_hash(question) to divide the published rows among the splits.
+# Generated problems are divided by `split_of`.
 text_to_hash = str.strip
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
@@ -52,7 +52,7 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     """A random problem of a split. The template is drawn once, then numbers until the problem is of the split.
 
     The template stays when numbers do not suit it and are drawn again. If it were drawn again too, templates that few
-    numbers suit would be rare. turn: not used here, see `envs.generated.fixed_set`.
+    numbers suit would be rare. turn: not used here, see `envs.bases.generated.fixed_set`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
     # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from envs.bases.published import ANSWER_FORMAT, PublishedEnv
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.problem import Problem, Scores
-from envs.published import ANSWER_FORMAT, PublishedEnv
 
 _INSTRUCTION = rf"""{ANSWER_FORMAT}
 

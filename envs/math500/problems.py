@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 
-from envs.datasets import HubDataset, Row, normalized
 from envs.errors import EnvError
+from envs.files.datasets import HubDataset, Row, normalized
 from envs.math500.rewards import boxed_text
 from envs.math500.templates import TEMPLATES, MathProblem
 from envs.splits import MATH500 as SPLIT_RULE
@@ -18,7 +18,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 COLUMNS = ("problem",)
-# What is hashed of a problem to divide published rows (`envs.datasets.load_split`); `split_of` divides generated ones.
+# What is hashed of a problem to divide published rows (`envs.files.datasets.load_split`); `split_of` divides generated
+# ones.
 text_to_hash = normalized
 LEVELS = tuple(TEMPLATES)
 SEED = 5_000_500  # keeps these streams apart from those of any other task

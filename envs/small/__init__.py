@@ -1,4 +1,4 @@
-"""Six small tasks, one file each, and what they share: three levels, splits by content, a right or wrong answer."""
+"""Seven small tasks, one file each, and what they share: three levels, splits by content, a right or wrong answer."""
 
 import json
 from abc import abstractmethod
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.answers import judge
-from envs.generated import GeneratedEnv
+from envs.bases.generated import GeneratedEnv
 from envs.problem import Problem, Score
 from envs.splits import DEFAULT, SplitRule, distinct, draw_for
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from math import isqrt
 
 from envs.answers import tagged_completion
+from envs.bases.generated import GeneratedEnv
 from envs.errors import check_choice
-from envs.generated import GeneratedEnv
 from envs.problem import Problem, Score, Scores
-from envs.rendering import paint
 from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
 from envs.sudoku.rewards import REWARD_PRESETS, flaw
+from envs.text.terminal import paint
 
 EXAMPLES = {
     4: (
@@ -86,7 +86,7 @@ class Sudoku(GeneratedEnv):
             source: "generated", or the path of a file of {"puzzle", "solution"} rows, which are then the test problems;
                 train and validation are generated without the solution grids of the file.
             prompt_style: "plain" (short, for tiny models), "instruct" (for instruction-tuned ones), or a file with a
-                prompt of your own that holds {puzzle} (`envs.prompts`).
+                prompt of your own that holds {puzzle} (`envs.text.prompt_file`).
             blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
             size: 4 or 9, the side of the board.
             level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.

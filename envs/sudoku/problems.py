@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import read_files, read_packaged
 from envs.errors import EnvError
+from envs.files.datasets import read_files, read_packaged
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
 from envs.sudoku.solver import random_grid, random_puzzle
 

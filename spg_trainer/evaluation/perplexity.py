@@ -51,7 +51,7 @@ def read_texts(policy: Policy, file: str) -> list[Encoded]:
     its end token included. Raises ConfigError or EnvError for a row of another shape, and for a text that is longer
     than the model's positions, by line.
     """
-    rows = envs.datasets.read_files("--perplexity", [Path(file)], ())
+    rows = envs.files.datasets.read_files("--perplexity", [Path(file)], ())
     return [encode_row(policy, where, row) for where, row in rows]
 
 

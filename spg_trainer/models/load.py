@@ -288,7 +288,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     device = _device(m.device)
     dtype = _dtype(m.dtype, device)
     base, adapter = weights.base, weights.adapter
-    offline = "" if weights.is_local else envs.hub.why_offline()
+    offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {"revision": m.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
     try:
@@ -382,7 +382,7 @@ def without_weights(m: ModelConfig, env: str) -> Policy:
         model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
         return Policy(model, tokenizer, *find_special_tokens(config, tokenizer), source="new")
     weights = resolve_model(m.model, env)
-    offline = "" if weights.is_local else envs.hub.why_offline()
+    offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {
         "revision": m.revision or "main",
         "local_files_only": bool(offline),
@@ -403,7 +403,7 @@ def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:
     Raises ModelError where there is no tokenizer.
     """
     place = _folder_with(weights, "tokenizer_config.json")
-    offline = {} if weights.is_local else {"local_files_only": bool(envs.hub.why_offline())}
+    offline = {} if weights.is_local else {"local_files_only": bool(envs.files.hub.why_offline())}
     try:
         tokenizer = _open_tokenizer(place, config, {"revision": m.revision or "main", **offline})
     except (OSError, ValueError) as error:

@@ -45,7 +45,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
 
 def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
     """What the task is in its author's words, and the prompt of one of its problems; what is not known is empty."""
-    sentence = envs.task.summary(type(envs.around.innermost(env))) if env else ""
+    sentence = envs.task.summary(type(envs.combining.around.innermost(env))) if env else ""
     return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
 
 

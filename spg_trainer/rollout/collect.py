@@ -82,7 +82,7 @@ class EnvironmentSource:
         sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         config = self.config.batch
-        envs.functions.reports.begin(step, self.config.max_steps)
+        envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
         with raising_on_all():
             index = self.choose(step, batch=0, taken=[])
         parts = [self.sample(step, batch=0, index=index, groups_before=0)]

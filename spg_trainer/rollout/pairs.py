@@ -124,10 +124,10 @@ def read_pairs(path: str) -> dict[str, Pair]:
     Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
     its line.
     """
-    formats = envs.datasets.FORMATS  # those of the verifiers' command
+    formats = envs.files.datasets.FORMATS  # those of the verifiers' command
     if not path.endswith(formats):
         raise ConfigError(f"$pairs={path}: should end in {', '.join(formats)}.")
-    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)
+    rows = envs.files.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)
     return {line: read_pair(line, row) for line, row in rows}
 
 
@@ -138,7 +138,8 @@ def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
     refused later.
     """
     row = {
-        name: envs.row_forms.as_messages(value) if name in COLUMNS else value for name, value in row.items()
+        name: envs.files.row_forms.as_messages(value) if name in COLUMNS else value
+        for name, value in row.items()
     }
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
     if not (is_chat(chosen) and is_chat(rejected)) or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:

@@ -117,7 +117,9 @@ def sample_rows(
         if has_turns:
             row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
             turns = []
-        if logged := envs.functions.reports.columns_of(scored.problems[b], scored.completions[b]):
+        if logged := envs.authoring.reward_functions.reports.columns_of(
+            scored.problems[b], scored.completions[b]
+        ):
             row["logged"] = logged  # by `log_extra` of reward functions
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]

@@ -62,7 +62,7 @@ def generate(
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
         canvas: texts with holes, one for each prompt. The holes alone are written, and the whole text is returned.
             `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
-            (`envs.holes`). An end token in a hole ends the hole. "" = an answer as without a canvas.
+            (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
         num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
         return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked.
@@ -170,15 +170,17 @@ def canvas_rows(
     leaves room; they are given too, as in what models are trained on. E.g. where 7 is a token, "7[MASK]" in 5 tokens is
     7, mask, end, padding, padding.
 
-    templates: as `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises
-    ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
+    templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: what an error calls
+    a row. Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
     """
     special = special_tokens(policy).values()
-    rest = envs.holes.REST  # the hole `[MASK*]`, which takes all the room that the other parts leave
+    # The hole `[MASK*]` takes all the room that the other parts leave.
+    rest = envs.text.template.REST
     token_ids = []
     for row, template in enumerate(templates):
         try:
-            parts = envs.holes.read_holes(template) if template else [rest]  # texts, and the sizes of holes
+            # Texts, and the sizes of holes.
+            parts = envs.text.template.read_holes(template) if template else [rest]
         except ValueError as error:
             raise ConfigError(f"{name(row)}: the template {error}") from error
         texts = [spell_apart(part, special) for part in parts if isinstance(part, str)]
@@ -259,7 +261,7 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
 
     Raises ConfigError for half of a character (a lone surrogate).
     """
-    if half := envs.halves.half_character(texts):
+    if half := envs.text.surrogates.half_character(texts):
         raise ConfigError(f"a text for the model {half}")
     # The pieces between the cuts are encoded by themselves, those of all texts in one call of the tokenizer.
     pieces = [text.split(APART) for text in texts]

@@ -148,7 +148,7 @@ def _names_input(setting: str, text: str, path: str) -> bool:
         return False
     if os.path.isdir(path):
         return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
-    if setting == "env" and not (is_code(text) or packages.envs.rows.names_file(text)):
+    if setting == "env" and not (is_code(text) or packages.envs.files.rows.names_file(text)):
         return False
     return os.path.isfile(path) and ("." in text or "/" in text or setting in ("pairs", "data"))
 

@@ -134,7 +134,7 @@ def disk() -> Found:
 
 def download(model: str) -> Found:
     """How fast the first bytes of a model come from the Hub."""
-    if why := envs.hub.why_offline():
+    if why := envs.files.hub.why_offline():
         return Found(
             False,
             f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder",

@@ -217,7 +217,7 @@ def check_texts(
     if not data:
         return
     refuse(
-        not (Path(data).is_file() or packages.envs.texts.names_hub(data)),
+        not (Path(data).is_file() or packages.envs.files.texts.names_hub(data)),
         f"$data={data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a data set on the "
         "hub, ORG/NAME.",
     )

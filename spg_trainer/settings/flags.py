@@ -181,7 +181,7 @@ def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
 
 def is_rows(task: Task) -> bool:
     """Whether a task is a file of the user's own rows."""
-    return packages.envs.rows.names_file(task.env)
+    return packages.envs.files.rows.names_file(task.env)
 
 
 def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:

@@ -105,8 +105,8 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
     """The tasks of a text such as `countdown + gsm8k`; none for "". Every text is parsed once in a process."""
     if " " not in text:  # a single task, for which `envs` need not be loaded: --help would take twice as long
         return (Task.parse(text),) if text else ()
-    tasks = [Task.parse(word) for word in text.split(packages.envs.mixture.TOGETHER)]
-    names = packages.envs.mixture.names_of([task.env for task in tasks]) if len(tasks) > 1 else [""]
+    tasks = [Task.parse(word) for word in text.split(packages.envs.combining.mixture.TOGETHER)]
+    names = packages.envs.combining.mixture.names_of([task.env for task in tasks]) if len(tasks) > 1 else [""]
     return tuple(replace(task, name=name) for task, name in zip(tasks, names, strict=True))
 
 
@@ -160,7 +160,7 @@ def _join(words: list[str]) -> str:
     """Words for tasks as one text, without those that are a lone `+`."""
     if len(words) < 2:  # `envs` need not be loaded for a single task
         return "".join(words)
-    together = packages.envs.mixture.TOGETHER
+    together = packages.envs.combining.mixture.TOGETHER
     return together.join(word for word in words if word != together.strip())
 
 

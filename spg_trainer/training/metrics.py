@@ -17,7 +17,7 @@ from spg_trainer.tensors import Rows, cut_into_groups
 def reported_means() -> dict[str, float]:
     """The means of what reward functions logged by `log_metric`, over all processes."""
     values: dict[str, list[float]] = {}
-    for reported in gather([envs.functions.reports.metrics]):
+    for reported in gather([envs.authoring.reward_functions.reports.metrics]):
         for name, logged in reported.items():
             values.setdefault(name, []).extend(logged)
     return {f"logged/{name}": float(np.mean(logged)) for name, logged in sorted(values.items())}

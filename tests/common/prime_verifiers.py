@@ -1,4 +1,4 @@
-"""A stand-in for Prime Intellect's package `verifiers`, with what `envs.verifiers_package.inside` asks of it.
+"""A stand-in for Prime Intellect's package `verifiers`, with what `envs.adapters.verifiers_package.inside` asks of it.
 
 Whether the real one answers alike is tried by a test that installs it.
 """

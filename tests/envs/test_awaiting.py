@@ -16,7 +16,7 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv, awaiting
-from envs.tries import Tries
+from envs.combining.several_tries import Tries
 
 SECONDS = 0.2
 """That the judge thinks over each completion."""

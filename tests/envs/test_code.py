@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import envs
+from envs.bases.generated import drawn_for_training, fixed_set
 from envs.code import Code, generated
 from envs.code.published import changed
 from envs.errors import EnvError, MissingPackage
-from envs.generated import drawn_for_training, fixed_set
 from envs.splits import split_of
 from tests.common.env_cases import write_rows
 from verifiers.code import interpreter
@@ -259,9 +259,9 @@ def test_an_infilling_gives_the_code_around_the_missing_line(rows):
         ("    if n > 5:", 1),
         ("    if", 0),
     ):
-        text = envs.holes.fill_holes(first.completion_template, [fill])
+        text = envs.text.template.fill_holes(first.completion_template, [fill])
         assert env.score(first, text).rewards["correct"] == correct, fill
-    wrong = envs.holes.fill_holes(second.completion_template, ["    return 9"])
+    wrong = envs.text.template.fill_holes(second.completion_template, ["    return 9"])
     assert env.score(second, wrong).rewards == {"correct": 0.0, "passed": 0.5, "format": 0.0}
 
 

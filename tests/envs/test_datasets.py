@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from envs import EnvError
-from envs.datasets import HubDataset, Row, load_rows
-from envs.hub import why_offline
+from envs.files.datasets import HubDataset, Row, load_rows
+from envs.files.hub import why_offline
 
 COLUMNS = ("question", "answer")
 ROWS = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(5)]

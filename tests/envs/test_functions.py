@@ -12,8 +12,8 @@ import pytest
 import envs
 from envs import EnvError, awaiting, checking
 from envs.__main__ import main as envs_main
+from envs.authoring.reward_functions import load_functions
 from envs.checking import check
-from envs.functions import load_functions
 from envs.scoring import score_all
 from spg_trainer import Config, defaults
 from spg_trainer.cli import main

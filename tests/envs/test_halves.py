@@ -8,9 +8,9 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, TextEnv
-from envs.datasets import read_files
-from envs.halves import half_character
+from envs.files.datasets import read_files
 from envs.problem import read_problem
+from envs.text.surrogates import half_character
 from tests.common import field_reports
 from tests.common.field_reports import cases
 from verifiers import __main__ as verifiers_command

@@ -6,8 +6,8 @@ import pytest
 
 import envs
 from envs.errors import EnvError
-from envs.holes import REST, fill_holes, fits, read_holes
 from envs.problem import read_problem
+from envs.text.template import REST, fill_holes, fits, read_holes
 from tests.common.env_cases import Doubling
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import envs
-from envs import mixture
-from envs.around import author_task
+from envs.combining import mixture
+from envs.combining.around import author_task
 from envs.problem import read_problem
 from envs.scoring import score_all
 from envs.splits import distinct_problems

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import envs
+from envs.adapters.openenv.client import connections
 from envs.episodes import Episodes, play
 from envs.errors import EnvError
-from envs.openenv.client import connections
 from tests.common import other_openenv
 from tests.common.serving import served
 

@@ -8,7 +8,7 @@ import pytest
 
 import envs
 from envs import EnvError, datasets, gsm8k, math500
-from envs.datasets import HubDataset, Row
+from envs.files.datasets import HubDataset, Row
 from envs.math500.rewards import boxed_text
 from tests.common.env_cases import make_splits, write_dataset
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import envs
+from envs.adapters.reasoning_gym import env as adapter
 from envs.checking import check
 from envs.errors import EnvError
-from envs.reasoning_gym import env as adapter
 from envs.splits import SPLITS, split_of
 
 needed = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason=f"needs {adapter.INSTALL}")

@@ -13,8 +13,8 @@ import pytest
 import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
+from envs.authoring.new_file import write_task
 from envs.own_files import each_file_once
-from envs.template import write_task
 from verifiers.worker import environment
 
 

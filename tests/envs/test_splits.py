@@ -7,7 +7,8 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.splits import SPLITS, Divided, distinct_problems, draw_for, split_of, tenth
+from envs.combining.divided import Divided, tenth
+from envs.splits import SPLITS, distinct_problems, draw_for, split_of
 from tests.common import env_cases  # noqa: F401 - registers "doubling"
 
 BY_CONTENT = ["test", *["train"] * 7, "validation", "train", "train", "validation"]

@@ -13,9 +13,9 @@ from gymnasium.utils.env_checker import check_env
 import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
+from envs.adapters.gymnasium_games import GAMES
 from envs.checking import check
 from envs.episodes import play
-from envs.gymnasium_games import GAMES
 from tests.common.marks import slow_if
 
 

@@ -15,7 +15,7 @@ import pytest
 import envs
 from envs import EnvError
 from envs.__main__ import main
-from envs.verifiers_package import env as room
+from envs.adapters.verifiers_package import env as room
 from tests.common.prime_verifiers import python_with, taskset
 
 SPLITS = ("train", "validation", "test")

@@ -10,13 +10,13 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-from envs.around import Combined, author_task, innermost
+from envs.combining.around import Combined, author_task, innermost
+from envs.combining.divided import Divided
+from envs.combining.mixture import Mixture
+from envs.combining.several_tries import Tries
 from envs.core import TaskEnv, render_turns
-from envs.mixture import Mixture
 from envs.problem import read_problem
 from envs.scoring import score_all
-from envs.splits import Divided
-from envs.tries import Tries
 from envs.vector import TextVectorEnv
 
 

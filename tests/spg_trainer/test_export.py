@@ -341,7 +341,7 @@ def test_settings_are_told_without_the_folders_of_this_machine(setting, shown):
 
 def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub(run, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: 1 / 0)
-    monkeypatch.setattr(envs.hub, "why_offline", lambda: 1 / 0)
+    monkeypatch.setattr(envs.files.hub, "why_offline", lambda: 1 / 0)
     before = snapshot(run / "model")
     assert cli.main(["push", str(run), *PUSH, "--dry-run"]) == 0
     assert snapshot(run / "model") == before

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import envs
-from envs.datasets import Row, state_of
+from envs.files.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import (

@@ -29,7 +29,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         machine_command.shutil, "disk_usage", lambda place: SimpleNamespace(free=found["disk"])
     )
-    monkeypatch.setattr(envs.hub, "why_offline", lambda: found["offline"])
+    monkeypatch.setattr(envs.files.hub, "why_offline", lambda: found["offline"])
     files = [SimpleNamespace(rfilename="a.json", size=10), SimpleNamespace(rfilename="w", size=16 * 10**9)]
     info = SimpleNamespace(siblings=files)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, model, files_metadata: info)

@@ -257,7 +257,7 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
 
 def test_a_dry_run_needs_no_data_set(monkeypatch, capsys):
     """A published one that cannot be had is told; the settings and the estimate are shown all the same."""
-    monkeypatch.setattr("envs.datasets.why_offline", lambda: "no network")
+    monkeypatch.setattr("envs.files.datasets.why_offline", lambda: "no network")
     words = ["--env", "gsm8k", "--model", "GSAI-ML/LLaDA-8B-Instruct", "--dry-run"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import mixture
+from envs.combining import mixture
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.command import run_eval

@@ -12,8 +12,8 @@ from envs.answers import tagged_completion
 from envs.core import TextEnv
 from envs.errors import check_choice
 from envs.problem import check_index
-from envs.prompts import Template, check_style, read_style
 from envs.splits import SPLIT_SIZES, SPLITS, STREAMS, distinct
+from envs.text.prompt_file import Template, check_style, read_style
 
 
 class GeneratedEnv(TextEnv):
@@ -28,7 +28,7 @@ class GeneratedEnv(TextEnv):
     """The levels that there are."""
     prompt_styles: ClassVar[Sequence[str | None]] = ("plain",)
     prompt_fields: ClassVar[Sequence[str]] = ()
-    """What a prompt of the user's own must hold in braces (`envs.prompts`); () = the task takes no such prompt."""
+    """What a prompt of the user's own must hold in braces (`envs.text.prompt_file`); () = it takes none."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """{reward_preset: its reward weights}."""
     sizes: ClassVar[Mapping[str, int]] = SPLIT_SIZES

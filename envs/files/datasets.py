@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from envs.errors import DataUnavailable, EnvError
-from envs.halves import half_character
-from envs.hub import from_cache_only, why_offline
+from envs.files.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
+from envs.text.surrogates import half_character
 from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
 
@@ -181,7 +181,7 @@ def read_files(
 
 def data_folder() -> Path:
     """The folder of the files that the tasks ship with: in a wheel inside this package, in a checkout beside it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "data"
     return inside if inside.is_dir() else package.parent / "data"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from envs.around import Around
+from envs.combining.around import Around
 from envs.errors import EnvError
 from envs.problem import Problem, read_problem
 from envs.task import Task

@@ -1,5 +1,5 @@
 """`verifiers:NAME`: tasks of Prime Intellect's package `verifiers`, which has the name of one of ours."""
 
-from envs.verifiers_package.env import VerifiersPackage, class_of
+from envs.adapters.verifiers_package.env import VerifiersPackage, class_of
 
 __all__ = ["VerifiersPackage", "class_of"]

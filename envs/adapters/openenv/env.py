@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from envs.awaiting import Limits, call_all, value_of
+from envs.adapters.openenv.client import Client, Result, ask, need_websockets
+from envs.authoring.async_calls import Limits, call_all, value_of
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
-from envs.openenv.client import Client, Result, ask, need_websockets
 from envs.problem import Problem, Prompt, Score, check_index
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import TextEnv
-from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError, refused_rows
-from envs.halves import half_character
+from envs.files.datasets import HubDataset, hub_rows, state_of
+from envs.files.row_forms import common_form
 from envs.problem import Problem, Prompt, Score, check_index, is_prompt
-from envs.row_forms import common_form
 from envs.splits import split_of
+from envs.text.surrogates import half_character
 from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
 

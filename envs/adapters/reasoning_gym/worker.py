@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from envs.reasoning_gym.env import open_dataset
+from envs.adapters.reasoning_gym.env import open_dataset
 
 MEMORY = 4 << 30
 """Bytes that the process may take; `verifiers.worker` reads it."""

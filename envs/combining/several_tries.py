@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from envs.around import Around
+from envs.combining.around import Around
 from envs.errors import EnvError
 from envs.problem import Problem, as_score
 from envs.task import Task

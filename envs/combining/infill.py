@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from envs.around import Around
+from envs.combining.around import Around
 from envs.errors import check_choice
 from envs.problem import Problem, broken, read_problem
 from envs.task import Task

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.answers import until_end
-from envs.awaiting import TIMED_OUT, Limits, call_all
+from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file, name_in_file
 from envs.problem import Problem
@@ -208,7 +208,7 @@ def _explained(
 ) -> Exception:
     """The error to raise for the user in place of `error`, which a function raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    # An error that `envs.awaiting` made, as a time limit had passed, was raised nowhere and has no frames.
+    # An error that `envs.authoring.async_calls` made, as a time limit had passed, was raised nowhere and has no frames.
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, ClassVar
 
-from envs.around import Combined
+from envs.combining.around import Combined
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Scores, check_index, read_problem
 from envs.scoring import score_all

@@ -13,9 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from envs.answers import only_answer
-from envs.core import TextEnv
-from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
-from envs.functions import (
+from envs.authoring.reward_functions import (
     NO_COLUMNS,
     RewardFunction,
     call_functions,
@@ -24,13 +22,15 @@ from envs.functions import (
     takes_all,
     takes_more,
 )
-from envs.halves import half_character
+from envs.bases.published import ANSWER_FORMAT
+from envs.core import TextEnv
+from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
+from envs.files.row_forms import FORM_COLUMNS, asked
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
-from envs.prompts import check_style
-from envs.published import ANSWER_FORMAT
-from envs.row_forms import FORM_COLUMNS, asked
 from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of
+from envs.text.prompt_file import check_style
+from envs.text.surrogates import half_character
 from verifiers import tasks, verify, verify_batch
 from verifiers.batch import MIN_COMPILED_ROWS
 from verifiers.command.read import LacksField, completions_in, integers_in, read_sample

@@ -1,5 +1,5 @@
 """`reasoning_gym:NAME`: the datasets of the reasoning-gym package (an optional extra) as environments."""
 
-from envs.reasoning_gym.env import ReasoningGym, class_of
+from envs.adapters.reasoning_gym.env import ReasoningGym, class_of
 
 __all__ = ["ReasoningGym", "class_of"]

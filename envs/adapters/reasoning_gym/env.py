@@ -259,9 +259,9 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
-    """The process that scores answers by the package; see `envs.reasoning_gym.worker`."""
+    """The process that scores answers by the package; see `envs.adapters.reasoning_gym.worker`."""
     from verifiers.worker import Workers
 
     # Seconds: `soft` is the processor time after which a scorer is stopped. `hard`, by the clock, is generous, as the
     # first job also opens the dataset, perhaps on a busy machine.
-    return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)
+    return Workers("envs.adapters.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

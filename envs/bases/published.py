@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
-from envs.datasets import load_split
+from envs.bases.generated import GeneratedEnv, drawn_for_training, fixed_set
 from envs.errors import EnvError
-from envs.generated import GeneratedEnv, drawn_for_training, fixed_set
+from envs.files.datasets import load_split
 from envs.problem import Problem
-from envs.rendering import highlight_last, labelled, paint, printable
+from envs.text.terminal import highlight_last, labelled, paint, printable
 
 ANSWER_FORMAT = """
 Answer in this format:
@@ -31,9 +31,9 @@ class PublishedEnv(GeneratedEnv):
     problem_module: ClassVar[ModuleType]
     """The task's module of problems, e.g. `envs.gsm8k.problems`.
 
-    For generated problems it has LEVELS and the names that `envs.generated.fixed_set` lists, for published ones those
-    that `envs.datasets.load_split` lists. COLUMNS[0] names both the column of a published set and the field of a
-    problem that hold the problem's text."""
+    For generated problems it has LEVELS and the names that `envs.bases.generated.fixed_set` lists, for published ones
+    those that `envs.files.datasets.load_split` lists. COLUMNS[0] names both the column of a published set and the field
+    of a problem that hold the problem's text."""
     instruction: ClassVar[str]
     """What the instruct prompt says before the text."""
     prompt_styles, prompt_fields = ("plain", "instruct", None), ("question",)
@@ -54,7 +54,7 @@ class PublishedEnv(GeneratedEnv):
             source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
                 or file with the columns of the published sets.
             prompt_style: "plain", "instruct", or a file with a prompt of your own that holds {question}
-                (`envs.prompts`); None = plain for generated problems, instruct for all others.
+                (`envs.text.prompt_file`); None = plain for generated problems, instruct for all others.
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.

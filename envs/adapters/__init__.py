@@ -1,0 +1,1 @@
+"""Environments of other packages as tasks, by the prefix of their name, such as `gymnasium:`."""
