@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spg_trainer.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
@@ -35,6 +37,16 @@ def experts_of(config: "PreTrainedConfig") -> Experts:
         shared=getattr(config, "n_shared_experts", 0),
         width=config.moe_intermediate_size,
     )
+
+
+def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) -> None:
+    """Raises ConfigError for adapters on experts (--lora-experts) where there are none, and for dropout on them."""
+    if experts and not experts_of(config).layers:
+        raise ConfigError(
+            "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
+        )
+    if experts and dropout:
+        raise ConfigError(f"$lora_dropout={dropout} with $lora_experts: adapters of experts have none; use 0")
 
 
 @contextmanager

@@ -1,47 +1,81 @@
-"""How many masked copies go through the model at once, where the settings leave it open: as many as memory holds."""
+"""How much goes through the model at once, where the settings leave it open: as much as memory holds."""
 
 import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.cards import USABLE
+from spg_trainer.estimate.memory import Memory
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
 
+CAREFUL = 8
+"""The most masked copies at once that `auto` takes where more gain nothing, on a CPU, and where a run would end if
+memory ran out: an update of divided weights is not repeated with half as many."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what the container of this process may take."""
 
 
-def with_fitting_batch(
-    config: Config, algorithm: Algorithm, peak_of: Callable[[Config], float], usable: float, processes: int
-) -> Config:
-    """The settings with a number in place of per_device_batch_size `auto`: the largest whose step fits by estimate.
+class Batch(NamedTuple):
+    """How much goes through the model at once."""
 
-    It is at most all masked copies of a process's completions in a step, and 1 where nothing fits. peak_of: the
-    bytes that a process holds at most with some settings. usable: bytes that its tensors can take.
+    copies: int
+    """Masked copies of an update, as --per-device-batch-size has them."""
+    rows: int | None
+    """Completions of a rollout; None leaves them to `rows_of_a_pass`, and on a CPU to the sampler."""
+
+    def set_in(self, config: Config) -> Config:
+        """The settings with the number of copies."""
+        return replace(config, batch=replace(config.batch, per_device_batch_size=self.copies))
+
+
+def fitting_batch(
+    config: Config,
+    algorithm: Algorithm,
+    memory_of: Callable[[Batch], Memory],
+    usable: float,
+    *,
+    processes: int = 1,
+    on_cpu: bool = False,
+) -> Batch:
+    """The batch of some settings. For per_device_batch_size `auto` it is the largest whose step fits by estimate.
+
+    At most all masked copies, and all completions, of a process in a step go through the model at once; 1 where nothing
+    fits. Copies and completions are searched for each by itself, since an update and a rollout do not meet. A CPU, and
+    a run whose weights are divided, take no more than `CAREFUL` copies. memory_of: what a process holds at most with a
+    batch. usable: bytes that its tensors can take.
     """
+    if config.batch.per_device_batch_size != AUTO:
+        return Batch(config.batch.per_device_batch_size, None)
     batch = config.batch
-    if batch.per_device_batch_size != AUTO:
-        return config
-    masks = algorithm.make_masking().count(config.rollout.max_completion_length)
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
+    copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
+    is_careful = on_cpu or config.model.is_divided
+    if is_careful:
+        copies = min(copies, CAREFUL)
+    copies = _most_that_fit(lambda n: memory_of(Batch(n, 1)).update_peak <= usable, copies)
+    if is_careful:
+        return Batch(copies, None)
+    rows = _most_that_fit(lambda n: memory_of(Batch(copies, n)).rollout_peak <= usable, completions)
+    return Batch(copies, rows)
 
-    def with_size(size: int) -> Config:
-        return replace(config, batch=replace(batch, per_device_batch_size=size))
 
-    fits, too_many = 1, masks * completions + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if peak_of(with_size(middle)) <= usable:
-            fits = middle
+def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` that fits, where all smaller ones do too; 1 where none does."""
+    found, too_many = 1, most + 1
+    while too_many - found > 1:
+        middle = (found + too_many) // 2
+        if fits(middle):
+            found = middle
         else:
             too_many = middle
-    return with_size(fits)
+    return found
 
 
 def usable_here(device: torch.device, processes: int) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from spg_trainer.architecture.shape import Shape
-from spg_trainer.errors import as_flag
+from spg_trainer.errors import as_flag, plural
 from spg_trainer.estimate.cards import USABLE, Card
 from spg_trainer.estimate.memory import Memory
 from spg_trainer.estimate.seconds import Seconds
@@ -12,6 +12,7 @@ from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
 
@@ -72,9 +73,11 @@ def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
         fitting = first_that_fits(config, changes, processes, memory_of, usable)
         if fitting is None:
             continue
-        flags, peak = fitting
+        flags, memory = fitting
         on_more_cards = f" on {processes} such cards (torchrun --nproc-per-node)" if processes else ""
-        fit = f"with {flags}{on_more_cards}: {peak / GIB:.1f} GiB each"
+        fit = f"with {flags}{on_more_cards}: {memory.peak / GIB:.1f} GiB each"
+        if config.batch.per_device_batch_size == AUTO:
+            fit += f", {what_fits(memory.copies, memory.rows)} at once"
         sentence = f"{sentence}; on the cards that there are, {fit}" if sentence else f"It would fit {fit}"
         if not processes:  # this fits on the cards that there are, and all that follows would change more
             break
@@ -83,11 +86,11 @@ def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
 
 def first_that_fits(
     config: Config, changes: dict[str, Any], processes: int, memory_of: MemoryOf, usable: float
-) -> tuple[str, float] | None:
-    """(flags as they are typed, bytes at the peak of a step) of the fastest step that fits; None where nothing fits.
+) -> tuple[str, Memory] | None:
+    """(flags as they are typed, memory of a step) of the fastest step that fits; None where nothing fits.
 
-    Tried are `changes` with the batch of `config` and smaller ones: first as they are, then with gradient
-    checkpointing, which computes activations twice. processes: how many, 0 = those of the run.
+    Tried are `changes` with the batch of `config` and, where it is a number, smaller ones: first as they are, then with
+    gradient checkpointing, which computes activations twice. processes: how many, 0 = those of the run.
     """
     # A run that has checkpointing already is not tried without it.
     for checkpointing in [True] if config.model.gradient_checkpointing else [False, True]:
@@ -96,7 +99,7 @@ def first_that_fits(
             changed = with_flags(config, flags)
             memory = memory_of(changed, processes) if processes else memory_of(changed)
             if memory.peak <= usable:
-                return words(config, flags), memory.peak
+                return words(config, flags), memory
     return None
 
 
@@ -132,8 +135,17 @@ def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     ]
 
 
-def halves(count: int) -> Iterator[int]:
-    """`count`, half of it, and so on down to 1, rounded down: of 9 these are 9, 4, 2, 1."""
+def what_fits(copies: int, rows: int | None) -> str:
+    """A batch in words. rows: completions of a rollout, None = they are not shown."""
+    text = f"{copies} masked cop{'y' if copies == 1 else 'ies'} of an update"
+    return text if rows is None else f"{text} and {plural(rows, 'completion')} of a rollout"
+
+
+def halves(count: int | str) -> Iterator[int | str]:
+    """`count`, half of it, and so on down to 1, rounded down: of 9 these are 9, 4, 2, 1; of `auto` it alone."""
+    if count == AUTO:
+        yield count
+        return
     while count:
         yield count
         count //= 2

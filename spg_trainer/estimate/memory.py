@@ -32,6 +32,10 @@ class Memory:
     """Bytes that are added to `held`, less its gradients, while completions are sampled."""
     optimizer_step: float
     """Bytes that are added to `held` while the optimizer steps."""
+    copies: int
+    """Masked copies of an update that go through the model at once, as --per-device-batch-size has them."""
+    rows: int
+    """Completions of a rollout that do."""
 
     @property
     def peak(self) -> float:
@@ -72,6 +76,8 @@ def step_memory(
         update=update | _gradients_of_a_layer(sizes, shard, update),
         rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, in_rollout=True),
         optimizer_step=_optimizer_memory(sizes, trained_parts, on_cpu=cpu_threads > 0),
+        copies=config.batch.per_device_batch_size,
+        rows=sizes.rows_at_once,
     )
 
 

@@ -26,7 +26,9 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
 
 
 def rows_of_a_pass(config: Config) -> int:
-    """How many completions a GPU samples at once: four for each copy that may hold a graph, or more if short."""
+    """How many completions a GPU samples at once where none was searched for (`estimate.batch`): four for each copy
+    that may hold a graph, or more if short.
+    """
     rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
     return max(4 * config.batch.per_device_batch_size, rows_of_tokens)
 
@@ -117,11 +119,13 @@ def step_sizes(
     prompt_length: int = PROMPT,
     processes: int = 1,
     cpu_threads: int = 0,
+    rows_per_forward: int | None = None,
 ) -> StepSizes:
     """The sizes of a step of these settings.
 
     model: its configuration; `llada_config()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at
     least. processes: how many share the step. cpu_threads: those of a CPU, 0 = the run is on an accelerator.
+    rows_per_forward: completions that an accelerator samples at once, None = as `rows_of_a_pass` has it.
     """
     batch, m, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]
@@ -137,7 +141,7 @@ def step_sizes(
         columns = prompt_length + length if config.rollout.cache == "none" else config.rollout.block_length
         rows_at_once = max(1, POSITIONS_PER_THREAD * cpu_threads // columns)
     else:
-        rows_at_once = rows_of_a_pass(config)
+        rows_at_once = rows_per_forward or rows_of_a_pass(config)
     return StepSizes(
         shape=shape,
         adapters=adapters,

@@ -1,14 +1,11 @@
 """Layers which torch compiles for passes without a cache (`--compile`). Fused kernels round otherwise."""
 
-import shutil
-from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import nn
 
-from spg_trainer.errors import ConfigError
 from spg_trainer.models.states import base_model
+from spg_trainer.settings.machine import check_compiler
 
 
 def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
@@ -21,16 +18,7 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     Raises ConfigError where there is no compiler.
     """
     base = base_model(model)
-    if missing := missing_compiler(base.device):
-        raise ConfigError(f"$compile needs {missing}, and there is none. Install it, or leave out $compile.")
+    check_compiler(base.device)
     for layer in base.base_model.layers[1:-1]:
         layer.compile(dynamic=True, backend=backend)
     base.base_model.is_compiled = True
-
-
-def missing_compiler(device: torch.device) -> str:
-    """The program that torch needs to compile for a device, if it is not installed; empty if it is."""
-    if device.type == "cpu":
-        has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
-        return "" if has_compiler else "a C++ compiler on a CPU"
-    return "" if find_spec("triton") else "triton on a GPU"

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,12 +39,13 @@ from spg_trainer.models.parts import local
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.replay import Replays
-from spg_trainer.models.special_tokens import check_template_args, find_special_tokens
+from spg_trainer.models.special_tokens import SpecialTokens, check_template_args, find_special_tokens
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
 from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
@@ -102,7 +103,7 @@ def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
     """The model that a command measures, on `device`; `divide_policy` has still to read one that is divided."""
     dtype = m.dtype
     if m.is_divided:  # it is opened on the CPU, in the type that `device` will compute
-        dtype, device = _name_of(_dtype(m.dtype, _device(device))), "cpu"
+        dtype, device = _name_of(_dtype(m.dtype, find_device(device))), "cpu"
     settings = ModelConfig(**{name: getattr(m, name) for name in vars(LoadConfig())})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
@@ -111,7 +112,7 @@ def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
 
 def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
     """An untrained model of an embedded kind with its tokenizer; kind, sizes: as for `new_tiny`."""
-    model, tokenizer = new_tiny(kind, **sizes, seed=seed).to(_device(device)), tiny_tokenizer()
+    model, tokenizer = new_tiny(kind, **sizes, seed=seed).to(find_device(device)), tiny_tokenizer()
     special_tokens = find_special_tokens(model.config, tokenizer)
     return Policy(model, tokenizer, *special_tokens, source="new", replays=Replays())
 
@@ -137,7 +138,7 @@ def open_policy(
         return new_model(m, seed=seed, device=device or m.device)
     all_weights = m.lora_r == 0
     device = device or m.device
-    computed = _dtype(m.dtype, _device(device))
+    computed = _dtype(m.dtype, find_device(device))
     trained = torch.promote_types(computed, torch.float32) if all_weights else computed
     if m.is_divided:  # it is opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
@@ -181,7 +182,7 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
 
     `--dtype` is then the type that is computed; all weights are trained in float32 at least.
     """
-    own_device = _device(device)
+    own_device = find_device(device)
     computed = _dtype(m.dtype, own_device)
     by_layer = m.shard == "layer"
     models = [policy.model]
@@ -285,19 +286,14 @@ def refuse_not_finite(policy: Policy) -> None:
 
 def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     """The base model and its tokenizer, or the adapter's own. Raises ModelError that names it and the next step."""
-    device = _device(m.device)
+    device = find_device(m.device)
     dtype = _dtype(m.dtype, device)
     base, adapter = weights.base, weights.adapter
     offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {"revision": m.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
-    try:
-        config = _open_config(weights, m, options)
-        rows = embeddings_of_adapter(weights) or config.vocab_size
-        tokenizer, note = _tokenizer_for(weights, config, options, rows)
-        tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
-        special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
-        check_template_args(tokenizer, m.chat_template_args)
+    with _naming_what_fails(weights, offline):
+        config, rows, tokenizer, special_tokens, note = _describe(weights, m, options)
         if m.load_4bit:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or m.load_4bit:
@@ -319,12 +315,6 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
                     "can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
                 )
             model.resize_token_embeddings(rows, mean_resizing=False)
-    except ModelError as error:
-        raise ModelError(f"model {base!r}: {written(error)}") from error
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise _not_opened(weights, error, offline) from error
     notes = [note, what_stays_whole(config) if m.load_4bit else "", weights.note]
     return Policy(
         model,
@@ -336,6 +326,45 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         unread=unread,
         chat_template_args=m.chat_template_args,
     )
+
+
+class Described(NamedTuple):
+    """What the files of a model beside its weights say."""
+
+    config: FamilyConfig
+    rows: int
+    """How many embeddings there are."""
+    tokenizer: PreTrainedTokenizerFast
+    special_tokens: SpecialTokens
+    note: str
+    """A line the user should read, or empty."""
+
+
+def _describe(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> Described:
+    """Reads configuration and tokenizer of a base, or of its adapter, with what flags say."""
+    config = _open_config(weights, m, options)
+    rows = embeddings_of_adapter(weights) or config.vocab_size
+    tokenizer, note = _tokenizer_for(weights, config, options, rows)
+    tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
+    special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
+    check_template_args(tokenizer, m.chat_template_args)
+    return Described(config, rows, tokenizer, special_tokens, note)
+
+
+@contextmanager
+def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
+    """Inside, an error is raised as a ModelError that names the base and the next step.
+
+    offline: why the Hub is not asked, or empty.
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"model {weights.base!r}: {written(error)}") from error
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _not_opened(weights, error, offline) from error
 
 
 def _open_config(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> Any:
@@ -372,10 +401,11 @@ def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
     return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
 
 
-def without_weights(m: ModelConfig, env: str) -> Policy:
+def without_weights(m: ModelConfig, env: str, *, download: bool = True) -> Policy:
     """The model that settings name without its weights: its tokenizer and its configuration.
 
-    Raises ModelError where they are neither here nor on the Hub.
+    download: whether the Hub may be asked. Raises ModelError where they are neither here nor there, and for settings
+    that do not go with them.
     """
     if is_embedded(m.model, "new"):
         config, tokenizer = config_of_new(m), tiny_tokenizer()
@@ -385,33 +415,18 @@ def without_weights(m: ModelConfig, env: str) -> Policy:
     offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {
         "revision": m.revision or "main",
-        "local_files_only": bool(offline),
+        "local_files_only": bool(offline) or not download,
         "trust_remote_code": False,
     }
-    try:
-        config = _open_config(weights, m, options)
-    except ModelError as error:
-        raise ModelError(f"model {weights.base!r}: {written(error)}") from error
-    except Exception as error:
-        raise _not_opened(weights, error, offline) from error
-    return open_tokenizer(config, weights, m)
-
-
-def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:
-    """A model without its weights, of which `config` is known: it encodes prompts and has its positions.
-
-    Raises ModelError where there is no tokenizer.
-    """
-    place = _folder_with(weights, "tokenizer_config.json")
-    offline = {} if weights.is_local else {"local_files_only": bool(envs.files.hub.why_offline())}
-    try:
-        tokenizer = _open_tokenizer(place, config, {"revision": m.revision or "main", **offline})
-    except (OSError, ValueError) as error:
-        remedy = "download it, or pass a folder that has it"
-        raise ModelError(f"model {place!r} has no tokenizer here: {first_line(error)}; {remedy}") from error
-    model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
-    special = find_special_tokens(config, tokenizer)
-    return Policy(model, tokenizer, *special, source=place, chat_template_args=m.chat_template_args)
+    with _naming_what_fails(weights, offline):
+        config, _, tokenizer, special_tokens, _ = _describe(weights, m, options)
+    return Policy(
+        SimpleNamespace(config=config, device=torch.device("cpu")),
+        tokenizer,
+        *special_tokens,
+        source=str(weights.adapter or weights.base),
+        chat_template_args=m.chat_template_args,
+    )
 
 
 def embeddings_of_adapter(weights: Weights) -> int:
@@ -452,16 +467,6 @@ def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrai
     if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)
     return kind.from_pretrained(place, **options)
-
-
-def _device(name: str) -> torch.device:
-    """The device of `--device`; ModelError if it is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # unknown, not here, or torch is built without CUDA
-        raise ModelError(f"device {name!r}: {first_line(error)}; use auto, cpu, cuda or cuda:0") from error
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

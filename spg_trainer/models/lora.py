@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.experts import experts_of
-from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.architecture.experts import check_adapters, experts_of
+from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus
 
@@ -46,13 +46,8 @@ def add_lora(
 
     from spg_trainer.models.lora_linear import multiply_in_16_bits
 
+    check_adapters(model.config, experts, dropout)
     mixture = experts_of(model.config).layers > 0
-    if experts and not mixture:
-        raise ConfigError(
-            "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
-        )
-    if experts and dropout:
-        raise ConfigError(f"$lora_dropout={dropout} with $lora_experts: adapters of experts have none; use 0")
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,

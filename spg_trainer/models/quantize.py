@@ -1,18 +1,15 @@
 """The frozen base in 4 bits under adapters (QLoRA, arXiv 2305.14314); bitsandbytes stores and multiplies it."""
 
 import logging
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spg_trainer.architecture.experts import experts_of
-from spg_trainer.errors import ModelError
+from spg_trainer.settings.machine import check_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
-
-INSTALL = 'pip install "bitsandbytes>=0.49"'
 
 
 def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
@@ -20,8 +17,7 @@ def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
 
     Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
     """
-    if find_spec("bitsandbytes") is None:
-        raise ModelError(f"$load_4bit needs the package bitsandbytes: {INSTALL}")
+    check_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which kernels it would have liked on a CPU

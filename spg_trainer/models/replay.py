@@ -7,7 +7,7 @@ graph starts all of them at once. They are the same kernels on the same shapes, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,8 +21,8 @@ from spg_trainer.models.states import hidden_states
 MOST_POSITIONS = 4096
 """Passes over more positions (rows x columns) are not recorded: a GPU takes longer to compute them than Python to start
 them, and a graph holds their memory."""
-MOST_GRAPHS = 64
-"""How many shapes of passes one rollout records."""
+MOST_GRAPHS = 128
+"""How many shapes of work one rollout records."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ class Recording:
     work: it may not read the GPU, and takes and returns tensors that stay where they are.
     """
 
-    def __init__(self, work: Callable[[], Tensor], device: torch.device, before: Recording | None) -> None:
+    def __init__(
+        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: Recording | None
+    ) -> None:
         """before: another recording, whose memory this one shares. Raises RuntimeError where it cannot be recorded."""
         self.graph = torch.cuda.CUDAGraph()
         here = torch.cuda.current_stream(device)
@@ -54,10 +56,11 @@ class Recording:
 
 
 class Replays:
-    """The recorded passes of a rollout, by the shapes of what they take.
+    """The recorded work of a rollout, by the shapes of what it takes.
 
-    The first pass of a shape is made as ever, the second one is recorded, and later ones are replayed. When the rollout
-    ends, so do its recordings, because its keys, values and casts of adapters go then; their memory is used again.
+    Work of a shape is done as ever the first time, recorded the second time, and replayed from then on. When the
+    rollout ends, so do its recordings, because its keys, values and casts of adapters go then; their memory is used
+    again.
     """
 
     def __init__(self) -> None:
@@ -66,8 +69,8 @@ class Replays:
         """By shape: the recording, and the tensors that it reads, which are overwritten before it is replayed."""
         self.memory: Recording | None = None
         """The last recording, also that of an earlier rollout: the next one takes its memory."""
-        self.works = True
-        """False once a pass could not be recorded."""
+        self.failed: set[str] = set()
+        """The names of works of which one could not be recorded; they are done as ever from then on."""
 
     @contextmanager
     def during_rollout(self) -> Iterator[None]:
@@ -77,6 +80,45 @@ class Replays:
         finally:
             self.graphs.clear()
             self.seen.clear()
+
+    def run(
+        self,
+        name: str,
+        work: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+        tensors: dict[str, Tensor],
+        fixed: Hashable,
+    ) -> tuple[Tensor, ...]:
+        """What `work(tensors)` returns: done, recorded or replayed. The next work of this shape may overwrite it.
+
+        work: it may not read the GPU, nor take anything there from the host. Besides `tensors` it may use and change
+        what stays where it is for the whole rollout. Doing it twice must leave what doing it once leaves. fixed: all
+        else that decides what it does.
+        """
+        if name in self.failed:
+            return work(tensors)
+        key = (name, fixed, tuple((name, x.shape, x.dtype) for name, x in tensors.items()))
+        if key not in self.seen or (key not in self.graphs and len(self.graphs) == MOST_GRAPHS):
+            self.seen.add(key)
+            return work(tensors)
+        if key not in self.graphs:
+            taken = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
+            device = next(iter(tensors.values())).device
+            try:
+                recording = Recording(lambda: work(taken), device, self.memory)
+            except RuntimeError as error:
+                if not self.failed:
+                    reason = str(error).strip().partition("\n")[0]
+                    logger.warning(
+                        f"Passes are not replayed as CUDA graphs, which changes no token: {reason}"
+                    )
+                self.failed.add(name)
+                return work(tensors)
+            self.memory = recording
+            self.graphs[key] = recording, taken
+        recording, taken = self.graphs[key]
+        torch._foreach_copy_([*taken.values()], [tensors[name] for name in taken])
+        recording.replay()
+        return recording.result
 
     def hidden_states(
         self,
@@ -102,38 +144,16 @@ class Replays:
         tensors = {name: x for name, x in {**given, **from_cache}.items() if isinstance(x, Tensor)}
         fixed = {name: x for name, x in from_cache.items() if name not in tensors}
 
-        def work(taken: dict[str, Tensor]) -> Tensor:
+        def work(taken: dict[str, Tensor]) -> tuple[Tensor]:
             at = {name: taken.get(name) for name in given}
             kept = None
             if cache is not None:
                 kept = replace(cache, **{name: taken[name] for name in from_cache if name in taken})
-            return hidden_states(model, **at, cache=kept, start=start)
+            return (hidden_states(model, **at, cache=kept, start=start),)
 
         is_short = input_ids.numel() <= MOST_POSITIONS
-        if not (self.works and is_short and input_ids.is_cuda and distributed.lockstep is None):
-            return work(tensors)
-        shapes = tuple((name, x.shape, x.dtype) for name, x in tensors.items())
-        key = (
-            shapes,
-            str(fixed),
-            start,
-            None if cache is None else (id(cache.store), cache.first, cache.end),
-        )
-        if key not in self.seen or (key not in self.graphs and len(self.graphs) == MOST_GRAPHS):
-            self.seen.add(key)
-            return work(tensors)
-        if key not in self.graphs:
-            taken = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
-            try:
-                recording = Recording(lambda: work(taken), input_ids.device, self.memory)
-            except RuntimeError as error:
-                self.works = False
-                reason = str(error).strip().partition("\n")[0]
-                logger.warning(f"Passes are not replayed as CUDA graphs, which changes no token: {reason}")
-                return work(tensors)
-            self.memory = recording
-            self.graphs[key] = recording, taken
-        recording, taken = self.graphs[key]
-        torch._foreach_copy_([*taken.values()], [tensors[name] for name in taken])
-        recording.replay()
-        return recording.result.clone()  # the next replay overwrites it
+        if not (is_short and input_ids.is_cuda and distributed.lockstep is None):
+            return work(tensors)[0]
+        kept_columns = None if cache is None else (id(cache.store), cache.first, cache.end)
+        (states,) = self.run("hidden_states", work, tensors, (str(fixed), start, kept_columns))
+        return states.clone()  # the next replay may overwrite it

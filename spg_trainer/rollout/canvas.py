@@ -50,6 +50,11 @@ class Blocks:
     written: Tensor | None
     """(b, n) bool, which of `places` hold a token already; None where only masked places are drawn."""
 
+    def first_of(self, order: Tensor, count: Tensor) -> Tensor:
+        """(b, S) bool, the first `count` (b,) of the drawn places in an `order` (b, n) of them."""
+        is_first = torch.arange(order.shape[1], device=order.device) < count.unsqueeze(-1)
+        return torch.zeros_like(self.masked).scatter_(1, self.within.gather(1, order), is_first)
+
 
 class Canvas:
     """All B rows of a rollout, on the model's device; only the sampler's passes write on it."""

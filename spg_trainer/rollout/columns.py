@@ -91,7 +91,7 @@ class Columns:
         # Indices of rows by the width of the window that they compute; 0 where they compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
-            first, end = self._window(row, refresh)
+            first, end = self.window(row, refresh)
             by_width[end - first].append(i)
         if refresh:
             for i in by_width.get(0, ()):
@@ -122,7 +122,7 @@ class Columns:
         start, stop = self.pattern.block_of(place, width - row.padding)
         return width + start, min(width + stop, self.canvas.columns)
 
-    def _window(self, row: Row, refresh: bool) -> tuple[int, int]:
+    def window(self, row: Row, refresh: bool) -> tuple[int, int]:
         """First column and end of the window that a row computes, or (0, 0) where it computes all that it sees.
 
         Where logits are shifted (`shift` 1), a token is predicted from the column before it, so a window begins there.
@@ -213,7 +213,7 @@ class Columns:
         # 1. `columns` (b, w) are the windows.
         # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots. `_visible` hides what a row can't see.
         # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
-        spans = [self._window(row, refresh) for row in rows]
+        spans = [self.window(row, refresh) for row in rows]
         width = spans[0][1] - spans[0][0]
         results = []
         for part in self._parts(len(rows), width):

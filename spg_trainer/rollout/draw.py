@@ -15,6 +15,18 @@ Generators = Sequence[torch.Generator] | None
 Measure = Callable[[Tensor], Tensor]
 """(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
 
+
+class Drawn(NamedTuple):
+    """What was drawn for the n places of each of b rows, (b, n) each: what `sampler.py: Sampler.draw` returns."""
+
+    tokens: Tensor
+    logps: Tensor
+    sure: Tensor
+    order: Tensor
+    entropy: Tensor | None
+    highest: Tensor | None
+
+
 MAX_LOGITS = 2**26
 """How many logits are in memory at once (256 MB in float32), unless a single row has more: a row is not split, because
 its noise is one draw."""
@@ -37,6 +49,7 @@ def sample_tokens(
     top_p: float = 1.0,
     ends: Sequence[int] = (),
     penalty: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Draws a token for each of N positions, row by row, in the order of positions.
 
@@ -58,27 +71,29 @@ def sample_tokens(
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. It comes before everything else, so tokens, log-probabilities and measures all see it.
+        noise: (N, V), what `fill_noise` has drawn already for the N positions, which are then one piece.
 
     Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
     at the positions (N,).
     """
-    cuts = temperature > 0 and (top_k > 0 or top_p < 1)
+    cuts = is_cut(temperature, top_k, top_p)
     # How many columns of the vocabulary are computed at a time: all of them where every probability is needed.
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
     for row_numbers, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
         states = hidden_states[piece]
         end_penalty = None if penalty is None else (ends, penalty[piece])
-        noise = None
-        if temperature > 0:
-            noise = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
+        noise_of_piece = noise
+        if temperature > 0 and noise is None:
+            noise_of_piece = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
             of_rows = [counts[row] for row in row_numbers]
-            log_exponential(noise, noise.split(of_rows), [generators[row] for row in row_numbers])
+            factor = 1.0 if cuts else temperature
+            fill_noise(noise_of_piece, of_rows, [generators[row] for row in row_numbers], factor)
         if cuts:
             choice = _choose_from_cut(
                 states,
                 head,
-                noise,
+                noise_of_piece,
                 mask_id,
                 temperature=temperature,
                 top_k=top_k,
@@ -86,9 +101,7 @@ def sample_tokens(
                 end_penalty=end_penalty,
             )
         else:
-            if noise is not None:
-                noise *= temperature
-            choice = _choose(states, head, noise, mask_id, width, end_penalty)
+            choice = _choose(states, head, noise_of_piece, mask_id, width, end_penalty)
         tokens.append(choice.tokens)
         logps.append(choice.logps)
         if measures:
@@ -115,6 +128,23 @@ def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         number_staying = (mass_before < top_p).sum(-1, keepdim=True)
         threshold = threshold.maximum(descending.gather(-1, number_staying - 1))
     return logits.masked_fill(logits < threshold, float("-inf")).log_softmax(-1)
+
+
+def is_cut(temperature: float, top_k: int, top_p: float) -> bool:
+    """Whether tokens are drawn from what `cut_distribution` leaves."""
+    return temperature > 0 and (top_k > 0 or top_p < 1)
+
+
+def fill_noise(
+    noise: Tensor, counts: Sequence[int], generators: Sequence[torch.Generator], factor: float
+) -> None:
+    """Fills (N, V) in place with factor * log E, for each row one draw of (count, V) from its generator.
+
+    factor: the temperature, but 1 where `is_cut`, since the cut distribution is tempered itself.
+    """
+    log_exponential(noise, noise.split(list(counts)), generators)
+    if factor != 1:
+        noise.mul_(factor)
 
 
 def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:

@@ -1,11 +1,15 @@
-"""Says whether problems come from the lines of a file, and which line a problem is."""
+"""Where problems come from: the lines of a file, or a stream that is made as it is asked for."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+
+MEASURED_WHOLE = 20_000
+"""A split of at most so many problems is measured as a whole, wherever it comes from."""
 
 
 def place_of(problem: "Problem") -> str | None:
@@ -20,3 +24,15 @@ def is_file(env: "TextEnv") -> bool:
         return place_of(envs.problem.read_problem(env, 0)) is not None
     except envs.EnvError:  # it is raised again, and reported, where the problem is used
         return False
+
+
+def is_measured_whole(env: "TextEnv") -> bool:
+    """Whether a split is no stream, so that it is measured as a whole before the first step."""
+    return len(env) <= MEASURED_WHOLE or is_file(env)
+
+
+def measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
+    """A split and all its problems, unless it is a stream; of a mixture of tasks, the split of each task."""
+    for part in [*env.parts.values()] or [env]:
+        if is_measured_whole(part):
+            yield part, range(len(part))

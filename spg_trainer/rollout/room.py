@@ -1,7 +1,7 @@
 """The room that a model leaves for a prompt beside a completion, and the problems that do not fit into it.
 
-Every source asks one `Room` what fits. A split that is read from a file, or that has at most `MEASURED_WHOLE` problems,
-is measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
+Every source asks one `Room` what fits. A split that is read from a file, or that has few problems (`lines.py`), is
+measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
 for, and one that does not fit is found when it is drawn.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
-from spg_trainer.rollout.lines import is_file, place_of
+from spg_trainer.rollout.lines import is_measured_whole, measured_whole, place_of
 from spg_trainer.rollout.tokens import (
     TemplateRefuses,
     canvas_rows,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key", bound=Hashable)
 
-MEASURED_WHOLE = 20_000
-"""A split of at most so many problems is measured as a whole, wherever it comes from."""
 SMALL_MODEL = 1024
 """A model of at most so many positions is a small one, for which the prompts of large ones are too long."""
 LISTED = 3
@@ -241,9 +239,8 @@ class TooLong:
 
     def add_split(self, env: "TextEnv") -> None:
         """Measures all problems of a split, unless it is a stream; of a mixture of tasks, the split of each task."""
-        for part in [*env.parts.values()] or [env]:
-            if is_measured_whole(part):
-                self.add(part, range(len(part)))
+        for part, indices in measured_whole(env):
+            self.add(part, indices)
 
     @property
     def text(self) -> str:
@@ -323,11 +320,6 @@ def name_of(env: "TextEnv", index: int) -> str:
 def name_in(env: "TextEnv", index: int) -> str:
     """What a message calls a problem where several tasks may be meant: its task, then as `name_of`."""
     return f"{env.spec_name}, {name_of(env, index)}"
-
-
-def is_measured_whole(env: "TextEnv") -> bool:
-    """Whether a split is no stream, so that it is measured as a whole before the first step."""
-    return len(env) <= MEASURED_WHOLE or is_file(env)
 
 
 def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:

@@ -30,8 +30,9 @@ from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
-from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.draw import Drawn, Generators, sample_tokens
 from spg_trainer.rollout.own_order import own_order
+from spg_trainer.rollout.recorded import recorded_steps
 from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import (
     DRAWS_POSITIONS,
@@ -109,7 +110,7 @@ def sample_completions(
         waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
         columns = Columns(policy, decoded, sampling, store, rows_per_forward)
-        _Sampler(policy, sampling, generators, decoded, refill, columns).run()
+        Sampler(policy, sampling, generators, decoded, refill, columns).run()
     return decoded.rollouts()
 
 
@@ -177,7 +178,7 @@ def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda
 
 
 @dataclass
-class _Sampler:
+class Sampler:
     """Makes the passes over a canvas until all rows are decoded."""
 
     policy: Policy
@@ -191,6 +192,7 @@ class _Sampler:
         # On the device, and read once at the end: a read at every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=self.canvas.ids.device)
         """Passes whose log-probabilities were not all finite."""
+        self.recorded = recorded_steps(self)
         remasking = self.sampling.remasking
         # Looked up once, so that all passes have the same one, also if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
@@ -230,6 +232,9 @@ class _Sampler:
         # `take` and `still_masked` are (b, S), of all places of the blocks; the others are (b, n), of the n places.
         # `order` permutes the n places, and `blocks.within` says where in the block each is.
         s, canvas = self.sampling, self.canvas
+        if self.recorded is not None and not refresh and (done := self.recorded.step(rows)):
+            self._advance(rows, *done)
+            return
         blocks = canvas.active_blocks(
             rows,
             s.block_length,
@@ -237,10 +242,10 @@ class _Sampler:
             own_block_only=not self.columns.pattern.is_full,
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
-        tokens, logps, sure, order, entropy, highest = self._draw(rows, states, blocks)
+        generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
+        tokens, logps, sure, order, entropy, highest = self.draw(states, blocks, generators)
         count, left = self._how_many(rows, sure.gather(1, order))
-        is_first = torch.arange(order.shape[1], device=order.device) < count.unsqueeze(-1)
-        take = torch.zeros_like(blocks.masked).scatter_(1, blocks.within.gather(1, order), is_first)
+        take = blocks.first_of(order, count)
         still_masked = blocks.masked & ~take
         edited = None
         if blocks.written is not None:
@@ -261,17 +266,19 @@ class _Sampler:
             canvas.note_highest(blocks, highest, steps)
         falls_back = none_is_sure(sure, s) if "fallback" in canvas.recorded else None
         canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
-        self._advance(rows, blocks.numbers, still_masked, left, edited)
+        to_read = self.to_read(blocks.numbers, still_masked, edited) if self.asks(left) else None
+        self._advance(rows, left, to_read)
 
-    def _draw(
-        self, rows: list[Row], states: Tensor, blocks: Blocks
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    def draw(
+        self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None = None
+    ) -> Drawn:
         """Tokens, log-probabilities, sureness, the order of unmasking, entropies, highest probabilities; (b, n) each.
 
         Sureness is what `--unmasking` compares: the log-probabilities, or with `--fallback leftmost` the highest ones
-        at each place. states: (b, n, D). Places that fill a row up to n, and get no token, have log-probability -inf;
-        the order ends with these and with the written places. Entropies and highest probabilities are None unless a
-        record needs them.
+        at each place. Places that fill a row up to n, and get no token, have log-probability -inf; the order ends with
+        these and with the written places. Entropies and highest probabilities are None unless a record needs them.
+
+        states: (b, n, D). generators: b. noise: as for `sample_tokens`.
         """
         s, count = self.sampling, blocks.count
         shape = states.shape[:2]
@@ -280,7 +287,6 @@ class _Sampler:
         if min(count) < shape[1]:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
-        generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
         measures = {}
         if s.remasking in MEASURES:
             measures["priority"] = MEASURES[s.remasking]
@@ -300,6 +306,7 @@ class _Sampler:
             count,
             [*measures.values()],
             **self._distribution(blocks, index),
+            noise=noise,
         )
         self.not_finite += ~logps.isfinite().all()
         results = [tokens, logps, *measured]
@@ -332,7 +339,7 @@ class _Sampler:
         order = priority.argsort(dim=-1, descending=True, stable=True)
         entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
-        return tokens, logps, sure, order, entropy, highest
+        return Drawn(tokens, logps, sure, order, entropy, highest)
 
     def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
@@ -354,41 +361,55 @@ class _Sampler:
         The second is None if the first depends on log-probabilities, since reading these would make a GPU wait. logps:
         (b, n), in the order in which places would be unmasked.
         """
-        s, masked = self.sampling, [row.masked for row in rows]
+        s = self.sampling
+        count = UNMASKING[s.unmasking](self.state_of(rows, logps), s)
+        if isinstance(count, Tensor):
+            return count.clamp(min=1).minimum(self.canvas.tensor(self.limits(rows))), None
+        count, left = self.scheduled(rows, count)
+        return self.canvas.tensor(count), left
+
+    def state_of(self, rows: list[Row], logps: Tensor | None = None) -> Pass:
+        """What an unmasking rule knows of the rows. logps: as for `_how_many`, None = the rule looks at none."""
         # A pass that writes a block's first place alone is none of its steps.
         number = [max(0, row.block_passes - row.has_first_alone) for row in rows]
-        now = Pass(logps, masked=masked, number=number)
-        count = UNMASKING[s.unmasking](now, s)
-        limits = [min(n, s.max_tokens_per_step or n) for n in masked]  # 0 for a row that only edits
-        limits = [1 if row.writes_first else n for row, n in zip(rows, limits, strict=True)]
-        if isinstance(count, Tensor):
-            return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
-        count = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]
-        return self.canvas.tensor(count), [before - n for before, n in zip(masked, count, strict=True)]
+        return Pass(logps, masked=[row.masked for row in rows], number=number)
 
-    def _advance(
-        self,
-        rows: list[Row],
-        numbers: Tensor,
-        still_masked: Tensor,
-        left: list[int] | None,
-        edited: Tensor | None,
-    ) -> None:
-        """Tells the rows what the pass left.
+    def limits(self, rows: list[Row]) -> list[int]:
+        """How many tokens each row may unmask at most: 0 for a row that only edits."""
+        most = self.sampling.max_tokens_per_step
+        return [1 if row.writes_first else min(row.masked, most or row.masked) for row in rows]
 
-        still_masked: (b, S), which places of the blocks are masked after it. left: how many these are in each row;
-        None = not known yet. edited: (b,), whether a written token was replaced; None = decoding does not edit.
+    def scheduled(self, rows: list[Row], count: Sequence[int]) -> tuple[list[int], list[int]]:
+        """How many tokens each row unmasks where a rule says `count`, and how many places are masked afterwards."""
+        limited = [min(max(1, n), limit) for n, limit in zip(count, self.limits(rows), strict=True)]
+        return limited, [row.masked - n for row, n in zip(rows, limited, strict=True)]
 
-        Whether a row's text has ended is on the device alone, and reading it makes a GPU wait. Where `left` has to be
-        read, both are read at once. Where `left` is known, the end is read only when some row's block has no masked
-        place left. Without a cache it is read at every pass, as each pass that a row takes after its end is a full one.
+    def asks(self, left: list[int] | None) -> bool:
+        """Whether a pass reads which rows have ended.
+
+        left: how many places of each row's block it leaves masked; None = that is not known.
+
+        Reading makes a GPU wait. Where `left` has to be read, both are read at once; where it is known, only when some
+        row's block has no masked place left. Without a cache it is read at every pass, as each pass that a row takes
+        after its end is a full one.
         """
+        return left is None or self.columns.store is None or 0 in left
+
+    def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
+        """(2, b) int64, whether each row's text has ended and how many places of its block are masked; with editing a
+        third row, whether a written token was replaced.
+
+        still_masked: (b, S), which places of the blocks are masked after the pass. edited: (b,), None = nothing is
+        edited.
+        """
+        asked = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
+        return torch.stack(asked if edited is None else [*asked, edited.long()])
+
+    def _advance(self, rows: list[Row], left: list[int] | None, to_read: Tensor | None) -> None:
+        """Tells the rows what the pass left. to_read: what `to_read` returned, None = nothing is read."""
         ended, was_edited = [False] * len(rows), None
-        if left is None or self.columns.store is None or 0 in left:
-            to_read = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
-            if edited is not None:
-                to_read.append(edited.long())
-            ended, left, *rest = torch.stack(to_read).tolist()
+        if to_read is not None:
+            ended, left, *rest = to_read.tolist()
             was_edited = rest[0] if rest else None
         self.refill.advance(rows, left, ended, was_edited)
 

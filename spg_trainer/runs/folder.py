@@ -135,6 +135,10 @@ class RunFolder:
         """Appends a row of seconds and rates (`step` among them) to timings.jsonl."""
         self._append(TIMINGS, [row])
 
+    def last_timings(self) -> dict[str, Any]:
+        """The last row of timings.jsonl; {} before the first step."""
+        return (read_lines(self.path / TIMINGS) or [{}])[-1]
+
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes samples/step-NNNNNN.jsonl, one completion per line."""
         self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))

@@ -52,9 +52,10 @@ class BatchConfig:
     off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
     per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. auto takes as many as fit into free memory by the estimate of --dry-run, at most
-    all of a step. Where a GPU's memory runs out, the number is halved and the work done once more. The result stays the
-    same, except for rounding."""
+    times as many completions at once. auto fills a GPU by the estimate of --dry-run, with copies in updates and with
+    completions in rollouts, up to all of a step; on a CPU, and with --shard, it takes at most 8 copies. Where a GPU's
+    memory runs out, the number is halved and the work done once more. The result stays the same, except for rounding;
+    set a number where it should be the same to the bit on another GPU."""
 
 
 @explained

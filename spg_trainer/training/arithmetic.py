@@ -3,13 +3,17 @@
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.updates import AUTO
 
 
 def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, turns: int = 1) -> str:
     """One line that says what a step does, in numbers. turns: how many an episode has at most."""
     batch, rollout = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(rollout.max_completion_length)
-    completions_at_once, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
+    micro_batches = "micro-batches of as many completions as fit"
+    if batch.per_device_batch_size != AUTO:
+        count, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
+        micro_batches = f"micro-batches of up to {count} completion{'s' * (count != 1)}"
     total = batch.prompts_per_step * batch.num_generations
     groups = {
         "environment": f"prompts x {batch.num_generations} generations",
@@ -17,7 +21,6 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         "demonstrations": f"demonstrations{f' of {config.data}' if config.data else ''}",
     }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
-    plural = "" if completions_at_once == 1 else "s"
     notes = ""
     if num_processes > 1:
         up_to = "up to " if total % num_processes else ""
@@ -29,6 +32,6 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         f"{batch.prompts_per_step} {groups} = {total} {completions} a step{notes}; "
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "
         f"{rollout.diffusion_steps} denoising steps; updates a step: "
-        f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to "
-        f"{completions_at_once} completion{plural}; {config.max_steps} step{'s' * (config.max_steps != 1)}."
+        f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, {micro_batches}; "
+        f"{config.max_steps} step{'s' * (config.max_steps != 1)}."
     )

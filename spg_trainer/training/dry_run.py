@@ -1,8 +1,8 @@
 """What --dry-run prints, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +10,10 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
-from spg_trainer.estimate.batch import usable_here, with_fitting_batch
-from spg_trainer.estimate.cards import find_card
-from spg_trainer.estimate.fits import card_lines
+from spg_trainer.errors import ModelError
+from spg_trainer.estimate.batch import Batch, fitting_batch, usable_here
+from spg_trainer.estimate.cards import Card, find_card
+from spg_trainer.estimate.fits import card_lines, what_fits
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.seconds import REACHED, step_seconds
 from spg_trainer.estimate.sizes import PROMPT
@@ -20,9 +21,12 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recorded import other_lengths
+from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import plain
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.plan import Plan
+from spg_trainer.training.measured import are_surely_short
+from spg_trainer.training.plan import Plan, model_to_open
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -37,10 +41,10 @@ printed by --config."""
 def show(planned: Plan, processes: int) -> str:
     """The settings of a training as YAML with the origin of each; below, a step in numbers and an estimate as comments.
 
-    processes: how many will train.
+    processes: how many will train. Raises ConfigError or ModelError where the texts of the run do not fit its model.
     """
     config, algorithm = planned.config, planned.algorithm
-    sized = with_batch_of_card(config, algorithm, processes)
+    note_on_texts = check_texts(planned)
     samples_episodes = planned.splits and config.samples
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
@@ -50,18 +54,50 @@ def show(planned: Plan, processes: int) -> str:
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
     if note := other_lengths(config.rollout, config.model.model):
         comments.append(f"lengths: {note}")
-    comments.append(arithmetic(sized, algorithm, processes, turns))
-    if sized != config:
-        size = sized.batch.per_device_batch_size
-        fits = f"{size} masked cop{'y' if size == 1 else 'ies'} at once"
-        where = "this machine" if on_cpu(config) else f"the {find_card(config.gpu or 'H200').name}"
-        comments.append(f"per_device_batch_size auto: by the estimate below, {where} holds {fits}")
+    comments.append(arithmetic(config, algorithm, processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
-    comments += memory_and_time(sized, algorithm, processes, config.gpu)
+    if note_on_texts:
+        comments.append(f"texts: {note_on_texts}")
+    comments += memory_and_time(config, algorithm, processes, config.gpu)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
+
+
+def check_texts(planned: Plan) -> str:
+    """A note on the texts that are skipped as too long for the model, or why they were not measured; "" without either.
+
+    Opens the source of completions as the run does, with the model's tokenizer in place of the model, and raises what
+    the run would raise. A model of this package whose prompts are short needs no tokenizer for it.
+    """
+    config = planned.config
+    if planned.missing:
+        return ""
+    m = model_to_open(planned)
+    as_it_comes = m.mask_token_id is None and not m.chat_template_args
+    if config.samples and as_it_comes and is_embedded(m.model, "tiny", "new"):
+        positions = find_config(m, config.env).max_position_embeddings
+        if are_surely_short(config, planned.splits, positions):
+            return ""
+    from spg_trainer.models.load import without_weights
+    from spg_trainer.training.sources import open_source
+
+    try:
+        policy = without_weights(m, config.env, download=False)
+    except ModelError:
+        if is_embedded(m.model, "tiny", "new") or has_tokenizer(resolve_model(m.model, config.env)):
+            raise
+        return "whether they are too long for the model was not looked at, as its tokenizer is not here"
+    _, note = open_source(planned, policy.ending_with(planned.algorithm.end_tokens), None)
+    return note
+
+
+def has_tokenizer(weights: Weights) -> bool:
+    """Whether a model lies in a folder, or is an adapter in one, with the files of a tokenizer."""
+    folders = [Path(weights.base)] if weights.is_local else []
+    folders += [weights.adapter] if weights.adapter else []
+    return any(any(folder.glob("tokenizer*")) for folder in folders)
 
 
 def reward_lines(env: "TextEnv", origins: Mapping[str, str]) -> list[str]:
@@ -125,13 +161,22 @@ def memory_and_time(
 
     def memory_of(changed: Config, processes: int = processes) -> Memory:
         """The memory of a process with `config`, or with `config` and some changes."""
-        return memory_of_process(model_config, changed, algorithm, processes)
+        usable = usable_bytes(changed, card, processes)
+        return memory_of_process(model_config, changed, algorithm, processes, usable)
 
-    lines = memory_lines(memory_of(config), shape, dtype_of(config.model), processes)
+    memory = memory_of(config)
+    lines = memory_lines(memory, shape, dtype_of(config.model), processes)
+    if config.batch.per_device_batch_size == AUTO:
+        where = "this machine" if on_cpu(config) else f"the {card.name}"
+        fits = what_fits(memory.copies, None if on_cpu(config) else memory.rows)
+        usable = usable_bytes(config, card, processes)
+        holds = "does not even hold" if memory.peak > usable else "holds"
+        lines.insert(0, f"per_device_batch_size auto: by this estimate, {where} {holds} {fits} at once")
     if on_cpu(config):  # the seconds are those of a card
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
-    took = step_seconds(model_config, config, algorithm, card, **options)
+    sized = Batch(memory.copies, None).set_in(config)
+    took = step_seconds(model_config, sized, algorithm, card, **options)
     rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
     seconds = (
         f"seconds of a step at least: {rollout}update {took.update:.1f}, if the {card.name} reaches "
@@ -142,7 +187,7 @@ def memory_and_time(
         and config.rollout.cache == "none"
         and not model_config.block_size
     ):
-        cached = replace(config, rollout=replace(config.rollout, cache="dual"))
+        cached = replace(sized, rollout=replace(config.rollout, cache="dual"))
         shorter = step_seconds(model_config, cached, algorithm, card, **options).rollout
         seconds += f"; --cache dual, which is an approximation, makes it a rollout of {shorter:.1f}"
     if algorithm.probes:
@@ -161,38 +206,32 @@ def on_cpu(config: Config) -> bool:
 
 
 def memory_of_process(
-    model_config: Any, config: Config, algorithm: algorithms.Algorithm, processes: int
+    model_config: Any, config: Config, algorithm: algorithms.Algorithm, processes: int, usable: float
 ) -> Memory:
-    """The memory of each of `processes` in a step of these settings. model_config: that of the model."""
-    return step_memory(
-        model_config,
-        config,
-        algorithm,
-        dtype=dtype_of(config.model),
-        shard=config.model.shard,
-        processes=processes,
-        cpu_threads=torch.get_num_threads() if on_cpu(config) else 0,
-    )
+    """The memory of each of `processes` in a step of these settings; for `auto`, of the largest batch that fits.
 
-
-def with_batch_of_card(config: Config, algorithm: algorithms.Algorithm, processes: int) -> Config:
-    """The settings with the number that --per-device-batch-size auto is on the card of --gpu, or on this CPU.
-
-    It is 1 for a model whose shape is unknown here.
+    model_config: that of the model. usable: bytes that the tensors of a process can take.
     """
-    model_config = find_config(config.model, config.env)
-    if model_config is None:
-        return with_fitting_batch(config, algorithm, lambda changed: math.inf, 0.0, processes)
 
-    def peak(changed: Config) -> float:
-        return memory_of_process(model_config, changed, algorithm, processes).peak
+    def memory_of(batch: Batch) -> Memory:
+        return step_memory(
+            model_config,
+            batch.set_in(config),
+            algorithm,
+            dtype=dtype_of(config.model),
+            shard=config.model.shard,
+            processes=processes,
+            cpu_threads=torch.get_num_threads() if on_cpu(config) else 0,
+            rows_per_forward=batch.rows,
+        )
 
-    usable = (
-        usable_here(torch.device("cpu"), processes)
-        if on_cpu(config)
-        else find_card(config.gpu or "H200").usable
-    )
-    return with_fitting_batch(config, algorithm, peak, usable, processes)
+    options = {"processes": processes, "on_cpu": on_cpu(config)}
+    return memory_of(fitting_batch(config, algorithm, memory_of, usable, **options))
+
+
+def usable_bytes(config: Config, card: Card, processes: int) -> float:
+    """Bytes that the tensors of a process can take, on a card or, with --device cpu, on this machine."""
+    return usable_here(torch.device("cpu"), processes) if on_cpu(config) else card.usable
 
 
 def dtype_of(model: ModelConfig) -> str:

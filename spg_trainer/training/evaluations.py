@@ -25,9 +25,9 @@ from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.credit import credit
 from spg_trainer.training.environment_json import environment_record
+from spg_trainer.training.plan import kept_weights
 from spg_trainer.training.records import record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
-from spg_trainer.training.setup import kept_weights
 from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 

@@ -196,6 +196,8 @@ def train_step(run: Run) -> None:
     if "num_tokens" in metrics:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
+    if run.rows_per_forward is not None:
+        timings["rows_per_forward"] = run.policy.most_rows or run.rows_per_forward
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
     # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.distributed import all_reduce_gradients, gather, raised_by_all, rank
-from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.models.compiled import missing_compiler
+from spg_trainer.errors import TrainingError
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import json_document, write_text
+from spg_trainer.settings.machine import check_torchao
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training.muon import Muon
 
@@ -42,14 +42,9 @@ def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) 
         return Muon(parameters, **options)
     if settings.adam_moments == "float32":
         return torch.optim.AdamW(trained, **options)
-    try:
-        from torchao.optim import AdamW8bit
-    except ImportError as error:
-        text = f"$adam_moments=8bit is torchao's, which cannot be imported here ({error})"
-        raise ConfigError(f"{text}. `pip install torchao`, or use $adam_moments=float32.") from error
-    if missing := missing_compiler(trained[0].device):
-        text = f"$adam_moments=8bit: torchao compiles its step, which needs {missing}"
-        raise ConfigError(f"{text}, and there is none. Install it, or use $adam_moments=float32.")
+    check_torchao(trained[0].device)
+    from torchao.optim import AdamW8bit
+
     return AdamW8bit(trained, **options)
 
 

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, raising_on_all
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.runs.checkpoint import require_up_to, step_of
+from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
 from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.check import check, check_algorithm, check_chance, check_processes
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.machine import check_machine
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved, without_recipe
@@ -47,6 +51,9 @@ class Plan(Resolved[Config]):
     """Whether the folder holds a run, which continues."""
     checkpoint: Path | None
     """The checkpoint from which it continues; None = it begins anew."""
+    own_copy: Path | None
+    """The run's copy of the weights that it started from, which is opened in place of its model; None = there is
+    none."""
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
     """Split -> the environment with its problems, for `train` and each split that is evaluated; and `held_out`, where a
@@ -99,7 +106,10 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
+            refuse_later_checkpoint(checkpoint, config.max_steps)
         check_settled(config, algorithm, num_processes, goes_on)
+        if not (config.gpu or config.processes):  # a dry run for other machines than this one
+            check_machine(config)
         pairs = open_pairs(config.pairs)
         try:
             splits = splits or open_splits(config)
@@ -112,6 +122,9 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
+    own_copy = None
+    if "reference" in algorithm.needs:
+        own_copy = decide_on_main(lambda: kept_weights(config, folder, checkpoint))
     return Plan(
         config,
         resolved.origins,
@@ -119,6 +132,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         folder=folder,
         goes_on=goes_on,
         checkpoint=checkpoint,
+        own_copy=own_copy,
         algorithm=algorithm,
         splits=splits,
         mix=mix,
@@ -173,6 +187,45 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     return require_up_to(folder, min(starts))
 
 
+def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
+    """Raises ConfigError for a checkpoint of a later step than the last one of the run."""
+    if checkpoint is not None and (step := step_of(checkpoint)) > max_steps:
+        raise ConfigError(
+            f"$max_steps={max_steps}: {checkpoint} is already at step {step}. To go on, raise $max_steps, or name an "
+            "earlier checkpoint of this run behind $resume."
+        )
+
+
+def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:
+    """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
+
+    A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
+    fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
+    begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
+    """
+    folder = run / REFERENCE_FOLDER
+    names_adapter = find_adapter(config.model.model) is not None
+    # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
+    # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
+    # adapter may have been deleted since.
+    if not (config.model.ref_copy or names_adapter or folder.is_dir()):
+        return None
+    problem = incomplete(folder)
+    if problem and checkpoint_folder:
+        text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
+    return None if problem else folder
+
+
+def model_to_open(planned: Plan) -> ModelConfig:
+    """The model settings of a run with the copy of its start weights, if it has one, in place of its model.
+
+    The original may have changed since.
+    """
+    model = planned.config.model
+    return replace(model, model=str(planned.own_copy)) if planned.own_copy else model
+
+
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
     """Refuses settings that do not go with the algorithm, the number of processes or the model.
 
@@ -180,6 +233,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     copy, once that is open.
     """
     # These import torch, and this file is imported without.
+    from spg_trainer.architecture.experts import check_adapters
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names
 
@@ -187,6 +241,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config.rollout, algorithm, pattern_of(model))
+        if config.model.lora_r and not find_adapter(config.model.model):
+            check_adapters(model, config.model.lora_experts, config.model.lora_dropout or 0.0)
     check_algorithm(config, algorithm, num_processes)
     check_chance(config, algorithm)
 

@@ -7,24 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
-from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.estimate.batch import usable_here, with_fitting_batch
-from spg_trainer.estimate.memory import step_memory
+from spg_trainer.errors import ConfigError
+from spg_trainer.estimate.batch import Batch, fitting_batch, usable_here
+from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import memory_line
-from spg_trainer.rollout.collect import EnvironmentSource
-from spg_trainer.rollout.dealing import check_prompts, deal_groups
-from spg_trainer.rollout.demonstration_source import Demonstrations, check_lengths
-from spg_trainer.rollout.lines import is_file
-from spg_trainer.rollout.pairs import PairFile
-from spg_trainer.rollout.room import SKIP, Room, TooLong
-from spg_trainer.rollout.scored import Source
+from spg_trainer.rollout.dealing import deal_groups
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -33,9 +26,8 @@ from spg_trainer.runs.folder import SUMMARY, RunFolder
 from spg_trainer.runs.inputs import file_settings, find_inputs, refuse_changed_inputs, write_inputs
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
+from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     CONFIG,
     model_environment,
@@ -50,14 +42,13 @@ from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import Plan, check_attention, plan_training
+from spg_trainer.training.plan import Plan, check_attention, model_to_open, plan_training
 from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
+from spg_trainer.training.sources import open_source
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from envs import TextEnv
 
 
 def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
@@ -69,17 +60,15 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     accelerator = make_accelerator(planned.config.model.device, planned.config.timeout_minutes)
     algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
-    policy = open_model(
-        planned.config, algorithm, run=path, checkpoint_folder=checkpoint_folder, accelerator=accelerator
-    )
-    config = with_batch_of_device(planned.config, algorithm, policy, accelerator.num_processes)
+    policy = open_model(planned, accelerator)
+    batch = batch_of_device(planned, policy, accelerator.num_processes)
+    config = batch.set_in(planned.config)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
-    rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
+    rows_per_forward = None if policy.device.type == "cpu" else batch.rows or rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
         check_attention(config.rollout, algorithm, attention_pattern)
-        source = make_source(planned, policy, rows_per_forward)
-        skipped_note = check_prompts_fit(config, policy, splits)
+        source, skipped_note = open_source(planned, policy, rows_per_forward)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
         config=config,
@@ -173,117 +162,37 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
 
 
 def restore(run: Run, checkpoint_folder: Path) -> Run:
-    """The run as it was at a checkpoint: puts model, optimizer and source into the state that they had.
-
-    Raises ConfigError for a checkpoint of a later step than the last one of the run.
-    """
+    """The run as it was at a checkpoint: puts model, optimizer and source into the state that they had."""
     state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
-    if state.step > run.config.max_steps:
-        raise ConfigError(
-            f"$max_steps={run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To go on, raise "
-            "$max_steps, or name an earlier checkpoint of this run behind $resume."
-        )
     return replace(run, state=state)
 
 
-def make_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> Source:
-    """Where the completions of a step come from, as --source says."""
-    config, algorithm, splits = planned.config, planned.algorithm, planned.splits
-    if config.source == "pairs":
-        return PairFile(config, policy, planned.pairs)
-    if config.source == "demonstrations":
-        train, held_out = splits["train"], splits["held_out"]
-        room = Room(policy, config.rollout.max_completion_length)
-        skipped = check_lengths(room, [train, held_out], planned.mix, config)
-        return Demonstrations(
-            train, held_out, policy, config, planned.mix, f"{train.notice} {skipped}".strip()
-        )
-    # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
-    # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
-    # learns from a group whose completions are all correct.
-    return EnvironmentSource(
-        splits["train"],
-        policy,
-        config,
-        rows_per_forward,
-        dealt_by=algorithm.dealt_by,
-        records=algorithm.records,
-        branches=algorithm.branches,
-        right_groups_teach=algorithm.right_groups_teach,
-    )
-
-
-def open_model(
-    config: Config,
-    algorithm: algorithms.Algorithm,
-    run: Path,
-    checkpoint_folder: Path | None,
-    accelerator: "Accelerator",
-) -> Policy:
-    """The model that the run starts from, with its reference where the algorithm needs one.
-
-    If the run's folder holds a copy of that model, the copy is opened, because the original may have changed since. A
-    run with fresh adapters has no copy (`kept_weights`), and opens the original again. run: the run's folder.
-    checkpoint_folder: that of the checkpoint that it continues from, None = it begins at step 0.
-    """
-    needs_reference = "reference" in algorithm.needs
-    own_copy = None
-    if needs_reference:
-        own_copy = decide_on_main(lambda: kept_weights(config, run, checkpoint_folder))
+def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
+    """The model that the run starts from, with its reference where the algorithm needs one."""
+    config, algorithm = planned.config, planned.algorithm
     device = own_device(config.model.device, accelerator)
     with raising_on_all():
         # end_tokens "any": every end token of the model ends a completion; "eos": only the tokenizer's does.
         policy = open_policy(
-            replace(config.model, model=str(own_copy)) if own_copy else config.model,
+            model_to_open(planned),
             env=config.env,
             seed=config.seed,
             device=device,
-            reference=needs_reference,
+            reference="reference" in algorithm.needs,
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
     # `source` names the model in what the run writes: not the copy, but the original, as environment.json of the copy
     # has it.
-    if own_copy:
-        policy.source = model_environment(str(own_copy))["base_model"]
+    if planned.own_copy:
+        policy.source = model_environment(str(planned.own_copy))["base_model"]
     return policy
-
-
-def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv]") -> str:
-    """A note on the problems that are skipped as too long for the model, "" where there are none.
-
-    It looks at the problems that the evaluations and validations ask, and at those of the training unless they are a
-    stream: more than 20,000 that come from no file, e.g. generated ones. A problem of a stream that is too long is
-    found when it is drawn. Raises ConfigError where a problem is too long and may not be skipped (--overlong), and
-    where too few are left for a step.
-    """
-    found = TooLong(Room(policy, config.rollout.max_completion_length))
-    if config.samples:
-        train = splits["train"]
-        found.add_split(train)
-        # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
-        # len(train) minus the number of problems that are too long is not how many remain.
-        if config.overlong == SKIP and not train.parts:
-            left = len(train) - len(found.named)
-            check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text)
-    # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
-    asked = {config.eval.eval_split: [config.eval.eval_problems]} if config.eval.eval_split in splits else {}
-    if config.eval.eval_steps and config.validates == "solved":
-        asked.setdefault("validation", []).append(config.eval.validation_problems)
-    for split, counts in asked.items():
-        env = splits[split]
-        count = 0 if 0 in counts else max(counts)
-        # In a user's file, the lines that this run does not evaluate are looked at too, so that all that are too long
-        # are named at once.
-        indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
-        found.add(env, indices)
-    return found.note(config.overlong)
 
 
 def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     """Prints what the user should be warned of, and then what the run trains, with which model and where.
 
-    settings_note: the notice of the plan. skipped_note: what `check_prompts_fit` returned.
+    settings_note: the notice of the plan. skipped_note: what `open_source` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
@@ -329,31 +238,43 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             )
 
 
-def with_batch_of_device(
-    config: Config, algorithm: algorithms.Algorithm, policy: Policy, num_processes: int
-) -> Config:
-    """The settings with the number that --per-device-batch-size auto is on the devices of all processes."""
-    if config.batch.per_device_batch_size != AUTO:
-        return config
+def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
+    """How much goes through the model at once: as the settings say or, for `auto`, what all processes' devices hold.
+
+    A run that goes on takes the numbers of its last step, if they still fit, so that it rounds as it did.
+    """
+    config, algorithm = planned.config, planned.algorithm
     is_cpu = policy.device.type == "cpu"
     dtype = {"auto": "float32" if is_cpu else "bfloat16"}.get(config.model.dtype, config.model.dtype)
 
-    def peak(changed: Config) -> float:
+    def memory_of(batch: Batch) -> Memory:
         return step_memory(
             base_model(policy.model).config,
-            changed,
+            batch.set_in(config),
             algorithm,
             dtype=dtype,
-            shard=changed.model.shard,
+            shard=config.model.shard,
             processes=num_processes,
             cpu_threads=torch.get_num_threads() if is_cpu else 0,
-        ).peak
+            rows_per_forward=batch.rows,
+        )
 
-    here = with_fitting_batch(
-        config, algorithm, peak, usable_here(policy.device, num_processes), num_processes
+    here = fitting_batch(
+        config,
+        algorithm,
+        memory_of,
+        usable_here(policy.device, num_processes) if config.batch.per_device_batch_size == AUTO else 0.0,
+        processes=num_processes,
+        on_cpu=is_cpu,
     )
-    size = min(gather([here.batch.per_device_batch_size]))
-    return replace(here, batch=replace(here.batch, per_device_batch_size=size))
+    found = gather([here])
+    copies = min(batch.copies for batch in found)
+    rows = None if here.rows is None else min(batch.rows or 1 for batch in found)
+    if planned.goes_on and config.batch.per_device_batch_size == AUTO:
+        before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
+        copies = min(copies, before.get("per_device_batch_size", copies))
+        rows = rows and min(rows, before.get("rows_per_forward", rows))
+    return Batch(copies, rows)
 
 
 def prepare_folder(run: Run, planned: Plan) -> None:
@@ -380,24 +301,3 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE_FOLDER)):
         with raising_on_all():
             checkpoint.export(path / REFERENCE_FOLDER, run.policy, environment_record(run))
-
-
-def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:
-    """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
-
-    A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
-    fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
-    begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
-    """
-    folder = run / REFERENCE_FOLDER
-    names_adapter = find_adapter(config.model.model) is not None
-    # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
-    # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
-    # adapter may have been deleted since.
-    if not (config.model.ref_copy or names_adapter or folder.is_dir()):
-        return None
-    problem = incomplete(folder)
-    if problem and checkpoint_folder:
-        text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
-        raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
-    return None if problem else folder

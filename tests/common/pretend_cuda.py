@@ -140,7 +140,9 @@ class _Recording:
     with: where `work` uses other memory in a replay, RuntimeError is raised.
     """
 
-    def __init__(self, work: Callable[[], Tensor], device: torch.device, before: "_Recording | None") -> None:
+    def __init__(
+        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: "_Recording | None"
+    ) -> None:
         self.work, self.replayed = work, 0
         self.result, self.memory = self._run()
 
@@ -148,15 +150,23 @@ class _Recording:
         result, memory = self._run()
         if memory != self.memory:
             raise AssertionError("a replayed pass uses memory that was not recorded")
-        self.result.copy_(result)
+        with self._present():
+            for kept, new in zip(self.result, result, strict=True):
+                kept.copy_(new)
         self.replayed += 1
 
-    def _run(self) -> tuple[Tensor, set[int]]:
+    def _run(self) -> tuple[tuple[Tensor, ...], set[int]]:
+        memory = _Memory()
+        with self._present(), memory:
+            return self.work(), memory.outside
+
+    @contextmanager
+    def _present(self) -> Iterator[None]:
+        """Inside, this is what is being recorded or replayed."""
         global recording
-        recording, memory = self, _Memory()
+        recording = self
         try:
-            with memory:
-                return self.work(), memory.outside
+            yield
         finally:
             recording = None
 
@@ -172,7 +182,9 @@ class _Memory(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage().data_ptr() for t in _tensors((args, kwargs or {})) if t.numel()}
+        # A number of the host, e.g. one that is assigned, is recorded with its kernel.
+        on_gpu = [t for t in _tensors((args, kwargs or {})) if t.numel() and place(t) == GPU]
+        given = {t.untyped_storage().data_ptr() for t in on_gpu}
         self.outside |= given - self.made.keys()
         for tensor in _tensors((out,)):
             if tensor.untyped_storage().data_ptr() not in given | self.outside:

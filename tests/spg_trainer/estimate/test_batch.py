@@ -9,32 +9,57 @@ import yaml
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate import batch
+from spg_trainer.estimate.memory import Memory
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.training import dry_run, setup
-from spg_trainer.training.loop import train
+from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.plan import plan_training
+from tests.common.pretend_cuda import pretend_cuda
 from tests.common.trainer_cases import rows, small_config
 
 AUTO = Config(batch=BatchConfig(4, 3, per_device_batch_size="auto"))
 
 
+def taking(found: batch.Batch) -> Memory:
+    """10 bytes, and for each copy of an update 10 more, or for each completion of a rollout 3."""
+    held, rows = {"weights": 10.0, "gradients": 0.0}, found.rows or 0
+    return Memory(held, {"update": 10.0 * found.copies}, {"rollout": 3.0 * rows}, 0.0, found.copies, rows)
+
+
 @pytest.mark.parametrize(
-    ("usable", "processes", "size"),
-    [(0, 1, 1), (50, 1, 4), (59, 1, 4), (60, 1, 5), (10**9, 1, 24), (10**9, 5, 6)],
+    ("usable", "processes", "copies", "rows"),
+    [
+        (0, 1, 1, 1),
+        (50, 1, 4, 12),
+        (39, 1, 2, 9),
+        (60, 1, 5, 12),
+        (10**9, 1, 24, 12),
+        (10**9, 5, 6, 3),
+    ],
 )
-def test_auto_is_the_most_copies_that_fit_up_to_all_of_a_step(usable, processes, size) -> None:
-    """A step takes 10 bytes and 10 for each copy; of 12 completions, 2 copies each, a process of five has at most 3."""
-    asked = batch.with_fitting_batch(
-        AUTO, build("spg"), lambda c: 10 + 10 * c.batch.per_device_batch_size, usable, processes
-    )
-    assert asked == replace(AUTO, batch=replace(AUTO.batch, per_device_batch_size=size))
+def test_auto_is_the_most_that_fits_up_to_all_of_a_step(usable, processes, copies, rows) -> None:
+    """Of 12 completions, 2 copies each, a process of five has at most 3."""
+    found = batch.fitting_batch(AUTO, build("spg"), taking, usable, processes=processes)
+    assert found == batch.Batch(copies, rows)
+
+
+def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> None:
+    divided = replace(AUTO, model=ModelConfig(shard="phase"))
+    for config, on_cpu in ((AUTO, True), (divided, False)):
+        found = [
+            batch.fitting_batch(config, build("spg"), taking, usable, on_cpu=on_cpu) for usable in (50, 1e9)
+        ]
+        assert found == [batch.Batch(4, None), batch.Batch(8, None)]
 
 
 def test_a_number_stays() -> None:
     config = replace(AUTO, batch=BatchConfig(per_device_batch_size=7))
-    assert batch.with_fitting_batch(config, build("spg"), lambda c: 0.0, 1.0, 1) is config
+    found = batch.fitting_batch(config, build("spg"), taking, 1.0)
+    assert found == batch.Batch(7, None) and found.set_in(config) == config
 
 
 def test_another_word_is_refused() -> None:
@@ -77,19 +102,20 @@ def test_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(t
 
 
 @pytest.mark.parametrize(
-    ("usable", "size", "said"), [(0.0, 1, "1 masked copy"), (1e9, 32, "32 masked copies")]
+    ("usable", "size", "said"),
+    [(0.0, 1, "does not even hold 1 masked copy"), (1e9, 8, "holds 8 masked copies")],
 )
 def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
     tmp_path, monkeypatch, usable, size, said
 ) -> None:
-    """A step has 16 completions in 2 masked copies each."""
+    """A step has 16 completions in 2 masked copies each, of which a CPU takes 8 at once."""
     for module in (setup, dry_run):
         monkeypatch.setattr(module, "usable_here", lambda device, processes: usable)
-    for name, asked in (("number", 8), ("auto", "auto")):
+    for name, asked in (("number", 6), ("auto", "auto")):
         config = small_config(tmp_path / name, dtype="float32", max_steps=1, per_device_batch_size=asked)
         shown = dry_run.show(plan_training(replace(config, dry_run=True)), 1)
         train(config)
-    assert f"this machine holds {said} at once" in shown
+    assert f"this machine {said} of an update at once" in shown
     (timings,) = rows(tmp_path / "auto" / "timings.jsonl")
     assert timings["per_device_batch_size"] == size
     (found,), (expected,) = (rows(tmp_path / name / "metrics.jsonl") for name in ("auto", "number"))
@@ -97,3 +123,24 @@ def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
     assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
     recorded = yaml.safe_load((tmp_path / "auto" / "config.yaml").read_text())
     assert recorded["batch"]["per_device_batch_size"] == "auto"
+    for module in (setup, dry_run):
+        monkeypatch.setattr(module, "usable_here", lambda device, processes: 1e9)
+    run = setup.start(replace(config, max_steps=2, output=replace(config.output, resume="auto")), quiet=True)
+    run.folder.release()
+    assert run.config.batch.per_device_batch_size == size, "a run that goes on rounds as it did"
+
+
+def test_auto_is_the_default_of_large_models_and_fills_a_gpu_with_copies_and_completions(tmp_path) -> None:
+    for algorithm in ("spg", "mle"):
+        source = {"source": "demonstrations"} if algorithm == "mle" else {}
+        large = defaults(
+            Config, env="countdown", model="GSAI-ML/LLaDA-8B-Instruct", algorithm=algorithm, **source
+        )
+        assert large.batch.per_device_batch_size == "auto"
+    config = small_config(tmp_path, device="cuda", max_steps=1, per_device_batch_size="auto")
+    with pretend_cuda():
+        run = setup.start(config, quiet=True)
+        train_step(run)
+        run.folder.release()
+    (timings,) = rows(tmp_path / "timings.jsonl")
+    assert (timings["per_device_batch_size"], timings["rows_per_forward"]) == (32, 16)

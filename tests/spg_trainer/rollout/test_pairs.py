@@ -254,11 +254,11 @@ def test_settings_that_do_not_go_with_pairs_are_refused(tmp_path, file, changes,
 
 def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
     command = ["--model", str(tiny_folder()), "--env", ENV, "--algorithm", "vrpo", "--ref-copy", "--dry-run"]
-    command += ["--num-generations", "2", "--pairs"]
+    command += ["--num-generations", "2", "--prompts-per-step", "4", "--pairs"]
     assert cli.main([*command, str(file)]) == 0
     said = capsys.readouterr().out
     assert yaml.safe_load(said)["pairs"] == str(file)
-    assert f"32 pairs of {file} = 64 completions" in said
+    assert f"4 pairs of {file} = 8 completions" in said
     assert cli.main([*command, str(write(tmp_path / "broken.jsonl", [TEXT, 3]))]) == 2
     assert "broken.jsonl, line 2" in capsys.readouterr().err
 

@@ -16,14 +16,13 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import Policy, load_model
-from spg_trainer.models.load import open_tokenizer
+from spg_trainer.models.load import without_weights
 from spg_trainer.rollout.room import Room, TooLong, report
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.results import FolderConfig
-from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.loop import train
 from tests.common import field_reports
 from tests.common.field_reports import cases
@@ -223,7 +222,7 @@ def test_what_is_measured_for_a_check() -> None:
     with pytest.raises(ModelError, match="is no folder"):
         report("arithmetic", {}, "nowhere/at/all", 5, 0)
     policy = load_model("tiny", device="cpu")
-    light = open_tokenizer(policy.model.config, resolve_model("tiny"), ModelConfig("tiny"))
+    light = without_weights(ModelConfig("tiny"), "sudoku")
     for name in ("mask_id", "pad_id", "end_token_ids"):
         assert getattr(light, name) == getattr(policy, name)
     assert encode_prompts(light, ["What?"])[0].tolist() == encode_prompts(policy, ["What?"])[0].tolist()

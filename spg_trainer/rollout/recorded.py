@@ -1,0 +1,209 @@
+"""Passes inside a block as two pieces of recorded work, so that a GPU does not wait for Python (`--rollout-graphs`).
+
+Besides those of the layers, a pass starts more than a hundred kernels. Where rows stand alike, these are recorded too:
+the *pass* computes hidden states at all places of the blocks, and the *draw* chooses tokens and writes them on the
+canvas. What the host knows of the rows reaches the GPU in one tensor. Only this transfer and the noise, which each row
+draws from its own generator, are done anew in every pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spg_trainer import distributed
+from spg_trainer.models.policy import Policy
+from spg_trainer.models.replay import MOST_POSITIONS, Replays
+from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.rollout.cache import Access, KeyValues
+from spg_trainer.rollout.canvas import Blocks, Canvas
+from spg_trainer.rollout.columns import Columns
+from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
+from spg_trainer.rollout.refill import Row
+from spg_trainer.rollout.unmasking import (
+    REMASKING,
+    UNMASKING,
+    Pass,
+    by_confidence,
+    by_position,
+    by_schedule,
+)
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.tensors import NEVER
+
+
+class Decoder(Protocol):
+    """What the recorded work needs of the sampler (`sampler.py: Sampler`)."""
+
+    policy: Policy
+    sampling: Sampling
+    generators: Generators
+    canvas: Canvas
+    columns: Columns
+
+    def draw(self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None) -> Drawn: ...
+    def state_of(self, rows: list[Row]) -> Pass: ...
+    def scheduled(self, rows: list[Row], count: Sequence[int]) -> tuple[list[int], list[int]]: ...
+    def asks(self, left: list[int] | None) -> bool: ...
+    def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
+
+
+def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
+    """Recorded passes for a sampler; None where it decodes on a CPU, without a cache, or by rules that ask the host."""
+    s, columns, policy = sampler.sampling, sampler.columns, sampler.policy
+    has_device_rules = (
+        REMASKING.get(s.remasking) in (by_confidence, by_position)
+        and UNMASKING[s.unmasking] is by_schedule
+        and s.editing_threshold is None
+        and not {"fallback", "confidence_change"} & sampler.canvas.recorded.keys()
+    )
+    can_be_recorded = (
+        columns.on_gpu
+        and policy.replays is not None
+        and columns.store is not None
+        and columns.pattern.is_full
+        and distributed.lockstep is None
+    )
+    if not (has_device_rules and can_be_recorded):
+        return None
+    return RecordedSteps(sampler, policy.replays, columns.store)
+
+
+@dataclass
+class RecordedSteps:
+    """Makes passes of b rows that have equally many masked places in their blocks."""
+
+    sampler: Decoder
+    replays: Replays
+    store: KeyValues
+    noise: Tensor | None = None
+    """(N, V) of the largest pass: noise is drawn where the recorded work reads it."""
+
+    def step(self, rows: list[Row]) -> tuple[list[int], Tensor | None] | None:
+        """Makes a pass that is no refresh; returns what `Sampler._advance` takes behind the rows.
+
+        None where the rows do not stand alike, or are too many for one call of the model: then nothing is done.
+        """
+        sampler, s = self.sampler, self.sampler.sampling
+        columns, canvas, size = sampler.columns, sampler.canvas, s.block_length
+        windows = [columns.window(row, refresh=False) for row in rows]
+        width, count = windows[0][1] - windows[0][0], rows[0].masked
+        vocabulary = head_weight(sampler.policy.model).shape[0]
+        most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (count * vocabulary))
+        most_rows = min(most_rows, columns.rows_per_forward or most_rows)
+        are_alike = all(row.masked == count for row in rows) and all(b - a == width for a, b in windows)
+        if not are_alike or len(rows) > most_rows:
+            return None
+        unmasked, left = sampler.scheduled(rows, by_schedule(sampler.state_of(rows), s))
+        known = canvas.tensor(
+            [
+                (
+                    row.number,
+                    min(row.start, canvas.length - size),
+                    row.stop,
+                    row.padding,
+                    first,
+                    row.slot,
+                    row.passes,
+                    number,
+                )
+                for row, (first, _), number in zip(rows, windows, unmasked, strict=True)
+            ]
+        )
+        lowest = min(row.padding for row in rows)
+        slots = [row.slot for row in rows]
+        # Neighbouring slots with one window are a slice, which is read and written without copies.
+        are_neighbours = slots == list(range(slots[0], slots[0] + len(slots)))
+        one_window = are_neighbours and len(set(windows)) == 1
+        hides = any(row.padding != lowest for row in rows)
+        first_slot = slots[0] if one_window else None
+        states, *places = self.replays.run(
+            "pass",
+            lambda taken: self._pass(taken["known"], width, lowest, hides, first_slot),
+            {"known": known},
+            (width, lowest, hides, first_slot),
+        )
+        noise = self._drawn_noise(rows, count) if s.temperature > 0 else None
+        asks = sampler.asks(left)
+        names = ("span", "masked", "within", "places")
+        (to_read,) = self.replays.run(
+            "draw",
+            lambda taken: (self._draw(taken, count, noise, asks),),
+            {"known": known, "states": states, **dict(zip(names, places, strict=True))},
+            (count, asks),
+        )
+        return left, to_read if asks else None
+
+    def _pass(
+        self, known: Tensor, width: int, lowest: int, hides: bool, first_slot: int | None
+    ) -> tuple[Tensor, ...]:
+        """Hidden states (b, S, D) at all places of the blocks, masked ones first; and `span`, `masked`, `within` and
+        `places` as `Blocks` has them, for n = S.
+
+        width: columns of a window. lowest: the first column that is attended to. hides: whether some row has more
+        padding. first_slot: where the rows' slots are neighbours and their windows equal, the first slot.
+        """
+        sampler = self.sampler
+        canvas, size = sampler.canvas, sampler.sampling.block_length
+        number, span_start, stop, padding, first, slot, _, _ = known.split(1, 1)
+        span = span_start + torch.arange(size, device=known.device)
+        masked = (canvas.unmask_step[number, span] == NEVER) & (span < stop)
+        within = masked.long().argsort(dim=-1, descending=True, stable=True)
+        places = span_start + within
+        columns = first + torch.arange(width, device=known.device)
+        keys = torch.arange(lowest, canvas.columns, device=known.device)
+        slots, written = slot.squeeze(1), columns
+        if first_slot is not None:
+            slots, written = slice(first_slot, first_slot + len(known)), columns[0]
+        states = hidden_states(
+            sampler.policy.model,
+            canvas.ids[number, columns],
+            keys >= padding if hides else None,
+            keep=canvas.width + places - first,
+            positions=(columns - padding).clamp(min=0),
+            cache=Access(self.store, slots, written, lowest, canvas.columns),
+        )
+        return states, span, masked, within, places
+
+    def _drawn_noise(self, rows: list[Row], count: int) -> Tensor:
+        """(b * count, V), the noise of the pass, in memory that stays."""
+        sampler, s = self.sampler, self.sampler.sampling
+        if self.noise is None:
+            vocabulary = head_weight(sampler.policy.model).shape[0]
+            most = min(self.store.slots * s.block_length, MAX_LOGITS // vocabulary)
+            shape, device = (most, vocabulary), sampler.canvas.ids.device
+            self.noise = torch.empty(shape, dtype=torch.float32, device=device)
+        noise = self.noise[: len(rows) * count]
+        factor = 1.0 if is_cut(s.temperature, s.top_k, s.top_p) else s.temperature
+        fill_noise(noise, [count] * len(rows), [sampler.generators[row.number] for row in rows], factor)
+        return noise
+
+    def _draw(self, taken: dict[str, Tensor], count: int, noise: Tensor | None, asks: bool) -> Tensor:
+        """Draws tokens at the masked places and writes those that are unmasked; returns what `Sampler.to_read` returns,
+        or where nothing is asked some tensor.
+
+        taken: what `_pass` returned, and `known`. count: how many places of each block are masked.
+        """
+        sampler = self.sampler
+        known = taken["known"]
+        number, *_, passes, unmasked = known.split(1, 1)
+        blocks = Blocks(
+            numbers=number.squeeze(1),
+            span=taken["span"],
+            masked=taken["masked"],
+            within=taken["within"][:, :count],
+            places=taken["places"][:, :count],
+            count=[count] * len(known),
+            written=None,
+        )
+        drawn = sampler.draw(taken["states"][:, :count], blocks, None, noise)
+        take = blocks.first_of(drawn.order, unmasked.squeeze(1))
+        steps = passes.expand_as(drawn.tokens)
+        sampler.canvas.write(
+            blocks, take, drawn.tokens, drawn.logps, steps, drawn.entropy, drawn.order, falls_back=None
+        )
+        return sampler.to_read(blocks.numbers, blocks.masked & ~take, None) if asks else take

@@ -1,0 +1,69 @@
+"""What settings need of the machine that they run on: a device, compilers and packages.
+
+`check_machine` looks at all of it before a model is opened. A dry run for other machines leaves it out.
+"""
+
+import shutil
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.settings.fields import Config
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_machine(config: Config) -> None:
+    """Raises ConfigError or ModelError where a device, a compiler or a package of some settings is missing here."""
+    device = find_device(config.model.device)
+    if config.model.load_4bit:
+        check_bitsandbytes()
+    if config.model.compile:
+        check_compiler(device)
+    if config.optimizer.adam_moments == "8bit":
+        check_torchao(device)
+
+
+def find_device(name: str) -> "torch.device":
+    """The device of --device; ModelError if it is not here."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown, not here, or torch is built without CUDA
+        raise ModelError(f"device {name!r}: {first_line(error)}; use auto, cpu, cuda or cuda:0") from error
+
+
+def check_bitsandbytes() -> None:
+    """Raises ModelError where the package is missing in which --load-4bit stores weights."""
+    if find_spec("bitsandbytes") is None:
+        raise ModelError('$load_4bit needs the package bitsandbytes: pip install "bitsandbytes>=0.49"')
+
+
+def check_compiler(device: "torch.device") -> None:
+    """Raises ConfigError where --compile has no compiler."""
+    if missing := missing_compiler(device):
+        raise ConfigError(f"$compile needs {missing}, and there is none. Install it, or leave out $compile.")
+
+
+def check_torchao(device: "torch.device") -> None:
+    """Raises ConfigError where torchao, whose AdamW has moments of 8 bits, is missing or cannot run."""
+    try:
+        import torchao.optim  # noqa: F401
+    except ImportError as error:
+        text = f"$adam_moments=8bit is torchao's, which cannot be imported here ({error})"
+        raise ConfigError(f"{text}. `pip install torchao`, or use $adam_moments=float32.") from error
+    if missing := missing_compiler(device):
+        text = f"$adam_moments=8bit: torchao compiles its step, which needs {missing}"
+        raise ConfigError(f"{text}, and there is none. Install it, or use $adam_moments=float32.")
+
+
+def missing_compiler(device: "torch.device") -> str:
+    """The program that torch needs to compile for a device, if it is not installed; empty if it is."""
+    if device.type == "cpu":
+        has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+        return "" if has_compiler else "a C++ compiler on a CPU"
+    return "" if find_spec("triton") else "triton on a GPU"

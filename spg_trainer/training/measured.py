@@ -1,0 +1,64 @@
+"""Which problems are measured before the first step, and whether the shortness of their texts alone says that they fit.
+
+It imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from spg_trainer.rollout.lines import is_file, measured_whole
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+ADORNED = 32
+"""Tokens that the chat format of a model which comes with the package puts around a prompt, at most."""
+
+
+def trained_problems(
+    config: Config, splits: "Mapping[str, TextEnv]"
+) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
+    """The problems of a training, if the model samples its completions and they are no stream."""
+    if config.samples:
+        yield from measured_whole(splits["train"])
+
+
+def asked_problems(
+    config: Config, splits: "Mapping[str, TextEnv]"
+) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
+    """The problems that evaluations and validations ask.
+
+    Of a user's file these are all lines, so that all that are too long are named at once.
+    """
+    # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
+    asked = {config.eval.eval_split: [config.eval.eval_problems]} if config.eval.eval_split in splits else {}
+    if config.eval.eval_steps and config.validates == "solved":
+        asked.setdefault("validation", []).append(config.eval.validation_problems)
+    for split, counts in asked.items():
+        env = splits[split]
+        count = 0 if 0 in counts else max(counts)
+        yield env, range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
+
+
+def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:
+    """Whether each measured prompt, of an embedded model, has so few characters that it must leave room.
+
+    In ASCII no tokenizer makes two tokens of a character. positions: those of the model.
+    """
+    room = positions - config.rollout.max_completion_length - ADORNED
+    for env, indices in (*trained_problems(config, splits), *asked_problems(config, splits)):
+        for index in indices:
+            try:
+                problem = envs.problem.read_problem(env, int(index))
+            except envs.EnvError:  # it is raised where the problem is used
+                continue
+            text = problem.prompt
+            if not isinstance(text, str) or problem.completion_template:
+                return False
+            if len(text) + len(problem.completion_prefix) > room or not text.isascii():
+                return False
+            if not problem.completion_prefix.isascii():
+                return False
+    return True
