@@ -129,6 +129,8 @@ def drawn(number: int) -> dict[str, Any]:
     source = stream.choice(["environment"] * 5 + ["rows", "pairs", "demonstrations", "data", "resumed"])
     if source in ("environment", "demonstrations"):
         given["env"] = stream.choice(TASKS)
+        if given["env"] == ENV:  # which has eight problems
+            given["prompts_per_step"] = 4
     if source in ("environment", "rows", "pairs") and stream.random() < 0.3:
         name = stream.choice(MODELS)
         given["model"] = place(name) if name in ("short", "block", "adapter") else name
@@ -185,5 +187,5 @@ def test_a_dry_run_refuses_and_promises_what_the_run_does(tmp_path, at_length) -
             dry, wet = (begun(given, tmp_path / str(number), dry) for dry in (True, False))
         assert dry == wet, given
         refusals[wet if isinstance(wet, str) else ""] += 1
-    started = refusals.pop("")
-    assert started > sum(refusals.values()) / 2 and len(refusals) > 0.2 * sum(refusals.values())
+    started, count = refusals.pop(""), 1 + number
+    assert started > 0.15 * count and len(refusals) > 0.15 * count, "of both there are many"
