@@ -296,7 +296,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     train = splits["train"]
     if not config.data:  # whose texts nobody scores
-        envs.functions.reports.begin(0, config.max_steps or 1)
+        envs.authoring.reward_functions.reports.begin(0, config.max_steps or 1)
         envs.checking.try_scoring(train)
     if not config.samples:
         return

@@ -280,7 +280,9 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, m
         "def later(completions, trainer_state):\n"
         "    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)\n"
     )
-    monkeypatch.setattr(envs.functions.reports, "state", envs.functions.TrainerState())
+    monkeypatch.setattr(
+        envs.authoring.reward_functions.reports, "state", envs.authoring.reward_functions.TrainerState()
+    )
     _, scores = scored(["a", "b"], reward="./logs.py:later")
     assert scores.rewards["later"].tolist() == [1.0, 1.0]
     config = defaults(
@@ -292,7 +294,7 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, m
         eval_steps=0,
     )
     plan_training(config)
-    assert envs.functions.reports.state == envs.functions.TrainerState(0, 7)
+    assert envs.authoring.reward_functions.reports.state == envs.authoring.reward_functions.TrainerState(0, 7)
 
 
 def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
