@@ -226,9 +226,9 @@ def _run(args: argparse.Namespace) -> int:
         job, blocks = _plan(args, known, blocks, tally)
     shown = args.output is None and sys.stdout.isatty()
     progress = sys.stderr.isatty() and not shown
-    unanswered = _judge(args, job, blocks, start, progress, tally)
+    unanswered, readable = _judge(args, job, blocks, start, progress, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, unanswered)
+    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable)
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
@@ -289,10 +289,14 @@ def _judge(
     start: float,
     progress: bool,
     tally: Counter[str],
-) -> tuple[str, ...]:
-    """Writes all verdicts and adds to the counts; returns how the first completions without an answer end."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Writes all verdicts and adds to the counts; returns how the first completions without an answer end.
+
+    The second are those among them that mode `flexible` reads.
+    """
     reported: dict[tuple[str, str], list[int]] = {}
     unanswered: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
@@ -305,6 +309,7 @@ def _judge(
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
+            readable = (*readable, *judged.readable)[:EXAMPLES]
             _count(judged, reported, silently=held is not None)
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
@@ -326,14 +331,14 @@ def _judge(
     if held:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
-            return unanswered
+            return unanswered, readable
     for (label, _), (count, *lines) in reported.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
-    return unanswered
+    return unanswered, readable
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:

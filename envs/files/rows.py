@@ -311,9 +311,10 @@ def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Se
     # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _read(files["train"], read).entries
-    chosen = []
+    chosen, same = [], []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
+            same.append(entry)
             continue
         if split_of(_key(entry)) in splits_to_take:
             chosen.append(entry)
@@ -322,7 +323,7 @@ def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Se
     left_out = ""
     if split == "train":
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
-        twins = [entry for entry in chosen if question(entry.prompt) in place_of_question]
+        twins = same + [entry for entry in chosen if question(entry.prompt) in place_of_question]
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
             pairs = [f"{twin.where} (that of {place_of_question[question(twin.prompt)]})" for twin in twins]
@@ -467,20 +468,23 @@ def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
         if not (read.skips_bad and kept):
             raise refused_rows(file, sentences, count)
         entries = kept
-        listed = _written(file, sentences)
-        skipped = f"Left out: {len(wrong):,} of {count:,} rows of {file}, which cannot be used; {listed}"
+        skipped = note_skipped(file, sentences, count)
     columns = dict.fromkeys((column for entry in entries for column in entry.columns), None)
     return Read(tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries), skipped)
 
 
-def _written(file: str, sentences: Sequence[str]) -> str:
-    """Writes all sentences on bad rows beside the file, and says where; where it cannot, the first three."""
+def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
+    """What to say of rows that are left out, after all sentences on them are written beside the file.
+
+    Where they cannot be written, it says the first three. count: how many rows the file has.
+    """
     place = f"{file}.bad-rows.txt"
+    listed = f"{place} lists them."
     try:
         Path(place).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
     except OSError as error:
-        return f"{place} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
-    return f"{place} lists them."
+        listed = f"{place} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
+    return f"Left out: {len(sentences):,} of {count:,} rows of {file}, which cannot be used; {listed}"
 
 
 def _invalid_references(

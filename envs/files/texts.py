@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from envs.core import TextEnv
-from envs.errors import EnvError, refused_rows
+from envs.errors import EnvError, check_choice, refused_rows
 from envs.files.datasets import HubDataset, hub_rows, state_of
 from envs.files.row_forms import common_form
+from envs.files.rows import note_skipped
 from envs.problem import Problem, Prompt, Score, check_index, is_prompt
 from envs.splits import split_of
 from envs.text.surrogates import half_character
@@ -33,16 +34,21 @@ class Texts(TextEnv):
 
     reward_weights: Mapping[str, float] = {"correct": 1.0}
 
-    def __init__(self, file: str, split: str = "train") -> None:
+    def __init__(self, file: str, split: str = "train", bad_rows: str = "refuse") -> None:
         """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
 
         The columns of Alpaca and ShareGPT are read too, and messages whose content is a list of text parts.
 
         file: its path; or a data set on the hub as ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, of which the train
-        split is read. Raises EnvError for a file that cannot be read, for rows of another form, and for too few rows.
+        split is read. bad_rows: "refuse" raises for rows that cannot be used; "skip" leaves them out, says how
+        many they are, and lists all of them in FILE.bad-rows.txt.
+
+        Raises EnvError for a file that cannot be read, for rows of another form, and for too few rows.
         """
         self.file, self.split = file, split
-        lines, rows, self.origin = _read(file)
+        check_choice(Path(file).name, "bad_rows", bad_rows, ("refuse", "skip"))
+        lines, rows, self.origin, skipped = _read(file, bad_rows == "skip")
+        self.notice = skipped if split == "train" else ""
         # A hash of the prompt decides, so that a prompt with several completions is in one split. Where that puts all
         # rows into one split, e.g. because all have the same prompt, a hash of prompt and completion decides.
         is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
@@ -81,25 +87,40 @@ def _is_for_validation(value: Any) -> bool:
 
 
 @cache
-def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
-    """The number of each row's line, the rows as (prompt, completion), and, for the hub, {data set: its commit}."""
+def _read(
+    file: str, skips_bad: bool = False
+) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str], str]:
+    """The number of each row's line, the rows as (prompt, completion), for the hub {data set: its commit}, and a note.
+
+    The note is on rows that are left out because they cannot be used; without `skips_bad` such a file is refused.
+    """
     if names_hub(file):
-        return _read_from_hub(file)
+        return _read_from_hub(file, skips_bad)
     line_numbers: list[int] = []
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
     try:
         for number, line in numbered_rows(file, set(COLUMNS)):
-            _add_row(f"{file}, line {number}", line, rows, wrong)
-            line_numbers.append(number)
+            if _add_row(f"{file}, line {number}", line, rows, wrong):
+                line_numbers.append(number)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    if wrong:
-        raise refused_rows(file, wrong, len(line_numbers))
-    return tuple(line_numbers), tuple(rows), {}
+    return tuple(line_numbers), tuple(rows), {}, _skipped(file, wrong, rows, skips_bad)
 
 
-def _read_from_hub(data_set: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
+def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]], skips_bad: bool) -> str:
+    """A note on the rows that cannot be used, "" if there are none; raises EnvError unless they may be left out."""
+    if not wrong:
+        return ""
+    count = len(wrong) + len(rows)
+    if not (skips_bad and rows):
+        raise refused_rows(file, wrong, count)
+    return note_skipped(file, wrong, count)
+
+
+def _read_from_hub(
+    data_set: str, skips_bad: bool
+) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str], str]:
     """`_read` for a data set on the hub, whose rows count as lines 1, 2, ..."""
     name, _, revision = data_set.partition("@")
     repo, _, config = name.partition(":")
@@ -107,11 +128,9 @@ def _read_from_hub(data_set: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, 
     found, commit = hub_rows("--data", hub, ADVICE)
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
-    for where, row in found:
-        _add_row(where, row, rows, wrong)
-    if wrong:
-        raise refused_rows(data_set, wrong, len(found))
-    return tuple(range(1, len(found) + 1)), tuple(rows), {repo: state_of(found, commit)}
+    numbers = [i for i, (where, row) in enumerate(found, 1) if _add_row(where, row, rows, wrong)]
+    skipped = _skipped(data_set, wrong, rows, skips_bad)
+    return tuple(numbers), tuple(rows), {repo: state_of(found, commit)}, skipped
 
 
 def names_hub(file: str) -> bool:
@@ -123,10 +142,10 @@ def names_hub(file: str) -> bool:
 
 def _add_row(
     where: str, row: bytes | Mapping[str, Any], rows: list[tuple[Prompt, str]], wrong: list[str]
-) -> None:
+) -> bool:
     """Appends (prompt, completion) of a row to `rows`, or, if it cannot be used, a sentence that says why to `wrong`.
 
-    row: the line of a file as bytes, or a row of a data set on the hub.
+    Returns whether the row can be used. row: the line of a file as bytes, or a row of a data set on the hub.
     """
     try:
         rows.append(_row(where, read_line(row) if isinstance(row, bytes) else row))
@@ -134,6 +153,9 @@ def _add_row(
         wrong.append(f"{where} {error}")
     except EnvError as error:
         wrong.append(str(error))
+    else:
+        return True
+    return False
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
@@ -152,7 +174,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         elif len(before) == 1 and before[0]["role"] == "user":  # a text says the same as this chat
             values["prompt"] = before[0]["content"]
     if not values.keys() >= {"prompt", "completion"}:
-        has = ", ".join(row) or "nothing"
+        has = ", ".join(name + " (null)" * (value is None) for name, value in row.items()) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
     if _is_chat(completion) and len(completion) == 1:  # as TRL writes a completion to a chat

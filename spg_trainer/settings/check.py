@@ -222,9 +222,10 @@ def check_texts(
         "hub, ORG/NAME.",
     )
     refuse(mix, "$mix is of an environment's habits. With $data every row is learned: leave it out.")
+    others = [name for name in env_args if name != "bad_rows"]
     refuse(
-        env_args and not env,
-        f"{', '.join(env_args)}: with $data there is no task that would take this. Its columns are `prompt` and "
+        others and not env,
+        f"{', '.join(others)}: with $data there is no task that would take this. Its columns are `prompt` and "
         "`completion`, or chat `messages`: rename those of the file, or teach it as a task, with $env=FILE $env_args "
         "prompt=COLUMN demonstration=COLUMN and --verifier or --reward.",
     )

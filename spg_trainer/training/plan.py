@@ -274,7 +274,9 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
     splits = {config.eval.eval_split: make_env(config, config.eval.eval_split)} if config.env else {}
     if config.data:
         of_file = {"train": "train", "held_out": "validation"}
-        return splits | {name: envs.Texts(config.data, split) for name, split in of_file.items()}
+        # Beside a task, arguments are the task's.
+        of_texts = {} if config.env else config.env_args
+        return splits | {name: envs.Texts(config.data, split, **of_texts) for name, split in of_file.items()}
     splits["train"] = make_env(config, "train")
     if config.validates == "loss":
         splits["held_out"] = make_env(config, "validation")

@@ -159,6 +159,9 @@ def test_a_test_question_in_other_letters_or_spaces_is_not_trained_on_and_its_li
     assert ask[3]["question"] not in asked(path, "train", test=test)
     assert twins[3]["question"] not in asked(path, "train", test=test)
     assert "(that of test.jsonl, line 1)" in env.notice
+    test = write(tmp_path / "same.jsonl", [ask[3], ask[5]])  # letter by letter, too
+    env = envs.make(path, test=test, **COLUMNS)
+    assert "all.jsonl, line 4 (that of same.jsonl, line 1)" in env.notice
 
 
 def test_a_question_with_different_answers_is_said_by_line(tmp_path: Path) -> None:

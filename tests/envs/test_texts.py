@@ -77,7 +77,7 @@ def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> N
         {"prompt": parts[:1], "completion": parts[1:]},
     ]
     (tmp_path / "a.jsonl").write_text(lines(forms))
-    _, rows, _ = envs.files.texts._read(str(tmp_path / "a.jsonl"))
+    _, rows, *_ = envs.files.texts._read(str(tmp_path / "a.jsonl"))
     chat = [{"role": "user", "content": "say 1"}]
     assert [*rows] == [("say 1", "one")] * 4 + [(chat, "one")]
     (tmp_path / "b.jsonl").write_text(lines([{"instruction": "add", "input": "1 2", "output": "3"}]))
@@ -129,3 +129,23 @@ def test_all_rows_that_cannot_be_learned_are_named_or_counted(tmp_path: Path) ->
         and each[-1] == "  ... and 2 more."
     )
     assert f"line {len(ROWS) + 1} has the prompt" in each[0] and "has prompt. Each row needs" in each[9]
+
+
+def test_bad_rows_are_left_out_counted_and_listed(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    bad = [{"prompt": "1", "completion": None}, {"prompt": "b"}]
+    file.write_text(lines([*ROWS, *bad, *ROWS]))
+    with pytest.raises(envs.EnvError, match=r"has prompt, completion \(null\)\. Each row needs"):
+        envs.Texts(str(file))
+    texts = {split: envs.Texts(str(file), split, bad_rows="skip") for split in ("train", "validation")}
+    assert sum(map(len, texts.values())) == 2 * len(ROWS)
+    told = f"Left out: 2 of {2 * len(ROWS) + 2} rows of {file}, which cannot be used; {file}.bad-rows.txt lists them."
+    assert (texts["train"].notice, texts["validation"].notice) == (told, "")
+    listed = Path(f"{file}.bad-rows.txt").read_text().splitlines()
+    assert [f"line {len(ROWS) + 1} has" in listed[0], f"line {len(ROWS) + 2} has" in listed[1]] == [
+        True,
+        True,
+    ]
+    assert max(max(one.lines) for one in texts.values()) == 2 * len(ROWS) + 2  # the numbers of lines stay
+    with pytest.raises(envs.EnvError, match='Did you mean "skip"'):
+        envs.Texts(str(file), bad_rows="skp")

@@ -33,6 +33,7 @@ from verifiers.verdicts import DETAILS, Reason
 ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
 SHOWN = 100  # characters of a completion without an answer
 EXAMPLES = 3  # of those
+TRIED = 64  # of a block, to find those that mode `flexible` reads
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -88,6 +89,7 @@ class Judged(NamedTuple):
             those of other rules as `compared` names them; `columns.level` is the number of blocks with this column.
         problems: what is wrong with lines -> the numbers of these.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
+        readable: the same of those in which mode `flexible` finds one.
     """
 
     label: str
@@ -95,6 +97,7 @@ class Judged(NamedTuple):
     tally: dict[str, float]
     problems: dict[str, list[int]]
     unanswered: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
 
 
 def judge_block(job: Job, block: Block) -> Judged:
@@ -136,15 +139,14 @@ def judge_block(job: Job, block: Block) -> Judged:
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
-    unanswered: list[str] = []
+    without: list[int] = []  # the completions in which no answer was found
     taken = batch.compiling.taken
     findings = _find(job, completions, references)
-    for row, completion, outcome in zip(
-        outcome_numbers, completions, _judge(job, completions, references), strict=True
-    ):
+    judged_here = _judge(job, completions, references)
+    for place, (row, outcome) in enumerate(zip(outcome_numbers, judged_here, strict=True)):
         outcomes[row] = outcome
-        if len(unanswered) < EXAMPLES and outcome[3:4] == ("no_answer",):
-            unanswered.append(repr(completion)[-SHOWN:])
+        if outcome[3:4] == ("no_answer",):
+            without.append(place)
     found = dict(zip(outcome_numbers, findings, strict=False))
     judged = _written(job, block.label, places, outcomes, found, kept)
     if missing:
@@ -156,7 +158,27 @@ def judge_block(job: Job, block: Block) -> Judged:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
     judged.tally.update(f"columns.{name}" for name in seen)
-    return judged._replace(unanswered=tuple(unanswered))
+    return judged._replace(
+        unanswered=tuple(repr(completions[place])[-SHOWN:] for place in without[:EXAMPLES]),
+        readable=tuple(_readable(job, completions, references, without[:TRIED])),
+    )
+
+
+def _readable(
+    job: Job, completions: list[object], references: dict[str, list[Any]], places: list[int]
+) -> Iterator[str]:
+    """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most."""
+    if job.mode != "lenient" or "flexible" not in find(job.task).modes:
+        return
+    found = 0
+    for place in places:
+        reference = {name: column[place] for name, column in references.items()}
+        if (
+            found < EXAMPLES
+            and verify(job.task, completions[place], mode="flexible", **reference).extracted is not None
+        ):
+            found += 1
+            yield repr(completions[place])[-SHOWN:]
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
 from verifiers.errors import plural
-from verifiers.registry import find
 from verifiers.statistics import wilson_interval
 from verifiers.verdicts import DETAILS, Reason
 
@@ -18,15 +17,15 @@ SHOWN_GROUPS = 20
 
 
 def summary(
-    job: Job, tally: Counter[str], seconds: float, compiling: float, unanswered: Sequence[str] = ()
+    job: Job, tally: Counter[str], seconds: float, compiling: float, readable: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    compiling: how many of the seconds were spent on compiling. unanswered: the ends of completions without an answer.
+    compiling: how many of the seconds were spent on compiling. readable: the ends of completions without an answer that
+    mode `flexible` reads.
     """
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
-    could_read = job.mode == "lenient" and "flexible" in find(job.task).modes
     return {
         "task": job.task,
         "mode": job.mode,
@@ -40,7 +39,7 @@ def summary(
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
-        **({"unmarked": list(unanswered)} if unanswered and could_read else {}),
+        **({"unmarked": list(readable)} if readable else {}),
         "invalid_lines": tally["invalid"],
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
@@ -131,7 +130,7 @@ def summary_text(facts: dict[str, Any]) -> str:
         unmarked = plural(facts["reasons"]["no_answer"], "completion")
         names = "names" if facts["reasons"]["no_answer"] == 1 else "name"
         lines.append(
-            f"  {unmarked} {names} no marked answer and may end in one; --mode flexible reads it. They end in:"
+            f"  {unmarked} {names} no marked answer. --mode flexible reads a value in some, which end in:"
         )
         lines += [f"    {end}" for end in facts["unmarked"]]
     if facts["invalid_lines"]:
