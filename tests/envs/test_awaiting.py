@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import envs
-from envs import EnvError, Problem, Score, Scores, TextEnv, awaiting
+from envs import EnvError, Problem, Score, Scores, TextEnv
+from envs.authoring import async_calls
 from envs.combining.several_tries import Tries
 
 SECONDS = 0.2
@@ -211,7 +212,7 @@ def test_a_call_that_ends_the_process_or_does_not_end_is_one_failure(what):
 
 
 def test_a_method_that_blocks_is_named_with_its_line(monkeypatch):
-    monkeypatch.setattr(awaiting, "SLACK", 0.3)
+    monkeypatch.setattr(async_calls, "SLACK", 0.3)
     env, end = Later(), threading.Event()
     env.score_timeout = 0.2
 

@@ -10,8 +10,9 @@ import pyarrow
 import pytest
 
 import envs
-from envs import EnvError, awaiting, checking
+from envs import EnvError, checking
 from envs.__main__ import main as envs_main
+from envs.authoring import async_calls
 from envs.authoring.reward_functions import load_functions
 from envs.checking import check
 from envs.scoring import score_all
@@ -389,7 +390,7 @@ def test_an_async_function_that_fails_costs_what_it_fails_for(place, monkeypatch
 def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not_asked_again(
     place, monkeypatch, caplog
 ):
-    monkeypatch.setattr(awaiting, "NOTICE", 0.2)
+    monkeypatch.setattr(async_calls, "NOTICE", 0.2)
     env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:brevity+hangs", score_timeout=1)
     problems = [env.problem(index) for index in range(4)]
     began = time.monotonic()

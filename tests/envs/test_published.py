@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 import envs
-from envs import EnvError, datasets, gsm8k, math500
+from envs import EnvError, gsm8k, math500
+from envs.files import datasets
 from envs.files.datasets import HubDataset, Row
 from envs.math500.rewards import boxed_text
 from tests.common.env_cases import make_splits, write_dataset
