@@ -222,6 +222,24 @@ def test_the_rooms_of_the_math_verifier_import_one_way() -> None:
             assert not up, f"{module} imports {up}"
 
 
+def test_tests_of_environments_and_verifiers_are_collected_without_torch() -> None:
+    """Each process of the tests collects all of them; torch and what imports it take ten seconds of a processor."""
+    heavy = {"torch", "transformers", "datasets", "accelerate", "peft", "spg_trainer"}
+
+    def imported(file: Path) -> Iterator[str]:
+        """The packages that a file of tests imports at its top, also through its helpers."""
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            for name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                yield name.partition(".")[0]
+                helper = Path(__file__).parents[1] / "/".join(name.split(".")[:3])
+                if name.startswith("tests.") and helper.with_suffix(".py").is_file():
+                    yield from imported(helper.with_suffix(".py"))
+
+    for folder in ("envs", "verifiers"):
+        for file in sorted((Path(__file__).parent / folder).glob("test_*.py")):
+            assert not heavy & set(imported(file)), f"{file.name}: import it inside the tests that need it"
+
+
 SEEDS = r"torch\.(random\.|default_generator\.|cuda\.)?manual_seed(_all)?"
 IN_THE_GUEST = "verifiers.code.guest"  # is sent into a sealed interpreter, where programs are run
 ALWAYS_WRONG = r"print|eval|exec|(random|np\.random|numpy\.random)\.seed|(transformers\.)?set_seed"

@@ -16,10 +16,6 @@ from envs.authoring import async_calls
 from envs.authoring.reward_functions import load_functions
 from envs.checking import check
 from envs.scoring import score_all
-from spg_trainer import Config, defaults
-from spg_trainer.cli import main
-from spg_trainer.training.plan import plan_training
-from tests.common.trainer_cases import rows, tiny_folder
 
 CODE = """
 import asyncio
@@ -247,6 +243,9 @@ def test_what_a_function_may_not_return_is_said(place, name, text):
 
 
 def test_it_is_checked_trained_and_its_change_refused(place, capsys):
+    from spg_trainer.cli import main
+    from tests.common.trainer_cases import rows, tiny_folder
+
     assert (
         np.isfinite(envs.make("rows.jsonl", reward="./mine.py:brevity").reward_ranges["brevity"]).sum() == 0
     )
@@ -277,6 +276,10 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
 
 def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, monkeypatch):
     """The trial before the first step knows the run's number of steps; where nothing is trained, both are 1."""
+    from spg_trainer import Config, defaults
+    from spg_trainer.training.plan import plan_training
+    from tests.common.trainer_cases import tiny_folder
+
     (place / "logs.py").write_text(
         "def later(completions, trainer_state):\n"
         "    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)\n"
@@ -299,6 +302,9 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, m
 
 
 def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
+    from spg_trainer.cli import main
+    from tests.common.trainer_cases import rows, tiny_folder
+
     (place / "logs.py").write_text(
         "def logs(completions, trainer_state, log_metric, log_extra, **kwargs):\n"
         "    log_metric('step', trainer_state.global_step)\n"

@@ -5,7 +5,6 @@ import pickle
 from collections.abc import Iterator
 from types import ModuleType
 
-import datasets
 import pytest
 
 from verifiers import reward_function, verify_batch
@@ -55,6 +54,8 @@ def expected(task: str) -> tuple[dict, dict]:
 @pytest.mark.parametrize("task", COLUMNS)
 def test_two_processes_of_datasets_give_the_verdicts_of_one_in_order(task: str) -> None:
     columns, alone = expected(task)  # first here, so that children inherit what has been started
+    import datasets  # takes seconds, as it imports torch
+
     data = datasets.Dataset.from_dict(columns)
     judged = data.map(
         judge, batched=True, batch_size=7, num_proc=2, fn_kwargs={"task": task}, load_from_cache_file=False
