@@ -1,5 +1,6 @@
 """Every benchmark runs at a small size; the gauntlet makes its bases, and factors are settings that training has."""
 
+import argparse
 import importlib
 import json
 import re
@@ -123,6 +124,23 @@ def test_a_training_step_is_measured_in_every_mode(words: str, rows: int, monkey
         run("llada_step", f"{SHAPE} --rounds 1 {words}", monkeypatch)
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + rows and all(re.search(r"[1-9]\d*\.\d%", line) for line in table[2:])
+
+
+@pytest.mark.slow
+def test_what_one_card_gives_is_measured_on_a_pretended_one(tmp_path, monkeypatch) -> None:
+    """Each work that has a bar, and the tokens by graphs are the same."""
+    module, step = importlib.import_module("one_card"), importlib.import_module("llada_step")
+    args = argparse.Namespace(
+        small=True, device="cuda", vocabulary=512, prompt=16, results=str(tmp_path / "found")
+    )
+    found = {}
+    with pretend_cuda():
+        for part in ("decode", "update", "weights"):
+            module.PARTS[part](step, args, lambda work, **figures: found.update({work: figures}))
+    assert {work for work in module.BARS if "compiled" not in work} == found.keys()
+    equal = found.pop("tokens by graphs, five seeds")["text"]
+    assert equal.count("1.0000 (0.0e+00)") == 5 and "NOT" not in equal
+    assert all(figures["seconds"] > 0 for figures in found.values())
 
 
 def test_the_tensors_of_one_of_two_processes_are_half_of_the_weights_and_of_the_optimizer(
