@@ -159,6 +159,7 @@ def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
 def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path, capsys):
     """Of a folder, and of a name on the Hub whose config.json does not say it either."""
     words = ["--env", "countdown", "--algorithm", "ebpo", "--dry-run", "--model"]
+    short = "--env-args prompt_style=plain --max-completion-length 64 --diffusion-steps 32".split()
     folder = str(family_folder(published, "qwen3_diffusion", tmp_path / "hub"))
     with pytest.raises(ModelError) as asked:
         load_model(folder)
@@ -168,7 +169,7 @@ def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path
         assert cli.main([*words, model]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and f"model {model!r}" in said and "--attention-block N" in said
-        assert cli.main([*words, model, "--attention-block", "4", "--block-length", "4"]) == 0
+        assert cli.main([*words, model, "--attention-block", "4", "--block-length", "4", *short]) == 0
         assert "weights: " in capsys.readouterr().out
 
 
