@@ -122,11 +122,11 @@ def register(id: str, cls: type[Task]) -> None:
         note_registration(cls)
 
 
-def make(name: str | Sequence[str], **arguments: Any) -> TextEnv:
+def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
-    name: whatever `resolve` takes. arguments: those of the environment's constructor, and for every
-    environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
+    name: whatever `resolve` takes, also a registered class. arguments: those of the environment's constructor, and for
+    every environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
     the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE),
     where it has one turn, `tries` (the most answers that the model may give, until one is right), and, where it writes
     `completion_template`, `infill` (whether the model fills in the holes of that text). Raises EnvError for an unknown
@@ -140,7 +140,7 @@ def make_vec(name: str | Sequence[str], num_envs: int, **arguments: Any) -> Text
     return gymnasium.make_vec(resolve(name), num_envs, **arguments)
 
 
-def resolve(name: str | Sequence[str]) -> str:
+def resolve(name: str | type | Sequence[str | type]) -> str:
     """The full id behind a name.
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
@@ -150,7 +150,13 @@ def resolve(name: str | Sequence[str]) -> str:
     `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
     """
     if isinstance(name, list | tuple):
-        name = mixture.TOGETHER.join(name)
+        name = mixture.TOGETHER.join(name_of(one) if isinstance(one, type) else one for one in name)
+    if isinstance(name, type):
+        name = name_of(name)
+    if not isinstance(name, str):
+        raise EnvError(
+            f'{name!r:.80} is no name of an environment. Give one, such as "sudoku", or a list of them.'
+        )
     if len(names := mixture.tasks_of(name)) > 1:
         for task_name in names.values():
             resolve(task_name)  # an unknown task raises here, before the mixture is opened
@@ -181,6 +187,10 @@ def resolve(name: str | Sequence[str]) -> str:
                 f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
             )
         of_hub = ""
+        if Path(name).is_file():
+            raise EnvError(
+                f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
+            )
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
             folder = name.rpartition("/")[2]
             of_hub = (

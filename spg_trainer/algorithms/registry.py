@@ -89,6 +89,10 @@ def find_algorithm(name: str) -> tuple[str, str]:
             nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
         if name.lower() == "sft":
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
+        if name.endswith(".py"):
+            raise ConfigError(
+                f"$algorithm={name}: a file may hold several. Name the class in it: $algorithm={name}:MyClass."
+            )
         raise ConfigError(
             f"$algorithm={name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
             f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. "
@@ -133,7 +137,7 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
         new = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
         if new and "__dataclass_fields__" not in own:
             yield (
-                f"{body.__name__} sets {', '.join(new)}, which count only in a dataclass. Write "
+                f"{body.__name__} sets {', '.join(new)}, which counts only in a dataclass. Write "
                 f"@dataclass(frozen=True) above class {body.__name__}."
             )
         for name in known & own.keys() - hints.keys():

@@ -99,7 +99,7 @@ class Evaluation:
 @envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
-    env: "str | Sequence[str] | TextEnv" = "sudoku",
+    env: "str | type | Sequence[str | type] | TextEnv" = "sudoku",
     sampling: Sampling | None = None,
     *,
     split: str = "test",
@@ -117,7 +117,8 @@ def evaluate(
 
     Args:
         policy: what `load_model` returns.
-        env: a name for `envs.make`, or several, opened with the arguments that suit the model, or a `TextEnv` made
+        env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
+            model, or a `TextEnv` made
             before.
         split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
@@ -139,7 +140,7 @@ def evaluate(
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
-    if isinstance(env, list | tuple):
+    if isinstance(env, list | tuple | type):
         env = task_names(env)
     if sampling is None or isinstance(env, str):
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]

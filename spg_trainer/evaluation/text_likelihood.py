@@ -27,7 +27,8 @@ class LogLikelihood:
     """The evidence lower bound (LLaDA, arXiv 2502.09992, equation 6)."""
     eubo: float
     """SPG's EUBO (arXiv 2510.09541, Corollary 1) as the algorithm spg has it: without the bound's constant. The
-    log-likelihood may lie above it."""
+    log-likelihood may lie above it. It is a logarithm of means over masks: of few masks it is too low, even below
+    `elbo`, which `eubo_error` does not say."""
     elbo_error: float
     """The standard error of `elbo` that comes from the drawn masks; 0 where every way to mask was tried."""
     eubo_error: float

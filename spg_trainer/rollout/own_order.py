@@ -31,18 +31,18 @@ def own_order(name: str) -> OwnOrder:
     where, _, function = name.rpartition(":")
     is_file = where.endswith(".py")
     if is_file and not Path(where).is_file():
-        raise ConfigError(f"remasking={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
+        raise ConfigError(f"$remasking={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
     try:
         module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
     except packages.errors() as error:
-        raise ConfigError(f"remasking={name}: {error}") from error
+        raise ConfigError(f"$remasking={name}: {error}") from error
     except Exception as error:
-        text = f"remasking={name}: importing {where} raised {type(error).__name__}: {error}"
+        text = f"$remasking={name}: importing {where} raised {type(error).__name__}: {error}"
         raise ConfigError(text) from error
     order = getattr(module, function, None)
     if not callable(order):
         nearest = did_you_mean(function, [known for known, value in vars(module).items() if callable(value)])
-        raise ConfigError(f"remasking={name}: {where} has no function {function}. {nearest}".rstrip())
+        raise ConfigError(f"$remasking={name}: {where} has no function {function}. {nearest}".rstrip())
     refuse_order(name, cast(OwnOrder, order))
     return cast(OwnOrder, order)
 
@@ -62,7 +62,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
 
     def wrong(what: str) -> ConfigError:
         return ConfigError(
-            f"remasking={name}: {what}. An order is a function order(logps (b, n), places (b, n), generators) that "
+            f"$remasking={name}: {what}. An order is a function order(logps (b, n), places (b, n), generators) that "
             "returns a priority for each place, (b, n) floating-point, the largest first, and draws from the "
             "generators alone."
         )

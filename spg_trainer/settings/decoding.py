@@ -234,6 +234,11 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
+        if not isinstance(self.remasking, str):
+            raise ConfigError(
+                "$remasking: should be a name, or that of a function in a file, ./FILE.py:order. The function itself "
+                "is taken by defaults(Sampling, remasking=order, ...)."
+            )
         if self.unmasking != "schedule" and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
                 f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "

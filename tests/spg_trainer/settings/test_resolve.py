@@ -11,6 +11,7 @@ import yaml
 import envs
 from spg_trainer import EvalSampling, Sampling, cli, evaluate, generate, load_model
 from spg_trainer.algorithms import build
+from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.adapters import settle
@@ -539,3 +540,28 @@ def test_a_sampling_without_lengths_for_a_model_of_other_ones_is_told():
         generate(policy, ["a", "b"], Sampling(temperature=1.0), completion_prefixes=["x"])
     with pytest.warns(UserWarning, match="here it writes 256"), pytest.raises(ConfigError, match="num_gen"):
         evaluate(policy, "sudoku", Sampling(), num_generations=0)
+
+
+def first(completions):
+    return [0.0] * len(completions)
+
+
+def second(completions):
+    return [1.0] * len(completions)
+
+
+def test_classes_and_functions_stand_for_their_names():
+    config = defaults(Config, env="rows.jsonl", reward=[first, second])
+    assert config.env_args["reward"] == f"{Path(__file__).resolve()}:first+second"
+    with pytest.raises(ConfigError, match="should be functions of one file"):
+        defaults(Config, env="rows.jsonl", reward=["a.py:f", "b.py:g"])
+    assert isinstance(envs.make(Letters, size=3), Letters) and len(envs.make(Letters, size=3)) == 3
+    for mistake, words in (
+        (lambda: Sampling(8, 8, 8, remasking=first).check(), "remasking: should be a name.*defaults"),
+        (lambda: find_algorithm("./mine.py"), r"algorithm=./mine.py:MyClass"),
+        (lambda: envs.make(5), "5 is no name of an environment"),
+        (lambda: envs.make(__file__.replace(".py", ".txt")), "No environment"),
+        (lambda: envs.make(str(Path(__file__).parents[3] / "pyproject.toml")), "files of rows end in .jsonl"),
+    ):
+        with pytest.raises((ConfigError, envs.EnvError), match=words):
+            mistake()
