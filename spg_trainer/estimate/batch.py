@@ -16,8 +16,8 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
 
 CAREFUL = 8
-"""The most masked copies at once that `auto` takes where more gain nothing, on a CPU, and where a run would end if
-memory ran out: an update of divided weights is not repeated with half as many."""
+"""The most masked copies at once that `auto` takes where more gain nothing, on a CPU, where free memory is not known,
+and where a run would end if it ran out: an update of divided weights is not repeated with half as many."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what the container of this process may take."""
 
@@ -42,21 +42,22 @@ def fitting_batch(
     usable: float,
     *,
     processes: int = 1,
-    on_cpu: bool = False,
+    on_cuda: bool = True,
 ) -> Batch:
     """The batch of some settings. For per_device_batch_size `auto` it is the largest whose step fits by estimate.
 
     At most all masked copies, and all completions, of a process in a step go through the model at once; 1 where nothing
-    fits. Copies and completions are searched for each by itself, since an update and a rollout do not meet. A CPU, and
-    a run whose weights are divided, take no more than `CAREFUL` copies. memory_of: what a process holds at most with a
-    batch. usable: bytes that its tensors can take.
+    fits. Copies and completions are searched for each by itself, since an update and a rollout do not meet. A run on
+    anything but CUDA, and one whose weights are divided, takes no more than `CAREFUL` copies.
+
+    memory_of: what a process holds at most with a batch. usable: bytes that its tensors can take.
     """
     if config.batch.per_device_batch_size != AUTO:
         return Batch(config.batch.per_device_batch_size, None)
     batch = config.batch
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
-    is_careful = on_cpu or config.model.is_divided
+    is_careful = not on_cuda or config.model.is_divided
     if is_careful:
         copies = min(copies, CAREFUL)
     copies = _most_that_fit(lambda n: memory_of(Batch(n, 1)).update_peak <= usable, copies)
@@ -88,7 +89,9 @@ def usable_here(device: torch.device, processes: int) -> float:
         free_of_card, _ = torch.cuda.mem_get_info(device)
         return USABLE * (free_of_card + torch.cuda.memory_reserved(device))
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    free = min(1024 * _number_in("/proc/meminfo", "MemAvailable:"), _free_in_container())
+    # Systems without /proc do not say how much is free.
+    available = 1024 * _number_in("/proc/meminfo", "MemAvailable:") or math.inf
+    free = min(available, _free_in_container())
     return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))
 
 

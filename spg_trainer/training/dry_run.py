@@ -225,7 +225,7 @@ def memory_of_process(
             rows_per_forward=batch.rows,
         )
 
-    options = {"processes": processes, "on_cpu": on_cpu(config)}
+    options = {"processes": processes, "on_cuda": not on_cpu(config)}
     return memory_of(fitting_batch(config, algorithm, memory_of, usable, **options))
 
 

@@ -265,7 +265,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
         memory_of,
         usable_here(policy.device, num_processes) if config.batch.per_device_batch_size == AUTO else 0.0,
         processes=num_processes,
-        on_cpu=is_cpu,
+        on_cuda=policy.device.type == "cuda",
     )
     found = gather([here])
     copies = min(batch.copies for batch in found)

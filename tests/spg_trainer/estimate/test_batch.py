@@ -49,9 +49,9 @@ def test_auto_is_the_most_that_fits_up_to_all_of_a_step(usable, processes, copie
 
 def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> None:
     divided = replace(AUTO, model=ModelConfig(shard="phase"))
-    for config, on_cpu in ((AUTO, True), (divided, False)):
+    for config, on_cuda in ((AUTO, False), (divided, True)):
         found = [
-            batch.fitting_batch(config, build("spg"), taking, usable, on_cpu=on_cpu) for usable in (50, 1e9)
+            batch.fitting_batch(config, build("spg"), taking, usable, on_cuda=on_cuda) for usable in (50, 1e9)
         ]
         assert found == [batch.Batch(4, None), batch.Batch(8, None)]
 
@@ -99,6 +99,9 @@ def test_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(t
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         (tmp_path / "memory.stat").write_text(f"anon 5\n{stat}\n")
         assert usable(4) == pytest.approx(left / 2 + 1)
+    monkeypatch.setattr(batch, "_number_in", lambda file, name: 0.0)
+    monkeypatch.setattr(batch, "CGROUP", tmp_path / "none")
+    assert usable(4) == float("inf"), "a system without /proc does not say what is free"
 
 
 @pytest.mark.parametrize(
