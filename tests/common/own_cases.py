@@ -1,4 +1,4 @@
-"""A task of a user's own, as the text of its file, and how a process comes not to know it."""
+"""A task of a user's own, and how a process comes not to know it."""
 
 import os
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import gymnasium
 
-from envs import registry
-
-TASK = """
 import envs
+from envs import registry
 
 
 class Mine(envs.TextEnv):
-    reward_weights = {"correct": 1.0}
+    """A task of a user's own, which `tests.common.task_file` writes into a file."""
+
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
 
     def __init__(self, split="train"):
         self.split = split
@@ -26,10 +26,6 @@ class Mine(envs.TextEnv):
 
     def score(self, problem, completion):
         return {"correct": float("e" in completion)}
-
-
-envs.register("test/Own%s-v0", Mine)
-"""
 
 
 def forget(folder: Path) -> None:

@@ -16,17 +16,15 @@ from envs.episodes import Episodes, play
 from envs.errors import EnvError
 from tests.common import other_openenv
 from tests.common.serving import served
+from tests.common.task_file import write_task
 
 pytest.importorskip("websockets")
 pytest.importorskip("uvicorn")
 
-PING = """
-import envs
-
 
 class Ping(envs.TextEnv):
-    reward_weights = {"correct": 1.0, "short": 0.5}
-    reward_ranges = {"short": (0.0, 2.0)}
+    reward_weights = {"correct": 1.0, "short": 0.5}  # noqa: RUF012
+    reward_ranges = {"short": (0.0, 2.0)}  # noqa: RUF012
     max_turns = 3
 
     def __len__(self):
@@ -41,18 +39,14 @@ class Ping(envs.TextEnv):
 
     def score_turns(self, problem, turns):
         right = turns[-1] == problem.reference["answer"]
-        return envs.Score({"correct": float(right), "short": 1 / len(turns)}, "ok" if right else "wrong", turns[-1])
-
-
-envs.register("my/Pong-v0", Ping)
-"""
+        return envs.Score(
+            {"correct": float(right), "short": 1 / len(turns)}, "ok" if right else "wrong", turns[-1]
+        )
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("own") / "pong.py"
-    path.write_text(PING)
-    return f"{path}:my/Pong-v0"
+    return write_task(tmp_path_factory.mktemp("own") / "pong.py", Ping, id="my/Pong-v0")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pytest
 import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
-from envs.authoring.new_file import write_task
+from envs.authoring import new_file
 from envs.own_files import each_file_once
+from tests.common.task_file import task_text, write_task
 from verifiers.worker import environment
 
 
@@ -76,7 +77,7 @@ def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
 
 def test_a_file_with_a_neighbour_runs(folder):
     (folder / "neighbour_of_parrot.py").write_text("loaded = []\n")
-    write_task("parrot_zero.py")
+    new_file.write_task("parrot_zero.py")
     (folder / "parrot_zero.py").write_text(
         "import neighbour_of_parrot\nneighbour_of_parrot.loaded.append(1)\n"
         + Path("parrot_zero.py").read_text()
@@ -94,7 +95,7 @@ def test_a_file_with_a_neighbour_runs(folder):
 def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     (folder / "author").mkdir()
     (folder / "author" / "__init__.py").write_text("")
-    write_task(str(folder / "author" / "parrot_one.py"))
+    new_file.write_task(str(folder / "author" / "parrot_one.py"))
     write_distribution(folder, "polly = author.parrot_one:ParrotOne", "broken = nothing_here")
     names = ("Polly", "author.parrot_one:my/ParrotOne-v0", "author:parrotone", "my/ParrotOne-v0")
     assert {envs.resolve(name) for name in names} == {"my/ParrotOne-v0"}
@@ -105,16 +106,37 @@ def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     assert envs.resolve("parrot_other:parrotone") == "other/ParrotOne-v0"  # whoever else has a ParrotOne
 
 
-BASE = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
-WHOLE = BASE + "    __len__ = problem = score = lambda self, *_: 1\nenvs.register('my/{0}-v0', {0})\n"
+class Bare(envs.TextEnv):
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
+
+
+class Shown(envs.TextEnv):
+    """Its only problem is what a file sets as its prompt."""
+
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
+
+    def __len__(self):
+        return 1
+
+    def problem(self, index):
+        return envs.Problem(PROMPT, {})  # noqa: F821
+
+    def score(self, problem, completion):
+        return {"correct": 1.0}
+
+
+def write_shown(file: Path, name: str, prompt: str, head: str = "") -> None:
+    write_task(file, Shown, id=f"my/{name}-v0", head=head, PROMPT=prompt)
+
+
 FILES = {
-    "empty.py": "import envs\n",
-    "silent.py": BASE.format("Silent"),
+    "empty.py": task_text(),
+    "silent.py": task_text(Bare),
     "wrong.py": "1 / 0\n",
-    "lacking.py": BASE.format("Lacking") + "envs.register('my/Lacking-v0', Lacking)\n",
-    "two.py": WHOLE.format("One") + WHOLE.format("Two"),
-    "three.py": WHOLE.format("Three") + WHOLE.format("Four"),
-    "badid.py": BASE.format("Bad") + "envs.register('Bad', Bad)\n",
+    "lacking.py": task_text(Bare, id="my/Lacking-v0"),
+    "two.py": "".join(task_text(Shown, id=f"my/{name}-v0") for name in ("One", "Two")),
+    "three.py": "".join(task_text(Shown, id=f"my/{name}-v0") for name in ("Three", "Four")),
+    "badid.py": task_text(Bare, id="Bad"),
 }
 
 
@@ -202,24 +224,15 @@ def test_what_other_packages_need_is_imported_when_it_is_named():
     subprocess.run([sys.executable, "-P", "-c", code], check=True, env=environment())
 
 
-TASK = (
-    "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
-    "    def __len__(self): return 1\n"
-    "    def problem(self, index): return envs.Problem('{1}', {{}})\n"
-    "    def score(self, problem, completion): return {{'correct': 1.0}}\n"
-    "envs.register('my/{0}-v0', {0})\n"
-)
-
-
 def test_a_file_that_was_edited_is_loaded_anew(folder):
     """As in a notebook, whose user edits a file between two calls."""
     file = folder / "edited.py"
     for prompt in ("one", "two", "one"):  # of one length, and within one second
-        file.write_text(TASK.format("Edited", prompt))
+        write_shown(file, "Edited", prompt)
         assert envs.make("./edited.py:my/Edited-v0").problem(0).prompt == prompt
     once = envs.make("./edited.py")
     assert type(envs.make("./edited.py")) is type(once)
-    file.write_text(TASK.format("Renamed", "two"))
+    write_shown(file, "Renamed", "two")
     assert envs.make("./edited.py").problem(0).prompt == "two"  # its only one
     with pytest.raises(EnvError, match=r'registers no "my/Edited-v0".*my/Renamed-v0'):
         envs.make("./edited.py:my/Edited-v0")
@@ -227,21 +240,22 @@ def test_a_file_that_was_edited_is_loaded_anew(folder):
 
 def test_a_file_that_failed_behind_its_registration_works_when_it_is_mended(folder):
     file = folder / "failing.py"
-    file.write_text(TASK.format("Failing", "one") + "\n1 / 0\n")
+    write_shown(file, "Failing", "one")
+    file.write_text(f"{file.read_text()}\n1 / 0\n")
     with pytest.raises(EnvError, match="ZeroDivisionError"):
         envs.make("./failing.py")
-    file.write_text(TASK.format("Failing", "two"))
+    write_shown(file, "Failing", "two")
     assert envs.make("./failing.py").problem(0).prompt == "two"
 
 
 def test_an_edit_during_a_run_waits_for_the_next_one(folder):
     file = folder / "steady.py"
-    file.write_text(TASK.format("Steady", "one"))
+    write_shown(file, "Steady", "one")
     envs.make("./steady.py")
-    file.write_text(TASK.format("Steady", "two"))
+    write_shown(file, "Steady", "two")
     with each_file_once():
         assert envs.make("./steady.py").problem(0).prompt == "two"
-        file.write_text(TASK.format("Steady", "six"))
+        write_shown(file, "Steady", "six")
         with each_file_once():
             assert envs.make("./steady.py").problem(0).prompt == "two"
     assert envs.make("./steady.py").problem(0).prompt == "six"
@@ -250,7 +264,7 @@ def test_an_edit_during_a_run_waits_for_the_next_one(folder):
 def test_a_file_that_a_script_imports_by_name_is_the_same_file(folder):
     for number, name_first in enumerate((True, False)):
         stem, name = f"both_{number}", f"Both{number}"
-        (folder / f"{stem}.py").write_text(TASK.format(name, "one"))
+        write_shown(folder / f"{stem}.py", name, "one")
         if name_first:
             module = importlib.import_module(stem)
             assert type(envs.make(f"./{stem}.py:my/{name}-v0")) is getattr(module, name)
@@ -258,14 +272,14 @@ def test_a_file_that_a_script_imports_by_name_is_the_same_file(folder):
             envs.make(f"./{stem}.py:my/{name}-v0")
             module = importlib.import_module(stem)
         assert type(envs.make(f"./{stem}.py")) is type(envs.make(f"my/{name}-v0")) is getattr(module, name)
-        (folder / f"{stem}.py").write_text(TASK.format(name, "two"))
+        write_shown(folder / f"{stem}.py", name, "two")
         assert envs.make(f"./{stem}.py").problem(0).prompt == "two"
 
 
 def test_a_changed_helper_asks_for_a_new_python(folder):
     helper = folder / "helper_of_asker.py"
     helper.write_text("PROMPT = 'one'\ndef prompt(): return PROMPT\n")
-    (folder / "asker.py").write_text("from helper_of_asker import PROMPT\n" + TASK.format("Asker", "one"))
+    write_shown(folder / "asker.py", "Asker", "one", head="from helper_of_asker import prompt\n")
     envs.make("./asker.py")
     helper.write_text("PROMPT = 'two'\n")
     with pytest.raises(
@@ -277,7 +291,7 @@ def test_a_changed_helper_asks_for_a_new_python(folder):
 def test_a_changed_helper_that_a_file_no_longer_imports_is_not_its_concern(folder):
     """Until it imports it again, as Python still has what the helper held before."""
     helper, between, file = (folder / f"{name}_of_leaver.py" for name in ("helper", "between", "file"))
-    task = TASK.format("Leaver", "one")
+    task = task_text(Shown, id="my/Leaver-v0", PROMPT="one")
     helper.write_text("PROMPT = 'one'\n")
     between.write_text("from helper_of_leaver import PROMPT\n")
     file.write_text("from between_of_leaver import PROMPT\n" + task)

@@ -1,5 +1,6 @@
 """`python -m envs serve`: what a client of OpenEnv gets is what `envs.make(...).step` gives, whoever else plays."""
 
+import asyncio
 import json
 import os
 import random
@@ -19,16 +20,13 @@ from envs.episodes import chat
 from envs.errors import EnvError
 from tests.common.browser import CHROMIUM, chromium
 from tests.common.serving import Server, said_by, served
-
-TASK = """
-import asyncio
-import envs
+from tests.common.task_file import write_task
 
 
 class Ping(envs.TextEnv):
-    \"\"\"Answer with the number, once it is asked for a second time.\"\"\"
+    """Answer with the number, once it is asked for a second time."""
 
-    reward_weights = {"correct": 1.0, "short": 0.5}
+    reward_weights = {"correct": 1.0, "short": 0.5}  # noqa: RUF012
     max_turns = 3
 
     def __len__(self):
@@ -50,8 +48,6 @@ class Ping(envs.TextEnv):
         return {"correct": turns[-1] == problem.reference["answer"], "short": 1 / len(turns)}
 
 
-envs.register("my/Ping-v0", Ping)
-"""
 TASKS = {
     "sudoku": "sudoku",
     "countdown": "countdown",
@@ -68,7 +64,7 @@ FLAGS = [f"{task}.{name}={value}" for task, of in ARGUMENTS.items() for name, va
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("own") / "ping.py"
-    path.write_text(TASK)
+    write_task(path, Ping, id="my/Ping-v0")
     return str(path)
 
 

@@ -17,6 +17,7 @@ from envs.adapters.gymnasium_games import GAMES
 from envs.checking import check
 from envs.episodes import play
 from tests.common.marks import slow_if
+from tests.common.task_file import write_task
 
 
 class Spelling(TextEnv):
@@ -154,22 +155,17 @@ def test_what_is_played_ends_with_the_episode():
         play(env, 0, problem, ["a", "boom"])
 
 
-IMPURE = """
-import envs
-from tests.envs.test_turns import Spelling
-
 class Told(Spelling):
     asked = 0
+
     def reply(self, problem, turns):
         Told.asked += 1
-        return f"{{Told.asked}} asked"
-
-envs.register("turns/Told-v0", Told)
-"""
+        return f"{Told.asked} asked"
 
 
 def test_a_reply_that_depends_on_more_than_the_episode_is_found(tmp_path, monkeypatch):
-    (tmp_path / "told.py").write_text(IMPURE.replace("{{", "{").replace("}}", "}"))
+    head = "from tests.envs.test_turns import Spelling\n"
+    write_task(tmp_path / "told.py", Told, id="turns/Told-v0", head=head)
     monkeypatch.chdir(tmp_path)
     found = {finding.name: finding for finding in check("./told.py", 8)}
     assert not found["purity"].ok and "a reply to train" in found["purity"].figure

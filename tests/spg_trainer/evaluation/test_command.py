@@ -25,6 +25,7 @@ from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.own_cases import forget
 from tests.common.process_cases import run_processes
+from tests.common.task_file import write_task
 from tests.common.trainer_cases import change, rows, small_config, snapshot, tiny_folder
 
 
@@ -234,12 +235,8 @@ def test_other_rules_beside_ours(command, tmp_path, capsys):
         run_eval(change(command, env="queens", rules=("d1",)), quiet=True)
 
 
-TASK = """
-import envs
-from wanted import letter
-
 class Mine(envs.TextEnv):
-    reward_weights = {"correct": 1.0}
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
     task = "mine"
 
     def __init__(self, split="train"):
@@ -252,10 +249,12 @@ class Mine(envs.TextEnv):
         return envs.Problem(f"{self.part} {index}", {}, metadata={"index": index})
 
     def score(self, problem, completion):
-        return envs.Score({"correct": float(letter in completion)}, "ok")
+        return envs.Score({"correct": float(letter in completion)}, "ok")  # noqa: F821
 
-envs.register("test/Mine-v0", Mine)
-"""
+
+def write_mine(name: str = "Mine", file: Path | str = "./mine.py") -> str:
+    """Writes a file whose task takes the letter that it looks for from wanted.py."""
+    return write_task(file, Mine, id=f"test/{name}-v0", head="from wanted import letter\n")
 
 
 def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
@@ -263,9 +262,9 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     start.mkdir()
     monkeypatch.chdir(start)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    Path("mine.py").write_text(TASK)
+    mine = write_mine()
     Path("wanted.py").write_text("letter = 'e'\n")
-    summary = train(small_config("run", env="./mine.py:test/Mine-v0", env_args={}, max_steps=1), quiet=True)
+    summary = train(small_config("run", env=mine, env_args={}, max_steps=1), quiet=True)
     shutil.move("run", tmp_path / "moved")
     shutil.rmtree(start)
     start.mkdir()
@@ -286,14 +285,14 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
 def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     forget(tmp_path.parent)  # another test's `wanted`
-    Path("mine.py").write_text(TASK.replace("Mine-v0", "Changing-v0"))
+    mine = write_mine("Changing")
     Path("wanted.py").write_text("letter = 'e'\n")
     Path("pay.py").write_text("def length(completions, **_): return [float(len(c)) for c in completions]\n")
     Path("rows.jsonl").write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(40)))
     lengths = {"max_completion_length": (8,), "num_problems": 2}
     for file, task in (
-        ("mine.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
-        ("wanted.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
+        ("mine.py", {"env": mine, "env_args": {}}),
+        ("wanted.py", {"env": mine, "env_args": {}}),
         ("pay.py", {"env": "rows.jsonl", "env_args": {"reward": "./pay.py:length"}}),
     ):
         asked = change(command, **task, **lengths, output_dir=f"before-{file}")
@@ -309,8 +308,9 @@ def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_p
 def test_an_edit_between_two_protocols_of_a_command_waits_for_the_next_command(command, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     forget(Path.cwd().parent)  # another test's `wanted`
-    file, text, make_env = Path("twice.py"), TASK.replace("Mine-v0", "Twice-v0"), eval_command.make_env
-    file.write_text(text)
+    file, make_env = Path("twice.py"), eval_command.make_env
+    write_mine("Twice", file)
+    text = file.read_text()
     Path("wanted.py").write_text("letter = 'e'\n")
 
     def make_and_edit(*asked):

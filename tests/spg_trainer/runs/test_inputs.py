@@ -24,8 +24,9 @@ from spg_trainer.runs.inputs import (
 )
 from spg_trainer.runs.pin import refuse_changed_hub
 from spg_trainer.training.loop import train
-from tests.common.own_cases import TASK, forget
+from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
+from tests.common.task_file import write_task
 from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
@@ -52,9 +53,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     name = f"{zlib.crc32(request.node.name.encode()):x}"  # files of several tests register different tasks
-    Path("task.py").write_text(TASK % name)
+    env = write_task("./task.py", Mine, id=f"test/Own{name}-v0")
     Path("mine.py").write_text(ALGORITHM)
-    settings = {"env": f"./task.py:test/Own{name}-v0", "env_args": {}, "algorithm": "./mine.py:Mine"}
+    settings = {"env": env, "env_args": {}, "algorithm": "./mine.py:Mine"}
     settings |= {"algorithm_args": {"p_mask_prompt": 0.0}, "save_steps": 1}
     train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
     return settings
@@ -82,7 +83,7 @@ def test_every_hyper_parameter_and_both_files_are_kept(run) -> None:
 def test_a_file_is_kept_where_its_task_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--env ./task.py` is enough where a file has one task."""
     monkeypatch.chdir(tmp_path)
-    Path("task.py").write_text(TASK % "Alone")
+    write_task("task.py", Mine, id="test/OwnAlone-v0")
     config, run = with_absolute_paths(small_config(None, env="./task.py", env_args={})), tmp_path / "run"
     write_inputs(run, find_inputs(file_settings(config)))
     recorded = {"env": config.env, "algorithm": "spg"}
@@ -230,11 +231,17 @@ def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, 
 
 def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    more = "\n    def demonstration(self, problem):\n        return 'e'\n\n\nenvs.register("
-    Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
-    config = change(SMALL, env="./own.py:test/OwnTaught-v0", output_dir="base")
+
+    class Taught(Mine):
+        def demonstration(self, problem):
+            return DEMONSTRATION  # noqa: F821
+
+    def write(demonstration: str) -> str:
+        return write_task("./own.py", Mine, Taught, id="test/OwnTaught-v0", DEMONSTRATION=demonstration)
+
+    config = change(SMALL, env=write("e"), output_dir="base")
     sft(config)
-    Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
+    write("ee")
     with pytest.raises(
         ConfigError, match=r"own\.py has changed since base began.*env=base/environment/own\.py:test"
     ):

@@ -25,7 +25,8 @@ from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.loop import train
-from tests.common.own_cases import TASK
+from tests.common.own_cases import Mine
+from tests.common.task_file import write_task
 from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
 
 MIXED = f"{ENV} + arithmetic"
@@ -115,8 +116,7 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     for number, letter in enumerate("ae"):
         folder = tmp_path / letter
         folder.mkdir()
-        (folder / "task.py").write_text(TASK % f"Twin{number}" + f"# {letter}\n")
-        names.append(f"./{letter}/task.py:test/OwnTwin{number}-v0")
+        names.append(write_task(f"./{letter}/task.py", Mine, id=f"test/OwnTwin{number}-v0", LETTER=letter))
     run = tmp_path / "run"
     whole = {
         **SETTINGS,
