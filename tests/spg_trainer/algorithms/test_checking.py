@@ -100,7 +100,7 @@ def test_old_logps_that_needs_does_not_name_are_named_by_check_and_at_the_start(
             "class Mine(SPG):\n    strength: float = 1.0\n",
             r"sets strength, .*@dataclass\(frozen=True\) above class Mine",
         ),
-        ("class Mine(SPG):\n    num_masks: int = 7\n", r"sets num_masks, which count only in a dataclass"),
+        ("class Mine(SPG):\n    num_masks: int = 7\n", r"sets num_masks, which counts only in a dataclass"),
         ("class Mine(SPG):\n    num_masks = 7\n", r"sets num_masks without its type.*num_masks: "),
         (
             "@dataclass(frozen=True)\nclass Mine(SPG):\n    num_masks = 7\n",

@@ -105,7 +105,7 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             train(Config(**settings))
     with pytest.raises(ConfigError, match=r"sampling is a dict.*Write it as Sampling\("):
         generate(policy, ["a"], {"max_completion_length": 8})
-    with pytest.raises(ConfigError, match="max_completion_length='20': should be a number, "):
+    with pytest.raises(ConfigError, match="max_completion_length='20': should be a whole number, "):
         generate(policy, ["a"], Sampling(max_completion_length="20"))
     with pytest.raises(ConfigError, match=r"temperature='0\.9': should be a number, "):
         generate(policy, ["a"], Sampling(temperature="0.9"))
