@@ -146,11 +146,11 @@ def evaluate(
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
-    if note := lengths_left_out(sampling, policy.source):
-        warnings.warn(note, stacklevel=3)  # behind `each_file_once`
     check_counts(num_problems, num_generations, sampling)
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)
+        if note := lengths_left_out(sampling, policy.source):
+            warnings.warn(note, stacklevel=3)  # behind `each_file_once`
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
     return evaluate_checked(

@@ -72,9 +72,9 @@ def generate(
     """
     check_policy(policy, "generate")
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
+    check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):
         warnings.warn(note, stacklevel=2)
-    check_sampling(policy, sampling)
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
         raise ConfigError(
             f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "

@@ -538,8 +538,8 @@ def test_a_sampling_without_lengths_for_a_model_of_other_ones_is_told():
         pytest.raises(ConfigError, match="has 1 text"),
     ):
         generate(policy, ["a", "b"], Sampling(temperature=1.0), completion_prefixes=["x"])
-    with pytest.warns(UserWarning, match="here it writes 256"), pytest.raises(ConfigError, match="num_gen"):
-        evaluate(policy, "sudoku", Sampling(), num_generations=0)
+    with pytest.warns(UserWarning, match="here it writes 256"), pytest.raises(envs.EnvError, match="split"):
+        evaluate(policy, "sudoku", Sampling(), split="tset")
 
 
 def first(completions):
