@@ -130,6 +130,32 @@ def test_what_makes_the_host_wait_is_noted(gpu, call: Callable[[], object], wait
     assert kinds(gpu) == waits
 
 
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (lambda x: x * int(x.sum()), "capturing: read"),
+        (lambda x: x[x > 0], "capturing: read"),
+        (lambda x: x + torch.ones(3).to("cuda", non_blocking=True), "capturing: upload"),
+        (lambda x: x.copy_(torch.ones(3)), "capturing: copy"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(gpu, work: Callable, message: str) -> None:
+    x = there(3)
+    with pytest.raises(RuntimeError, match=message):
+        pretended._Recording(lambda: (work(x),), GPU, None)
+
+
+def test_a_replay_may_only_use_the_memory_that_was_recorded(gpu) -> None:
+    kept = [there(3)]
+    recording = pretended._Recording(lambda: (kept[0] * 2,), GPU, None)
+    kept[0].fill_(4)
+    recording.replay()
+    assert recording.result[0].cpu().tolist() == [8, 8, 8]
+    kept[0] = there(3)  # allocated since
+    with pytest.raises(AssertionError, match="memory that was not recorded"):
+        recording.replay()
+
+
 def test_results_are_where_their_tensors_are(gpu) -> None:
     x = there(3)
     for result in (
