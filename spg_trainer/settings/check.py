@@ -45,6 +45,9 @@ def check(command: Any) -> None:
     # A training that goes on may have its own copy of a model that is gone.
     resumes = isinstance(command, Config) and bool(command.output.resume)
     check_load(command.model, command.env, resumes)
+    # A dry run for other machines asks for none of the devices of this one.
+    if not (isinstance(command, Config) and command.is_for_other_machines):
+        check_build(command.model.device)
     if isinstance(command, Config):
         check_training(command)
     elif isinstance(command, EvalCommand):
@@ -133,9 +136,13 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
 
 
 def check_device(name: str) -> None:
-    """Refuses an unknown device, and a CUDA device where the installed torch is one for the CPU."""
+    """Refuses a device that cannot be."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
         raise ModelError(f"$device={name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
+
+
+def check_build(name: str) -> None:
+    """Refuses a CUDA device where the installed torch is one for the CPU."""
     if "torch" in sys.modules:  # then nothing is saved by refusing the device before torch does
         return
     try:

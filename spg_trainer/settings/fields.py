@@ -110,6 +110,11 @@ class Config(TaskSettings):
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
     @property
+    def is_for_other_machines(self) -> bool:
+        """Whether this is a dry run for other machines than the one that it runs on."""
+        return self.dry_run and (self.gpu is not None or self.processes > 0)
+
+    @property
     def samples(self) -> bool:
         """Whether the model itself writes the completions that it learns from."""
         return self.source == "environment"

@@ -108,7 +108,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             checkpoint = where_to_go_on(folder, checkpoint, config)
             refuse_later_checkpoint(checkpoint, config.max_steps)
         check_settled(config, algorithm, num_processes, goes_on)
-        if not (config.gpu or config.processes):  # a dry run for other machines than this one
+        if not config.is_for_other_machines:
             check_machine(config)
         pairs = open_pairs(config.pairs)
         try:

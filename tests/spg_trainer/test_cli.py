@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
@@ -314,6 +315,14 @@ def test_a_dry_run_refuses_more_prompts_than_there_are_problems(refused) -> None
     line = "--env-args size=3 --env tests.common.trainer_cases:test/Letters-v0 --prompts-per-step 4"
     words = ["--prompts-per-step 4: letters[size=3] has 3 to train on", "Use 3 or fewer."]
     assert refused(f"{line} --dry-run", *words) == refused(f"{line} --device cpu", *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_dry_run_for_other_machines_asks_for_no_device_of_this_one(here, capsys) -> None:
+    words = ["--env", "sudoku", "--device", "cuda", "--dry-run"]
+    assert cli.main(words) == 2 and "cuda" in capsys.readouterr().err
+    assert cli.main([*words, "--gpu", "H100"]) == 0
+    assert "H100: the run fits" in capsys.readouterr().out
 
 
 def test_a_dry_run_is_shown_by_the_first_process_alone(here, capsys, monkeypatch) -> None:
