@@ -128,7 +128,9 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     train(small_config(run, max_steps=1, **whole), quiet=True)
     kept = sorted(file.relative_to(run).as_posix() for file in (run / "environment").rglob("*.py"))
     assert kept == ["environment/2/task.py", "environment/task.py"]
-    assert [(run / file).read_text()[-2] for file in kept] == ["e", "a"]
+    assert [
+        f"LETTER = '{letter}'" in (run / file).read_text() for file, letter in zip(kept, "ea", strict=True)
+    ] == [True] * 2
     (tmp_path / "e" / "task.py").write_text((tmp_path / "e" / "task.py").read_text().replace("1.0", "0.5"))
     own = f"env={tmp_path}/a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
     with pytest.raises(ConfigError, match=re.escape(own)):
