@@ -54,7 +54,9 @@ def share(task: str, model: str, remasking: str, temperature: float, args: argpa
         words += f" --output-dir {folder}"
         command = resolve(EvalCommand, ["--env", task, "--model", model, *words.split()])
         (result,) = run_eval(command, quiet=True)
-    return share_of_right(count_habits(make_env(command.config, "validation"), result.rows))
+    asked = command.config
+    env = make_env(asked.env, asked.env_args, asked.reward_weights, "validation")
+    return share_of_right(count_habits(env, result.rows))
 
 
 if __name__ == "__main__":

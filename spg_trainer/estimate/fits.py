@@ -1,6 +1,7 @@
 """Whether a training fits on a card, how long it takes and what else it needs, before any weights are downloaded."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from spg_trainer.architecture.shape import Shape
@@ -192,10 +193,11 @@ def hours_in_all(config: Config, seconds: Seconds, processes: int) -> str:
 def evaluated_problems(config: Config) -> int:
     """How many problems are asked in the evaluations before and after, and in all validations."""
     settings = config.eval
-    evaluated = make_env(config, settings.eval_split)
+    open_split = partial(make_env, config.env, config.env_args, config.reward_weights)
+    evaluated = open_split(settings.eval_split)
     problems = 2 * len(envs.splits.distinct_problems(evaluated, settings.eval_problems))
     if settings.eval_steps:
-        validated = make_env(config, "validation")
+        validated = open_split("validation")
         # A run is validated before its first step, after every `eval_steps` steps, and after its last step: a run of 10
         # steps with `eval_steps` 4 before step 1 and after steps 4, 8 and 10.
         after_steps = -(-config.max_steps // settings.eval_steps)  # the quotient, rounded up

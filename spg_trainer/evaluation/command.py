@@ -101,7 +101,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         )
     to_evaluate = []
     for part in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(part, part.split)
+        env = make_env(part.env, part.env_args, part.reward_weights, part.split)
         check_rules(part.rules, env)
         for sampling in part.rollout.samplings():
             check_names(sampling)

@@ -15,15 +15,12 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import json_document, read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.values import replace_nested
 from spg_trainer.settings.weights import is_embedded, resolve_model
-
-Command = TypeVar("Command")
 
 INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""
@@ -108,9 +105,9 @@ def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def with_absolute_paths(command: Command) -> Command:
-    """The settings with absolute paths of the files that they name; what names no file that is there stays as it is."""
-    return replace_nested(command, _replace_paths(file_settings(command), lambda setting, path: path))
+def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
+    """`file_settings` with absolute paths of the files that they name; what names no file that is there stays."""
+    return _replace_paths(settings, lambda setting, path: path)
 
 
 def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str]) -> dict[str, str]:

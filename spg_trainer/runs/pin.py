@@ -12,16 +12,16 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.inputs import (
     Input,
     Inputs,
+    absolute_paths,
     file_settings,
     is_code,
     read_inputs,
     refuse_changed_inputs,
-    with_absolute_paths,
 )
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
-from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.values import flatten, plain, replace_nested
 
 MAY_CHANGE = frozenset(
     "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "
@@ -37,7 +37,7 @@ def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None
 
     Settings that are pinned stay as they are. algorithm: that of the settings. run: the run that goes on.
     """
-    config = with_absolute_paths(config)
+    config = replace_nested(config, absolute_paths(file_settings(config)))
     return replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
 
 

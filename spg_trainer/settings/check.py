@@ -417,14 +417,15 @@ def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) ->
     )
 
 
-def check_chance(config: Config, algorithm: Any) -> None:
-    """Refuses decoding without chance where the algorithm learns nothing from equal completions."""
-    r, count = config.rollout, config.batch.num_generations
-    completions_differ = r.draws_noise or not config.samples
+def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
+    """Refuses decoding without chance where the algorithm learns nothing from equal completions.
+
+    count: the completions of a problem. name: that of the algorithm.
+    """
     refuse(
-        not (completions_differ or algorithm.right_groups_teach or config.force),
+        not (r.draws_noise or algorithm.right_groups_teach),
         f"$temperature={r.temperature:g}: decoding without chance writes {count} times the same completion to a "
-        f"problem, and $algorithm={config.algorithm} learns from how they differ. Use $temperature=0.9, or an "
+        f"problem, and $algorithm={name} learns from how they differ. Use $temperature=0.9, or an "
         "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
     )
 

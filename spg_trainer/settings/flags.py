@@ -49,7 +49,11 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
         if kind is bool:
             parsed[name] = last
             continue
-        check_behind(cls, name, kind, last)
+        if not last:
+            how_many = "at least one argument" if kind in (dict, tuple) else "one argument"
+            raise ConfigError(f"{as_flag(name)}: expected {how_many}. {all_flags(cls)}")
+        if "" in last:
+            raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
         if kind is dict:
             parsed[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
         elif kind is tuple:
@@ -156,15 +160,6 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
             behind = left_over if re.match(r"--?[A-Za-z]", word) else behind
             behind.append(word)
     return typed, left_over
-
-
-def check_behind(cls: Any, name: str, kind: Any, words: Sequence[str]) -> None:
-    """Raises ConfigError if a flag that takes a value has no `words` behind it, or an empty one."""
-    if not words:
-        how_many = "at least one argument" if kind in (dict, tuple) else "one argument"
-        raise ConfigError(f"{as_flag(name)}: expected {how_many}. {all_flags(cls)}")
-    if "" in words:
-        raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
 
 
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The ranges of numbers in settings, as part of a field's type (`learning_rate: Positive`), and the check of them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
@@ -53,27 +53,21 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
 
     shown: how the error writes the name and the value.
     """
-    for name, value, allowed, kind in numbers_with_ranges(settings):
-        if not isinstance(value, Integral if kind is int else Real):
-            whole = "whole " * (kind is int)
-            raise ConfigError(f"{shown(name, repr(value))}: should be a {whole}number, {allowed.expected}.")
-        if not allowed.holds(value):
-            raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
-
-
-def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range, type]]:
-    """(name, value, range, int or float) of every number of a dataclass, and of those inside it, that has a range.
-
-    What stands in place of a number is among them, but for a word that a union allows, as `Count | str` does.
-    """
     hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
-        value = getattr(settings, field.name)
+        name, value = field.name, getattr(settings, field.name)
         if is_dataclass(value):
-            yield from numbers_with_ranges(value)
+            check_ranges(value, shown)
         # The range is in the `__metadata__` of an Annotated type; in `Count | None`, of the first part of the union.
-        for hint in (hints[field.name], *get_args(hints[field.name])):
+        for hint in (hints[name], *get_args(hints[name])):
+            # A union may allow a word in place of a number, as `Count | str` does.
+            is_allowed_word = not isinstance(value, Real) and hint is not hints[name]
             for allowed in getattr(hint, "__metadata__", ()):
-                is_number = isinstance(value, Real) or hint is hints[field.name]
-                if isinstance(allowed, Range) and is_number:
-                    yield field.name, value, allowed, hint.__origin__
+                if not isinstance(allowed, Range) or is_allowed_word:
+                    continue
+                is_whole = hint.__origin__ is int
+                if not isinstance(value, Integral if is_whole else Real):
+                    text = f"should be a {'whole ' * is_whole}number, {allowed.expected}."
+                    raise ConfigError(f"{shown(name, repr(value))}: {text}")
+                if not allowed.holds(value):
+                    raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")

@@ -1,7 +1,8 @@
 """Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model."""
 
 import json
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import with_copies
 from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.values import overlay, plain
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -82,7 +84,9 @@ def run_holding(path: str | Path) -> Path | None:
     return next(runs, None)
 
 
-def task_record(command: Config, sampling: Sampling, **more: Any) -> dict[str, Any]:
+def task_record(
+    env: str, env_args: Mapping[str, object], model: LoadConfig, sampling: Sampling, **more: Any
+) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for. more: further keys of it.
 
     Of decoding it has the lengths, steps and remasking (and the `position_temperature` that belongs to plackett_luce),
@@ -92,10 +96,10 @@ def task_record(command: Config, sampling: Sampling, **more: Any) -> dict[str, A
     if sampling.remasking == "plackett_luce":
         recorded.add("position_temperature")
     rollout = {name: value for name, value in asdict(sampling).items() if name in recorded}
-    task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
-    if command.model.chat_template_args:
-        more["chat_template_args"] = dict(command.model.chat_template_args)
-    return {**task, **more, "preset": recipe_kind(command.model.model), "rollout": rollout}
+    task = {"env": env, "env_args": dict(env_args)} if env else {}
+    if model.chat_template_args:
+        more["chat_template_args"] = dict(model.chat_template_args)
+    return {**task, **more, "preset": recipe_kind(model.model), "rollout": rollout}
 
 
 def recipe_kind(model: str) -> str:
@@ -108,11 +112,6 @@ def recipe_kind(model: str) -> str:
 def to_yaml(settings: Any) -> str:
     """The settings in YAML, nested as the dataclasses are, as `--config` reads them."""
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
-
-
-def to_recorded_yaml(command: Config) -> str:
-    """The content of config.yaml: all settings but those that are for one start only, such as --resume."""
-    return to_yaml(replace(command, config=None, output=command.output.recorded))
 
 
 def read_yaml(path: str | Path) -> Any:

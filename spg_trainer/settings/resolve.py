@@ -87,24 +87,20 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         from_user = [read_layer(cls, Layer(file, read_yaml(file))), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
-    from_user = [with_tasks(with_source(layer)) for layer in from_user]
-    given = deciding(from_user)
+    from_user = [with_plain_names(layer) for layer in from_user]
+    # What decides which layers lie below.
+    given = {
+        name: value
+        for layer in from_user
+        for name, value in layer.values.items()
+        if name in DECIDING or name.startswith("env_args.")
+    }
     dropped = overruled(given)
     below = [
         Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
         for layer in layers_below(cls, given)
     ]
     return merge_layers(cls, [*below, *from_user])
-
-
-def deciding(from_user: Iterable[Layer]) -> dict[str, Any]:
-    """{dotted name: value} of what the user gives of the settings that decide which layers lie below."""
-    return {
-        name: value
-        for layer in from_user
-        for name, value in layer.values.items()
-        if name in DECIDING or name.startswith("env_args.")
-    }
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
@@ -120,21 +116,17 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
     return names if draws_positions else names | {"rollout.position_temperature"}
 
 
-def with_source(layer: Layer) -> Layer:
-    """A layer in which `pairs`, a file, also says that it is what the run learns from."""
-    source = {"source": "pairs"} if layer.values.get("pairs") else {}
-    return Layer(layer.origin, {**source, **layer.values})
-
-
-def with_tasks(layer: Layer) -> Layer:
+def with_plain_names(layer: Layer) -> Layer:
     """A layer whose `env` has the names of tasks alone (`Task.with_one_name`), with their arguments in `env_args`.
 
-    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2.
+    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2. A file of `pairs` also says that it is what
+    the run learns from.
     """
+    source = {"source": "pairs"} if layer.values.get("pairs") else {}
     tasks = parse_tasks(layer.values.get("env") or "")
     arguments = {f"env_args.{key}": value for key, value in join_arguments(tasks).items()}
     env = {"env": one_name_each(tasks)} if tasks else {}
-    return Layer(layer.origin, {**arguments, **layer.values, **env})
+    return Layer(layer.origin, {**arguments, **source, **layer.values, **env})
 
 
 def one_name_each(tasks: Iterable[Task]) -> str:
@@ -265,7 +257,7 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     """The layers between the dataclass's defaults and what the user gives by --config and flags.
 
     They are those of the run that goes on, or else of recipes and of the model. cls: a command on a task. given: the
-    user's `deciding` settings.
+    user's settings among `DECIDING`, and arguments of tasks.
     """
     if settings_file := find_resumed(cls, given):
         return layers_of_run(cls, settings_file, given)

@@ -14,12 +14,12 @@ from spg_trainer.training.run import Run
 
 def environment_record(run: Run) -> dict[str, Any]:
     """What environment.json of a model that this run writes holds."""
-    config = run.config
-    own_copy = run.folder.path / REFERENCE_FOLDER
+    config, model, own_copy = run.config, run.config.model, run.folder.path / REFERENCE_FOLDER
     if own_copy.is_dir():  # the folder that --model named may be gone before this one
-        config = replace(config, model=replace(config.model, model=str(own_copy)))
+        model = replace(model, model=str(own_copy))
+    origin = dict(run.splits["train"].origin)
     return {
-        **task_record(config, config.rollout, origin=dict(run.splits["train"].origin)),
+        **task_record(config.env, config.env_args, model, config.rollout, origin=origin),
         "ends": run.algorithm.end_tokens,
         "dtype": str(run.policy.model.dtype).removeprefix("torch."),
         "base_model": run.policy.source,

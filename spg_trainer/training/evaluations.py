@@ -21,6 +21,7 @@ from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, write_folder
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.credit import credit
@@ -136,7 +137,7 @@ def write_start(run: Run, otherwise: int) -> int:
     """
     config, path = run.config, run.folder.path
     try:
-        own_copy = kept_weights(config, path, None) if "reference" in run.algorithm.needs else None
+        own_copy = kept_weights(config.model, path, None) if "reference" in run.algorithm.needs else None
         model = replace(config.model, model=str(own_copy) if own_copy else config.model.model)
         if model.is_divided:
             model = replace(model, shard="none", dtype="auto")
@@ -185,7 +186,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
         return None
-    figures = decide_on_main(lambda: evaluated_already(run, name, step))
+    figures = decide_on_main(lambda: evaluated_already(run.folder, name, step))
     if figures:
         return figures
     if name == "before" and run.state.step > 0:
@@ -196,33 +197,32 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     return {"step": step, **result.summary()}
 
 
-def evaluated_already(run: Run, name: str, step: int) -> Mapping[str, Any] | None:
+def evaluated_already(folder: RunFolder, name: str, step: int) -> Mapping[str, Any] | None:
     """The figures of the weights of `step` if they are in the file of the evaluation `name`, else None.
 
     If the weights after the training are those of the start, their evaluation is the one before it, and is copied.
     """
-    figures = run.folder.figures(name)
+    figures = folder.figures(name)
     # A run that had ended and then went on has figures of "after" for an earlier step; they are made anew.
     if figures and figures["step"] == step and "correct" in figures:
         return figures
-    if name == "after" and step == 0 and (before := run.folder.figures("before")):
-        run.folder.evaluation(name, before, run.folder.completions("before"))
+    if name == "after" and step == 0 and (before := folder.figures("before")):
+        folder.evaluation(name, before, folder.completions("before"))
         return before
     return None
 
 
-def begin_evaluation(run: Run, name: str, step: int) -> list[dict[str, Any]]:
+def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> list[dict[str, Any]]:
     """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
 
-    It has some if it was interrupted: whole batches, so that the rest is decoded as if it had not been, and those of
-    the batch in which it was asked to stop.
+    It has some if it was interrupted: whole batches of all processes, `batch` completions each, so that the rest is
+    decoded as if it had not been, and those of the batch in which it was asked to stop.
     """
-    begun, made = run.folder.figures(name), []
+    begun, made = folder.figures(name), []
     if begun and begun["step"] == step:
-        made = run.folder.completions(name)
-        whole = len(made) - len(made) % (BATCH * run.accelerator.num_processes)
-        made = made[: max(whole, begun.get("stopped_with", 0))]
-    run.folder.evaluation(name, {"step": step}, made)
+        made = folder.completions(name)
+        made = made[: max(len(made) - len(made) % batch, begun.get("stopped_with", 0))]
+    folder.evaluation(name, {"step": step}, made)
     return made
 
 
@@ -260,12 +260,13 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     # `fewer` returns a sentence if the split has fewer different problems than `num_problems`.
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
-    made = decide_on_main(lambda: begin_evaluation(run, name, step))
+    batch = BATCH * run.accelerator.num_processes
+    made = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
     # Before the training there is nothing to save but this; afterwards a run that is late ends with its evaluations.
     limit = 60 * run.config.max_minutes if name == "before" else 0
 
     def is_late() -> bool:
-        return limit > 0 and time.monotonic() - run.started > limit
+        return limit > 0 and time.monotonic() - run.state.started > limit
 
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")

@@ -31,7 +31,7 @@ from spg_trainer.rollout.scored import gather_groups, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.stop import stopping
+from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
@@ -92,7 +92,8 @@ def train(
         return summary
     run = start(planned, quiet=quiet)
     try:
-        with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
+        stopping_here = stopping_between_steps(run.stop, run.console)
+        with run.console, stopping_here, naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             ended_by = make_steps(run)
@@ -149,7 +150,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     has_made_steps = run.state.step > run.state.resumed_at
     if run.state.consistent and has_made_steps and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
-        with stopping_between_steps(run), refusal_allowed:
+        with stopping_between_steps(run.stop, run.console), refusal_allowed:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
@@ -209,8 +210,8 @@ def train_step(run: Run) -> None:
     limit = 60 * run.config.max_minutes
     run.console.step(
         {**state.history[-1], **timings, **shown_of_validation(run)},
-        total=run.total_steps,
-        seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
+        total=run.steps_and_decay_start[0],
+        seconds_left=max(0.0, limit - (time.monotonic() - state.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
         text = run.source.render_turns(scored.problems[0], *scored.dialogue(0))
@@ -404,19 +405,20 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
+    total, decay_start = run.steps_and_decay_start
     return learning_rate(
         run.config.optimizer,
         updates=run.state.updates,
         step=run.state.step,
-        total=run.total_steps,
-        decay_start=run.decay_start,
+        total=total,
+        decay_start=decay_start,
     )
 
 
 def reason_to_end(run: Run) -> str:
     """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
     limit = 60 * run.config.max_minutes
-    is_late = limit > 0 and time.monotonic() - run.started > limit
+    is_late = limit > 0 and time.monotonic() - run.state.started > limit
     of_processes = gather([(is_late, run.stop.requested)])  # all processes end alike
     if any(stops for _, stops in of_processes):
         return USER
@@ -427,16 +429,17 @@ def reason_to_end(run: Run) -> str:
     brought_nothing = stale(run.criterion.improvements(run.state.validations))
     if not falls_first and 0 < run.config.eval.patience <= brought_nothing:
         return "patience"
-    if run.state.step < run.total_steps:
+    total, _ = run.steps_and_decay_start
+    if run.state.step < total:
         return ""
-    return "max_steps" if run.total_steps == run.config.max_steps else "patience"
+    return "max_steps" if total == run.config.max_steps else "patience"
 
 
-def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
+def stopping_between_steps(stop: StopRequest, console: Console) -> AbstractContextManager[None]:
     """Inside, the first of `stop.SIGNALS` ends the run after the current step; a second one ends it at once.
 
     In an evaluation, the first one ends the run after the current denoising step, and the completions that are finished
     are kept. Several processes finish their batch of completions, to stay together.
     """
     text = "Stopping after this step, or in this evaluation; what is done is saved."
-    return stopping(run.stop, lambda: run.console.say(f"{text}{run.stop.how_at_once}"))
+    return stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}"))

@@ -6,6 +6,7 @@ imported for --pairs only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved, without_recipe
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
-from spg_trainer.training.schedule import DECAYS_LATE, decay_start
+from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA, stalled_at
 
 if TYPE_CHECKING:
@@ -91,12 +92,13 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
     missing = None
     splits: Mapping[str, TextEnv] = {}
+    learns_demonstrations, mix = config.source == "demonstrations", {}
     with raising_on_all():
-        # Where demonstrations decide how long a completion is, they are opened first.
-        if not config.rollout.max_completion_length:
-            splits = open_splits(config)
-        mix = mix_of(config, splits)
-        config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
+        if learns_demonstrations:
+            if not config.rollout.max_completion_length:  # they decide how long a completion is
+                splits = open_splits(config)
+                mix = mix_of(config.mix, splits["train"])
+            config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # from outside
             checking = import_module("spg_trainer.algorithms.checking")
@@ -117,14 +119,15 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             if not config.dry_run:
                 raise
             missing = error
-        mix = mix or mix_of(config, splits)
+        if learns_demonstrations and splits:
+            mix = mix or mix_of(config.mix, splits["train"])
         if missing is None:
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
     own_copy = None
     if "reference" in algorithm.needs:
-        own_copy = decide_on_main(lambda: kept_weights(config, folder, checkpoint))
+        own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))
     return Plan(
         config,
         resolved.origins,
@@ -148,12 +151,10 @@ def settle_lengths(
     train: "TextEnv | None",
     mix: Mapping[str, float],
 ) -> Config:
-    """The settings with the lengths that demonstrations leave open; settings of any other source stay.
+    """The settings with the lengths that demonstrations leave open.
 
     train, mix: what is learned, where it decides how long a completion is.
     """
-    if config.source != "demonstrations":
-        return config
     from spg_trainer.models.load import without_weights
     from spg_trainer.rollout.lengths import settled_decoding
 
@@ -161,13 +162,11 @@ def settle_lengths(
     return replace(config, rollout=settled_decoding(config, origins, policy, train, mix))
 
 
-def mix_of(config: Config, splits: "Mapping[str, TextEnv]") -> Mapping[str, float]:
-    """The share of each habit among demonstrations; {} for any other source, and in a dry run without data."""
-    if config.source != "demonstrations" or not splits:
-        return {}
-    from spg_trainer.rollout.demonstrations import mix_shares
+def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
+    """The share of each habit among demonstrations, as `mix_shares` has it."""
+    from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
 
-    return mix_shares(config.mix, splits["train"])
+    return mix_shares(mix, train)
 
 
 def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Path | None:
@@ -179,8 +178,10 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
     starts = []
     for settings in (before, config):
-        improved = CRITERIA[settings.validates].improvements(validations)
-        starts.append(decay_start(settings, stalled_at(improved, settings.eval.patience)))
+        improved, rates = CRITERIA[settings.validates].improvements(validations), settings.optimizer
+        stalled = stalled_at(improved, settings.eval.patience)
+        schedule = settings.max_steps, rates.lr_schedule, rates.lr_decay_share
+        starts.append(steps_and_decay_start(*schedule, stalled)[1])
     falls_elsewhere = starts[0] != starts[1] and config.optimizer.lr_schedule == DECAYS_LATE
     if checkpoint is None or not falls_elsewhere or not min(starts) < step_of(checkpoint) <= config.max_steps:
         return checkpoint
@@ -196,7 +197,7 @@ def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
         )
 
 
-def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:
+def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> Path | None:
     """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
     A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
@@ -204,11 +205,11 @@ def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> P
     begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE_FOLDER
-    names_adapter = find_adapter(config.model.model) is not None
+    names_adapter = find_adapter(m.model) is not None
     # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
     # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
     # adapter may have been deleted since.
-    if not (config.model.ref_copy or names_adapter or folder.is_dir()):
+    if not (m.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)
     if problem and checkpoint_folder:
@@ -244,7 +245,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
         if config.model.lora_r and not find_adapter(config.model.model):
             check_adapters(model, config.model.lora_experts, config.model.lora_dropout or 0.0)
     check_algorithm(config, algorithm, num_processes)
-    check_chance(config, algorithm)
+    if config.samples and not config.force:
+        check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)
 
 
 def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
@@ -271,18 +273,19 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
     Raises EnvError where an environment cannot be opened, and ConfigError where it has no split for validation.
     """
-    splits = {config.eval.eval_split: make_env(config, config.eval.eval_split)} if config.env else {}
+    open_split = partial(make_env, config.env, config.env_args, config.reward_weights)
+    splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
         of_file = {"train": "train", "held_out": "validation"}
         # Beside a task, arguments are the task's.
         of_texts = {} if config.env else config.env_args
         return splits | {name: envs.Texts(config.data, split, **of_texts) for name, split in of_file.items()}
-    splits["train"] = make_env(config, "train")
+    splits["train"] = open_split("train")
     if config.validates == "loss":
-        splits["held_out"] = make_env(config, "validation")
+        splits["held_out"] = open_split("validation")
     elif config.eval.eval_steps and "validation" not in splits:
         try:
-            splits["validation"] = make_env(config, "validation")
+            splits["validation"] = open_split("validation")
         except envs.EnvError as error:
             text = f"{error} Validation needs this split: $eval_steps=0 trains without."
             raise ConfigError(text) from error

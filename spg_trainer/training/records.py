@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -31,9 +31,6 @@ from spg_trainer.training.warnings import (
     shares_of_groups,
     what_equal_groups_are,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def record_step(
@@ -93,8 +90,8 @@ def save_checkpoint(run: Run) -> None:
     """
     state = run.state
     begin(f"the checkpoint of step {state.step}")
-    saved = {"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped}
-    tensors = {}
+    saved = {"updates": state.updates, "seconds": state.elapsed_seconds, "skipped": state.skipped}
+    tensors, (_, decay_start) = {}, run.steps_and_decay_start
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
@@ -112,7 +109,7 @@ def save_checkpoint(run: Run) -> None:
         # The best steps up to each that is kept.
         needed=partial(validation.needed_steps, state.validations, best_step=run.criterion.best_step),
         # From where the rate began to fall a longer run goes on.
-        resumable={run.decay_start} if run.decay_start < state.step else (),
+        resumable={decay_start} if decay_start < state.step else (),
         **tensors,
     )
 
@@ -197,7 +194,7 @@ def write_summary(
         "max_steps": run.config.max_steps,
         "ended_by": ended_by,
         "updates": run.state.updates,
-        "seconds": round(run.elapsed_seconds, 1),
+        "seconds": round(run.state.elapsed_seconds, 1),
         **found,
         "base_model": run.policy.source,
         "processes": run.accelerator.num_processes,

@@ -17,8 +17,8 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
-from spg_trainer.training import schedule
-from spg_trainer.training.validation import CRITERIA, Criterion, stalled_at
+from spg_trainer.training.schedule import steps_and_decay_start
+from spg_trainer.training.validation import Criterion, stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -38,6 +38,8 @@ class TrainingState:
     """The step of the checkpoint from which the run continues; 0 = it began anew."""
     seconds: float = 0.0
     """Seconds that the run took up to the checkpoint from which it continues."""
+    started: float = field(default_factory=time.monotonic)
+    """When this run was begun or resumed, on the monotonic clock, in seconds."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
     validations: dict[int, Any] = field(default_factory=dict)
@@ -45,6 +47,11 @@ class TrainingState:
     where --eval-steps is 0."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Time spent on this run, over all resumes."""
+        return self.seconds + time.monotonic() - self.started
 
     def will_change(self) -> None:
         """Notes that a finite update is about to change the weights."""
@@ -69,14 +76,9 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
+    criterion: Criterion
+    """What the validations of this run say of it."""
     stop: StopRequest = field(default_factory=StopRequest)
-    started: float = field(default_factory=time.monotonic)
-    """When this run was begun or resumed, on the monotonic clock, in seconds."""
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Time spent on this run, over all resumes."""
-        return self.state.seconds + time.monotonic() - self.started
 
     @property
     def moves_reference(self) -> bool:
@@ -89,34 +91,22 @@ class Run:
         return list(trainable_parameters(self.policy.model).values())
 
     @property
-    def criterion(self) -> Criterion:
-        """What the validations of this run say of it."""
-        return CRITERIA[self.config.validates]
-
-    @property
-    def stalled(self) -> int | None:
-        """The step at which --patience was out, None = it is not."""
-        return stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
-
-    @property
-    def total_steps(self) -> int:
-        """How many steps the run will have, as far as is known."""
-        return schedule.total_steps(self.config, self.stalled)
-
-    @property
-    def decay_start(self) -> int:
-        """The step from which the rate falls, as far as is known (`schedule.decay_start`)."""
-        return schedule.decay_start(self.config, self.stalled)
+    def steps_and_decay_start(self) -> tuple[int, int]:
+        """How many steps the run will have, and the step from which its rate falls, as far as these are known."""
+        rates, improved = self.config.optimizer, self.criterion.improvements(self.state.validations)
+        stalled = stalled_at(improved, self.config.eval.patience)
+        return steps_and_decay_start(self.config.max_steps, rates.lr_schedule, rates.lr_decay_share, stalled)
 
     def due(self, every: int) -> bool:
         """Whether something that is done after every `every` steps, and after the last step, is due now.
 
         every: 0 = it is never due, not even after the last step.
         """
-        return every > 0 and (self.state.step % every == 0 or self.state.step == self.total_steps)
+        is_last = self.state.step == self.steps_and_decay_start[0]
+        return every > 0 and (self.state.step % every == 0 or is_last)
 
     @property
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due, as it is where the rate begins to fall."""
-        falls_from_here = self.state.step == self.decay_start < self.total_steps
-        return falls_from_here or self.due(self.config.output.save_steps)
+        total, decay_start = self.steps_and_decay_start
+        return self.state.step == decay_start < total or self.due(self.config.output.save_steps)

@@ -8,33 +8,25 @@ never fallen (MiniCPM, arXiv 2404.06395, section 4).
 
 import math
 
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import OptimizerConfig
 
 DECAYS_LATE = "warmup_stable_decay"
 
 
-def decay_start(config: Config, stalled: int | None) -> int:
-    """The step from which the rate falls under warmup_stable_decay; of any other schedule, `max_steps`.
+def steps_and_decay_start(
+    max_steps: int, lr_schedule: str, lr_decay_share: float, stalled: int | None
+) -> tuple[int, int]:
+    """How many steps the run makes, and the step from which its rate falls under warmup_stable_decay.
 
-    stalled: the step after which --patience was out, None = it is not.
+    If the run stalls before its rate falls, `lr_decay_share` of its steps are the fall. With any other schedule, both
+    numbers are `max_steps`. stalled: the step after which --patience was out, None = it is not.
     """
-    if config.optimizer.lr_schedule != DECAYS_LATE:
-        return config.max_steps
-    planned = config.max_steps - max(1, int(config.optimizer.lr_decay_share * config.max_steps))
-    return planned if stalled is None else min(stalled, planned)
-
-
-def total_steps(config: Config, stalled: int | None) -> int:
-    """How many steps the run makes; if it stalls before its rate falls, `lr_decay_share` of them are the fall.
-
-    stalled: as for `decay_start`.
-    """
-    start = decay_start(config, stalled)
-    if start == decay_start(config, None):  # it falls as planned, or is of another schedule
-        return config.max_steps
-    share = config.optimizer.lr_decay_share
-    return start + max(1, int(share / (1 - share) * start))
+    if lr_schedule != DECAYS_LATE:
+        return max_steps, max_steps
+    planned = max_steps - max(1, int(lr_decay_share * max_steps))
+    if stalled is None or stalled >= planned:
+        return max_steps, planned
+    return stalled + max(1, int(lr_decay_share / (1 - lr_decay_share) * stalled)), stalled
 
 
 def learning_rate(

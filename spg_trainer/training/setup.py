@@ -33,7 +33,7 @@ from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
     read_config,
-    to_recorded_yaml,
+    to_yaml,
 )
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.updates import AUTO
@@ -46,6 +46,7 @@ from spg_trainer.training.plan import Plan, check_attention, model_to_open, plan
 from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.sources import open_source
+from spg_trainer.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,6 +74,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     run = Run(
         config=config,
         state=TrainingState(),
+        criterion=CRITERIA[config.validates],
         policy=policy,
         algorithm=algorithm,
         optimizer=optimizer,
@@ -93,7 +95,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
     if config.eval.eval_steps and checkpoint_folder is not None:
         run.state.validations = decide_on_main(run.folder.validations)
-    run.trackers.open(config.output.track, path, config)
+    if config.output.track:
+        run.trackers.open(config.output.track, path, config)
     return run
 
 
@@ -287,7 +290,9 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path
     accept = config.output.accept_changed_code
     with raising_on_all():
-        settings, files = to_recorded_yaml(config), file_settings(config)
+        # Not those that are for one start only, such as --resume.
+        recorded = replace(config, config=None, output=config.output.recorded)
+        settings, files = to_yaml(recorded), file_settings(config)
         if not goes_on:
             run.folder.create(settings, environment_record(run), find_inputs(files))
         else:

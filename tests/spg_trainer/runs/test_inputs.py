@@ -18,7 +18,6 @@ from spg_trainer.runs.inputs import (
     file_settings,
     find_inputs,
     hash_of,
-    with_absolute_paths,
     with_copies,
     write_inputs,
 )
@@ -84,7 +83,7 @@ def test_a_file_is_kept_where_its_task_is_not_named(tmp_path: Path, monkeypatch:
     """`--env ./task.py` is enough where a file has one task."""
     monkeypatch.chdir(tmp_path)
     write_task("task.py", Mine, id="test/OwnAlone-v0")
-    config, run = with_absolute_paths(small_config(None, env="./task.py", env_args={})), tmp_path / "run"
+    config, run = small_config(None, env=str(tmp_path / "task.py"), env_args={}), tmp_path / "run"
     write_inputs(run, find_inputs(file_settings(config)))
     recorded = {"env": config.env, "algorithm": "spg"}
     assert with_copies(run, recorded) == recorded

@@ -70,7 +70,7 @@ def from_python(line: str) -> str:
         check(config)
         algorithm = build(config.algorithm, config.hyper_parameters)
         check_algorithm(config, algorithm)
-        check_chance(config, algorithm)
+        check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)
     return str(refused.value)
 
 

@@ -38,6 +38,11 @@ LLADA = "GSAI-ML/LLaDA-8B-Instruct"
 SUDOKU = defaults(Config)
 
 
+def record_of(config: Config) -> dict[str, object]:
+    """What environment.json says of a model that was made with these settings."""
+    return task_record(config.env, config.env_args, config.model, config.rollout)
+
+
 def typed(*words: str, cls: type = Config):
     """The settings of a command line."""
     return resolve(cls, words).config
@@ -96,13 +101,13 @@ def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_all_ha
 def test_a_model_that_learned_where_to_write_is_evaluated_as_it_was_trained(tmp_path) -> None:
     trained = defaults(Config, "sudoku", algorithm="mapg", position_temperature=0.7)
     for made, expected in ((trained, 0.7), (SUDOKU, None)):
-        record = task_record(made, made.rollout)
+        record = record_of(made)
         assert record["rollout"].get("position_temperature") == expected
         (tmp_path / "environment.json").write_text(json.dumps(record))
         read = defaults(EvalCommand, model=str(tmp_path)).rollout
         own = made.rollout
         assert (read.remasking, read.position_temperature) == (own.remasking, own.position_temperature)
-    (tmp_path / "environment.json").write_text(json.dumps(task_record(trained, trained.rollout)))
+    (tmp_path / "environment.json").write_text(json.dumps(record_of(trained)))
     surest = defaults(EvalCommand, model=str(tmp_path), remasking="low_confidence").rollout
     assert surest.position_temperature == EvalRollout.position_temperature
     further = defaults(Config, model=str(tmp_path), remasking="random").rollout
@@ -426,7 +431,7 @@ def test_a_training_refuses_steps_that_are_no_number() -> None:
 
 def test_variables_of_the_chat_template_are_the_models_on_any_task(tmp_path) -> None:
     made = defaults(Config, "sudoku", chat_template_args={"enable_thinking": True})
-    (tmp_path / "environment.json").write_text(json.dumps(task_record(made, made.rollout)))
+    (tmp_path / "environment.json").write_text(json.dumps(record_of(made)))
     for command in (Config, EvalCommand):
         read = resolve(command, ["--env", "countdown", "--model", str(tmp_path)])
         assert read.config.model.chat_template_args == {"enable_thinking": True}

@@ -26,7 +26,7 @@ ONCE = {
     "check_settled": 1,
     "check_splits": 1,
     "refuse_other_run": 1,
-    "check_ranges": 2,
+    "check_ranges": 8,
 }
 
 
@@ -46,7 +46,7 @@ class Counts(Counter[str]):
 
 
 def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
-    """Besides the settings, hyper-parameters have ranges."""
+    """The settings, their six groups and the hyper-parameters have ranges."""
     monkeypatch.setattr(loop, "train", lambda planned: setup.start(planned, quiet=True).folder.release())
     line = ["--env", "sudoku", "--device", "cpu", "--output-dir", str(tmp_path / "typed")]
     with Counts() as typed:

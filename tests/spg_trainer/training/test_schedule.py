@@ -3,7 +3,7 @@
 import pytest
 
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.schedule import decay_start, learning_rate, total_steps
+from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA, falls, lowest_step, stale, stalled_at
 from tests.common.trainer_cases import change
 
@@ -14,9 +14,15 @@ def scheduled(lr_schedule: str, **changes: object) -> Config:
     return change(Config(max_steps=1000), **{**rate, **changes})
 
 
+def planned(config: Config, stalled: int | None = None) -> tuple[int, int]:
+    """How many steps the run makes, and the step from which its rate falls."""
+    rates = config.optimizer
+    return steps_and_decay_start(config.max_steps, rates.lr_schedule, rates.lr_decay_share, stalled)
+
+
 def rate(config: Config, step: int, stalled: int | None = None) -> float:
     """The rate of the update after so many, of which each is a step."""
-    total, start = total_steps(config, stalled), decay_start(config, stalled)
+    total, start = planned(config, stalled)
     return learning_rate(config.optimizer, updates=step, step=step, total=total, decay_start=start)
 
 
@@ -54,13 +60,13 @@ def test_the_last_bit_of_a_rate_is_that_with_which_the_embedded_models_were_trai
 
 def test_where_validations_bring_nothing_more_the_rate_falls_first() -> None:
     config = scheduled("warmup_stable_decay", warmup_steps=0)
-    assert (decay_start(config, None), total_steps(config, None)) == (800, 1000)
-    assert (decay_start(config, 40), total_steps(config, 40)) == (40, 50), "the fall is a fifth of all steps"
+    assert planned(config) == (1000, 800)
+    assert planned(config, 40) == (50, 40), "the fall is a fifth of all steps"
     assert rate(config, 40, stalled=40) == pytest.approx(0.905)
-    assert (decay_start(config, 900), total_steps(config, 900)) == (800, 1000), "it was falling already"
-    assert (decay_start(config, 1), total_steps(config, 1)) == (1, 2), "at least one step"
+    assert planned(config, 900) == (1000, 800), "it was falling already"
+    assert planned(config, 1) == (2, 1), "at least one step"
     other = scheduled("constant")
-    assert (decay_start(other, 40), total_steps(other, 40)) == (1000, 1000)
+    assert planned(other, 40) == (1000, 1000)
 
 
 def test_a_loss_has_stalled_after_as_many_validations_as_patience_has_that_fell_by_less_than_1_percent() -> (
