@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -173,8 +173,8 @@ def draw_figure(
 
     one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
-    legend = legend_of([*names] if one_setting else labels, width)
-    height = 0.62 * width + legend.height
+    columns, font_size, characters, legend_height = legend_layout([*names] if one_setting else labels, width)
+    height = 0.62 * width + legend_height
     figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
@@ -186,7 +186,7 @@ def draw_figure(
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
             what = name if one_setting else label
             text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
-            axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, legend.characters)))
+            axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
         axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
@@ -202,35 +202,26 @@ def draw_figure(
             bbox_to_anchor=(-0.1, 0),
             bbox_transform=axes.transAxes + below,
             borderaxespad=0,
-            ncols=legend.columns,
-            fontsize=legend.font_size,
+            ncols=columns,
+            fontsize=font_size,
             frameon=False,
             handlelength=1,
         )
     return figure
 
 
-class Legend(NamedTuple):
-    """How the legend below a figure is laid out."""
+def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int, float]:
+    """The columns, font size, width and height of the legend below a figure with these labels.
 
-    columns: int
-    font_size: float
-    """In points."""
-    characters: int
-    """How many fit beside the mark of a line."""
-    height: float
-    """In inches."""
-
-
-def legend_of(labels: Sequence[str], width: float) -> Legend:
-    """The layout of a legend with these labels. width: of the figure, in inches."""
+    Font size in points; width in characters, of a label; height in inches. width: of the figure, in inches.
+    """
     from matplotlib import rcParams
 
     columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
     size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
     characters = int(width * 72 * 0.8 / (0.55 * size))
     lines = -(-sum(len(wrap(f"{label}, last 0.0000", characters)) for label in labels) // columns)
-    return Legend(columns, size, characters, size / 50 * lines)
+    return columns, size, characters, size / 50 * lines
 
 
 def column(run: Recorded, metric: str) -> Column:

@@ -212,21 +212,19 @@ class Canvas:
     def ended(self, numbers: Tensor) -> Tensor:
         """(b,) bool, whether each row of `numbers` is finished: all that is still masked is behind its end token."""
         step = self.unmask_step[numbers]
-        before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, self._given(step))
+        is_given = step == GIVEN if self.has_given else None
+        before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, is_given)
         return ~((step == NEVER) & before_end).any(-1)
-
-    def _given(self, unmask_step: Tensor) -> Tensor | None:
-        """(b, T) bool, the places whose tokens are given; None if no token of the canvas is."""
-        return unmask_step == GIVEN if self.has_given else None
 
     def rollouts(self) -> Rows:
         """The completions as they stand on the canvas now, with the records of when each token was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
+        is_given = self.unmask_step == GIVEN if self.has_given else None
         return Rows(
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=until_end(completion_ids, self.end_tokens, self._given(self.unmask_step)),
+            completion_mask=until_end(completion_ids, self.end_tokens, is_given),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
             **self.recorded,

@@ -15,7 +15,7 @@ from spg_trainer.rollout.dealing import (
     deal_groups,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, Round, join_rounds, play
+from spg_trainer.rollout.dialogues import Prompts, Round, play
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
@@ -112,7 +112,7 @@ class EnvironmentSource:
         """The problems of a batch of a step, (P,) int64.
 
         batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. A problem
-        that `replace_overlong` put into a batch is not in `taken`, so it may be chosen once more.
+        that took the place of one too long (--overlong skip) is not in `taken`, so it may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -135,69 +135,39 @@ class EnvironmentSource:
         batch: its number in the step, from 0 on. index: (P,), the problems of the batch. groups_before: how many groups
         the step's earlier batches have; those of this one are numbered from there on.
         """
-        num_generations = self.config.batch.num_generations
+        rollout, num_generations = self.config.rollout, self.config.batch.num_generations
         with raising_on_all():
-            index, skipped = self.replace_overlong(index)
-            episode = deal_groups(self.prompt_lengths(index), num_generations, self.dealt_by)
+            skipped = None
+            if self.config.overlong == SKIP:  # others take the place of problems that are too long
+                room = Room(self.policy, rollout.max_completion_length)
+                index, skipped = room.next_fitting(self.env, index)
+            # How long prompts are is asked where several processes have to share the work evenly.
+            lengths = [prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
+            episode = deal_groups(lengths, num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
-            # The key of the first batch has no number: its noise is that of a step which has one batch only.
-            key = ("rollout", step, *(("batch", batch) if batch else ()))
-            scored = self.play_episodes(
-                key,
-                problem=index[group],
-                generation=generation,
-                episode=episode + groups_before * num_generations,
-                group=group + groups_before,
+            first_turns = Rows(
+                problem=torch.from_numpy(index[group]),
+                generation=torch.from_numpy(generation),
+                turn=torch.from_numpy(np.zeros_like(episode)),
+                episode=torch.from_numpy(episode + groups_before * num_generations),
+                group=torch.from_numpy(group + groups_before),
+                max_turns=self.env.max_turns,
             )
-            scored = scored.with_columns(skipped=skipped)
+            scored = sample_and_score(
+                self.policy,
+                self.env,
+                first_turns,
+                rollout,
+                # The key of the first batch has no number: its noise is that of a step which has one batch only.
+                key=("rollout", step, *(("batch", batch) if batch else ())),
+                seed=self.config.seed,
+                rows_per_forward=self.rows_per_forward,
+                records=self.records,
+                branches=self.branches,
+            ).with_columns(skipped=skipped)
         # Of all processes together; raises if too many completions could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         return scored
-
-    def replace_overlong(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
-        """With `--overlong skip`, returns the problems with others in place of those too long, and how many these were.
-
-        Without it, returns the problems as they are, and None.
-        """
-        if self.config.overlong != SKIP:
-            return index, None
-        return Room(self.policy, self.config.rollout.max_completion_length).next_fitting(self.env, index)
-
-    def prompt_lengths(self, index: np.ndarray) -> list[int]:
-        """How long each problem's prompt is, so that processes share the work evenly; zeros for a single process."""
-        if world_size() == 1:
-            return [0] * len(index)
-        return [prompt_length(self.env, int(i)) for i in index]
-
-    def play_episodes(
-        self,
-        key: Sequence[int | str],
-        *,
-        problem: np.ndarray,
-        generation: np.ndarray,
-        episode: np.ndarray,
-        group: np.ndarray,
-    ) -> Rows:
-        """The scored completions of some episodes, by `sample_and_score`; the arrays are columns of `Rows`."""
-        first_turns = Rows(
-            problem=torch.from_numpy(problem),
-            generation=torch.from_numpy(generation),
-            turn=torch.from_numpy(np.zeros_like(episode)),
-            episode=torch.from_numpy(episode),
-            group=torch.from_numpy(group),
-            max_turns=self.env.max_turns,
-        )
-        return sample_and_score(
-            self.policy,
-            self.env,
-            first_turns,
-            self.config.rollout,
-            key=key,
-            seed=self.config.seed,
-            rows_per_forward=self.rows_per_forward,
-            records=self.records,
-            branches=self.branches,
-        )
 
 
 def sample_and_score(
@@ -282,19 +252,20 @@ def score_finished(
 
 
 def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round]) -> Rows:
-    """The scored rows of episodes that have been played, sorted by episode and then by turn."""
-    rollouts, owner = join_rounds(rounds)  # owner (B,): the episode of each completion
-    rows = first_turns.select(torch.from_numpy(owner)).with_turns().with_columns(**vars(rollouts))
-    return score_episodes(episodes, rows, owner)
+    """The rows of episodes that have been played to their end, sorted by episode and then by turn.
 
-
-def score_episodes(episodes: "Episodes", rows: Rows, owner: np.ndarray) -> Rows:
-    """Scores episodes that have been played to their end, in one verifier call.
-
-    rows: one for each turn of each episode. owner: (B,) int64, the episode of each row.
+    All episodes are scored in one verifier call.
     """
-    scores = episodes.score()
+    owner = np.array(
+        [i for _, owners in rounds for i in owners]
+    )  # (B,) int64, the episode of each completion
+    rollouts = Rows.join([part for part, _ in rounds])
+    if len(rounds) > 1:
+        order = owner.argsort(kind="stable")
+        rollouts, owner = rollouts.select(torch.from_numpy(order)), owner[order]
+    rows, scores = first_turns.select(torch.from_numpy(owner)).with_turns(), episodes.score()
     return rows.with_columns(
+        **vars(rollouts),
         problems=[episodes.problems[i] for i in owner],
         completions=[text for turns in episodes.turns for text in turns],
         rewards=scores.total[owner],

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from spg_trainer.models import Policy
@@ -58,13 +56,3 @@ def answer(
     prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)
     episodes.cut([i for i, fit in zip(going_on, fits, strict=True) if not fit])
     return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]
-
-
-def join_rounds(rounds: Sequence[Round]) -> tuple[Rows, np.ndarray]:
-    """All B completions of the rounds, sorted by episode and then by turn; and their owners, (B,) int64."""
-    owners = np.array([i for _, owners_of_round in rounds for i in owners_of_round])
-    rollouts = Rows.join([part for part, _ in rounds])
-    if len(rounds) == 1:
-        return rollouts, owners
-    order = owners.argsort(kind="stable")
-    return rollouts.select(torch.from_numpy(order)), owners[order]

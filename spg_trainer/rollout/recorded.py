@@ -28,9 +28,9 @@ from spg_trainer.rollout.unmasking import (
     REMASKING,
     UNMASKING,
     Pass,
-    by_confidence,
-    by_position,
-    by_schedule,
+    leftmost_first,
+    scheduled_counts,
+    surest_first,
 )
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import NEVER
@@ -56,8 +56,8 @@ def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     """Recorded passes for a sampler; None where it decodes on a CPU, without a cache, or by rules that ask the host."""
     s, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     has_device_rules = (
-        REMASKING.get(s.remasking) in (by_confidence, by_position)
-        and UNMASKING[s.unmasking] is by_schedule
+        REMASKING.get(s.remasking) in (surest_first, leftmost_first)
+        and UNMASKING[s.unmasking] is scheduled_counts
         and s.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.recorded.keys()
     )
@@ -98,7 +98,7 @@ class RecordedSteps:
         are_alike = all(row.masked == count for row in rows) and all(b - a == width for a, b in windows)
         if not are_alike or len(rows) > most_rows:
             return None
-        unmasked, left = sampler.scheduled(rows, by_schedule(sampler.state_of(rows), s))
+        unmasked, left = sampler.scheduled(rows, scheduled_counts(sampler.state_of(rows), s))
         known = canvas.tensor(
             [
                 (

@@ -37,12 +37,12 @@ UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
 GPU, or a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
 
 
-def by_confidence(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+def surest_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """First the tokens that the model is surest of."""
     return logps
 
 
-def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+def random_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """In random order: one uniform float32 number per drawn token, drawn after the noise of the tokens."""
     priority = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
     for row, generator, count in zip(priority, generators, counts, strict=True):
@@ -50,12 +50,12 @@ def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> T
     return priority
 
 
-def by_position(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+def leftmost_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """From left to right: SDAR's `sequential` (arXiv 2510.06303)."""
     return torch.zeros_like(logps)  # equal priorities go by position
 
 
-def by_plackett_luce(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+def plackett_luce_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """Draws one position after another, with probability in proportion to exp(logps) among those that are left.
 
     This is the order of logps plus independent Gumbel noise, which is minus the log of a draw of Exp(1): one float32
@@ -82,7 +82,7 @@ def confidence(probabilities: Tensor) -> Tensor:
     return probabilities.amax(-1).log()
 
 
-def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
+def scheduled_counts(now: Pass, sampling: Sampling) -> list[int]:
     """The numbers of `unmask_counts`, from the settings alone."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
     # Where `max_tokens_per_step` allows fewer than the schedule, a block takes more passes; they repeat the last
@@ -90,38 +90,38 @@ def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
     return [counts[min(number, len(counts) - 1)] for number in now.number]
 
 
-def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
+def counts_above_threshold(now: Pass, sampling: Sampling) -> Tensor:
     """All tokens of at least the probability `threshold`: Fast-dLLM (arXiv 2505.22618)."""
     return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
 def none_is_sure(logps: Tensor, sampling: Sampling) -> Tensor:
-    """(b,) bool, whether `by_threshold` unmasks no token of a row, so that the row falls back on one. logps: (b, n)."""
+    """(b,) bool, whether `counts_above_threshold` has 0 for a row, which then falls back on a token. logps: (b, n)."""
     return (logps.double() < math.log(sampling.threshold)).all(-1)
 
 
-def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:
-    """The larger of the numbers of `by_threshold` and `by_schedule`: SDAR, LLaDA2.0."""
-    sure = by_threshold(now, sampling)
-    return sure.maximum(torch.tensor(by_schedule(now, sampling)).to(sure.device, non_blocking=True))
+def counts_above_threshold_or_scheduled(now: Pass, sampling: Sampling) -> Tensor:
+    """The larger of the numbers of `counts_above_threshold` and `scheduled_counts`: SDAR, LLaDA2.0."""
+    sure = counts_above_threshold(now, sampling)
+    return sure.maximum(torch.tensor(scheduled_counts(now, sampling)).to(sure.device, non_blocking=True))
 
 
-def by_budget(now: Pass, sampling: Sampling) -> Tensor:
+def counts_within_budget(now: Pass, sampling: Sampling) -> Tensor:
     """The surest tokens above the probability `threshold` whose doubts, 1 - p, add up to a budget; or the schedule's.
 
     The budget is factor * (1 - threshold): by the model's own belief, the chance that any of these tokens is wrong is
     at most that, since the chance of one of several events is at most the sum of theirs. Never fewer tokens than the
-    number of `by_schedule`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
+    number of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
     doubt = -now.logps.double().expm1()  # in ascending order
     allowed = 1 - sampling.threshold
     within = (doubt < allowed) & (doubt.cumsum(-1) <= sampling.factor * allowed)
     return within.sum(-1).maximum(
-        torch.tensor(by_schedule(now, sampling)).to(doubt.device, non_blocking=True)
+        torch.tensor(scheduled_counts(now, sampling)).to(doubt.device, non_blocking=True)
     )
 
 
-def by_factor(now: Pass, sampling: Sampling) -> Tensor:
+def counts_within_factor(now: Pass, sampling: Sampling) -> Tensor:
     """The first tokens, as long as the n-th (from 1 on) has a probability of at least 1 - factor / (n + 1).
 
     The first token is always taken. If a single masked place would be left, it is taken too, as by the published code.
@@ -137,12 +137,12 @@ def by_factor(now: Pass, sampling: Sampling) -> Tensor:
 
 
 REMASKING: dict[str, RemaskingRule] = {
-    "low_confidence": by_confidence,
-    "random": at_random,
-    "entropy": by_confidence,
-    "margin": by_confidence,
-    "sequential": by_position,
-    "plackett_luce": by_plackett_luce,
+    "low_confidence": surest_first,
+    "random": random_order,
+    "entropy": surest_first,
+    "margin": surest_first,
+    "sequential": leftmost_first,
+    "plackett_luce": plackett_luce_order,
 }
 """What `--remasking NAME` chooses from."""
 MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
@@ -152,11 +152,11 @@ DRAWS_POSITIONS = "plackett_luce"
 """The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and the
 rollout records as `order` in which order the positions of a step were drawn."""
 UNMASKING: dict[str, UnmaskingRule] = {
-    "schedule": by_schedule,
-    "threshold": by_threshold,
-    "factor": by_factor,
-    "dynamic": by_threshold_or_schedule,
-    "budget": by_budget,
+    "schedule": scheduled_counts,
+    "threshold": counts_above_threshold,
+    "factor": counts_within_factor,
+    "dynamic": counts_above_threshold_or_scheduled,
+    "budget": counts_within_budget,
 }
 """What `--unmasking NAME` chooses from."""
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from spg_trainer.errors import first_line, in_flags
 from spg_trainer.settings.packages import envs
@@ -23,21 +22,17 @@ DONE = 0
 FAULT = 1
 
 
-class Found(NamedTuple):
-    """What was found of one thing that a training needs."""
-
-    ok: bool
-    text: str
-    """What was measured; if it is not ok, what to do."""
+Found = tuple[bool, str]
+"""Whether one thing that a training needs is there, and what was measured of it; if it is not there, what to do."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 0 for "go", 1 if something is missing."""
     options = parser().parse_args(list(arguments))
     wrong = 0
-    for found in (*card(), disk(), download(options.model), *packages_of_gpu()):
-        wrong += not found.ok
-        sys.stdout.write(f"{'ok' if found.ok else 'WRONG':6} {found.text}\n")
+    for is_there, text in (*card(), disk(), download(options.model), *packages_of_gpu()):
+        wrong += not is_there
+        sys.stdout.write(f"{'ok' if is_there else 'WRONG':6} {text}\n")
         sys.stdout.flush()
     sys.stdout.write("go\n" if not wrong else f"not yet: {wrong} of the lines above say what to do\n")
     return FAULT if wrong else DONE
@@ -60,7 +55,7 @@ def card() -> Iterator[Found]:
     import torch
 
     if torch.version.cuda is None:
-        yield Found(
+        yield (
             False,
             f"torch {torch.__version__} is built without CUDA. Install one with it, from the index that "
             "pytorch.org names for your driver",
@@ -69,7 +64,7 @@ def card() -> Iterator[Found]:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        yield Found(
+        yield (
             False,
             f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {in_flags(first_line(error))}. "
             "`nvidia-smi` prints which CUDA the driver allows at most: install a torch that is not newer",
@@ -81,20 +76,21 @@ def card() -> Iterator[Found]:
         name = f"cuda:{number} {torch.cuda.get_device_name(number)} ({major}.{minor})"
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         if free < LEAST_MEMORY:
-            yield Found(
+            yield (
                 False,
                 f"{name}: {memory}. Another process may hold it (`nvidia-smi`); 8 billion weights need "
                 f"{LEAST_MEMORY / 2**30:.0f}, a small model less",
             )
         else:
-            yield Found(True, f"{name}: {memory}")
+            yield (True, f"{name}: {memory}")
         narrow = torch.bfloat16 if major >= 8 else torch.float32
         reached = products_a_second(torch.device("cuda", number), narrow)
         shown = f"{name}: {reached / 1e12:.0f} TFLOP/s in {str(narrow).removeprefix('torch.')}"
         advice = "" if major >= 8 else "; it has no bfloat16 units: train with --dtype float32"
         slow = reached < SLOW_PRODUCTS and major >= 8
-        yield Found(
-            not slow, shown + advice + slow * ". It is busy, throttled or shared: compare with its data sheet"
+        yield (
+            not slow,
+            shown + advice + slow * ". It is busy, throttled or shared: compare with its data sheet",
         )
 
 
@@ -125,17 +121,17 @@ def disk() -> Found:
     free = shutil.disk_usage(there).free
     shown = f"{place}: {free / 1e9:.0f} GB free"
     if free < LEAST_DISK:
-        return Found(
+        return (
             False,
             f"{shown}. A model of 8 billion weights takes 16, its run some more: set HF_HOME to a larger disk",
         )
-    return Found(True, shown)
+    return (True, shown)
 
 
 def download(model: str) -> Found:
     """How fast the first bytes of a model come from the Hub."""
     if why := envs.files.hub.why_offline():
-        return Found(
+        return (
             False,
             f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder",
         )
@@ -153,19 +149,20 @@ def download(model: str) -> Found:
         answer.raise_for_status()
         rate = len(answer.content) / (time.perf_counter() - start)
     except Exception as error:  # whatever the Hub and its client can raise
-        return Found(
+        return (
             False,
             f"{model} cannot be downloaded: {in_flags(first_line(error))}. Check the id, and `hf auth login` where it "
             "is gated",
         )
     total = sum(file.size or 0 for file in files)
     shown = f"{model}: {rate / 1e6:.0f} MB/s, so that its {total / 1e9:.1f} GB take {total / rate / 60:.0f} minutes"
-    return Found(
-        rate >= SLOW_DOWNLOAD, shown + (rate < SLOW_DOWNLOAD) * ". Download it before the card is paid for"
+    return (
+        rate >= SLOW_DOWNLOAD,
+        shown + (rate < SLOW_DOWNLOAD) * ". Download it before the card is paid for",
     )
 
 
 def packages_of_gpu() -> Iterator[Found]:
     """What some flags need besides."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        yield Found(True, "without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")
+        yield (True, "without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")

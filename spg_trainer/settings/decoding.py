@@ -7,7 +7,7 @@ lengths and numbers of steps, from which it makes a `Sampling` for each pair.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.explained import explained
@@ -296,27 +296,16 @@ class EvalRollout(EvalDecoding):
         ]
 
 
-class Unread(NamedTuple):
-    """A setting that nothing reads under some values of another setting: `threshold` under `unmasking schedule`."""
-
-    name: str
-    choice: str
-    """The other setting."""
-    values: tuple[str | None, ...]
-    """The values of the other setting under which nothing reads this one."""
-    instead: str
-    """A value of the other setting under which it is read."""
-
-
 UNREAD = (
-    Unread("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
-    Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
-    Unread("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
-    Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
-    Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
-    Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
-    Unread("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
+    ("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
+    ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
+    ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
+    ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
+    ("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
+    ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
+    ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
+"""(a setting, another one, the values of that under which nothing reads the first, a value under which it is read)."""
 
 
 def steps_at_rate(tokens: float) -> str:

@@ -42,7 +42,7 @@ def run_validation(run: Run, last: bool = False) -> None:
     if not settings.eval_steps or not (last or run.due(settings.eval_steps)):
         return
     if run.config.validates == "loss":
-        measure_loss(run, last)
+        measure_loss(run)
     elif state.step in state.validations:
         return
     else:
@@ -55,15 +55,14 @@ def run_validation(run: Run, last: bool = False) -> None:
         run.console.warn(warning)
 
 
-def measure_loss(run: Run, last: bool = False) -> dict[str, float]:
-    """The loss of the held-out completions, {"validation/loss": nats a token}, after a step where that is due; else {}.
+def measure_loss(run: Run) -> dict[str, float]:
+    """The loss of the held-out completions, {"validation/loss": nats a token}; {} where this step's was measured.
 
-    Every validation uses the same masks. It is noted in `state.validations` and written to eval/. last: whether the run
-    ends here, which makes a validation due. Raises TrainingError for a loss that is not finite.
+    Every validation uses the same masks. It is noted in `state.validations` and written to eval/. Raises TrainingError
+    for a loss that is not finite.
     """
     config, step = run.config, run.state.step
-    is_due = config.eval.eval_steps > 0 and (last or run.due(config.eval.eval_steps))
-    if config.validates != "loss" or not is_due or step in run.state.validations:
+    if step in run.state.validations:
         return {}
     begin(f"the validation after step {step}")  # if a process is lost, the error says that it was at this
     with unsharded(run.policy.model):

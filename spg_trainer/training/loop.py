@@ -204,7 +204,8 @@ def train_step(run: Run) -> None:
     # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.
     if choices:
         timings |= router_load(sum_metrics(choices))
-    metrics |= measure_loss(run)
+    if run.config.validates == "loss" and run.due(run.config.eval.eval_steps):
+        metrics |= measure_loss(run)
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
     limit = 60 * run.config.max_minutes

@@ -14,7 +14,7 @@ import torch
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, by_confidence, certainty, margin
+from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, certainty, margin, surest_first
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from tests.common.published import MASKS
 from tests.common.rollout_cases import pad, streams
@@ -135,7 +135,7 @@ def test_dream_decodes_its_completion_as_one_block(opened, monkeypatch):
         length, measure = p["max_new_tokens"], kinds[p["alg"]]
         counts = dream_counts(length, p["steps"], p["eps"])
         monkeypatch.setitem(UNMASKING, "dream", lambda now, s, counts=counts: [counts[n] for n in now.number])
-        monkeypatch.setitem(REMASKING, "dream", by_confidence)
+        monkeypatch.setitem(REMASKING, "dream", surest_first)
         monkeypatch.setitem(MEASURES, "dream", best_50(measure) if p["top_k"] else measure)
         sampling = Sampling(length, length, p["steps"], unmasking="dream", remasking="dream")
         found = decode(policy, prompts_of(case), sampling)

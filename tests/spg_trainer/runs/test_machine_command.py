@@ -78,11 +78,11 @@ def test_a_machine_without_a_card_is_told_what_torch_says(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", refuse)
-    (found,) = machine_command.card()
-    assert not found.ok and "too old" in found.text and "nvidia-smi" in found.text
+    ((is_there, text),) = machine_command.card()
+    assert not is_there and "too old" in text and "nvidia-smi" in text
     monkeypatch.setattr(torch.version, "cuda", None)
-    (found,) = machine_command.card()
-    assert not found.ok and "built without CUDA" in found.text
+    ((is_there, text),) = machine_command.card()
+    assert not is_there and "built without CUDA" in text
 
 
 def test_products_are_counted() -> None:
