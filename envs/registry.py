@@ -72,7 +72,7 @@ def _create(
     defaults = {name: default for name, (_, default) in AROUND.items()}
     defaults |= {name: parameter.default for name, parameter in parameters.items()}
     task._env_arguments = {
-        name: value.__name__ if inspect.isroutine(value) else value
+        name: _shown(value)
         for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
@@ -86,6 +86,13 @@ def _create(
     env = as_env(combined)
     env.render_mode = render_mode
     return env
+
+
+def _shown(argument: Any) -> Any:
+    """An argument as `spec_name` has it: a function by its name, several as `one+two`."""
+    if isinstance(argument, list | tuple) and any(map(inspect.isroutine, argument)):
+        return "+".join(str(_shown(one)) for one in argument)
+    return argument.__name__ if inspect.isroutine(argument) else argument
 
 
 def _create_vector(cls: type[Task], id: str, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:

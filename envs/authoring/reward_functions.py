@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import re
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,8 @@ from envs.problem import Problem
 
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
+
+The numbers stand in a list, an array or a tensor.
 
 Every argument is passed by its name and is a list with an entry for each completion: `prompts`, `completions`, and each
 column of the rows that is the name of a parameter, or every column where the function has `**kwargs`. A parameter with
@@ -59,6 +63,17 @@ class Reports:
     columns: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     """{(id of the problem, completion): {column: the value that `log_extra(column, values)` has for it}}."""
 
+    @contextmanager
+    def during(self, step: int, max_steps: int) -> Iterator[None]:
+        """While it lasts, functions are told that `step` steps of a run of `max_steps` are done."""
+        outer = self.state
+        if max_steps:  # a run without steps only evaluates
+            self.state = TrainerState(step, max_steps)
+        try:
+            yield
+        finally:
+            self.state = outer
+
     def begin(self, step: int, max_steps: int) -> None:
         """Forgets what was reported before, at the beginning of a step's rollout."""
         self.state = TrainerState(step, max_steps)
@@ -91,14 +106,53 @@ reports = Reports()
 """What the functions of this process report."""
 
 
-def load_functions(reward: str | RewardFunction) -> dict[str, RewardFunction]:
-    """The functions that `./mine.py:one+two` names, or the one function that is given in place of its name.
+def name_of(reward: Any) -> str:
+    """The text that names reward functions: `FILE.py:ONE+TWO`; of functions of several files, `A.py:ONE+B.py:TWO`.
 
-    Raises EnvError for a file or a name that is not there, and for a function that stands in no file of its own.
+    reward: such a text, a function in place of its name, or a list of these. Raises EnvError for anything else, and for
+    a function that stands in no file of its own.
     """
-    if callable(reward):
-        reward = name_in_file(reward, is_reward=True)
-    file, _, names = reward.rpartition(":")
+    if isinstance(reward, str):
+        return reward
+    names: list[str] = []
+    for one in reward if isinstance(reward, list | tuple) else [reward]:
+        if not (isinstance(one, str) or callable(one)):
+            raise EnvError(
+                f"reward={one!r:.60}: should be a function of a file, its name ./FILE.py:FUNCTION, or a list of these."
+            )
+        file, _, name = (one if isinstance(one, str) else name_in_file(one, is_reward=True)).rpartition(":")
+        is_same_file = bool(names) and names[-1].startswith(f"{file}:")
+        names = [*names[:-1], f"{names[-1]}+{name}"] if is_same_file else [*names, f"{file}:{name}"]
+    return "+".join(names)
+
+
+def load_functions(
+    reward: str | RewardFunction | Sequence[str | RewardFunction],
+) -> dict[str, RewardFunction]:
+    """The functions that `./mine.py:one+two` names, or those that are given in place of their names, as in `name_of`.
+
+    Raises EnvError for a file or a name that is not there, for two functions of one name, and for a function that
+    stands in no file of its own.
+    """
+    reward = name_of(reward)
+    parts = [reward]
+    if not Path(reward.rpartition(":")[0]).is_file():  # perhaps it names several files
+        parts = re.split(r"\+(?=[^+]*\.py:)", reward)
+    functions: dict[str, RewardFunction] = {}
+    for part in parts:
+        file, _, names = part.rpartition(":")
+        found = _functions_of_file(reward, file, names.split("+"))
+        if twice := functions.keys() & found.keys():
+            raise EnvError(
+                f"--reward {reward}: two functions are called {twice.pop()!r}, which names a component of the reward. "
+                "Rename one of them."
+            )
+        functions |= found
+    return functions
+
+
+def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str, RewardFunction]:
+    """The functions of a file that have these names; EnvError as for `load_functions`. reward: what the user gave."""
     if not file.endswith(".py"):
         raise EnvError(f"--reward {reward}: should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE+TWO.")
     if not Path(file).is_file():
@@ -110,7 +164,7 @@ def load_functions(reward: str | RewardFunction) -> dict[str, RewardFunction]:
             f"--reward {reward}: importing {file} raised {type(error).__name__}: {error}"
         ) from error
     functions = {}
-    for name in names.split("+"):
+    for name in names:
         function = getattr(module, name, None)
         if not callable(function):
             public = [n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_")]
@@ -225,12 +279,18 @@ def _explained(
 
 def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
     """(count,) float64, what the function `name` paid; raises EnvError unless it is `count` finite numbers or None."""
-    if not isinstance(paid, Sequence | np.ndarray) or len(paid) != count:
+    values = _plain(paid)
+    if not isinstance(values, Sequence) or len(values) != count:
         raise EnvError(f"the reward function {name} must return {count} numbers, and returned {paid!r:.80}.")
-    numbers = [0.0 if value is None else value for value in paid]
+    numbers = [0.0 if value is None else _plain(value) for value in values]
     for value in numbers:
-        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise EnvError(
                 f"the reward function {name} must return finite numbers or None, and returned {value!r:.80}."
             )
     return np.array(numbers, dtype=np.float64)
+
+
+def _plain(value: Any) -> Any:
+    """The numbers of an array or a tensor as Python's; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -110,7 +110,7 @@ class Rows(TextEnv):
         self,
         verifier: str = "",
         split: str = "train",
-        reward: str | RewardFunction = "",
+        reward: str | RewardFunction | Sequence[str | RewardFunction] = "",
         prompt: str = "prompt",
         prompt_style: str = "plain",
         demonstration: str = "",
@@ -125,7 +125,7 @@ class Rows(TextEnv):
         Args:
             verifier: a task of `verifiers`, e.g. "gsm8k".
             reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature. From
-                Python, a function that stands in a file may be given itself.
+                Python, a function that stands in a file may be given itself, and several as a list.
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
                 it.

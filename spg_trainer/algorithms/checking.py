@@ -18,12 +18,14 @@ from spg_trainer.algorithms.base import (
     Algorithm,
     CoupledAlgorithm,
     Loss,
+    Metric,
     Need,
+    Per,
     loss_of_values,
     prepare_columns,
 )
 from spg_trainer.algorithms.registry import build
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.likelihood.targets import OWN, TARGETS, miss
 from spg_trainer.seeding import generator, numpy_generator
@@ -102,11 +104,24 @@ class Case:
 
 
 def returned_loss(method: str, loss: object) -> Loss:
-    """What a method of an algorithm returned; raises CheckFailed where that is no Loss."""
+    """What a method of an algorithm returned; raises CheckFailed where that is no Loss that the trainer can take."""
     if not isinstance(loss, Loss):
         raise CheckFailed(
             f"{method} returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
         )
+    if not isinstance(loss.loss, Tensor) or loss.loss.shape:
+        shape = tuple(getattr(loss.loss, "shape", ()))
+        found = f"{type(loss.loss).__name__} of the shape {shape}" if shape else f"{loss.loss!r:.80}"
+        raise CheckFailed(
+            f"{method} returned Loss(loss, metrics) with the loss {found}; it must be a scalar tensor"
+        )
+    for name, metric in loss.metrics.items():
+        is_sum = isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
+        if not is_sum or metric.per not in get_args(Per):
+            raise CheckFailed(
+                f"{method} returned the metric {name!r} as {metric!r:.80}; it must be Metric(total, per), with a "
+                f"scalar tensor and one of {', '.join(get_args(Per))}"
+            )
     return loss
 
 
@@ -126,14 +141,15 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 
 
 def fault_of_loss(algorithm: Algorithm) -> str:
-    """Which column of the batch a loss reads though its `needs` does not name it, or what it returns that is no Loss.
-
-    It is "" if it fails for no such reason.
+    """Which column of the batch a loss reads though its `needs` does not name it, or what it or `prepare` returns that
+    the trainer cannot take. It is "" if they fail for no such reason.
     """
     try:
         draw_case(algorithm).loss()
     except CheckFailed as failed:
         return str(failed)
+    except ConfigError as error:  # of `prepare`
+        return written(error)
     except AttributeError as error:
         if error.name in PROVIDED:
             need = PROVIDED[error.name]
@@ -152,7 +168,7 @@ def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
     """Raises ConfigError where the loss of an algorithm from outside has a fault that `fault_of_loss` finds."""
     if what := fault_of_loss(algorithm):
         raise ConfigError(
-            f"$algorithm={name}: {what}. `python -m spg_trainer algorithms check {name}` tries more."
+            f"$algorithm={name}: {what.rstrip('.')}. `python -m spg_trainer algorithms check {name}` tries more."
         )
 
 

@@ -88,25 +88,16 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(setting: str, value: Any) -> Any:
-    """A function or a class as its name, `FILE.py:NAME`; any other value as it is."""
-    if setting == "reward" and isinstance(value, list | tuple):
-        return joined_functions([named(setting, one) for one in value])
-    if not (isinstance(value, type) or inspect.isroutine(value)):
+    """A function or a class as its name, `FILE.py:NAME`, and several rewards as theirs; any other value as it is."""
+    is_own = isinstance(value, type) or inspect.isroutine(value)
+    if not is_own and (setting != "reward" or isinstance(value, str)):
         return value
     try:
-        return packages.envs.own_files.name_in_file(value, is_reward=setting == "reward")
+        if setting == "reward":
+            return packages.envs.authoring.reward_functions.name_of(value)
+        return packages.envs.own_files.name_in_file(value)
     except packages.envs.EnvError as error:
         raise ConfigError(f"{setting}: {error}") from error
-
-
-def joined_functions(names: Sequence[str]) -> str:
-    """The name of several functions of one file: `FILE.py:ONE+TWO` of `FILE.py:ONE` and `FILE.py:TWO`."""
-    files = dict.fromkeys(name.rpartition(":")[0] for name in names)
-    if len(files) != 1:
-        raise ConfigError(
-            f"reward={names}: should be functions of one file, which may import them from others."
-        )
-    return f"{next(iter(files))}:{'+'.join(name.rpartition(':')[2] for name in names)}"
 
 
 def without_short(given: dict[str, Any]) -> dict[str, Any]:

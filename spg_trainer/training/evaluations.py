@@ -22,6 +22,7 @@ from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, write_folder
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.credit import credit
@@ -269,7 +270,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
 
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
-        with unsharded(run.policy.model), progress as advance:
+        told = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
+        with unsharded(run.policy.model), told, progress as advance:
             result = evaluate_checked(
                 run.policy,
                 env,

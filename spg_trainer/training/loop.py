@@ -91,9 +91,10 @@ def train(
         Console(quiet=quiet).say(nothing_to_do(summary, planned.folder))
         return summary
     run = start(planned, quiet=quiet)
+    told = packages.envs.authoring.reward_functions.reports.during(run.state.step, run.config.max_steps)
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
-        with run.console, stopping_here, naming_the_lost(run.config.timeout_minutes):
+        with run.console, told, stopping_here, naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             ended_by = make_steps(run)

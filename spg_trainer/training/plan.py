@@ -301,8 +301,8 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     train = splits["train"]
     if not config.data:  # whose texts nobody scores
-        envs.authoring.reward_functions.reports.begin(0, config.max_steps or 1)
-        envs.checking.try_scoring(train)
+        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+            envs.checking.try_scoring(train)
     if not config.samples:
         return
     check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)

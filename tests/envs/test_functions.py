@@ -41,6 +41,16 @@ def everything(completions, **kwargs):
     return [float(kwargs["hint"][i] in text) for i, text in enumerate(completions)]
 
 
+def tensor(completions):
+    import torch
+
+    return torch.arange(len(completions)) / 2
+
+
+def tensors(completions):
+    return list(tensor(completions))
+
+
 def raises(completions):
     return 1 / 0
 
@@ -242,6 +252,18 @@ def test_what_a_function_may_not_return_is_said(place, name, text):
         scored(["a", "b"], reward=f"./mine.py:{name}")
 
 
+def test_numbers_may_stand_in_a_tensor_and_functions_in_several_files(place):
+    (place / "other.py").write_text("def second(completions):\n    return [2.0] * len(completions)\n")
+    reward = "./mine.py:tensor+tensors+./other.py:second"
+    for given in (reward, ["./mine.py:tensor", "./mine.py:tensors", "./other.py:second"]):
+        _, scores = scored(["a", "b"], reward=given)
+        assert [scores.rewards[name].tolist() for name in ("tensor", "tensors", "second")] == [
+            [0, 0.5]
+        ] * 2 + [[2, 2]]
+    with pytest.raises(EnvError, match="two functions are called 'second'"):
+        load_functions("./mine.py:second+./other.py:second")
+
+
 def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     from spg_trainer.cli import main
     from tests.common.trainer_cases import rows, tiny_folder
@@ -274,7 +296,7 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
 
 
-def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, monkeypatch):
+def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place):
     """The trial before the first step knows the run's number of steps; where nothing is trained, both are 1."""
     from spg_trainer import Config, defaults
     from spg_trainer.training.plan import plan_training
@@ -282,10 +304,8 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, m
 
     (place / "logs.py").write_text(
         "def later(completions, trainer_state):\n"
+        "    assert (trainer_state.global_step, trainer_state.max_steps) in ((1, 1), (0, 7))\n"
         "    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)\n"
-    )
-    monkeypatch.setattr(
-        envs.authoring.reward_functions.reports, "state", envs.authoring.reward_functions.TrainerState()
     )
     _, scores = scored(["a", "b"], reward="./logs.py:later")
     assert scores.rewards["later"].tolist() == [1.0, 1.0]
@@ -298,7 +318,6 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place, m
         eval_steps=0,
     )
     plan_training(config)
-    assert envs.authoring.reward_functions.reports.state == envs.authoring.reward_functions.TrainerState(0, 7)
 
 
 def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
@@ -310,7 +329,7 @@ def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
         "    log_metric('step', trainer_state.global_step)\n"
         "    log_metric('of', trainer_state.max_steps)\n"
         "    log_extra('length', [len(text) for text in completions])\n"
-        "    return [0.5] * len(completions)\n\n\n"
+        "    return [0.5 * trainer_state.global_step / trainer_state.max_steps] * len(completions)\n\n\n"
         "def wrong(completions, log_extra):\n"
         "    log_extra('length', [1])\n"
         "    return [0.5] * len(completions)\n"
@@ -332,6 +351,9 @@ def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
     assert main(words) == 0, capsys.readouterr().err
     steps = [row for row in rows(place / "run" / "metrics.jsonl") if "logged/step" in row]
     assert [(row["logged/step"], row["logged/of"]) for row in steps] == [(0.0, 2.0), (1.0, 2.0)]
+    summary = json.loads((place / "run" / "summary.json").read_text())
+    paid = [summary[f"eval_{when}"]["rewards"]["logs"] for when in ("before", "after")]
+    assert paid == [0.0, 0.5]  # the steps that are done, of all
     (first, *_) = sorted((place / "run" / "samples").glob("*.jsonl"))
     assert all(row["logged"] == {"length": len(row["completion"])} for row in rows(first))
     with pytest.raises(EnvError, match=r"log_extra\('length'\) has 1 values for 2 completions"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build, get
-from spg_trainer.algorithms.checking import check_algorithm, refuse_unsound_masking
+from spg_trainer.algorithms.checking import check_algorithm, refuse_unsound_loss, refuse_unsound_masking
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
@@ -163,6 +163,26 @@ def test_a_masking_from_outside_is_checked(
     )
     (found,) = [f for f in check_algorithm(f"{tmp_path}/mine.py:Mine") if f.name == "masking"]
     assert said in found.figure and found.ok == (not old)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("-terms.sum()", "-terms", r"with the loss Tensor of the shape \(12,\); it must be a scalar"),
+        ("-terms.sum()", "-terms.sum().item()", r"with the loss -?\d.*; it must be a scalar tensor"),
+        (", {})", ', {"mine": terms.sum()})', r"the metric 'mine' as tensor.*must be Metric\(total, per\)"),
+        (", {})", ', {"mine": Metric(terms.sum(), "tokens")})', r"the metric 'mine' .*scored_tokens"),
+        (LOSS, BROKEN["turns"].replace("(rewards)}", "(rewards)[1:]}"), "prepare returned 11 rows"),
+    ],
+)
+def test_what_the_trainer_cannot_take_is_said_before_a_run(
+    old: str, new: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text((HEAD + LOSS).replace("Algorithm, Loss", "Algorithm, Loss, Metric").replace(old, new))
+    with pytest.raises(ConfigError, match=said):
+        refuse_unsound_loss(f"{file}:Mine", build(f"{file}:Mine"))
 
 
 def test_a_training_tries_what_a_loss_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

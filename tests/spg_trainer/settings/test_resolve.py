@@ -477,6 +477,7 @@ def test_what_stands_in_a_file_may_be_given_itself(tmp_path: Path, monkeypatch) 
         "from dataclasses import dataclass\nfrom spg_trainer.algorithms.spg import SPG\n"
         "@dataclass(frozen=True)\nclass Mine(SPG):\n    pass\n"
         "def r(completions, **kwargs):\n    return [1.0] * len(completions)\n"
+        "def s(completions, **kwargs):\n    return [0.5] * len(completions)\n"
     )
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "1+1", "answer": "2"}\n' * 30)
@@ -485,6 +486,12 @@ def test_what_stands_in_a_file_may_be_given_itself(tmp_path: Path, monkeypatch) 
     assert config.env_args == {"reward": f"{file}:r"} and config.algorithm == f"{file}:Mine"
     assert defaults(Config, env=str(rows), reward=own.r).env_args == config.env_args
     assert envs.make(str(rows), reward=own.r).spec_name == "rows[reward=r]"
+    both = {"reward": f"{file}:r+s"}
+    assert defaults(Config, env=str(rows), reward=[own.r, own.s]).env_args == both
+    assert defaults(Config, env=str(rows), env_args={"reward": [own.r, f"{file}:s"]}).env_args == both
+    assert envs.make(str(rows), reward=[own.r, own.s]).spec_name == "rows[reward=r+s]"
+    with pytest.raises(ConfigError, match=r"reward=5: should be a function of a file, .* or a list of these"):
+        defaults(Config, env=str(rows), reward=5)
     for given in ({"reward": lambda **_: []}, {"algorithm": type("Cell", (), {"__module__": "__main__"})}):
         with pytest.raises(ConfigError, match=r'Write it at the top of a file .*"./FILE.py:(NAME|Cell)"'):
             defaults(Config, env=str(rows), **given)
@@ -558,8 +565,8 @@ def second(completions):
 def test_classes_and_functions_stand_for_their_names():
     config = defaults(Config, env="rows.jsonl", reward=[first, second])
     assert config.env_args["reward"] == f"{Path(__file__).resolve()}:first+second"
-    with pytest.raises(ConfigError, match="should be functions of one file"):
-        defaults(Config, env="rows.jsonl", reward=["a.py:f", "b.py:g"])
+    of_two_files = defaults(Config, env="rows.jsonl", reward=["a.py:f", "b.py:g"])
+    assert of_two_files.env_args["reward"] == "a.py:f+b.py:g"
     assert isinstance(envs.make(Letters, size=3), Letters) and len(envs.make(Letters, size=3)) == 3
     for mistake, words in (
         (lambda: Sampling(8, 8, 8, remasking=first).check(), "remasking: should be a name.*defaults"),
