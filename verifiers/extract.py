@@ -19,6 +19,7 @@ FOUND = OK  # of a completion in which there is an answer, instead of the reason
 
 _OPEN = b"<answer>"
 _CLOSE = b"</answer>"
+_ANSWER_NAME, _REASONING_NAME = b"answer>", b"reasoning>"
 _GREATER, _SLASH, _BAR = tuple(b">/|")
 # What ends a completion, of every family in docs/models.md; what follows is another turn.
 _END_TOKENS = (b"</s>", b"<|eot_id|>", b"<|endoftext|>", b"<|im_end|>", b"<|role_end|>", b"<|end|>")
@@ -50,7 +51,16 @@ def word_keys(words: str) -> tuple[int, ...]:
 _ANSWER, _FINAL = word_key("answer"), word_key("final")
 _FINAL_ANSWER = word_key("finalanswer")
 _THINKING = word_keys("think thinking reasoning")
-NO_TAG, OPENS_ANSWER, CLOSES_ANSWER, OPENS_THINKING, CLOSES_THINKING = range(5)
+(
+    NO_TAG,
+    OPENS_ANSWER,
+    CLOSES_ANSWER,
+    OPENS_UNUSUAL,
+    CLOSES_UNUSUAL,
+    OPENS_THINKING,
+    CLOSES_THINKING,
+    ENDS_TEXT,
+) = range(8)
 _OR, _AND = word_key("or"), word_key("and")
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
 _GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # between boxes of one list
@@ -119,10 +129,38 @@ def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def is_blank(data: Bytes, start: int, end: int) -> bool:
+    """Whether data[start:end] is white space alone."""
+    start, end = strip(data, start, end)
+    return start >= end
+
+
+def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(NO_TAG, OPENS_ANSWER, ..., position after it) of the tag whose `<` stands at i, in any case."""
+    closing = i + 1 < end and data[i + 1] == _SLASH
+    name = i + 2 if closing else i + 1
+    shift = 1 if closing else 0
+    if matches(data, name, end, _ANSWER_NAME):  # most are written so, and need no reading of words
+        return OPENS_ANSWER + shift, name + len(_ANSWER_NAME)
+    if matches(data, name, end, _REASONING_NAME):
+        return OPENS_THINKING + shift, name + len(_REASONING_NAME)
+    if i + 1 < end and (closing or data[i + 1] == _BAR) and is_end_token(data, i, end):
+        return ENDS_TEXT, i
+    key, after = read_word(data, name, end, True)
+    if key == _FINAL and after < end:  # <final_answer>
+        key, after = read_word(data, after + 1, end, True)
+    if after >= end or data[after] != _GREATER:
+        return NO_TAG, i + 1
+    if key == _ANSWER or key == _FINAL_ANSWER:
+        return OPENS_UNUSUAL + shift, after + 1
+    for word in _THINKING:
+        if key == word:
+            return OPENS_THINKING + shift, after + 1
+    return NO_TAG, i + 1
+
+
 def is_end_token(data: Bytes, start: int, end: int) -> bool:
-    """Whether an end token begins at `start`, where there is a `<`."""
-    if start + 1 >= end or (data[start + 1] != _SLASH and data[start + 1] != _BAR):
-        return False
+    """Whether an end token begins at `start`."""
     begin = 0
     for k in range(len(_END_SIZES)):
         size = _END_SIZES[k] + 0
@@ -133,32 +171,6 @@ def is_end_token(data: Bytes, start: int, end: int) -> bool:
             return True
         begin += size
     return False
-
-
-def is_blank(data: Bytes, start: int, end: int) -> bool:
-    """Whether data[start:end] is white space alone."""
-    start, end = strip(data, start, end)
-    return start >= end
-
-
-def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(NO_TAG, OPENS_ANSWER, ..., position after it) of the tag whose `<` stands at i, in any case."""
-    if matches(data, i, end, _OPEN):  # most are written so, and need no reading of words
-        return OPENS_ANSWER, i + len(_OPEN)
-    if matches(data, i, end, _CLOSE):
-        return CLOSES_ANSWER, i + len(_CLOSE)
-    closing = i + 1 < end and data[i + 1] == _SLASH
-    key, after = read_word(data, i + 2 if closing else i + 1, end, True)
-    if key == _FINAL and after < end:  # <final_answer>
-        key, after = read_word(data, after + 1, end, True)
-    if after >= end or data[after] != _GREATER:
-        return NO_TAG, i + 1
-    if key == _ANSWER or key == _FINAL_ANSWER:
-        return CLOSES_ANSWER if closing else OPENS_ANSWER, after + 1
-    for word in _THINKING:
-        if key == word:
-            return CLOSES_THINKING if closing else OPENS_THINKING, after + 1
-    return NO_TAG, i + 1
 
 
 def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, int, int, bool]:
@@ -177,13 +189,18 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
         i = find_byte(data, _LESS, start, end)
         while i < end:
             kind, after = tag_at(data, i, end)
-            if kind == OPENS_ANSWER:
-                opened += 1 if matches(data, i, end, _OPEN) else 2
+            if kind == NO_TAG:
+                pass
+            elif kind == ENDS_TEXT:
+                end = i
+                break
+            elif kind == OPENS_ANSWER or kind == OPENS_UNUSUAL:
+                opened += 1 if kind == OPENS_ANSWER else 2
                 if opening >= 0 and not is_blank(data, opening, i):  # <answer>7<answer>
                     unclosed, unclosed_end = opening, i
                 opening = after
-            elif kind == CLOSES_ANSWER:
-                closed += 1 if matches(data, i, end, _CLOSE) else 2
+            elif kind == CLOSES_ANSWER or kind == CLOSES_UNUSUAL:
+                closed += 1 if kind == CLOSES_ANSWER else 2
                 if opening >= 0:
                     block_start, block_end, opening = opening, i, -1
             elif kind == OPENS_THINKING:
@@ -194,9 +211,6 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
                     begin = after
                     block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
                 thinking = outer_start = outer_end = -1
-            elif is_end_token(data, i, end):
-                end = i
-                break
             i = find_byte(data, _LESS, i + 1, end)
         if reasoning_counts or begin == start or block_start >= 0 or not is_blank(data, begin, end):
             break

@@ -54,8 +54,23 @@ VALUE_LIMIT = 4096  # bytes of a named answer
 def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
     """`extract.locate`, and in lenient mode what a sentence names behind that, or inside a block."""
     status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
-    if not lenient or (low < 0 and status != NO_ANSWER):
-        return status, low, high, boxed
+    may_be_named = behind >= 0 and (status == NO_ANSWER if low < 0 else has_word(data, behind, cut))
+    if lenient and (may_be_named or (status == FOUND and not boxed)):
+        return named_or_marked(data, status, low, high, boxed, behind, cut)
+    return status, low, high, boxed
+
+
+def has_word(data: Bytes, start: int, end: int) -> bool:
+    """True if a letter stands in data[start:end], in no tag; behind most answers none does."""
+    while start < end and data[start] < ch.BEYOND_ASCII and not ch.is_ascii_letter(data[start] + 0):
+        start = max(behind_tag(data, start, end), start + 1) if data[start] == ch.LESS else start + 1
+    return start < end
+
+
+def named_or_marked(
+    data: Bytes, status: int, low: int, high: int, boxed: bool, behind: int, cut: int
+) -> tuple[int, int, int, bool]:
+    """`find_answer` where a sentence in the marked answer data[low:high], or in data[behind:cut], may name one."""
     if status == FOUND and not boxed and not begins_with_stray_digits(data, low, high):
         first, last = named_answer(data, low, high)
         if 0 <= first < last:
@@ -157,6 +172,9 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     clause, being = line, -1  # where its last clause begins, and the verb in it
     i = line
     while i < end:
+        if data[i] == ch.SPACE:
+            i += 1
+            continue
         role, after = word_at(data, i, end)
         if after > i:
             if named and role == BEING:
