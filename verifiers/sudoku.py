@@ -18,6 +18,7 @@ from verifiers import batch, characters
 from verifiers.characters import decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_space, locate, word_key, word_keys
+from verifiers.sudoku_flaw import explain
 from verifiers.unmarked import last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
 
@@ -363,5 +364,5 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
 
 _LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (characters, sys.modules[__name__]))
 TASK = batch.compiled_task(
-    "sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text), flexible=last_grid
+    "sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text), explain, flexible=last_grid
 )

@@ -9,8 +9,9 @@ from envs.errors import check_choice
 from envs.problem import Problem, Score, Scores
 from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
-from envs.sudoku.rewards import REWARD_PRESETS, flaw
+from envs.sudoku.rewards import REWARD_PRESETS
 from envs.text.terminal import paint
+from verifiers.sudoku_flaw import flaw
 
 EXAMPLES = {
     4: (

@@ -38,31 +38,6 @@ def has_format(completion: str, size: int = 4) -> bool:
     return grid is not None and len(grid) == size * size and not grid.strip("123456789"[:size])
 
 
-def flaw(puzzle: str, answer: str) -> str:
-    """A sentence on what is wrong with an answer, which does not solve the puzzle; "" if no rule is broken."""
-    grid = "".join(str(int(c)) for c in answer if c.isdecimal())
-    if len(grid) != len(puzzle):
-        return f"The grid must have {len(puzzle)} digits, not {len(grid)}."
-    size = isqrt(len(puzzle))
-    for cell, puzzle_digit in enumerate(puzzle):
-        if puzzle_digit not in ("0", grid[cell]):
-            return f"Row {cell // size + 1} column {cell % size + 1} must stay {puzzle_digit}."
-    rows = [grid[start : start + size] for start in range(0, size * size, size)]
-    columns = [grid[column::size] for column in range(size)]
-    starts_of_boxes = range(0, size, isqrt(size))  # their first rows, and their first columns
-    boxes = [
-        "".join(row[left : left + isqrt(size)] for row in rows[top : top + isqrt(size)])
-        for top in starts_of_boxes
-        for left in starts_of_boxes
-    ]
-    for name, units in (("Row", rows), ("Column", columns), ("Box", boxes)):
-        for number, digits in enumerate(units, 1):
-            for digit in digits:
-                if digits.count(digit) > 1:
-                    return f"{name} {number} repeats {digit}."
-    return ""
-
-
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     """The reward of d1 and SPG: the share of the blanks that are filled as in the solution; 0 without any blanks.
 

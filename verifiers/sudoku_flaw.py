@@ -1,0 +1,47 @@
+"""What is wrong with a Sudoku answer that is not right, in a sentence that does not solve the puzzle."""
+
+from __future__ import annotations
+
+from math import isqrt
+
+from verifiers.verdicts import Reason
+
+
+def explain(extracted: str | None, reason: str, puzzle: str) -> str:
+    """How many digits are wanted, which given one was changed, or which stands twice, e.g. "Row 2 repeats 3."
+
+    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
+    words, whose digits need be no cells.
+    """
+    cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
+    if not extracted or len(cells) not in (1, 16, 81) or any(map(str.isalpha, extracted)):
+        return ""
+    digits = sum(map(str.isdecimal, extracted))
+    if reason == Reason.MALFORMED and digits == len(cells):  # its digits are not what is wrong
+        return ""
+    return flaw(cells, extracted)
+
+
+def flaw(puzzle: str, answer: str) -> str:
+    """A sentence on what is wrong with an answer, which does not solve the puzzle; "" if no rule is broken."""
+    grid = "".join(str(int(c)) for c in answer if c.isdecimal())
+    if len(grid) != len(puzzle):
+        return f"The grid must have {len(puzzle)} digits, not {len(grid)}."
+    size = isqrt(len(puzzle))
+    for cell, puzzle_digit in enumerate(puzzle):
+        if puzzle_digit not in ("0", grid[cell]):
+            return f"Row {cell // size + 1} column {cell % size + 1} must stay {puzzle_digit}."
+    rows = [grid[start : start + size] for start in range(0, size * size, size)]
+    columns = [grid[column::size] for column in range(size)]
+    starts_of_boxes = range(0, size, isqrt(size))  # their first rows, and their first columns
+    boxes = [
+        "".join(row[left : left + isqrt(size)] for row in rows[top : top + isqrt(size)])
+        for top in starts_of_boxes
+        for left in starts_of_boxes
+    ]
+    for name, units in (("Row", rows), ("Column", columns), ("Box", boxes)):
+        for number, digits in enumerate(units, 1):
+            for digit in digits:
+                if digits.count(digit) > 1:
+                    return f"{name} {number} repeats {digit}."
+    return ""
