@@ -87,7 +87,7 @@ def as_text(completion: object) -> str | None:
 
 
 def as_reference(value: object) -> str | None:
-    """A reference as text, also a finite number (6.0 as "6") and one of numpy; None for what is neither."""
+    """A reference as text, also a finite number (6.0 as "6"), one of numpy, a Decimal and a Fraction; else None."""
     if type(value) is str:
         return value
     if getattr(value, "shape", None) == ():
@@ -96,6 +96,9 @@ def as_reference(value: object) -> str | None:
         value = int(value) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:
         return str(int(value))
+    if type(value).__module__ in ("decimal", "_decimal", "fractions"):
+        text = str(value)  # "NaN" of a Decimal, "1E+9" of a large one
+        return text if text.removeprefix("-")[:1].isdigit() and "E" not in text and len(text) <= 400 else None
     return as_text(value)
 
 
@@ -248,7 +251,8 @@ def text_task(
             judged = reread(data, judged, *values)
         reason, tier, score, start, end = judged
         if text is None:
-            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
+            explain = partial(verdicts.no_text, type(completion).__name__)
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, explain)
         return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
@@ -268,7 +272,8 @@ def text_task(
                 verdicts.encoded(texts[row]), judged, *values
             )
         reason[not_text], tier[not_text] = MALFORMED, TEXT
-        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+        kinds = {row: type(completions[row]).__name__ for row in not_text}
+        return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
 
     modes = MODES if flexible else Task.modes
     return Task(name, fields, verify, verify_batch, optional, explain=explain, modes=modes)

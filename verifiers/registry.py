@@ -142,7 +142,7 @@ def verify(
     entry = find(task, rules)
     _check(entry, mode, reference)
     verdict = _judged(entry, completion, mode, reference)
-    if entry.explain is None or verdict.correct:
+    if entry.explain is None or verdict.correct or verdict.explain is not None:
         return verdict
     return replace(verdict, explain=partial(entry.explain, verdict.extracted, verdict.reason, **reference))
 

@@ -112,6 +112,7 @@ class Verdicts(Sequence[Verdict]):
         self.spans, self._texts = spans, texts
         self._explain: Callable[..., str] | None = None
         self._references: Mapping[str, Sequence[Any]] = {}
+        self._kinds: Mapping[int, str] = {}
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Verdicts:
@@ -145,6 +146,11 @@ class Verdicts(Sequence[Verdict]):
         self._explain, self._references = explain, references
         return self
 
+    def with_kinds(self, kinds: Mapping[int, str]) -> Verdicts:
+        """These verdicts, of which some are of no text. kinds: {row: the name of its type}."""
+        self._kinds = kinds
+        return self
+
     @cached_property
     def details(self) -> list[str]:
         """What is wrong with each completion in a sentence, worked out when first asked for; "" for a right one."""
@@ -152,7 +158,7 @@ class Verdicts(Sequence[Verdict]):
         if self._explain is not None:
             for row in (~self.correct).nonzero()[0].tolist():
                 details[row] = self[row].detail
-        return details
+        return details if not self._kinds else [self[row].detail for row in range(len(self))]
 
     @cached_property
     def reasons(self) -> list[str]:
@@ -184,12 +190,15 @@ class Verdicts(Sequence[Verdict]):
             part = Verdicts(*(column[index] for column in columns), self._texts[index])
             if self._explain is not None:
                 part.explained_by(self._explain, {name: c[index] for name, c in self._references.items()})
-            return part
+            rows = enumerate(range(len(self))[index])
+            return part.with_kinds({place: self._kinds[row] for place, row in rows if row in self._kinds})
         row = range(len(self))[index]
         explain, extracted = None, cut(self._texts[row], *self.spans[row].tolist())
         if self._explain is not None and not self.correct[row]:
             reference = {name: column[row] for name, column in self._references.items()}
             explain = partial(self._explain, extracted, REASONS[self.reason[row]], **reference)
+        if row in self._kinds:
+            explain = partial(no_text, self._kinds[row])
         return Verdict(
             bool(self.correct[row]),
             float(self.score[row]),
@@ -201,6 +210,11 @@ class Verdicts(Sequence[Verdict]):
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
+
+
+def no_text(kind: str) -> str:
+    """What is wrong with a completion that is an object of another type than text."""
+    return f"The completion is of the type {kind}, not text."
 
 
 def encoded(text: str) -> bytes:

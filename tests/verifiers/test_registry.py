@@ -3,6 +3,8 @@
 import importlib.util
 import pickle
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -154,6 +156,31 @@ def test_a_task_that_returns_no_verdict_is_named(own_registry):
         verify("yes", "1", answer="1")
     with pytest.raises(VerifierError, match=r'Row 0: The verifier of task "yes" returned True'):
         verify_batch("yes", ["1"], answer=["1"])
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math", "sudoku"])
+def test_a_completion_that_is_no_text_is_said_so(task):
+    reference = {"puzzle": PUZZLE} if task == "sudoku" else {"answer": "18"}
+    said = verify(task, b"18", **reference).detail
+    assert said == "The completion is of the type bytes, not text."
+    texts = ["#### 18", b"18", ["18"]]
+    many = verify_batch(task, texts, **{name: [value] * 3 for name, value in reference.items()})
+    assert many[1].detail == many.details[1] == many[1:][0].detail == said
+    assert (
+        many.details[2] == many[1:].details[1] == said.replace("bytes", "list")
+        and "type" not in many.details[0]
+    )
+
+
+def test_a_decimal_or_a_fraction_is_a_reference():
+    assert verify("math", r"\boxed{5}", answer=Decimal(5)).correct
+    assert verify("math", r"\boxed{0.5}", answer=Fraction(1, 2)).correct
+    assert verify_batch("gsm8k", ["#### 18", "#### 17"], answer=[Decimal("18.0"), Decimal(18)]).counts() == {
+        "ok": 1,
+        "wrong": 1,
+    }
+    with pytest.raises(InvalidReferenceError):
+        verify("math", "5", answer=Decimal("NaN"))
 
 
 PARITY = Task("parity", ("answer",), judge_parity)
