@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -123,18 +123,7 @@ def read_problem(task: HasProblems, index: int) -> Problem:
     as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see
     `envs.text.surrogates`), or if the completion template cannot be read.
     """
-    try:
-        problem = task.problem(index)
-    except EnvError:
-        raise
-    except Exception as error:
-        # The message shows the innermost frame that is in the file of the task's class, which its author can
-        # mend; if no frame is, the innermost of all.
-        frames = traceback.extract_tb(error.__traceback__)
-        own_file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
-        shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
-        where = f"{shown.filename}:{shown.lineno}, in {shown.name}: {shown.line}"
-        raise broken(task, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
+    problem = asked_of(task, index, lambda: task.problem(index))
     if not isinstance(problem, Problem) or not is_prompt(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise broken(task, index, f"problem() returned {problem!r:.200}, not {wanted}.")
@@ -152,6 +141,22 @@ def read_problem(task: HasProblems, index: int) -> Problem:
         except ValueError as error:
             raise broken(task, index, f"the template {error}") from error
     return problem
+
+
+def asked_of(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
+    """What `call`, which calls the author's code for one problem, returns; where it raises, `broken` with its line."""
+    try:
+        return call()
+    except EnvError:
+        raise
+    except Exception as error:
+        # The message shows the innermost frame that is in the file of the task's class, which its author can
+        # mend; if no frame is, the innermost of all.
+        frames = traceback.extract_tb(error.__traceback__)
+        own_file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
+        shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
+        where = f"{shown.filename}:{shown.lineno}, in {shown.name}: {shown.line}"
+        raise broken(task, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
 
 
 def broken(task: HasProblems, index: int, why: str) -> EnvError:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from envs.combining.around import Around
 from envs.errors import check_choice
-from envs.problem import Problem, broken, read_problem
+from envs.problem import Problem, asked_of, broken, read_problem
 from envs.task import Task
 
 
@@ -16,10 +16,10 @@ class Infill(Around):
         super().__init__(task)
         check_choice(task.spec_name, "infill", infill, [True, False])
         self.infill = infill
-        self.problem(0)
+        read_problem(self, 0)
 
     def problem(self, index: int) -> Problem:
-        """Raises EnvError for a task that writes no template, and for a problem with a completion prefix."""
+        """Raises EnvError for a task that writes no template or fails to, and for one with a completion prefix."""
         problem = read_problem(self.inner, index)
         if problem.completion_prefix:
             raise broken(
@@ -29,4 +29,12 @@ class Infill(Around):
                 f"{problem.completion_prefix!r:.80}. In a prompt of your own (prompt_style=FILE), take out what stands "
                 "behind its line ---.",
             )
-        return replace(problem, completion_template=self.inner.completion_template(problem))
+        template = asked_of(self.inner, index, lambda: self.inner.completion_template(problem))
+        if not isinstance(template, str) or not template:
+            raise broken(
+                self,
+                index,
+                f"completion_template() returned {template!r:.80}. It must return the completion as a text, with "
+                "[MASK] in place of each token that the model fills in.",
+            )
+        return replace(problem, completion_template=template)

@@ -33,11 +33,14 @@ class Mixture(Combined):
     open_task: ClassVar[Callable[..., Task]]
     """`envs.make`, which this module cannot import, as `envs.registry` imports this module."""
 
-    def __init__(self, split: str = "train", **arguments: Any) -> None:
+    def __init__(self, split: str = "train", infill: Any = False, **arguments: Any) -> None:
         """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight not above 0.
 
+        infill: refused, as each task says for itself whether it has a template, e.g. {"sudoku.infill": True}.
         arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
         """
+        if infill is not False:
+            arguments["infill"] = infill
         check_choice("a mixture", "split", split, SPLITS)
         task_args: dict[str, dict[str, Any]] = {task: {} for task in self.names}
         for name, value in arguments.items():

@@ -154,3 +154,28 @@ def test_a_mixture_gives_the_templates_of_the_tasks_that_are_asked_for_them():
         EnvError, match=r"sorting\[infill=True\] takes no infill.* Write completion_template\(self, problem\)"
     ):
         envs.make("sorting", infill=True)
+
+
+class Odd(Given):
+    def __init__(self, template=None):
+        super().__init__()
+        self.template = template
+
+    def completion_template(self, problem):
+        return {"": "", "none": None}[self.template]
+
+
+envs.register("test/Odd-v0", Odd)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("", r"^odd\[.*\], problem 0: completion_template\(\) returned ''\. It must return"),
+        ("none", r"problem 0: completion_template\(\) returned None\."),
+        ("x", r"(?s)problem 0: KeyError 'x'\n.*test_holes\.py:\d+, in completion_template"),
+    ],
+)
+def test_a_template_that_its_author_fails_to_write_is_told_as_a_problem_is(template, said):
+    with pytest.raises(EnvError, match=said):
+        envs.make("odd", infill=True, template=template)

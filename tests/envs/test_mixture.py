@@ -67,6 +67,10 @@ def test_a_task_of_several_turns_beside_one_of_a_single_turn() -> None:
     ("arguments", "said"),
     [
         ({"level": 2}, "Give sorting.level=2, arithmetic.level=2"),
+        (
+            {"infill": True},
+            "infill=True: which task is it for. Give sorting.infill=True, arithmetic.infill=True",
+        ),
         ({"chess.level": 2}, "which task is it for"),
         ({"sorting.colour": 2}, 'takes no argument "colour"'),
         ({"sorting.weight": 0}, "must be a number above 0"),

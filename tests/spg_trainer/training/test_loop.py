@@ -385,7 +385,7 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
     assert said.endswith(f"continue with --resume {folder} --accept-changed-code."), (
         "the advice is the last line"
     )
-    assert "awaiting.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
+    assert "async_calls.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
     train(small_config(folder, **settings, resume="auto"), quiet=True)
