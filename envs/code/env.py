@@ -81,8 +81,8 @@ class Code(GeneratedEnv):
         """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
 
         Args:
-            source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of HumanEval-infilling, KodCode or AceCode, or with
+            source: "generated", "humaneval", "mbpp" (its sanitized part), a file (`verifiers.files.FORMATS`), or a data
+                set of the hub, with the columns of one of these, of HumanEval-infilling, KodCode or AceCode, or with
                 `problem` and `tests`: inputs with outputs.
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.

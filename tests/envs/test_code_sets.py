@@ -202,8 +202,40 @@ def test_a_pickle_is_opened_only_where_it_is_asked_for(monkeypatch):
     packed = {**LIVE, "private_test_cases": PICKLED}
     assert formed(packed, open_pickles=True) == formed(LIVE)
     monkeypatch.setattr(pickle, "loads", None)
-    with pytest.raises(ValueError, match="Expecting value"):
+    with pytest.raises(ValueError, match="in a pickle; add --open-pickles"):
         formed(packed)
+
+
+def test_odd_rows_are_read_or_left_out_and_counted(tmp_path):
+    lines = json.dumps({"inputs": [["1", 2]], "outputs": [[3]]})
+    tests = formed({**APPS, "input_output": lines})["tests"]
+    assert (tests["inputs"], tests["outputs"]) == (["1\n2"], ["3"])
+    assert formed({**APPS, "solutions": SUMS})["solution"] == SUMS
+    assert formed({**APPS, "solutions": ""})["solution"] == ""
+    listed = {**LIVE, "private_test_cases": json.loads(LIVE["private_test_cases"])}
+    assert formed(listed) == formed(LIVE)
+    program = tmp_path / "to_inputs_outputs.py"
+    program.write_text(
+        re.search(r"^```python\n(# to_inputs_outputs.*?)^```", PAGE.read_text(), re.S | re.M)[1]
+    )
+
+    def run(name: str, *rows: dict, options=()) -> tuple[int, str]:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        asked = [sys.executable, str(program), name, *options]
+        done = subprocess.run(asked, input=text, capture_output=True, text=True, check=True)
+        return len(done.stdout.splitlines()), done.stderr
+
+    packed = {**LIVE, "private_test_cases": PICKLED}
+    kept, said = run("livecodebench", LIVE, packed, packed)
+    assert (
+        kept == 1
+        and said.startswith("2 of 3 rows left out, the first at line 2: ")
+        and "--open-pickles" in said
+    )
+    assert run("livecodebench", LIVE, packed, options=["--open-pickles"]) == (2, "")
+    no_tests = "1 of 2 rows left out, the first at line 1: ValueError: no tests\n"
+    assert run("apps", {**APPS, "input_output": ""}, APPS) == (1, no_tests)
+    assert run("deepcoder", {**DEEP, "tests": "[]"}, DEEP) == (1, no_tests)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +246,17 @@ def test_a_pickle_is_opened_only_where_it_is_asked_for(monkeypatch):
         ({"tests": "[1]"}, "no object with inputs and outputs"),
         ({"tests": {"inputs": ["1"], "outputs": []}}, "two lists of one length"),
         ({"tests": {"inputs": [], "outputs": []}}, "has no tests"),
+        *(
+            (
+                {"tests": {"inputs": ["1"], "outputs": ["2"], "shown": shown}},
+                f"has shown {shown!r}, which is no whole number from 0 to 1",
+            )
+            for shown in ("two", [1], -3, 99, 0.9, True)
+        ),
+        (
+            {"tests": {"fn_name": ["f"], "inputs": [[1]], "outputs": [2]}},
+            "has fn_name ['f'], which is no text",
+        ),
         ({"tests": {"inputs": [1], "outputs": ["1"]}}, "an input or output that is no text"),
         ({"problem": " "}, "has no problem"),
         ({"solution": "print(0)"}, "a reference that its tests refuse"),

@@ -47,11 +47,16 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     inputs, outputs = (tests.get("inputs"), tests.get("outputs")) if isinstance(tests, dict) else (None, None)
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
         raise ValueError("has tests that are no object with inputs and outputs, two lists of one length")
-    name, starter = str(tests.get("fn_name") or ""), str(row.get("starter_code") or "").rstrip()
+    name, starter = tests.get("fn_name") or "", str(row.get("starter_code") or "").rstrip()
+    if not isinstance(name, str):
+        raise ValueError(f"has fn_name {name!r:.40}, which is no text: it is a function's name")
     case_of = _call if name else _program
     cases = tuple(case_of(*pair) for pair in zip(inputs, outputs, strict=True))
     if not cases:
         raise ValueError("has no tests")
+    shown = tests.get("shown") or 0
+    if isinstance(shown, bool) or shown not in range(len(cases) + 1):
+        raise ValueError(f"has shown {shown!r:.40}, which is no whole number from 0 to {len(cases)}")
     if (size := sum(len(repr(case)) for case in cases)) > LARGEST:
         raise ValueError(f"has tests of {size:,} characters, more than {LARGEST:,}")
     read_cases(cases)  # raises for a value that cannot be compared
@@ -61,7 +66,7 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
         "setup": SETUP if name else "",
         "reference": str(row.get("solution") or ""),
         "cases": cases,
-        "shows": int(tests.get("shown") or 0),
+        "shows": int(shown),
     }
 
 
