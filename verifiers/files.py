@@ -104,11 +104,14 @@ class Source:
         return _lines(stream)
 
 
-def numbered_rows(path: str, columns: set[str] | None = None) -> Iterator[tuple[int, bytes]]:
+def numbered_rows(
+    path: str, columns: set[str] | None = None, fields: Iterable[str] = ()
+) -> Iterator[tuple[int, bytes]]:
     """(number, line of JSON) of each row of a file, as `Block` has them.
 
-    columns: as for `Source`. Raises CommandError where there is no file, and, behind the rows that could be read, for a
-    file that breaks off or holds no rows.
+    columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
+    CommandError where there is no file, and, behind the rows that could be read, for a file that breaks off or holds no
+    rows.
     """
     source = Source(path, columns)
     for block in source.blocks():
@@ -116,7 +119,8 @@ def numbered_rows(path: str, columns: set[str] | None = None) -> Iterator[tuple[
             if isinstance(line, bytes):
                 yield number, line
     if source.failure or source.empty:
-        raise CommandError(f"{path} {source.cause or 'holds no rows'}.")
+        needs = f" Each row needs {', '.join(fields)}." if fields and source.empty else ""
+        raise CommandError(f"{path} {source.cause or 'holds no rows'}.{needs}")
 
 
 def _without_blank(block: Block) -> Block | None:
@@ -210,8 +214,19 @@ def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes]]]:
     """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines."""
     breaks = re.compile("\r\n|\r|\n")
 
+    def rows() -> Iterator[dict[str, Any]]:
+        try:
+            yield from reader
+        except (
+            csv.Error
+        ) as error:  # read leniently, quotation marks, or all rows up to the next one, would be lost
+            fix = (
+                'Put a cell with quotation marks into such marks, and write those within it twice: """x"" y"'
+            )
+            raise csv.Error(f"line {reader.reader.line_num}: {error}. {fix}") from error
+
     def numbered() -> Iterator[tuple[int, bytes]]:
-        for row in reader:
+        for row in rows():
             cells = [
                 cell for value in row.values() for cell in (value if isinstance(value, list) else [value])
             ]
@@ -253,8 +268,11 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
 
 
-def read_line(line: bytes | LineError) -> dict[str, Any]:
-    """The JSON object on a line; raises LineError where there is none, and one that stands in a line's place."""
+def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
+    """The JSON object on a line; raises LineError where there is none, and one that stands in a line's place.
+
+    fields: what the object should have, which the error names; whether it has them is not looked at.
+    """
     if isinstance(line, LineError):
         raise line
     if len(line) > LINE_LIMIT:
@@ -267,5 +285,6 @@ def read_line(line: bytes | LineError) -> dict[str, Any]:
         what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise LineError(f"is not valid JSON ({what}).") from error
     if not isinstance(row, dict):
-        raise LineError('is no JSON object such as {"completion": ...}.')
+        wanted = ", ".join(f'"{field}": ...' for field in fields)
+        raise LineError(f"is no JSON object such as {{{wanted or '...'}}}.")
     return row

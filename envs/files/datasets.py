@@ -168,9 +168,9 @@ def read_files(
             raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
         unit = "row" if file.suffix == ".parquet" else "line"
         try:
-            for number, line in numbered_rows(str(file)):
+            for number, line in numbered_rows(str(file), fields=columns):
                 where = f"{file.name}, {unit} {number}"
-                rows.append(Row(where, renamed(read_line(line))))
+                rows.append(Row(where, renamed(read_line(line, columns))))
         except LineError as error:
             raise EnvError(f"{task}: {where} {error} Correct or remove the line.") from error
         except CommandError as error:

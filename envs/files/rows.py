@@ -519,7 +519,7 @@ def _invalid_references(
 def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
-        row = asked(read_line(line))
+        row = asked(read_line(line, column_of.values()))
         # `read_sample` takes several names of each column, of which we have one.
         found = read_sample(row, [(column,) for column in column_of.values()])
         values = dict(zip(column_of, found, strict=True))

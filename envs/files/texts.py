@@ -148,7 +148,7 @@ def _add_row(
     Returns whether the row can be used. row: the line of a file as bytes, or a row of a data set on the hub.
     """
     try:
-        rows.append(_row(where, read_line(row) if isinstance(row, bytes) else row))
+        rows.append(_row(where, read_line(row, ("prompt", "completion")) if isinstance(row, bytes) else row))
     except LineError as error:
         wrong.append(f"{where} {error}")
     except EnvError as error:

@@ -315,6 +315,22 @@ def test_a_row_of_a_table_has_the_number_of_the_line_on_which_it_begins(tmp_path
     assert "rows.csv, line 5: " in str(refused.value) and "rows.csv, line 8: " in str(refused.value)
 
 
+def test_a_cell_whose_quotation_marks_would_be_lost_is_named_with_its_line(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,answer\na "quoted" b,2\n\n"x"y,3\n')
+    with pytest.raises(
+        envs.EnvError, match=r'line 4: .*Put a cell .* and write those within it twice: """x"" y"'
+    ):
+        envs.make(str(path), verifier="gsm8k")
+    path.write_text('prompt,answer\na "quoted" b,2\n\n"""x""y",3\n')
+    env = envs.make(str(path), verifier="gsm8k")
+    assert {env.problem(i).prompt for i in range(len(env))} <= {'a "quoted" b', '"x"y'}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("1\n")
+    with pytest.raises(envs.EnvError, match=r'no JSON object such as {"prompt": ..., "answer": ...}'):
+        envs.make(str(path), verifier="gsm8k")
+
+
 def test_at_most_one_is_right_is_said_only_where_the_verifier_does_not_accept_both(tmp_path):
     same = _lines(tmp_path / "same.jsonl", [*SUMS, {"prompt": "Add 1 to 3", "answer": "4.0"}])
     assert envs.make(same, verifier="gsm8k").notice == ""
