@@ -117,7 +117,6 @@ def in_product(node: Node, families: frozenset[str]) -> int:
     divisors = [factor[1] for factor in sides[1] if factor[0] == "num"]
     powers = [factor[1][1] for factor in sides[0] if factor[0] == "^" and factor[1][0] == "num"]
     left += bool(divisors) and any(gcd(base, *divisors) > 1 for base in powers)  # 6^2 / 4
-    left += any(factor[0] == "num" and factor[2] > 1 for factor in sides[1])  # 2.5 / 0.5
     return left + any(IMAGINARY in atoms(factor) for factor in sides[1])
 
 
