@@ -1,12 +1,13 @@
-r"""Is a value finished, or are operations left to do in it?
+r"""Is a value finished, or is there work left to do in it?
 
-`operations` counts them: like terms to add, like factors to multiply or to cancel, functions that the reference does
-not have. So finished are fractions, powers of a number, multiples of a surd, sums of distinct surds, a + bi, and
-expressions in which nothing is left to collect. Where the reference leaves some itself, one more may be left.
+Finished are integers, fractions of two, decimals, a power of a number, a multiple of a surd, sums of distinct surds,
+multiples of pi, e and i, functions such as the reference has, and expressions in variables in which nothing is left to
+collect or to cancel. `work` counts what is left; where the reference leaves some itself, as much may be left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 
@@ -29,27 +30,34 @@ from verifiers.math500.read.values import Several, Value, expressions, is_expres
 
 DEGREE_LIMIT = 100  # of a root that is looked into
 BIT_LIMIT = 4_000  # of what stands below it
-NO_OP = 10  # counts for more than any operation that a reference leaves: x^0, pi/pi, a term 0
-EULER, IMAGINARY, TEN = ("const", "e"), ("const", "i"), ("num", 10, 1)
+NO_OP = 10  # counts for more than any work that a reference leaves: x^0, pi/pi, a term 0
+EULER, IMAGINARY = ("const", "e"), ("const", "i")
+NOT_IMAGINARY = ("*", (ZERO, IMAGINARY))  # 16 + 0i is how a real number is written as a + bi
 _FAMILIES = {
     **dict.fromkeys([*TRIGONOMETRIC, "asin", "acos", "atan"], "trigonometric"),
     **dict.fromkeys(["ln", "log"], "logarithm"),
     **dict.fromkeys(["!", "binom"], "factorial"),
     **dict.fromkeys("sinh cosh tanh sech csch coth".split(), "hyperbolic"),
 }
+UNTOUCHED = frozenset({"factorial", "root"}) | {  # no work in themselves
+    f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
+}
 SIGNED = ("*", "/", "paren", "deg", "pct")  # what takes a sign from what is in it
+_SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 def is_finished(answer: Value, gold: Value) -> bool:
-    """True if no more operations are left in the answer than in the reference and one beside it, if that leaves any."""
+    """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
     if is_pair(answer):
         return True
     families = families_of(gold)
-    left = sum(operations(folded(node), families) + has_double_sign(node) for node in expressions(answer))
+    left = sum(work(folded(node), families) + has_double_sign(node) for node in expressions(answer))
     if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
-    left_in_gold = sum(operations(folded(node), frozenset()) for node in expressions(gold)) if left else 0
-    return not left or left <= left_in_gold + 1 > 1
+    if not left:
+        return True
+    work_of_gold = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
+    return work_of_gold > 0 and left <= work_of_gold + 1
 
 
 def is_pair(answer: Value) -> bool:
@@ -80,72 +88,9 @@ def minus_signs(node: Node) -> int:
     return sum(map(minus_signs, node[1] if kind == "*" else node[1:])) if kind in SIGNED else 0
 
 
-# ---- what is left ----
-
-
-def operations(node: Node, families: frozenset[str]) -> int:
-    """How many a folded expression leaves to be done; functions of these families are none."""
-    inner, minus = without_sign(node)
-    if minus and inner != ONE:
-        return operations(inner, families)
-    left = sum(operations(part, families) for part in parts(node))
-    if node[0] == "+":
-        return left + in_sum(node)
-    if node[0] in ("*", "/"):
-        return left + in_product(node, families)
-    if node[0] == "^":
-        return left + in_power(*node[1:])
-    return left + (node[0] == "fn" and not is_plain(node, families))
-
-
-def in_sum(node: Node) -> int:
-    """Terms that are rational multiples of one another are still to be added."""
-    keys = [
-        tuple(in_order(ordered(f) for f in side if not is_rational_factor(f)) for side in factors_of(term))
-        for term in (without_sign(term)[0] for term in node[1])
-    ]
-    has_zero = any(term[:2] == ("num", 0) for term in node[1]) and IMAGINARY not in atoms(node)
-    return len(keys) - len(set(keys)) + NO_OP * has_zero
-
-
-def in_product(node: Node, families: frozenset[str]) -> int:
-    """Factors of one kind, on one side of the bar, are still to be multiplied; on both, to be cancelled."""
-    sides = factors_of(node)
-    above, below = ([kind_of(factor, families) for factor in side] for side in sides)
-    cancels = {kind for kind in above if type(kind) is tuple}.intersection(below)
-    left = sum(side.count(kind) > 1 for side in (above, below) for kind in set(side)) + NO_OP * bool(cancels)
-    divisors = [factor[1] for factor in sides[1] if factor[0] == "num"]
-    powers = [factor[1][1] for factor in sides[0] if factor[0] == "^" and factor[1][0] == "num"]
-    left += bool(divisors) and any(gcd(base, *divisors) > 1 for base in powers)  # 6^2 / 4
-    return left + any(IMAGINARY in atoms(factor) for factor in sides[1])
-
-
-def kind_of(factor: Node, families: frozenset[str]) -> Node | str:
-    """What a factor can be multiplied with: its base, or the name of a kind of numbers."""
-    factor = without_sign(factor)[0]
-    if is_rational_factor(factor):
-        is_kept = factor[0] == "^" and (factor[1] == TEN or "power" in families)  # 1.2 * 10^3
-        return factor[1] if is_kept else "rational"
-    if surd_of(factor):
-        return "surd"
-    return "sum" if factor[0] == "+" and not symbols(factor) else ordered(base_of(factor))
-
-
-def in_power(base: Node, exponent: Node) -> int:
-    if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
-        return NO_OP
-    if base == EULER:
-        return int(IMAGINARY in atoms(exponent))
-    is_number = not (symbols(base) or symbols(exponent) or base[0] in ("num", "const"))
-    return int(is_number and not is_literal_fraction(base))  # (1 + \sqrt 2)^2
-
-
-# ---- functions ----
-
-
 @lru_cache(4096)
 def families_of(gold: Value) -> frozenset[str]:
-    """The kinds of functions that a reference has, and powers of numbers: what an answer may have, too."""
+    """The kinds of functions that a reference has, and that an answer may have."""
     found: set[str] = set()
     for node in expressions(gold):
         nodes = [folded(node)]
@@ -155,8 +100,6 @@ def families_of(gold: Value) -> frozenset[str]:
                 found.add(family_of(part))
             elif part[:2] == ("^", EULER) and symbols(part[2]):
                 found.add("hyperbolic")  # \\cosh x is a sum of them
-            elif part[0] == "^" and is_rational_factor(part):
-                found.add("power")
     return frozenset(found)
 
 
@@ -166,38 +109,63 @@ def family_of(node: Node) -> str:
     return family if node[1] == "root" or any(map(symbols, node[2])) else f"{family} of numbers"
 
 
-def is_plain(node: Node, families: frozenset[str]) -> bool:
-    """True for a function that the reference has, for n!, and for a root that cannot be taken."""
-    family = family_of(node)
-    if family in families or family == "factorial":
-        return True
-    if node[1] != "root":
-        return False
-    (radicand, degree), surd = node[2], surd_of(node)
-    undone = radicand[0] == "^" and radicand[2] == degree and "abs" not in families  # \sqrt[3]{5^3}
-    return not (undone or (surd and is_perfect(surd)))
-
-
-# ---- factors ----
-
-
 def atoms(node: Node) -> set[Node]:
     return {("const", name) for name in leaves(node, "const")}
 
 
-def base_of(factor: Node) -> Node:
-    return factor[1] if factor[0] == "^" else factor
+def work(node: Node, families: frozenset[str]) -> int:
+    """How many steps of a calculation a folded expression leaves to be done."""
+    kind = node[0]
+    if kind in ("num", "sym", "const", "pm", "held"):
+        return 0
+    if kind in ("deg", "pct"):
+        return work(node[1], families)
+    if kind == "+":
+        return work_in_sum(node[1], families)
+    if kind == "^":
+        return work_in_power(node[1], node[2], families)
+    if kind == "fn":
+        if node[1] == "root":
+            return work_in_root(*node[2], families)
+        left = sum(work(argument, families) for argument in node[2])
+        family = family_of(node)
+        return left + (family not in families and family != "factorial")  # n!, not 8!
+    inner, minus = without_sign(node)
+    return work(inner, families) if minus else work_in_product(node, families)
+
+
+# ---- powers and roots ----
+
+
+def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
+    left = work(base, families) + work(exponent, families)
+    if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
+        return left + NO_OP
+    if base == EULER:
+        return left + (IMAGINARY in atoms(exponent))
+    if symbols(base):
+        return left + (base[0] == "^" and not symbols(exponent))
+    if symbols(exponent) or base[0] in ("num", "const"):
+        return left
+    reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
+    return left + (not reduced)  # (1 + \sqrt 2)^2
+
+
+def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
+    left = work(radicand, families)
+    if symbols(radicand):
+        is_whole = radicand[0] == "^" and radicand[2] == degree
+        return left + (is_whole and families.isdisjoint(("abs", "root")))
+    if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
+        return left + (radicand[2] == degree or radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{5^2}
+    surd = surd_of(("fn", "root", (radicand, degree)))
+    left += bool(surd) and is_perfect(surd) and "root" not in families  # the root of 169
+    plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
+    return left + (not plain and not surds_in(radicand) and not atoms(radicand))
 
 
 def is_literal_fraction(node: Node) -> bool:
     return node[0] == "/" and node[1][0] == node[2][0] == "num"
-
-
-def is_rational_factor(node: Node) -> bool:
-    """True for a number, also in degrees or per cent, and for a whole power of one."""
-    power = node[0] == "^" and is_whole(node[2])
-    base = node[1] if power or node[0] in ("pct", "deg") else node
-    return base[0] == "num" or (power and is_literal_fraction(base))
 
 
 def surd_of(node: Node) -> tuple[int, int] | None:
@@ -212,6 +180,104 @@ def surd_of(node: Node) -> tuple[int, int] | None:
     return abs(radicand[1]) * abs(radicand[2]) ** (degree[1] - 1), degree[1]
 
 
+def surds_in(node: Node) -> bool:
+    return surd_of(node) is not None or any(map(surds_in, parts(node)))
+
+
 def is_perfect(surd: tuple[int, int]) -> bool:
     radicand, degree = surd
     return integer_root(radicand, degree) ** degree == radicand
+
+
+# ---- products ----
+
+
+def work_in_product(node: Node, families: frozenset[str]) -> int:
+    above, below = factors_of(node)
+    left = sum(work(factor, families) for factor in [*above, *below])
+    left += work_of_numbers(above, below) + work_of_surds(above, below, families) + nested_fractions(node)
+    for constant in (EULER, IMAGINARY, ("const", "pi")):
+        up, down = ([base_of(factor) for factor in side].count(constant) for side in (above, below))
+        left += NO_OP * (up > 0 < down) + (up + down > 1)
+    left += any(IMAGINARY in atoms(factor) for factor in below)
+    sums = [sum(f[0] == "+" and not symbols(f) for f in side) for side in (above, below)]
+    left += sum(count - 1 for count in sums if count > 1)
+    return left + work_of_letters(above, below)
+
+
+def base_of(factor: Node) -> Node:
+    return factor[1] if factor[0] == "^" else factor
+
+
+def is_rational_factor(node: Node) -> bool:
+    """True for a number, also in degrees or per cent, and for a whole power of one."""
+    power = node[0] == "^" and is_whole(node[2])
+    base = node[1] if power or node[0] in ("pct", "deg") else node
+    return base[0] == "num" or (power and is_literal_fraction(base))
+
+
+def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
+    """Numbers that are still to be multiplied; one above and one below the bar are a fraction."""
+    up, down = (
+        [without_sign(f)[0] for f in side if is_rational_factor(without_sign(f)[0])]
+        for side in (above, below)
+    )
+    if ZERO in up:
+        return NO_OP
+    scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", ("num", 10, 1)) and not down
+    left = (len(up) > 1 and not scientific) + (len(down) > 1)
+    powers = [factor for factor in up if factor[0] == "^" and factor[1] != ("num", 10, 1)]
+    left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
+    left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
+    left += any(  # 8^2 / 2
+        f[0] == "^" and f[1][0] == "num" and gcd(f[1][1], *(g[1] for g in down if g[0] == "num")) > 1
+        for f in up
+        if any(g[0] == "num" for g in down)
+    )
+    return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in (*down, *(up if down else ())))
+
+
+def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozenset[str]) -> int:
+    """Roots that are still to be multiplied or taken; one above and one below the bar are none for a surd."""
+    up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
+    left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
+    left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
+    plain = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
+    return left + (0 if plain and "root" in families else sum(map(is_perfect, (*up, *down))))
+
+
+def nested_fractions(node: Node) -> int:
+    r"""Fractions of fractions, `\frac{12}{1/18}`."""
+    return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
+
+
+def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
+    """Powers of one letter that are still to be joined, and what is still to be cancelled."""
+    up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
+    letters = [base for base in up if base[0] == "sym"]
+    return len(letters) - len(set(letters)) + NO_OP * any(base in down for base in up)
+
+
+# ---- sums ----
+
+
+def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
+    left = sum(work(term, families) for term in terms if term != NOT_IMAGINARY)
+    keys = [key_of(term) for term in terms]
+    if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
+        left += NO_OP
+    return left + len(keys) - len(set(keys))
+
+
+def key_of(term: Node) -> tuple:
+    """What a term is a rational multiple of; terms of one key are still to be added."""
+    sides = factors_of(without_sign(term)[0])
+    return tuple(in_order(ordered(f) for f in side if not is_rational_factor(f)) for side in sides)
+
+
+def kernel(radicand: int, degree: int) -> int:
+    """A whole number without the powers of small primes that a root of this degree takes out; 1 if it takes all."""
+    for prime in _SMALL_PRIMES:
+        while radicand % prime**degree == 0:
+            radicand //= prime**degree
+    return radicand

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.asked.finished import base_of, surd_of
+from verifiers.math500.asked.finished import base_of, kernel, surd_of, surds_in
 from verifiers.math500.compare.fold import HALVES, factors_of, terms_of, without_sign
 from verifiers.math500.read.tree import (
     ONE,
@@ -23,7 +23,6 @@ from verifiers.math500.read.tree import (
 
 Nodes = Sequence[Node]
 PRIME_LIMIT = 10**6  # of what is looked for divisors
-_SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 def all_nodes(nodes: Nodes) -> Iterator[Node]:
@@ -91,7 +90,7 @@ def is_decimal_literal(node: Node) -> bool:
 
 def is_simplified(answer: Nodes, gold: Nodes) -> bool:
     """In lowest terms and without a root."""
-    if any(map(surd_of, all_nodes(answer))) or not is_lowest(answer, gold):
+    if any(map(surds_in, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
     plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
@@ -131,14 +130,6 @@ def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
 def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
     surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
     return all(kernel(*surd) in (1, surd[0]) for surd in surds)
-
-
-def kernel(radicand: int, degree: int) -> int:
-    """A whole number without the powers of small primes that a root of this degree takes out; 1 if it takes all."""
-    for prime in _SMALL_PRIMES:
-        while radicand % prime**degree == 0:
-            radicand //= prime**degree
-    return radicand
 
 
 def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:
