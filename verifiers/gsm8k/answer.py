@@ -25,6 +25,7 @@ class Side:
     other: Number = field(default_factory=Number)  # the last of those behind it: `18 per 2 hours`
     counted: bool = False  # the last word stands behind a unit, and a number behind it counts another thing
     spans: bool = False  # the number behind it says of what time, how often: `18 miles in 3 days`
+    named: bool = False  # what that number counts is said: the days
     numbers: int = 0  # how many there are
     fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
     before: int = 0  # NOTHING, NUMBER, WORD or MARK
@@ -56,7 +57,7 @@ _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
 # A number word behind one of these says another thing.
 _PREPOSITIONS = word_keys("per in for of at every each after within over during the")
-_SPANNING = word_keys("in within after for every")  # behind a unit: a number then counts another thing
+_SPANNING = word_keys("in within for every")  # behind a unit: a number then counts another thing
 _NUMERALS = word_keys(  # each with the value of its place
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
@@ -88,7 +89,7 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 
 def clear(side: Side) -> None:
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
-    side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = False
+    side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
 def is_listed(key: int) -> bool:
@@ -132,7 +133,7 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
     else:
         i = read_number(data, i, end, side.other)
         behind_word = side.numbers == 1 and side.before == WORD
-        side.spans = behind_word and side.counted
+        side.spans, side.named = behind_word and side.counted, False
         in_unit = side.spans or (behind_word and side.key == _PER)
         unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
     if unreadable:
@@ -184,6 +185,7 @@ def note_word(key: int, side: Side) -> None:
         follow(side, NUMBER)
         return
     if side.numbers:
+        side.named |= side.before == NUMBER
         side.counted = side.unit and is_one_of(key, _SPANNING) and not is_one_of(side.key, _PREPOSITIONS)
         side.unit = True
     else:
@@ -281,8 +283,8 @@ def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
         elif kind != num.NOTHING:
             note_mark(kind, side)
         i = after
-    if side.spans and more:
-        blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day
+    if side.spans and (more or not side.named):
+        blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
     literal = side.number.whole

@@ -294,11 +294,8 @@ class Lexer:
         return word and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
-        """True for `ab` and `xyz`; a letter twice (odd) or a capital before two others (Red) makes a word."""
         if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
             return True  # 5abc: a unit that is run into its number is one of the table
-        if self.variables is None and (run.istitle() or len(set(run)) < len(run)) and len(run) > 2:
-            return False
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:

@@ -108,7 +108,7 @@ def is_short_word(run: str) -> bool:
     A product has its letters in order, and none twice; a word has vowels and consonants.
     """
     lower = run.lower()
-    if len(run) != 3 or run not in (lower, run.upper(), run.title()):
+    if len(run) != 3 or run not in (lower, run.title()):
         return False
     has_both = not VOWELS.isdisjoint(lower) and not VOWELS.issuperset(lower)
     return has_both and (run.istitle() or any(a >= b for a, b in pairwise(lower)))
