@@ -60,7 +60,9 @@ def log_likelihood(
         seed: of the masks. The same text has the same masks in every model.
         ended: whether the end token that the model writes behind a completion is scored too.
 
-    Of an empty completion the end token alone is scored. Raises ConfigError for numbers out of range, for an empty
+    The text stands at its own length, with nothing behind it, as in LLaDA's evaluation: a model that was only taught
+    to fill a fixed length with end tokens finds a much shorter text improbable. Of an empty completion the end token
+    alone is scored. Raises ConfigError for numbers out of range, for an empty
     completion with `ended=False`, and for a text that is too long for the model.
     """
     check_policy(policy, "log_likelihood")

@@ -7,6 +7,7 @@ one that was made for another task, how it decodes), --config FILE, and flags. F
 config.yaml stands in place of all layers below --config and flags.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from spg_trainer.algorithms.registry import named_ancestor
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
-from spg_trainer.runs.inputs import refuse_gone, with_copies
+from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
@@ -403,9 +404,17 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
         same_name = [task for task in made_for if task.short == tasks[0].short]
         env_args = with_arguments(same_name[0], env_args).args if len(same_name) == 1 else {}
         made_for = same_name[:1]
-    if [task.short for task in made_for] != [task.short for task in tasks]:
+    if [task.short for task in made_for] != [task.short for task in tasks] and not is_copy(
+        env, record.get("origin") or {}
+    ):
         return {}
     return {"env_args": env_args, "rollout": record.get("rollout") or {}}
+
+
+def is_copy(env: str, origin: Mapping[str, str]) -> bool:
+    """Whether `env` is a file with the content of the one file of rows that a model was made with, by another name."""
+    rows = [state for name, state in origin.items() if name.endswith(DATA)]
+    return len(rows) == 1 and os.path.isfile(env) and rows == [f"sha256 {hash_of(env)}"]
 
 
 def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:

@@ -378,7 +378,7 @@ def test_the_measured_peak_of_a_process_is_what_was_estimated(name: str, monkeyp
 
 
 def test_moments_of_8_bits_take_a_quarter() -> None:
-    base = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    base = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct", per_device_batch_size=8)
     small = replace(base, optimizer=replace(base.optimizer, adam_moments="8bit"))
     algorithm = build("spg", base.hyper_parameters)
     full, eight = (step_memory(llada_config(), c, algorithm, dtype="bfloat16").held for c in (base, small))

@@ -63,11 +63,13 @@ def test_a_run_resumes_and_is_evaluated_from_another_folder(run: Path) -> None:
 
 def test_data_that_was_moved_is_named_by_its_flag_and_accepted_by_its_hash(run: Path, capsys) -> None:
     Path("rows.jsonl").rename("../away/others.jsonl")
+    assert defaults(EvalCommand, model="run", env="../away/others.jsonl").env_args == COLUMNS
     assert resumed("run", 2) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert f"{run.parent}/rows.jsonl is gone since {run} began" in said and "--env PATH" in said
     changed = Path("../away/changed.jsonl")
     changed.write_text(Path("../away/others.jsonl").read_text().replace('"60"', '"61"'))
+    assert defaults(EvalCommand, model="run", env=str(changed)).env_args == {}
     assert resumed("run", 2, "--env", str(changed)) == 2
     assert "changed.jsonl has changed since run began: its sha256 was" in capsys.readouterr().err
     assert len(rows(run / "metrics.jsonl")) == 1
