@@ -254,7 +254,10 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
     """
     import torch
 
-    prepared, said = dict(algorithm.prepare(rows)), f"{type(algorithm).__name__}.prepare returned"
+    found, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{said} {found!r:.80}. It must return a dict of columns, {{}} for none.")
+    prepared = dict(found)
     taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
         if name in taken:

@@ -6,7 +6,7 @@ Rollouts, rewards and log-probabilities are drawn at random; what a loss must ho
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -115,6 +115,8 @@ def returned_loss(method: str, loss: object) -> Loss:
         raise CheckFailed(
             f"{method} returned Loss(loss, metrics) with the loss {found}; it must be a scalar tensor"
         )
+    if not isinstance(loss.metrics, Mapping):
+        raise CheckFailed(f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict")
     for name, metric in loss.metrics.items():
         is_sum = isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
         if not is_sum or metric.per not in get_args(Per):

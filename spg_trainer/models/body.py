@@ -111,12 +111,15 @@ class Checked:
     """Loading that refuses weights which do not fit config.json; transformers would draw what is missing."""
 
     @classmethod
-    def from_pretrained(cls, name: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
         """As transformers has it, also for a folder with an adapter and the config.json of its base.
 
         Raises ModelError for missing or unexpected weights, and names the first three, and for an adapter that names
         no base.
         """
+        name = pretrained_model_name_or_path
         if (base := base_of_adapter(name)) == "":
             raise ModelError(
                 f"{name} is an adapter that names no base model. Open the base, then: "

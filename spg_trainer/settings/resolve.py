@@ -174,7 +174,7 @@ def defaults(
 def without_recipe(config: Config) -> str:
     """What to say of settings that nobody gave and that the recipe has otherwise, as of `Config(env="sudoku")`.
 
-    It is "" where there is nothing to say. One setting alone may be meant.
+    It is "" where there is nothing to say. One or two settings alone may be meant: somebody may have given them.
     """
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = defaults(Config, model=config.model.model, remasking=config.rollout.remasking, **given)
@@ -184,7 +184,7 @@ def without_recipe(config: Config) -> str:
         for name, value in should.items()
         if value != has.get(name) == class_has.get(name)
     ]
-    if len(lost) < 2:
+    if len(lost) < 3:
         return ""
     return (
         f"{len(lost)} settings are what Config(...) has by itself, and not the recipe's, here in brackets: "

@@ -244,7 +244,7 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
     """How much goes through the model at once: as the settings say or, for `auto`, what all processes' devices hold.
 
-    A run that goes on takes the numbers of its last step, if they still fit, so that it rounds as it did.
+    A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as it did.
     """
     config, algorithm = planned.config, planned.algorithm
     is_cpu = policy.device.type == "cpu"
@@ -273,11 +273,16 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
     found = gather([here])
     copies = min(batch.copies for batch in found)
     rows = None if here.rows is None else min(batch.rows or 1 for batch in found)
-    if planned.goes_on and config.batch.per_device_batch_size == AUTO:
+    if planned.goes_on and config.batch.per_device_batch_size == AUTO and chose_by_itself(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
         rows = rows and min(rows, before.get("rows_per_forward", rows))
     return Batch(copies, rows)
+
+
+def chose_by_itself(folder: Path) -> bool:
+    """Whether a run has had no number for --per-device-batch-size until now."""
+    return bool(decide_on_main(lambda: read_config(folder / CONFIG).batch.per_device_batch_size == AUTO))
 
 
 def prepare_folder(run: Run, planned: Plan) -> None:

@@ -131,6 +131,10 @@ def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
     run = setup.start(replace(config, max_steps=2, output=replace(config.output, resume="auto")), quiet=True)
     run.folder.release()
     assert run.config.batch.per_device_batch_size == size, "a run that goes on rounds as it did"
+    output = replace(config.output, output_dir=str(tmp_path / "number"), resume="auto")
+    run = setup.start(replace(config, max_steps=2, output=output), quiet=True)
+    run.folder.release()
+    assert run.config.batch.per_device_batch_size == 8, "its 6 were given by hand"
 
 
 def test_auto_is_the_default_of_large_models_and_fills_a_gpu_with_copies_and_completions(tmp_path) -> None:

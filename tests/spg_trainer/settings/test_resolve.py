@@ -504,6 +504,7 @@ def test_settings_without_defaults_are_told_what_the_recipe_has():
     assert "max_completion_length 256 (20)" in said and "learning_rate 3e-06 (0.0002)" in said
     assert "defaults(Config, env='sudoku', ...) begins with the recipe" in said
     assert without_recipe(config) == without_recipe(replace(config, max_steps=Config().max_steps)) == ""
+    assert without_recipe(defaults(Config, env="sudoku", warmup_steps=0, eval_steps=0)) == ""
     said = without_recipe(replace(config, optimizer=OptimizerConfig(learning_rate=1e-3)))
     assert said.startswith("3 settings are what Config(...) has by itself") and "warmup_steps 0 (5)" in said
     assert without_recipe(defaults(Config, env=["gsm8k", "sudoku"], algorithm="wd1")) == ""
