@@ -116,7 +116,9 @@ def returned_loss(method: str, loss: object) -> Loss:
             f"{method} returned Loss(loss, metrics) with the loss {found}; it must be a scalar tensor"
         )
     if not isinstance(loss.metrics, Mapping):
-        raise CheckFailed(f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict")
+        raise CheckFailed(
+            f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict"
+        )
     for name, metric in loss.metrics.items():
         is_sum = isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
         if not is_sum or metric.per not in get_args(Per):

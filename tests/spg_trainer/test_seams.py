@@ -153,7 +153,7 @@ def block_and_one_before(sampling):
 def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, function, steps):
     for command in (Config, EvalCommand):
         assert "mine" in str(resolve(command, [f"--{flag}", "mine"]).config)
-    with pytest.raises(ConfigError, match=f"--{flag} 'mine' is .* Use one of: {names}"):
+    with pytest.raises(ConfigError, match=f"{flag}='mine' is .* Use one of: {names}"):
         train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(table, "mine", function)

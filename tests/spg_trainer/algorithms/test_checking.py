@@ -170,6 +170,12 @@ def test_a_masking_from_outside_is_checked(
     [
         ("-terms.sum()", "-terms", r"with the loss Tensor of the shape \(12,\); it must be a scalar"),
         ("-terms.sum()", "-terms.sum().item()", r"with the loss -?\d.*; it must be a scalar tensor"),
+        (", {})", ", None)", "with metrics=None; it must be a dict"),
+        (
+            LOSS,
+            LOSS + "    def prepare(self, rows):\n        pass\n",
+            "prepare returned None. It must return a dict",
+        ),
         (", {})", ', {"mine": terms.sum()})', r"the metric 'mine' as tensor.*must be Metric\(total, per\)"),
         (", {})", ', {"mine": Metric(terms.sum(), "tokens")})', r"the metric 'mine' .*scored_tokens"),
         (LOSS, BROKEN["turns"].replace("(rewards)}", "(rewards)[1:]}"), "prepare returned 11 rows"),
