@@ -47,7 +47,7 @@ from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.inputs import DATA, file_settings, find_code
+from spg_trainer.runs.inputs import DATA, file_settings, find_code, read_inputs
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
 from spg_trainer.runs.stop import StopRequest, stopping
@@ -111,6 +111,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     if folder is not None:
         check_writable(folder.path / "eval")
     for note in dict.fromkeys(note for _, env, _ in to_evaluate for note in changed_files(m.model, env)):
+        console.warn(note)
+    for note in changed_code(command):
         console.warn(note)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
@@ -187,6 +189,21 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
         f"with {'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names it'}."
         for file, now in env.origin.items()
         if now.startswith("sha256") and trained.get(Path(file).name, now) != now
+    ]
+
+
+def changed_code(command: EvalCommand) -> list[str]:
+    """A warning for each file of code that the evaluation reads and that has changed since the run was trained with it.
+
+    The modules beside the task are known once it is made.
+    """
+    run = run_holding(command.model.model)
+    trained = {Path(one.path).name: one for one in read_inputs(run).values() if one.copy} if run else {}
+    return [
+        f"{name} has changed since {run} was trained with it. It is run as it is now; what the run used is "
+        f"{Path(run, trained[name].copy)}."
+        for name, now in ((Path(one.path).name, one) for one in find_code(file_settings(command)).values())
+        if name in trained and trained[name].sha256 != now.sha256
     ]
 
 

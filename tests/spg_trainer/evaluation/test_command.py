@@ -257,6 +257,23 @@ def write_mine(name: str = "Mine", file: Path | str = "./mine.py") -> str:
     return write_task(file, Mine, id=f"test/{name}-v0", head="from wanted import letter\n")
 
 
+def test_code_that_has_changed_since_a_training_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    forget(tmp_path.parent)  # another test's `wanted`
+    mine = write_mine("Told")
+    Path("wanted.py").write_text("letter = 'e'\n")
+    train(small_config("run", env=mine, env_args={}, max_steps=1), quiet=True)
+    words = ["eval", "--device", "cpu", "--num-problems", "4", "--model", "run"]
+    assert cli.main(words) == 0 and "has changed since run was" not in capsys.readouterr().err
+    Path("wanted.py").write_text("letter = 'a'\n")
+    forget(tmp_path)
+    assert cli.main([*words, "--output-dir", "other"]) == 0
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    assert "wanted.py has changed since run was trained with it. It is run as it is now" in said
+
+
 def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
     start = tmp_path / "start"
     start.mkdir()
