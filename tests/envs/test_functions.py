@@ -13,7 +13,7 @@ import envs
 from envs import EnvError, checking
 from envs.__main__ import main as envs_main
 from envs.authoring import async_calls
-from envs.authoring.reward_functions import load_functions
+from envs.authoring.reward_functions import TrainerState, load_functions, reports
 from envs.checking import check
 from envs.scoring import score_all
 
@@ -100,6 +100,12 @@ async def hangs(completions):
     asked.append(len(completions))
     await asyncio.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def _outside_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of this process that makes single steps leaves theirs."""
+    monkeypatch.setattr(reports, "state", TrainerState())
 
 
 @pytest.fixture
