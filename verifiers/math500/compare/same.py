@@ -208,8 +208,7 @@ def letters_of(value: Value) -> list[str]:
     if type(value) is Words:
         (word, *others) = value.words
         short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
-        letters = word.lower() if len(word) == PRODUCT_LIMIT and word.istitle() else word  # Red for red
-        return sorted(letters) if short and (letters.islower() or len(word) == 1) else []
+        return sorted(word) if short and (word.islower() or len(word) == 1) else []
     if not is_expression(value):
         return []
     factors = value[1] if value[0] == "*" else (value,)
