@@ -563,7 +563,9 @@ def second(completions):
     return [1.0] * len(completions)
 
 
-def test_classes_and_functions_stand_for_their_names():
+def test_classes_and_functions_stand_for_their_names(tmp_path):
+    table = tmp_path / "rows.toml"
+    table.write_text("")
     config = defaults(Config, env="rows.jsonl", reward=[first, second])
     assert config.env_args["reward"] == f"{Path(__file__).resolve()}:first+second"
     of_two_files = defaults(Config, env="rows.jsonl", reward=["a.py:f", "b.py:g"])
@@ -574,7 +576,7 @@ def test_classes_and_functions_stand_for_their_names():
         (lambda: find_algorithm("./mine.py"), r"algorithm=./mine.py:MyClass"),
         (lambda: envs.make(5), "5 is no name of an environment"),
         (lambda: envs.make(__file__.replace(".py", ".txt")), "No environment"),
-        (lambda: envs.make(str(Path(__file__).parents[3] / "pyproject.toml")), "files of rows end in .jsonl"),
+        (lambda: envs.make(str(table)), "files of rows end in .jsonl"),
     ):
         with pytest.raises((ConfigError, envs.EnvError), match=words):
             mistake()
