@@ -65,7 +65,12 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
         ("memory", "--estimate --cases LoRA rollout", 2),
         ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
-        ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
+        pytest.param(  # in other modes by default, below
+            "llada_step",
+            f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing",
+            2,
+            marks=pytest.mark.slow,
+        ),
         ("experts", "--experts 16 --tokens 8 --hidden-size 64 --width 8 --rounds 1 --loop", 3),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         pytest.param("mixes", "--tasks sudoku --problems 1", 1, marks=pytest.mark.slow),

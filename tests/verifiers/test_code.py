@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.marks import slow_if
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter, task
 from verifiers.code.program import locate, ways_to_run, without_prose
@@ -545,7 +546,7 @@ def test_a_program_sees_nothing_of_another_and_verdicts_keep_their_order():
 def test_a_worker_that_is_killed_while_it_judges_is_replaced():
     from verifiers.code import task
 
-    slow = "def f(x):\n    for _ in range(3 * 10 ** 6): pass\n    return x"
+    slow = "def f(x):\n    for _ in range(4 * 10 ** 5): pass\n    return x"
     given = {"entry_point": ["f"] * 12, "cases": [[{"args": [n], "expected": n}] for n in range(12)]}
     verify_batch("code", [slow] * 12, **given)
     pids = [worker.process.pid for worker in task.workers()._alive]
@@ -666,7 +667,13 @@ def _is_right() -> bool:
 
 
 @needed
-@pytest.mark.parametrize(("folder", "files"), [(0o755, 0o644), (0o755, 0o600), (0o700, 0o644)])
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    slow_if(
+        [(0o755, 0o644), (0o755, 0o600), (0o700, 0o644)],
+        lambda folder, files: (folder, files) != (0o755, 0o644),
+    ),
+)
 def test_a_cache_that_was_made_by_mkdir_or_cp_is_mended(copied, folder, files):
     for file in copied.iterdir():
         file.chmod(files)
@@ -678,7 +685,7 @@ def test_a_cache_that_was_made_by_mkdir_or_cp_is_mended(copied, folder, files):
 
 
 @needed
-@pytest.mark.parametrize("cut", [".cwasm", ".zip"])
+@pytest.mark.parametrize("cut", slow_if([".cwasm", ".zip"], lambda cut: cut == ".zip"))
 def test_a_cut_file_of_the_cache_is_made_anew(copied, cut, monkeypatch, caplog):
     """A worker never compiles: the clock would end it, and each one after it."""
     files = {file: file.read_bytes() for file in copied.iterdir()}
