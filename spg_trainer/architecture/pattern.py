@@ -56,14 +56,12 @@ class Pattern:
             number = number.expand(real.shape)
         return number.masked_fill(~real, -1)
 
-    def ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
-        """What `visible` takes, (B, S) int64: a column sees those of its own rank and of lower ones.
+    def causal_ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
+        """What `visible` takes in a causal context, (B, S) int64: a column sees its own rank and lower ones.
 
-        These are the numbers of the blocks (B, S); in a causal context each column has a rank of its own, but for the
-        block that a row writes, whose columns share one. written: (B, 1) int64, the number of that block.
+        Each column has a rank of its own, but for the block that a row writes, whose columns share one. blocks: (B, S)
+        int64, the number of each column's block, -1 on padding. written: (B, 1) int64, that of the block written.
         """
-        if not self.has_causal_context:
-            return blocks
         column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
         is_written = blocks == written
         last = column.masked_fill(~is_written, 0).amax(1, keepdim=True)

@@ -251,9 +251,10 @@ class Columns:
         Returns (b, K) where all columns w of a window see the same, (b, 1, w, K) where not, None where all see all.
         """
         if self.keeps_blocks or self.pattern.has_causal_context:
-            blocks = self.blocks[numbers]
-            written = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
-            ranks = self.pattern.ranks(blocks, written)
+            ranks = blocks = self.blocks[numbers]
+            if self.pattern.has_causal_context:
+                written = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
+                ranks = self.pattern.causal_ranks(blocks, written)
             return visible(ranks.gather(1, columns), ranks[:, lowest:end])
         if all(row.padding == lowest and self._seen(row) == end for row in rows):
             return None
