@@ -34,7 +34,7 @@ from spg_trainer.evaluation.evaluate import (
     figures,
     problems_to_ask,
 )
-from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
+from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
 from spg_trainer.evaluation.rules import check_rules, figures_by_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
@@ -70,7 +70,8 @@ PAPERS = EvalRollout((128, 256, 512), 32, ("length/2",), temperature=0.0)
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations, each problem once."""
 BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
-PERPLEXITY = ("env", "perplexity", "num_masks", BLOCK_LENGTH, "seed", "output.output_dir")
+LENGTH = "rollout.max_completion_length"
+PERPLEXITY = ("env", "perplexity", "num_masks", LENGTH, BLOCK_LENGTH, "seed", "output.output_dir")
 """The settings that --perplexity uses besides those of the model. Of `--model tiny`, `env` says which one is meant."""
 PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
@@ -135,9 +136,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
             for part, env, sampling in to_evaluate
         ]
-    if (
-        resolved.origins.get("rollout.max_completion_length") != FLAG
-    ):  # who names lengths knows that they may be others
+    if resolved.origins.get(LENGTH) != FLAG:  # who names lengths knows that they may be others
         for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
             if note:
                 console.say(note)
@@ -164,8 +163,19 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     block = command.rollout.block_length if BLOCK_LENGTH in given_flags else 0
     if block:
         check_pattern(base_model(policy.model).pattern, Sampling(block, block, block))
+    lengths = command.rollout.max_completion_length if LENGTH in given_flags else (None,)
+    if len(lengths) > 1:
+        raise ConfigError(f"--max-completion-length {' '.join(map(str, lengths))}: --perplexity takes one.")
     texts = read_texts(policy, command.perplexity)
-    settings = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
+    canvas, note = choose_canvas(policy, texts, lengths[0])
+    if note:
+        console.say(note)
+    settings = {
+        "num_masks": command.num_masks,
+        "block_length": block,
+        "max_completion_length": canvas,
+        "seed": command.seed,
+    }
     with console.progress(len(texts), "texts") as advance:
         found = measure_perplexity(policy, texts, **settings, advance=advance)
     console.say(

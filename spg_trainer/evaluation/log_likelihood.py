@@ -4,6 +4,9 @@ The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of t
 tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). Where attention goes by blocks, or a model decodes in
 blocks from left to right, each block is masked on its own: what stands before it is clean, what stands behind it is
 masked altogether, as it is to the decoder. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
+
+A text may stand on a canvas that is longer than it is: the places behind it are then masked in every copy and scored in
+none, as those behind an end token are to the decoder and in training by RL.
 """
 
 from collections.abc import Sequence
@@ -56,11 +59,14 @@ def log_likelihood(
     *,
     num_masks: int = 128,
     block_length: int = 0,
+    max_completion_length: int = 0,
 ) -> float:
     """The ELBO of a completion after a prompt, in nats; the prompt may be empty.
 
     num_masks: masked copies for each block. block_length: of the blocks, 0 = those of attention (one block where all
     tokens see each other). Where several lie in one block of attention, each goes through the model by itself.
+    max_completion_length: places of the canvas that the completion stands on; 0, or fewer than its tokens = as many as
+    these.
     """
     blocks = blocks_of(policy, len(prompt_ids), len(completion_ids), block_length)
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
@@ -79,7 +85,9 @@ def log_likelihood(
         for part in range(0, copies, COPIES_AT_ONCE):
             chosen = slice(part, part + COPIES_AT_ONCE)
             shown, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
-            logps = masked_logps(policy, prompt_ids, completion_ids, shown, weights > 0)
+            logps = masked_logps(
+                policy, prompt_ids, completion_ids, shown, weights > 0, max_completion_length
+            )
             total += float((logps.double().cpu() * weights).sum())
     return total
 
@@ -105,22 +113,25 @@ def masked_logps(
     completion_ids: Sequence[int],
     masked: Tensor,
     scored: Tensor | None = None,
+    max_completion_length: int = 0,
 ) -> Tensor:
     """Log-probabilities (M, T) of the tokens in copies of a completion with some masked; those shown hold zero.
 
-    scored: (M, T) bool, those of the masked tokens that are asked for; None = all of them.
+    scored: (M, T) bool, those of the masked tokens that are asked for; None = all of them. max_completion_length:
+    places of the canvas, of which those behind the T tokens are masked; below T there are none.
     """
     device, width = policy.device, len(prompt_ids)
     masked = masked.to(device)
     scored = masked if scored is None else scored.to(device)
-    text = torch.tensor([*prompt_ids, *completion_ids], device=device).expand(len(masked), -1)
-    shown = text.clone()
-    shown[:, width:].masked_fill_(masked, policy.mask_id)
-    columns = torch.arange(width, text.shape[1], device=device).expand(len(masked), -1)
+    behind = [policy.mask_id] * max(0, max_completion_length - len(completion_ids))
+    text = torch.tensor([*prompt_ids, *completion_ids, *behind], device=device).expand(len(masked), -1)
+    shown, end = text.clone(), width + len(completion_ids)
+    shown[:, width:end].masked_fill_(masked, policy.mask_id)
+    columns = torch.arange(width, end, device=device).expand(len(masked), -1)
     states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
     logits = linear(states[scored], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    found = logits.log_softmax(-1).gather(-1, text[:, width:][scored].unsqueeze(-1)).squeeze(-1)
+    found = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
     return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(scored, found)
 
 

@@ -14,6 +14,7 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_plain, encode_prompts, is_chat, special_tokens, spell_apart
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recorded import taught_length
 
 GROUPS = 8
 """The masks of a text are divided into so many groups, and how their estimates vary gives the standard error."""
@@ -55,12 +56,41 @@ def read_texts(policy: Policy, file: str) -> list[Encoded]:
     return [encode_row(policy, where, row) for where, row in rows]
 
 
+def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) -> tuple[int, str]:
+    """Places of the canvas on which the completions are measured, 0 = each at its own length; and a note on it, or "".
+
+    length: what the user says; None = as many as the model was taught. Raises ConfigError for completions that are
+    longer than what the user says, and for a prompt that leaves no room for the canvas.
+    """
+    canvas = taught_length(policy.source) if length is None else length
+    behind_prompts = [(len(prompt), len(wanted)) for prompt, wanted in texts if prompt]
+    if not canvas or not behind_prompts:
+        return 0, ""
+    longest_prompt, longest = map(max, zip(*behind_prompts, strict=True))
+    if length and longest > length:
+        raise ConfigError(
+            f"--max-completion-length {length}: a completion has {longest:,} tokens. Use {longest} or more, or 0 to "
+            "measure each at its own length."
+        )
+    if (room := policy.room(longest_prompt)) < canvas:
+        raise ConfigError(
+            f"--perplexity: a prompt has {longest_prompt:,} tokens, which leaves {room:,} of the model's positions, "
+            f"and completions stand on {canvas:,}. With --max-completion-length 0, each is measured at its own length."
+        )
+    origin = "--max-completion-length says" if length else "the model was taught"
+    note = f"Completions stand on {canvas:,} places, as {origin}"
+    if longer := sum(tokens > canvas for _, tokens in behind_prompts):
+        note += f"; {longer:,} of {len(behind_prompts):,} are longer and are measured at their own length"
+    return canvas, f"{note}. With --max-completion-length 0, each is measured at its own length."
+
+
 def measure_perplexity(
     policy: Policy,
     texts: Sequence[Encoded],
     *,
     num_masks: int = 128,
     block_length: int = 0,
+    max_completion_length: int = 0,
     seed: int = 0,
     advance: Callable[[float], None] = lambda texts: None,
 ) -> Perplexity:
@@ -69,12 +99,18 @@ def measure_perplexity(
     texts: one at least, as `read_texts` has them. The ELBO is exact for a text of which each block can be masked in at
     most `num_masks` ways. block_length: each block of so many tokens is masked on its own, with those before it clean
     and those behind it masked, as a decoder in blocks sees them; 0 = the blocks of attention, which for a model whose
-    tokens all see each other is the whole text. advance: is called with 1 for each finished text.
+    tokens all see each other is the whole text. max_completion_length: places of the canvas that a completion stands
+    on, masked behind it; 0 = as many as it has tokens, as a longer one and a text without a prompt always have.
+    advance: is called with 1 for each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
     for number, (prompt, wanted) in enumerate(texts):
         key = (seed, "perplexity", number)
-        mean, squared = elbo_of(policy, prompt, wanted, num_masks, key, block_length)
+        options = {
+            "block_length": block_length,
+            "max_completion_length": max_completion_length if prompt else 0,
+        }
+        mean, squared = elbo_of(policy, prompt, wanted, num_masks, key, **options)
         total, variance, tokens = total + mean, variance + squared, tokens + len(wanted)
         advance(1)
     return Perplexity(total / tokens, math.sqrt(variance) / tokens, tokens, len(texts))
@@ -86,15 +122,20 @@ def elbo_of(
     wanted: list[int],
     num_masks: int,
     key: tuple[int | str, ...],
-    block_length: int = 0,
+    *,
+    block_length: int,
+    max_completion_length: int,
 ) -> tuple[float, float]:
     """The ELBO of a text in nats, and the variance of this estimate; 0 where the ELBO is exact."""
     blocks = blocks_of(policy, len(prompt), len(wanted), block_length)
-    arguments = (policy, prompt, wanted)
+    arguments, options = (
+        (policy, prompt, wanted),
+        {"block_length": block_length, "max_completion_length": max_completion_length},
+    )
     if tries_all(max(stop - start for start, stop in blocks), num_masks):
         rng = numpy_generator(*key)
-        return log_likelihood(*arguments, rng, num_masks=num_masks, block_length=block_length), 0.0
-    options = {"num_masks": num_masks // GROUPS, "block_length": block_length}
+        return log_likelihood(*arguments, rng, num_masks=num_masks, **options), 0.0
+    options["num_masks"] = num_masks // GROUPS
     estimates = [
         log_likelihood(*arguments, numpy_generator(*key, group), **options) for group in range(GROUPS)
     ]

@@ -1,5 +1,6 @@
 """How probable a model finds a text: a lower bound of its log-likelihood, SPG's EUBO, and their standard errors."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from spg_trainer.evaluation.log_likelihood import (
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_prompts
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.recorded import taught_length
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class LogLikelihood:
     """Tokens of the text, its end token included."""
     num_masks: int
     """Masked copies of each block of the text; fewer than asked for where there are no more ways to mask."""
+    max_completion_length: int
+    """Places of the canvas that the text stands on: `tokens` of them, and behind these masked ones."""
 
 
 def log_likelihood(
@@ -48,8 +52,13 @@ def log_likelihood(
     eubo_beta: float = 1.0,
     seed: int = 0,
     ended: bool = True,
+    max_completion_length: int | None = None,
 ) -> LogLikelihood:
     """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
+
+    The completion stands on a canvas of the length that the model was taught, as it is written: the places behind its
+    end token are masked and not scored, as in training by RL. So the bound is one of the probability that the model
+    writes this answer, whatever it would put behind the end.
 
     Args:
         policy: what `load_model` returned.
@@ -58,12 +67,14 @@ def log_likelihood(
         num_masks: masked copies of each block; a text of n tokens is exact from 2 ** n - 1 on.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
-        ended: whether the end token that the model writes behind a completion is scored too.
+        ended: whether the end token that the model writes behind a completion is scored too. Without it, the bound is
+            one of the probability that a completion begins with the text.
+        max_completion_length: places of the canvas. None = as many as the model was taught, by its environment.json.
+            0 = as many as the text has tokens, as in LLaDA's evaluation; so it is also for a model without such a
+            record, and with a warning for a text that is longer than the model was taught.
 
-    The text stands at its own length, with nothing behind it, as in LLaDA's evaluation: a model that was only taught
-    to fill a fixed length with end tokens finds a much shorter text improbable. Of an empty completion the end token
-    alone is scored. Raises ConfigError for numbers out of range, for an empty
-    completion with `ended=False`, and for a text that is too long for the model.
+    Of an empty completion the end token alone is scored. Raises ConfigError for numbers out of range, for an empty
+    completion with `ended=False`, and for a text that is too long for the model or for `max_completion_length`.
     """
     check_policy(policy, "log_likelihood")
     if not isinstance(completion, str):
@@ -80,11 +91,24 @@ def log_likelihood(
     prompt_ids = encode_prompts(policy, [prompt])[0][0].tolist()
     completion_ids = completion_rows(policy, [completion])[0]
     completion_ids = completion_ids if ended else completion_ids[:-1]
-    positions = policy.model.config.max_position_embeddings
-    if not completion_ids or len(prompt_ids) + len(completion_ids) > positions:
+    tokens, positions = len(completion_ids), policy.model.config.max_position_embeddings
+    if max_completion_length and tokens > max_completion_length:
         raise ConfigError(
-            f"a prompt of {len(prompt_ids):,} tokens and a completion of {len(completion_ids):,}: the completion needs "
-            f"one token or more, and the model has {positions:,} positions."
+            f"max_completion_length={max_completion_length}: the completion has {tokens:,} tokens. Use {tokens} or "
+            "more, or 0 for its own length."
+        )
+    canvas = taught_length(policy.source) if max_completion_length is None else max_completion_length
+    if max_completion_length is None and tokens > canvas > 0:
+        warnings.warn(
+            f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
+            "its own length.",
+            stacklevel=2,
+        )
+    canvas = max(canvas, tokens)
+    if not completion_ids or len(prompt_ids) + canvas > positions:
+        raise ConfigError(
+            f"a prompt of {len(prompt_ids):,} tokens and a completion of {tokens:,} on {canvas:,} places: the "
+            f"completion needs one token or more, and the model has {positions:,} positions."
         )
     rng = numpy_generator(seed, "log-likelihood", *completion_ids)
     elbo, eubo, variances, copies = 0.0, 0.0, np.zeros(2), 0
@@ -93,17 +117,22 @@ def log_likelihood(
         masked = np.zeros((len(weights), len(completion_ids)), bool)
         masked[:, start:stop] = masked_in_block
         masked[:, stop : attention_end(policy, len(prompt_ids), start, len(completion_ids))] = True
-        logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop))
+        logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop), canvas)
         bounds = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
         elbo, eubo, copies = elbo + bounds[0], eubo + bounds[1], max(copies, len(weights))
         if not tries_all(stop - start, num_masks):
             variances += jackknife(logps, masked_in_block, weights, eubo_beta)
-    return LogLikelihood(elbo, eubo, *np.sqrt(variances).tolist(), len(completion_ids), copies)
+    return LogLikelihood(elbo, eubo, *np.sqrt(variances).tolist(), tokens, copies, canvas)
 
 
 @torch.no_grad()
 def logps_of_block(
-    policy: Policy, prompt_ids: list[int], completion_ids: list[int], masked: np.ndarray, block: slice
+    policy: Policy,
+    prompt_ids: list[int],
+    completion_ids: list[int],
+    masked: np.ndarray,
+    block: slice,
+    max_completion_length: int,
 ) -> np.ndarray:
     """(M, n) float64 log-probabilities of a block's tokens in each masked copy (M, T), 0 where a token is shown."""
     scored = np.zeros_like(masked)
@@ -112,7 +141,8 @@ def logps_of_block(
     for first in range(0, len(masked), COPIES_AT_ONCE):
         copies = slice(first, first + COPIES_AT_ONCE)
         shown, asked = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
-        parts.append(masked_logps(policy, prompt_ids, completion_ids, shown, asked).double().cpu().numpy())
+        logps = masked_logps(policy, prompt_ids, completion_ids, shown, asked, max_completion_length)
+        parts.append(logps.double().cpu().numpy())
     return np.concatenate(parts)[:, block]
 
 

@@ -274,7 +274,8 @@ class EvalRollout(EvalDecoding):
 
     max_completion_length: tuple[int, ...] = (256,)
     """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
-    off."""
+    off. With --perplexity, the places on which a completion is measured; if it is left out, as many as the model was
+    taught, and 0 = as many as the completion has tokens."""
     block_length: int = 32
     """The length of a block in tokens; a shorter completion is one block. With --perplexity, each block of so many
     tokens is measured by itself, given what is before it, as it is decoded; if it is left out, a text is measured as a

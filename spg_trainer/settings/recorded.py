@@ -39,6 +39,11 @@ def model_environment(model: str) -> dict[str, Any]:
     return with_copies(run, record, changed=True) if run else record
 
 
+def taught_length(model: str) -> int:
+    """The tokens that a model was taught to write a completion on, by its environment.json; 0 if that says none."""
+    return int((model_environment(model).get("rollout") or {}).get("max_completion_length", 0))
+
+
 def other_lengths(sampling: Sampling, model: str) -> str:
     """A sentence if a model decodes here in other lengths, blocks or steps than it was taught with; else ""."""
     taught = model_environment(model).get("rollout") or {}

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -62,8 +63,13 @@ def test_short_texts_have_the_elbo_of_an_enumeration(policy, tmp_path):
     assert found.summary()["perplexity"] == pytest.approx(math.exp(-expected))
 
 
-def by_blocks(policy, prompt: list[int], wanted: list[int], blocks: list[tuple[int, int]]) -> float:
-    """The same of each block in turn: tokens before it clean, those behind it masked, of all that is seen."""
+def by_blocks(
+    policy, prompt: list[int], wanted: list[int], blocks: list[tuple[int, int]], behind: int = 0
+) -> float:
+    """The same of each block in turn: tokens before it clean, those behind it masked, of all that is seen.
+
+    behind: masked places behind the text.
+    """
     total = 0.0
     for start, stop in blocks:
         n, mean = stop - start, []
@@ -72,6 +78,7 @@ def by_blocks(policy, prompt: list[int], wanted: list[int], blocks: list[tuple[i
             for places in itertools.combinations(range(start, stop), k):
                 hidden = {*places, *range(stop, len(wanted))}
                 shown = [policy.mask_id if i in hidden else token for i, token in enumerate(wanted)]
+                shown += [policy.mask_id] * behind
                 logps = plain_logits(policy.model, prompt + shown, len(prompt)).log_softmax(-1)
                 sums.append(sum(float(logps[len(prompt) + i, wanted[i]]) for i in places))
             mean.append(n / k * np.mean(sums))
@@ -104,6 +111,11 @@ def test_by_block_short_texts_have_the_bound_of_an_enumeration(pattern, prompt, 
     found = measure_perplexity(policy, [(begun, wanted)], block_length=block_length)
     assert found.elbo == pytest.approx(by_blocks(policy, begun, wanted, blocks) / 4, abs=1e-12)
     assert found.standard_error == 0.0
+    if prompt:
+        found = measure_perplexity(
+            policy, [(begun, wanted)], block_length=block_length, max_completion_length=7
+        )
+        assert found.elbo == pytest.approx(by_blocks(policy, begun, wanted, blocks, behind=3) / 4, abs=1e-12)
 
 
 def test_blocks_of_one_token_are_the_likelihood_from_left_to_right(policy):
@@ -166,7 +178,24 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     assert 1 <= low < told["perplexity"] < high
     assert main([*words, "--block-length", "4"]) == 0
     assert "with 128 masks a block of 4 tokens" in capsys.readouterr().out
+    completions = write(tmp_path / "completions.jsonl", [ROWS[1], {"prompt": "b", "completion": "x" * 30}])
+    taught = tmp_path / "taught"
+    shutil.copytree(tiny_folder(), taught)
+    (taught / "environment.json").write_text(json.dumps({"rollout": {"max_completion_length": 9}}))
+    words[2], words[4] = completions, str(taught)
+    elbos = []
+    for more in ([], ["--max-completion-length", "40"], ["--max-completion-length", "0"]):
+        assert main([*words, *more, "--output-dir", "out"]) == 0
+        elbos.append(json.loads((tmp_path / "out" / "perplexity.json").read_text())["elbo"])
+    said = capsys.readouterr().out
+    assert (
+        "stand on 9 places, as the model was taught; 1 of 2 are longer and are measured at their own" in said
+    )
+    assert "stand on 40 places, as --max-completion-length says. With" in said and len({*elbos}) == 3
     for more, text in (
+        (["--max-completion-length", "9"], "a completion has 31 tokens. Use 31 or more, or 0"),
+        (["--max-completion-length", "9", "12"], "9 12: --perplexity takes one"),
+        (["--max-completion-length", "2000"], "and completions stand on 2,000. With"),
         (["--temperature", "0.5"], "--temperature says nothing there"),
         (["--num-masks", "12"], "Use 16"),
     ):

@@ -1,7 +1,9 @@
 """`log_likelihood(policy, prompt, completion)`: both bounds by enumeration, and their errors by drawing again."""
 
 import inspect
+import json
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -36,25 +38,50 @@ def policy() -> Policy:
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 @pytest.mark.parametrize("ended", [True, False])
-def test_bounds_of_a_short_text_are_those_of_all_ways_to_mask_it(policy, beta, ended):
+@pytest.mark.parametrize("length", [None, 7])
+def test_bounds_of_a_short_text_are_those_of_all_ways_to_mask_it(policy, beta, ended, length):
     prompt = [*policy.encode("<|user|>say"), 257, *policy.encode("<|assistant|>")]
     text = policy.encode("abc", ended=ended)
     n = len(text)
+    behind = [policy.mask_id] * ((length or n) - n)
     lower, powers = 0.0, [0.0] * n
     for k in range(1, n + 1):
         for places in combinations(range(n), k):
             shown = [policy.mask_id if place in places else token for place, token in enumerate(text)]
-            logps = plain_logits(policy.model, [*prompt, *shown], len(prompt)).log_softmax(-1)
+            logps = plain_logits(policy.model, [*prompt, *shown, *behind], len(prompt)).log_softmax(-1)
             chance = 1 / n / math.comb(n, k)
             for place in places:
                 logp = float(logps[len(prompt) + place, text[place]])
                 lower += chance * n / k * logp
                 powers[place] += chance * n / k * math.exp(beta * logp)
-    found = log_likelihood(policy, "say", "abc", eubo_beta=beta, ended=ended)
+    options = {"eubo_beta": beta, "ended": ended, "max_completion_length": length}
+    found = log_likelihood(policy, "say", "abc", **options)
     assert found.elbo == pytest.approx(lower, rel=1e-9)
     assert found.eubo == pytest.approx(sum(map(math.log, powers)) / beta, rel=1e-9)
     assert (found.elbo_error, found.eubo_error) == (0.0, 0.0)
     assert (found.tokens, found.num_masks) == (n, 2**n - 1) and found.elbo <= found.eubo
+    assert found.max_completion_length == (length or n)
+
+
+def test_a_text_stands_on_as_many_places_as_the_model_was_taught(policy, tmp_path):
+    (tmp_path / "environment.json").write_text(json.dumps({"rollout": {"max_completion_length": 9}}))
+    taught = replace(policy, source=str(tmp_path))
+    found = log_likelihood(taught, "say", "abc")
+    assert found == log_likelihood(policy, "say", "abc", max_completion_length=9)
+    assert (found.tokens, found.max_completion_length) == (4, 9)
+    own = log_likelihood(taught, "say", "abc", max_completion_length=0)
+    assert own == log_likelihood(policy, "say", "abc") and own.elbo != found.elbo
+    longer = "abcdefghijkl"
+    with pytest.warns(
+        UserWarning, match="has 13 tokens, and the model was taught to write 9: .* its own length"
+    ):
+        assert log_likelihood(taught, "say", longer) == log_likelihood(policy, "say", longer)
+    with pytest.raises(
+        ConfigError, match=r"max_completion_length=9: the completion has 13 tokens\. Use 13 or more"
+    ):
+        log_likelihood(policy, "say", longer, max_completion_length=9)
+    with pytest.raises(ConfigError, match=r"on 1,100 places: .* has 1,024 positions"):
+        log_likelihood(policy, "say", "abc", max_completion_length=1100)
 
 
 def test_standard_errors_are_those_of_drawing_again(policy):
