@@ -10,7 +10,7 @@ from typing import Any
 
 from envs import __version__
 from envs.authoring.new_file import with_folder, write_task
-from envs.checking import Finding, check, check_lengths, demonstration_of
+from envs.checking import Finding, check, check_lengths, demonstration_of, habits_of
 from envs.combining.around import author_task
 from envs.core import TextEnv, render_turns
 from envs.episodes import cause, play
@@ -184,7 +184,7 @@ def _show(options: argparse.Namespace) -> int:
         except EnvError as error:
             sys.stdout.write(f"-- right: {error}\n")
             demonstration_failed = True
-        for name, text in {**texts, **env.habits(problem)}.items():
+        for name, text in {**texts, **habits_of(env, problem)}.items():
             sys.stdout.write(_scored(env, index, problem, name, text, score_errors))
         sys.stdout.write("\n")
     return 1 if score_errors or demonstration_failed else 0

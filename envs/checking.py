@@ -226,20 +226,24 @@ def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and few are in validation or in test twice."""
     split_of: dict[str, str] = {}  # content of a problem -> the first split that has it
     questions = _Questions()
-    different = []
+    different, faults = [], []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         for index, problem in problems.items():
             first_split = split_of.setdefault(content(problem), split)
             if first_split != split:
-                raise EnvError(
+                faults.append(
                     f"problem {index} of {split} is in {first_split} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
-            questions.add(split, index, problem)
+            else:
+                try:
+                    questions.add(split, index, problem)
+                except EnvError as copied:
+                    faults.append(str(copied))
         # None of its problems is in an earlier split, so its different problems are those whose first split it is.
         num_different = list(split_of.values()).count(split)
-        if split != "train" and num_different < DIFFERENT * len(problems):
-            raise EnvError(
+        if not faults and split != "train" and num_different < DIFFERENT * len(problems):
+            faults.append(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
                 f"{DIFFERENT:.0%}. {_twice(split, env, problems, num_different)}"
             )
@@ -251,12 +255,18 @@ def _splits(subject: _Subject) -> str:
     # says already which questions have several, and becomes a note below.
     is_divided = isinstance(train.inner if isinstance(train, TaskEnv) else train, Divided)
     said_by_notice = train.notice and not is_divided
-    if train.max_turns == 1 and not said_by_notice and (differing := questions.differing()):
+    if train.max_turns > 1 or said_by_notice:
+        differing = ""
+    else:
+        differing = questions.differing()
+    if train.notice and not is_divided:
+        subject.notes.append(train.notice)
+    if faults:
+        raise EnvError("; ".join(filter(None, [faults[0], differing])))
+    if differing:
         text += f"; {differing}"
     if is_divided:  # instead of its notice, this clause tells of the division
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
-    elif train.notice:
-        subject.notes.append(train.notice)
     for split in ("validation", "test"):
         count = len(subject.splits[split])
         if count < SMALL:
@@ -399,7 +409,7 @@ def _habits(subject: _Subject) -> str:
     problems = _problems(env, subject.count)
     texts_of_habit: dict[str, dict[int, str | list[str]]] = {}  # {habit: {index of a problem: its text}}
     for index, problem in problems.items():
-        for name, text in env.habits(problem).items():
+        for name, text in habits_of(env, problem).items():
             texts_of_habit.setdefault(name, {})[index] = text
     if "right" in texts_of_habit:
         raise EnvError('a habit is called "right", which is the name of the demonstration; call it otherwise')
@@ -538,7 +548,7 @@ def contents(
             if env.max_turns > 1:
                 texts_of = {
                     "right": sound_demonstration_of(env, problem),
-                    **env.habits(problem),
+                    **habits_of(env, problem),
                     "junk": _JUNK,
                 }
                 # Lists, not tuples: they are compared with those that a fresh process sends as JSON.
@@ -565,6 +575,17 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
             error if isinstance(error, EnvError) else cause(author_task(env, problem), traceback.format_exc())
         )
         raise EnvError(f"demonstration raised for {_prompt_text(problem)!r:.60}: {why}") from error
+
+
+def habits_of(env: TextEnv, problem: Problem) -> Mapping[str, str | list[str]]:
+    """The author's habits, {name: completion}; EnvError if they are anything else."""
+    habits = env.habits(problem)
+    if not isinstance(habits, Mapping):
+        raise EnvError(
+            f"{env.spec_name}: habits returned {habits!r:.80} for {_prompt_text(problem)!r:.60}; it should be a dict "
+            'of names and completions, such as {"careless": "<answer>7</answer>"}'
+        )
+    return habits
 
 
 def sound_demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:

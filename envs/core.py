@@ -8,7 +8,7 @@ import gymnasium
 from envs.combining.around import Around, author_task
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError
-from envs.problem import Problem, Prompt, check_index, choose_index
+from envs.problem import Problem, Prompt, check_index, choose_index, read_seed
 from envs.spaces import PromptText, Unicode
 from envs.task import Task, writes
 
@@ -42,7 +42,7 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
         options: {"index": i} picks the problem; without it a random one is drawn from `np_random` (see
         `seed`). Raises EnvError for an index outside 0 .. len(self) - 1.
         """
-        super().reset(seed=seed)
+        super().reset(seed=read_seed(self, seed))
         index = check_index(self, choose_index(self, self.np_random, options))
         self._episode = Episodes(self, [index])
         return self._episode.prompt(0), {"index": index}

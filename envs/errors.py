@@ -57,6 +57,8 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
     known = list(known)
     # Types are compared too, as 1 == 1.0 == True: what is written into a run's config must be what was meant.
     if not any(type(value) is type(choice) and value == choice for choice in known):
+        if same := [choice for choice in known if choice is not None and str(choice) == str(value)]:
+            raise EnvError(f"{env}: {name}={value!r} should be {name}={same[0]!r}, {_kind(same[0])}.")
         words = [str(choice) for choice in known if choice is not None]  # None = the argument is left out
         hint = did_you_mean(value, words)
         # Of --env-args level=2,size=4 the value of level is "2,size=4".
@@ -64,3 +66,9 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
             hint = f"Divide arguments by spaces, --env-args {name}={value.replace(',', ' ')}. "
         or_other = f", {other}" if other else ""
         raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{or_other}.')
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words."""
+    kinds = {bool: "a truth value", int: "a whole number", float: "a number", str: "text"}
+    return kinds.get(type(value), f"a {type(value).__name__}")

@@ -107,6 +107,17 @@ def choose_index(
     return rng.integers(length, size=size)
 
 
+def read_seed(task: HasProblems, seed: Any) -> int | None:
+    """The seed of a `reset` as an int; raises EnvError for anything but a whole number from 0 on, or None."""
+    is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if seed is not None and not (is_integer and seed >= 0):
+        raise EnvError(
+            f"{task.spec_name}: reset(seed={seed!r:.60}): a seed is one whole number, 0 or more, also where several "
+            "environments are reset together."
+        )
+    return None if seed is None else int(seed)
+
+
 def check_index(task: HasProblems, index: Any) -> int:
     """`index` as an int; raises EnvError unless it is a whole number from 0 to len(task) - 1."""
     last = len(task) - 1

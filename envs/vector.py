@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from envs.core import TextEnv, render_turns
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError
-from envs.problem import Prompt, check_index, choose_index
+from envs.problem import Prompt, check_index, choose_index, read_seed
 
 
 class TextVectorEnv(VectorEnv):
@@ -36,7 +36,7 @@ class TextVectorEnv(VectorEnv):
         options: {"index": (n,) integers} picks the problems, repeats allowed; without it they are drawn from
         `np_random` (see `seed`). Raises EnvError unless there are n of them, each from 0 to len(env) - 1.
         """
-        super().reset(seed=seed)
+        super().reset(seed=read_seed(self.env, seed))
         index = choose_index(self.env, self.np_random, options, self.num_envs)
         if not isinstance(index, Sequence | np.ndarray) or len(index) != self.num_envs:
             wanted = f"{self.num_envs} integers, one for each environment"

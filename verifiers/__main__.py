@@ -150,7 +150,7 @@ def _parser() -> Parser:
     keep = "columns of the file that are written beside each verdict; the column id always is"
     add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=keep)
     by = "a column by whose values the summary also counts, e.g. --by level"
-    add("--by", metavar="COLUMN", default="", help=by)
+    add("--by", metavar="COLUMN", action="append", default=[], help=by)
     add("--json", action="store_true", help="writes the summary to standard output, as one line of JSON")
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
     add(
@@ -213,6 +213,11 @@ def _run(args: argparse.Namespace) -> int:
     args.keep = list(dict.fromkeys(["id", *args.keep]))
     if taken := [name for name in args.keep if name in VERDICT]:
         raise CommandError(f"--keep {taken[0]}: the verdict has a field of this name. Rename the column.")
+    if len(args.by) > 1:
+        raise CommandError(
+            f"--by {' --by '.join(args.by)}: the summary counts by one column. Give one of them."
+        )
+    args.by = "".join(args.by)
     names |= {*args.keep, *filter(None, [args.by])}
     names |= {"problem"} if args.problem_field is None and "problem" in task.optional else set()
     columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}

@@ -95,7 +95,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     """Habit -> its answer to a problem, as the environment extracts it, or all its turns; empty where it has none."""
     problem = envs.problem.read_problem(env, index)
-    habits = env.habits(problem)
+    habits = envs.checking.habits_of(env, problem)
     if env.max_turns > 1:
         played = {name: envs.episodes.play(env, index, problem, text)[0] for name, text in habits.items()}
         return {name: "\n".join(turn.strip() for turn in turns) for name, turns in played.items()}

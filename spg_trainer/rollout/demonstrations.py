@@ -49,7 +49,10 @@ def known_rules(env: "TextEnv") -> dict[str, list[str]]:
     E.g. {"sudoku": ["right", "careless"]}; a mixture of tasks has an entry for each of them.
     """
     parts = env.parts or {env.spec_name: env}
-    return {task: ["right", *part.habits(envs.problem.read_problem(part, 0))] for task, part in parts.items()}
+    return {
+        task: ["right", *envs.checking.habits_of(part, envs.problem.read_problem(part, 0))]
+        for task, part in parts.items()
+    }
 
 
 def normalised(mix: Mapping[str, float]) -> dict[str, float]:
@@ -138,7 +141,7 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
     """
     if name == "right":
         return env.demonstration(problem)
-    habits = env.habits(problem)
+    habits = envs.checking.habits_of(env, problem)
     if name not in habits:
         text = f"$mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
         raise ConfigError(f"{text}. Leave it out, or name it in habits() for every problem.")

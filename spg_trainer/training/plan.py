@@ -317,6 +317,6 @@ def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "
         # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.
         what_is_unseen = unseen(model, env).partition(";")[0]
         raise ConfigError(
-            f"{task}: no model is named, and {what_is_unseen}. Teach it the task first with "
+            f"{task} with $model={model}: {what_is_unseen}. Teach it the task first with "
             f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."
         )

@@ -103,6 +103,11 @@ class Ranged(Sound):
         return {"correct": paid["correct"], "format": 2 * paid["format"]}
 
 
+class Listed(Sound):
+    def habits(self, problem):
+        return ("short", "long")
+
+
 class Unscored(Sound):
     def score(self, problem, completion):
         raise KeyError
@@ -121,6 +126,10 @@ BROKEN = {
     Raising: ("junk", "score raised on problem 0, for .*: ValueError"),
     Slow: ("junk", "200,000 digits took .* s to score"),
     Ranged: ("components", "format went from 0 to 2, outside 0 to 1"),
+    Listed: (
+        "habits",
+        r"habits returned \('short', 'long'\) for '.*'; it should be a dict of names and completions",
+    ),
     Unscored: ("components", "nothing could be scored"),
 }
 
@@ -128,10 +137,12 @@ BROKEN = {
 def test_rows_that_come_twice_are_named_without_advice_on_generators(tmp_path, monkeypatch):
     rows = [{"prompt": f"What is {i} plus 3?", "answer": str(i + 3)} for i in range(60)]
     file, test = tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:40]))
+    other = {"prompt": "What is 5 plus 3?", "answer": "9"}
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:40], other]))
     test.write_text("".join(json.dumps(row) + "\n" for row in [*rows[40:], *rows[40:]]))
     check_only("splits", monkeypatch)
-    (found,) = check(str(file), verifier="gsm8k", test=str(test))
+    found, note = check(str(file), verifier="gsm8k", test=str(test))
+    assert not found.ok and note.is_note and "1 question has different answers" in note.figure, "both at once"
     again = (
         r"Leave out rows that come twice, e\.g\. test\.jsonl, line 21, which is test\.jsonl, line 1 again$"
     )

@@ -54,6 +54,14 @@ def test_a_wrong_index_or_option_is_refused(options, message):
         envs.make("doubling").reset(options=options)
 
 
+@pytest.mark.parametrize("seed", [[1, 2], "1", -1, True, 1.0])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    for env in (envs.make("doubling"), envs.make_vec("doubling", num_envs=2)):
+        with pytest.raises(EnvError, match=r"doubling: reset\(seed=.*a seed is one whole number, 0 or more"):
+            env.reset(seed=seed)
+    assert envs.make("doubling").reset(seed=np.int64(3)) == envs.make("doubling").reset(seed=3)
+
+
 def test_an_exception_in_score_becomes_data_with_its_traceback():
     env = envs.make("doubling")
     env.reset(options={"index": 1})

@@ -128,6 +128,7 @@ def test_released_problems_never_change(task, arguments, count, hashes):
         ({"prompt_style": "instrukt"}, 'Did you mean "instruct"?'),
         ({"level": 6}, 'level="6" is unknown. Known: 1, 2, 3'),
         ({"level": True}, 'level="True"'),
+        ({"level": "2"}, "level='2' should be level=2, a whole number"),
         ({"reward_preset": "papr"}, 'Did you mean "paper"?'),
     ],
 )

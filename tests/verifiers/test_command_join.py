@@ -132,6 +132,8 @@ def test_columns_are_kept_beside_verdicts_and_counted_by(tmp_path, capsys):
         0,
         1,
     ] * 3 and "by level" in said.err
+    assert main(["gsm8k", path, "--by", "level", "--by", "id"]) == 2
+    assert "--by level --by id: the summary counts by one column. Give one" in capsys.readouterr().err
     assert main(["gsm8k", path, "--keep", "score"]) == 2
     assert "--keep score: the verdict has a field of this name" in capsys.readouterr().err
 
