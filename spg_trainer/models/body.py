@@ -244,7 +244,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 
 
-def _mix_in(part: type, module: nn.Module) -> None:
+def mix_in(part: type, module: nn.Module) -> None:
     """Puts `part` before the stock class of a module."""
     module.__class__ = _mixed(part, type(module))
 
@@ -268,17 +268,17 @@ class Body:
         super().__init__(config)
         config.pad_token_id = padding
         self.embed_tokens.__class__ = Embedding
-        _mix_in(KeepingLayer, self.layers[-1])
+        mix_in(KeepingLayer, self.layers[-1])
         for name, module in list(self.named_modules()):
             if type(module).__name__.endswith("RMSNorm"):
                 self.set_submodule(name, RMSNorm(len(module.weight), module.variance_epsilon))
             elif hasattr(module, "is_causal"):  # what sdpa falls back to without a mask
                 module.is_causal = False
                 if config.family.rotates_in_float32:
-                    _mix_in(Float32Rotation, module)
-                _mix_in(AnyShape, module)
+                    mix_in(Float32Rotation, module)
+                mix_in(AnyShape, module)
         if config.family.rotates_in_float32:
-            _mix_in(Float32Angles, self.rotary_emb)
+            mix_in(Float32Angles, self.rotary_emb)
 
     @property
     def pattern(self) -> Pattern:

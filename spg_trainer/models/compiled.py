@@ -1,4 +1,7 @@
-"""Layers which torch compiles for passes without a cache (`--compile`). Fused kernels round otherwise."""
+"""Layers which torch compiles for passes without a cache (`--compile`).
+
+They round otherwise: kernels are fused, and adapters of queries, keys and values joined (`joint_adapters.py`).
+"""
 
 from typing import Any
 
@@ -19,6 +22,12 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     """
     base = base_model(model)
     check_compiler(base.device)
-    for layer in base.base_model.layers[1:-1]:
+    layers = base.base_model.layers[1:-1]
+    if model is not base:
+        from spg_trainer.models.joint_adapters import join_adapters  # peft has been imported for this model
+
+        for layer in layers:
+            join_adapters(layer.self_attn)
+    for layer in layers:
         layer.compile(dynamic=True, backend=backend)
     base.base_model.is_compiled = True

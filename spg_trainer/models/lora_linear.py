@@ -30,24 +30,36 @@ class MixedLinear(Linear):
         down, up, scale = narrow_adapter
         result = self.base_layer(x)
         x = self.lora_dropout[self.active_adapters[0]](x)
-        # One product that adds to the layer's result, rounded once.
-        low = torch.mm(x.flatten(0, -2), down)
-        return torch.addmm(result.flatten(0, -2), low, up, alpha=scale).view_as(result)
+        return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
 
     def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
         """The one active adapter in a type, (in, r) and (r, out), and its scale; None where peft's own way is right.
 
         In a phase it is in this type already (`working_copy`); outside, every pass casts it.
         """
+        if (adapter := self.factors()) is None:
+            return None
+        down, up, scale = adapter
+        in_full = dtype == down.dtype and dtype.itemsize > 2
+        return None if in_full else (down.to(dtype).T, up.to(dtype).T, scale)
+
+    def factors(self) -> tuple[Tensor, Tensor, float] | None:
+        """The weights of the one active adapter, (r, in) and (out, r), and its scale.
+
+        None where none or several act, or one that is more than the two factors.
+        """
         active = [name for name in self.active_adapters if name in self.lora_A]
         if len(active) != 1 or self.disable_adapters or self.merged or self.lora_variant:
             return None
         (name,) = active
-        down, up = self.lora_A[name].weight, self.lora_B[name].weight
-        in_full = dtype == down.dtype and dtype.itemsize > 2
-        if in_full or self.lora_B[name].bias is not None:
+        if self.lora_B[name].bias is not None:
             return None
-        return down.to(dtype).T, up.to(dtype).T, self.scaling[name]
+        return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+
+def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
+    """result (..., out) + scale * low (rows, r) @ up (r, out): one product, rounded once."""
+    return torch.addmm(result.flatten(0, -2), low, up, alpha=scale).view_as(result)
 
 
 def multiply_in_16_bits(model: "PeftModel") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
@@ -64,6 +64,16 @@ def small(scale: float = 1.0, **sizes: int) -> PreTrainedModel:
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(scale)
+    return model
+
+
+def give_effect(model: nn.Module) -> nn.Module:
+    """The model with second factors of its adapters, which start at zero, that change what it computes."""
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=stream))
     return model
 
 

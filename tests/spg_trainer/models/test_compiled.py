@@ -6,12 +6,17 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import compiled
+from spg_trainer.models.lora import add_lora
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings import machine
 from spg_trainer.settings.decoding import Sampling
 from tests.common.likelihood_cases import relative
+from tests.common.marks import slow_if
+from tests.common.model_cases import give_effect
 from tests.common.rollout_cases import make_policy, make_prompts, pad
+
+WEIGHTS = ("all", "adapters", "adapters, checkpointing")
 
 
 @pytest.fixture(autouse=True)
@@ -21,28 +26,49 @@ def nothing_compiled():
     torch._dynamo.reset()
 
 
-def gradients(policy, ids, mask) -> torch.Tensor:
-    hidden_states(policy.model, ids, mask).square().sum().backward()
-    found = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
-    policy.model.zero_grad(set_to_none=True)
+def adapted_or_whole(weights: str) -> torch.nn.Module:
+    """A model of five layers that trains all weights, or adapters, with or without gradient checkpointing."""
+    model = make_policy(torch.float32, layers=5).model
+    if weights == "all":
+        return model
+    model = give_effect(add_lora(model, r=4, alpha=8, dropout=0.0, seed=0, base="some")).train()
+    if weights == "adapters, checkpointing":
+        model.activation_checkpointing_enable()
+    return model
+
+
+def gradients(model: torch.nn.Module, ids, mask) -> torch.Tensor:
+    states = hidden_states(model, ids, mask)
+    # Not the sum of squares, which the last norm fixes.
+    (states * torch.randn(states.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad(set_to_none=True)
     return found
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_compiled_layers_have_the_gradient_of_others(backend: str) -> None:
-    policy, plain = (make_policy(torch.float32, layers=5) for _ in range(2))
+@pytest.mark.parametrize(
+    "backend, weights",
+    slow_if(
+        [(one, each) for one in ("eager", "aot_eager", "inductor") for each in WEIGHTS],
+        lambda backend, weights: (
+            (backend, weights) not in (("aot_eager", WEIGHTS[0]), ("eager", WEIGHTS[-1]))
+        ),
+    ),
+)
+def test_compiled_layers_have_the_gradient_of_others(backend: str, weights: str) -> None:
+    model, plain = adapted_or_whole(weights), adapted_or_whole(weights)
     noted = torch._dynamo.utils.counters
     noted.clear()
-    compiled.compile_layers(policy.model, backend)
+    compiled.compile_layers(model, backend)
     # Not as many rows as heads at first: torch would take the two for one number.
     for rows, columns in ((3, 20), (5, 31), (4, 26)):
         ids = torch.randint(0, 200, (rows, columns), generator=torch.Generator().manual_seed(rows))
         padded = torch.arange(columns).expand(rows, -1) >= 3
         for mask in (padded, None):
-            found, expected = (gradients(each, ids, mask) for each in (policy, plain))
+            found, expected = (gradients(each, ids, mask) for each in (model, plain))
             assert relative(found, expected) < 1e-5
             with torch.no_grad():
-                states, others = (hidden_states(each.model, ids, mask) for each in (policy, plain))
+                states, others = (hidden_states(each, ids, mask) for each in (model, plain))
             assert relative(states, others) < 1e-5
     assert noted["frames"]["ok"] == noted["frames"]["total"] == 4 and not noted["graph_break"]
 

@@ -12,17 +12,12 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
 from spg_trainer.models.shard import reduce_gradients, unsharded
 from spg_trainer.models.working_copy import computing_with_copy
-from tests.common.model_cases import small, some_ids
+from tests.common.model_cases import give_effect, small, some_ids
 
 
 def adapted(dtype: torch.dtype, dropout: float = 0.0, by_peft: bool = False) -> nn.Module:
     """A small model in a type, under adapters that do something."""
-    model = add_lora(small(5).to(dtype), r=4, alpha=8, dropout=dropout, seed=0, base="some")
-    stream = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if ".lora_B." in name:
-                weight.copy_(0.1 * torch.randn(weight.shape, generator=stream))
+    model = give_effect(add_lora(small(5).to(dtype), r=4, alpha=8, dropout=dropout, seed=0, base="some"))
     for module in model.modules():
         if by_peft and type(module) is MixedLinear:
             module.__class__ = Linear

@@ -1,0 +1,70 @@
+"""The adapters of queries, keys and values multiply their common input in one product, where torch compiles them.
+
+One product rounds otherwise than three. So it belongs to `--compile`: a pass that is not compiled makes three. This
+imports peft, which is slow: lazy.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.models.body import mix_in
+from spg_trainer.models.lora_linear import MixedLinear, add_product
+
+PARTS = ("q_proj", "k_proj", "v_proj")
+
+
+class Multiplied:
+    """An input x (B, S, in) that stands for itself, with its products for the adapters of `PARTS`, (B * S, r) each."""
+
+    def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
+        self.x, self.products = x, products
+
+    def __getattr__(self, name: str) -> Any:  # attention asks for the input's shape and device
+        return getattr(self.x, name)
+
+
+class JointLinear(MixedLinear):
+    """One of `PARTS` under an adapter."""
+
+    part: int
+    """Which one of them."""
+
+    def forward(self, x: Tensor | Multiplied, *args: Any, **kwargs: Any) -> Tensor:
+        """x (..., in) to (..., out) in the type of x."""
+        if not isinstance(x, Multiplied):
+            return super().forward(x, *args, **kwargs)
+        _, up, scale = self.factors()
+        return add_product(self.base_layer(x.x), x.products[self.part], up.to(x.dtype).T, scale)
+
+    def first_factor(self) -> Tensor | None:
+        """The adapter's (r, in); None where it does not multiply the very input that the other parts do."""
+        if (adapter := self.factors()) is None:
+            return None
+        drops = self.training and not isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
+        return None if drops else adapter[0]
+
+
+class JointAttention:
+    """Attention whose adapters of `PARTS` multiply at once."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own; hidden_states (B, S, in)."""
+        if torch.compiler.is_compiling():
+            factors = [getattr(self, name).first_factor() for name in PARTS]
+            if all(factor is not None for factor in factors):
+                joint = torch.cat([factor.to(hidden_states.dtype) for factor in factors])
+                product = torch.mm(hidden_states.flatten(0, -2), joint.T)
+                products = product.split([len(factor) for factor in factors], -1)
+                hidden_states = Multiplied(hidden_states, products)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+def join_adapters(attention: nn.Module) -> None:
+    """Makes the three products of a compiled attention one, in place, where each of `PARTS` has an adapter."""
+    layers = [getattr(attention, name, None) for name in PARTS]
+    if all(type(layer) is MixedLinear for layer in layers):
+        for part, layer in enumerate(layers):
+            layer.__class__, layer.part = JointLinear, part
+        mix_in(JointAttention, attention)
