@@ -1,8 +1,8 @@
 """Other forms of SPG's negative half, each an algorithm: `--algorithm benchmarks/negative_half.py:Contrast`.
 
 All raise the any-order ELBO of completions above their group's mean reward as `spg` does with `masking=random`, and
-differ in how they push the others down; `Bonus` is `spg` and raises all. docs/experiments/algorithms.md has what came
-of them.
+differ in how they push the others down; `GroupBonus` is `spg` and raises all. docs/experiments/algorithms.md has what
+came of them.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.likelihood.subset_masks import RandomMasking
-from spg_trainer.settings.ranges import AtLeast1, Below1, Count, NotNegative
+from spg_trainer.settings.ranges import AtLeast1, Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -163,33 +163,26 @@ class Decay(SmallSPG):
 
 
 @dataclass(frozen=True)
-class Bonus(SPG):
-    """`spg` with a bonus on the ELBO of all sampled completions, right or wrong (DiPOD, arXiv 2606.13795).
+class GroupBonus(SPG):
+    """`spg` with an `elbo_bonus` for each completion that is the share of its group that is right (DiPOD).
 
-    Wherever a completion's bound is the ELBO, its advantage is higher by the bonus. by_group: the bonus is the share of
-    its group that is right, and `elbo_bonus` has no effect: with `negatives=elbo` and rewards of 0 and 1, wrong
-    completions then weigh nothing.
+    With `negatives=elbo` and rewards of 0 and 1, wrong completions then weigh nothing.
     """
 
     p_mask_prompt: Below1 = 0.0
     eubo_beta: AtLeast1 = 1.0
-    elbo_bonus: NotNegative = 0.05
-    by_group: bool = False
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"correct"}) if self.by_group else frozenset()
+    elbo_bonus: ClassVar[float] = 0.0  # type: ignore[misc]
+    """Fixed here: the bonus comes from the group."""
+    needs: ClassVar[frozenset[str]] = frozenset({"correct"})
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.ones_like(advantages, dtype=torch.bool)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor]:
-        prepared = super().prepare(rows)
-        bonus = torch.full_like(prepared["advantages"], self.elbo_bonus)
-        if self.by_group:
-            solved = rows.cut_into_groups(rows.correct.double())
-            bonus = rows.spread(solved.mean(1, keepdim=True).expand_as(solved).flatten())
-        return {**prepared, "bonus": bonus}
+        solved = rows.cut_into_groups(rows.correct.double())
+        bonus = rows.spread(solved.mean(1, keepdim=True).expand_as(solved).flatten())
+        return {**super().prepare(rows), "bonus": bonus}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         without = super().loss(logps, masks, batch)

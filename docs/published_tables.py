@@ -27,6 +27,7 @@ QUIET = {
     "score_tail": False,
     "epsilon_high": None,
     "sharpness": 1.5,
+    "elbo_bonus": 0.0,
     "score_temperature": 1.0,
     "end_tokens": "any",
 }

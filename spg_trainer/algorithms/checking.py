@@ -401,7 +401,8 @@ def ignores_equal_rewards(algorithm: Algorithm) -> str:
         raise CheckFailed(
             f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
         )
-    if "reference" in algorithm.needs or not len(case.logps):
+    # A penalty and SPG's bonus move the model whatever completions earn.
+    if "reference" in algorithm.needs or getattr(algorithm, "elbo_bonus", 0) or not len(case.logps):
         return "advantages are zero"
     if bool((case.gradient() != 0).any()):
         raise CheckFailed("the gradient is not zero though all rewards are equal")

@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
-from spg_trainer.settings.ranges import AtLeast1, Share
+from spg_trainer.settings.ranges import AtLeast1, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -22,8 +22,8 @@ from spg_trainer.tensors import Masks, Rows
 class SPG(Algorithm):
     """Raises the ELBO of completions above their group's mean reward and lowers an upper bound of the others.
 
-    loss = -sum_b A_b * bound_b * norm_b, where bound_b is the ELBO if A_b >= 0, else what `negatives` says,
-    and norm_b what `normalizer` says. Defaults are the paper's; on Sudoku it used eubo_beta 1.0.
+    loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else what
+    `negatives` says, and norm_b what `normalizer` says. Defaults are the paper's; on Sudoku it used eubo_beta 1.0.
     Raises ConfigError for values out of range, and where the masks allow no upper bound.
     """
 
@@ -35,6 +35,8 @@ class SPG(Algorithm):
     """Share of the EUBO in `mix`."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
+    elbo_bonus: NotNegative = 0.0
+    """Weight of the ELBO of all sampled completions, right or wrong (DiPOD, arXiv 2606.13795, has 0.05)."""
 
     sharpness: float = 1.5
     """How strongly `masking=informed` prefers tokens that depended on others; 0 = not at all, below 0 = it avoids them.
@@ -64,6 +66,8 @@ class SPG(Algorithm):
         return "copy" if self.negatives in ("zero", "elbo") else "completion"
 
     def active(self, advantages: Tensor) -> Tensor:
+        if self.elbo_bonus:
+            return torch.ones_like(advantages, dtype=torch.bool)
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
@@ -71,7 +75,10 @@ class SPG(Algorithm):
         lower = elbo(logps, masks)
         upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
         bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        terms = normalise(-advantages * bound, batch, self.normalizer)
+        raised = advantages * bound
+        if self.elbo_bonus:
+            raised = raised + self.elbo_bonus * lower
+        terms = normalise(-raised, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:

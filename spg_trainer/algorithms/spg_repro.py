@@ -41,6 +41,8 @@ class SPGRepro(SPG):
     advantage: Literal["mean"] = "mean"
     normalizer: Literal["tokens"] = "tokens"
 
+    elbo_bonus: ClassVar[float] = 0.0  # type: ignore[misc]
+    """Fixed here, as the code has no such term."""
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod

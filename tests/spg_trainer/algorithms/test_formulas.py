@@ -72,7 +72,7 @@ def chosen(algorithm, lower, upper):
 def spg(algorithm, row, held):
     lower, upper = bounds(algorithm, row)
     bound = lower if row.advantage >= 0 else chosen(algorithm, lower, upper)
-    return -row.advantage * bound * share(algorithm, row)
+    return -(row.advantage * bound + algorithm.elbo_bonus * lower) * share(algorithm, row)
 
 
 def spg_eubo(algorithm, row, held):
@@ -584,7 +584,8 @@ CASES = {
             for m in ("random", "block", "block_active")
             for n in ("zero", "elbo", "eubo", "mix")
             for d, k in (("tokens", 2), ("completions", 3), ("length", 4))
-        ],
+        ]
+        + [{"masking": "random", "negatives": n, "elbo_bonus": 0.3} for n in ("zero", "mix")],
         advantages=tuple(ADVANTAGES),
     ),
     "spg_eubo": Case(
@@ -827,6 +828,8 @@ def shown_by_others(name: str, number: int) -> bool:
     if name not in ("spg", "spg_repro"):
         return name.endswith("_repro") and number > 0
     last = 3 if name == "spg" else 2  # values of the third
+    if number >= 3 * 4 * last:  # the bonus
+        return False
     masking, negatives = divmod(number // last, 4)
     return (masking + negatives + number) % last > 0
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from spg_trainer.algorithms.checking import check_algorithm
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
@@ -78,3 +79,8 @@ def test_the_lower_bound_needs_no_second_context(settings):
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
         assert algorithm.compares == "copy" and SPG().compares == "completion"
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics
+
+
+def test_with_a_bonus_all_are_scored_and_the_contract_of_algorithms_is_kept():
+    assert all(finding.ok for finding in check_algorithm("spg", {"elbo_bonus": 0.05}))
+    assert SPG(elbo_bonus=0.05, negatives="zero").active(torch.zeros(3)).all()

@@ -97,7 +97,13 @@ def test_every_setting_of_an_algorithm_is_in_the_table_as_it_is(name: str) -> No
     said |= {"advantage": advantage, "epsilon": epsilon, "beta": beta}
     said = {key: value for key, value in said.items() if value != "-"} | pairs(others)
     assert algorithm.pop("block_length") == training["block_length"]
-    quiet = {"score_tail": False, "epsilon_high": None, "sharpness": 1.5, "score_temperature": 1.0}
+    quiet = {
+        "score_tail": False,
+        "epsilon_high": None,
+        "sharpness": 1.5,
+        "elbo_bonus": 0.0,
+        "score_temperature": 1.0,
+    }
     quiet["end_tokens"] = "any"
     assert said == {
         key: written(value) for key, value in algorithm.items() if (key, value) not in quiet.items()
