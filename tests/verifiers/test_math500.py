@@ -17,8 +17,8 @@ from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.math500.asked.finished import surd_of
 from verifiers.math500.compare.meaning import meaning
-from verifiers.math500.read.lexer import Malformed
-from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.lexer import Malformed, tokens_of
+from verifiers.math500.read.reader import Reading, read
 from verifiers.verdicts import CAS, ERROR
 
 
@@ -215,7 +215,24 @@ def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold:
 )  # fmt: skip
 def test_what_is_beyond_a_limit_is_not_read(text: str, why: str) -> None:
     with pytest.raises(Malformed, match=re.escape(why)):
-        meaning(Reader(text, frozenset("x")).answer())
+        meaning(reading(text).value)
+
+
+def reading(text: str) -> Reading:
+    return read(tokens_of(text, frozenset("x")), frozenset("x"))
+
+
+@pytest.mark.parametrize("inside", ["3 units", "1 1/2", "so 5", "Bob (5)"])
+def test_a_side_that_is_only_a_name_leaves_no_mark(inside: str) -> None:
+    assert any(reading(inside)[1:])
+    name, value = reading(f"P({inside}|A) = 7").value.sides
+    assert value == ("num", 7, 1) and "| A" in name.text
+    assert not any(reading(f"P({inside}|A) = 7")[1:])
+
+
+def test_what_joins_a_list_is_told_by_the_list_alone() -> None:
+    assert reading("x is 1 or y is 2").value.join == "or"
+    assert reading("x is 1, y is 2 or z is 3").value.join == "or"
 
 
 def test_work_that_no_grammar_reads_breaks_the_rule_of_a_problem(no_cas: list) -> None:

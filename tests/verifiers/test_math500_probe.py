@@ -9,12 +9,13 @@ import pytest
 from tests.common.casebook import pairs
 from verifiers.math500.compare.exact import BIT_LIMIT, Point, TooBig, Undefined
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
-from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.lexer import tokens_of
+from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import Node
 
 
 def parse(text: str) -> Node:
-    return Reader(text, None).answer()
+    return read(tokens_of(text, None), None).value
 
 
 CONSTANTS = [

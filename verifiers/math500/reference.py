@@ -14,9 +14,9 @@ from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
-from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported
+from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported, tokens_of
 from verifiers.math500.read.markup import CHOICES
-from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.reader import read
 from verifiers.math500.read.values import Several, Value
 from verifiers.verdicts import encoded
 
@@ -46,10 +46,11 @@ class Reference:
     def read(self, answer: str) -> None:
         """Find the meaning, or that there is none."""
         try:
-            reader = Reader(answer.removeprefix("\\approx"), None)
-            self.variables = frozenset(value for kind, value, _ in reader.tokens if kind == LETTERS)
-            value = meaning(reader.answer())
-            self.mixed, self.worded = reader.mixed, bool(reader.worded)
+            tokens = tokens_of(answer.removeprefix("\\approx"), None)
+            self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
+            reading = read(tokens, None)
+            value = meaning(reading.value)
+            self.mixed, self.worded = reading.mixed, reading.worded
             Comparison(2 * len(answer), False, NO_FORM).same(
                 value, value
             )  # which raises where it is undefined

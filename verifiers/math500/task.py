@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -24,8 +23,8 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
-from verifiers.math500.read.lexer import TEXT_LIMIT, Malformed, Unsupported
-from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.lexer import LETTERS, TEXT_LIMIT, Malformed, Token, Unsupported, tokens_of
+from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
 from verifiers.math500.read.values import Relation, Several, Value, Words
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
@@ -123,10 +122,13 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
-        reading = PlainNumber(number) if number else Reader(answer, gold.variables)
-        if lenient and gold.has_constant and not number:
-            reading.name_constant()
-        outcome = outcome_by_numbers(number, gold, len(answer) + len(gold.text))
+        tokens = [] if number else tokens_of(answer, gold.variables)
+        if gold.meaning is None:
+            raise Unsupported("the reference")
+        if lenient and gold.has_constant:
+            tokens = with_constant_named(tokens)
+        outcome = outcome_by_number(number, gold, len(answer) + len(gold.text)) if number else None
+        reading = Reading(number) if number else read(tokens, gold.variables)
         return outcome or compared(reading, gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
@@ -163,9 +165,9 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     return (WRONG, TEXT) if gold.is_text else None
 
 
-def outcome_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
+def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
     """The verdict on a number that is another than the reference, as most wrong ones are; None: it may be equal."""
-    both = number is not None and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
+    both = type(gold.meaning) is tuple and gold.meaning not in INFINITIES
     verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
     return (WRONG, RATIONAL if rational else PROBE) if verdict == NO else None
 
@@ -207,29 +209,16 @@ def literal(answer: str) -> Node | None:
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
-@dataclass(frozen=True, slots=True)
-class PlainNumber:
-    """A number in plain notation, as a `Reader` has what it read."""
-
-    value: Node
-    mixed: bool = False
-    worded: int = 0
-    subject: None = None
-    holds: bool = False
-    in_units: bool = False
-
-    def answer(self) -> Node:
-        return self.value
+def with_constant_named(tokens: list[Token]) -> list[Token]:
+    """The tokens with the constant of integration called C, as the reference does, where they call it c."""
+    if any(kind == LETTERS and value == "C" for kind, value, _ in tokens):
+        return tokens
+    return [(LETTERS, "C", token[2]) if token[:2] == (LETTERS, "c") else token for token in tokens]
 
 
-def compared(
-    reading: PlainNumber | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
-) -> Outcome:
+def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
-    if gold.meaning is None:
-        raise Unsupported("the reference")
-    value = reading.answer()
-    value = value if type(value) is tuple and not reading.holds else meaning(value)
+    value = meaning(reading.value)
     if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)

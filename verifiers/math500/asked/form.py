@@ -38,8 +38,8 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.naming import INVERSE_FUNCTIONS
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.read import units
-from verifiers.math500.read.lexer import Malformed
-from verifiers.math500.read.reader import Reader
+from verifiers.math500.read.lexer import Malformed, tokens_of
+from verifiers.math500.read.reader import read, read_formula
 from verifiers.math500.read.text import key as normal_text
 from verifiers.math500.read.tree import Node, parts, rebuilt, symbols
 from verifiers.math500.read.values import (
@@ -249,7 +249,7 @@ def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
     pieces = plain_dollars(problem).split("$")
     for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
         if before.rstrip(" :\n\"`'“").endswith(("the form", "following form")):
-            value = read(formula.strip(" .,;\n"), None)
+            value = meaning_of(formula.strip(" .,;\n"), None)
             if value is not None and (is_expression(value) or type(value) is Relation):
                 return tuple(layout(folded(side)) for side in expressions(value))
     return ()
@@ -271,19 +271,19 @@ def formulas(problem: str, letters: frozenset[str]) -> frozenset:
     """The formulas of a problem and their sides, in one order, but for bare numbers and names."""
     found: set = set()
     for formula in formulas_of(problem):
-        value = read(formula, letters)
+        value = meaning_of(formula, letters)
         pieces = [formula]
         for separator in _SEPARATORS if value is None else ():
             pieces = [part for piece in pieces for part in piece.split(separator)]
-        values = [value] if value is not None else [read(piece, letters) for piece in pieces]
+        values = [value] if value is not None else [meaning_of(piece, letters) for piece in pieces]
         for one in filter(None, values):
             found.update(keys_in(one))
     return frozenset(found)
 
 
-def read(formula: str, letters: frozenset[str] | None) -> Value | None:
+def meaning_of(formula: str, letters: frozenset[str] | None) -> Value | None:
     try:
-        return meaning(Reader(formula, letters).answer())
+        return meaning(read(tokens_of(formula, letters), letters).value)
     except (Malformed, ArithmeticError, ValueError, RecursionError):
         return None
 
@@ -365,7 +365,6 @@ def formulas_asked_for(problem: str) -> dict[str, Value]:
 def formula_or_name(formula: str) -> Value:
     """A formula as a side of an equation is read: what no grammar reads is a name."""
     try:
-        reader = Reader(formula, None)
-        return reader.side_or_name(0, reader.end)
+        return read_formula(tokens_of(formula, None))
     except Malformed:
         return Name(formula)

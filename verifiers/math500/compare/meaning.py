@@ -13,7 +13,6 @@ from verifiers.math500.compare.naming import is_name
 from verifiers.math500.compare.regions import Region, forwards, region_of, without_points
 from verifiers.math500.read import tree
 from verifiers.math500.read.lexer import Malformed, Unsupported
-from verifiers.math500.read.parser import released
 from verifiers.math500.read.tree import MINUS_ONE, ONE, Node
 from verifiers.math500.read.values import (
     REALS,
@@ -28,6 +27,7 @@ from verifiers.math500.read.values import (
     Value,
     Words,
     is_expression,
+    released,
 )
 from verifiers.math500.read.words import is_reals
 
@@ -50,16 +50,16 @@ def meaning(value: Value) -> Value:
 
 
 def meaning_of_expression(node: Node) -> Value:
-    if node == ("sym", "\\emptyset"):
-        return EMPTY_SET
+    kinds = {atom[0] for atom in tree.atoms(node)}
+    if kinds.isdisjoint(("held", "pm")):
+        return EMPTY_SET if node == ("sym", "\\emptyset") else node
     if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
         return Region(without_points(released(node[1][0]), node[1][1]), None)
-    if tree.holds_container(node) and not (node[0] == "*" and is_name(node)):
+    if "held" in kinds and not (node[0] == "*" and is_name(node)):
         return matrix_of(node)
-    signs = tree.leaves(node, "pm")
-    if not signs:
+    if "pm" not in kinds:
         return node
-    if signs.count(1) > 1:
+    if tree.leaves(node, "pm").count(1) > 1:
         raise Unsupported("two plus-minus signs")
     return Several((tree.substituted(node, _UPPER), tree.substituted(node, _LOWER)))
 

@@ -13,7 +13,6 @@ from verifiers.math500.compare.fold import negative as minus
 from verifiers.math500.compare.naming import NAMED_FUNCTIONS, is_name
 from verifiers.math500.compare.probe import is_negative
 from verifiers.math500.read.lexer import Unsupported
-from verifiers.math500.read.parser import released
 from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
 from verifiers.math500.read.values import (
     REALS,
@@ -25,6 +24,7 @@ from verifiers.math500.read.values import (
     Union,
     Value,
     is_expression,
+    released,
 )
 
 ITEM_LIMIT = 40  # conditions of one region

@@ -97,6 +97,11 @@ class Unsupported(Malformed):
     """Mathematics that is not judged, such as an integral or a sum with a sign."""
 
 
+def tokens_of(text: str, variables: frozenset[str] | None) -> list[Token]:
+    """The tokens of an answer; `variables` are the letters of its reference, None where it is the reference."""
+    return Lexer(text, variables).run()
+
+
 class Lexer:
     """Splits one answer; what it reads is at `position`. Raises `Malformed` for what no notation has."""
 

@@ -15,6 +15,7 @@ from verifiers.math500.read.words import (
     CONCLUDING,
     EXPLAINING,
     IS,
+    JOINING,
     NEGATING,
     NO_QUALIFIER,
     NO_REMARK,
@@ -44,6 +45,8 @@ NAME_SIGNS |= {
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
+TRIGGERS = OPENING | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
+SPEAKING = frozenset(["Rightarrow", "therefore", "forall"])
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 Tokens = Sequence[Token]
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from string import ascii_uppercase
 
-from verifiers.math500.read.lexer import WORD, Lexer, Malformed
+from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
 Time = tuple[tuple[int, ...], str]
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
@@ -99,7 +99,7 @@ def same_text(answer: str, gold: str) -> bool:
 def unlaid(text: str) -> str:
     """The values of the text's tokens; its normal text if it has none."""
     try:
-        tokens = Lexer(text, None).run()
+        tokens = tokens_of(text, None)
     except Malformed:
         return key(text)
     values: list[str] = []

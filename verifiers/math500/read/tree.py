@@ -1,4 +1,4 @@
-"""What can be said about an expression tree (see `parser`) without a value: its parts, variables and form.
+"""What can be said about an expression tree (see `expressions`) without a value: its parts, variables and form.
 
 The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10).
 """
@@ -57,15 +57,20 @@ def substituted(node: Node, values: dict[Node, Node]) -> Node:
     return rebuilt(node, (substituted(part, values) for part in parts(node)))
 
 
-def leaves(node: Node, kind: str) -> list:
-    r"""The names of all variables ("sym") or constants ("const"), or plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
+def atoms(node: Node) -> list[Node]:
+    """The numbers, variables, constants, plus-minus signs and values of other kinds that an expression is made of."""
     found, nodes = [], [node]
     for node in nodes:  # which grows on the way
-        if node[0] == kind:
-            found.append(node[1])
-        elif node[0] not in ATOMS:
-            nodes += parts(node)
+        if node[0] in ATOMS:
+            found.append(node)
+        else:
+            nodes += PARTS[node[0]](node)
     return found
+
+
+def leaves(node: Node, kind: str) -> list:
+    r"""The names of all variables ("sym") or constants ("const"), or plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
+    return [atom[1] for atom in atoms(node) if atom[0] == kind]
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -115,7 +120,7 @@ def has_product_of_sums(node: Node) -> bool:
 
 def holds_container(node: Node) -> bool:
     """True if a tuple, a set or a matrix stands in an expression."""
-    return node[0] == "held" or any(map(holds_container, parts(node)))
+    return any(atom[0] == "held" for atom in atoms(node))
 
 
 def holds_repeated(node: Node) -> bool:

@@ -161,3 +161,13 @@ def expressions(value: Value) -> Iterator[Node]:
         yield value
     for part in inside(value):
         yield from expressions(part)
+
+
+def held(value: Value) -> Node:
+    """A value as a part of an expression."""
+    return value if type(value) is tuple else ("held", value)
+
+
+def released(node: Node) -> Value:
+    """The value that an expression is, where it is one and nothing else."""
+    return node[1] if node[0] == "held" else node

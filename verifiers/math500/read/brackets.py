@@ -1,0 +1,117 @@
+r"""Reads what stands in brackets: a part of an expression, or a tuple, a vector, an interval, a set, a matrix.
+
+For texts such as `(2, \infty)`, `\{x \mid x > 2\}` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
+"""
+
+from __future__ import annotations
+
+from verifiers.math500.read.atoms import subscripted, with_base
+from verifiers.math500.read.cursor import MATRICES, Cursor, Readers
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, Malformed
+from verifiers.math500.read.relations import read_items, read_relation
+from verifiers.math500.read.values import (
+    REALS,
+    Builder,
+    Matrix,
+    Quantity,
+    Relation,
+    Row,
+    Set,
+    Value,
+    is_expression,
+)
+
+CLOSING = {"(": ")", "[": "]"}
+CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
+
+
+def in_brackets(cursor: Cursor) -> tuple[str, list[Value], str]:
+    """The opening bracket that stands here, the values in it and the closing one; they are read."""
+    opening, close = cursor.value, cursor.text.match[cursor.position]
+    items, _ = read_items(cursor.between(cursor.position + 1, close))
+    cursor.go(close)
+    return opening, items, cursor.advance()
+
+
+def read_bracket(cursor: Cursor) -> Value:
+    """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
+    if cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == ")" and cursor.peek(3)[1] == "_":
+        cursor.advance()
+        return with_base(cursor, cursor.advance(2))  # (52)_8
+    opening, items, closing = in_brackets(cursor)
+    if len(items) > 1:
+        return Row(opening, closing, tuple(items))
+    if closing != CLOSING[opening]:
+        raise Malformed("brackets")
+    (value,) = items
+    if type(value) is Quantity and value.unit == "degree":
+        cursor.has_sign = True
+        return ("deg", value.value)  # sin(30 degrees)
+    return ("paren", value) if opening == "[" and is_expression(value) and value[0] == "num" else value
+
+
+def read_group(cursor: Cursor) -> Value:
+    """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
+    _, items, _ = in_brackets(cursor)
+    if cursor.value == "_" and is_expression(items[0]) and items[0][0] == "sym":
+        return ("sym", subscripted(cursor, items[0][1]))  # \mathbf{v}_1
+    return items[0] if len(items) == 1 else Set(tuple(items))
+
+
+def read_vector(cursor: Cursor) -> Row:
+    _, items, _ = in_brackets(cursor)
+    if len(items) < 2:
+        raise Malformed("a vector")
+    return Row("<", ">", tuple(items))
+
+
+def read_set(cursor: Cursor) -> Value:
+    r"""A set, or one by its conditions: `\{x \mid x > 2\}`, `\{x \in \mathbb{R} : x \ne 3\}`."""
+    low, close, tokens = cursor.position + 1, cursor.text.match[cursor.position], cursor.tokens
+    if close == low:
+        cursor.go(close + 1)
+        return Set(())
+    (kind, name, _), (mark_kind, mark, _) = cursor.peek(), cursor.peek(2)
+    if kind != LETTERS or not (mark in ("|", ":") or (mark_kind, mark) == (COMMAND, "in")):
+        return Set(tuple(in_brackets(cursor)[1]))
+    bar = next((k for k in cursor.text.top_level(low, close) if tokens[k][1] in ("|", ":")), close)
+    domain = read_relation(cursor.between(low, bar))
+    conditions, join = read_items(cursor.between(bar + 1, close))
+    cursor.go(close + 1)
+    if (
+        type(domain) is Relation and domain.sides[-1] != REALS
+    ):  # not a letter alone, or one that is any real number
+        conditions.insert(0, domain)
+    return Builder(tuple(conditions), join or ",", ("sym", name))
+
+
+def read_matrix(cursor: Cursor) -> Matrix:
+    """A matrix, or the cases of a value."""
+    start, close, tokens = cursor.position + 1, cursor.text.match[cursor.position], cursor.tokens
+    signs = ("&", "\\\\", "hline", ",") if cursor.value == "begin cases" else ("&", "\\\\", "hline")
+    rows: list[list[Value]] = [[]]
+    for place in [*cursor.text.top_level(start, close), close]:
+        mark = tokens[place][1]
+        if place < close and mark not in signs:
+            continue
+        while start < place and tokens[start][1] in CONDITIONAL:
+            start += 1
+        rows[-1] += read_items(cursor.between(start, place))[0] if start < place else ()
+        if mark == "\\\\":
+            rows.append([])
+        start = place + 1
+    cursor.go(close + 1)
+    rows = [row for row in rows if row]
+    if len(set(map(len, rows))) != 1:
+        raise Malformed("rows of several lengths")
+    return Matrix(tuple(map(tuple, rows)))
+
+
+BRACKETS: Readers = {
+    "(": read_bracket,
+    "[": read_bracket,
+    "{": read_group,
+    "\\{": read_set,
+    "langle": read_vector,
+    **dict.fromkeys((f"begin {name}" for name in MATRICES), read_matrix),
+}

@@ -1,0 +1,246 @@
+"""Reads what stands in no bracket: lists, the relations in them, and their sides: words, an expression, a unit.
+
+A text is split at commas, then at relation signs, before anything is parsed; so each side is read by itself, and one
+that no grammar reads is a name for what stands behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifiers.math500.read import prose
+from verifiers.math500.read.cursor import MODULUS, WORDED, Cursor
+from verifiers.math500.read.expressions import read_argument, read_expression, read_primary, read_sum
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Unsupported
+from verifiers.math500.read.prose import RELATIONS
+from verifiers.math500.read.quantities import with_unit
+from verifiers.math500.read.tree import MINUS_ONE, Node, symbols
+from verifiers.math500.read.units import canonical_unit
+from verifiers.math500.read.values import (
+    REALS,
+    Date,
+    Matrix,
+    Name,
+    Quantity,
+    Ratio,
+    Relation,
+    Row,
+    Set,
+    Several,
+    Union,
+    Value,
+    Words,
+    held,
+    is_expression,
+    released,
+)
+from verifiers.math500.read.words import (
+    ARTICLES,
+    CHANGING_BEHIND,
+    COMPARING,
+    IS,
+    JOINING,
+    MONTHS,
+    NEGATING,
+    SPELLED,
+    changes,
+    is_reals,
+)
+
+SIDE_LIMIT = 40  # of one chain of equations
+
+
+def read_items(cursor: Cursor) -> tuple[list[Value], str]:
+    """What stands between commas, "and" and "or", and what they are."""
+    items: list[Value] = []
+    low, high, tokens = cursor.position, cursor.end, cursor.tokens
+    join, start, seen = "", low, ""
+    places = cursor.text.top_level(low, high)
+    for place in places:
+        kind, value, _ = tokens[place]
+        joining = kind == WORD and value.lower() in JOINING
+        if not joining and (kind != SIGN or value not in (",", ";")):
+            continue
+        value = value.lower()
+        if start < place or not (joining and seen in (",", ";")):  # "1, 2, and 3"
+            items.append(read_relation(cursor.between(start, place)))
+            join = value if join in ("", ",", value) else ","
+        elif len(items) == 1:
+            join = value
+        start, seen = place + 1, value
+    if start == low:
+        return [read_relation(cursor, places)], join
+    return [*items, read_relation(cursor.between(start, high))], join
+
+
+def as_one(items: list[Value], join: str) -> Value:
+    return items[0] if len(items) == 1 else Several(tuple(items), join)
+
+
+def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
+    low, high, tokens = cursor.position, cursor.end, cursor.tokens
+    places = places or cursor.text.top_level(low, high)
+    verb = prose.last_is(tokens, places) if cursor.text.speaks else -1
+    if verb >= low and not all(token[0] == WORD for token in tokens[low:high]):
+        return read_predicate(cursor, verb)
+    operators: list[str] = []
+    bounds = [low]
+    for place in places:
+        kind, value, _ = tokens[place]
+        if kind not in (SIGN, COMMAND) or value not in RELATIONS:
+            continue
+        if value == "=" and bounds[-1] == place and operators and operators[-1] in ("<", ">"):
+            operators[-1] += "="  # >=
+            bounds[-1] = place + 1
+            continue
+        operators.append(RELATIONS[value])
+        bounds += [place, place + 1]
+    if not operators:
+        return read_side(cursor)
+    if len(operators) > SIDE_LIMIT:
+        raise Malformed("too many sides")
+    sides = [
+        read_side_or_name(cursor, *bounds[2 * k : 2 * k + 2], operator == "=")
+        for k, operator in enumerate(operators)
+    ]
+    sides.append(read_side(cursor.between(bounds[-1], high)))
+    first = sides[0]
+    if is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix:
+        return sides[-1]  # the inverse is not computed, but what the matrix behind it is called
+    if MODULUS in cursor.marks:
+        operators[-1] = "mod"
+    return Relation(tuple(operators), tuple(sides))
+
+
+def read_predicate(cursor: Cursor, verb: int) -> Value:
+    """What is said to be something, with the place of its verb: "The answer is 5", "x is 5"."""
+    low, high, tokens = cursor.position, cursor.end, cursor.tokens
+    if verb + 1 == high or prose.negates(tokens[low:verb]):
+        raise Malformed("words")
+    value = as_one(*read_items(cursor.between(verb + 1, high)))
+    words = [place for place in range(low, verb) if tokens[place][0] == WORD]
+    cursor.marks += [WORDED] * bool(words)
+    subject = words[-1] + 1 if words else low
+    if subject == verb or type(value) is Several:
+        return value
+    name = read_side_or_name(cursor, subject, verb)
+    is_letter = is_expression(name) and name[0] == "sym"
+    return value if words and not is_letter else Relation(("=",), (name, value))
+
+
+def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = False) -> Value:
+    """A side of a relation behind which there are others; words before an equals sign are a name."""
+    tokens = cursor.tokens[low:high]
+    if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
+        if prose.is_called(tokens):
+            return named(tokens)
+    attempt = Cursor(cursor.text, low, high, cursor.depth, [])
+    try:
+        value = read_side(attempt)
+    except Malformed as error:
+        is_work = type(error) is Unsupported and not cursor.text.is_reference  # an integral before its value
+        if not (is_work or prose.is_called(tokens)):
+            raise
+        return named(tokens)
+    cursor.marks += attempt.marks
+    return value
+
+
+def named(tokens: prose.Tokens) -> Name:
+    return Name(" ".join(value for _, value, _ in tokens))
+
+
+def read_side(cursor: Cursor) -> Value:
+    words = []
+    while cursor.kind == WORD:
+        words.append(cursor.advance())
+    value = behind_words(cursor, words) if words else None
+    if value is None:
+        if words:
+            cursor.marks.append(WORDED)
+        node = read_expression(cursor)
+        value = released(node)
+        if cursor.kind != "end" or cursor.currency or cursor.has_sign:
+            value = with_unit(cursor, joined(cursor, value))
+    if cursor.kind != "end":
+        raise Malformed("rest")
+    months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
+    return Date(months[0], value) if months and type(value) is not Words else value
+
+
+def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
+    """What the words say where they say it alone, else None: a value follows."""
+    if cursor.kind == "end":
+        return words_value(words)
+    if words[-1].lower() == "except" and is_reals(words[:-1]):
+        return without(REALS, Set((read_sum(cursor),)))
+    inside = cursor.in_last_brackets()
+    if inside and cursor.spaced and not (cursor.text.is_reference or prose.negates(inside)):
+        if "or" not in prose.words_among(inside):
+            cursor.marks.append(words_value(words))  # Bob (55)
+    colon = cursor.accept(":")
+    lower = [word.lower() for word in words]
+    if colon and cursor.value == "emptyset" and lower[0] == "no":
+        return read_primary(cursor)  # No solution: \emptyset
+    if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else lower[-1] in COMPARING):
+        raise Malformed("words")
+    if not (cursor.spaced or colon) and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
+        raise Malformed("a word run into a number or used as a function")
+    return None
+
+
+def words_value(words: list[str]) -> Value:
+    """Words alone: a number if they are one, a letter as that letter; no articles, any case."""
+    verbs = [k for k, word in enumerate(words) if word.lower() in IS]
+    if verbs and 0 < verbs[-1] < len(words) - 1:
+        if NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]]):
+            words = words[verbs[-1] + 1 :]  # "The function is even"
+    if len(words) > 1 and words[0].lower() in ARTICLES:
+        words = words[1:]
+    plain = tuple(word.lower() for word in words)
+    if plain[0] in SPELLED and CHANGING_BEHIND.isdisjoint(plain[1:]):
+        number, unit = ("num", SPELLED[plain[0]], 1), canonical_unit(plain[1:])
+        if unit is not None:
+            return Quantity(number, unit) if unit else number  # eight days
+    return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)
+
+
+def joined(cursor: Cursor, first: Value) -> Value:
+    """A union, all numbers but some, or a ratio that begins with `first`; a modulus behind it is read over."""
+    parts = [first]
+    while cursor.value in ("cup", "U") and (
+        cursor.kind == COMMAND or (type(parts[-1]) is Row and cursor.kind == LETTERS)
+    ):
+        cursor.advance()
+        parts.append(released(read_sum(cursor)))
+    while cursor.value == "setminus" and type(parts[-1]) is Row:
+        cursor.advance()
+        parts[-1] = without(parts[-1], released(read_sum(cursor)))
+    if is_expression(first):
+        counts = first[0] == "num" and cursor.value in (":", "to") and cursor.peek()[0] == NUMBER
+        if counts or (cursor.value == ":" and not symbols(first)):  # \pi : 4
+            while cursor.accept(":") or cursor.accept("to", WORD):
+                parts.append(read_sum(cursor))
+            parts = [Ratio(tuple(parts))]
+    pass_modulus(cursor)
+    return parts[0] if len(parts) == 1 else Union(tuple(parts))
+
+
+def without(interval: Row, removed: Value) -> Node:
+    """All numbers of an interval but some."""
+    return ("+", (held(interval), ("*", (MINUS_ONE, held(removed)))))
+
+
+def pass_modulus(cursor: Cursor) -> None:
+    r"""Read over `\pmod{7}` or (mod 7); a reference that has one is no value."""
+    if cursor.accept("pmod", COMMAND):
+        read_argument(cursor)
+    elif cursor.value == "(" and cursor.peek()[1] in ("mod", "bmod"):
+        cursor.advance(2)
+        read_sum(cursor)
+        cursor.expect(")")
+    else:
+        return
+    if cursor.text.is_reference:
+        raise Malformed("a modulus")
+    cursor.marks.append(MODULUS)
