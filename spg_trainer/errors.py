@@ -8,7 +8,12 @@ names it alone. An error shows it as Python has it, `block_length=0`, and the co
 import re
 from ast import literal_eval
 from collections.abc import Callable, Iterable
+from functools import wraps
 from importlib import import_module
+from inspect import signature
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 SETTINGS: dict[str, object] = {}
 """{name of a setting: its kind}; what else stands behind a `$` is no setting. `settings/explained.py` fills it."""
@@ -130,6 +135,24 @@ def as_python(value: str) -> str:
 def first_line(error: Exception) -> str:
     """The first line of an error, without its full stop."""
     return (written(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def naming_keywords(function: Function) -> Function:
+    """The function, which refuses keywords that it does not have, and names the nearest of its own."""
+    known = signature(function).parameters
+
+    @wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords.keys() - known.keys():
+            near = did_you_mean(name, known)
+            import_module(SETTINGS_MODULE)
+            if "sampling" in known and not near and name in SETTINGS:
+                near = f"How completions are decoded is given together: sampling=Sampling({name}=..., ...). "
+            takes = ", ".join(known)
+            raise ConfigError(f"{function.__name__}({name}=...): no such argument. {near}Known: {takes}.")
+        return function(*arguments, **keywords)
+
+    return cast("Function", checked)
 
 
 def plural(n: int, noun: str) -> str:

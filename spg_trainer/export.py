@@ -4,7 +4,6 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
-from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
+from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, shown_settings, to_yaml
 from spg_trainer.settings.values import without_folders
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
@@ -195,7 +194,7 @@ def card_text(
     data = ModelCardData(model_name=title, eval_results=results or None, tags=tags, **front)
     content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{results_table(measured)}"
     content += f"## Settings of spg-trainer {__version__}\n\n"
-    shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
+    shown = {name: value for name, value in shown_settings(settings).items() if name not in PLACES}
     content += f"```yaml\n{to_yaml(without_folders(shown))}```\n"
     return str(ModelCard(f"{content}\n## Open it\n\n{usage}"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import gather, raising_on_all
-from spg_trainer.errors import ConfigError, plural
+from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import sample_and_score
@@ -96,6 +96,7 @@ class Evaluation:
         return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {num_answers}"
 
 
+@naming_keywords
 @envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
@@ -150,7 +151,7 @@ def evaluate(
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)
         if note := lengths_left_out(sampling, policy.source):
-            warnings.warn(note, stacklevel=3)  # behind `each_file_once`
+            warnings.warn(note, stacklevel=4)  # behind `naming_keywords` and `each_file_once`
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
     return evaluate_checked(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, naming_keywords
 from spg_trainer.evaluation.log_likelihood import (
     COPIES_AT_ONCE,
     attention_end,
@@ -43,6 +43,7 @@ class LogLikelihood:
     """Places of the canvas that the text stands on: `tokens` of them, and behind these masked ones."""
 
 
+@naming_keywords
 def log_likelihood(
     policy: Policy,
     prompt: Prompt,
@@ -102,7 +103,7 @@ def log_likelihood(
         warnings.warn(
             f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
             "its own length.",
-            stacklevel=2,
+            stacklevel=3,  # behind `naming_keywords`
         )
     canvas = max(canvas, tokens)
     if not completion_ids or len(prompt_ids) + canvas > positions:

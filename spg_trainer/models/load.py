@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
-from spg_trainer.errors import ConfigError, ModelError, first_line, written
+from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
@@ -48,9 +48,11 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
+@naming_keywords
 def load_model(
     name: str | Path = "tiny",
     *,
@@ -96,6 +98,7 @@ def load_model(
         load_4bit=load_4bit,
         chat_template_args=dict(chat_template_args or {}),
     )
+    check_ranges(m)
     return _open(settle(m), env, seed)
 
 

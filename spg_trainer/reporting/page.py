@@ -17,7 +17,7 @@ from spg_trainer.reporting.runs import Recorded, group_by_setting, read_run
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import ReportCommand
-from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.settings.recorded import shown_settings, to_yaml
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def report(*runs: str | Path) -> Report:
         groups=groups,
         panels=draw_panels(groups),
         runs=[
-            {"run": run, "settings": to_yaml(run.config), "cost": cost(run), **one}
+            {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **one}
             for run, one in zip(opened, data, strict=True)
         ],
         # Inside of a script element only `<` could end it.

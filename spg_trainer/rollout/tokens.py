@@ -11,7 +11,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError, ModelError, first_line, plural
+from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, plural
 from spg_trainer.models.halving import halved_until_it_fits
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
@@ -38,6 +38,7 @@ Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
 
 
+@naming_keywords
 def generate(
     policy: Policy,
     prompts: Sequence[Prompt],
@@ -74,7 +75,7 @@ def generate(
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)  # behind `naming_keywords`
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
         raise ConfigError(
             f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "

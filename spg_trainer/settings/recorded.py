@@ -114,6 +114,15 @@ def recipe_kind(model: str) -> str:
     return model_environment(model).get("preset", "llada")
 
 
+def shown_settings(config: Config) -> dict[str, Any]:
+    """The settings of a run as a reader is shown them: without the sizes of a new model where the model is none."""
+    shown = asdict(config)
+    if not is_embedded(config.model.model, "new"):
+        for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+            del shown["model"][name]
+    return shown
+
+
 def to_yaml(settings: Any) -> str:
     """The settings in YAML, nested as the dataclasses are, as `--config` reads them."""
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)

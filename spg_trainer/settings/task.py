@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.values import read_word
 
@@ -132,6 +133,12 @@ def task_names(env: str | type | Sequence[str | type]) -> str:
     A class stands for the name under which it has been registered.
     """
     several: Sequence[Any] = env if isinstance(env, list | tuple) else [env]
+    for one in several:
+        if not isinstance(one, str | type):
+            raise ConfigError(
+                f"env={one!r:.60}: settings hold the name of a task, or its registered class, not an environment that "
+                "has been made. Give its arguments as env_args={...}."
+            )
     return _join([packages.envs.registry.name_of(one) if isinstance(one, type) else one for one in several])
 
 

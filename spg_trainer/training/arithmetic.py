@@ -18,7 +18,7 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     groups = {
         "environment": f"prompts x {batch.num_generations} generations",
         "pairs": f"pairs of {config.pairs}",
-        "demonstrations": f"demonstrations{f' of {config.data}' if config.data else ''}",
+        "demonstrations": f"demonstrations drawn{f' from {config.data}' if config.data else ''}",
     }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     notes = ""

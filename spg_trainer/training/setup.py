@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import torch
 
@@ -129,6 +129,10 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
             raise ConfigError(
                 f"Config({name}={value!r:.60}): {name} is a group of settings, {hint.__name__}(...). Or give its "
                 "settings by their own names: defaults(Config, output_dir=..., ...)."
+            )
+        if get_origin(hint) is dict and not isinstance(value, dict):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): should be names with values, {name}={{...: ...}}."
             )
         if hint is str and not isinstance(value, str):
             raise ConfigError(

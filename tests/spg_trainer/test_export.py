@@ -19,8 +19,9 @@ from spg_trainer.export import without_folders
 from spg_trainer.models import open_policy, save_model, tiny_tokenizer
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs.files import write_folder
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.recorded import model_environment, shown_settings
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.model_cases import edit, hub_folder, some_ids
 from tests.common.report_cases import write_run
@@ -357,6 +358,10 @@ def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub
     (result,) = card.data.eval_results
     assert (result.dataset_type, result.metric_value) == ("sudoku", 0.875)
     text = card.text
+    assert "lora_r" in text and "hidden_size" not in text, "the size of a new model, which this is not"
+    assert (
+        shown_settings(Config(model=ModelConfig(model="new", hidden_size=64)))["model"]["hidden_size"] == 64
+    )
     assert "`spg` on `sudoku` for 4 steps, seed 0." in text and "These weights are step 2, by a rule." in text
     for name in ("before", "after"):
         f = json.loads((run / "eval" / f"{name}.json").read_text())

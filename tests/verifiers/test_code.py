@@ -17,7 +17,7 @@ from tests.common.marks import slow_if
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter, task
 from verifiers.code.program import locate, ways_to_run, without_prose
-from verifiers.verdicts import DETAILS, TIMEOUT
+from verifiers.verdicts import TIMEOUT
 
 pytestmark = pytest.mark.timeout(
     900
@@ -368,7 +368,25 @@ def test_a_tail_that_reads_input_is_named():
         assert verdict.correct or (verdict.reason == "wrong" and said)
     assert not verify("code", f"{ADD}\nn = int(input())", **given).correct
     within = f"{ADD} + 1\n\ndef main():\n    print(input())"
-    assert verify("code", within, **given).detail == DETAILS["wrong"]
+    assert (
+        verify("code", within, **given).detail
+        == "add returns another value than a case, or ends in an error."
+    )
+
+
+@needed
+@pytest.mark.parametrize(
+    ("program", "reason", "said"),
+    [
+        ("", "no_answer", "The completion holds no program."),
+        ("def add(a, b) return", "malformed", "The program is no Python that compiles, or it is too long."),
+        ("def sub(a, b):\n    return a", "rule_broken", "does not define add, or ends before its cases do."),
+        (f"{ADD} + 1", "wrong", "add returns another value than a case, or ends in an error."),
+    ],
+)
+def test_of_a_program_the_detail_speaks_of_programs(program, reason, said):
+    verdict = verify("code", program, entry_point="add", cases=[{"args": [1, 2], "expected": 3}])
+    assert verdict.reason == reason and verdict.detail.endswith(said)
 
 
 PROSE = "Sure! Here's the function (it adds two numbers):\n\n"

@@ -141,7 +141,11 @@ def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
 
 
 def explain(extracted: str | None, reason: str, entry_point: str = "", **reference: Any) -> str:
-    """Which module a program lacks, that its imports alone take too long, or that it reads input; "" for all else."""
+    """What is wrong with a program, in a sentence: which module it lacks, that its imports alone take too long, ..."""
+    if reason == Reason.NO_ANSWER:
+        return "The completion holds no program."
+    if reason == Reason.MALFORMED:
+        return "The program is no Python that compiles, or it is too long."
     if reason == Reason.WRONG and entry_point and reads_input(extracted or ""):
         return "The program reads input outside of its functions, and there is none: it ends before a call."
     names = imported(extracted or "")
@@ -149,6 +153,11 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
         return f"The program needs {', '.join(missing)}, which the sealed interpreter does not have."
     if reason == Reason.TIMEOUT and (long := [name for name in names if name in LONG]):
         return f"Importing {', '.join(long)} alone takes more instructions than a program may use."
+    if reason == Reason.RULE_BROKEN:
+        return f"The program {f'does not define {entry_point}, or ' * bool(entry_point)}ends before its cases do."
+    if reason == Reason.WRONG:
+        what = f"{entry_point} returns another value" if entry_point else "The program prints something else"
+        return f"{what} than a case, or ends in an error."
     return ""
 
 

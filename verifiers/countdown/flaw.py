@@ -25,9 +25,11 @@ _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
     """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
 
-    extracted, reason: of the verdict. numbers, target: the reference. "" for an answer with anything but whole numbers,
-    signs and brackets, of which the verdict's reason says all there is to say.
+    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer with anything but whole
+    numbers, signs and brackets, of which the verdict's reason says all there is to say.
     """
+    if reason == Reason.MALFORMED:
+        return "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
     if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
         return ""
     sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))

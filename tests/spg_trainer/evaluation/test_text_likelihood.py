@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+import envs
 from spg_trainer import (
     Config,
     LogLikelihood,
     Sampling,
+    defaults,
     evaluate,
     generate,
     load_model,
@@ -136,6 +138,17 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         generate(policy, ["a"], Sampling(max_completion_length="20"))
     with pytest.raises(ConfigError, match=r"temperature='0\.9': should be a number, "):
         generate(policy, ["a"], Sampling(temperature="0.9"))
+    for call, words in (
+        (lambda: evaluate(policy, "sudoku", num_problem=8), "no such argument. Did you mean 'num_problems'"),
+        (lambda: generate(policy, ["a"], temperature=1.0), r"sampling=Sampling\(temperature=..., ...\)"),
+        (lambda: log_likelihood(policy, "a", "b", num_mask=9), "Did you mean 'num_masks'"),
+        (lambda: load_model("tiny", lora_rank=9), "Known: name, env"),
+        (lambda: load_model("tiny", lora_r=-1), "lora_r=-1: should be 0 or more"),
+        (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
+        (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            call()
     assert log_likelihood(policy, "a", "").tokens == 1, "the end token"
     with pytest.raises(ConfigError, match="needs one token or more"):
         log_likelihood(policy, "a", "", ended=False)

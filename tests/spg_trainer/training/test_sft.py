@@ -333,7 +333,7 @@ def test_a_dry_run_says_what_will_be_learned_and_writes_nothing(tmp_path, monkey
     assert "source: demonstrations  # flag" in shown
     length = re.search(r"max_completion_length: (\d+)", shown)[1]
     assert int(length) > 0 and f"{length} tokens in blocks of {length}, {length} denoising steps" in shown
-    assert "# 24 demonstrations = 24 completions a step" in shown and "weights: 0." in shown
+    assert "# 24 demonstrations drawn = 24 completions a step" in shown and "weights: 0." in shown
     assert "rollout" not in shown.partition("seconds of a step")[2], "nothing is sampled"
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="no such habit"):
