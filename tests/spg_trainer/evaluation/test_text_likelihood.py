@@ -24,7 +24,10 @@ from spg_trainer import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from spg_trainer.settings.model import ModelConfig
 from tests.common.block_cases import plain_logits
+from tests.common.sft_cases import SMALL, sft
+from tests.common.trainer_cases import change
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +167,27 @@ def test_a_policy_is_shown_in_one_line_with_the_tokens_that_it_writes(policy):
     assert "LLaDAModelLM" in shown and "'<|mdm_mask|>' (258)" in shown
     assert "'<|endoftext|>' (256) or '<|eot_id|>' (257)" in shown
     assert policy.encode("ab", ended=True) == [97, 98, 257]
+
+
+@pytest.mark.slow
+def test_sampling_writes_an_answer_as_often_as_its_bound_says(tmp_path):
+    answers, path = ["a", "bcd", "bcd"], tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"prompt": f"say {n % 30}", "completion": answers[n // 30]}) + "\n" for n in range(90)
+        )
+    )
+    sizes = ModelConfig(
+        model="new", device="cpu", hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64
+    )
+    settings = {"max_completion_length": 12, "max_steps": 300, "prompts_per_step": 24, "learning_rate": 3e-3}
+    taught = change(SMALL, env="", data=str(path), model=sizes, eval_steps=0, patience=0, **settings)
+    policy = load_model(str(sft(change(taught, output_dir=str(tmp_path / "run")))), device="cpu")
+    sampling = Sampling(12, 12, 12, temperature=1.0, remasking="random")
+    texts = generate(policy, ["say 7"], sampling, num_return_sequences=400)
+    for answer in ("a", "bcd"):
+        count = texts.count(answer)
+        found = log_likelihood(policy, "say 7", answer)
+        logged = math.log(count / len(texts))
+        assert logged - 0.6 < found.elbo < logged + 4 / math.sqrt(count), "a lower bound, and no bad one"
+        assert log_likelihood(policy, "say 7", answer, max_completion_length=0).elbo < found.elbo - 0.5
