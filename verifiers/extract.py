@@ -211,7 +211,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
                     begin = after
                     block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
                 thinking = outer_start = outer_end = -1
-            i = find_byte(data, _LESS, i + 1, end)
+            i = find_byte(data, _LESS, after, end)
         if reasoning_counts or begin == start or block_start >= 0 or not is_blank(data, begin, end):
             break
         reasoning_counts = True  # nothing stands behind it
