@@ -539,7 +539,7 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
                 f"another target ({known}, or {OWN!r} where the docstring states one), or, where the mean is no "
                 "likelihood, set is_likelihood = False"
             )
-        return f"the mean over masks is {TARGETS[masking.target].what}"
+        return f"the mean over masks is {TARGETS[masking.target][0]}"
     if masking.target == OWN:
         return "is its own, which the masking's docstring states"
     if masking.target:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 
@@ -11,37 +11,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class Experts(NamedTuple):
-    """The feed-forward part of a mixture; of any other model `layers` is 0."""
-
-    layers: int
-    """Layers that have experts; the others are dense."""
-    count: int
-    """Experts of such a layer, and how many of them a token takes."""
-    chosen: int
-    shared: int
-    """Experts that every token takes besides."""
-    width: int
-    """Of an expert, as `intermediate_size` is of a dense layer."""
-
-
-def experts_of(config: "PreTrainedConfig") -> Experts:
-    """What a model's configuration says of its experts, under transformers' names."""
+def expert_layers(config: "PreTrainedConfig") -> int:
+    """How many layers of a model are mixtures of experts; the others are dense. 0 for a model without experts."""
     if not hasattr(config, "num_experts_per_tok"):
-        return Experts(0, 0, 0, 0, 0)
+        return 0
     dense = getattr(config, "first_k_dense_replace", len(getattr(config, "mlp_only_layers", None) or ()))
-    return Experts(
-        layers=config.num_hidden_layers - dense,
-        count=config.num_local_experts,
-        chosen=config.num_experts_per_tok,
-        shared=getattr(config, "n_shared_experts", 0),
-        width=config.moe_intermediate_size,
-    )
+    return config.num_hidden_layers - dense
 
 
 def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) -> None:
     """Raises ConfigError for adapters on experts (--lora-experts) where there are none, and for dropout on them."""
-    if experts and not experts_of(config).layers:
+    if experts and not expert_layers(config):
         raise ConfigError(
             "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
         )

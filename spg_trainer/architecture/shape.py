@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spg_trainer.architecture.configuration import EmbeddedConfig, answer, check_block_size
-from spg_trainer.architecture.experts import experts_of
+from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
 from spg_trainer.settings.model import ModelConfig
@@ -50,16 +50,21 @@ def shape_of(config: Any) -> Shape:
     """The numbers of a model of this configuration, which is under the names of transformers."""
     shapes, linear_shapes = _tensors(config)
     sizes, linear = list(map(prod, shapes)), list(map(prod, linear_shapes))
-    experts, width = experts_of(config), config.hidden_size
+    width, layers_of_experts = config.hidden_size, expert_layers(config)
+    if layers_of_experts:
+        chosen, of_expert = config.num_experts_per_tok, config.moe_intermediate_size
+        # Every token takes the shared experts besides those that are chosen for it.
+        ffn = (chosen + getattr(config, "n_shared_experts", 0)) * of_expert
+        idle = layers_of_experts * (config.num_local_experts - chosen) * 3 * width * of_expert
+    else:
+        ffn, idle = config.intermediate_size, 0
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     ends = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
     body = sum(sizes) - ends
-    idle = experts.layers * (experts.count - experts.chosen) * 3 * width * experts.width
-    met = (experts.chosen + experts.shared) * experts.width
     return Shape(
         layers=config.num_hidden_layers,
         width=width,
-        ffn=met if experts.layers else config.intermediate_size,
+        ffn=ffn,
         queries=head * config.num_attention_heads,
         keys=head * config.num_key_value_heads,
         vocabulary=config.vocab_size,
@@ -81,7 +86,7 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         return r * sum(map(sum, config.linear))
     from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
 
-    targets, count = ATTENTION + (FEED_FORWARD if experts or not experts_of(config).layers else ()), 0
+    targets, count = ATTENTION + (FEED_FORWARD if experts or not expert_layers(config) else ()), 0
     for name, p in _on_meta(config).named_parameters():
         module = name.removesuffix(".weight").rpartition(".")[2]
         if name.endswith(EXPERTS):

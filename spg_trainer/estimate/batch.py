@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -22,49 +21,44 @@ CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what the container of this process may take."""
 
 
-class Batch(NamedTuple):
-    """How much goes through the model at once."""
-
-    copies: int
-    """Masked copies of an update, as --per-device-batch-size has them."""
-    rows: int | None
-    """Completions of a rollout; None leaves them to `rows_of_a_pass`, and on a CPU to the sampler."""
-
-    def set_in(self, config: Config) -> Config:
-        """The settings with the number of copies."""
-        return replace(config, batch=replace(config.batch, per_device_batch_size=self.copies))
+def with_copies(config: Config, copies: int) -> Config:
+    """The settings with so many masked copies of an update at once."""
+    return replace(config, batch=replace(config.batch, per_device_batch_size=copies))
 
 
 def fitting_batch(
     config: Config,
     algorithm: Algorithm,
-    memory_of: Callable[[Batch], Memory],
+    memory_of: Callable[[int, int | None], Memory],
     usable: float,
     *,
     processes: int = 1,
     on_cuda: bool = True,
-) -> Batch:
-    """The batch of some settings. For per_device_batch_size `auto` it is the largest whose step fits by estimate.
+) -> tuple[int, int | None]:
+    """(copies, rows) that go through the model at once; where settings say `auto`, the most that fit by estimate.
+
+    copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout; None leaves
+    them to `rows_of_a_pass`, and on a CPU to the sampler.
 
     At most all masked copies, and all completions, of a process in a step go through the model at once; 1 where nothing
     fits. Copies and completions are searched for each by itself, since an update and a rollout do not meet. A run on
     anything but CUDA, and one whose weights are divided, takes no more than `CAREFUL` copies.
 
-    memory_of: what a process holds at most with a batch. usable: bytes that its tensors can take.
+    memory_of: what a process holds at most with (copies, rows). usable: bytes that its tensors can take.
     """
     if config.batch.per_device_batch_size != AUTO:
-        return Batch(config.batch.per_device_batch_size, None)
+        return config.batch.per_device_batch_size, None
     batch = config.batch
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
     is_careful = not on_cuda or config.model.is_divided
     if is_careful:
         copies = min(copies, CAREFUL)
-    copies = _most_that_fit(lambda n: memory_of(Batch(n, 1)).update_peak <= usable, copies)
+    copies = _most_that_fit(lambda n: memory_of(n, 1).update_peak <= usable, copies)
     if is_careful:
-        return Batch(copies, None)
-    rows = _most_that_fit(lambda n: memory_of(Batch(copies, n)).rollout_peak <= usable, completions)
-    return Batch(copies, rows)
+        return copies, None
+    rows = _most_that_fit(lambda n: memory_of(copies, n).rollout_peak <= usable, completions)
+    return copies, rows
 
 
 def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:

@@ -35,21 +35,6 @@ class CopyIndex(NamedTuple):
         return CopyIndex(*(column[chosen] for column in self))
 
 
-class Sequences(NamedTuple):
-    """What goes through the model for some copies."""
-
-    row: Tensor
-    """(Q,) int64, the completion of each sequence."""
-    masked: Tensor
-    """(Q, L+T) bool, what it shows as [MASK]."""
-    scored: Tensor
-    """(Q, T) bool."""
-    measured: Tensor | None
-    """(Q, T) bool; None where the masks measure nothing."""
-    mask: Tensor
-    """(Q, T) int64, the mask of the completion whose values are found at each place that is scored or measured."""
-
-
 def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
     """All copies that score anything, in the order of their sequences: mask by mask where each has one of its own."""
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
@@ -84,14 +69,21 @@ def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: T
     return levels
 
 
-def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex) -> Sequences:
-    """What goes through the model for some copies, e.g. those of one pass."""
+def sequences_of(
+    pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """What goes through the model for some copies, e.g. those of one pass: (row, masked, scored, measured, mask).
+
+    row: (Q,) int64, the completion of each sequence. masked: (Q, L+T) bool, what it shows as [MASK]. scored: (Q, T)
+    bool. measured: (Q, T) bool; None where the masks measure nothing. mask: (Q, T) int64, the mask of the completion
+    whose values are found at each place that is scored or measured.
+    """
     row, mask, sequence = copies
     masked, scored = masks.masked[row, mask], masks.scored[row, mask]
     measured = None if masks.measured is None else masks.measured[row, mask]
     mask_of_place = mask[:, None].expand_as(scored)
     if pattern.is_full:
-        return Sequences(row, masked, scored, measured, mask_of_place)
+        return row, masked, scored, measured, mask_of_place
     numbers, sequence = torch.unique(sequence, return_inverse=True)
     _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
 
@@ -104,12 +96,12 @@ def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyInd
     one_copy = torch.empty_like(numbers)
     one_copy[sequence] = torch.arange(len(row), device=row.device)
     width = rollouts.prompt_mask.shape[1]
-    return Sequences(
-        row=row[one_copy],
-        masked=torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
-        scored=joined(scored).bool(),
-        measured=None if measured is None else joined(measured).bool(),
-        mask=joined(mask_of_place),
+    return (
+        row[one_copy],
+        torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
+        joined(scored).bool(),
+        None if measured is None else joined(measured).bool(),
+        joined(mask_of_place),
     )
 
 

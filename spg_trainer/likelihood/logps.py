@@ -9,7 +9,7 @@ output layer (the head) is written out here in closed form. If the head's weight
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,15 +184,10 @@ def _weight_gradient(weight: Tensor) -> Tensor:
     return weight.grad
 
 
-class Softmax(NamedTuple):
-    """The output layer's probabilities at r positions: that of a token is powers / total."""
+Softmax = tuple[Tensor, Tensor, Tensor]
+"""(powers, total, logps) of the output layer at r positions: the probability of a token is powers / total.
 
-    powers: Tensor
-    """(r, V) exp(logit - the row's largest logit)."""
-    total: Tensor
-    """(r,) the sum of the powers."""
-    logps: Tensor
-    """(r,) log-probabilities of the targets."""
+powers: (r, V), exp(logit - the row's largest logit). total: (r,), their sum. logps: (r,), those of the targets."""
 
 
 @torch.no_grad()
@@ -211,7 +206,7 @@ def softmax(
     parts = logits.split(columns_at_once(weight), -1)
     # In place, so that `logits` become the powers: a second copy would double the peak.
     total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
-    return Softmax(logits, total, chosen - total.log().add_(top.squeeze(-1)))
+    return logits, total, chosen - total.log().add_(top.squeeze(-1))
 
 
 @torch.no_grad()
@@ -236,7 +231,7 @@ def head_logps_and_last_chunks(
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn))
-        logps[chunk] = kept[-1].logps
+        logps[chunk] = kept[-1][2]
     return logps, kept
 
 

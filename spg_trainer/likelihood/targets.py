@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,16 +32,6 @@ TOKENS, PLACES, BLOCK = 4, 5, 2
 """The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
 COPIES = 4
 """The most copies that are drawn: the mean over them is the same for more."""
-
-
-class Target(NamedTuple):
-    """What a masking may estimate."""
-
-    what: str
-    weights: Callable[[Masking, Completion], Weights]
-    """What each token weighs in each context."""
-    sees_own_block: bool = False
-    """Whether a token sees its own block alone as the copy shows it, since earlier ones are shown to it in any case."""
 
 
 def bits(tokens: Iterable[int]) -> int:
@@ -131,16 +120,16 @@ def nothing(row: Completion) -> Weights:
     return np.zeros((row.length, 2**row.length))
 
 
-TARGETS = {
-    "any_order": Target("the any-order ELBO", any_order),
-    "blocks": Target("the block ELBO of semi-autoregressive decoding", blocks),
-    "own_blocks": Target("the block ELBO of a model that attends in blocks", own_blocks, sees_own_block=True),
-    "quadrature": Target("the quadrature of the any-order ELBO", quadrature),
-    "left_to_right": Target("the log-likelihood of writing from left to right", left_to_right),
-    "path": Target("the log-likelihood of the sampler's path, segment by segment", path),
-    "halves": Target("the log-likelihood of writing one half, then the other", halves),
+TARGETS: dict[str, tuple[str, Callable[[Masking, Completion], Weights]]] = {
+    "any_order": ("the any-order ELBO", any_order),
+    "blocks": ("the block ELBO of semi-autoregressive decoding", blocks),
+    "own_blocks": ("the block ELBO of a model that attends in blocks", own_blocks),
+    "quadrature": ("the quadrature of the any-order ELBO", quadrature),
+    "left_to_right": ("the log-likelihood of writing from left to right", left_to_right),
+    "path": ("the log-likelihood of the sampler's path, segment by segment", path),
+    "halves": ("the log-likelihood of writing one half, then the other", halves),
 }
-"""{what `Masking.target` says: the target}."""
+"""{what `Masking.target` says: (the target in words, what each token weighs in each context)}."""
 OWN = "own"
 """What `Masking.target` says where the docstring of the masking states a target that is none of these."""
 
@@ -162,7 +151,7 @@ def completion(masking: Masking) -> Rows:
     return one.select(torch.zeros(ROWS, dtype=torch.int64))
 
 
-def mean_weights(masking: Masking, target: Target) -> tuple[Weights, Weights]:
+def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
     """(mean, standard error): what each token weighs in each context in the mean of many draws."""
     rows, drawn = completion(masking), []
     place = 1 << np.arange(TOKENS)
@@ -172,7 +161,7 @@ def mean_weights(masking: Masking, target: Target) -> tuple[Weights, Weights]:
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
             seen = np.full(TOKENS, 2**TOKENS - 1)  # which bits of a context a token sees
-            if target.sees_own_block:
+            if masking.target == "own_blocks":  # earlier blocks are shown to a token in any case
                 for start, stop in attention_blocks(masking, row):
                     seen[start:stop] = bits(range(start, stop))
             mask, token = copies.scored[:, :TOKENS].nonzero()
@@ -189,15 +178,15 @@ def miss(masking: Masking) -> str:
 
     Every context is compared, and all contexts with equally many shown tokens together, which are drawn more often.
     """
-    target = TARGETS[masking.target]
+    what, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
         with suppress(ConfigError):  # a masking may ask for more
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
     row = next(completions_of(completion(masking), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
-    wanted = target.weights(masking, row)
-    found, error = mean_weights(masking, target)
+    wanted = weights_of(masking, row)
+    found, error = mean_weights(masking)
     shown = np.array([context.bit_count() for context in range(2**TOKENS)])
     for count in range(TOKENS):
         total, expected = found[:, shown == count].sum(), wanted[:, shown == count].sum()
@@ -205,7 +194,7 @@ def miss(masking: Masking) -> str:
         if abs(total - expected) > BOUND * deviation + 1e-9:
             return (
                 f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
-                f"in the mean, and {expected:.3f} in {target.what}"
+                f"in the mean, and {expected:.3f} in {what}"
             )
     wrong = np.argwhere(abs(found - wanted) > BOUND * error + 1e-9)
     if not len(wrong):
@@ -215,5 +204,5 @@ def miss(masking: Masking) -> str:
     where = f"token{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no token"
     return (
         f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
-        f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {target.what}"
+        f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {what}"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.experts import check_adapters, experts_of
+from spg_trainer.architecture.experts import check_adapters, expert_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus
@@ -47,7 +47,7 @@ def add_lora(
     from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     check_adapters(model.config, experts, dropout)
-    mixture = experts_of(model.config).layers > 0
+    mixture = expert_layers(model.config) > 0
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.architecture.experts import experts_of
+from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.settings.machine import check_bitsandbytes
 
 if TYPE_CHECKING:
@@ -42,6 +42,6 @@ def keep_as_stored(model: torch.nn.Module) -> None:
 
 def what_stays_whole(config: Any) -> str:
     """A line for the user about the weights that are not stored in 4 bits, where these are most of the model."""
-    if not experts_of(config).layers:
+    if not expert_layers(config):
         return ""
     return "$load_4bit: the experts of this model are no linear layers, and keep their type."

@@ -1,7 +1,6 @@
 """Draws the token that each masked position would take, and measures how sure the model is of it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,15 +15,9 @@ Measure = Callable[[Tensor], Tensor]
 """(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
 
 
-class Drawn(NamedTuple):
-    """What was drawn for the n places of each of b rows, (b, n) each: what `sampler.py: Sampler.draw` returns."""
-
-    tokens: Tensor
-    logps: Tensor
-    sure: Tensor
-    order: Tensor
-    entropy: Tensor | None
-    highest: Tensor | None
+Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
+"""(tokens, logps, sure, order, entropy, highest) for the n places of each of b rows, (b, n) each: what
+`sampler.py: Sampler.draw` returns."""
 
 
 MAX_LOGITS = 2**26
@@ -90,7 +83,7 @@ def sample_tokens(
             factor = 1.0 if cuts else temperature
             fill_noise(noise_of_piece, of_rows, [generators[row] for row in row_numbers], factor)
         if cuts:
-            choice = _choose_from_cut(
+            drawn, logps_of_drawn, powers, sum_of_powers = _choose_from_cut(
                 states,
                 head,
                 noise_of_piece,
@@ -101,11 +94,13 @@ def sample_tokens(
                 end_penalty=end_penalty,
             )
         else:
-            choice = _choose(states, head, noise_of_piece, mask_id, width, end_penalty)
-        tokens.append(choice.tokens)
-        logps.append(choice.logps)
+            drawn, logps_of_drawn, powers, sum_of_powers = _choose(
+                states, head, noise_of_piece, mask_id, width, end_penalty
+            )
+        tokens.append(drawn)
+        logps.append(logps_of_drawn)
         if measures:
-            probabilities = choice.powers.div_(choice.sum_of_powers.unsqueeze(-1))
+            probabilities = powers.div_(sum_of_powers.unsqueeze(-1))
             measured.append([measure(probabilities) for measure in measures])
     return torch.cat(tokens), torch.cat(logps), [torch.cat(pieces) for pieces in zip(*measured, strict=True)]
 
@@ -192,18 +187,12 @@ def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> No
             logits[:, token - start] -= penalty
 
 
-class _Choice(NamedTuple):
-    """The tokens drawn at c positions, and the model's uncut probabilities there, which are powers / sum_of_powers."""
+Choice = tuple[Tensor, Tensor, Tensor, Tensor]
+"""(tokens, logps, powers, sum_of_powers) at c positions; the model's uncut probabilities are powers / sum_of_powers.
 
-    tokens: Tensor
-    """(c,) int64."""
-    logps: Tensor
-    """(c,), log-probabilities of the tokens."""
-    powers: Tensor
-    """(c, V), exp(logit - largest logit), where all columns of the vocabulary were computed at once; otherwise only
-    those of the last columns, which nobody reads."""
-    sum_of_powers: Tensor
-    """(c,), over the whole vocabulary."""
+tokens: (c,) int64, those drawn. logps: (c,), their log-probabilities. powers: (c, V), exp(logit - largest logit), where
+all columns of the vocabulary were computed at once; otherwise only those of the last columns, which nobody reads.
+sum_of_powers: (c,), over the whole vocabulary."""
 
 
 def _choose_from_cut(
@@ -216,7 +205,7 @@ def _choose_from_cut(
     top_k: int,
     top_p: float,
     end_penalty: EndPenalty,
-) -> _Choice:
+) -> Choice:
     """Draws as `_choose` does, with all V columns at once, from the tokens that top_k and top_p leave.
 
     noise: (c, V) log E; where the token that `_choose` draws with the same noise is left, it is drawn here too.
@@ -228,12 +217,8 @@ def _choose_from_cut(
     logits[:, mask_id] = float("-inf")
     cut_logps = cut_distribution(logits / temperature, top_k, top_p)
     tokens = (cut_logps - noise).argmax(-1)
-    return _Choice(
-        tokens=tokens,
-        logps=cut_logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1),
-        powers=probabilities,
-        sum_of_powers=torch.ones_like(probabilities[:, 0]),
-    )
+    logps = cut_logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return tokens, logps, probabilities, torch.ones_like(probabilities[:, 0])
 
 
 def _choose(
@@ -243,7 +228,7 @@ def _choose(
     mask_id: int,
     width: int,
     end_penalty: EndPenalty,
-) -> _Choice:
+) -> Choice:
     """The tokens with the highest score, logit - noise, computed for `width` columns of the vocabulary at a time.
 
     noise: (c, V) temperature * log E; None = a token's score is its logit. Over the columns so far, `best_score` and
@@ -283,4 +268,4 @@ def _choose(
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
         sum_of_powers = sum_of_powers * (peak_before - peak).exp() + powers.sum(-1)
     logps = (best_logit - peak) - sum_of_powers.log()
-    return _Choice(tokens, logps, powers, sum_of_powers)
+    return tokens, logps, powers, sum_of_powers

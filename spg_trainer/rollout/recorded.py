@@ -200,10 +200,8 @@ class RecordedSteps:
             count=[count] * len(known),
             written=None,
         )
-        drawn = sampler.draw(taken["states"][:, :count], blocks, None, noise)
-        take = blocks.first_of(drawn.order, unmasked.squeeze(1))
-        steps = passes.expand_as(drawn.tokens)
-        sampler.canvas.write(
-            blocks, take, drawn.tokens, drawn.logps, steps, drawn.entropy, drawn.order, falls_back=None
-        )
+        tokens, logps, _, order, entropy, _ = sampler.draw(taken["states"][:, :count], blocks, None, noise)
+        take = blocks.first_of(order, unmasked.squeeze(1))
+        steps = passes.expand_as(tokens)
+        sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)
         return sampler.to_read(blocks.numbers, blocks.masked & ~take, None) if asks else take

@@ -339,7 +339,7 @@ class Sampler:
         order = priority.argsort(dim=-1, descending=True, stable=True)
         entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
-        return Drawn(tokens, logps, sure, order, entropy, highest)
+        return tokens, logps, sure, order, entropy, highest
 
     def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.

@@ -11,7 +11,7 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.errors import ModelError
-from spg_trainer.estimate.batch import Batch, fitting_batch, usable_here
+from spg_trainer.estimate.batch import fitting_batch, usable_here, with_copies
 from spg_trainer.estimate.cards import Card, find_card
 from spg_trainer.estimate.fits import card_lines, what_fits
 from spg_trainer.estimate.memory import Memory, step_memory
@@ -175,7 +175,7 @@ def memory_and_time(
     if on_cpu(config):  # the seconds are those of a card
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
-    sized = Batch(memory.copies, None).set_in(config)
+    sized = with_copies(config, memory.copies)
     took = step_seconds(model_config, sized, algorithm, card, **options)
     rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
     seconds = (
@@ -213,20 +213,20 @@ def memory_of_process(
     model_config: that of the model. usable: bytes that the tensors of a process can take.
     """
 
-    def memory_of(batch: Batch) -> Memory:
+    def memory_of(copies: int, rows: int | None) -> Memory:
         return step_memory(
             model_config,
-            batch.set_in(config),
+            with_copies(config, copies),
             algorithm,
             dtype=dtype_of(config.model),
             shard=config.model.shard,
             processes=processes,
             cpu_threads=torch.get_num_threads() if on_cpu(config) else 0,
-            rows_per_forward=batch.rows,
+            rows_per_forward=rows,
         )
 
     options = {"processes": processes, "on_cuda": not on_cpu(config)}
-    return memory_of(fitting_batch(config, algorithm, memory_of, usable, **options))
+    return memory_of(*fitting_batch(config, algorithm, memory_of, usable, **options))
 
 
 def usable_bytes(config: Config, card: Card, processes: int) -> float:

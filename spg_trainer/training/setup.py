@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.batch import Batch, fitting_batch, usable_here
+from spg_trainer.estimate.batch import fitting_batch, usable_here, with_copies
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
@@ -62,10 +62,10 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
     policy = open_model(planned, accelerator)
-    batch = batch_of_device(planned, policy, accelerator.num_processes)
-    config = batch.set_in(planned.config)
+    copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
+    config = with_copies(planned.config, copies)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
-    rows_per_forward = None if policy.device.type == "cpu" else batch.rows or rows_of_a_pass(config)
+    rows_per_forward = None if policy.device.type == "cpu" else rows or rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
         check_attention(config.rollout, algorithm, attention_pattern)
@@ -245,8 +245,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             )
 
 
-def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
-    """How much goes through the model at once: as the settings say or, for `auto`, what all processes' devices hold.
+def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
+    """`fitting_batch` of this device; for `auto`, the least of what the devices of all processes hold.
 
     A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as it did.
     """
@@ -254,19 +254,19 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
     is_cpu = policy.device.type == "cpu"
     dtype = {"auto": "float32" if is_cpu else "bfloat16"}.get(config.model.dtype, config.model.dtype)
 
-    def memory_of(batch: Batch) -> Memory:
+    def memory_of(copies: int, rows: int | None) -> Memory:
         return step_memory(
             base_model(policy.model).config,
-            batch.set_in(config),
+            with_copies(config, copies),
             algorithm,
             dtype=dtype,
             shard=config.model.shard,
             processes=num_processes,
             cpu_threads=torch.get_num_threads() if is_cpu else 0,
-            rows_per_forward=batch.rows,
+            rows_per_forward=rows,
         )
 
-    here = fitting_batch(
+    copies, rows = fitting_batch(
         config,
         algorithm,
         memory_of,
@@ -274,14 +274,14 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> Batch:
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",
     )
-    found = gather([here])
-    copies = min(batch.copies for batch in found)
-    rows = None if here.rows is None else min(batch.rows or 1 for batch in found)
+    found = gather([(copies, rows)])
+    copies = min(of_device for of_device, _ in found)
+    rows = None if rows is None else min(of_device or 1 for _, of_device in found)
     if planned.goes_on and config.batch.per_device_batch_size == AUTO and chose_by_itself(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
         rows = rows and min(rows, before.get("rows_per_forward", rows))
-    return Batch(copies, rows)
+    return copies, rows
 
 
 def chose_by_itself(folder: Path) -> bool:

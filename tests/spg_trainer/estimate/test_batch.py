@@ -24,10 +24,10 @@ from tests.common.trainer_cases import rows, small_config
 AUTO = Config(batch=BatchConfig(4, 3, per_device_batch_size="auto"))
 
 
-def taking(found: batch.Batch) -> Memory:
+def taking(copies: int, rows: int | None) -> Memory:
     """10 bytes, and for each copy of an update 10 more, or for each completion of a rollout 3."""
-    held, rows = {"weights": 10.0, "gradients": 0.0}, found.rows or 0
-    return Memory(held, {"update": 10.0 * found.copies}, {"rollout": 3.0 * rows}, 0.0, found.copies, rows)
+    held, rows = {"weights": 10.0, "gradients": 0.0}, rows or 0
+    return Memory(held, {"update": 10.0 * copies}, {"rollout": 3.0 * rows}, 0.0, copies, rows)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def taking(found: batch.Batch) -> Memory:
 def test_auto_is_the_most_that_fits_up_to_all_of_a_step(usable, processes, copies, rows) -> None:
     """Of 12 completions, 2 copies each, a process of five has at most 3."""
     found = batch.fitting_batch(AUTO, build("spg"), taking, usable, processes=processes)
-    assert found == batch.Batch(copies, rows)
+    assert found == (copies, rows)
 
 
 def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> None:
@@ -53,13 +53,13 @@ def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> Non
         found = [
             batch.fitting_batch(config, build("spg"), taking, usable, on_cuda=on_cuda) for usable in (50, 1e9)
         ]
-        assert found == [batch.Batch(4, None), batch.Batch(8, None)]
+        assert found == [(4, None), (8, None)]
 
 
 def test_a_number_stays() -> None:
     config = replace(AUTO, batch=BatchConfig(per_device_batch_size=7))
     found = batch.fitting_batch(config, build("spg"), taking, 1.0)
-    assert found == batch.Batch(7, None) and found.set_in(config) == config
+    assert found == (7, None) and batch.with_copies(config, 7) == config
 
 
 def test_another_word_is_refused() -> None:

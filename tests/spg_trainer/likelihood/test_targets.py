@@ -37,7 +37,8 @@ def test_the_weights_of_a_target_are_those_of_a_likelihood(name: str) -> None:
     masking = next(m for m in [*likelihoods().values(), HalvesMasking()] if m.target == name)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=targets.BLOCK)
-    weights = targets.TARGETS[name].weights(masking, row_of(masking))
+    _, weights_of = targets.TARGETS[name]
+    weights = weights_of(masking, row_of(masking))
     assert weights.sum(-1) == pytest.approx(np.ones(targets.TOKENS))
     for token in range(targets.TOKENS):
         assert weights[token, [context for context in range(16) if context >> token & 1]].sum() == 0
