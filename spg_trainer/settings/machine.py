@@ -8,20 +8,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 
 if TYPE_CHECKING:
     import torch
 
 
-def check_machine(config: Config) -> None:
+def check_machine(m: ModelConfig, adam_moments: str) -> None:
     """Raises ConfigError or ModelError where a device, a compiler or a package of some settings is missing here."""
-    device = find_device(config.model.device)
-    if config.model.load_4bit:
+    device = find_device(m.device)
+    if m.load_4bit:
         check_bitsandbytes()
-    if config.model.compile:
+    if m.compile:
         check_compiler(device)
-    if config.optimizer.adam_moments == "8bit":
+    if adam_moments == "8bit":
         check_torchao(device)
 
 

@@ -14,7 +14,7 @@ class Range(NamedTuple):
 
     expected: str
     """What would be right, as an error says it: "0 or more"."""
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
     """Whether a value is one of them."""
 
 

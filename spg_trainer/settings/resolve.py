@@ -348,8 +348,8 @@ def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     rollout["diffusion_steps"] = steps_at_rate(config.rollout.tokens_per_step)
     of_model = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
-    values = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
-    from_record = {"rollout": {name: rollout[name] for name in of_model}}
+    values: dict[str, Any] = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
+    from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in of_model}}
     layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
     return [read_layer(EvalCommand, layer) for layer in layers]
 

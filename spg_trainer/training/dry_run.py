@@ -74,7 +74,7 @@ def check_texts(planned: Plan) -> str:
     config = planned.config
     if planned.missing:
         return ""
-    m = model_to_open(planned)
+    m = model_to_open(config.model, planned.own_copy)
     as_it_comes = m.mask_token_id is None and not m.chat_template_args
     if config.samples and as_it_comes and is_embedded(m.model, "tiny", "new"):
         positions = find_config(m, config.env).max_position_embeddings

@@ -87,9 +87,11 @@ def train(
     """
     refuse_keywords(others)
     planned = plan_together(config)
-    if (summary := finished_summary(planned)) is not None:
-        Console(quiet=quiet).say(nothing_to_do(summary, planned.folder))
-        return summary
+    settings = planned.config
+    finished = finished_summary(planned.folder, planned.checkpoint, settings.eval, settings.max_steps)
+    if finished is not None:
+        Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
+        return finished
     run = start(planned, quiet=quiet)
     told = packages.envs.authoring.reward_functions.reports.during(run.state.step, run.config.max_steps)
     try:

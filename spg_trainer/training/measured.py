@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spg_trainer.rollout.lines import is_file, measured_whole
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.results import EvalConfig
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -17,25 +18,17 @@ ADORNED = 32
 """Tokens that the chat format of a model which comes with the package puts around a prompt, at most."""
 
 
-def trained_problems(
-    config: Config, splits: "Mapping[str, TextEnv]"
-) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
-    """The problems of a training, if the model samples its completions and they are no stream."""
-    if config.samples:
-        yield from measured_whole(splits["train"])
-
-
 def asked_problems(
-    config: Config, splits: "Mapping[str, TextEnv]"
+    e: EvalConfig, splits: "Mapping[str, TextEnv]"
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
     """The problems that evaluations and validations ask.
 
     Of a user's file these are all lines, so that all that are too long are named at once.
     """
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
-    asked = {config.eval.eval_split: [config.eval.eval_problems]} if config.eval.eval_split in splits else {}
-    if config.eval.eval_steps and config.validates == "solved":
-        asked.setdefault("validation", []).append(config.eval.validation_problems)
+    asked = {e.eval_split: [e.eval_problems]} if e.eval_split in splits else {}
+    if e.eval_steps and "held_out" not in splits:  # else a validation measures a loss
+        asked.setdefault("validation", []).append(e.validation_problems)
     for split, counts in asked.items():
         env = splits[split]
         count = 0 if 0 in counts else max(counts)
@@ -48,7 +41,8 @@ def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions:
     In ASCII no tokenizer makes two tokens of a character. positions: those of the model.
     """
     room = positions - config.rollout.max_completion_length - ADORNED
-    for env, indices in (*trained_problems(config, splits), *asked_problems(config, splits)):
+    trained = measured_whole(splits["train"]) if config.samples else ()
+    for env, indices in (*trained, *asked_problems(config.eval, splits)):
         for index in indices:
             try:
                 problem = envs.problem.read_problem(env, int(index))

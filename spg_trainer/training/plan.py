@@ -111,7 +111,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             refuse_later_checkpoint(checkpoint, config.max_steps)
         check_settled(config, algorithm, num_processes, goes_on)
         if not config.is_for_other_machines:
-            check_machine(config)
+            check_machine(config.model, config.optimizer.adam_moments)
         pairs = open_pairs(config.pairs)
         try:
             splits = splits or open_splits(config)
@@ -218,13 +218,12 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
     return None if problem else folder
 
 
-def model_to_open(planned: Plan) -> ModelConfig:
-    """The model settings of a run with the copy of its start weights, if it has one, in place of its model.
+def model_to_open(m: ModelConfig, own_copy: Path | None) -> ModelConfig:
+    """The settings of a model with the run's copy of the weights that it started from, if it has one, in its place.
 
     The original may have changed since.
     """
-    model = planned.config.model
-    return replace(model, model=str(planned.own_copy)) if planned.own_copy else model
+    return replace(m, model=str(own_copy)) if own_copy else m
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:

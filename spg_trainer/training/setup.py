@@ -36,6 +36,7 @@ from spg_trainer.settings.recorded import (
     to_yaml,
 )
 from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.results import EvalConfig
 from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import unseen
@@ -147,22 +148,23 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
     return plan_training(settings, accelerator.num_processes)
 
 
-def finished_summary(planned: Plan) -> dict[str, Any] | None:
-    """What summary.json says of the run that would go on, if it has nothing left to do; else None.
+def finished_summary(
+    folder: Path, newest: Path | None, e: EvalConfig, max_steps: int
+) -> dict[str, Any] | None:
+    """What summary.json says of the run that would go on from `newest`, if it has nothing left to do; else None.
 
     A run has something to do with more steps, from an earlier checkpoint, after --max-minutes, with other settings of
     its evaluations, or if its model is lost.
     """
-    folder, config = planned.folder, planned.config
-    if not planned.goes_on or planned.checkpoint is None:
+    if newest is None:
         return None
 
     def read() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
-        if summary is None or read_config(folder / CONFIG).eval != config.eval:
+        if summary is None or read_config(folder / CONFIG).eval != e:
             return None
-        is_last = planned.checkpoint == checkpoint.folder_of_step(folder, summary["steps"])
-        has_ended = summary["ended_by"] == "patience" or config.max_steps == summary["steps"]
+        is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
+        has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
         return summary if is_last and has_ended and not incomplete(folder / "model") else None
 
     return decide_on_main(read)
@@ -181,7 +183,7 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
     with raising_on_all():
         # end_tokens "any": every end token of the model ends a completion; "eos": only the tokenizer's does.
         policy = open_policy(
-            model_to_open(planned),
+            model_to_open(config.model, planned.own_copy),
             env=config.env,
             seed=config.seed,
             device=device,

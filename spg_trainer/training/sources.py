@@ -14,7 +14,7 @@ from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.scored import Source
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.measured import asked_problems, trained_problems
+from spg_trainer.training.measured import asked_problems
 from spg_trainer.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,35 +26,31 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
 
     policy: the model, whose weights are not needed. Raises ConfigError for what does not fit and is not skipped.
     """
-    source = make_source(planned, policy, rows_per_forward)
-    return source, check_prompts_fit(planned.config, policy, planned.splits)
-
-
-def make_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> Source:
-    """Where the completions of a step come from, as --source says."""
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    source: Source
     if config.source == "pairs":
-        return PairFile(config, policy, planned.pairs)
-    if config.source == "demonstrations":
+        source = PairFile(config, policy, planned.pairs)
+    elif config.source == "demonstrations":
         train, held_out = splits["train"], splits["held_out"]
         room = Room(policy, config.rollout.max_completion_length)
         skipped = check_lengths(room, [train, held_out], planned.mix, config)
-        return Demonstrations(
-            train, held_out, policy, config, planned.mix, f"{train.notice} {skipped}".strip()
+        notice = f"{train.notice} {skipped}".strip()
+        source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
+    else:
+        # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
+        # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
+        # learns from a group whose completions are all correct.
+        source = EnvironmentSource(
+            splits["train"],
+            policy,
+            config,
+            rows_per_forward,
+            dealt_by=algorithm.dealt_by,
+            records=algorithm.records,
+            branches=algorithm.branches,
+            right_groups_teach=algorithm.right_groups_teach,
         )
-    # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
-    # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
-    # learns from a group whose completions are all correct.
-    return EnvironmentSource(
-        splits["train"],
-        policy,
-        config,
-        rows_per_forward,
-        dealt_by=algorithm.dealt_by,
-        records=algorithm.records,
-        branches=algorithm.branches,
-        right_groups_teach=algorithm.right_groups_teach,
-    )
+    return source, check_prompts_fit(config, policy, splits)
 
 
 def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
@@ -66,14 +62,14 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, Text
     where too few are left for a step.
     """
     found = TooLong(Room(policy, config.rollout.max_completion_length))
-    for env, indices in trained_problems(config, splits):
-        found.add(env, indices)
+    if config.samples:
+        found.add_split(splits["train"])
     # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
     # len(train) minus the number of problems that are too long is not how many remain.
     if config.samples and config.overlong == SKIP and not splits["train"].parts:
         train = splits["train"]
         left = len(train) - len(found.named)
         check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text)
-    for env, indices in asked_problems(config, splits):
+    for env, indices in asked_problems(config.eval, splits):
         found.add(env, indices)
     return found.note(config.overlong)
