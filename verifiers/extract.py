@@ -25,8 +25,11 @@ _GREATER, _SLASH, _BAR = tuple(b">/|")
 _END_TOKENS = (b"</s>", b"<|eot_id|>", b"<|endoftext|>", b"<|im_end|>", b"<|role_end|>", b"<|end|>")
 _END_BYTES = b"".join(_END_TOKENS)
 _END_SIZES = bytes(map(len, _END_TOKENS))
-BOX = b"\\boxed"
-FRAMED_BOX = b"\\fbox"
+Command = tuple[
+    int, ...
+]  # the bytes of one of LaTeX's: of a tuple compiled code knows the length, which pays here
+BOX: Command = tuple(b"\\boxed")
+FRAMED_BOX: Command = tuple(b"\\fbox")
 _HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
@@ -111,7 +114,7 @@ def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[in
     return key, i
 
 
-def matches(data: Bytes, start: int, end: int, pattern: bytes) -> bool:
+def matches(data: Bytes, start: int, end: int, pattern: bytes | Command) -> bool:
     if start + len(pattern) > end:
         return False
     for offset in range(len(pattern)):
@@ -235,7 +238,7 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
     return (position - i) % 2 == 1
 
 
-def last_box(data: Bytes, start: int, end: int, command: bytes) -> tuple[int, int, int]:
+def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
     Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
@@ -259,7 +262,7 @@ def last_box(data: Bytes, start: int, end: int, command: bytes) -> tuple[int, in
     return -1, -1, -1
 
 
-def command_before(data: Bytes, start: int, position: int, command: bytes) -> int:
+def command_before(data: Bytes, start: int, position: int, command: Command) -> int:
     """Where the command begins whose brace is at `position`, or -1."""
     end = position
     while end > start and is_space(data[end - 1]):

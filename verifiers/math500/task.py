@@ -263,7 +263,7 @@ def cas_workers() -> Workers:
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
     start = data.rfind(b"<answer>", 0, low) + 8
-    _, other, other_end = last_box(data, start, data.rfind(BOX, start, low), BOX)
+    _, other, other_end = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
     hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
     alone = boxed and is_alone(data, start - 8, len(data), low, high, False)
     return verdicts.HEDGE if hedged else OK if alone else MALFORMED
