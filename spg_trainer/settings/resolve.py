@@ -403,7 +403,7 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
     if len(made_for) > 1 and len(tasks) == 1:
         same_name = [task for task in made_for if task.short == tasks[0].short]
         env_args = with_arguments(same_name[0], env_args).args if len(same_name) == 1 else {}
-        made_for = same_name[:1]
+        made_for = tuple(same_name[:1])
     if [task.short for task in made_for] != [task.short for task in tasks] and not is_copy(
         env, record.get("origin") or {}
     ):
