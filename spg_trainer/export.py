@@ -12,12 +12,18 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
-from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_folder, write_text
+from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
-from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, shown_settings, to_yaml
+from spg_trainer.settings.recorded import (
+    ENVIRONMENT,
+    model_environment,
+    shown_settings,
+    to_yaml,
+    write_record,
+)
 from spg_trainer.settings.values import without_folders
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
@@ -97,7 +103,7 @@ def push(command: PushCommand) -> None:
         write_text(collected / CARD, card)
         draw_figure({"": {"": [run]}}).savefig(collected / CURVE, dpi=150)
         environment = without_folders(model_environment(str(folder)))
-        write_text(collected / ENVIRONMENT, json_document(environment))
+        write_record(collected, environment)
         of_model = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
         if command.dry_run:
             made = [collected / name for name in (CARD, CURVE, ENVIRONMENT)]

@@ -45,7 +45,7 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import check_writable, read_json, to_json
+from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import DATA, file_settings, find_code, read_inputs
 from spg_trainer.runs.machine import crowded_cores
@@ -58,7 +58,7 @@ from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.settings.values import flatten
+from spg_trainer.settings.values import flatten, to_json
 from spg_trainer.settings.weights import resolve_model, unseen
 
 if TYPE_CHECKING:

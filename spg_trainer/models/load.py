@@ -49,6 +49,7 @@ from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.recorded import model_environment, write_record
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
@@ -223,7 +224,18 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
-    """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them."""
+    """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them.
+
+    The `environment.json` of the model that was opened, which says its task and how it decodes, is written beside them;
+    a policy that was made of a model object has none.
+    """
+    save_weights(policy, folder)
+    if record := model_environment(policy.source):
+        write_record(Path(folder), {**record, "dtype": _name_of(policy.model.dtype)})
+
+
+def save_weights(policy: Policy, folder: str | Path) -> None:
+    """Writes model (or adapter) and tokenizer: what `save_model` writes besides the model's record."""
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     of_adapters = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     has_adapters = not isinstance(policy.model, PreTrainedModel)

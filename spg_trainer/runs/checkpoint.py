@@ -22,13 +22,13 @@ from spg_trainer.runs.files import (
     delete_parts,
     finish_folder,
     incomplete,
-    json_document,
     sync,
     unused,
     write_folder,
     writing,
 )
-from spg_trainer.settings.recorded import ENVIRONMENT
+from spg_trainer.settings.recorded import write_record
+from spg_trainer.settings.values import json_document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,18 +189,18 @@ def write_model(
 ) -> None:
     """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
     from spg_trainer.models.body import base_of_adapter
-    from spg_trainer.models.load import save_model
+    from spg_trainer.models.load import save_weights
     from spg_trainer.models.weight_files import save_whole
 
     if weights is None:
-        save_model(policy, folder)
+        save_weights(policy, folder)
     else:
         model: Any = policy.model
         save_whole(model, weights, folder)
         policy.tokenizer.save_pretrained(str(folder))
     usage = how_to_open(base=base_of_adapter(folder))
     (folder / "README.md").write_text(usage, encoding="utf-8")
-    (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
+    write_record(folder, environment)
 
 
 def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "", base: str | None = None) -> str:

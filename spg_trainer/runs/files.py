@@ -2,17 +2,16 @@
 
 import errno
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from spg_trainer.errors import CheckpointError
+from spg_trainer.settings.values import to_json
 
 COMPLETE = "COMPLETE"
 _FULL = ("inline_container", "iostream error", "StorageFull", "No space left")
@@ -167,21 +166,6 @@ def check_place(folder: Path) -> None:
         tempfile.TemporaryFile(dir=above).close()
 
 
-def to_json(value: Any) -> Any:
-    """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, int | str):
-        return value
-    if is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
-
-
 def read_json(file: Path) -> dict[str, Any] | None:
     """What a JSON file holds, None before it has been written."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -199,8 +183,3 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 def json_line(row: Mapping[str, Any]) -> str:
     """One JSONL line; floats in their shortest exact form, so that equal values give equal bytes."""
     return json.dumps(to_json(row), allow_nan=False) + "\n"
-
-
-def json_document(content: Mapping[str, Any]) -> str:
-    """A JSON file for people: indented, keys in the order given."""
-    return json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"

@@ -16,7 +16,6 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
 from spg_trainer.runs.files import (
     check_place,
-    json_document,
     json_line,
     read_json,
     read_lines,
@@ -37,6 +36,7 @@ from spg_trainer.runs.inputs import (
 from spg_trainer.runs.pin import identity, pin
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
+from spg_trainer.settings.values import json_document
 
 if TYPE_CHECKING:
     from filelock import FileLock

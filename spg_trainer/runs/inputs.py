@@ -18,8 +18,9 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import json_document, read_json, write_text, writing
+from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.values import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 INPUTS = "inputs.json"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import json_document, read_json, to_json, write_text
-from spg_trainer.settings.values import flatten
+from spg_trainer.runs.files import read_json, write_text
+from spg_trainer.settings.values import flatten, json_document, to_json
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -13,7 +13,7 @@ from spg_trainer.runs.inputs import with_copies
 from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import LoadConfig
-from spg_trainer.settings.values import overlay, plain
+from spg_trainer.settings.values import json_document, overlay, plain
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
@@ -28,9 +28,11 @@ def model_environment(model: str) -> dict[str, Any]:
     """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
 
     Of the embedded models, `tiny:block`, `tiny:shift` and `tiny:TASK` have one that is read. That of `tiny` is not: its
-    settings are in the recipes.
+    settings are in the recipes. A new model has none, nor has one that was opened from nowhere, "".
     """
     has_own_record = is_embedded(model, "tiny") and model != "tiny"
+    if not has_own_record and (not model or is_embedded(model, "tiny", "new")):
+        return {}
     folder = Path(resolve_model(model).base if has_own_record else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
@@ -68,6 +70,11 @@ def record_of(folder: Path) -> dict[str, Any]:
     """The environment.json of the folder of a run; {} where there is none."""
     file = folder / ENVIRONMENT
     return read_record(file) if file.is_file() else {}
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes the environment.json of a model into its folder."""
+    (folder / ENVIRONMENT).write_text(json_document(record), encoding="utf-8")
 
 
 def read_record(file: Path) -> dict[str, Any]:

@@ -193,6 +193,26 @@ def plain(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str))
 
 
+def to_json(value: Any) -> Any:
+    """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, int | str):
+        return value
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def json_document(content: Mapping[str, Any]) -> str:
+    """A JSON file for people: indented, keys in the order given."""
+    return json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"
+
+
 def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing."""
     leaves: dict[str, Any] = {}

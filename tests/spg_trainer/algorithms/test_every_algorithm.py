@@ -73,6 +73,7 @@ def hub(tmp_path_factory):
         if env not in made:
             path = tmp_path_factory.mktemp("hub") / env
             save_model(load_model("tiny", env=env, device="cpu"), path)
+            (path / "environment.json").unlink()
             made[env] = str(path)
         return made[env]
 

@@ -22,7 +22,10 @@ from spg_trainer.models import (
 from spg_trainer.models.lora_linear import multiply_in_16_bits
 from spg_trainer.models.shard import reduce_gradients, unsharded
 from spg_trainer.settings import weights
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.resolve import defaults
 from tests.common import field_reports
 from tests.common.field_reports import cases
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
@@ -388,3 +391,32 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     save_model(load_model("tiny", lora_r=1), adapter)
     edit(adapter / "adapter_config.json", base_model_name_or_path="/elsewhere/data/models/tiny-sudoku")
     assert load_model(str(adapter)).source == str(adapter)
+
+
+@pytest.mark.parametrize("lora_r", [0, 2])
+def test_a_model_is_saved_with_the_record_of_how_it_was_taught(tmp_path, lora_r):
+    """Else the same weights would be asked and decoded as those of an unknown model."""
+    policy = load_model("tiny:countdown", lora_r=lora_r, device="cpu", dtype="bfloat16")
+    save_model(policy, tmp_path / "once")
+    again = load_model(tmp_path / "once", device="cpu")
+    save_model(again, tmp_path / "twice")
+    for name in ("once", "twice"):
+        for task in ("countdown", "sudoku"):
+            assert defaults(Sampling, task, model=str(tmp_path / name)) == defaults(
+                Sampling, task, model=policy.source
+            )
+        assert model_environment(str(tmp_path / name))["env"] == "countdown"
+    types = [model_environment(str(tmp_path / name))["dtype"] for name in ("once", "twice")]
+    assert types == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("source", ["", "new", "tiny", "mine"])
+def test_a_model_object_of_the_users_is_saved_without_a_record(stored, tmp_path, monkeypatch, source):
+    """Also where a run lies in the folder in which Python runs, or in one that is called as the policy is."""
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), Path("new"), Path("tiny")):
+        folder.mkdir(exist_ok=True)
+        (folder / "environment.json").write_text('{"env": "sudoku"}')
+    opened = load_model(str(stored), device="cpu")
+    save_model(Policy(opened.model, opened.tokenizer, 258, 256, (256,), source), tmp_path / "saved")
+    assert not (tmp_path / "saved" / "environment.json").exists()

@@ -60,12 +60,12 @@ def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
 def fake_model(monkeypatch):
     """Saving without transformers: two small files, so that each can be torn."""
 
-    def save_model(policy: SimpleNamespace, folder: Path) -> None:
+    def save_weights(policy: SimpleNamespace, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(policy.content)
         (folder / "tokenizer").mkdir()
         (folder / "tokenizer" / "tokenizer.json").write_text("{}")
 
-    monkeypatch.setattr(models, "save_model", save_model)
+    monkeypatch.setattr(models, "save_weights", save_weights)
     return SimpleNamespace(content=b"weights")
 
 
