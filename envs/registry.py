@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 
 from envs.combining import mixture
+from envs.combining.around import innermost
 from envs.combining.divided import Divided
 from envs.combining.infill import Infill
 from envs.combining.several_tries import Tries
@@ -133,13 +134,29 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
     name: whatever `resolve` takes, also a registered class. arguments: those of the environment's constructor, and for
-    every environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
+    every environment `split` ("train", "validation", "test"; without it, a class that takes no `split` has the problems
+    of all three), `reward_weights` ({component: weight}, merged over
     the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE),
     where it has one turn, `tries` (the most answers that the model may give, until one is right), and, where it writes
     `completion_template`, `infill` (whether the model fills in the holes of that text). Raises EnvError for an unknown
     name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
+
+
+def in_split(env: TextEnv, split: str) -> TextEnv:
+    """One split of an environment that `make` opened without one and whose class takes none; any other as it is.
+
+    Such an environment has the problems of all splits.
+    """
+    task = innermost(env)
+    is_whole = task._env_id is not None and not hasattr(env, "split")
+    return as_env(Divided(env, split)) if is_whole and not _takes_split(type(task)) else env
+
+
+def _takes_split(cls: type[Task]) -> bool:
+    """Whether a class divides its problems itself."""
+    return "split" in inspect.signature(cls).parameters
 
 
 def make_vec(name: str | Sequence[str], num_envs: int, **arguments: Any) -> TextVectorEnv:

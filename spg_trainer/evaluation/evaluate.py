@@ -121,7 +121,8 @@ def evaluate(
         env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
             model, or a `TextEnv` made
             before.
-        split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
+        split: problems to solve. A `TextEnv` that `envs.make` opened in a split has that one's; one of a class without
+            splits is divided here. Of one that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
             environment.json, else of the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
             temperature=0.9)` keeps these lengths.
@@ -154,6 +155,9 @@ def evaluate(
             warnings.warn(note, stacklevel=4)  # behind `naming_keywords` and `each_file_once`
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
+        elif (divided := envs.registry.in_split(env, split)) is not env:
+            env = divided
+            warnings.warn(env.notice, stacklevel=4)
     return evaluate_checked(
         policy,
         env,

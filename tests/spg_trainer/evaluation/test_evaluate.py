@@ -25,6 +25,7 @@ from spg_trainer.evaluation.evaluate import (
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.settings.decoding import Decoding
 from spg_trainer.settings.weights import models_folder
+from tests.common import env_cases  # noqa: F401 - registers "doubling"
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import left_by
 
@@ -352,3 +353,16 @@ def test_an_evaluation_that_is_stopped_keeps_what_is_finished_and_goes_on_from_t
     resumed = evaluation.evaluate_checked(policy, env, sampling, **settings, rows=kept)
     assert resumed.rows == whole.rows and resumed.summary() == whole.summary()
     assert begun[0] == 12 - len(kept) and set(begun[1:-1]) <= {6}
+
+
+def test_an_environment_that_was_made_without_splits_is_asked_the_test_split(policy):
+    """Else problems for training would be counted as those of the test."""
+    with pytest.warns(
+        UserWarning, match="doubling takes no `split`: of its 50 problems 2 are test, by a hash"
+    ):
+        found = evaluate(policy, envs.make("doubling"), EVALUATION)
+    test = envs.make("doubling", split="test")
+    assert [row["prompt"] for row in found.rows] == [test.problem(i).prompt for i in range(len(test))]
+    assert (found.settings["split"], found.n) == ("test", len(test))
+    train = evaluate(policy, envs.make("doubling", split="train"), EVALUATION, num_problems=2)
+    assert train.settings["split"] == "train"
