@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.authoring import reward_functions
 from envs.combining.around import author_task
 from envs.combining.divided import Divided
 from envs.core import TaskEnv, TextEnv
@@ -22,7 +23,7 @@ from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
 from envs.files.rows import Rows, earns, is_of_answers
 from envs.problem import Problem, name_of, read_problem
-from envs.registry import make
+from envs.registry import make, written
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, content, question
 from envs.text.template import fits as fits_template
@@ -110,11 +111,14 @@ class _Subject:
         return scored.rewards["correct"] == 1
 
 
-def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
+def check(name: str | type | Sequence[str | type], problems: int = 1000, **arguments: Any) -> list[Finding]:
     """Checks an environment on up to `problems` problems of each split; docs/add_a_task.md says what is looked at.
 
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
+    name = written(name)  # also a fresh process opens it
+    if arguments.get("reward") is not None:
+        arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
     subject = _Subject(name, arguments, splits, problems)
     findings = []

@@ -98,6 +98,9 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
     """
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
+    if hasattr(own, "__wrapped__"):  # a decorator has given it the name of the function that it calls
+        known = vars(sys.modules.get(own.__module__, ast)).items()
+        name = next((known_name for known_name, value in known if value is own), f"{name}, as decorated,")
     if path is None or own.__module__ == "__main__" or not name.isidentifier():
         example = name if name.isidentifier() else "NAME"
         raise EnvError(

@@ -173,10 +173,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     ("rows.jsonl", with `verifier=`), or several of these (a list, or "countdown + gsm8k", with
     `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
     """
-    if isinstance(name, list | tuple):
-        name = mixture.TOGETHER.join(name_of(one) if isinstance(one, type) else one for one in name)
-    if isinstance(name, type):
-        name = name_of(name)
+    name = written(name)
     if not isinstance(name, str):
         raise EnvError(
             f'{name!r:.80} is no name of an environment. Give one, such as "sudoku", or a list of them.'
@@ -231,6 +228,13 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     return found
 
 
+def written(name: str | type | Sequence[str | type]) -> str:
+    """A name as `make` takes it as one text, with the names of classes; what is no name comes back as it is."""
+    several = name if isinstance(name, list | tuple) else [name]
+    texts = [name_of(one) if isinstance(one, type) else one for one in several]
+    return texts[0] if len(texts) == 1 else mixture.TOGETHER.join(texts)
+
+
 def _registered(id: str, cls: type[Task]) -> str:
     """Registers the class under the id, and returns the id."""
     register(id, cls)
@@ -271,17 +275,28 @@ def short_name(id: str) -> str:
 
 
 def name_of(cls: type[Task]) -> str:
-    """The name under which `resolve` finds a registered class: "my_tasks:my/Task-v0".
+    """The name under which `resolve` finds a registered class: "/home/ada/my_tasks.py:my/Task-v0".
 
     For a class of the script that runs, or of this package, the name is the id alone, "my/Task-v0", as its module need
-    not be imported. Raises EnvError for a class that has not been registered.
+    not be imported; for one of a package, it begins with the module. A class whose file has been loaded again since
+    stands for its newer self. Raises EnvError for a class that has not been registered.
     """
-    id = next((id for id, known_class in _classes.items() if known_class is cls), None)
+    ids = [id for id, known_class in _classes.items() if known_class is cls]
+    ids += [
+        id
+        for id, known_class in _classes.items()
+        if known_class.__qualname__ == cls.__qualname__ and _is_again(id, known_class, cls)
+    ]
+    id = next(iter(ids), None)
     if id is None:
         wanted = f'Call envs.register("my/{cls.__name__}-v0", {cls.__name__}) first.'
         raise EnvError(f"{cls.__name__} is not registered as an environment. {wanted}")
     is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
-    return id if is_imported_already else f"{cls.__module__}:{id}"
+    if is_imported_already:
+        return id
+    # By its file, what runs is what the file holds now, and a run keeps it.
+    in_package = file_of(cls) is None or "." in cls.__module__
+    return f"{cls.__module__ if in_package else file_of(cls)}:{id}"
 
 
 def known() -> dict[str, type[Task]]:

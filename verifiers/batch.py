@@ -91,7 +91,12 @@ def as_reference(value: object) -> str | None:
     if type(value) is str:
         return value
     if getattr(value, "shape", None) == ():
+        kind = str(value.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
         value = value.item()  # type: ignore[attr-defined]
+        if kind in ("float32", "float16") and isfinite(value):
+            import numpy as np
+
+            value = float(str(np.dtype(kind).type(value)))  # 0.1, where its nearest float32 is 0.10000000149
     if type(value) is float and isfinite(value):
         value = int(value) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:

@@ -1,5 +1,6 @@
 """`--reward ./mine.py:brevity+tone`: reward functions of the user's own on a file of rows, as TRL calls them."""
 
+import importlib
 import json
 import re
 import time
@@ -522,3 +523,44 @@ def test_a_reward_file_that_was_edited_is_loaded_anew(tmp_path):
     for paid in (0.25, 0.75, 0.25):
         file.write_text(f"def r(completions, **kwargs):\n    return [{paid}] * len(completions)\n")
         assert load_functions(f"{file}:r")["r"](["a"]) == [paid]
+
+
+DECORATED = """
+import functools
+
+
+def base(completions, **kwargs):
+    return [0.25] * len(completions)
+
+
+def scaled(function, factor):
+    @functools.wraps(function)
+    def run(completions, **kwargs):
+        return [factor * reward for reward in function(completions, **kwargs)]
+
+    return run
+
+
+double = scaled(base, 2)
+"""
+
+
+def test_a_decorated_function_is_named_by_what_the_file_calls_it(tmp_path, monkeypatch):
+    """And not by the function that it calls, whose name functools.wraps gives it."""
+    (tmp_path / "decorated_rewards.py").write_text(DECORATED)
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(40))
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("decorated_rewards")
+    env = envs.make(str(tmp_path / "rows.jsonl"), reward=module.double)
+    assert env.score_batch([env.problem(0)], ["x"]).rewards["double"].tolist() == [0.5]
+    with pytest.raises(EnvError, match="base, as decorated, is found again by no name"):
+        envs.make(str(tmp_path / "rows.jsonl"), reward=module.scaled(module.base, 3))
+    findings = check(str(tmp_path / "rows.jsonl"), 20, reward=module.double)
+    assert [finding.ok for finding in findings if finding.name == "purity"] == [True]
+
+
+def test_a_class_is_checked_as_its_name_is():
+    findings = check(envs.Countdown, 20, source="generated")
+    assert [finding.ok for finding in findings if finding.name == "purity"] == [True]

@@ -238,6 +238,18 @@ def test_a_file_that_was_edited_is_loaded_anew(folder):
         envs.make("./edited.py:my/Edited-v0")
 
 
+def test_a_class_stands_for_what_its_file_holds_now(folder):
+    """Also once the file has been loaded again, so that the class which the script has is an older self."""
+    file = folder / "classy.py"
+    write_shown(file, "Classy", "one")
+    cls = importlib.import_module("classy").Classy
+    assert envs.registry.name_of(cls) == f"{file.resolve()}:my/Classy-v0"
+    assert envs.make(cls).problem(0).prompt == "one"
+    for prompt in ("two", "six"):
+        write_shown(file, "Classy", prompt)
+        assert envs.make(cls).problem(0).prompt == envs.make("./classy.py").problem(0).prompt == prompt
+
+
 def test_a_file_that_failed_behind_its_registration_works_when_it_is_mended(folder):
     file = folder / "failing.py"
     write_shown(file, "Failing", "one")

@@ -7,7 +7,7 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from verifiers import ArgumentError, reward_function
+from verifiers import ArgumentError, reward_function, verify, verify_batch
 from verifiers.reward import unwrap
 
 WRONG = "<answer>4321124334121234</answer>"
@@ -145,3 +145,11 @@ def test_two_steps_of_trls_own_trainer_are_paid_by_it(tmp_path):
     trainer.train()
     assert paid == [[1.0, 1.0, 0.0, 0.0]] * 2
     assert [row["rewards/watched/mean"] for row in trainer.state.log_history[:2]] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64])
+def test_a_narrow_float_of_a_column_is_the_decimal_that_it_prints_as(task, kind):
+    assert verify(task, "<answer>0.1</answer>", answer=kind(0.1)).correct
+    assert verify_batch(task, ["<answer>0.1</answer>"], answer=np.array([0.1], kind)).correct.all()
+    assert reward_function(task)(completions=["<answer>0.1</answer>"], answer=np.array([0.1], kind)) == [1.0]
