@@ -182,7 +182,8 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
         for task_name in names.values():
             resolve(task_name)  # an unknown task raises here, before the mixture is opened
         hash_of_name = hashlib.sha256(name.encode()).hexdigest()[:8]
-        return _registered(f"mixture_{hash_of_name}/{'_'.join(names)}-v0", mixture.class_of(name, make))
+        cls = mixture.class_of(name, open_task=make)
+        return _registered(f"mixture_{hash_of_name}/{'_'.join(names)}-v0", cls)
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):
         where, id = name, ""

@@ -5,11 +5,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from envs.combining.around import Combined
 from envs.errors import EnvError, check_choice
+from envs.made_class import made_class
 from envs.problem import Problem, Scores, check_index, read_problem
 from envs.scoring import score_all
 from envs.splits import SPLITS
@@ -162,8 +163,8 @@ def names_of(tasks: Sequence[str]) -> list[str]:
 def class_of(name: str, open_task: Callable[..., Task]) -> type[Mixture]:
     """The class of a mixture, a subclass that knows its tasks. name: "countdown + gsm8k". open_task: `envs.make`."""
     attributes = {"names": tasks_of(name), "open_task": staticmethod(open_task)}
-    attributes |= {"__module__": __name__, "__doc__": f"Problems of {name}."}
-    return type("Mixture", (Mixture,), attributes)
+    attributes |= {"__doc__": f"Problems of {name}."}
+    return made_class(partial(class_of, open_task=open_task), name, Mixture, attributes)
 
 
 def _share(task: str, weight: Any) -> Fraction:

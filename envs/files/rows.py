@@ -26,6 +26,7 @@ from envs.bases.published import ANSWER_FORMAT
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
 from envs.files.row_forms import FORM_COLUMNS, asked
+from envs.made_class import made_class
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of
@@ -142,7 +143,7 @@ class Rows(TextEnv):
         check_choice(name, "split", split, SPLITS)
         check_style(name, prompt_style, STYLES)
         check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
-        self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
+        self.split, self.verifier, self.prompt_style = split, verifier, prompt_style
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
             self.score_timeout = score_timeout
@@ -178,7 +179,7 @@ class Rows(TextEnv):
     def problem(self, index: int) -> Problem:
         entry = self._entries[check_index(self, index)]
         metadata = {"demonstration": entry.demonstration, "where": entry.where, "columns": entry.columns}
-        return Problem(self._style(entry.prompt), entry.reference, metadata=metadata)
+        return Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         formed = [only_answer(completion) is not None for completion in completions]
@@ -216,9 +217,7 @@ def class_of(file: str) -> type[Rows]:
     """The environment class of a file; raises EnvError where there is none."""
     if not Path(file).is_file():
         raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). Give the path of a file of rows.")
-    return type(
-        "Rows", (Rows,), {"file": file, "__doc__": f"The problems of {file}.", "__module__": __name__}
-    )
+    return made_class(class_of, file, Rows, {"file": file, "__doc__": f"The problems of {file}."})
 
 
 def id_of(file: str) -> str:

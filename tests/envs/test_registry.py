@@ -1,6 +1,7 @@
 """Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
 
 import importlib
+import pickle
 import re
 import subprocess
 import sys
@@ -248,6 +249,22 @@ def test_a_class_stands_for_what_its_file_holds_now(folder):
     for prompt in ("two", "six"):
         write_shown(file, "Classy", prompt)
         assert envs.make(cls).problem(0).prompt == envs.make("./classy.py").problem(0).prompt == prompt
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", ["sudoku", "countdown"], "sudoku"])
+def test_an_environment_is_pickled_into_another_process(folder, name):
+    """As joblib and multiprocessing do it."""
+    (folder / "rows.jsonl").write_text("".join(f'{{"prompt": "q{i}", "answer": {i}}}\n' for i in range(60)))
+    env = envs.make(
+        name, **({"verifier": "gsm8k", "prompt_style": "instruct"} if name == "rows.jsonl" else {})
+    )
+    (folder / "env.pkl").write_bytes(pickle.dumps(env))
+    code = "import pickle; print(pickle.load(open('env.pkl', 'rb')).problem(1).prompt, end='')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout == env.problem(1).prompt
+    assert type(pickle.loads(pickle.dumps(env))) is type(env)
 
 
 def test_a_file_that_failed_behind_its_registration_works_when_it_is_mended(folder):
