@@ -20,9 +20,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 FIRST = """test_shard.py test_worker.py test_awaiting.py test_verifiers_package.py test_math500_copies.py
-test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_inputs.py test_moved.py test_fuzz.py
-test_tasks.py test_sft.py test_jobs.py test_data.py test_math500_cas.py test_reference.py test_docs_scale.py
-test_command_process.py test_mixture.py test_page_of_a_step.py test_invariants.py""".split()
+test_every_algorithm.py test_benchmarks.py test_batch.py test_auto_batch.py test_compare.py test_inputs.py
+test_moved.py test_fuzz.py test_tasks.py test_sft.py test_jobs.py test_data.py test_math500_cas.py test_reference.py
+test_docs_scale.py test_command_process.py test_mixture.py test_page_of_a_step.py test_invariants.py""".split()
 """Files that come first with -n. While one process of the tests waits for the two that `test_shard.py` starts, which
 need more than its core, the other runs tests that mostly wait. Then come files that take long for their number of
 tests, so that none is left for the end."""

@@ -1,5 +1,9 @@
 """What a masking is: it says which tokens of a completion the model is shown as [MASK], and which of them are scored.
 
+This file has the class that all maskings share. The table {name: masking} is in masks.py. The maskings themselves are
+in subset_masks.py (`random` and other draws of single tokens), block_masks.py, path_masks.py (what the sampler saw) and
+context_masks.py.
+
 Axes: B completions, M masks, L prompt tokens, T places of a completion, all of which together are its canvas; n <= T is
 the number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
 hands in, so a draw depends neither on the padded width of the prompt nor on the other rows.

@@ -1,4 +1,7 @@
-"""The `compare` command: tasks x settings x seeds, a process and a run folder for each; finished ones are tabulated."""
+"""The `compare` command: tasks x settings x seeds, a process and a run folder for each; finished ones are tabulated.
+
+This file runs and prints. The intervals and p of its tables are computed in evaluation/statistics.py.
+"""
 
 import csv
 import io

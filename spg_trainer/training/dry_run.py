@@ -11,7 +11,7 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.errors import ModelError
-from spg_trainer.estimate.batch import fitting_batch, usable_here, with_copies
+from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_copies
 from spg_trainer.estimate.cards import Card, find_card
 from spg_trainer.estimate.fits import card_lines, what_fits
 from spg_trainer.estimate.memory import Memory, step_memory

@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.batch import fitting_batch, usable_here, with_copies
+from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_copies
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command

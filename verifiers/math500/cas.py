@@ -1,5 +1,8 @@
 r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
 
+verifiers/worker.py runs the process and ends it when its time is up. The seconds are set in task.py (`cas_workers`),
+the memory here (`MEMORY`).
+
 math-verify's reader hands numbers to sympy as text, which is evaluated as Python code, and reads `2(3)` as a mixed
 number; here they become sympy numbers directly. Where sympy evaluates text it takes numeric literals alone, and no code
 here may start a program or open a connection. What has too many digits is refused before anything is computed.

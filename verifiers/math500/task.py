@@ -57,6 +57,8 @@ _LITERAL = re.compile(
 CACHE_LIMIT = 1 << 16  # pairs remembered
 SHORT = 100  # characters of an answer that is remembered from one batch to the next
 MAX_WORKERS = 4
+CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
+CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
 _CAS_OUTCOMES = {
@@ -257,7 +259,8 @@ def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: For
 def cas_workers() -> Workers:
     from verifiers.worker import Workers
 
-    return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
+    size = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
+    return Workers("verifiers.math500.cas", size=size, soft=CAS_SOFT_SECONDS, hard=CAS_HARD_SECONDS)
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:

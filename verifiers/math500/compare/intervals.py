@@ -1,6 +1,7 @@
 r"""Evaluation of expression trees at high precision: real and complex numbers with a proved bound on their error.
 
-For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`.
+For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. An interval of this file bounds the error of a
+number; answers such as `[2, 5)` are in regions.py.
 
 The arithmetic is that of Arb (python-flint). Where the intervals of two values do not meet, the values differ: that
 is a proof. What cannot be bounded (a branch cut, a pole within the error) raises `Undecided`.
