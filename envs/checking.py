@@ -116,6 +116,10 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
 
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
+    if problems < 1:
+        raise EnvError(
+            f"problems={problems}: should be at least 1, the problems of each split that are looked at."
+        )
     name = written(name)  # also a fresh process opens it
     if arguments.get("reward") is not None:
         arguments["reward"] = reward_functions.name_of(arguments["reward"])

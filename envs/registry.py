@@ -63,6 +63,7 @@ def _create(
     An argument of `AROUND` that the class's `__init__` does not take is for what is put around the task.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
+    arguments = {name: v.item() if isinstance(v, np.generic) else v for name, v in arguments.items()}
     signature = inspect.signature(cls)
     parameters = signature.parameters
     of_class = {name: value for name, value in arguments.items() if name in parameters or name not in AROUND}
@@ -229,10 +230,11 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     return found
 
 
-def written(name: str | type | Sequence[str | type]) -> str:
+def written(name: str | Path | type | Sequence[str | Path | type]) -> str:
     """A name as `make` takes it as one text, with the names of classes; what is no name comes back as it is."""
     several = name if isinstance(name, list | tuple) else [name]
     texts = [name_of(one) if isinstance(one, type) else one for one in several]
+    texts = [str(text) if isinstance(text, Path) else text for text in texts]
     return texts[0] if len(texts) == 1 else mixture.TOGETHER.join(texts)
 
 
@@ -403,7 +405,7 @@ def _merged_weights(
         check_choice(name, "reward_weights", component, weights)
     merged = {**weights, **(changes or {})}
     for component, weight in merged.items():
-        if not isinstance(weight, int | float) or not np.isfinite(weight):
+        if not isinstance(weight, int | float | np.integer | np.floating) or not np.isfinite(weight):
             raise EnvError(f"{name}: the weight of {component} is {weight!r:.80}, not a finite number.")
     return {component: float(weight) for component, weight in merged.items()}
 

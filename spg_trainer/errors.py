@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from importlib import import_module
 from inspect import signature
+from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -137,8 +138,18 @@ def first_line(error: Exception) -> str:
     return (written(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def python_value(value: Any) -> Any:
+    """A number of numpy (or of a tensor without axes) as that of Python, and a path as its text; else the value."""
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def naming_keywords(function: Function) -> Function:
-    """The function, which refuses keywords that it does not have, and names the nearest of its own."""
+    """The function, which refuses keywords that it does not have, and names the nearest of its own.
+
+    It is called with `python_value` of each argument.
+    """
     known = signature(function).parameters
 
     @wraps(function)
@@ -150,7 +161,9 @@ def naming_keywords(function: Function) -> Function:
                 near = f"How completions are decoded is given together: sampling=Sampling({name}=..., ...). "
             takes = ", ".join(known)
             raise ConfigError(f"{function.__name__}({name}=...): no such argument. {near}Known: {takes}.")
-        return function(*arguments, **keywords)
+        return function(
+            *map(python_value, arguments), **{name: python_value(v) for name, v in keywords.items()}
+        )
 
     return cast("Function", checked)
 

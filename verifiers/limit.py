@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from verifiers.errors import VerifierError
 
 _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
@@ -17,7 +20,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     Everything else takes microseconds and is not cut short. Without a limit each of these has its own processor time
     and a batch takes as long as they do. Limits nest, and hold for this thread (or task) alone.
+
+    Raises VerifierError unless it is a number of 0 or more.
     """
+    if not isinstance(seconds, numbers.Real) or not seconds >= 0:
+        raise VerifierError(f"time_limit({seconds!r:.60}): should be a number of seconds, 0 or more.")
     token = _until.set(min(_until.get(), time.monotonic() + seconds))
     try:
         yield

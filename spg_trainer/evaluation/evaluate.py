@@ -142,7 +142,7 @@ def evaluate(
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
-    if isinstance(env, list | tuple | type):
+    if not isinstance(env, envs.TextEnv):
         env = task_names(env)
     if sampling is None or isinstance(env, str):
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
@@ -154,7 +154,7 @@ def evaluate(
         if note := lengths_left_out(sampling, policy.source):
             warnings.warn(note, stacklevel=4)  # behind `naming_keywords` and `each_file_once`
         if isinstance(env, str):
-            env = envs.make(env, split=split, **recipe.env_args)
+            env = envs.make(recipe.env, split=split, **recipe.env_args)
         elif (divided := envs.registry.in_split(env, split)) is not env:
             env = divided
             warnings.warn(env.notice, stacklevel=4)

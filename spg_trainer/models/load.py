@@ -36,7 +36,7 @@ from spg_trainer.models.lora import (
     merged_layers,
 )
 from spg_trainer.models.parts import local
-from spg_trainer.models.policy import Policy
+from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.replay import Replays
 from spg_trainer.models.special_tokens import SpecialTokens, check_template_args, find_special_tokens
@@ -229,6 +229,9 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     The `environment.json` of the model that was opened, which says its task and how it decodes, is written beside them;
     a policy that was made of a model object has none.
     """
+    check_policy(policy, "save_model")
+    if not isinstance(folder, str | Path):
+        raise ConfigError(f"save_model writes into a folder, not {folder!r:.60}. Give its path.")
     save_weights(policy, folder)
     if record := model_environment(policy.source):
         write_record(Path(folder), {**record, "dtype": _name_of(policy.model.dtype)})

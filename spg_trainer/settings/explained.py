@@ -4,12 +4,14 @@ import ast
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from spg_trainer.errors import SETTINGS
 from spg_trainer.settings.ranges import Range
+from spg_trainer.settings.values import settings_value
 
 Settings = TypeVar("Settings")
 WIDTH = 100
@@ -18,7 +20,7 @@ WIDTH = 100
 
 def explained(cls: type[Settings]) -> type[Settings]:
     """A dataclass of settings whose `help` lists them and shows plain types, and which messages can name. Its repr has
-    the settings that are not the defaults.
+    the settings that are not the defaults. It holds values of Python, whatever it is made of (`settings_value`).
 
     The text is made when it is asked for. `cls.__doc__` holds it; `summary` returns the docstring of the class alone.
     """
@@ -26,8 +28,19 @@ def explained(cls: type[Settings]) -> type[Settings]:
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
     cls.__repr__ = _shown  # type: ignore[assignment, method-assign]
     hints = cls.__init__.__annotations__
+    cls.__init__ = _of_settings_values(cls.__init__)  # type: ignore[method-assign]
     SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
     return cls
+
+
+def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
+    """The `__init__` of a dataclass, which is called with `settings_value` of each argument."""
+
+    @wraps(init)
+    def made(self: Any, *arguments: Any, **keywords: Any) -> None:
+        init(self, *map(settings_value, arguments), **settings_value(keywords))
+
+    return made
 
 
 def _shown(settings: Any) -> str:

@@ -14,7 +14,7 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
-from spg_trainer.settings.values import convert, parse_pairs, settings_of
+from spg_trainer.settings.values import convert, parse_pairs, settings_of, settings_value
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
@@ -80,7 +80,9 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     A function or a class of the user's stands as the name of it in its file, as a run records it. Raises ConfigError
     for one that no file names.
     """
-    given = {name: named(name, value) for name, value in keywords.items() if value is not None}
+    given = {
+        name: named(name, settings_value(value)) for name, value in keywords.items() if value is not None
+    }
     if isinstance(args := given.get("env_args"), Mapping):
         given["env_args"] = {name: named(name, value) for name, value in args.items()}
     short = {name for name in (*SHORT, RATE) if name in given}

@@ -137,8 +137,8 @@ def one_name_each(tasks: Iterable[Task]) -> str:
 
 def defaults(
     cls: type[Settings],
-    env: str | type | Sequence[str | type] | None = None,
-    model: str | None = None,
+    env: str | Path | type | Sequence[str | Path | type] | None = None,
+    model: str | Path | None = None,
     algorithm: str | type | None = None,
     **more: Any,
 ) -> Settings:

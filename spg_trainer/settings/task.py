@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.values import read_word
+from spg_trainer.settings.values import read_word, settings_value
 
 _WEIGHT = "weight"
 """The argument of a task that is no argument of its environment, but `Task.weight`."""
@@ -127,12 +128,12 @@ def join_tasks(tasks: Iterable[Task | str]) -> str:
     return _join([str(task) for task in tasks])
 
 
-def task_names(env: str | type | Sequence[str | type]) -> str:
+def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
     """A task, or several, as a user names them in Python, as the text that `parse_tasks` reads.
 
     A class stands for the name under which it has been registered.
     """
-    several: Sequence[Any] = env if isinstance(env, list | tuple) else [env]
+    several: Sequence[Any] = settings_value(env if isinstance(env, list | tuple) else [env])
     for one in several:
         if not isinstance(one, str | type):
             raise ConfigError(

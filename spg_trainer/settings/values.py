@@ -12,13 +12,20 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.errors import ConfigError, did_you_mean, python_value
 
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
 """{type: what an error calls it}."""
 FOLDERS = re.compile(r"(?:^|(?<=\+)|(?<=\+ ))(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:+]*[/\\])?")
 """The folders in front of each path in a text, `FILE.py:ID` included; an id such as `org/model` has none."""
+
+
+def settings_value(value: Any) -> Any:
+    """A value as settings hold it: `python_value`, also of what is in a dict, a list or a tuple."""
+    if type(value) is dict:
+        return {name: settings_value(item) for name, item in value.items()}
+    return type(value)(map(settings_value, value)) if type(value) in (list, tuple) else python_value(value)
 
 
 def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import gymnasium
+import numpy as np
 import pytest
 
 import envs
@@ -345,3 +346,19 @@ def test_a_data_file_that_was_opened_is_not_listed_as_a_task(folder):
     with pytest.raises(EnvError, match="Known: ") as refused:
         envs.make("qqqqqq")
     assert "opened" not in str(refused.value) and " sudoku" in str(refused.value)
+
+
+def test_a_path_and_numbers_of_numpy_are_taken(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "{i}", "answer": "{i}"}}\n' for i in range(40)))
+    paths = envs.make(rows, verifier="gsm8k"), envs.make([rows, "sudoku"], **{"rows.verifier": "gsm8k"})
+    assert paths[0].spec_name == envs.make(str(rows), verifier="gsm8k").spec_name and paths[1].parts
+    weights = {"format": np.float32(0.5), "correct": np.int64(2)}
+    env = envs.make("countdown", level=np.int64(2), reward_weights=weights)
+    assert env.spec_name == "countdown[level=2]" and type(env.level) is int
+    assert (env.reward_weights["format"], env.reward_weights["correct"]) == (0.5, 2.0)
+
+
+def test_a_check_of_no_problems_is_refused():
+    with pytest.raises(EnvError, match="problems=0: should be at least 1"):
+        envs.check("countdown", problems=0)

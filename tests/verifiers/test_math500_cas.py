@@ -10,7 +10,7 @@ import pytest
 
 from tests.common.casebook import pairs
 from tests.common.command_cases import environment, python
-from verifiers import Reason, Tier, time_limit, verify, verify_batch
+from verifiers import Reason, Tier, VerifierError, time_limit, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.worker import Workers
 
@@ -221,3 +221,10 @@ def test_what_counts_as_a_numeric_literal() -> None:
 
     codes = [*NUMERIC, *NOT_NUMERIC]
     assert {code: is_numeric_literal(code) for code in codes} == {code: code in NUMERIC for code in codes}
+
+
+@pytest.mark.parametrize("seconds", ["5", -1, float("nan"), None])
+def test_a_limit_that_is_no_time_is_refused(seconds):
+    with pytest.raises(VerifierError, match=r"time_limit\(.*should be a number of seconds, 0 or more"):
+        with time_limit(seconds):
+            pass

@@ -366,3 +366,16 @@ def test_an_environment_that_was_made_without_splits_is_asked_the_test_split(pol
     assert (found.settings["split"], found.n) == ("test", len(test))
     train = evaluate(policy, envs.make("doubling", split="train"), EVALUATION, num_problems=2)
     assert train.settings["split"] == "train"
+
+
+def test_tasks_and_numbers_are_taken_as_settings_take_them(policy, tmp_path):
+    """A path, the arguments of a task behind its name, and numbers of numpy."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+    numpy = {"num_problems": np.int64(2), "num_generations": np.int64(3), "seed": np.int64(2)}
+    sampling = replace(EVALUATION, temperature=np.float32(0.5))
+    found = evaluate(policy, "sudoku:blanks=2", sampling, **numpy)
+    assert found.settings["env"] == "sudoku[blanks=2]" and found.rows[0]["puzzle"].count("0") == 2
+    assert json.loads(json.dumps(found.summary()))["settings"]["seed"] == 2
+    with pytest.raises(envs.EnvError, match=r"rows.jsonl.*verifier"):  # it is asked for what judges the rows
+        evaluate(policy, rows, EVALUATION)

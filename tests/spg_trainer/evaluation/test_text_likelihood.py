@@ -191,3 +191,8 @@ def test_sampling_writes_an_answer_as_often_as_its_bound_says(tmp_path):
         logged = math.log(count / len(texts))
         assert logged - 0.6 < found.elbo < logged + 4 / math.sqrt(count), "a lower bound, and no bad one"
         assert log_likelihood(policy, "say 7", answer, max_completion_length=0).elbo < found.elbo - 0.5
+
+
+def test_numbers_of_numpy_are_those_of_python(policy):
+    plain = log_likelihood(policy, "1", "2", num_masks=8, seed=3)
+    assert log_likelihood(policy, "1", "2", num_masks=np.int64(8), seed=np.int64(3)) == plain

@@ -420,3 +420,13 @@ def test_a_model_object_of_the_users_is_saved_without_a_record(stored, tmp_path,
     opened = load_model(str(stored), device="cpu")
     save_model(Policy(opened.model, opened.tokenizer, 258, 256, (256,), source), tmp_path / "saved")
     assert not (tmp_path / "saved" / "environment.json").exists()
+
+
+def test_what_cannot_be_saved_is_refused_in_words(stored, tmp_path):
+    policy = load_model(str(stored), device="cpu")
+    with pytest.raises(ConfigError, match="save_model takes a policy, not 'x'"):
+        save_model("x", policy)
+    with pytest.raises(ConfigError, match="save_model takes a policy, not a LLaDAModelLM"):
+        save_model(policy.model, tmp_path)
+    with pytest.raises(ConfigError, match="save_model writes into a folder, not None"):
+        save_model(policy, None)

@@ -3,8 +3,10 @@
 import importlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -580,3 +582,31 @@ def test_classes_and_functions_stand_for_their_names(tmp_path):
     ):
         with pytest.raises((ConfigError, envs.EnvError), match=words):
             mistake()
+
+
+@pytest.mark.parametrize("make", [Config, partial(defaults, Config)])
+def test_settings_hold_values_of_python_whatever_they_are_made_of(make, tmp_path):
+    """Numbers of numpy, paths and several tasks."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+    given = {"env": rows, "env_args": {"verifier": "gsm8k", "test": rows}, "max_steps": np.int64(1)}
+    given |= {"seed": np.int64(3), "reward_weights": {"format": np.float32(0.5)}}
+    config = make(**given)
+    assert (config.env, config.env_args["test"]) == (str(rows), str(rows))
+    found = {"max_steps": config.max_steps, "seed": config.seed} | config.reward_weights
+    assert found == {"max_steps": 1, "seed": 3, "format": 0.5}
+    assert {type(value) for value in found.values()} == {int, float}
+    assert type(replace(config, max_steps=np.int64(2)).max_steps) is int
+
+
+def test_paths_name_models_and_folders_and_numbers_of_numpy_lengths(tmp_path):
+    config = defaults(
+        Config, env="sudoku", model=tmp_path, output_dir=tmp_path / "out", learning_rate=np.float32(0.5)
+    )
+    assert (config.model.model, config.output.output_dir) == (str(tmp_path), str(tmp_path / "out"))
+    assert config.optimizer.learning_rate == 0.5
+    sampling = Sampling(np.int64(20), np.int64(20), np.int64(10), np.float32(0.5))
+    sampling.check()
+    assert {type(value) for value in vars(sampling).values()} == {int, float, str}
+    with pytest.raises(ConfigError, match=r"settings hold the name of a task, or its registered class"):
+        defaults(Config, env=envs.make("sudoku"))
