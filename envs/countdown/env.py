@@ -147,7 +147,7 @@ class Countdown(GeneratedEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.
 
-        [n] is a number that is used, .n one that is missing, xn one that is not given or is used more often than given.
+        (n) is a number that is used, .n one that is missing, xn one that is not given or is used more often than given.
         """
         from verifiers import verify
 
