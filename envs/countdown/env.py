@@ -138,7 +138,10 @@ class Countdown(GeneratedEnv):
     def feedback(self, problem: Problem, score: Score) -> str:
         from verifiers.countdown.flaw import explain
 
-        return explain(score.extracted, score.reason, **problem.reference) or super().feedback(problem, score)
+        said = ""
+        if score.reason != "malformed":  # of a notation the model is told no more than by other tasks
+            said = explain(score.extracted, score.reason, **problem.reference)
+        return said or super().feedback(problem, score)
 
     def _write(self, tree: Tree) -> str:
         """The completion with this expression as its answer, in the prompt's style."""
