@@ -49,14 +49,14 @@ class Episodes:
         self.turns: list[list[str]] = [list(turns) for turns, _ in begun]
         """The completions of each episode so far."""
         self.replies: list[list[str]] = [list(replies) for _, replies in begun]
-        """The environment's answers to these completions; the last one of an episode that has ended gets none."""
+        """The environment's answers to these completions; the last completion of an ended episode has none."""
         self.ended: list[Ending | None] = [None] * len(self)
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)
         """The traceback of the author's `reply` where it raised, else None."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
-        """What the episodes have earned; 0 before they are scored. New scores are put into a copy, so that copies of
-        these episodes may share it."""
+        """What the episodes have earned; 0 before they are scored. Never changed in place, so that copies of these
+        episodes may share it: new scores are put into a copy of it."""
 
     def __len__(self) -> int:
         return len(self.indices)

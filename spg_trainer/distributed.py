@@ -29,10 +29,12 @@ R = TypeVar("R", bound="Rows")
 
 
 lockstep: Any = None
-"""A `spg_trainer.models.lockstep.Lockstep` where passes call other processes; it is drained before any other call."""
+"""A `spg_trainer.models.lockstep.Lockstep` if passes call other processes, because each holds a part of the weights.
+
+Its passes are ended (`end_passes`) before the processes call one another in any other way."""
 
 
-def _group():
+def _distributed():
     """torch.distributed where a process group has been made, else None."""
     module = sys.modules.get("torch.distributed")
     return module if module and module.is_available() and module.is_initialized() else None
@@ -40,14 +42,14 @@ def _group():
 
 def rank() -> int:
     """This process's number among those of the run, 0 when it is alone; only rank 0 writes and prints."""
-    group = _group()
-    return group.get_rank() if group else int(os.environ.get("RANK", "0"))
+    distributed = _distributed()
+    return distributed.get_rank() if distributed else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
     """The number of processes that have joined this run."""
-    group = _group()
-    return group.get_world_size() if group else 1
+    distributed = _distributed()
+    return distributed.get_world_size() if distributed else 1
 
 
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
@@ -60,9 +62,9 @@ def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
 
 
 def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":
-    """What joins the processes of a run, or stands for one that is alone, on the device of a setting.
+    """What joins the processes of a run; a process that is alone has one, too.
 
-    timeout_minutes: after which a process no longer waits for the others.
+    device: a setting, as of `join`. timeout_minutes: after which a process no longer waits for the others.
     """
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs
@@ -81,8 +83,8 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
 
 def begin(phase: str) -> None:
     """Tells the other processes what this one is at, for the line of `naming_the_lost`."""
-    if (group := _group()) and world_size() > 1:
-        group.distributed_c10d._get_default_store().set(f"phase of {rank()}", phase)
+    if (distributed := _distributed()) and world_size() > 1:
+        distributed.distributed_c10d._get_default_store().set(f"phase of {rank()}", phase)
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
         is_of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
         if world_size() == 1 or isinstance(error, SpgError) or not is_of_gloo:
             raise
-        store = _group().distributed_c10d._get_default_store()
+        store = _distributed().distributed_c10d._get_default_store()
         others = [r for r in range(world_size()) if r != rank()]
         phases = {r: store.get(f"phase of {r}").decode() for r in (rank(), *others)}
         where = ", ".join(f"process {r} was in {phases[r]}" for r in others)
@@ -148,14 +150,14 @@ def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
 
     total = torch.tensor(numbers, device=device)
     if world_size() > 1:
-        _group().all_reduce(total)
+        _distributed().all_reduce(total)
     return total.tolist()
 
 
 def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
-    """The order in which what `gather` returns has ascending numbers, equal ones as they stand.
+    """The indices that sort by their numbers, stably, the items that `gather` returns.
 
-    numbers: (n,), of this process.
+    numbers: (n,), those of the items of this process.
     """
     import numpy as np
 
@@ -179,7 +181,7 @@ def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:
             p.grad = torch.zeros_like(p)
     if world_size() > 1:
         total = torch.cat([p.grad.reshape(-1) for p in parameters])
-        _group().all_reduce(total)
+        _distributed().all_reduce(total)
         for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
             p.grad.copy_(part.view_as(p))
 

@@ -17,11 +17,12 @@ from typing import Any, TypeVar, cast
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SETTINGS: dict[str, object] = {}
-"""{name of a setting: its kind}; what else stands behind a `$` is no setting. `settings/explained.py` fills it."""
+"""{name of a setting: its kind}; a `$name` that is not a key stays as it is. `settings/explained.py` fills it."""
 SETTINGS_MODULE = "spg_trainer.settings.fields"
 """Is imported when a message with a `$` is shown, so that all settings are known then."""
 VALUE = r"""(?:'[^']*'|"[^"]*"|(?:[^\s()]|\([^\s()]*\))*(?:[^\s,;:().`]|\([^\s()]*\)))"""
-"""The value of a KEY=VALUE, without the punctuation of the sentence behind it."""
+"""The value of a KEY=VALUE, without the punctuation of the sentence behind it: `'a b'` in `'a b',` and `f(x)` in
+`f(x).`"""
 QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
 NAMED = re.compile(rf"""{QUOTED}|(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)""")
 """A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it. What stands in quotes, or
@@ -78,7 +79,7 @@ class ProcessLost(TrainingError):
 
 
 def written(error: BaseException) -> str:
-    """The text of an error for another message, in which its settings are named as there."""
+    """The text of an error for another message, with a `$` before each setting, which that message then shows."""
     return error.written() if isinstance(error, SpgError) else str(error)
 
 
@@ -92,7 +93,8 @@ def in_flags(message: str) -> str:
 
     def flag(found: re.Match[str]) -> str:
         name, equals, pairs = found.groups()
-        return as_flag(name) + " " * bool(equals) + pairs if name in SETTINGS else found[0]
+        space = " " if equals else ""
+        return f"{as_flag(name)}{space}{pairs}" if name in SETTINGS else found[0]
 
     return _replaced(flag, message)
 

@@ -1,8 +1,8 @@
 """Processes that can be killed: a small pool of workers that answer jobs, each within a deadline.
 
 `Workers` asks and `_serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
-when its pipe closes, also in the middle of a job, so it outlives neither the interpreter that started it nor a kill -9
-of that one. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
+when its pipe closes, also in the middle of a job. So it ends with the interpreter that started it, even with one that
+kill -9 ends. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
 
 Pools over `multiprocessing` (pebble 5.2 was measured) start no worker from a daemonic process, run a script without a
 `__main__` guard again, and leave a busy child running when the parent is killed.
@@ -30,7 +30,9 @@ from typing import Any
 
 START_SECONDS = 60.0
 _KILL = 0.9  # of the hard deadline: what is left is for ending a worker
-_starting = threading.Lock()  # held while a pipe has both its ends here, and across every fork
+# Held while a pipe has both its ends here, and across every fork, so that no forked child inherits the worker's end. If
+# one did, the pipe would not close when the worker dies.
+_starting = threading.Lock()
 _pools: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
@@ -72,7 +74,10 @@ class _Worker:
         return json.loads(self.pipe.recv_bytes())
 
     def reply(self, seconds: float, until: float) -> dict[str, Any]:
-        """As `receive`, within `seconds` of the worker's processor time or, while it does not compute, of the clock."""
+        """As `receive`, within `seconds` of the worker's processor time, and at `until` at the latest.
+
+        A worker that waits, and does not compute, is timed by the clock.
+        """
         began, due = self.used(), min(time.monotonic() + seconds, until)
         while True:
             try:
@@ -85,7 +90,7 @@ class _Worker:
 
     def used(self) -> float:
         """Seconds of processor time; 0 without /proc."""
-        fields = _fields(f"/proc/{self.process.pid}")
+        fields = _fields(f"/proc/{self.process.pid}")  # 11 and 12: utime and stime
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def computes(self) -> bool:
@@ -103,12 +108,13 @@ def _fields(folder: str | Path) -> list[str]:
 
 
 class Workers:
-    """Up to `size` processes for all threads of this one, which answer by what `prepare()` of a module returns.
+    """Up to `size` worker processes, shared by the threads of this process.
 
-    Each may have the module's `MEMORY` bytes, None for no limit. `soft` and `hard`: a job's seconds of processor time,
-    or None. At `soft` the worker itself gives up; the reply comes within `hard` (a job may have a `hard` of its own),
-    shortly before which it is killed. `command`: in place of a module, a program that answers in the same way, by the
-    pipe whose number is its last argument.
+    A worker answers with the function that `prepare()` of the module returns, and may have the module's `MEMORY` bytes,
+    None for no limit. `soft` and `hard`: a job's seconds of processor time, or None. At `soft` the worker itself gives
+    up; the reply comes within `hard` (a job may have a `hard` of its own), shortly before which it is killed.
+    `command`: in place of a module, a program that answers in the same way, by the pipe whose number is its last
+    argument.
     """
 
     def __init__(
@@ -129,11 +135,12 @@ class Workers:
     def reset(self) -> None:
         """Begin without workers; in a forked child those of the parent are left to it."""
         for worker in self._alive:
-            worker.process.returncode = 0
+            worker.process.returncode = 0  # or Popen would wait for a process that is no child of this one
             worker.pipe.close()
         self._alive = set()
         self._unavailable = ""
-        self._free: LifoQueue[_Worker | None] = LifoQueue()  # the last one used first: the rest never start
+        # The worker that was used last is taken first, so that no more of them start than are needed.
+        self._free: LifoQueue[_Worker | None] = LifoQueue()
         for _ in range(self.size):
             self._free.put(None)
 
@@ -201,7 +208,8 @@ class Workers:
         self._alive.discard(worker)
         worker.process.kill()
         worker.pipe.close()
-        with suppress(subprocess.TimeoutExpired):  # it frees much memory; `subprocess` collects it later
+        # A worker that has much memory to free takes longer to end; `subprocess` then reaps it later.
+        with suppress(subprocess.TimeoutExpired):
             worker.process.wait(0.2)
 
     def close(self, for_good: bool = False) -> None:

@@ -11,7 +11,8 @@ from envs.task import Task
 class Combined(Task):
     """A task whose problems are those of other tasks. A subclass writes only what is different.
 
-    In a run, the task that an author wrote scores (`author_task`): to override a scoring method here changes no run.
+    In a run, scoring goes straight to the task that an author wrote (`author_task`), so overriding a scoring method
+    here changes no run.
     """
 
     @abstractmethod

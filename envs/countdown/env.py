@@ -105,7 +105,7 @@ class Countdown(GeneratedEnv):
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
         # 0 if an answer cannot be read. 1 if it is "ok" or "wrong": both use each number once, a wrong one has
         # another value. Of one that breaks a rule it is the share of the numbers that it uses.
-        numbers_used = list(map(float, readable))
+        numbers_used = [1.0 if is_readable else 0.0 for is_readable in readable]
         for row, reason in enumerate(reasons):
             if reason == "rule_broken":
                 numbers_used[row] = share_used(numbers[row], answers[row] or "")

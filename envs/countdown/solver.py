@@ -64,7 +64,7 @@ def _search(
 
 
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
-    """A tree of + and - alone, or None: one with the fewest minus signs, and of these the one with the latest.
+    """A tree of + and - alone, or None: one with the fewest minus signs, and of these the one whose signs stand last.
 
     The numbers keep their order, except that a tree cannot begin with a minus: numbers that are subtracted and stand
     before the first added one come last. E.g. 10 12 40, target 18: 40-10-12.

@@ -24,8 +24,13 @@ ADVICE = (
 )
 """What an error adds where a data set on the hub cannot be reached."""
 COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output", "conversations")
-"""All columns that are read: a row has the first two, or `messages`, or in their place those of Alpaca (`instruction`,
-`output`, and `input` where there is one) or ShareGPT (`conversations`)."""
+"""All columns that are read. A row has one of four forms:
+
+- `prompt` and `completion`
+- `messages`
+- Alpaca's `instruction` and `output`, with `input` if there is one
+- ShareGPT's `conversations`
+"""
 _MESSAGE = '{"role": ..., "content": ...}'  # how an error writes the form of a message
 
 
@@ -134,7 +139,7 @@ def _read_from_hub(
 
 
 def names_hub(file: str) -> bool:
-    """Whether `--data` names a data set on the hub: its form is ORG/NAME, and it is no file or a misspelt one."""
+    """Whether `--data` names a data set on the hub: it is ORG/NAME, and neither a file nor a misspelt one."""
     has_form = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file) is not None
     may_be_file = Path(file).exists() or Path(file).parent.is_dir() or file.endswith(FORMATS)
     return has_form and not may_be_file

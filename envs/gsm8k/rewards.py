@@ -59,16 +59,19 @@ def soft_format(text: str) -> bool:
     if not first_line.startswith("<reasoning>"):
         return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # </answer> must follow a pair of tags on the line where the pair ends. It is enough to look at two pairs: all but
-    # the last end on the first line, and of those the first has the most text behind it.
+    # </answer> must follow a pair of tags on the line where the pair ends. All pairs begin on the first line and do not
+    # overlap, so only the last can end on a later one. Of those that end on the first line, the first has the most text
+    # behind it. So it is enough to look at the first pair and the last.
     return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 
 def xml_count(text: str) -> float:
     """An eighth for each of the four tags that occurs exactly once with its line ends, less a price for what follows.
 
-    The price is 0.001 for each character behind <answer>, where the answer itself counts too, as in SPG's code (d1
-    counts from the line of </answer>), and for each character behind </answer> but the first, the line end.
+    The price is 0.001 for each of these characters:
+    - those behind <answer>, if it earns its eighth. The answer itself is among them, as in SPG's code; d1 counts from
+      the line of </answer>.
+    - those behind </answer>, if it earns its eighth, but for the first, the line end.
     """
     reward = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:

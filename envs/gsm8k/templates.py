@@ -20,7 +20,7 @@ class LineTemplate:
     opening: str
     """May hold {name}."""
     units: str
-    """Words separated by spaces, of which a problem takes one; so are the verbs."""
+    """Words separated by spaces, one of which a problem takes; the verbs below are written in the same way."""
     more: str
     """Verbs that add."""
     less: str
@@ -165,4 +165,4 @@ TEMPLATES: dict[int, list[LineTemplate] | list[SentenceTemplate]] = {
     1: [LineTemplate(*line.split(" | ")) for line in _LINES.splitlines()],
     **{level: [_read_sentences(p) for p in text.strip().split("\n\n")] for level, text in _SENTENCES.items()},
 }
-"""{level: its templates}. At levels 2 and 3 whoever adds all numbers is right with one template each."""
+"""{level: its templates}. At each of the levels 2 and 3, adding all numbers is right for one template only."""

@@ -24,14 +24,14 @@ class MATH500(PublishedEnv):
         correct (0 or 1): the same mathematical object as the gold answer, and no copy of the problem, by
             `verifiers.verify("math500")`, lenient. In generated problems it must also be in plain form: where 8(c+t) is
             to be expanded, `8(c+t)` is no answer.
-        format (0 or 1): exactly one closed `<answer>` block that is not empty, and in it a closed \\boxed{...}, which
-            level 1 in plain style goes without.
+        format (0 or 1): exactly one closed `<answer>` block that is not empty, and in it a closed \\boxed{...}
+            (level 1 in plain style needs no box).
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
 
     Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems, none in two of the splits.
     Level 1 has one rule, no arithmetic and at most 26 characters, level 2 fractions, quadratics and areas, level 3
-    pairs, intervals, roots, residues and probabilities. With any other source test is HuggingFaceH4/MATH-500, and a
-    hash picks a twentieth of ankner/math-500 for validation; the columns are problem and solution or answer.
+    pairs, intervals, roots, residues and probabilities. With any other source, `test` is HuggingFaceH4/MATH-500, and a
+    hash picks a twentieth of ankner/math-500 for `validation`; the columns are `problem`, and `solution` or `answer`.
     """
 
     task, problem_module, instruction = "math500", problems, _INSTRUCTION

@@ -2,9 +2,9 @@
 
     loss = -1/N sum_b 1/S_b sum_s 1/n_bs sum_{i unmasked at step s} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
-Every one of the S_b denoising steps that unmasked any of the n_bs scored tokens of a completion weighs the same in it.
-Source: arXiv 2509.23924, formulas as in its code; docs/algorithms/cj_grpo.md. Its decoding (few tokens in early steps,
-late end tokens) is no part of this.
+S_b is the number of denoising steps that unmasked a scored token of completion b, and n_bs the number of scored tokens
+that step s unmasked. Each of these steps weighs the same in its completion. Source: arXiv 2509.23924, formulas as in
+its code; docs/algorithms/cj_grpo.md. Its decoding (few tokens in early steps, late end tokens) is no part of this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CJGRPO(TokenRatio):
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
     score_temperature: Positive = 1.0
-    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
+    """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

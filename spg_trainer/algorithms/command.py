@@ -1,4 +1,4 @@
-"""`python -m spg_trainer algorithms list | new | check`: which there are, a file to begin with, if one is sound."""
+"""`python -m spg_trainer algorithms list | new | check`: names them, writes a file to begin with, tests one."""
 
 import argparse
 import sys

@@ -1,10 +1,11 @@
 """coupled-GRPO (DiffuCoder): GRPO of tokens scored three times, all masked and in each half of a pair of masks.
 
     loss = -sum_{b,i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens,   r = e^(phi_bi - old phi_bi)
-    phi  = 1/2 [log p(x_i | all masked) + M_i/t log p(x_i | M masked) + (1 - M_i)/(1-t) log p(x_i | the others masked)]
+    phi  = 1/2 [log p(x_i | all masked) + h_i/t log p(x_i | h masked) + (1 - h_i)/(1-t) log p(x_i | the others masked)]
 
-phi is no log-probability: its weights sum to 3/2 in the mean, between 1.125 and 3 for a single token. Source: arXiv
-2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
+h is the first half of the pair: h_i is 1 if it holds token i, which has probability t, else 0. phi is no
+log-probability: its weights sum to 3/2 in the mean, between 1.125 and 3 for a single token. Source: arXiv 2506.20639,
+formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class CoupledGRPO(DiffuGRPO):
     masking: str = "coupled_full"
     """One copy all masked, and pairs of complementary ones."""
     num_masks: Count = 3
-    """M, odd: 3 in paper and code; more are more pairs."""
+    """M, odd: one copy all masked, the others in pairs; 3 in paper and code."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in paper and code."""
     advantage: Advantage = "leave_one_out"
@@ -39,8 +40,8 @@ class CoupledGRPO(DiffuGRPO):
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference (code)."""
     ref_model_sync_steps: CountOrZero = 64
-    """Updates between which the reference takes in the weights as they are, if all weights are trained; 0 = it stays
-    the start (code)."""
+    """Every so many updates the reference moves towards the weights as they then are, if all weights are trained; 0 =
+    it stays the start (code)."""
     ref_model_mixup_alpha: Probability = 0.6
     """The share of these weights that it takes in (the default of TRL, on which the code is built)."""
     normalizer: Literal["length", "tokens"] = "tokens"
@@ -65,6 +66,7 @@ class CoupledGRPO(DiffuGRPO):
         weight = masks.weight.to(logps)
 
         def phi(logps: Tensor) -> Tensor:
+            # A token weighs M/2 in the full copy, so the mean over the M copies has the formula's 1/2.
             return (weight * logps).mean(1)
 
         log_ratio = phi(logps) - phi(batch.old_logps)

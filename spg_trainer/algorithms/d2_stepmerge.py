@@ -31,7 +31,7 @@ class D2StepMerge(TokenRatio):
     num_masks: Count = 16
     """K, segments: 16, on GSM8K 8 (paper)."""
     score_temperature: Positive = 1.0
-    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
+    """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

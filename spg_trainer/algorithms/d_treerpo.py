@@ -2,12 +2,13 @@
 
     loss = 1/C sum_c [1/L_c sum_i (-min(r_i A_c, clip(r_i, 1 +- epsilon) A_c) + beta k3_i)] + lambda SD
     A_c  = V_c - mean of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
+    SD   = mean over places of -sum_c w_c log p(token of c at the place),   w_c = e^(A_c/tau) / sum of these
 
 The C children of an update are the first halves, whose siblings are those of the other nodes of a problem, and the
 second halves, whose siblings are those of the other leaves of a node. Each is scored in one pass from the state in
-which it began. SD is the mean, over places at which a sibling of A > 0 has a token, of the cross-entropy between such
-siblings' tokens, in proportion to exp(A_c / tau), and the model. Source: arXiv 2512.09675, formulas as in its code
-(THU-BPM/d-TreeRPO); docs/algorithms/d_treerpo.md.
+which it began. The sums in SD are over those siblings of a place that have A_c > 0 and a token there; places without
+such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code (THU-BPM/d-TreeRPO);
+docs/algorithms/d_treerpo.md.
 """
 
 from __future__ import annotations
@@ -64,15 +65,16 @@ class DTreeRPO(TokenRatio):
         return {"halves": HalvesMasking()}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`half_advantages` (B, 2), and `distil` (B, T), what the logp of each token weighs in lambda SD.
+        """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), what each token's logp weighs in lambda SD.
 
-        A node's first half is that of its first leaf; the others have 0 there. Of both advantages a completion shows
-        the one further from 0. A tree branches in the first turn of its episodes; what a leaf writes in later turns is
-        worth what the leaf is. Raises ConfigError for groups that are no trees.
+        All leaves of a node share one first half, which is scored with the first leaf alone: the others have 0 there.
+        The loss takes `half_advantages`; `advantages` has, for each completion, the one of both that is further from 0.
+        A tree branches in the first turn of its episodes; what a leaf writes in later turns is worth what the leaf is.
+        Raises ConfigError for groups that are no trees.
         """
         rewards = rows.cut_into_groups(rows.rewards)
-        if rewards.shape[1] % self.branches:
-            self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
+        divides = rewards.shape[1] % self.branches == 0
+        self.require("branches", divides, f"a divisor of the group's {rewards.shape[1]} completions")
         leaves = rewards.reshape(-1, self.branches)
         # Sorted, so that nodes with equal leaves have equal means, bit for bit.
         nodes = leaves.sort(1).values.mean(1).view(len(rewards), -1)
@@ -104,6 +106,7 @@ class DTreeRPO(TokenRatio):
         """
         written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
         half = written.shape[-1] // 2
+        # How tau and lambda change over the run is the code's (docs/algorithms/d_treerpo.md).
         tau = self.distil_temperature * (1 - share_done) ** 0.7
         first_halves = written[:, 0, :half].reshape(*node_advantages.shape, half)
         shares = torch.zeros(written.shape, dtype=leaf_advantages.dtype)
@@ -111,7 +114,7 @@ class DTreeRPO(TokenRatio):
         shares[:, :, half:] = sibling_shares(leaf_advantages, written[..., half:], tau)
         num_places = shares.sum()  # the shares of the siblings at a place sum to 1
         distil_weight = self.distil_weight * math.expm1(2 * share_done) / math.expm1(2)
-        # The loss divides by completions, of which there are as many as leaves: here that is undone.
+        # Times the number of leaves, because `loss` divides by that of completions, which is the same.
         scale = distil_weight * leaf_advantages.numel() / num_places.clamp(min=1)
         return (shares * scale).flatten(0, 1)
 

@@ -2,7 +2,8 @@
 
     loss = -1/N sum_b 1/n_b sum_i [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3],   r = p_bi / old p_bi
 
-Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro` is its public code; taken over, the paper in brackets:
+Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro`, an entry of registry.py without a file of its own, follows
+the public code in these points; what the paper says is in brackets:
 
 1. The sum is divided by the tokens of all completions, here those of the whole update [by each one's own, then by N].
 2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
@@ -35,7 +36,7 @@ class DiffuGRPO(TokenRatio):
     """
 
     masking: str = "all"
-    """What the model is shown: nothing of the completion (section 3.2)."""
+    """Which tokens of the completion the model is shown as [MASK]: all of them (section 3.2)."""
     num_masks: Count = 1
     """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
     advantage: Advantage = "mean"

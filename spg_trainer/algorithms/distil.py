@@ -5,7 +5,7 @@
 
 A copy m shows the state before a step. Near are the tokens of this step and the following ones, `horizon` in all; far
 those that later steps wrote in the same blocks. H is the entropy at temperature 0.5. q is the reference, which is shown
-the near tokens; kl is that of whether the token is x_i, the part of KL(q || p) that x_i can show. Sources: TAD (arXiv
+the near tokens; kl is the KL of the event that the token is x_i, a lower bound of KL(q || p). Sources: TAD (arXiv
 2605.09536), hard near and soft far steps; dParallel (arXiv 2509.26488), certainty forcing; docs/algorithms/distil.md.
 """
 
@@ -59,6 +59,7 @@ class Distil(OwnRight):
         return {"step_merge": HorizonMasking()}
 
     def copy_terms(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        # The reference is shown the near tokens and not the far ones. The last T columns are those of the completion.
         near = masks.scored & ~masks.ref_masked[:, :, -logps.shape[-1] :]
         far = masks.scored & ~near
         terms = -mean_over(logps, near)
@@ -66,7 +67,7 @@ class Distil(OwnRight):
             "logps": Metric(shown(logps, masks.scored), "scored_tokens"),
             "near/share": Metric(near.sum(), "scored_tokens"),
         }
-        if self.certainty_weight > 0:
+        if self.certainty_weight > 0:  # `measured` is then the entropy, where the token is the likeliest
             terms = terms + self.certainty_weight * mean_over(batch.measured, near)
             metrics["near/entropy"] = Metric(shown(batch.measured, near), "scored_tokens")
         if self.far_weight > 0:

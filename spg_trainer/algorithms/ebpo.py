@@ -28,7 +28,7 @@ class EBPO(SequenceRatio):
     masking: str = "block_active"
     """`all_blocks` for block-causal models, `block_active` for others; any with a likelihood behind it."""
     num_masks: Count = 16
-    """M, N of the code: timesteps, each of which masks its share of a block."""
+    """M (N in the code): how many timesteps are drawn, each of which masks its share of a block."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the code."""
     advantage: Advantage = "mean_std"

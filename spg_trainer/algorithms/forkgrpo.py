@@ -43,7 +43,7 @@ class ForkGRPO(TokenRatio):
     beta: NotNegative = 0.0
     """Weight of the KL to the reference; 0 = no reference (the paper's runs)."""
     score_temperature: Positive = 1.0
-    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
+    """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -1,9 +1,11 @@
-"""RAFT, reward-ranked fine-tuning: likelihood of the completions that were right, and of no others.
+"""RAFT, reward-ranked fine-tuning: likelihood of right completions alone.
+
+With graded rewards these are the completions above the mean reward of the step.
 
 Source: arXiv 2304.06767; 2504.11343 has it beside GRPO. Ours are: the ELBO as likelihood; one weight for each solved
-problem, however many of its completions are right; equal completions scored once. It is not `maxrl` (arXiv 2602.02710),
-which weighs right completions alike but by its control variate pushes wrong ones down, and learns nothing from a
-problem that is always solved. docs/algorithms/raft.md has the formulas.
+problem, however many of its completions are right; equal completions scored once. It is not `maxrl` (arXiv 2602.02710).
+`maxrl` weighs right completions in the same way, but its control variate pushes wrong ones down. It also learns nothing
+from a problem that is always solved. docs/algorithms/raft.md has the formulas.
 """
 
 from __future__ import annotations

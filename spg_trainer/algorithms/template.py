@@ -23,8 +23,9 @@ class {name}(Algorithm):
     strength: float = 1.0
 
     # Say what the loss needs: `needs: ClassVar[frozenset[str]] = frozenset({{"old", "reference"}})` fills
-    # batch.old_logps and batch.ref_logps, those of the model that training started from. Where the loss compares the
-    # completions of a group, `compares: ClassVar[str] = "group"` keeps them in one micro-batch.
+    # batch.old_logps, those of the model that sampled, and batch.ref_logps, those of the model that training started
+    # from. If the loss compares the completions of a group, `compares: ClassVar[str] = "group"` keeps them in one
+    # micro-batch.
 
     def loss(self, logps, masks, batch) -> Loss:
         # logps (B, M, T): log-probability of each scored token of M masked copies of B completions; 0 where not scored.

@@ -40,11 +40,11 @@ class TraceRL(Algorithm):
     advantage: Advantage = "z_score"
     """What a reward is compared with; the code divides by the population's deviation, without a floor."""
     epsilon: Below1 = 0.2
-    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to."""
+    """Clip: a token has no gradient once its ratio is further than this from 1 in the direction of its advantage."""
     beta: NotNegative = 0.01
     """Weight of the KL to the model that sampled, a sum over tokens; it acts from a rollout's second update on."""
     score_temperature: Positive = 1.0
-    """The temperature at which log-probabilities are taken: 1, or that of the rollout: then of the law that drew."""
+    """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"

@@ -3,9 +3,9 @@
     loss = -1/N sum_b 1/M sum_m 1/k sum_{i masked} [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3]
 
 Prompts stay clean; current, old and reference model see the same k masked tokens, whose share rises to all of them over
-the iterations. Source: arXiv 2505.15809, section 3 and Algorithm 1. The mean over masked tokens is the `length`
-normaliser of diffu-GRPO with the weights n/k of the masking. `unigrpo_repro` (a file of its own) is the code that its
-authors name for it.
+the iterations. Source: arXiv 2505.15809, section 3 and Algorithm 1. The mean over the k masked tokens needs
+no code here: the masking weighs each of them by n/k, and normalizer=length divides by the completion's n tokens.
+`unigrpo_repro` (a file of its own) follows the code that the paper's authors point to.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ class UniGRPO(DiffuGRPO):
     advantage: Advantage = "mean_std"
     """GRPO's, over the group's deviation: the paper names GRPO and gives no other."""
     epsilon: Below1 = 0.2
-    """Clip. The paper prints none that is known here; this is the value of its authors' code."""
+    """Clip. We found no value in the paper; this is the one of its authors' code."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference. As for `epsilon`: from the authors' code."""

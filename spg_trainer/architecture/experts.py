@@ -33,7 +33,7 @@ def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) ->
 def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
     """Counts, by router and expert, how often each is chosen in the passes made inside; padding counts as well.
 
-    Empty of a model without experts. What is computed twice counts twice.
+    Empty for a model without experts. What is computed twice counts twice.
     """
     counts: dict[tuple[str, int], float] = {}
     hooks = []
@@ -60,7 +60,7 @@ def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float
 def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
     """`router/busiest`: how often the busiest expert of any layer is chosen, where 1 is its even share.
 
-    counts: of `counting_choices`, summed over the processes; of no model with experts, or of no pass, nothing.
+    counts: of `counting_choices`, summed over the processes. Empty for a model without experts, or if no pass was made.
     """
     layers: dict[str, list[float]] = {}
     for (name, _), times in counts.items():

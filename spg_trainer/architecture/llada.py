@@ -35,7 +35,8 @@ REQUIRED: dict[str, Any] = {
     ),
     **dict.fromkeys("input_emb_norm is_causal scale_logits".split(), False),
 }
-"""What config.json must say where it says it: the settings of its own code that make it Llama without a causal mask."""
+"""The values that config.json must have for these settings, if it names them: with them LLaDA's own code is Llama
+without a causal mask."""
 
 UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
@@ -50,14 +51,14 @@ def derive(settings: dict[str, Any]) -> dict[str, Any]:
     embeddings = settings.get("embedding_size") or vocabulary
     if (vocabulary or embeddings) != embeddings:  # a padded row could be sampled as a token that is not there
         raise ModelError(f"embedding_size {embeddings} is not vocab_size {vocabulary}")
-    shared = settings.get("n_kv_heads") or (1 if settings.get("multi_query_attention") else heads)
-    if width % (2 * heads) or heads % shared:
+    kv_heads = settings.get("n_kv_heads") or (1 if settings.get("multi_query_attention") else heads)
+    if width % (2 * heads) or heads % kv_heads:
         raise ModelError(
-            f"d_model {width} must be a multiple of 2 * n_heads, n_heads {heads} one of n_kv_heads {shared}"
+            f"d_model {width} must be a multiple of 2 * n_heads, n_heads {heads} one of n_kv_heads {kv_heads}"
         )
     return {
         "vocab_size": embeddings,
-        "num_key_value_heads": shared,
+        "num_key_value_heads": kv_heads,
         "intermediate_size": settings.get("mlp_hidden_size") or settings["mlp_ratio"] * width,
     }
 

@@ -21,9 +21,10 @@ class Pattern:
     """Where blocks begin: at the prompt's first real token, so that a block may hold the prompt's tail and the
     completion's head, or at the completion's first token, so that the prompt's first block may be shorter."""
     context: Literal["blocks", "causal", "whole"] = "blocks"
-    """What tokens of prompt and finished blocks see: all of their own block, or of it only those before them.
+    """What a token of the prompt or of a finished block sees of its own block. `blocks`: all of it.
 
-    With `causal`, a block's first token is predicted from the token before it, and written alone before the others.
+    `causal`: only the tokens up to itself; while a block is being written, its tokens see all of it. Then a block's
+    first token is predicted from the token before it, and written alone before the others.
     `whole` is `blocks` where the prompt is one block, however long; the completion's blocks then begin behind it."""
 
     @property
@@ -48,7 +49,7 @@ class Pattern:
         else:
             if start is None:
                 raise ValueError("blocks that begin at the completion need its first column")
-            first = -(-start // self.block_size)  # counted from one that is at or before the first column
+            first = -(-start // self.block_size)  # added so that no number is negative
             columns = torch.arange(real.shape[1], device=real.device) - start
             number = columns // self.block_size + first
             if self.context == "whole":
@@ -67,37 +68,37 @@ class Pattern:
         last = column.masked_fill(~is_written, 0).amax(1, keepdim=True)
         return torch.where(is_written, last, column).masked_fill(blocks < 0, -1)
 
-    def spans(self, prompt: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
+    def spans(self, prompt_length: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
         """First token and end of each part of a completion that is decoded together.
 
-        They are cut on the grid on which attention's blocks begin: behind a prompt that holds the head of one, the
-        first is what is left of it, and the last ends with the completion. prompt: tokens. length: T. block_length:
-        divides a block of attention.
+        They are cut where attention's blocks begin, and every block_length tokens between. If the prompt ends inside
+        a part, the first span is the rest of that part. The last span ends with the completion. prompt_length: tokens
+        of the prompt. length: T, places of the completion. block_length: divides the size of attention's blocks.
         """
-        head = self.head(prompt) % block_length
+        head = self.head(prompt_length) % block_length
         stops = [*range(block_length - head, length, block_length), length]
         return list(zip([0, *stops], stops, strict=False))
 
-    def block_of(self, token: int, prompt: int) -> tuple[int, int]:
-        """First token and end of the block of a completion's token, before 0 if it holds some of the prompt's."""
-        head = self.head(prompt)
+    def block_of(self, token: int, prompt_length: int) -> tuple[int, int]:
+        """First token and end of the block of a completion's token; the first is negative if it is in the prompt."""
+        head = self.head(prompt_length)
         start = (token + head) // self.block_size * self.block_size - head
         return start, start + self.block_size
 
-    def head(self, prompt: int) -> int:
-        """How many of a prompt's tokens, `prompt` in all, share a block with the completion's first."""
-        return 0 if self.is_full or self.origin == "completion" else prompt % self.block_size
+    def head(self, prompt_length: int) -> int:
+        """How many tokens of the prompt lie in the block of the completion's first token."""
+        return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
-    def copy_width(self, prompt: int, length: int) -> int:
+    def copy_width(self, prompt_length: int, length: int) -> int:
         """Columns that a masked copy of a completion behind its prompt has for itself, at most.
 
         Where attention has blocks, they are those that the completion touches.
         """
-        return prompt + length if self.is_full else self.head(prompt) + length
+        return prompt_length + length if self.is_full else self.head(prompt_length) + length
 
-    def text_width(self, prompt: int, length: int) -> int:
-        """Columns that all masked copies of a completion share: clean, all that stands before its last block."""
-        return 0 if self.is_full else prompt + self.block_of(length - 1, prompt)[0]
+    def text_width(self, prompt_length: int, length: int) -> int:
+        """How many clean columns the masked copies of a completion share: all that stand before its last block."""
+        return 0 if self.is_full else prompt_length + self.block_of(length - 1, prompt_length)[0]
 
 
 def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:

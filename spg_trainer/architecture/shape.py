@@ -21,10 +21,11 @@ class Shape(NamedTuple):
     width: int
     """Of the hidden states."""
     ffn: int
-    """Of what a token meets inside the feed-forward part: of a mixture, in all the experts that it takes."""
+    """Inner width of the feed-forward part; in a mixture, summed over the experts that a token takes."""
     queries: int
-    """Numbers in the queries of all heads, and in the keys of those that have their own."""
+    """Width of the queries of all heads together."""
     keys: int
+    """Width of all keys together; heads may share them."""
     vocabulary: int
     body: int
     """Weights of the layers and the last norm."""

@@ -15,8 +15,11 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
 
 CAREFUL = 8
-"""The most masked copies at once that `auto` takes where more gain nothing, on a CPU, where free memory is not known,
-and where a run would end if it ran out: an update of divided weights is not repeated with half as many."""
+"""The most masked copies at once that `auto` takes where it does not fill the memory.
+
+It does not on anything but CUDA, since on a CPU more copies gain nothing, and free memory is not always known. Nor does
+it with divided weights, because running out of memory would end the run: their update is not repeated with half as many
+copies."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what the container of this process may take."""
 
@@ -40,9 +43,9 @@ def fitting_batch(
     copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout; None leaves
     them to `rows_of_a_pass`, and on a CPU to the sampler.
 
-    At most all masked copies, and all completions, of a process in a step go through the model at once; 1 where nothing
-    fits. Copies and completions are searched for each by itself, since an update and a rollout do not meet. A run on
-    anything but CUDA, and one whose weights are divided, takes no more than `CAREFUL` copies.
+    Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
+    are searched for each by itself, since an update and a rollout do not meet. A run on anything but CUDA, and one
+    whose weights are divided, takes no more than `CAREFUL` copies.
 
     memory_of: what a process holds at most with (copies, rows). usable: bytes that its tensors can take.
     """
@@ -74,7 +77,7 @@ def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
 
 
 def usable_here(device: torch.device, processes: int) -> float:
-    """Bytes that tensors of this process can take on a device, also those that they take already.
+    """Bytes that tensors of this process can take on a device, including those that they take already.
 
     processes: how many the run has. Those on this machine, which LOCAL_WORLD_SIZE of a launcher counts, share its
     memory; without that, all of them do.

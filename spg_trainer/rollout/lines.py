@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 MEASURED_WHOLE = 20_000
-"""A split of at most so many problems is measured as a whole, wherever it comes from."""
+"""The prompts of a split with at most so many problems are all counted in tokens before the first step."""
 
 
 def place_of(problem: "Problem") -> str | None:
@@ -27,7 +27,7 @@ def is_file(env: "TextEnv") -> bool:
 
 
 def is_measured_whole(env: "TextEnv") -> bool:
-    """Whether a split is no stream, so that it is measured as a whole before the first step."""
+    """Whether all prompts of a split are counted in tokens before the first step: of a file, and of any small split."""
     return len(env) <= MEASURED_WHOLE or is_file(env)
 
 

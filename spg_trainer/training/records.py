@@ -107,7 +107,7 @@ def save_checkpoint(run: Run) -> None:
         environment=environment_record(run),
         keep=run.config.output.keep,
         # The best steps up to each that is kept.
-        needed=partial(validation.needed_steps, state.validations, best_step=run.criterion.best_step),
+        needed=partial(validation.needed_steps, state.validations, choose=run.criterion.best_step),
         # From where the rate began to fall a longer run goes on.
         resumable={decay_start} if decay_start < state.step else (),
         **tensors,

@@ -14,7 +14,7 @@ Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""
 
 END_ALPHA = 0.05
-"""The chance that a run which changes nothing is said to have ended worse or better; said is the former alone."""
+"""The two-sided level of the sign test at the end of a run, of which only "worse" is ever reported."""
 Losses = Mapping[int, float]
 """Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""
 
@@ -28,7 +28,7 @@ ALPHA = 0.005
 
 RULE = "the latest step within one standard error of the highest rate"
 """How `best_step` chooses, in words."""
-OF_THE_REST = "the best step whose checkpoint is not lost; the highest rate was another's"
+OF_THE_REST = "the best step whose checkpoint is not lost; compare with the highest rate of all steps"
 """How a step is chosen if the checkpoint of the best one is lost."""
 
 
@@ -114,18 +114,18 @@ def stalled_at(improved: Iterator[tuple[int, bool]], patience: int) -> int | Non
 def needed_steps(
     validations: Mapping[int, Any],
     kept: Sequence[int],
-    best_step: Callable[[Mapping[int, Any]], int] = best_step,
+    choose: Callable[[Mapping[int, Any]], int] = best_step,
 ) -> set[int]:
     """The steps whose checkpoints are needed as long as the checkpoints of the steps `kept` are there.
 
     For each step in `kept`, the best step up to it is needed: a run that continues from the kept checkpoint may still
-    end with the weights of that best step.
+    end with the weights of that best step. choose: which of some validated steps is the best.
     """
     needed = set()
     for last in kept:
         up_to_last = {step: solved for step, solved in validations.items() if step <= last}
         if up_to_last:
-            needed.add(best_step(up_to_last))
+            needed.add(choose(up_to_last))
     return needed
 
 
@@ -202,7 +202,7 @@ def loss_warning(losses: Losses) -> str:
     if 0 not in losses or len(losses) < 2:
         return ""
     before, newest = sorted(losses)[-2:]
-    if losses[newest] <= losses[0] or (before > 0 and losses[before] > losses[0]):
+    if losses[newest] <= losses[0] or losses[before] > losses[0]:
         return ""
     return (
         f"the run is worse than its start: validation loss {losses[newest]:.4f} at step {newest}, {losses[0]:.4f} at "

@@ -16,14 +16,15 @@ MOST = 0.75
 """A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, so that
 nothing is learned from it; where the algorithm's `right_groups_teach` is true, a group that is all right has one."""
 STUCK = 10
-"""It says so after so many of these steps in a row, if the reward does not rise in them. Fewer may be normal: where few
-completions are right at first, most groups are all wrong, and become mixed as the reward rises."""
+"""How many steps in a row most groups must be without a signal, while the reward does not rise, before a run warns.
+Fewer may be normal: if few completions are right at first, most groups are all wrong, and become mixed as the reward
+rises."""
 RISES = 1.25
-"""The reward rises if the mean of the second half of these steps is more than so many times that of the first half."""
+"""The reward rises if its mean over the later half of the `STUCK` steps is more than this times that of the first."""
 COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
-MEASURED = 0.2
-"""If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
+ENOUGH_TO_FALL = 0.2
+"""A component that began below this mean is not warned of, because its fall may be noise."""
 
 
 def form_warning(
@@ -117,11 +118,11 @@ def fallen_components(history: History) -> dict[str, str]:
         if key != f"rewards/{name}/mean" or name == "correct":
             continue
         before, now = mean(first, key), mean(recent, key)
-        fell = before >= MEASURED and max(row[key] for row in recent) < before / 2
+        fell = before >= ENOUGH_TO_FALL and max(row[key] for row in recent) < before / 2
         if fell and mean(recent, "reward") >= mean(first, "reward"):
             warnings[f"{name} falls"] = (
-                f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions earn without it. "
-                f"Look at samples/; if it matters, pay for it with --reward-weights, e.g. correct=1 {name}=0.2."
+                f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions are paid without "
+                f"it. Look at samples/; if it matters, pay for it with --reward-weights, e.g. correct=1 {name}=0.2."
             )
     return warnings
 

@@ -206,7 +206,7 @@ class ReasoningGym(TextEnv):
             job = {"dataset": self.dataset, "settings": settings, "answer": answer}
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)
-            value, reason = reply.get("value", 0.0), reply["outcome"]  # "" where the scorer gave a value
+            value, reason = reply.get("value", 0.0), reply["outcome"]  # "" means that the scorer gave a value
             if reason == "error":  # the worker itself failed, whatever the answer
                 raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
         value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
