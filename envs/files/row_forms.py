@@ -33,9 +33,14 @@ def asked(row: Mapping[str, Any]) -> dict[str, Any]:
     found = common_form(row)
     messages = found.get("messages")
     if found.get("prompt") is None and isinstance(messages, list) and messages:
-        is_answered = isinstance(messages[-1], Mapping) and messages[-1].get("role") == "assistant"
-        found["prompt"] = messages[:-1] if is_answered else messages
+        found["prompt"] = before_answer(messages)
     return found
+
+
+def before_answer(prompt: Any) -> Any:
+    """What precedes the assistant's last message of a chat that ends with it; any other prompt as it is."""
+    last = prompt[-1] if isinstance(prompt, list) and prompt else None
+    return prompt[:-1] if isinstance(last, Mapping) and last.get("role") == "assistant" else prompt
 
 
 def as_messages(value: Any) -> Any:

@@ -25,7 +25,7 @@ from envs.authoring.reward_functions import (
 from envs.bases.published import ANSWER_FORMAT
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
-from envs.files.row_forms import FORM_COLUMNS, asked
+from envs.files.row_forms import FORM_COLUMNS, asked, before_answer
 from envs.made_class import made_class
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.splits import SPLITS, question, split_of
@@ -530,7 +530,7 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
-    prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
+    prompt, demonstration = before_answer(values.pop("prompt")), values.pop("demonstration", None)
     if not is_prompt(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."

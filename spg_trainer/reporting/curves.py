@@ -225,9 +225,10 @@ def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int,
 
 
 def column(run: Recorded, metric: str) -> Column:
-    """A metric, or one of `PARTS`, at each step of a run."""
+    """A metric, or one of `PARTS`, at each step of a run; None where a run has none, as `sft` has no groups."""
     read = PARTS.get(metric, lambda row: row.get(metric))
-    return {row["step"]: read(row) for row in run.metrics}
+    has_no_groups = metric in PARTS and not any("frac_groups_all_correct" in row for row in run.metrics)
+    return {row["step"]: None if has_no_groups else read(row) for row in run.metrics}
 
 
 def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:

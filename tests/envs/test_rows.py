@@ -381,3 +381,12 @@ def test_a_file_that_was_corrected_is_read_anew(tmp_path):
         path.write_text(json.dumps({"prompt": "What is it?", "answer": answer}) + "\n")
         env = envs.make(str(path), verifier="gsm8k", validation=str(path), split="validation")
         assert env.problem(0).reference == {"answer": answer}
+
+
+def test_a_named_column_of_chats_is_shown_without_the_answer_that_ends_it(tmp_path):
+    """As without the name; else the prompt would hold what is asked for."""
+    chat = [{"role": "user", "content": "What is 2+3?"}, {"role": "assistant", "content": "5"}]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("".join(json.dumps({"messages": chat, "answer": str(i)}) + "\n" for i in range(40)))
+    for named in ({"prompt": "messages"}, {}):
+        assert envs.make(str(file), verifier="gsm8k", **named).problem(0).prompt == chat[:1]

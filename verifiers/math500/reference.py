@@ -5,6 +5,7 @@ For texts such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, 
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from verifiers import batch
@@ -19,6 +20,9 @@ from verifiers.math500.read.markup import CHOICES
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.values import Several, Value
 from verifiers.verdicts import encoded
+
+NO_MATHEMATICS = re.compile(r"[A-Z][a-z]+(?:[ -][A-Za-z][a-z]+)*[ -][A-Z][a-z]+|\d{4}-\d{2}-\d{2}")
+"""Names of several words, such as New York, which are no product of letters with a unit, and dates, no difference."""
 
 
 class Reference:
@@ -41,7 +45,10 @@ class Reference:
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
-            self.read(answer)
+            if NO_MATHEMATICS.fullmatch(answer.strip()):
+                self.is_text, self.meaning = True, None
+            else:
+                self.read(answer)
 
     def read(self, answer: str) -> None:
         """Find the meaning, or that there is none."""

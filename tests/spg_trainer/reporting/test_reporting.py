@@ -216,6 +216,15 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     assert "opacity: 0.18" in solved
 
 
+def test_a_run_of_sft_has_no_groups_and_stands_beside_one_that_has(tmp_path):
+    taught, trained = (write_run(tmp_path / name) for name in ("taught", "trained"))
+    rows = [{"step": step, "loss": 1 / step} for step in (1, 2)]
+    (taught / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert set(column(read_run(taught), "mixed").values()) == {None}
+    for runs in ((taught, trained), (trained, taught)):
+        assert "all right" in report(*runs).html
+
+
 def test_a_single_run_is_compared_with_no_other(tmp_path, monkeypatch):
     """So the report at the end of a training builds no algorithm again."""
     run = read_run(write_run(tmp_path / "run"))
