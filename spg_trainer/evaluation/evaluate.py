@@ -103,7 +103,7 @@ def evaluate(
     env: "str | type | Sequence[str | type] | TextEnv" = "sudoku",
     sampling: Sampling | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     num_generations: int = 1,
     num_problems: int = 0,
     seed: int = 0,
@@ -121,8 +121,8 @@ def evaluate(
         env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
             model, or a `TextEnv` made
             before.
-        split: problems to solve. A `TextEnv` that `envs.make` opened in a split has that one's; one of a class without
-            splits is divided here. Of one that does not say its split, the name to record.
+        split: problems to solve. None = the split in which `envs.make` opened a `TextEnv`, else "test". A `TextEnv` of
+            a class without splits is divided here. Of one that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
             environment.json, else of the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
             temperature=0.9)` keeps these lengths.
@@ -138,10 +138,18 @@ def evaluate(
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
 
     Raises:
-        ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
+        ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model, a
+            split that is not that of the `TextEnv`.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
+    opened = getattr(env, "split", None) if isinstance(env, envs.TextEnv) else None
+    if split is not None and opened not in (None, split):
+        raise ConfigError(
+            f"split={split}: this environment was opened in the split {opened}. Open it with envs.make(..., "
+            f"split={split!r}), or leave split out."
+        )
+    split = split or opened or "test"
     if not isinstance(env, envs.TextEnv):
         env = task_names(env)
     if sampling is None or isinstance(env, str):

@@ -365,6 +365,8 @@ def test_an_environment_that_was_made_without_splits_is_asked_the_test_split(pol
     assert [row["prompt"] for row in found.rows] == [test.problem(i).prompt for i in range(len(test))]
     assert (found.settings["split"], found.n) == ("test", len(test))
     train = evaluate(policy, envs.make("doubling", split="train"), EVALUATION, num_problems=2)
+    with pytest.raises(ConfigError, match="split=test: this environment was opened in the split train"):
+        evaluate(policy, envs.make("doubling", split="train"), EVALUATION, num_problems=2, split="test")
     assert train.settings["split"] == "train"
 
 
