@@ -235,7 +235,9 @@ def written(name: str | Path | type | Sequence[str | Path | type]) -> str:
     several = name if isinstance(name, list | tuple) else [name]
     texts = [name_of(one) if isinstance(one, type) else one for one in several]
     texts = [str(text) if isinstance(text, Path) else text for text in texts]
-    return texts[0] if len(texts) == 1 else mixture.TOGETHER.join(texts)
+    if len(texts) == 1:
+        return texts[0]
+    return mixture.TOGETHER.join(texts) if all(isinstance(text, str) for text in texts) else name
 
 
 def _registered(id: str, cls: type[Task]) -> str:
@@ -298,7 +300,7 @@ def name_of(cls: type[Task]) -> str:
     if is_imported_already:
         return id
     # By its file, what runs is what the file holds now, and a run keeps it.
-    in_package = file_of(cls) is None or "." in cls.__module__
+    in_package = file_of(cls) is None or "." in cls.__module__ or mixture.TOGETHER in str(file_of(cls))
     return f"{cls.__module__ if in_package else file_of(cls)}:{id}"
 
 

@@ -93,7 +93,7 @@ def as_reference(value: object) -> str | None:
     if getattr(value, "shape", None) == ():
         kind = str(value.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
         value = value.item()  # type: ignore[attr-defined]
-        if kind in ("float32", "float16") and isfinite(value):
+        if kind in ("float32", "float16") and isfinite(value) and not value.is_integer():
             import numpy as np
 
             value = float(str(np.dtype(kind).type(value)))  # 0.1, where its nearest float32 is 0.10000000149

@@ -109,7 +109,8 @@ def log_likelihood(
     if not completion_ids or len(prompt_ids) + canvas > positions:
         raise ConfigError(
             f"a prompt of {len(prompt_ids):,} tokens and a completion of {tokens:,} on {canvas:,} places: the "
-            f"completion needs one token or more, and the model has {positions:,} positions."
+            f"completion needs one token or more, and the model has {positions:,} positions. With "
+            "max_completion_length=0, a completion stands on as many places as it has tokens."
         )
     rng = numpy_generator(seed, "log-likelihood", *completion_ids)
     elbo, eubo, variances, copies = 0.0, 0.0, np.zeros(2), 0

@@ -49,7 +49,7 @@ from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.ranges import check_ranges
-from spg_trainer.settings.recorded import model_environment, write_record
+from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
@@ -235,6 +235,8 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     save_weights(policy, folder)
     if record := model_environment(policy.source):
         write_record(Path(folder), {**record, "dtype": _name_of(policy.model.dtype)})
+    else:  # that of a model which the folder held before
+        (Path(folder) / ENVIRONMENT).unlink(missing_ok=True)
 
 
 def save_weights(policy: Policy, folder: str | Path) -> None:

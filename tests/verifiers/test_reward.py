@@ -153,3 +153,5 @@ def test_a_narrow_float_of_a_column_is_the_decimal_that_it_prints_as(task, kind)
     assert verify(task, "<answer>0.1</answer>", answer=kind(0.1)).correct
     assert verify_batch(task, ["<answer>0.1</answer>"], answer=np.array([0.1], kind)).correct.all()
     assert reward_function(task)(completions=["<answer>0.1</answer>"], answer=np.array([0.1], kind)) == [1.0]
+    whole = {np.float16: 1001, np.float32: 134217728, np.float64: 2**40}[kind]  # exact in the type
+    assert verify(task, f"<answer>{whole}</answer>", answer=kind(whole)).correct

@@ -418,6 +418,10 @@ def test_a_model_object_of_the_users_is_saved_without_a_record(stored, tmp_path,
         folder.mkdir(exist_ok=True)
         (folder / "environment.json").write_text('{"env": "sudoku"}')
     opened = load_model(str(stored), device="cpu")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "environment.json").write_text(
+        '{"env": "countdown"}'
+    )  # of a model saved there before
     save_model(Policy(opened.model, opened.tokenizer, 258, 256, (256,), source), tmp_path / "saved")
     assert not (tmp_path / "saved" / "environment.json").exists()
 
