@@ -90,7 +90,7 @@ def test_a_lost_process_is_named_with_what_it_was_doing(monkeypatch) -> None:
     store = SimpleNamespace(get=phases.get, set=lambda name, phase: None)
     of_torch = SimpleNamespace(_get_default_store=lambda: store)
     group = SimpleNamespace(get_rank=lambda: 1, get_world_size=lambda: 3, distributed_c10d=of_torch)
-    monkeypatch.setattr(distributed, "_group", lambda: group)
+    monkeypatch.setattr(distributed, "_distributed", lambda: group)
     said = "Process 1 has waited for 7 minutes in the rollout: process 0 was in the updates, process 2 was in an eval"
     with pytest.raises(ProcessLost, match=said), naming_the_lost(7):
         raise RuntimeError("Application timeout caused pair closure")
