@@ -5,7 +5,6 @@ For texts such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, 
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from verifiers import batch
@@ -20,10 +19,6 @@ from verifiers.math500.read.markup import CHOICES
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.values import Several, Value
 from verifiers.verdicts import encoded
-
-NO_MATHEMATICS = re.compile(r"[A-Z][a-z]+(?:[ -][A-Za-z][a-z]+)*[ -][A-Z][a-z]+|\d{4}-\d{2}-\d{2}")
-"""Names of several words, such as New York, which are no product of letters with a unit, and dates, no difference."""
-
 
 class Reference:
     """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
@@ -45,7 +40,7 @@ class Reference:
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
-            if NO_MATHEMATICS.fullmatch(answer.strip()):
+            if is_name_or_date(answer.strip()):
                 self.is_text, self.meaning = True, None
             else:
                 self.read(answer)
@@ -73,6 +68,17 @@ def is_short_integer(answer: str) -> bool:
     """True for at most 18 ASCII digits, with or without a minus before them."""
     digits = answer.removeprefix("-")
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
+
+
+def is_name_or_date(answer: str) -> bool:
+    """True for New York, which is no product of letters with a unit, and for 2024-05-31, which is no difference."""
+    parts = answer.replace("-", " ").split(" ")
+    if not answer.isascii() or len(parts) == 1:
+        return False
+    if all(map(str.isdigit, parts)):
+        return [len(part) for part in parts] == [4, 2, 2] and " " not in answer
+    is_named = parts[0][:1].isupper() and parts[-1][:1].isupper()
+    return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 
 
 @lru_cache(maxsize=8192)
