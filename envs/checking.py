@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -327,8 +327,7 @@ class _Questions:
 
     def add(self, split: str, index: int, problem: Problem) -> None:
         """Notes a problem. Raises EnvError if it asks nothing, or is a copy of a problem of another split."""
-        # "problem 3 (rows.jsonl, line 4)" -> "problem 3 of train (rows.jsonl, line 4)"
-        place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
+        place = _place(index, problem, split)
         text = question(problem.prompt)
         if not text:
             raise EnvError(f"{place} asks nothing: its prompt is empty")
@@ -366,13 +365,13 @@ def _accepted_references(subject: _Subject) -> str:
         if not is_of_answers(verifier):
             return ""
         for index, problem in _problems(env, subject.count).items():
-            answer = problem.reference["answer"]
-            if not earns(verifier, answer, problem.reference):
-                said = verify(verifier, f"<answer>{answer}</answer>", **problem.reference)
-                place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
+            reference = {name: problem.reference[name] for name in env.fields}
+            answer = reference["answer"]
+            if not earns(verifier, answer, reference):
+                said = verify(verifier, f"<answer>{answer}</answer>", **reference)
                 raise EnvError(
-                    f"{place} can never be earned: {verifier} refuses its own answer {answer!r:.60} "
-                    f"({said.reason}: {said.detail}) Correct the row, or take another verifier"
+                    f"{_place(index, problem, split)} can never be earned: {verifier} refuses its own answer "
+                    f"{answer!r:.60} ({said.reason}: {said.detail}) Correct the row, or take another verifier"
                 )
             count += 1
     return f"all {count:,} answers are accepted for themselves"
@@ -400,11 +399,83 @@ def _demonstrations(subject: _Subject) -> str:
         right = subject.score(env, problems, texts)
         if not right.all():
             wrong = int(np.argmin(right))
+            index, problem = list(problems.items())[wrong]
             raise EnvError(
-                f"problem {list(problems)[wrong]} of {split} is not solved by {texts[wrong]!r:.80}"
+                f"{_place(index, problem, split)} {why_not_solved(env, index, problem, texts[wrong])}"
             )
         solved += len(problems)
     return "; ".join(filter(None, [f"all {solved:,} solve their problem", accepted]))
+
+
+def _place(index: int, problem: Problem, split: str) -> str:
+    """Where a problem stands, e.g. "problem 3 of train (rows.jsonl, line 4)"."""
+    return name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
+
+
+def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[str]) -> str:
+    """A clause on a demonstration that is not right: why it is not and, where that is known, what would be.
+
+    E.g. "is not solved by '18': no_answer, No answer was found ... '<answer>18</answer>' would be right". Where reward
+    functions judge alone, it says what the first of them pays.
+    """
+    clause = f"is not solved by {text!r:.80}"
+    task = author_task(env, problem)
+    turns = play(env, index, problem, text)[0]
+    scored = score_all(env, [index], [problem], [turns])
+    reason = scored.reason[0]
+    if not isinstance(task, Rows):
+        return f"{clause}: {reason}" if reason else clause
+    if not task.verifier:
+        first = next(iter(task.functions))
+        paid = scored.rewards[first][0]
+        return f"{clause}: {first} pays {paid:g}, and an answer counts as right from 1 on"
+    reference = {name: problem.reference[name] for name in task.fields}
+    detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
+    clause = f"{clause}: {reason}, {detail}"
+    tried = [text, reference["answer"]] if is_of_answers(task.verifier) else [text]
+    for candidate in (f"<answer>{inside}</answer>" for inside in tried):
+        if verify(task.verifier, candidate, **reference).correct:
+            return f"{clause}. {candidate!r:.80} would be right"
+    return clause
+
+
+DEMONSTRATIONS = 256
+"""So many demonstrations of each task are judged before they are learned: as many as need no compiled code."""
+
+
+class Demonstrated(NamedTuple):
+    """What the demonstrations of a task are found to be worth before they are learned."""
+
+    looked_at: int
+    wrong: int
+    first: str
+    """A sentence on the first one that is not right; "" if all are."""
+    teaches: bool
+    """Whether any of them is right or, where reward functions judge alone, earns anything."""
+
+
+def judge_demonstrations(env: TextEnv) -> Demonstrated:
+    """Judges up to `DEMONSTRATIONS` demonstrations of a task, evenly spread; problems without one are left out.
+
+    Raises EnvError where the author's `demonstration` or `reply` raises; where `score` does, nothing is earned.
+    """
+    problems = _problems(env, DEMONSTRATIONS)
+    found = {index: demonstration_of(env, problem) for index, problem in problems.items()}
+    texts = {index: text for index, text in found.items() if text is not None}
+    if not texts:
+        return Demonstrated(0, 0, "", teaches=True)
+    shown = {index: problems[index] for index in texts}
+    turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
+    scored = score_all(env, list(shown), list(shown.values()), turns)
+    right = scored.rewards["correct"] == 1
+    if right.all():
+        return Demonstrated(len(texts), 0, "", teaches=True)
+    index = list(texts)[int(np.argmin(right))]
+    task = author_task(env, shown[index])
+    judged_by_functions_alone = isinstance(task, Rows) and not task.verifier
+    teaches = right.any() or (judged_by_functions_alone and (scored.total > 0).any())
+    first = f"{name_of(index, shown[index])} {why_not_solved(env, index, shown[index], texts[index])}."
+    return Demonstrated(len(texts), int((~right).sum()), first, teaches=bool(teaches))
 
 
 def _habits(subject: _Subject) -> str:

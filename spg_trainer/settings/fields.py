@@ -76,8 +76,8 @@ class Config(TaskSettings):
     are right."""
     force: bool = False
     """Trains where the trainer would refuse to: if none of 256 or more completions is right (for a small model that
-    comes with the package, on a task it does not know: none of any number), or if the decoding is unsafe (a threshold
-    below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
+    comes with the package, on a task it does not know: none of any number), if no demonstration is right, or if the
+    decoding is unsafe (a threshold below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0

@@ -57,6 +57,8 @@ def show(planned: Plan, processes: int) -> str:
     comments.append(arithmetic(config, algorithm, processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
+    if planned.demonstrations:
+        comments.append(f"demonstrations: {planned.demonstrations}")
     if note_on_texts:
         comments.append(f"texts: {note_on_texts}")
     comments += memory_and_time(config, algorithm, processes, config.gpu)

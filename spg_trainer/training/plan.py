@@ -65,6 +65,8 @@ class Plan(Resolved[Config]):
     """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
     notice: str = ""
     """What the user should know of the settings; "" = nothing."""
+    demonstrations: str = ""
+    """A note on demonstrations that the task itself finds wrong; "" = there are none, or none are learned."""
     missing: "DataUnavailable | None" = None
     """In a dry run, the error that says which data the run will need and which is not here yet."""
 
@@ -121,8 +123,11 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             missing = error
         if learns_demonstrations and splits:
             mix = mix or mix_of(config.mix, splits["train"])
+        note_on_demonstrations = ""
         if missing is None:
             check_splits(config, splits, goes_on)
+            if mix.get("right") and not (config.data or goes_on):
+                note_on_demonstrations = check_demonstrations(splits["train"], config.force)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
     own_copy = None
@@ -141,6 +146,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         mix=mix,
         pairs=pairs,
         notice="" if goes_on or resolved is settings else without_recipe(settings),
+        demonstrations=note_on_demonstrations,
         missing=missing,
     )
 
@@ -307,6 +313,27 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
     check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     if not (config.force or goes_on):
         refuse_unseen(config.model.model, config.env, config.env_args, train)
+
+
+def check_demonstrations(train: "TextEnv", force: bool) -> str:
+    """A note on demonstrations that the task itself does not find right; "" where all that are looked at are.
+
+    Raises ConfigError, unless `force`, where a task has none that is: a model that learns to write them is never right.
+    """
+    notes = []
+    for task in train.parts.values() or [train]:
+        looked_at, wrong, first, teaches = envs.checking.judge_demonstrations(task)
+        if not wrong:
+            continue
+        how_many = f"none of {looked_at:,}" if wrong == looked_at else f"{wrong:,} of {looked_at:,}"
+        of_them = "is right" if wrong == looked_at else "are not right"
+        note = f"{task.spec_name}: {how_many} demonstrations that were judged {of_them}; {first}"
+        if not (teaches or force):
+            raise ConfigError(
+                f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."
+            )
+        notes.append(note)
+    return " ".join(notes)
 
 
 def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:

@@ -91,7 +91,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         with raising_on_all():
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned)
-    introduce(run, planned.notice, skipped_note)
+    introduce(run, f"{planned.notice} {planned.demonstrations}".strip(), skipped_note)
     # `run_validation` skips a step whose validation is listed here, and so does not save its weights either. A resumed
     # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
     if config.eval.eval_steps and checkpoint_folder is not None:
@@ -201,7 +201,7 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
 def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     """Prints what the user should be warned of, and then what the run trains, with which model and where.
 
-    settings_note: the notice of the plan. skipped_note: what `open_source` returned.
+    settings_note: what the plan has to say. skipped_note: what `open_source` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""

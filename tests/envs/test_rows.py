@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -351,6 +352,23 @@ def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, mo
     bad = [*SUMS[:39], {"prompt": "x", "answer": r"\boxed{3} or \boxed{4}"}]
     (found,) = checking.check(_lines(tmp_path / "bad.jsonl", bad), verifier="math500")
     assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure
+
+
+def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path) -> None:
+    """Also where a reward function takes a column, which is no reference of the verifier."""
+    path = write(tmp_path / "bare.jsonl", [{**row, "work": row["solution"], "by": "me"} for row in rows(60)])
+    (tmp_path / "mine.py").write_text("def signed(completions, by):\n    return [0] * len(completions)\n")
+    (found,) = (
+        finding
+        for finding in checking.check(path, 20, reward=f"{tmp_path}/mine.py:signed", **COLUMNS)
+        if finding.name == "demonstrations"
+    )
+    assert not found.ok
+    assert re.fullmatch(
+        r"problem 0 of train \(bare.jsonl, line 1\) is not solved by '1': no_answer, No answer .*"
+        r"'<answer>1</answer>' would be right",
+        found.figure,
+    )
 
 
 def test_a_file_of_a_few_hundred_rows_is_opened_without_compiling(tmp_path, monkeypatch):

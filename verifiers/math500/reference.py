@@ -20,6 +20,7 @@ from verifiers.math500.read.reader import read
 from verifiers.math500.read.values import Several, Value
 from verifiers.verdicts import encoded
 
+
 class Reference:
     """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
 

@@ -87,6 +87,48 @@ def test_a_score_that_raises_is_told_before_anything_is_trained(tmp_path: Path, 
     assert not (tmp_path / "base").exists()
 
 
+def demonstrated(folder: Path, right: int) -> list[str]:
+    """The words for a file of 40 questions, of whose demonstrations every `right`-th is a bare number."""
+    rows = [{"prompt": f"{i} + 1?", "answer": i + 1} for i in range(40)]
+    rows = [{**row, "shown": f"<answer>{row['answer']}</answer>"} for row in rows]
+    rows = [{**row, "shown": str(row["answer"])} if i % right == 0 else row for i, row in enumerate(rows)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"--env {folder}/sums.jsonl --env-args verifier=gsm8k demonstration=shown".split()
+
+
+def test_demonstrations_that_the_verifier_refuses_are_refused_before_anything_is_trained(tmp_path) -> None:
+    words = demonstrated(tmp_path, right=1)
+    said = r"none of \d\d demonstrations .* is right; problem 0 \(sums.jsonl, line 1\) is not solved by '1': no_answer"
+    with pytest.raises(ConfigError, match=rf"{said}, .* '<answer>1</answer>' would be right.*force=True"):
+        plan_of(*words)
+    assert "none of " in plan_of(*words, "--force").demonstrations
+
+
+def test_some_demonstrations_that_the_verifier_refuses_are_named_before_training(tmp_path, capsys) -> None:
+    words = demonstrated(tmp_path, right=10)
+    note = plan_of(*words).demonstrations
+    assert re.search(
+        r"[1-4] of \d\d demonstrations .* are not right; .* line \d*1\) is not solved by '\d*1':", note
+    )
+    assert cli.main(["sft", *words, "--dry-run"]) == 0
+    assert f"# demonstrations: {note}" in capsys.readouterr().out
+
+
+def test_demonstrations_that_functions_alone_judge_may_earn_less_than_1(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in demonstrated(tmp_path, right=1) if not word.startswith("verifier")]
+    Path("pays.py").write_text(
+        "def half(completions, **kwargs):\n    return [0.5] * len(completions)\n"
+        "def nothing(completions, **kwargs):\n    return [0] * len(completions)\n"
+    )
+    assert (
+        "half pays 0.5, and an answer counts as right from 1"
+        in plan_of(*words, "reward=./pays.py:half").demonstrations
+    )
+    with pytest.raises(ConfigError, match="nothing pays 0"):
+        plan_of(*words, "reward=./pays.py:nothing")
+
+
 @pytest.mark.parametrize("mix", [{"shy": 1}, {"short": -1}, {"short": "much"}, {"short": 0}], ids=str)
 def test_a_mix_that_cannot_be_is_refused(mix) -> None:
     with pytest.raises(ConfigError, match=rf"mix.*({next(iter(mix))}|right\': 1)"):
@@ -344,7 +386,8 @@ def plan_of(*words: str) -> Any:
     """The plan of a training on demonstrations of `count`."""
     from spg_trainer.training.plan import plan_training
 
-    return plan_training(resolve(Config, ["--source", "demonstrations", "--env", "count", *words]))
+    task = [] if "--env" in words else ["--env", "count"]
+    return plan_training(resolve(Config, ["--source", "demonstrations", *task, *words]))
 
 
 def test_every_step_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path) -> None:
