@@ -48,6 +48,8 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
+OTHER_CODE = "eval/other_code"
+"""Where evaluations lie that the code of the task judged as it was before --accept-changed-code."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
 """Files of a step: samples and validations, and the evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -179,6 +181,21 @@ class RunFolder:
             elif "correct" in figures:  # otherwise it has only begun
                 found[int(file.stem[5:])] = [row["correct"] for row in self.completions(file.stem)]
         return found
+
+    def set_aside_evaluations(self) -> None:
+        """Moves all evaluations to `OTHER_CODE`: another code has judged them, so nothing is compared with them."""
+        if rank():
+            return
+        with writing(self.path):
+            for path in (self.path / "eval").glob("*.json*"):
+                (self.path / OTHER_CODE).mkdir(exist_ok=True)
+                os.replace(path, unused(self.path / OTHER_CODE / path.name))
+
+    @property
+    def start_of_other_code(self) -> str | None:
+        """The folder of the evaluation of the start, if another code has judged it; else None."""
+        aside = self.path / OTHER_CODE
+        return str(aside) if (aside / self.evaluation_path("before").name).is_file() else None
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""

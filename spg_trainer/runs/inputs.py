@@ -314,6 +314,15 @@ def refuse_changed_inputs(
     return {**before, **now}
 
 
+def task_code_differs(before: Inputs, now: Inputs) -> bool:
+    """Whether code of a task or of a reward is another than it was, so that the same completion may earn otherwise."""
+    return any(
+        one.copy.startswith(TASK_COPIES) and now[name].sha256 != one.sha256
+        for name, one in before.items()
+        if name in now
+    )
+
+
 def first_difference(before: Path, now: Path) -> str:
     """The first line in which two texts differ, e.g. "line 3 was 'a = 1', now 'a = 2'"."""
     if not before.is_file():

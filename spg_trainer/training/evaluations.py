@@ -178,10 +178,11 @@ def best_saved_step(run: Run) -> int:
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
-    It is None where there is no task to evaluate on, and before the training of fresh weights, which solve nothing. If
-    the run was resumed and has this evaluation already, the figures are read from its file. Otherwise the evaluation
-    is made now. step: the step whose weights the policy has. Raises CheckpointError if the file of "before" is lost and
-    the run has made a step, because the weights of the start are gone.
+    It is None where there is no task to evaluate on, before the training of fresh weights, which solve nothing, and
+    before a training whose start other code has judged (--accept-changed-code). If the run was resumed and has this
+    evaluation already, the figures are read from its file. Otherwise the evaluation is made now. step: the step whose
+    weights the policy has. Raises CheckpointError if the file of "before" is lost and the run has made a step, because
+    the weights of the start are gone.
     """
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
@@ -190,6 +191,8 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     if figures:
         return figures
     if name == "before" and run.state.step > 0:
+        if decide_on_main(lambda: run.folder.start_of_other_code):
+            return None
         text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
     settings = run.config.eval

@@ -183,6 +183,7 @@ def write_summary(
         "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
+        "start_of_other_code": None if before else run.folder.start_of_other_code,
         "kept_step": worse["kept"] if worse else kept,
         "model": str(run.folder.path / "model"),
     }
@@ -240,6 +241,11 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
         lines.append(
             f"{summary['env']}: {plural(summary['steps'], 'step')}, {minutes}. No task is named (--env) on which the "
             "model could be evaluated."
+        )
+    if after and (aside := summary.get("start_of_other_code")):
+        lines.append(
+            f"It is not compared with the start, which other code has judged: that code changed during the run. What "
+            f"was measured with it is in {aside}."
         )
     if after and after["follows"]:
         follows = change_of_shares([one["follows"] for one in (before, after) if one], after["n"])

@@ -23,7 +23,14 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
-from spg_trainer.runs.inputs import file_settings, find_inputs, refuse_changed_inputs, write_inputs
+from spg_trainer.runs.inputs import (
+    file_settings,
+    find_inputs,
+    read_inputs,
+    refuse_changed_inputs,
+    task_code_differs,
+    write_inputs,
+)
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE_FOLDER
@@ -309,7 +316,10 @@ def prepare_folder(run: Run, planned: Plan) -> None:
         else:
             run.folder.truncate_after(run.state.step)
             if run.accelerator.is_main_process:
-                write_inputs(path, refuse_changed_inputs(path, files, accept), again=accept)
+                inputs = refuse_changed_inputs(path, files, accept)
+                if task_code_differs(read_inputs(path), inputs):
+                    run.folder.set_aside_evaluations()
+                write_inputs(path, inputs, again=accept)
             run.folder.write_config(settings)
     run.state.history = decide_on_main(run.folder.history)
     # The reference of fresh adapters is the base model without them, which can be opened again.

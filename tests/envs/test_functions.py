@@ -289,7 +289,7 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
         "cpu",
     ]
     words += "--max-steps 1 --prompts-per-step 4 --num-generations 4 --max-completion-length 8 --block-length 8".split()
-    words += "--diffusion-steps 4 --eval-problems 4 --eval-steps 0 --output-dir run --force".split()
+    words += "--diffusion-steps 4 --eval-problems 4 --eval-steps 1 --output-dir run --force".split()
     words += "--save-steps 1 --no-report".split()
     assert main(words) == 0, capsys.readouterr().err
     assert rows(place / "run" / "metrics.jsonl")[0]["rewards/brevity/mean"] > 0
@@ -297,8 +297,20 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert main(["--resume", "run", "--max-steps", "2"]) == 2
     assert re.search(r"mine\.py(:brevity)? has changed since", capsys.readouterr().err)
     again = ["--resume", "run", "--max-steps"]
+    started = json.loads((place / "run/eval/before.json").read_text())["rewards"]["brevity"]
     assert main([*again, "2", "--accept-changed-code"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert (
+        "It is not compared with the start, which other code has judged" in said
+        and "lost something" not in said
+    )
+    summary = json.loads((place / "run/summary.json").read_text())
+    assert summary["eval_before"] is summary["gain"] is summary["worse"] is None and summary["eval_after"]
+    assert summary["lost"] == {} and summary["validation"]["start"] is None
+    aside = json.loads((place / "run/eval/other_code/before.json").read_text())
+    assert aside["rewards"]["brevity"] == started and not (place / "run/eval/before.json").exists()
     assert main([*again, "3"]) == 0, capsys.readouterr().err
+    assert "not compared with the start" in capsys.readouterr().out
     (place / "mine.py").write_text(CODE)
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
 
