@@ -48,7 +48,7 @@ from spg_trainer.training.update import gradient, plan_updates
 
 BASELINE = "all graphs at once"
 ALGORITHMS = "spg raft diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()
-ALGORITHMS += "agrpo d2_stepmerge cj_grpo tracerl coupled_grpo stabledrl ebpo maxrl".split()
+ALGORITHMS += "agrpo d2_stepmerge cj_grpo tracerl coupled_grpo stabledrl maxrl".split()
 CLEAN = ("justgrpo", "vrpo", "agrpo", "cj_grpo", "tracerl")
 """Those that show the whole prompt."""
 PROMPT = 64

@@ -40,7 +40,6 @@ ALGORITHMS = {
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
     "slim_rl": "spg_trainer.algorithms.slim_rl:SlimRL",
-    "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
     "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
     "egspo": "spg_trainer.algorithms.egspo:EGSPO",
     "egspo_sa": "spg_trainer.algorithms.egspo:EGSPOSA",
@@ -68,8 +67,9 @@ not be the reproduction that its name says."""
 FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo")
 """Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), and the algorithms of
 the systems that published tables compare. The others are here to be compared with."""
-ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
-"""Other names of algorithms, by which a user may look for them: {our name: the others, with spaces between}."""
+ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
+"""Other names by which a user may look for an algorithm, or for what it replaced: {our name: the others, with spaces
+between}."""
 OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
 """The same of what learns from demonstrations alone, in the command `sft`; not among those that an RL run chooses from.
 """

@@ -5,7 +5,7 @@ block, k masked ones among these.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from spg_trainer.likelihood.masking import (
     random_subset,
 )
 from spg_trainer.likelihood.subset_masks import gauss_nodes
-
-if TYPE_CHECKING:
-    from spg_trainer.architecture.pattern import Pattern
 
 
 @dataclass(frozen=True)
@@ -105,65 +102,6 @@ class ActiveBlockMasking(Masking):
         copies = copies_of_scored(row, scored, (stop - start) / count_scored(scored))
         copies.masked[:, stop:] = True
         return copies._replace(part=slice(start, stop), scale=float(len(starts)))
-
-
-@dataclass(frozen=True)
-class AllBlocksMasking(Masking):
-    """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
-
-    Each k is uniform on 1..n_b. The k of all blocks and copies are made from evenly spaced quantiles with one random
-    start, so that small and large ones are balanced (EBPO). Expectation over random masks: the block ELBO, which
-    predicts a token from what its own block shows and from earlier blocks without masks. This is how a block-causal
-    model is scored: its blocks attend to an unmasked copy of the earlier ones (`logps.score`). A model that attends to
-    everything would see the masks of other blocks, and the expectation would be no likelihood.
-    block_length: tokens, that of the attention; with 1, a token has one context only, and there is no upper bound.
-    block_origin: whether blocks are counted from the first token of the `completion`, or of the `sequence`, that is, of
-    the prompt.
-    """
-
-    block_length: int = 32
-    block_origin: str = "sequence"
-
-    target: ClassVar[str] = "own_blocks"
-
-    @property
-    def varies_context(self) -> bool:
-        return self.block_length > 1
-
-    def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError unless its blocks are those of the model's attention."""
-        if pattern.is_full:
-            raise ConfigError(
-                "masking=all_blocks: every token of this model attends to every other, so that a block would be shown "
-                "the masks of the others. Use $algorithm_args masking=block_active."
-            )
-        if (self.block_length, self.block_origin) != (pattern.block_size, pattern.origin):
-            raise ConfigError(
-                f"masking=all_blocks with block_length={self.block_length} and block_origin={self.block_origin}: the "
-                f"blocks of the model's attention are others. Use $algorithm_args block_length={pattern.block_size} "
-                f"block_origin={pattern.origin}."
-            )
-
-    def copies(self, row: Completion) -> Copies:
-        prompt_tokens_in_its_first_block = 0
-        if self.block_origin == "sequence":
-            prompt_tokens_in_its_first_block = row.prompt_length % self.block_length
-        starts, stops = row.blocks(self.block_length, before=prompt_tokens_in_its_first_block)
-        sizes, stream = stops - starts, row.streams.of_row()
-        # k for each copy and block, by systematic sampling: quantiles at equal distances on the circle 0..1, from a
-        # random start, are mapped to 1..n_b.
-        number = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
-        quantile = (stream.random(1) + number / number.size) % 1
-        count = 1 + (quantile * sizes).astype(int)
-        # The tokens of each block are put in a random order, and the first k of them are masked. One sort does that for
-        # all blocks: a token's key is the number of its block plus a random number below 0.5. (A number below 1 would
-        # order them too, but the sum could be rounded up to the number of the next block.)
-        block = np.repeat(np.arange(len(sizes)), sizes)  # of each token
-        key = block + stream.random((self.num_masks, row.length)) / 2
-        rank = key.argsort(-1).argsort(-1)
-        rank_in_block = rank - starts[block]
-        # What is scored is masked, and so is what stands behind the end.
-        return copies_of_scored(row, rank_in_block < count[:, block], (sizes / count)[:, block])
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,6 @@ class Completion(NamedTuple):
     """n, how many tokens it has."""
     size: int
     """T, how many places it has."""
-    prompt_length: int
-    """How many tokens its prompt has, without padding."""
     place: np.ndarray
     """(T,) int, the place on the canvas where each entry stands."""
     unmask_step: np.ndarray
@@ -64,13 +62,12 @@ class Completion(NamedTuple):
     """The columns `OF_TOKENS` and `OF_ROWS` of `Rows`, as far as they are there; figures of tokens, (T,), are in the
     order of entries."""
 
-    def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
 
-        before: how many tokens of the prompt are in the first block. E.g. blocks of 4 of which the first has 1 such
-        token, and n = 9: starts 0, 3, 7 and stops 3, 7, 9.
+        E.g. blocks of 4 and n = 9: starts 0, 4, 8 and stops 4, 8, 9.
         """
-        block = (self.place[: self.length] + before) // block_length
+        block = self.place[: self.length] // block_length
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         return starts, np.append(starts[1:], self.length)
 
@@ -212,7 +209,7 @@ class Masking(ABC):
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
     """The rows, one after the other, as maskings see them."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
-    lengths, prompt_lengths = is_token.sum(-1).tolist(), rows.prompt_mask.sum(-1).tolist()
+    lengths = is_token.sum(-1).tolist()
     quantile = (
         rows.quantile if "quantile" in rows else torch.arange(len(rows)).double() / len(rows)
     ).tolist()
@@ -230,7 +227,6 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
         yield Completion(
             length=lengths[row],
             size=unmask_step.shape[1],
-            prompt_length=prompt_lengths[row],
             place=place,
             unmask_step=unmask_step[row][place],
             surprise=surprise[row][place],

@@ -6,7 +6,6 @@ A new one is a subclass of `masking.Masking` whose `copies` returns the masked c
 
 from spg_trainer.likelihood.block_masks import (
     ActiveBlockMasking,
-    AllBlocksMasking,
     BlockMasking,
     GaussBlocksMasking,
 )
@@ -37,7 +36,6 @@ MASKINGS: dict[str, Masking] = {
     "autoregressive": AutoregressiveMasking(),
     "step_merge": StepMergeMasking(),
     "coupled_full": FullCoupledMasking(),
-    "all_blocks": AllBlocksMasking(),
     "gauss_blocks": GaussBlocksMasking(),
 }
 """What `--algorithm-args masking=NAME` chooses from, with default fields; an algorithm replaces those of fields that it

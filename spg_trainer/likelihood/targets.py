@@ -65,20 +65,6 @@ def blocks(masking: Masking, row: Completion) -> Weights:
     return weights
 
 
-def own_blocks(masking: Masking, row: Completion) -> Weights:
-    weights = nothing(row)
-    for start, stop in attention_blocks(masking, row):
-        add_any_order(weights, range(start, stop))
-    return weights
-
-
-def attention_blocks(masking: Masking, row: Completion) -> list[tuple[int, int]]:
-    """The blocks in which a model attends, (start, stop) of each."""
-    size = masking.block_length  # type: ignore[attr-defined]
-    before = row.prompt_length % size if masking.block_origin == "sequence" else 0  # type: ignore[attr-defined]
-    return [(int(start), int(stop)) for start, stop in zip(*row.blocks(size, before), strict=True)]
-
-
 def quadrature(masking: Masking, row: Completion) -> Weights:
     """Of M nodes t with weights w, the sets of k = t n hidden tokens, each token weighing w n/k in them."""
     weights, everyone = nothing(row), range(row.length)
@@ -123,7 +109,6 @@ def nothing(row: Completion) -> Weights:
 TARGETS: dict[str, tuple[str, Callable[[Masking, Completion], Weights]]] = {
     "any_order": ("the any-order ELBO", any_order),
     "blocks": ("the block ELBO of semi-autoregressive decoding", blocks),
-    "own_blocks": ("the block ELBO of a model that attends in blocks", own_blocks),
     "quadrature": ("the quadrature of the any-order ELBO", quadrature),
     "left_to_right": ("the log-likelihood of writing from left to right", left_to_right),
     "path": ("the log-likelihood of the sampler's path, segment by segment", path),
@@ -160,12 +145,8 @@ def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
         streams = KeyedStreams(0, ("target", step), [(row,) for row in range(ROWS)])
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
-            seen = np.full(TOKENS, 2**TOKENS - 1)  # which bits of a context a token sees
-            if masking.target == "own_blocks":  # earlier blocks are shown to a token in any case
-                for start, stop in attention_blocks(masking, row):
-                    seen[start:stop] = bits(range(start, stop))
             mask, token = copies.scored[:, :TOKENS].nonzero()
-            context = (~copies.masked[:, :TOKENS] @ place)[mask] & seen[token]
+            context = (~copies.masked[:, :TOKENS] @ place)[mask]
             weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
             np.add.at(weights, (token, context), weight * copies.scale / len(copies.scored) / ROWS)
         drawn.append(weights)

@@ -134,7 +134,6 @@ PUBLISHED += (
     "tracerl",
     "coupled_grpo",
     "stabledrl",
-    "ebpo",
     "maxrl",
 )
 PUBLISHED += ("egspo", "egspo_sa", "rspo", "rldf", "dispo", "mdpo", "d_treerpo", "mapg", "opsd", "distil")

@@ -99,14 +99,6 @@ def test_an_algorithm_trains_all_weights_in_a_causal_context(tmp_path, algorithm
     assert_trained(config_of("nemotron_labs", tmp_path / "run", algorithm, **ALL))
 
 
-@pytest.mark.parametrize("family", ["sdar", "llada2"])
-def test_ebpo_trains_all_blocks_in_one_pass(tmp_path, family):
-    arguments = {"masking": "all_blocks", "num_masks": 3}
-    assert_trained(
-        config_of(family, tmp_path / "run", "ebpo", algorithm_args=arguments, **LORA, cache="blocks")
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", [ALL, LORA], ids=["all weights", "adapters"])
 @pytest.mark.parametrize("family", UNTRAINED)
@@ -130,8 +122,7 @@ def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
 
 # What a model's attention cannot have.
 
-SDAR, DREAM, LLADA2 = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B", "inclusionAI/LLaDA2.0-mini"
-ALL_BLOCKS = ("--algorithm", "ebpo", "--algorithm-args", "masking=all_blocks")
+SDAR, DREAM = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B"
 
 
 @pytest.mark.parametrize(
@@ -139,10 +130,7 @@ ALL_BLOCKS = ("--algorithm", "ebpo", "--algorithm-args", "masking=all_blocks")
     [
         (SDAR, ("--block-length", "8"), "block_length=8", "block_length=4"),
         (SDAR, ("--cache", "dual"), "cache=dual", "cache=blocks"),
-        (SDAR, (*ALL_BLOCKS, "block_origin=completion"), "block_origin=completion", "block_origin=sequence"),
-        (LLADA2, (*ALL_BLOCKS, "--block-length", "16"), "block_length=16", "block_length=32 block_origin"),
         (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
-        (DREAM, ALL_BLOCKS, "masking=all_blocks", "masking=block_active"),
         (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
         ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "block_length=32", "block_length=8"),
         ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
@@ -158,7 +146,7 @@ def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
 
 def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path, capsys):
     """Of a folder, and of a name on the Hub whose config.json does not say it either."""
-    words = ["--env", "countdown", "--algorithm", "ebpo", "--dry-run", "--model"]
+    words = ["--env", "countdown", "--algorithm", "slim_rl", "--dry-run", "--model"]
     short = "--env-args prompt_style=plain --max-completion-length 64 --diffusion-steps 32".split()
     folder = str(family_folder(published, "qwen3_diffusion", tmp_path / "hub"))
     with pytest.raises(ModelError) as asked:
@@ -173,13 +161,6 @@ def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path
         assert "weights: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("model", "more"), [(SDAR, ()), (LLADA2, ("--block-length", "32"))])
-def test_ebpo_scores_all_blocks_of_a_published_model(capsys, model, more):
-    """Its recipe has blocks of 4, as EBPO was published; LLaDA2's attention has blocks of 32."""
-    assert cli.main(["--env", "countdown", "--model", model, *more, *ALL_BLOCKS, "--dry-run"]) == 0
-    assert "masking: all_blocks" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "family, changes, remedy",
     [
@@ -187,11 +168,6 @@ def test_ebpo_scores_all_blocks_of_a_published_model(capsys, model, more):
         ("sdar", {"cache": "window"}, "cache=blocks"),
         ("dream", {"cache": "blocks"}, "cache=none"),
         ("dream", {"attention_block": 5, "cache": "dual"}, "cache=blocks"),
-        (
-            "sdar",
-            {"algorithm": "ebpo", "algorithm_args": {"masking": "all_blocks", "block_length": 2}},
-            "'block_length': 5, 'block_origin': 'sequence'",
-        ),
         (  # No block length is advised to trees that blocks of attention cannot have.
             "sdar",
             {"algorithm": "d_treerpo", "algorithm_args": {}, "block_length": 10, "diffusion_steps": 5},

@@ -119,7 +119,7 @@ class WithoutLikelihood(FirstTokens):
     is_likelihood: ClassVar[bool] = False
 
 
-@pytest.mark.parametrize("name", ["gdpo", "espo", "raft", "maxrl", "bgpo", "rspo", "ebpo"])
+@pytest.mark.parametrize("name", ["gdpo", "espo", "raft", "maxrl", "bgpo", "rspo"])
 def test_a_masking_from_outside_serves_losses_of_likelihoods_unless_it_says_that_it_has_none(
     monkeypatch, name
 ):

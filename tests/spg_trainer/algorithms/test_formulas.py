@@ -259,22 +259,6 @@ def distil(algorithm, row, held):
     return row.advantage * total / len(row.logps) / 8
 
 
-def ebpo(algorithm, row, held):
-    def bound(logps):
-        """Mean over copies of n_b/k times the sum of each block's masked tokens."""
-        total = 0.0
-        for m, start in itertools.product(range(len(logps)), range(0, row.length, 4)):
-            stop = min(start + 4, row.length)
-            chosen = row.scored[m, start:stop]
-            if chosen.any():
-                total = total + (stop - start) / int(chosen.sum()) * logps[m, start:stop][chosen].sum()
-        return row.scale * total / len(logps)
-
-    current = bound(row.logps)
-    term = -surrogate(current - bound(row.old), row.advantage, 0.2, 0.2, held)
-    return (term + algorithm.beta * (current - bound(row.ref)) ** 2 / 2) / 8
-
-
 # A ratio of each token.
 
 
@@ -673,17 +657,6 @@ CASES = {
         espo,
         [{"beta": 0.05, "epsilon": 0.002, "epsilon_high": 0.001}],
         off_policy=0.1,
-        advantages=tuple(ADVANTAGES),
-        clips=True,
-    ),
-    "ebpo": Case(
-        ebpo,
-        [
-            {"num_masks": 5, "block_length": 4},
-            {"beta": 0.3, "num_masks": 3, "block_length": 4},
-            {"masking": "all_blocks", "num_masks": 4, "block_origin": "completion", "block_length": 4},
-        ],
-        off_policy=0.5,
         advantages=tuple(ADVANTAGES),
         clips=True,
     ),

@@ -44,9 +44,7 @@ WITH_PENALTY = (
 )
 """By default, to a reference."""
 OTHER_BETA = (
-    dict.fromkeys(WITH_PENALTY, 0.0)
-    | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1)
-    | {"rldf": 0.0, "mdpo": 0.0}
+    dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo"), 0.1) | {"rldf": 0.0, "mdpo": 0.0}
 )
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
 

@@ -65,7 +65,6 @@ DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and w
     ),
     "coupled_grpo": ("coupled_full", 3, 0.0, "leave_one_out", {"epsilon": 0.5, "beta": 0.01}),
     "stabledrl": ("block", 2, 0.15, "mean", {"negatives": "mix", "eubo_beta": 1.5, "ceiling": 5.0}),
-    "ebpo": ("block_active", 16, 0.0, "mean_std", {"epsilon": 0.2, "beta": 0.0}),
 }
 
 
@@ -83,6 +82,7 @@ def test_defaults_are_the_paper_s(name):
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
+        ("ebpo", {}, "Did you mean 'slim_rl'"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),
@@ -106,7 +106,6 @@ def test_defaults_are_the_paper_s(name):
         ("coupled_grpo", {"min_ratio": 0.9}, "from min_ratio=0.9"),
         ("coupled_grpo", {"max_ratio": 1.0}, "but not, 1"),
         ("stabledrl", {"ceiling": 0.5}, "1 or more"),
-        ("ebpo", {"block_origin": "prompt"}, "completion, sequence"),
         ("maxrl", {"advantage": "mean"}, "no such setting"),
         ("raft", {"masking": "step_merge"}, "expected one of"),
         ("wd1", {"psi": 0.0}, "above 0"),

@@ -12,7 +12,7 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.likelihood.subset_masks import InformedMasking
 from spg_trainer.rollout.sampler import sample_completions
@@ -42,7 +42,6 @@ ALL = [
     make_masking("gauss", 2, 0.15),
     make_masking("rising", 2, 0.15),
     StepMergeMasking(2, 0.15, 2, "entropy"),
-    AllBlocksMasking(2, 0.15, 4),
 ]
 each = pytest.mark.parametrize(
     "masking", ALL, ids=lambda masking: getattr(masking, "law", type(masking).__name__)
@@ -275,55 +274,6 @@ def test_full_and_coupled_masks_at_one_half_are_the_full_one_and_twice_each_half
     for few in (1, 2, 4):
         with pytest.raises(ConfigError, match="num_masks=3"):
             make_masking("coupled_full", few)
-
-
-def block_sees(token, block):
-    """What a block-causal model cannot see of a canvas when it predicts a token: all but its block and earlier ones."""
-    return [other for other in range(len(block)) if block[other] > block[token]]
-
-
-@pytest.mark.parametrize("num_masks", [1, 2])
-@pytest.mark.parametrize(
-    "origin, prompt, block", [("completion", 4, [0, 0, 1, 1]), ("sequence", 3, [0, 1, 1, 2])]
-)
-def test_all_blocks_average_to_the_block_elbo_where_earlier_ones_are_clean(num_masks, origin, prompt, block):
-    """Every start of the counts, and both orders of each block of two."""
-    model, n, found, draws = ToyModel(7), 3, 0.0, 0
-    rollouts = make_rollouts([n], n + 1, [prompt])
-    expected = 0.0
-    for number in set(block[:n]):
-        tokens = [i for i in range(n) if block[i] == number]
-        later = [i for i in range(n + 1) if block[i] > number or (block[i] == number and i >= n)]
-        expected += any_order(model, tokens, later=later)
-    blocks = len(set(block[:n]))
-    starts = 2 * num_masks * blocks
-    for start, *orders in itertools.product(range(starts), *[[0.25, 0.75]] * num_masks):
-        second = np.array(orders)[:, None]  # whether the second token of a block comes first
-        values = iter(
-            [np.array([(start + 0.5) / starts]), np.where(np.arange(n) % 2 == block[1], second, 0.5)]
-        )
-        stream = SimpleNamespace(random=lambda size, values=values: next(values))
-        masks = AllBlocksMasking(num_masks, 0.0, 2, origin).draw(rollouts, one_stream(stream))
-        draws += 1
-        for mask, token in masks.scored[0].nonzero().tolist():
-            hidden = masks.masked[0, mask, WIDTH:].nonzero().squeeze(-1).tolist()
-            seen = sorted({*(i for i in hidden if block[i] == block[token]), *block_sees(token, block)})
-            found += float(masks.weight[0, mask, token]) * model(token, seen) / num_masks
-    assert found / draws == pytest.approx(expected, abs=1e-12)
-
-
-def test_all_blocks_spread_their_counts_over_blocks_and_copies():
-    masks = AllBlocksMasking(4, 0.0, 8, "completion").draw(make_rollouts([27, 16, 3], 30), seeded())
-    for row, sizes in enumerate([[8, 8, 8, 3], [8, 8], [3]]):
-        first = 0
-        for size in sizes:
-            scored = masks.scored[row, :, first : first + size]
-            counts = scored.sum(-1)
-            weight = masks.weight[row, :, first : first + size]
-            assert torch.allclose(weight.sum(-1), torch.tensor(float(size), dtype=torch.float64))
-            assert size < 8 or sorted(((counts - 1) // 2).tolist()) == [0, 1, 2, 3], "one of each quarter"
-            first += size
-        assert not masks.scored[row, :, first:].any() and masks.masked[row, :, WIDTH + first :].all()
 
 
 def test_bernoulli_masks_average_to_the_any_order_elbo():
@@ -647,8 +597,7 @@ def test_a_tail_that_counts_is_padding_unmasked_last():
 def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
     masks = ActiveBlockMasking(4, 0.0, 1).draw(make_rollouts([5], 6), seeded())
     assert (masks.masked == masks.masked[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
-    for masking in (ActiveBlockMasking, AllBlocksMasking):
-        assert not masking(4, 0.0, 1).has_eubo and masking(4, 0.0, 2).has_eubo
+    assert not ActiveBlockMasking(4, 0.0, 1).has_eubo and ActiveBlockMasking(4, 0.0, 2).has_eubo
     assert BlockMasking(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
     with pytest.raises(ConfigError, match=r"masking=block_active.*algorithm_args=\{'negatives': 'elbo'\}"):
         SPG(masking="block_active", block_length=1)

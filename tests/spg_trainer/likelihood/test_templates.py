@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
@@ -83,21 +83,6 @@ def test_replayed_steps_average_to_the_path_that_was_taken(name):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("origin", ["completion", "sequence"])
-def test_all_blocks_divide_the_canvas_into_the_blocks_of_attention(origin):
-    pattern, size = "wgwwwggggw-w", 5
-    before = WIDTH % size if origin == "sequence" else 0
-    masking = AllBlocksMasking(8, block_length=size, block_origin=origin)
-    masks = masking.draw(rollouts_of(pattern), seeded())
-    for block in range(4):
-        own = [p for p in places(pattern, "w") if (p + before) // size == block]
-        if own:
-            scored, weight = masks.scored[0][:, own], masks.weight[0][:, own]
-            assert scored.any(-1).all(), "a copy scores something of every block"
-            counts = scored.sum(-1, keepdim=True)
-            assert torch.equal(weight, scored * len(own) / counts.double())
-
-
 def test_block_masks_hide_a_part_of_a_block_of_the_canvas_and_all_that_is_later():
     pattern = "wgwwwgggwwgw"
     for seed in range(20):
@@ -119,7 +104,7 @@ EVERY = {
     "by entropy": StepMergeMasking(3, segment_draw="entropy"),
     "by surprise": StepMergeMasking(3, segment_draw="surprise", score_rest=True),
 }
-BY_BLOCKS = ("block", "block_active", "all_blocks", "modulo", "with noise")
+BY_BLOCKS = ("block", "block_active", "modulo", "with noise")
 
 
 @pytest.mark.parametrize("name", EVERY)

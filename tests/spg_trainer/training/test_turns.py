@@ -40,7 +40,7 @@ from tests.common.turn_cases import Talk, talk_algorithm, talk_config
 
 OF_PARTS = ("egspo_sa", "mdpo", "d_treerpo")
 """Algorithms in which parts of a completion have advantages of their own."""
-MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "ebpo", "tracerl", "unigrpo_repro", "vrpo")
+MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "tracerl", "unigrpo_repro", "vrpo")
 
 
 class Played:
@@ -192,7 +192,7 @@ def by_hand(played, name, logps, masks, known):
         u = ((bound - old) / n).detach().clamp(max=np.log(a.ceiling))
         weight = [u[group == g].softmax(0) * (group == g).sum() for g in sorted(set(group.tolist()))]
         return -(torch.cat(weight) * worth * chosen).sum()
-    if name in ("gdpo", "espo", "ebpo"):
+    if name in ("gdpo", "espo"):
         ratio = ((bound - old) / (n if name == "espo" else 1)).exp()
         held = ratio.clamp(1 - a.epsilon, 1 + a.epsilon)
         terms = -torch.minimum(ratio * worth, held * worth) / (n if name == "gdpo" else 1)
@@ -218,14 +218,14 @@ def by_hand(played, name, logps, masks, known):
 @pytest.mark.parametrize(
     "name",
     slow_if(
-        ["spg", "gdpo", "espo", "ebpo", "stabledrl", "vrpo", "wd1", "justgrpo", SELF_NORMALISED],
-        lambda name: name in ("ebpo", "stabledrl", "espo", "justgrpo"),
+        ["spg", "gdpo", "espo", "stabledrl", "vrpo", "wd1", "justgrpo", SELF_NORMALISED],
+        lambda name: name in ("stabledrl", "espo", "justgrpo"),
     ),
 )
 def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
     more = {"algorithm_args": {"masking": "random"}} if name in ("spg", "stabledrl") else {}
     sizes = {"per_device_batch_size": 20, "prompts_per_step": 4}
-    if name in ("ebpo", "vrpo"):
+    if name == "vrpo":
         more = {"algorithm_args": {"num_masks": 4}}
     played = Played(talk_algorithm(tmp_path, name, **more, **sizes))
     logps, masks, known = played.logps()
