@@ -3,8 +3,10 @@
 `docs/learned_nothing.md` says more, where the repository is at hand.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+LOST = 'docs/learned_nothing.md says what helps, under "The run lost a component of its reward".'
+"""Behind the components of the reward that a run has lost."""
 WORSE = (
     "read with the command below which problems are no longer solved. If the reward rose all the same, weigh `correct` "
     "more (--reward-weights); if completions are cut, raise --max-completion-length; else divide --learning-rate by 3. "
@@ -29,12 +31,6 @@ def for_no_gain(groups: Mapping[str, float] | None) -> str:
     """For a run that did not beat its start. groups: the shares of its groups, None = the model sampled none."""
     more = "Or train longer (--max-steps), or with another --algorithm."
     return f"{for_equal_groups(groups)} {more}" if groups else more.removeprefix("Or ").capitalize()
-
-
-def for_lost(names: Iterable[str]) -> str:
-    """For components of the reward that a run has lost."""
-    weights = " ".join(f"{name}=0.2" for name in names)
-    return f"To keep what was lost, pay for it: --reward-weights correct=1 {weights}."
 
 
 def for_mix(follows_none: bool, more_right: bool) -> str:

@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.rollout.failures import listed
-from spg_trainer.training.remedies import for_equal_groups
+from spg_trainer.training.remedies import LOST, for_equal_groups
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
@@ -122,7 +122,7 @@ def fallen_components(history: History) -> dict[str, str]:
         if fell and mean(recent, "reward") >= mean(first, "reward"):
             warnings[f"{name} falls"] = (
                 f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions are paid without "
-                f"it. Look at samples/; if it matters, pay for it with --reward-weights, e.g. correct=1 {name}=0.2."
+                f"it. Look at samples/; if it matters, {LOST}"
             )
     return warnings
 
