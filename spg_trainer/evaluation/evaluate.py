@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from math import comb
@@ -113,6 +113,10 @@ def evaluate(
     rows: Sequence[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     overlong: str = "error",
+    env_args: Mapping[str, Any] | None = None,
+    verifier: str | None = None,
+    reward: Any = None,
+    bad_rows: str | None = None,
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
@@ -136,10 +140,12 @@ def evaluate(
         rows: what the same evaluation had made before it was interrupted; these completions are not made again.
         keep: called with the new rows of all processes, a batch at a time, in each process.
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
+        env_args: arguments of the environment that a name opens, {"level": 2}, over those that suit the model.
+        verifier, reward, bad_rows: such arguments of a file of rows, as in `defaults`.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model, a
-            split that is not that of the `TextEnv`.
+            split that is not that of the `TextEnv`, or arguments beside one.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
@@ -150,11 +156,18 @@ def evaluate(
             f"split={split!r}), or leave split out."
         )
     split = split or opened or "test"
+    given = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
+    given = {name: value for name, value in given.items() if value is not None}
     if not isinstance(env, envs.TextEnv):
         env = task_names(env)
+    elif given:
+        raise ConfigError(
+            f"{next(iter(given))}: this environment is open already. Give its arguments to envs.make, or its name to "
+            "evaluate."
+        )
     if sampling is None or isinstance(env, str):
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
-        recipe = defaults(Config, name, policy.source)
+        recipe = defaults(Config, name, policy.source, **given)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from spg_trainer.algorithms.registry import named_ancestor
+from spg_trainer.algorithms.registry import find_algorithm, named_ancestor
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
@@ -23,6 +23,7 @@ from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampl
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, kinds_of_flags, read_keywords, read_words
 from spg_trainer.settings.published import decoding_layer
+from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -146,8 +147,8 @@ def defaults(
 
     env: a name as `--env`, the class of an environment that has been registered, or several of these. algorithm: a name
     as `--algorithm`, or a class of your own in a file. more: any other of its flags, also `config`; a function in a
-    file, such as a reward, may stand in place of its name. Raises ConfigError for an unknown name of a task or a
-    setting, and for a function or a class that stands in no file of its own.
+    file, such as a reward, may stand in place of its name. Raises ConfigError for an unknown name of a task, an
+    algorithm or a setting, for a number out of range, and for a function or a class that stands in no file of its own.
 
     `defaults(Sampling, ...)` is how a training on the task decodes with the model, `defaults(EvalSampling, ...)` how an
     evaluation does, at temperature 0: with the lengths that the model was taught. more: settings of decoding.
@@ -168,7 +169,13 @@ def defaults(
                 packages.envs.resolve(task.env)
             except packages.envs.EnvError as error:
                 raise ConfigError(str(error)) from error
-    return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
+    config = resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
+    check_ranges(config)
+    if (
+        isinstance(config, Config) and ":" not in config.algorithm
+    ):  # that of a file is known when it is opened
+        find_algorithm(config.algorithm)
+    return config
 
 
 def without_recipe(config: Config) -> str:
@@ -177,7 +184,7 @@ def without_recipe(config: Config) -> str:
     It is "" where there is nothing to say. One or two settings alone may be meant: somebody may have given them.
     """
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
-    recipe = defaults(Config, model=config.model.model, remasking=config.rollout.remasking, **given)
+    recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
     class_has, has, should = (flatten(plain(settings)) for settings in (Config(), config, recipe))
     lost = [
         f"{name.rpartition('.')[2]} {has.get(name, 'none')} ({value})"
@@ -225,6 +232,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
             nearest = did_you_mean(name, known | kinds_of_flags(cls))
             if is_dataclass(group := hints(cls).get(name)):
                 nearest = f"{name} is a group: give its settings by their own names, e.g. {fields(group)[0].name}=... "
+            elif not nearest and "algorithm_args" in known:
+                nearest = (
+                    f"A hyper-parameter of the algorithm is given as $algorithm_args {name}={value!r:.80}. "
+                )
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )

@@ -301,7 +301,7 @@ def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
     fell = ", ".join(
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
-    return f"But this run lost something on these problems: {fell}. {LOST}"
+    return f"But this run lost something on these problems: {fell}; {LOST}"
 
 
 TRIED = 20

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-LOST = 'docs/learned_nothing.md says what helps, under "The run lost a component of its reward".'
+LOST = 'the page "My run learned nothing" says what helps.'
 """Behind the components of the reward that a run has lost."""
 WORSE = (
     "read with the command below which problems are no longer solved. If the reward rose all the same, weigh `correct` "

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -381,3 +382,16 @@ def test_tasks_and_numbers_are_taken_as_settings_take_them(policy, tmp_path):
     assert json.loads(json.dumps(found.summary()))["settings"]["seed"] == 2
     with pytest.raises(envs.EnvError, match=r"rows.jsonl.*verifier"):  # it is asked for what judges the rows
         evaluate(policy, rows, EVALUATION)
+
+
+def test_a_name_is_opened_with_the_arguments_that_a_training_would_take(policy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(60)]
+    Path("sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path("mine.py").write_text("def brevity(completions, **kwargs):\n    return [0.5] * len(completions)\n")
+    columns = {"prompt": "question"}
+    judged = evaluate(policy, "sums.jsonl", num_problems=2, verifier="gsm8k", env_args=columns)
+    assert judged.settings["env"] == "sums[prompt=question,verifier=gsm8k]" and judged.n == 2
+    paid = evaluate(policy, "sums.jsonl", num_problems=2, reward="./mine.py:brevity", env_args=columns)
+    assert paid.rewards["brevity"] == 0.5 and "score" not in paid.rewards
+    assert evaluate(policy, "sudoku:level=2", num_problems=1).settings["env"] == "sudoku[level=2]"

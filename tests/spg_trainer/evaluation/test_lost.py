@@ -50,7 +50,7 @@ def test_the_last_line_of_a_run_names_what_it_lost_and_where_help_stands(tmp_pat
     config = replace(Config(), env="sudoku")
     last = closing_lines(summary, config)[-1]
     assert "format fell from 1.00 to 0.25" in last and last.endswith(
-        'docs/learned_nothing.md says what helps, under "The run lost a component of its reward".'
+        '; the page "My run learned nothing" says what helps.'
     )
     assert "--reward-weights" not in last  # it may be paid already, or be the only reward
     assert "lost" not in closing_lines(summary | {"lost": {}}, config)[-1]

@@ -149,6 +149,14 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: load_model("tiny", lora_r=-1), "lora_r=-1: should be 0 or more"),
         (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
+        (lambda: defaults(Config, env="sudoku", psi=0.5), r"given as algorithm_args=\{'psi': 0.5\}"),
+        (lambda: defaults(Config, env="sudoku", algorithm="wd2"), "no such algorithm. Did you mean 'wd1'"),
+        (lambda: defaults(Config, env="sudoku", temperature=-1), "temperature=-1.0: should be from 0 to 100"),
+        (
+            lambda: evaluate(policy, envs.make("sudoku"), env_args={"level": 2}),
+            "env_args: .* open already.*make",
+        ),
+        (lambda: evaluate(policy, envs.make("sudoku"), reward="./a.py:b"), "reward: .* open already"),
     ):
         with pytest.raises(ConfigError, match=words):
             call()

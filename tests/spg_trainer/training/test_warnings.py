@@ -54,7 +54,7 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (
             {"rewards/format/mean": 0.03, "reward": 0.6},
             3,
-            ["format has fallen from 1.00 to 0.03", "docs/learned_nothing.md"],
+            ["format has fallen from 1.00 to 0.03", "My run learned nothing"],
         ),
         ({"env_errors": 2}, 1, ["2 completions", "--sample-steps"]),
     ],
