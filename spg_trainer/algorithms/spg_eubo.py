@@ -19,8 +19,8 @@ from spg_trainer.settings.ranges import AtLeast1, Below1, Count
 class SPGEUBO(SPG):
     """Raises the ELBO of completions above their group's mean reward and lowers the EUBO of the others.
 
-    loss = -sum_b A_b * bound_b * norm_b, where bound_b is the ELBO if A_b >= 0, else the EUBO, and norm_b is what
-    `normalizer` says. Raises ConfigError for values out of range.
+    loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else the EUBO,
+    and norm_b is what `normalizer` says. Raises ConfigError for values out of range.
     """
 
     masking: str = "random"

@@ -1,6 +1,7 @@
 """StableDRL: SPG whose completions weigh by self-normalised importance ratios, cut at the top.
 
-    loss = -1/groups sum_g sum_{b in g} w_b A_b bound_b / n_b,   w = softmax over g of min(u_b, log ceiling), detached
+    loss = -1/groups sum_g sum_{b in g} (w_b A_b bound_b + elbo_bonus/G ELBO_b) / n_b
+    w    = softmax over the G completions of g of min(u_b, log ceiling), detached
     u    = (ELBO - ELBO under the model that sampled) / n
 
 Source: arXiv 2603.06743, formulas as in its code; docs/algorithms/stabledrl.md says where code, paper and this differ.
@@ -24,7 +25,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class StableDRL(SPG):
-    """SPG off policy: a completion counts by how much likelier it became, against the others of its group.
+    """SPG off policy: a reward counts by how much likelier its completion became, against the others of its group.
 
     On policy it is SPG. All completions of a group are compared, also those without an advantage. Defaults are the
     code's. Raises ConfigError as `SPG`.

@@ -418,14 +418,16 @@ def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) ->
 
 
 def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
-    """Refuses decoding without chance where the algorithm learns nothing from equal completions.
+    """Refuses decoding without chance where the rewards of equal completions teach nothing.
+
+    A bonus that raises all completions, whatever they earn, changes nothing about that.
 
     count: the completions of a problem. name: that of the algorithm.
     """
     refuse(
         not (r.draws_noise or algorithm.right_groups_teach),
         f"$temperature={r.temperature:g}: decoding without chance writes {count} times the same completion to a "
-        f"problem, and $algorithm={name} learns from how they differ. Use $temperature=0.9, or an "
+        f"problem, whose equal rewards teach $algorithm={name} nothing. Use $temperature=0.9, or an "
         "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
     )
 

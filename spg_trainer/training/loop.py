@@ -258,7 +258,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
 
     How long they are is looked at first. metrics: those of the rollout.
-    Raises ConfigError, unless --force is given, if there is nothing to learn from: no completion is right, and no group
+    Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group
     has unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the
     model is an embedded one that was not taught the task.
     """
@@ -287,7 +287,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
         each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
-            "right. As all completions of a problem earn the same, the run would have nothing to learn from. If the "
+            "right. All completions of a problem earn the same, and such rewards teach nothing. If the "
             "model is right now and then, but less often than that, train all the same: "
             f"{run.folder.go_on} --force. A run with --max-rollout-batches looks at more "
             f"completions before it ends here, but learns less from as many. {remedy}"

@@ -13,8 +13,8 @@ History = Sequence[Mapping[str, Any]]
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
-"""A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, so that
-nothing is learned from it; where the algorithm's `right_groups_teach` is true, a group that is all right has one."""
+"""A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, which
+teach nothing; where the algorithm's `right_groups_teach` is true, a group that is all right has one."""
 STUCK = 10
 """How many steps in a row most groups must be without a signal, while the reward does not rise, before a run warns.
 Fewer may be normal: if few completions are right at first, most groups are all wrong, and become mixed as the reward
@@ -141,8 +141,8 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
         return ""
     shares = shares_of_groups(history, right_groups_teach)
     return (
-        f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
+        f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row), and such rewards teach "
+        f"nothing: {what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
     )
 
 

@@ -76,8 +76,9 @@ def spg(algorithm, row, held):
 
 
 def spg_eubo(algorithm, row, held):
-    bound = bounds(algorithm, row)[int(row.advantage < 0)]
-    return -row.advantage * bound * share(algorithm, row)
+    lower, upper = bounds(algorithm, row)
+    bound = lower if row.advantage >= 0 else upper
+    return -(row.advantage * bound + algorithm.elbo_bonus * lower) * share(algorithm, row)
 
 
 def spg_repro(algorithm, row, held):
@@ -107,7 +108,8 @@ def stabledrl(algorithm, row, held):
     weight = ratio(row) / sum(map(ratio, row.group))
     held.append(ratio(row) == algorithm.ceiling)  # its clip, of weights
     own = row.length if algorithm.normalizer == "length" else 1
-    return -weight * row.advantage * bound / own / 4  # groups of two in 8 completions
+    raised = weight * row.advantage * bound + algorithm.elbo_bonus / 2 * lower
+    return -raised / own / 4  # groups of two in 8 completions
 
 
 def likelihood(algorithm, row, held):
@@ -581,7 +583,8 @@ CASES = {
                 ("block", "tokens", 3),
                 ("block_active", "length", 4),
             )
-        ],
+        ]
+        + [{"elbo_bonus": 0.3}],
         advantages=tuple(ADVANTAGES),
     ),
     "spg_repro": Case(
@@ -598,7 +601,13 @@ CASES = {
         [
             {"block_length": 4, "ceiling": 2.5},
             {"negatives": "elbo", "ceiling": 1.5, "num_masks": 3, "block_length": 4},
-            {"masking": "random", "normalizer": "completions", "p_mask_prompt": 0.0, "ceiling": 1.5},
+            {
+                "masking": "random",
+                "normalizer": "completions",
+                "p_mask_prompt": 0.0,
+                "ceiling": 1.5,
+                "elbo_bonus": 0.3,
+            },
         ],
         off_policy=3.0,
         clips=True,
@@ -759,7 +768,10 @@ CASES = {
     ),
     "dispo": Case(
         dispo,
-        [{"block_length": 4}, {"masking": "random", "beta": 0.0, "step_weight": 2.0, "num_fills": 3}],
+        [
+            {"block_length": 4},
+            {"masking": "random", "beta": 0.0, "step_weight": 2.0, "num_fills": 3, "elbo_bonus": 0.3},
+        ],
         advantages=tuple(ADVANTAGES),
         clips=True,
     ),

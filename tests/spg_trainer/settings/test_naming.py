@@ -88,6 +88,7 @@ LINES = [
     ("--lr-schedule cosinus", "lr_schedule='cosinus': expected one of"),
     ("--max-steps 2.5", "max_steps='2.5': expected a whole"),
     ("--temperature 0", "temperature=0: decoding without chance"),
+    ("--temperature 0 --algorithm-args elbo_bonus=0.05", "whose equal rewards teach algorithm=spg nothing."),
     ("--algorithm grpoo", "algorithm=grpoo: no such algorithm."),
     ("--algorithm-args num_masks=0", "algorithm_args={'num_masks': 0}: should be at least 1"),
     (

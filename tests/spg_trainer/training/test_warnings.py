@@ -45,7 +45,7 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (
             equal(0.9, right=0.02, wrong=0.88),
             10,
-            ["90% of the groups", "88% all wrong", "Take easier problems"],
+            ["90% of the groups", "such rewards teach nothing", "88% all wrong", "Take easier problems"],
         ),
         (equal(0.9, wrong=0.9, same=0.7), 10, ["70% the same wrong text", "Raise --temperature"]),
         (equal(0.9, right=0.1, wrong=0.1), 10, ["10% all wrong", "a reward that tells right from wrong"]),
@@ -102,7 +102,7 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
 
 
 def test_a_run_that_has_learned_its_problems_is_left_in_peace():
-    """It is not to be told to stop; one whose problems were solved from the start is told that they teach nothing."""
+    """It is not to be told to stop; one whose problems were solved from the start is told."""
     solved = equal(0.9, right=0.85, wrong=0.05)
     assert all(new_warnings(history((8, {}), (count, solved))) == [] for count in range(20))
     (text,) = new_warnings(history((8, equal(0.3, right=0.8)), (10, solved)))
