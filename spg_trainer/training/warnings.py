@@ -141,8 +141,8 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
         return ""
     shares = shares_of_groups(history, right_groups_teach)
     return (
-        f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row), and such rewards teach "
-        f"nothing: {what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
+        f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row), and such rewards "
+        f"teach nothing: {what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
     )
 
 
