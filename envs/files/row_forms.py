@@ -29,11 +29,11 @@ def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`common_form`, with the `prompt` of a chat in `messages`: what precedes the assistant's last message."""
+    """`common_form`, with the chat in `messages` as its `prompt` where it has none of its own (`before_answer`)."""
     found = common_form(row)
     messages = found.get("messages")
     if found.get("prompt") is None and isinstance(messages, list) and messages:
-        found["prompt"] = before_answer(messages)
+        found["prompt"] = messages
     return found
 
 
@@ -41,6 +41,12 @@ def before_answer(prompt: Any) -> Any:
     """What precedes the assistant's last message of a chat that ends with it; any other prompt as it is."""
     last = prompt[-1] if isinstance(prompt, list) and prompt else None
     return prompt[:-1] if isinstance(last, Mapping) and last.get("role") == "assistant" else prompt
+
+
+def last_answer(prompt: Any) -> str | None:
+    """The assistant's last message of a chat that ends with it; None of any other prompt, and of an empty message."""
+    before = before_answer(prompt)
+    return prompt[-1].get("content") or None if before is not prompt else None
 
 
 def as_messages(value: Any) -> Any:

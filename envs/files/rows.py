@@ -25,7 +25,7 @@ from envs.authoring.reward_functions import (
 from envs.bases.published import ANSWER_FORMAT
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
-from envs.files.row_forms import FORM_COLUMNS, asked, before_answer
+from envs.files.row_forms import FORM_COLUMNS, asked, before_answer, last_answer
 from envs.made_class import made_class
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.splits import SPLITS, question, split_of
@@ -73,7 +73,8 @@ class Entry(NamedTuple):
     prompt: Prompt
     reference: dict[str, Any]
     demonstration: str | None
-    """A right completion, from the column that `demonstration=` names; None where no column is named."""
+    """A right completion: of the column that `demonstration=` names or, where none is named, the assistant's last
+    message of a chat; None where there is neither."""
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
@@ -130,7 +131,8 @@ class Rows(TextEnv):
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
                 it.
-            demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
+            demonstration: a column with right completions, for `sft` and `check`; "" = there is none, but for rows of
+                chat messages that end in one of the assistant.
             validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
                 the main file, picked by a hash of the prompt.
             bad_rows: "refuse" raises for a file with rows that cannot be used; "skip" leaves them out, says how many
@@ -144,6 +146,7 @@ class Rows(TextEnv):
         check_style(name, prompt_style, STYLES)
         check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
         self.split, self.verifier, self.prompt_style = split, verifier, prompt_style
+        self.names_demonstrations = bool(demonstration)
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
             self.score_timeout = score_timeout
@@ -201,8 +204,9 @@ class Rows(TextEnv):
         text = problem.metadata["demonstration"]
         if text is None:
             raise NoDemonstration(
-                f"{self.spec_name} has no demonstrations. Name a column of right completions: --env-args "
-                "demonstration=COLUMN."
+                f"{self.spec_name} has no demonstration for {problem.metadata['where']}. Name a column of right "
+                "completions: --env-args demonstration=COLUMN. A chat that ends in a message of the assistant has it "
+                "for one."
             )
         return text
 
@@ -530,7 +534,10 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
-    prompt, demonstration = before_answer(values.pop("prompt")), values.pop("demonstration", None)
+    whole = values.pop("prompt")
+    prompt, demonstration = before_answer(whole), values.pop("demonstration", None)
+    if "demonstration" not in column_of:
+        demonstration = last_answer(whole)
     if not is_prompt(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
@@ -545,7 +552,7 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if half := half_character(value):
-            raise EnvError(f'{where}: column "{column_of[name]}" {half}')
+            raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {half}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
     columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}

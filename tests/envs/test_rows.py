@@ -107,7 +107,7 @@ def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) ->
     problem = env.problem(0)
     assert problem.reference == {"numbers": [2, 1], "target": "3"} and "<answer>" in problem.prompt
     assert env.score(problem, "<answer>2+1</answer>").rewards["correct"] == 1
-    with pytest.raises(EnvError, match="demonstration=COLUMN"):
+    with pytest.raises(EnvError, match=r"numbers.csv, line 2. Name .*demonstration=COLUMN"):
         env.demonstration(problem)
 
 
@@ -408,3 +408,42 @@ def test_a_named_column_of_chats_is_shown_without_the_answer_that_ends_it(tmp_pa
     file.write_text("".join(json.dumps({"messages": chat, "answer": str(i)}) + "\n" for i in range(40)))
     for named in ({"prompt": "messages"}, {}):
         assert envs.make(str(file), verifier="gsm8k", **named).problem(0).prompt == chat[:1]
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_the_assistants_last_message_of_a_chat_is_its_demonstration(tmp_path, column):
+    names = ("role", "content") if column == "messages" else ("from", "value")
+    speakers = ("user", "assistant") if column == "messages" else ("human", "gpt")
+
+    def chat(*texts: str) -> list[dict]:
+        return [dict(zip(names, pair, strict=True)) for pair in zip(speakers, texts, strict=False)]
+
+    rows = [{column: chat(f"{i}+1?", f"The answer is {i + 1}."), "answer": str(i + 1)} for i in range(60)]
+    path = write(tmp_path / "chat.jsonl", rows)
+    env = envs.make(path, verifier="gsm8k")
+    problem = env.problem(0)
+    assert [message["content"] for message in problem.prompt] == ["0+1?"]
+    assert env.demonstration(problem) == "The answer is 1."
+    assert demonstrations_found(path, verifier="gsm8k").figure.startswith("all 60 solve their problem")
+    named = envs.make(path, verifier="gsm8k", demonstration="answer")
+    assert named.demonstration(named.problem(0)) == "1"
+    open_chats = write(tmp_path / "open.jsonl", [{**row, column: row[column][:1]} for row in rows])
+    with pytest.raises(EnvError, match=r"no demonstration for open.jsonl, line 1\. Name a column"):
+        unanswered = envs.make(open_chats, verifier="gsm8k")
+        unanswered.demonstration(unanswered.problem(0))
+
+
+def test_what_an_assistant_says_in_a_chat_need_not_be_right_for_training_by_reward(tmp_path):
+    chats = [
+        {"messages": [{"role": "user", "content": f"{i}+1?"}, {"role": "assistant", "content": str(i + 1)}]}
+        for i in range(60)
+    ]
+    path = write(tmp_path / "bare.jsonl", [{**row, "answer": str(i + 1)} for i, row in enumerate(chats)])
+    findings = [f for f in checking.check(path, 20, verifier="gsm8k") if f.name == "demonstrations"]
+    assert all(finding.ok for finding in findings)
+    assert "'<answer>1</answer>' would be right" in next(f.figure for f in findings if f.is_note)
+
+
+def demonstrations_found(path: str, **arguments):
+    """The finding of `envs check` on demonstrations."""
+    return next(f for f in checking.check(path, **arguments) if f.name == "demonstrations")

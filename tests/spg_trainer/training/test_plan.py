@@ -87,7 +87,7 @@ def test_a_whole_run_finds_out_no_more_than_its_start(tmp_path: Path) -> None:
     assert {name: begun[name] for name in ONCE} == ONCE
     assert {name: resumed[name] for name in ONCE} == {**ONCE, "refuse_other_run": 0}
     assert begun["evaluate_checked"] == 2 and resumed["evaluate_checked"] == 1
-    assert begun["resolve"] == begun["defaults"] == 1  # to tell of settings that only the recipe has
+    assert begun["resolve"] == 1  # to tell of settings that only the recipe has
     assert begun["parse_tasks"] == resumed["parse_tasks"] == 1  # the second command line names no task
 
 
