@@ -64,9 +64,14 @@ OWN_VALUES: dict[str, dict[str, object]] = {
 }
 """Names whose class is that of another name, and the hyper-parameters that have one value here: with another, it would
 not be the reproduction that its name says."""
-FOR_USE = ("spg", "raft", "justgrpo", "d2_stepmerge", "wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo")
-"""Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), and the algorithms of
-the systems that published tables compare. The others are here to be compared with."""
+FOR_USE = (
+    *("spg", "raft", "justgrpo", "d2_stepmerge"),
+    *("forkgrpo", "slim_rl"),
+    *("wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo"),
+)
+"""Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), two that do with far
+fewer passes what others do, and the algorithms of the systems that published tables compare. The others are here to be
+compared with."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
 """Other names by which a user may look for an algorithm, or for what it replaced: {our name: the others, with spaces
 between}."""

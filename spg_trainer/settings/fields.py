@@ -57,9 +57,9 @@ class Config(TaskSettings):
     a better and a worse one for each prompt; --pairs sets it. demonstrations: the right completions of the task and
     its habits (--mix), or those of a file (--data); the command `sft` sets it, with a recipe for base models."""
     algorithm: str = "spg"
-    """The algorithm: spg, raft, justgrpo, d2_stepmerge, wd1, gdpo, bgpo, diffu_grpo, unigrpo or vrpo; for comparison,
-    another that `python -m spg_trainer algorithms list` names; or yours, as `./my_algorithm.py:MyClass` or
-    `my_module:MyClass`. If it is left out, the recipe of the task decides."""
+    """The algorithm: spg, raft, justgrpo, d2_stepmerge, forkgrpo, slim_rl, wd1, gdpo, bgpo, diffu_grpo, unigrpo or
+    vrpo; for comparison, another that `python -m spg_trainer algorithms list` names; or yours, as
+    `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out, the recipe of the task decides."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
     all."""
