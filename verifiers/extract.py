@@ -20,7 +20,7 @@ FOUND = OK  # of a completion in which there is an answer, instead of the reason
 _OPEN = b"<answer>"
 _CLOSE = b"</answer>"
 _ANSWER_NAME, _REASONING_NAME = b"answer>", b"reasoning>"
-_GREATER, _SLASH, _BAR = tuple(b">/|")
+_GREATER, _SLASH, _BAR, _BLANK, _UNDERSCORE = tuple(b">/| _")
 # What ends a completion, of every family in docs/models.md; what follows is another turn.
 _END_TOKENS = (b"</s>", b"<|eot_id|>", b"<|endoftext|>", b"<|im_end|>", b"<|role_end|>", b"<|end|>")
 _END_BYTES = b"".join(_END_TOKENS)
@@ -150,8 +150,13 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if i + 1 < end and (closing or data[i + 1] == _BAR) and is_end_token(data, i, end):
         return ENDS_TEXT, i
     key, after = read_word(data, name, end, True)
-    if key == _FINAL and after < end:  # <final_answer>
-        key, after = read_word(data, after + 1, end, True)
+    if (
+        key == _FINAL
+        and after < end
+        and (data[after] == _BLANK or data[after] == _UNDERSCORE or data[after] == _MINUS)
+    ):
+        key, after = read_word(data, after + 1, end, True)  # <final answer>, <final_answer>, <final-answer>
+        key = _FINAL_ANSWER + 0 if key == _ANSWER else 0
     if after >= end or data[after] != _GREATER:
         return NO_TAG, i + 1
     if key == _ANSWER or key == _FINAL_ANSWER:
