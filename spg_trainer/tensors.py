@@ -48,7 +48,7 @@ class Rows:
     its token was given."""
     unmask_logps: Tensor
     """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked. With
-    --top-p or --top-k, that of the law that drew: tempered, cut, and without the mask id. --eos-penalty and
+    --top-p or --top-k, that in the distribution drawn from: tempered, cut, and without the mask id. --eos-penalty and
     --min-completion-length change it too, as they lower the logits of end tokens first."""
     entropy: Tensor
     """(B, T) as these, entropy of the un-tempered law at that step, nats; only if the algorithm or its masking asks."""

@@ -59,7 +59,7 @@ ARGUMENTS = (
 )
 """The arguments of `Rows` that are not the names of columns."""
 ROWS_WITHOUT_COMPILING = 50_000
-"""In files of at most so many rows, references are looked at without compiled code, which takes longer to compile."""
+"""Up to so many rows of a file, references are checked without compiled code: to compile it would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
@@ -78,17 +78,17 @@ class Entry(NamedTuple):
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
-    """All columns of the file, for functions that take any; None where the row lacks one that other rows have."""
+    """All columns of the file, for functions that take any; a column that only other rows have is None."""
 
 
-class Reading(NamedTuple):
+class ReadingRules(NamedTuple):
     """How a file is read."""
 
     verifier: str
     columns_json: str
-    """What `_columns` gives, as JSON, since the key of a cache holds no dict."""
+    """What `_columns` gives, as JSON, because a key of the cache must be hashable."""
     all_columns: bool
-    """Whether all columns are kept, since a function takes any, or keeps its default where there is none."""
+    """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
 
@@ -159,19 +159,19 @@ class Rows(TextEnv):
             functions=self.functions,
         )
         self.fields = fields_of(verifier, column_of)
-        takes_any = any(map(takes_more, self.functions.values()))
-        read = Reading(verifier, json.dumps(column_of), takes_any, skips_bad=bad_rows == "skip")
+        all_columns = any(map(takes_more, self.functions.values()))
+        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, skips_bad=bad_rows == "skip")
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
             self.reward_weights = {**judged, "format": 0.0, **paid}
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries, left_out = _entries_of(split, files, read)
+        self._entries, left_out = _entries_of(split, files, rules)
         if split == "train":  # it is said once, as every run opens this split
-            conflicts = _conflicts(files, read)
-            empty = _empty_columns(files, read, column_of, self.functions)
-            skipped = " ".join(_read(file, read).skipped for file in files.values() if file).strip()
+            conflicts = _conflicts(files, rules)
+            empty = _empty_columns(files, rules, column_of, self.functions)
+            skipped = " ".join(_content_of(file, rules).skipped for file in files.values() if file).strip()
             self.notice = " ".join(text for text in (skipped, left_out, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
@@ -299,21 +299,21 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
     return [field for field in fields if field in (*task.fields, *task.optional) and field != "prompt"]
 
 
-def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Sequence[Entry], str]:
+def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    files: {split: its file, or ""}. A file that validation or test has to itself is taken as it is. No prompt of the
-    main file is in two splits, or in such a file; and no prompt of train differs from one of validation or test by
-    capitals and spaces alone.
+    files: {split: its file, or ""}. If validation or test has a file of its own, all its rows are that split. No
+    prompt of the main file is in two splits, or also in such a file. Train leaves out each prompt that differs from
+    one of validation or test by capitals and spaces alone.
     """
     if files[split] and split != "train":
-        return _read(files[split], read).entries, ""
+        return _content_of(files[split], rules).entries, ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
-    held_out = [entry for other in with_own_file for entry in _read(files[other], read).entries]
+    held_out = [entry for other in with_own_file for entry in _content_of(files[other], rules).entries]
     held_out_keys = {_key(entry) for entry in held_out}
     # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
-    all_entries = _read(files["train"], read).entries
+    all_entries = _content_of(files["train"], rules).entries
     chosen, same = [], []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
@@ -342,22 +342,22 @@ def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Se
     return chosen, left_out
 
 
-def _conflicts(files: Mapping[str, str], read: Reading) -> str:
-    """A sentence on questions that come again, but for capitals and spaces, with another answer; "" if none does."""
+def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
+    """A sentence on questions that several rows answer differently (capitals and spaces aside); "" if none is."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
-        for entry in _read(file, read).entries:
+        for entry in _content_of(file, rules).entries:
             answer = json.dumps(entry.reference, sort_keys=True)
             places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
     differing = [
         " and ".join(places.values())
         for places in places_of.values()
-        if len(places) > 1 and not _are_one(read.verifier, list(map(json.loads, places)))
+        if len(places) > 1 and not _are_one(rules.verifier, list(map(json.loads, places)))
     ]
     if not differing:
         return ""
     count = "1 question has" if len(differing) == 1 else f"{len(differing):,} questions have"
-    at_most = ", of which at most one is right" if is_of_answers(read.verifier) else ""
+    at_most = ", of which at most one is right" if is_of_answers(rules.verifier) else ""
     return f"{count} different answers{at_most}: {_listed(differing)}. Correct or remove these rows."
 
 
@@ -367,7 +367,7 @@ def is_of_answers(verifier: str) -> bool:
 
 
 def earns(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
-    """Whether a completion with the answer of a row, also GSM8K's whole solution, is right by a reference."""
+    """Whether the answer of one row, or what stands behind its ####, is right by the reference of another row."""
     text = str(answer)
     final = text.rpartition("####")[2].strip()
     completions = (
@@ -379,7 +379,7 @@ def earns(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
 
 
 def _are_one(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the verifier accepts the answers of several references for the first: 0.5 and 1/2."""
+    """Whether the verifier accepts every other answer where the first is the reference, as 0.5 for 1/2."""
     if not is_of_answers(verifier):
         return False
     first, *others = references
@@ -388,7 +388,7 @@ def _are_one(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
 
 def _empty_columns(
     files: Mapping[str, str],
-    read: Reading,
+    rules: ReadingRules,
     column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
@@ -397,8 +397,8 @@ def _empty_columns(
     Columns of the verifier are left out: a row whose reference is empty has been refused. A function may know what to
     do with an empty value.
     """
-    of_verifier = fields_of(read.verifier, column_of)
-    entries = [entry for file in files.values() if file for entry in _read(file, read).entries]
+    of_verifier = fields_of(rules.verifier, column_of)
+    entries = [entry for file in files.values() if file for entry in _content_of(file, rules).entries]
     sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
@@ -418,11 +418,11 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _key(entry: Entry) -> str:
-    """The prompt as a text: rows with the same one are of one split, which a hash of it picks."""
+    """The prompt as a text, whose hash picks the split: rows of one prompt are of one split."""
     return json.dumps(entry.prompt, sort_keys=True)
 
 
-class Read(NamedTuple):
+class Content(NamedTuple):
     """What a file holds."""
 
     entries: tuple[Entry, ...]
@@ -430,20 +430,20 @@ class Read(NamedTuple):
     """A sentence on rows that are left out because they cannot be used; "" if there are none."""
 
 
-def _read(file: str, read: Reading) -> Read:
+def _content_of(file: str, rules: ReadingRules) -> Content:
     """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
     try:
         stat = Path(file).stat()
     except OSError:  # the reader says what is wrong
-        return _read_version(file, read, ())
-    return _read_version(file, read, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return _read_version(file, rules, ())
+    return _read_version(file, rules, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 @cache
-def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
-    """As `_read`; a file that has changed since, as a notebook's user corrects it, has another `version`."""
-    column_of: dict[str, str] = json.loads(read.columns_json)
-    verifier = read.verifier
+def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> Content:
+    """As `_content_of`. `version` changes when the file does, so that a file corrected in a notebook is read anew."""
+    column_of: dict[str, str] = json.loads(rules.columns_json)
+    verifier = rules.verifier
     name = Path(file).name
     entries: list[Entry] = []
     line_numbers: list[int] = []  # of the entries
@@ -451,9 +451,9 @@ def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
         named = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
-        for number, line in numbered_rows(file, None if read.all_columns else named):
+        for number, line in numbered_rows(file, None if rules.all_columns else named):
             try:
-                entries.append(_entry(f"{name}, line {number}", line, column_of, read.all_columns))
+                entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns))
                 line_numbers.append(number)
             except EnvError as error:
                 wrong[number] = str(error)
@@ -468,18 +468,18 @@ def _read_version(file: str, read: Reading, version: tuple[int, ...]) -> Read:
         sentences = [wrong[number] for number in sorted(wrong)]
         count = len({*line_numbers, *wrong})
         kept = [entry for number, entry in zip(line_numbers, entries, strict=True) if number not in wrong]
-        if not (read.skips_bad and kept):
+        if not (rules.skips_bad and kept):
             raise refused_rows(file, sentences, count)
         entries = kept
         skipped = note_skipped(file, sentences, count)
     columns = dict.fromkeys((column for entry in entries for column in entry.columns), None)
-    return Read(tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries), skipped)
+    return Content(tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries), skipped)
 
 
 def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
-    """What to say of rows that are left out, after all sentences on them are written beside the file.
+    """Writes a sentence on each row that is left out into a file beside theirs; returns what to say of them all.
 
-    Where they cannot be written, it says the first three. count: how many rows the file has.
+    If that file cannot be written, the first three sentences are said. count: how many rows the file has.
     """
     place = f"{file}.bad-rows.txt"
     listed = f"{place} lists them."
@@ -495,13 +495,14 @@ def _invalid_references(
 ) -> dict[int, InvalidReferenceError]:
     """{number of an entry: what the verifier finds wrong with its reference}, of all entries with a wrong one.
 
-    The verifier is asked to judge an empty completion by each. Raises EnvError, which begins with `name`, where it
-    cannot be asked.
+    The verifier judges an empty completion by each. Raises EnvError, which begins with `name`, if the verifier
+    cannot judge at all.
     """
     if not (fields and entries):
         return {}
     try:
         with suppress(InvalidReferenceError):
+            # The verifier judges batches of at most MIN_COMPILED_ROWS without compiled code.
             size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
             for part in (entries[i : i + size] for i in range(0, len(entries), size)):
                 references = {field: [entry.reference[field] for entry in part] for field in fields}
