@@ -196,11 +196,11 @@ class Rows:
                 return column[index.cpu().numpy()]
             return [column[row] for row in index.tolist()]
 
-        return self._changed(some)
+        return _change(self, some)
 
     def to(self, device: str | torch.device) -> Self:
         """The same rows, with all tensors on a device."""
-        return self._changed(lambda column: column.to(device) if isinstance(column, Tensor) else column)
+        return _change(self, lambda column: column.to(device) if isinstance(column, Tensor) else column)
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -215,9 +215,6 @@ class Rows:
             parts = [part._padded(width) for part in parts]
         names = vars(parts[0])
         return parts[0]._made({name: _join([vars(part)[name] for part in parts]) for name in names})
-
-    def _changed(self, change: Callable[[Any], Any]) -> Self:
-        return self._made({name: _change(value, change) for name, value in vars(self).items()})
 
     def _made(self, values: Mapping[str, Any]) -> Self:
         made = object.__new__(type(self))
@@ -414,10 +411,11 @@ def _has_rows(value: Any) -> bool:
 
 
 def _change(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A table, a mapping or a column with `change` in place of each column; a fact stays as it is."""
     if isinstance(value, Mapping):
         return {name: _change(item, change) for name, item in value.items()}
     if isinstance(value, Rows):
-        return value._changed(change)
+        return value._made(_change(vars(value), change))
     return change(value) if _has_rows(value) else value
 
 

@@ -156,7 +156,14 @@ class HeadLogps(torch.autograd.Function):
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
-        of_weight = _weight_gradient(weight)
+        # The gradients of all chunks are added to one tensor (V, D), in float32 or float64: to the weight's own
+        # `.grad` where that is of such a type, which saves a second tensor of its size.
+        if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
+            of_weight = torch.zeros_like(weight, dtype=result_dtype(weight))
+        else:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            of_weight = weight.grad
         of_states = head_gradient(
             states,
             weight,
@@ -170,18 +177,6 @@ class HeadLogps(torch.autograd.Function):
         if of_weight is weight.grad:  # it has been added already
             return of_states, None, None, None, None
         return of_states, of_weight.to(weight.dtype), None, None, None
-
-
-def _weight_gradient(weight: Tensor) -> Tensor:
-    """The tensor (V, D) to which the weight's gradients of all chunks are added, in float32 or float64.
-
-    It is the weight's `.grad` itself where that is of such a type, which saves a second tensor of its size; else zeros.
-    """
-    if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
-        return torch.zeros_like(weight, dtype=result_dtype(weight))
-    if weight.grad is None:
-        weight.grad = torch.zeros_like(weight)
-    return weight.grad
 
 
 Softmax = tuple[Tensor, Tensor, Tensor]
@@ -198,7 +193,8 @@ def softmax(
 
     never_drawn: as of `HeadLogps`.
     """
-    logits = _logits(hidden_states, weight)
+    # The product is in the weight's dtype, as in the model.
+    logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
     if never_drawn is not None:
         logits[:, never_drawn] = float("-inf")
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
@@ -334,11 +330,6 @@ def columns_at_once(head: Tensor) -> int:
 def result_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of probabilities: float32, or float64 when the model is."""
     return torch.promote_types(weight.dtype, torch.float32)
-
-
-def _logits(hidden_states: Tensor, weight: Tensor) -> Tensor:
-    """(r, V) logits, float32 or float64; the product itself is in the weight's dtype, as in the model."""
-    return (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -151,27 +151,18 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     not divided but kept in a wider type than is computed have a `working_copy` inside. Otherwise nothing happens where
     the model is not sharded, or is gathered already.
     """
-    with computing_with_copy(model), _gathered(base_model(model)):
-        yield
-
-
-@contextmanager
-def _gathered(base: "PreTrainedModel") -> Iterator[None]:
-    """Inside, a divided model has its whole weights, or its passes are made together."""
-    if distributed.lockstep is not None:
+    base = base_model(model)
+    is_apart = distributed.lockstep is None and any(map(is_part, base.parameters()))
+    with computing_with_copy(model):
+        if is_apart:
+            _unshard(base)
         try:
             yield
         finally:
-            distributed.end_passes()
-        return
-    if not _is_resharded(base):
-        yield
-        return
-    _unshard(base)
-    try:
-        yield
-    finally:
-        _reshard(base)
+            if is_apart:
+                _reshard(base)
+            elif distributed.lockstep is not None:
+                distributed.end_passes()
 
 
 @contextmanager
@@ -183,7 +174,8 @@ def resharded(model: nn.Module) -> Iterator[None]:
         yield
         copy.begin()
         return
-    if not is_sharded(base) or _is_resharded(base) or distributed.lockstep is not None:
+    is_gathered = is_sharded(base) and not any(map(is_part, base.parameters()))
+    if not is_gathered or distributed.lockstep is not None:
         yield
         return
     _reshard(base)
@@ -212,10 +204,6 @@ def reduce_gradients(model: nn.Module) -> None:
         _sum_in_backward(base, True)
         (_one_token(base) * 0).backward()
         _sum_in_backward(base, False)
-
-
-def _is_resharded(base: nn.Module) -> bool:
-    return any(map(is_part, base.parameters()))
 
 
 def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":

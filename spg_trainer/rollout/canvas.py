@@ -120,11 +120,9 @@ class Canvas:
         size: S. edits: whether tokens are drawn for the written places of a block too. own_block_only: whether a pass
         computes only the row's own block, as under block-causal attention.
         """
-        # `row.holes` holds, for each block, how many of its places are not given.
         first = [row.writes_first for row in rows]
         count = [
-            1 if alone else row.holes[row.block] if edits else row.masked
-            for row, alone in zip(rows, first, strict=True)
+            1 if alone else row.holes if edits else row.masked for row, alone in zip(rows, first, strict=True)
         ]
         most = max(count)
         numbers = self.tensor([row.number for row in rows])

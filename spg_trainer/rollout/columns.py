@@ -137,7 +137,7 @@ class Columns:
             if row.block_passes == 0 and row.block > 0:
                 # The first pass of a block begins with the block decoded before, whose last tokens were written after
                 # its keys were computed. Blocks between the two, which a template fills altogether, have no keys yet.
-                start, _ = self._attention_block_of(row, row.spans[row.block - 1][0])
+                start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
         return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:

@@ -177,11 +177,8 @@ EndPenalty = tuple[Sequence[int], Tensor] | None
 """End tokens, and what is subtracted from their logits at each of c positions (c,); None = nothing."""
 
 
-def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> None:
+def _subtract_penalty(logits: Tensor, ends: Sequence[int], penalty: Tensor, start: int) -> None:
     """Subtracts the penalty in place. logits: (c, n), of the n tokens of the vocabulary from id `start` on."""
-    if end_penalty is None:
-        return
-    ends, penalty = end_penalty
     for token in ends:
         if start <= token < start + logits.shape[1]:
             logits[:, token - start] -= penalty
@@ -212,7 +209,8 @@ def _choose_from_cut(
     """
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    _subtract_penalty(logits, end_penalty, 0)
+    if end_penalty is not None:
+        _subtract_penalty(logits, *end_penalty, start=0)
     probabilities = logits.softmax(-1)
     logits[:, mask_id] = float("-inf")
     cut_logps = cut_distribution(logits / temperature, top_k, top_p)
@@ -246,7 +244,8 @@ def _choose(
     for start in range(0, head.shape[0], width):
         logits = linear(hidden_states, head[start : start + width])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        _subtract_penalty(logits, end_penalty, start)
+        if end_penalty is not None:
+            _subtract_penalty(logits, *end_penalty, start)
         scores = logits if noise is None else logits - noise[:, start : start + width]
         # The mask cannot be drawn, but it has a probability. Without noise, `scores` are the logits themselves, so the
         # mask's logit is put aside here and put back below.

@@ -8,7 +8,6 @@ draws from its own generator, are done anew in every pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +26,6 @@ from spg_trainer.rollout.refill import Row
 from spg_trainer.rollout.unmasking import (
     REMASKING,
     UNMASKING,
-    Pass,
     leftmost_first,
     scheduled_counts,
     surest_first,
@@ -46,8 +44,7 @@ class Decoder(Protocol):
     columns: Columns
 
     def draw(self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None) -> Drawn: ...
-    def state_of(self, rows: list[Row]) -> Pass: ...
-    def scheduled(self, rows: list[Row], count: Sequence[int]) -> tuple[list[int], list[int]]: ...
+    def how_many(self, rows: list[Row]) -> tuple[Tensor | list[int], list[int] | None]: ...
     def asks(self, left: list[int] | None) -> bool: ...
     def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
 
@@ -98,7 +95,7 @@ class RecordedSteps:
         are_alike = all(row.masked == count for row in rows) and all(b - a == width for a, b in windows)
         if not are_alike or len(rows) > most_rows:
             return None
-        unmasked, left = sampler.scheduled(rows, scheduled_counts(sampler.state_of(rows), s))
+        unmasked, left = sampler.how_many(rows)
         known = canvas.tensor(
             [
                 (

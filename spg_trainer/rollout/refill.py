@@ -6,7 +6,7 @@ reads a tensor, which would make a GPU wait.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.settings.decoding import Sampling
@@ -23,15 +23,21 @@ class Row:
     """Its number on the canvas."""
     padding: int
     """How many columns of padding stand before its first token."""
-    spans: Sequence[tuple[int, int]]
-    """First place and end of each of its blocks, counted from the completion's first token. A block that a template
-    fills altogether is left out."""
-    holes: Sequence[int]
-    """How many places of each of these blocks are to be written: all, or what a template leaves."""
-    masked: int
+    blocks: Sequence[tuple[int, int, int, bool]]
+    """`start`, `stop`, `holes` and `first_alone`, as below, of each of its blocks. A block that a template fills
+    altogether is left out."""
+    block: int = field(init=False)
+    """The number of the active block in `blocks`."""
+    start: int = field(init=False)
+    """First place of the active block, counted from the completion's first token."""
+    stop: int = field(init=False)
+    """End of the active block."""
+    holes: int = field(init=False)
+    """How many places of the active block are to be written: all, or what a template leaves."""
+    first_alone: bool = field(init=False)
+    """Whether a pass of its own writes the active block's first place, before the others."""
+    masked: int = field(init=False)
     """How many places of the active block are masked."""
-    block: int = 0
-    """The number of the active block in `spans`."""
     passes: int = 0
     """How many passes it has taken part in."""
     block_passes: int = 0
@@ -40,30 +46,23 @@ class Row:
     """How many of the active block's passes began without a masked token: they only edit."""
     prompt_computed: int = 0
     """The number of the pass that last computed the prompt."""
-    first_alone: Sequence[bool] = ()
-    """Whether a pass of its own writes the first place of each of these blocks, before the others; () = of none."""
     slot: int = -1
     """Where in the buffers its keys and values are (`cache.KeyValues`); -1 = nowhere yet."""
 
-    @property
-    def start(self) -> int:
-        """First place of the active block."""
-        return self.spans[self.block][0]
+    def __post_init__(self) -> None:
+        self.open_block(0)
+
+    def open_block(self, block: int) -> None:
+        """Makes a block the active one."""
+        self.block = block
+        self.start, self.stop, self.holes, self.first_alone = self.blocks[block]
+        self.masked = self.holes
+        self.block_passes = self.post_passes = 0
 
     @property
     def writes_first(self) -> bool:
         """Whether the coming pass writes the active block's first place alone."""
-        return self.block_passes == 0 and self.has_first_alone
-
-    @property
-    def has_first_alone(self) -> bool:
-        """Whether a pass of its own writes the active block's first place."""
-        return bool(self.first_alone) and self.first_alone[self.block]
-
-    @property
-    def stop(self) -> int:
-        """End of the active block."""
-        return self.spans[self.block][1]
+        return self.first_alone and self.block_passes == 0
 
 
 class Refill:
@@ -79,15 +78,22 @@ class Refill:
     def next_rows(self) -> tuple[list[Row], bool]:
         """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
         # A refresh is for many rows at once: rows that need one wait until they are a quarter of those in flight, and
-        # the others go on. Waiting rows enter with a refresh, their first pass. With `--cache blocks` a row is
-        # refreshed once, when it enters, and nobody waits.
-        due = [row for row in self.in_flight if self._needs_refresh(row)]
-        if self.sampling.cache != "blocks" and 4 * len(due) < len(self.in_flight):
-            return [row for row in self.in_flight if not self._needs_refresh(row)], False
-        due += self._admit()
-        if due:
-            return due, True
-        return list(self.in_flight), False
+        # the others go on. Waiting rows enter with a refresh, their first pass, once a quarter of the places in flight
+        # are free. With `--cache blocks` a row is refreshed once, when it enters, and nobody waits.
+        if CACHES[self.sampling.cache] is None:  # nothing is kept between passes: each is a refresh
+            due = list(self.in_flight)
+        elif self.sampling.cache == "blocks":
+            due = [row for row in self.in_flight if row.passes == 0]
+        else:
+            due = [row for row in self.in_flight if row.block_passes == 0]
+            if 4 * len(due) < len(self.in_flight):
+                return [row for row in self.in_flight if row.block_passes > 0], False
+        free = self.capacity - len(self.in_flight)
+        if self.waiting and 4 * free >= self.capacity:
+            new, self.waiting = self.waiting[:free], self.waiting[free:]
+            self.in_flight += new
+            due += new
+        return (due, True) if due else (list(self.in_flight), False)
 
     def advance(
         self, rows: list[Row], left: Sequence[int], ended: Sequence[bool], edited: Sequence[bool] | None
@@ -112,14 +118,11 @@ class Refill:
             if block_is_over and edits:
                 replaced_nothing = row.post_passes > 0 and not edited[i]
                 block_is_over = replaced_nothing or row.post_passes >= POST_PASSES_LIMIT
-            if block_is_over:
-                row.block += 1
-                row.block_passes = row.post_passes = 0
-            all_blocks_over = row.block == len(row.spans)
+            all_blocks_over = block_is_over and row.block + 1 == len(row.blocks)
             if all_blocks_over or (ended[i] and (block_is_over or not edits)):
                 self.in_flight.remove(row)
             elif block_is_over:
-                row.masked = row.holes[row.block]
+                row.open_block(row.block + 1)
 
     def finished(self) -> list[int]:
         """The numbers of the rows that are finished, those without a hole among them."""
@@ -130,23 +133,6 @@ class Refill:
         """An estimate of the share of the rollout that is done, 0 to 1."""
         steps = self.sampling.steps_per_block
         # In whole rows: those in flight count by the blocks, and the steps of a block, that they have done.
-        in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.spans) for r in self.in_flight)
+        in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.blocks) for r in self.in_flight)
         finished = self.num_rows - len(self.waiting) - len(self.in_flight)
         return (finished + in_flight) / self.num_rows
-
-    def _needs_refresh(self, row: Row) -> bool:
-        """Whether the row's next pass has to be a refresh."""
-        if CACHES[self.sampling.cache] is None:  # nothing is kept between passes
-            return True
-        if self.sampling.cache == "blocks":
-            return row.passes == 0
-        return row.block_passes == 0
-
-    def _admit(self) -> list[Row]:
-        """Lets waiting rows enter, once a quarter of the places in flight are free; returns those that enter."""
-        free = self.capacity - len(self.in_flight)
-        if not self.waiting or 4 * free < self.capacity:
-            return []
-        new, self.waiting = self.waiting[:free], self.waiting[free:]
-        self.in_flight += new
-        return new

@@ -126,29 +126,20 @@ def _rows_to_decode(
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
     rows = []
     for number, prompt_length in enumerate(prompt_lengths):
-        spans = pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length)
-        holes = [stop - start for start, stop in spans]  # how many places of each block are written
-        if is_hole is not None:
-            spans = [(start, stop) for start, stop in spans if any(is_hole[number][start:stop])]
-            holes = [sum(is_hole[number][start:stop]) for start, stop in spans]
-        if spans:
-            padding, first_alone = width - prompt_length, []
-            if pattern.has_causal_context:
-                first_alone = [
-                    pattern.block_of(start, prompt_length)[0] == start
-                    and (is_hole is None or is_hole[number][start])
-                    for start, _ in spans
-                ]
-            rows.append(
-                Row(
-                    number=number,
-                    padding=padding,
-                    spans=spans,
-                    holes=holes,
-                    masked=holes[0],
-                    first_alone=first_alone,
-                )
+        blocks = []
+        for start, stop in pattern.spans(
+            prompt_length, sampling.max_completion_length, sampling.block_length
+        ):
+            holes = stop - start if is_hole is None else sum(is_hole[number][start:stop])
+            first_alone = (
+                pattern.has_causal_context
+                and pattern.block_of(start, prompt_length)[0] == start
+                and (is_hole is None or is_hole[number][start])
             )
+            if holes:
+                blocks.append((start, stop, holes, first_alone))
+        if blocks:
+            rows.append(Row(number, padding=width - prompt_length, blocks=blocks))
     return rows
 
 
@@ -244,7 +235,9 @@ class Sampler:
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
         generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
         tokens, logps, sure, order, entropy, highest = self.draw(states, blocks, generators)
-        count, left = self._how_many(rows, sure.gather(1, order))
+        count, left = self.how_many(rows, sure.gather(1, order))
+        if not isinstance(count, Tensor):
+            count = canvas.tensor(count)
         take = blocks.first_of(order, count)
         still_masked = blocks.masked & ~take
         edited = None
@@ -355,33 +348,25 @@ class Sampler:
             options |= {"ends": self.policy.end_token_ids, "penalty": penalty}
         return options
 
-    def _how_many(self, rows: list[Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
-        """How many tokens each row unmasks, (b,), and how many places of its block are masked afterwards, b numbers.
+    def how_many(
+        self, rows: list[Row], logps: Tensor | None = None
+    ) -> tuple[Tensor | list[int], list[int] | None]:
+        """How many tokens each row unmasks, and how many places of its block are masked afterwards; b numbers each.
 
-        The second is None if the first depends on log-probabilities, since reading these would make a GPU wait. logps:
-        (b, n), in the order in which places would be unmasked.
+        If the first depends on log-probabilities, it is a tensor and the second is None, since reading it would make a
+        GPU wait. logps: (b, n), in the order in which places would be unmasked; None = the rule looks at none.
         """
         s = self.sampling
-        count = UNMASKING[s.unmasking](self.state_of(rows, logps), s)
-        if isinstance(count, Tensor):
-            return count.clamp(min=1).minimum(self.canvas.tensor(self.limits(rows))), None
-        count, left = self.scheduled(rows, count)
-        return self.canvas.tensor(count), left
-
-    def state_of(self, rows: list[Row], logps: Tensor | None = None) -> Pass:
-        """What an unmasking rule knows of the rows. logps: as for `_how_many`, None = the rule looks at none."""
         # A pass that writes a block's first place alone is none of its steps.
-        number = [max(0, row.block_passes - row.has_first_alone) for row in rows]
-        return Pass(logps, masked=[row.masked for row in rows], number=number)
-
-    def limits(self, rows: list[Row]) -> list[int]:
-        """How many tokens each row may unmask at most: 0 for a row that only edits."""
-        most = self.sampling.max_tokens_per_step
-        return [1 if row.writes_first else min(row.masked, most or row.masked) for row in rows]
-
-    def scheduled(self, rows: list[Row], count: Sequence[int]) -> tuple[list[int], list[int]]:
-        """How many tokens each row unmasks where a rule says `count`, and how many places are masked afterwards."""
-        limited = [min(max(1, n), limit) for n, limit in zip(count, self.limits(rows), strict=True)]
+        number = [max(0, row.block_passes - row.first_alone) for row in rows]
+        count = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
+        # A row that only edits may unmask none.
+        limits = [
+            1 if row.writes_first else min(row.masked, s.max_tokens_per_step or row.masked) for row in rows
+        ]
+        if isinstance(count, Tensor):
+            return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
+        limited = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]
         return limited, [row.masked - n for row, n in zip(rows, limited, strict=True)]
 
     def asks(self, left: list[int] | None) -> bool:

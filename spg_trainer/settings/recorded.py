@@ -1,4 +1,7 @@
-"""Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model."""
+"""Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model.
+
+What a run's config.yaml holds, and which of it may change when the run goes on, is decided in `runs/pin.py`.
+"""
 
 import json
 from collections.abc import Mapping

@@ -200,17 +200,17 @@ def without_recipe(config: Config) -> str:
 
 
 def sampling_of(
-    cls: type[Settings], env: Any, model: str | None, algorithm: Any, more: Mapping[str, Any]
+    cls: type[Settings], env: Any, model: str | Path | None, algorithm: Any, more: Mapping[str, Any]
 ) -> Settings:
     """How a training decodes, or for `EvalSampling` an evaluation, with some settings in place of its own."""
-    known = settings_of(cls)
+    known, of_a_training = settings_of(cls), settings_of(Config)
     for name, value in more.items():
         if name not in known and name != RATE:
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {did_you_mean(name, known)}"
                 f"`help({cls.__name__})` lists them."
             )
-    of_training = {name: value for name, value in more.items() if name == RATE or name in settings_of(Config)}
+    of_training = {name: value for name, value in more.items() if name == RATE or name in of_a_training}
     if "temperature" in known and issubclass(cls, EvalDecoding):
         of_training = {"temperature": 0.0, **of_training}
     rollout = defaults(Config, env, model, algorithm, **of_training).rollout

@@ -71,7 +71,6 @@ def hints(cls: type) -> dict[str, Any]:
     return {field.name: known[field.name] for field in fields(cls)}
 
 
-@cache
 def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
     """{name of a setting: (its dotted name, its type)} of a command, e.g. `"seed": ("seed", int)`.
 

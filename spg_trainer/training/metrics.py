@@ -29,8 +29,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     They do not depend on how the groups were shared among processes. ended: for each completion of this process,
     whether it has an end token.
     """
-    completions = gathered_columns(columns_of_completions(scored, ended))
+    completions = gathered_columns(scored, ended)
     texts, tasks, failures = gathered_episodes(scored)
+    failed = Counter(reason for reason in failures if reason is not None)
     # What an episode earned is in the row of its last turn.
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
@@ -49,7 +50,8 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
         "num_tokens": int(completions["length"].sum()),
-        **failure_counts(failures),
+        "env_errors": failed.total(),
+        **{f"env_errors/{reason}": count for reason, count in sorted(failed.items())},
         **reported_means(),
     }
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
@@ -61,8 +63,8 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
-def columns_of_completions(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
-    """Name -> (B,), a value for each completion of this process.
+def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
+    """Name -> (B,) float64, a value for each completion of all processes, in ascending order of episodes.
 
     `length` counts the places of a completion up to its end token, also those that stayed masked, `written` those of
     them that the model unmasked, and `unmasked` all that it unmasked, also behind the end. None of the three counts
@@ -86,7 +88,10 @@ def columns_of_completions(scored: Rows, ended: list[bool]) -> dict[str, np.ndar
     }
     if scored.has_turns:
         columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
-    return columns
+    parts = gather([columns])
+    gathered = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in columns}
+    order = gathered["episode"].argsort(kind="stable")
+    return {name: values[order] for name, values in gathered.items()}
 
 
 def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,12 +110,6 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     ]
     found = np.array(sorted(gather(of_each), key=itemgetter(0)), dtype=object)
     return found[:, 1], found[:, 2], found[:, 3]
-
-
-def failure_counts(failures: np.ndarray) -> dict[str, int]:
-    """How many episodes could not be scored, in all and for each reason. failures: as of `gathered_episodes`."""
-    count = Counter(reason for reason in failures if reason is not None)
-    return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
@@ -142,14 +141,6 @@ def set_aside_metrics(scored: Rows, correct: np.ndarray) -> dict[str, int]:
         "groups/all_right": int(correct[set_aside].all(axis=1).sum()),
         "groups/all_wrong": int((correct[set_aside] == 0).all(axis=1).sum()),
     }
-
-
-def gathered_columns(columns_here: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of all processes as floats, in ascending order of episodes. columns_here: those of this process."""
-    parts = gather([columns_here])
-    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in columns_here}
-    order = columns["episode"].argsort(kind="stable")
-    return {name: values[order] for name, values in columns.items()}
 
 
 def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:

@@ -180,7 +180,7 @@ def write_summary(
         if before and after
         else {},
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
-        "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
+        "groups": shares_of_groups(grouped) if grouped else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
         "start_of_other_code": None if before else run.folder.start_of_other_code,

@@ -139,7 +139,7 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     half = len(history) // 2
     if mean(history[half:], "reward") > RISES * mean(history[:half], "reward"):
         return ""
-    shares = shares_of_groups(history, right_groups_teach)
+    shares = shares_of_groups(history)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row), and such rewards "
         f"teach nothing: {what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
@@ -148,7 +148,7 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
 
 def has_learned(history: History) -> bool:
     """Whether groups have equal rewards because the run has learned its problems, which is no reason to warn."""
-    shares = shares_of_groups(history[-STUCK:], right_groups_teach=False)
+    shares = shares_of_groups(history[-STUCK:])
     at_first = mean(history[:3], "frac_groups_all_correct")
     return shares["all_right"] > max(shares["equal"] / 2, 2 * at_first)
 
@@ -158,20 +158,15 @@ def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
     return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
 
 
-def shares_of_groups(history: History, right_groups_teach: bool) -> dict[str, float]:
-    """Shares of the groups of some steps, by kind.
-
-    The kinds are groups without signal (`silent`), those of equal rewards (`equal`), and those that are all right, all
-    wrong, or one and the same wrong text.
-    """
+def shares_of_groups(history: History) -> dict[str, float]:
+    """The shares of the groups of some steps that have equal rewards, are all right, all wrong, or one wrong text."""
     names = {
         "equal": "frac_reward_zero_std",
         "all_right": "frac_groups_all_correct",
         "all_wrong": "frac_groups_all_wrong",
         "same_wrong_text": "frac_groups_wrong_identical",
     }
-    shares = {name: mean(history, metric) for name, metric in names.items()}
-    return {"silent": sum(silent(row, right_groups_teach) for row in history) / len(history), **shares}
+    return {name: mean(history, metric) for name, metric in names.items()}
 
 
 def what_equal_groups_are(shares: Mapping[str, float]) -> str:
