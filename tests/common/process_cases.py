@@ -204,8 +204,14 @@ FAMILIES = ("sdar", "llada2")
 
 
 def family_config(output: Path, family: str, **changes: Any) -> Config:
-    """A step of two updates of all weights of a family's small model."""
-    return gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2, **changes)
+    """A step of two updates of all weights of a family's small model; of SDAR's with copies that share sequences."""
+    by_path = {
+        "algorithm": "d2_stepmerge",
+        "algorithm_args": {"num_masks": 10, "p_mask_prompt": 0.0, "beta": 0.0},
+    }
+    own = by_path if family == "sdar" else {}
+    config = gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2)
+    return change(config, **{**own, **changes})
 
 
 def half_config(output: Path, shard: str = "phase") -> Config:

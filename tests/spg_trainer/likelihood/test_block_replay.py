@@ -28,7 +28,8 @@ from tests.common.likelihood_cases import (
     tiny_model,
     whole_gradient,
 )
-from tests.common.trainer_cases import small_config
+from tests.common.trainer_cases import ENV, small_config
+from tests.common.turn_cases import TALK
 
 MASK = 257
 BLOCKS = {name: pattern for name, (pattern, _) in PATTERNS.items() if not pattern.is_full}
@@ -184,7 +185,10 @@ def test_places_that_are_measured_take_their_blocks(monkeypatch):
     assert index_copies(Pattern(4, "completion"), rollouts, everywhere).sequence.tolist() == [0, 1, 2, 3]
 
 
-def test_trained_runs_are_equal_but_for_rounding(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "env", [pytest.param(ENV, id="one turn"), pytest.param(TALK, id="turns", marks=pytest.mark.slow)]
+)
+def test_trained_runs_are_equal_but_for_rounding(monkeypatch, tmp_path, env):
     """Two steps of two updates in float64: every figure and every weight, by fewer sequences."""
     histories, weights, sequences = [], [], []
     settings = {"num_masks": 10, "p_mask_prompt": 0.0, "beta": 0.0}
@@ -192,6 +196,7 @@ def test_trained_runs_are_equal_but_for_rounding(monkeypatch, tmp_path):
         monkeypatch.setattr(likelihood_logps, "index_copies", index)
         config = small_config(
             tmp_path / how,
+            env=env,
             model=untrained("sdar"),
             algorithm="d2_stepmerge",
             algorithm_args=settings,
