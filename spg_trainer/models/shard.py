@@ -139,8 +139,9 @@ def is_head_apart(model: "PreTrainedModel") -> bool:
 def trains_parts(model: nn.Module) -> bool:
     """Whether what is trained is divided: all weights of a sharded model, not adapters on one."""
     base = base_model(model)
-    trained = any(p.requires_grad for name, p in base.named_parameters() if not is_adapter(name))
-    return trained and is_sharded(base)
+    return is_sharded(base) and any(
+        p.requires_grad for name, p in base.named_parameters() if not is_adapter(name)
+    )
 
 
 @contextmanager
@@ -210,7 +211,8 @@ def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":
     """The modules of which each is gathered at once: a layer; embedding, norm and head, together or apart."""
     # The module is slow to import; wherever anything is divided, it has been imported.
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    return (module for module in base.modules() if fsdp is not None and isinstance(module, fsdp.FSDPModule))
+    modules = () if fsdp is None else base.modules()
+    return (module for module in modules if isinstance(module, fsdp.FSDPModule))
 
 
 def _unshard(base: nn.Module) -> None:

@@ -99,7 +99,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
         return _gradient(policy, algorithm, update, at_first, coupled_sums)
 
     def attempt(copies: int) -> Sums:
-        drop_gradients(policy.model)
+        if copies < at_first:  # after an attempt that left some
+            drop_gradients(policy.model)
         return _gradient(policy, algorithm, update, copies, coupled_sums)
 
     sums, copies = halved_until_it_fits(attempt, at_first, "masked copies of an update")
