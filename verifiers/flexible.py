@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from verifiers.amounts import GLUED_MAGNITUDES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
 from verifiers.extract import read_tags
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
@@ -20,7 +21,10 @@ _SIDE_WORDS = frozenset("in within during after over per every each all both the
 _BEING = frozenset("= is are was were be equals".split())
 _JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
 _DENYING = frozenset("not between ±".split())
-_CURRENCY = "$€£¥"
+_AMOUNTS = frozenset([*MAGNITUDES, *GLUED_MAGNITUDES, *MONEY_MAGNITUDES, *NAMES]) - {"pound", "pounds"}
+"""Words and letters of an amount of money, which belong to the number before them."""
+_BELOW_ZERO = "below zero"
+_BELOW_LIMIT = 40  # characters from a number to these words: "degrees Celsius"
 _FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
 
 
@@ -76,6 +80,7 @@ def last_value(text: str) -> Item | None:
             i, word = formula, ""
         elif c.isdecimal():
             start, i = number_at(text, i)
+            i = amount_end(text, i)
             add(start, i)
             word = ""
         elif c.isalpha():
@@ -140,11 +145,28 @@ def number_at(text: str, i: int) -> tuple[int, int]:
         end += 1
     if text[start - 1 : start] == "." and not text[start - 2 : start - 1].isalnum():
         start -= 1
-    if start and text[start - 1] in _CURRENCY:
+    if start and text[start - 1] in SIGNS:
         start -= 1 + (text[start - 2 : start - 1] == "\\")
     if text[start - 1 : start] in ("-", "−") and not is_operand(text[start - 2 : start - 1]):
         start -= 1
     return max(start, 0), end
+
+
+def amount_end(text: str, end: int) -> int:
+    """Where an amount ends of which the number ends at `end`: `5 million dollars`, `5M`, `5 degrees below zero`."""
+    words, below, _ = text[end : end + _BELOW_LIMIT].lower().partition(_BELOW_ZERO)
+    if below and all(word.isalpha() for word in words.replace("°", " ").split()):
+        return end + len(words) + len(below)
+    while True:
+        low = end + (text[end : end + 1] == " ")
+        high = low
+        while text[high : high + 1].isalpha():
+            high += 1
+        if text[low : low + 1] in SIGNS and text[low] != "$":
+            high = low + 1
+        if high == low or text[low:high].lower() not in _AMOUNTS:
+            return end
+        end = high
 
 
 def is_operand(before: str) -> bool:

@@ -36,6 +36,14 @@ UNMARKED = [
     ("<think>It may be 40.</think> It costs 18 dollars.", "18"),
     ("<think>It costs 18 dollars.</think>", "18"),
 ]
+AMOUNTS = [
+    # The number alone is another one, or another currency.
+    ("They earned $5M.", "5000000", "5"),
+    ("They earned 5 million dollars last year.", "5000000", "5"),
+    ("It was 5 degrees below zero.", "-5", "5"),
+    ("It costs 25€ today.", "€25", "$25"),
+    ("It costs 25 EUR.", "EUR25", "$25"),
+]
 FORMULAS = [
     (r"So $x = \frac{1}{2}$ holds.", r"\frac12"),
     ("We get \\[\n\\sqrt{8}\n\\]", r"2\sqrt2"),
@@ -53,6 +61,12 @@ def test_the_number_that_a_completion_ends_with_is_judged(task: str, completion:
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(("completion", "answer", "other"), AMOUNTS)
+def test_an_amount_is_judged_with_the_words_that_belong_to_it(completion, answer, other) -> None:
+    assert verify("gsm8k", completion, mode="flexible", answer=answer).correct
+    assert not verify("gsm8k", completion, mode="flexible", answer=other).correct
 
 
 @pytest.mark.parametrize(("completion", "answer"), FORMULAS)

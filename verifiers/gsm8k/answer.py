@@ -8,8 +8,17 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
 from dataclasses import dataclass, field
 
 from verifiers import characters as ch
+from verifiers.amounts import (
+    GLUED_MAGNITUDES,
+    MAGNITUDES,
+    MONEY_MAGNITUDES,
+    NAMES,
+    NATIONS,
+    SIGNS,
+    currencies_of,
+)
 from verifiers.characters import is_one_of
-from verifiers.extract import Bytes, word_key, word_keys
+from verifiers.extract import Bytes, find_byte, word_key, word_keys
 from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
@@ -36,9 +45,22 @@ class Side:
     sign: int = 0  # -1 or 1 of a sign that waits for its number
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind it
+    told: int = (
+        0  # the sum of the number words right before whatever comes next, or -1 for "hundred" among them
+    )
+    repeated: int = 0  # the same of those before a bracket that the number stands in: "six (6)"
+    price: int = 0  # the currencies that are named right before whatever comes next; see `currencies_of`
+    dollar: int = 0  # where the last dollar sign ends
+    currency: int = 0  # those that the number may be in, CONTRADICTED, or 0 where none is named
+    letter: int = (
+        0  # the power of ten of a letter right behind the number, which counts if a currency follows: 5M USD
+    )
+    priced: bool = False  # the last word behind the number names its currency
+    plain_words: int = 0  # how many words name no currency
+    blamed: int = -1  # where the symbol begins that ruled it out, or else the last one
 
 
-_OR, _PER, _THAN, _K, _B, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "b", "z"))
+_OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -53,6 +75,7 @@ _BEFORE = word_keys(
 _BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
+_BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
 # A number word behind one of these says another thing.
@@ -63,14 +86,32 @@ _NUMERALS = word_keys(  # each with the value of its place
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 # 1 at the remainder of each of these words, so that most others are not compared with all of them.
+_SCALES, _POWERS = word_keys(" ".join(MAGNITUDES)), tuple(MAGNITUDES.values())
+_GLUED, _GLUED_POWERS = word_keys(" ".join(GLUED_MAGNITUDES)), tuple(GLUED_MAGNITUDES.values())
+_LETTERS, _LETTER_POWERS = word_keys(" ".join(MONEY_MAGNITUDES)), tuple(MONEY_MAGNITUDES.values())
+_MONEY = word_keys(" ".join((*filter(str.isalpha, NAMES), *NATIONS)))
+_MONEY_MEANS = tuple(map(currencies_of, (*filter(str.isalpha, NAMES), *NATIONS)))
+_SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
+_DOLLARS = currencies_of("$")
+CONTRADICTED = 1 << 62  # in place of currencies that have nothing in common: $5 EUR
+_PRICE_LIMIT = 400  # bytes of an answer in which a dollar sign without a backslash may be that of a price
 _TABLE = 2039
-_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _T, *_NUMERALS)}
+_REMAINDERS = {
+    key % _TABLE
+    for key in (
+        *_SPOILERS,
+        *_BEFORE,
+        *_BEHIND,
+        *_LIMITS,
+        *_BELOW_WHAT,
+        _TO,
+        _T,
+        *_NUMERALS,
+        *_MONEY,
+        *_SCALES,
+    )
+}
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
-_SCALES = word_keys(
-    "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions "
-    "quadrillion quadrillions"
-)
-_POWERS = (2, 2, 3, 3, 5, 5, 6, 6, 7, 7, 9, 9, 12, 12, 15, 15)  # of ten, for each of _SCALES
 # TeX commands that say nothing about the value.
 _WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
@@ -89,6 +130,9 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 
 def clear(side: Side) -> None:
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
+    side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
+    side.priced = False
+    side.blamed = -1
     side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
@@ -112,20 +156,56 @@ def is_behind(side: Side, before: int) -> bool:
 
 def scale_of(key: int, glued: bool) -> int:
     """The power of ten a word stands for after a number, or 0."""
-    if glued and (key == _K or key == _B):
-        return 3 if key == _K else 9
-    for k in range(len(_SCALES)):
-        if _SCALES[k] == key:
-            return _POWERS[k]
+    return found(key, _SCALES, _POWERS) or (found(key, _GLUED, _GLUED_POWERS) if glued else 0)
+
+
+def found(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> int:
+    """The value at the place of a key, or 0."""
+    for k in range(len(keys)):
+        if keys[k] == key:
+            return values[k]
     return 0
 
 
-def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read the number at i; position after it."""
+def note_currency(currencies: int, side: Side) -> None:
+    """Note a currency that stands beside the number."""
+    both = currencies if side.currency == 0 else side.currency & currencies
+    side.currency = both if both else CONTRADICTED
+
+
+def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
+    """True if the dollar sign before i, in an answer data[first:end], neither opens nor closes a formula."""
+    if i - 2 >= first and data[i - 2] == ch.BACKSLASH:
+        return True
+    if end - first > _PRICE_LIMIT or find_byte(data, ch.DOLLAR, i, end) < end:
+        return False
+    opened = False
+    for k in range(first, i - 1):
+        if data[k] == ch.DOLLAR and (k == first or data[k - 1] != ch.BACKSLASH):
+            opened = not opened
+    return not opened
+
+
+def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
+    """Note a dollar sign that ends at i; behind the number only the first one."""
+    side.spaced = True
+    if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
+        note_currency(_DOLLARS, side)
+    side.dollar = i
+
+
+def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
+    """Read the number at i of an answer that begins at `first`; position after it."""
     number = side.number
     unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
     if side.numbers == 0:
+        if side.dollar and is_price(data, first, side.dollar, end):
+            side.price = side.price & _DOLLARS if side.price & _DOLLARS else _DOLLARS  # of US$5 the first
+        if side.price:
+            note_currency(side.price, side)
         i = read_number(data, i, end, number)
+        told = side.repeated
+        unreadable |= told > 0 and not is_whole(number, told)  # six (5)
         bounded = side.before == WORD and is_listed(side.key) and is_one_of(side.key, _BEFORE)
         unreadable |= bounded or number.shape == num.NO_NUMBER
         if side.sign < 0:
@@ -140,9 +220,14 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
         blame(side, OPAQUE)
     side.numbers += 1
     side.variable = False  # the x of "9 x 2" is none
-    side.sign = 0
+    side.sign = side.dollar = 0
     follow(side, NUMBER)
     return i
+
+
+def is_whole(number: Number, value: int) -> bool:
+    """True for a whole number without a point, of this value."""
+    return number.shape == num.LITERAL and number.whole.mantissa == value and number.whole.exponent == 0
 
 
 def spelled(key: int) -> int:
@@ -167,11 +252,24 @@ def changes_value(key: int, side: Side) -> bool:
 def note_word(key: int, side: Side) -> None:
     """Note a word: most say nothing about the value."""
     listed = is_listed(key)
-    value = spelled(key) if side.numbers and listed else -1
-    if value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
+    currencies = found(key, _MONEY, _MONEY_MEANS) if listed else 0
+    if currencies and note_money_word(currencies, side):
+        return
+    side.plain_words += 1
+    side.price = side.dollar = side.letter = 0
+    side.priced = False
+    value = spelled(key) if listed else -1
+    if side.numbers == 0:
+        if side.told < 0 or (listed and scale_of(key, False)):
+            side.told = -1
+        else:
+            side.told = side.told + value if value >= 0 else 0
+    elif value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
         side.spelled += value
     if key == _OR:
         blame(side, HEDGED)
+    elif listed and side.numbers and side.key == _BELOW and is_one_of(key, _BELOW_WHAT):
+        note_below_zero(key, side)
     elif listed and changes_value(key, side):
         blame(side, OPAQUE)
     elif side.numbers and is_one_of(key, _VARIABLES):
@@ -180,10 +278,17 @@ def note_word(key: int, side: Side) -> None:
         side.sign = -1
         follow(side, MARK)
         return
-    elif side.numbers == 1 and not side.unit and scale_of(key, is_behind(side, NUMBER)):
-        side.number.scale += scale_of(key, is_behind(side, NUMBER))
-        follow(side, NUMBER)
-        return
+    elif side.numbers == 1 and not side.unit:
+        scale = scale_of(key, is_behind(side, NUMBER))
+        letter = found(key, _LETTERS, _LETTER_POWERS) if scale == 0 and side.before == NUMBER else 0
+        if scale or (letter and side.currency):
+            side.number.scale += scale + letter
+            side.plain_words -= 1
+            follow(side, NUMBER)
+            return
+        if letter and key == _K:
+            blame(side, OPAQUE)  # 5 k, which may be kelvins
+        side.letter = letter
     if side.numbers:
         side.named |= side.before == NUMBER
         side.counted = side.unit and is_one_of(key, _SPANNING) and not is_one_of(side.key, _PREPOSITIONS)
@@ -192,6 +297,41 @@ def note_word(key: int, side: Side) -> None:
         side.words = True
     side.key = key
     follow(side, WORD)
+
+
+def note_money_word(currencies: int, side: Side) -> bool:
+    """Note a word that names a currency where it stands beside the number; False where it does not."""
+    if side.numbers == 0:
+        side.price = side.price & currencies if side.price & currencies else currencies
+        side.spaced = True
+        return True
+    beside = side.before == NUMBER or (side.before == WORD and (side.letter > 0 or side.priced))
+    if side.numbers > 1 or not beside:
+        return False
+    note_currency(currencies, side)
+    side.number.scale += side.letter
+    side.letter = 0
+    side.unit = side.priced = True
+    side.key = 0
+    follow(side, WORD)
+    return True
+
+
+def note_money_sign(currencies: int, side: Side) -> None:
+    """Note a sign such as that of the euro, before the number or behind it; 0 for any other mark."""
+    if currencies and side.numbers == 0:
+        side.price = currencies
+    elif currencies and side.numbers == 1 and (side.before == NUMBER or side.letter):
+        note_currency(currencies, side)
+        side.number.scale += side.letter
+        side.letter = 0
+
+
+def note_below_zero(key: int, side: Side) -> None:
+    """Note "below zero" behind a number, which makes it negative; "below freezing" says no number."""
+    if key != _ZERO or side.numbers > 1 or side.number.sign < 0:
+        blame(side, OPAQUE)
+    side.number.sign = -1
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
@@ -215,6 +355,8 @@ def note_mark(kind: int, side: Side) -> None:
         side.key = 0  # cm²
         return
     blame(side, _FAULT[kind])
+    if kind == ch.LEFT_PAREN and side.numbers == 0 and side.before == WORD:
+        side.repeated = side.told
     stray = (
         side.sign
         and side.numbers == 0
@@ -257,16 +399,20 @@ def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
     return after + 1 if opening else after
 
 
-def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
-    """Read up to the next `=` into `side`; (position after it, if there was one)."""
+def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[int, bool]:
+    """Read an answer data[first:end] from i up to the next `=` into `side`; (position after it, if there was one)."""
     clear(side)
     more = False
     while i < end and not more:
         kind, after, key = symbol(data, i, end)
+        if side.fault == 0:
+            side.blamed = i
         if starts_number(data, kind, after, end, key):
-            after = note_number(data, i, end, side)
-        elif kind == ch.SPACE or kind == num.THIN or kind == ch.DOLLAR:
+            after = note_number(data, first, i, end, side)
+        elif kind == ch.SPACE or kind == num.THIN:
             side.spaced = True
+        elif kind == ch.DOLLAR:
+            note_dollar(data, first, after, end, side)
         elif kind == num.WORD or kind == ch.GREATER:
             note_word(key if kind == num.WORD else _THAN, side)  # "> 18" says what "more than 18" does
         elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
@@ -281,6 +427,8 @@ def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
         elif kind == ch.LESS:
             after = note_less(data, after, end, side)
         elif kind != num.NOTHING:
+            if kind == num.MARK:
+                note_money_sign(found(key, _SIGNS, _SIGNS_MEAN), side)
             note_mark(kind, side)
         i = after
     if side.spans and (more or not side.named):

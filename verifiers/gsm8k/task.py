@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verifiers import answer_words, batch, extract, sentence
+from verifiers import amounts, answer_words, batch, extract, sentence
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, strip
@@ -20,7 +20,7 @@ from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
 from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
 from verifiers.sentence import find_answer
-from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, encoded
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 BAD_GOLD = -2  # instead of a reason, as BEYOND_LIMIT is: no number to compare with
@@ -47,9 +47,11 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         low, high = extract.last_line(data, start, end)
         if low >= 0:
             start, end = strip(data, low, high)
-        _, more = read_side(data, start, end, gold)
-        one = not more and is_number(gold) and gold.numbers == 1 and not (gold.words or gold.unit)
+        _, more = read_side(data, start, start, end, gold)
+        one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
+        one = one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
         return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
+    gold.currency = 0
     return True
 
 
@@ -76,18 +78,21 @@ def compare(
 
     `same_number` is `equal` or `equal_exactly`.
     """
-    first = scratch.first
+    first, currency = scratch.first, scratch.gold.currency
     has_number = False
     more = True
+    begin = low
     while more:
         side = scratch.next if has_number else first
-        low, more = read_side(data, low, high, side)
+        low, more = read_side(data, begin, low, high, side)
         if side.fault >= HEDGED:
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
         if not is_number(side):
             continue
         if divides_by_zero(side.number):  # or `same_number` raises ZeroDivisionError
             return MALFORMED, GRAMMAR
+        if currency and side.currency and not side.currency & currency:
+            return WRONG, TYPED
         if has_number:
             same = same_number(data, first.number, data, side.number)
             if same != 1:
@@ -147,7 +152,7 @@ _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     Scratch,
-    (ch, answer_words, sentence, numbers, answers, sys.modules[__name__]),
+    (ch, answer_words, sentence, amounts, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
     "gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text), flexible=flexible_answer

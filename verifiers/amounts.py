@@ -1,0 +1,72 @@
+"""Amounts of money: how currencies and powers of ten are written, and which currencies each spelling may mean.
+
+`$` is the dollar of several countries and `¥` is yen or yuan; so a spelling stands for a set of currencies, and two
+spellings contradict each other if their sets have none in common. A cent is another unit than a dollar.
+"""
+
+# Each unit of money: its signs, words and codes, and the currencies (ISO 4217) that it may be one of.
+_UNITS = {
+    "dollar": ("$ ＄ dollar dollars buck bucks", "usd cad aud nzd sgd hkd"),
+    "usd": ("usd", "usd"),
+    "cad": ("cad", "cad"),
+    "aud": ("aud", "aud"),
+    "nzd": ("nzd", "nzd"),
+    "sgd": ("sgd", "sgd"),
+    "hkd": ("hkd", "hkd"),
+    "cent": ("¢ cent cents", "cent"),
+    "euro": ("€ eur euro euros", "eur"),
+    "pound": ("pound pounds", "gbp"),  # or a weight
+    "sterling": ("£ ￡ gbp sterling quid", "gbp"),
+    "yen": ("jpy yen", "jpy"),
+    "yuan": ("cny rmb yuan renminbi", "cny"),
+    "yen or yuan": ("¥ ￥", "jpy cny"),
+    "rupee": ("₹ ₨ inr rs rupee rupees", "inr"),
+    "won": ("₩ krw", "krw"),
+    "ruble": ("₽ rub ruble rubles rouble roubles", "rub"),
+    "franc": ("chf franc francs", "chf"),
+    "peso": ("₱ mxn php peso pesos", "mxn php"),
+    "real": ("brl reais", "brl"),
+    "lira": ("₺ lira liras", "try"),
+    "shekel": ("₪ ils shekel shekels", "ils"),
+    "naira": ("₦ ngn naira", "ngn"),
+    "dong": ("₫ vnd", "vnd"),
+    "baht": ("฿ thb baht", "thb"),
+    "zloty": ("pln zloty zlotys", "pln"),
+    "krona": ("sek krona kronor", "sek"),
+    "krone": ("nok dkk krone kroner", "nok dkk"),
+    "rand": ("zar rand", "zar"),
+}
+NATIONS = {"us": "usd", "american": "usd", "canadian": "cad", "australian": "aud", "british": "gbp"}
+"""Words before a unit of money, and the currency that they leave of it."""
+_CODES = sorted({code for _, codes in _UNITS.values() for code in codes.split()})
+_SETS = {name: sum(1 << _CODES.index(code) for code in codes.split()) for name, (_, codes) in _UNITS.items()}
+NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling in spellings.split()}
+"""The unit of money of each spelling, by which it is one of `_UNITS`."""
+SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
+"""Those of signs."""
+CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES)
+"""Spellings that are written in capitals, right before or behind a number."""
+
+
+# The power of ten that a word behind a number stands for.
+MAGNITUDES = {
+    **dict.fromkeys(("hundred", "hundreds"), 2),
+    **dict.fromkeys(("thousand", "thousands"), 3),
+    **dict.fromkeys(("lakh", "lakhs"), 5),
+    **dict.fromkeys(("million", "millions", "mln", "mio"), 6),
+    **dict.fromkeys(("crore", "crores"), 7),
+    **dict.fromkeys(("billion", "billions", "bn", "bln"), 9),
+    **dict.fromkeys(("trillion", "trillions"), 12),
+    **dict.fromkeys(("quadrillion", "quadrillions"), 15),
+}
+GLUED_MAGNITUDES = {"k": 3, "b": 9}
+"""The same of letters without a space before them."""
+MONEY_MAGNITUDES = {"k": 3, "m": 6, "mm": 6, "mn": 6, "mil": 6, "b": 9, "t": 12, "tn": 12}
+"""The same of letters behind money, where m is no metre: `$5M`."""
+
+
+def currencies_of(spelling: str) -> int:
+    """The set of currencies that a spelling or a unit of money may mean, one bit for each; 0 if it means none."""
+    if spelling in NATIONS:
+        return 1 << _CODES.index(NATIONS[spelling])
+    return _SETS.get(NAMES.get(spelling, spelling), 0)
