@@ -95,7 +95,7 @@ _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
 _DOLLARS = currencies_of("$")
 CONTRADICTED = 1 << 62  # in place of currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes of an answer in which a dollar sign without a backslash may be that of a price
-_TABLE = 2039
+_TABLE = 8191
 _REMAINDERS = {
     key % _TABLE
     for key in (
