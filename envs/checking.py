@@ -116,9 +116,10 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
 
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
-    if problems < 1:
+    if not isinstance(problems, int | np.integer) or problems < 1:
         raise EnvError(
-            f"problems={problems}: should be at least 1, the problems of each split that are looked at."
+            f"problems={problems!r:.60}: should be at least 1, and whole: how many problems of each split are looked "
+            "at."
         )
     name = written(name)  # also a fresh process opens it
     if arguments.get("reward") is not None:

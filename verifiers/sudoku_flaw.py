@@ -11,15 +11,16 @@ def explain(extracted: str | None, reason: str, puzzle: str) -> str:
     """How many digits are wanted, which given one was changed, or which stands twice, e.g. "Row 2 repeats 3."
 
     extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
-    words, whose digits need be no cells.
+    words that could be read, whose digits need be no cells.
     """
     cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
-    if not extracted or len(cells) not in (1, 16, 81) or any(map(str.isalpha, extracted)):
+    if not extracted or len(cells) not in (1, 16, 81):
         return ""
+    has_words = any(map(str.isalpha, extracted))
     digits = sum(map(str.isdecimal, extracted))
-    if reason == Reason.MALFORMED and digits == len(cells):  # its digits are not what is wrong
-        return ""
-    return flaw(cells, extracted)
+    if reason == Reason.MALFORMED and (has_words or digits == len(cells)):  # not the digits are what is wrong
+        return f"The answer must be the {len(cells)} digits of the grid, row by row, and nothing else."
+    return "" if has_words else flaw(cells, extracted)
 
 
 def flaw(puzzle: str, answer: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -216,12 +217,19 @@ def names_file(name: str) -> bool:
     return name.endswith(FORMATS)
 
 
-@cache
 def class_of(file: str) -> type[Rows]:
-    """The environment class of a file; raises EnvError where there is none."""
+    """The environment class of a file; raises EnvError where there is none.
+
+    It has the whole path: it opens the same file from another folder, where a process that unpickles it may be.
+    """
     if not Path(file).is_file():
         raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). Give the path of a file of rows.")
-    return made_class(class_of, file, Rows, {"file": file, "__doc__": f"The problems of {file}."})
+    return _class_of_path(os.path.abspath(file))
+
+
+@cache
+def _class_of_path(file: str) -> type[Rows]:
+    return made_class(_class_of_path, file, Rows, {"file": file, "__doc__": f"The problems of {file}."})
 
 
 def id_of(file: str) -> str:

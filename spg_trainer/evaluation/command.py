@@ -147,7 +147,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
 
 
 def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Console) -> None:
-    """Measures the texts of --perplexity, says the result and writes it to eval/perplexity.json of a run."""
+    """Measures the texts of --perplexity, says the result and writes it to perplexity-NAME.json of a run."""
     given_flags = [name for name in origins if origins[name] == FLAG and not name.startswith("model.")]
     if idle := [as_flag(name) for name in given_flags if name not in PERPLEXITY]:
         raise ConfigError(
@@ -185,7 +185,9 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
     )
     if folder is not None:
-        path = folder.perplexity({"file": command.perplexity, **settings, **found.summary()})
+        path = folder.perplexity(
+            command.perplexity, {"file": command.perplexity, **settings, **found.summary()}
+        )
         console.say(f"Written: {path}")
 
 

@@ -41,7 +41,7 @@ class Perplexity:
         return math.exp(-min(high, 0.0)), math.exp(-min(low, 0.0))
 
     def summary(self) -> dict[str, Any]:
-        """The content of perplexity.json. Its `perplexity` is an upper bound, as the ELBO is a lower one."""
+        """The content of perplexity-NAME.json. Its `perplexity` is an upper bound, as the ELBO is a lower one."""
         return {**vars(self), "perplexity": math.exp(-self.elbo)}
 
 

@@ -1,6 +1,7 @@
 """Opening and writing a model: what the rest of the trainer needs to know about transformers."""
 
 import copy
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -77,16 +78,22 @@ def load_model(
     float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
     drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
     it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
-    files say. lora_experts, load_4bit, chat_template_args: as the flags. Raises ModelError that names what is missing,
-    ConfigError for a rank or alpha that is not the adapter's, and for what the chat template does not read.
+    files say. lora_experts, load_4bit, chat_template_args: as the flags, the last None = as its record says.
+    Raises ModelError that names what is missing, ConfigError for a rank or alpha that is not the adapter's, and for
+    what the chat template does not read.
     """
     if not isinstance(name, str | Path):
         raise ConfigError(
             f"load_model takes a name or a folder, not a {type(name).__name__}. Write a model with its tokenizer into "
             "a folder (model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)), and open that."
         )
+    name = str(name)
+    if not is_embedded(name, "tiny", "new") and Path(name).expanduser().is_dir():
+        name = os.path.abspath(Path(name).expanduser())  # its record is found from another folder, too
+    if chat_template_args is None:
+        chat_template_args = model_environment(name).get("chat_template_args")
     m = ModelConfig(
-        model=str(name),
+        model=name,
         revision=revision,
         dtype=dtype,
         device=device,
@@ -234,7 +241,10 @@ def save_model(policy: Policy, folder: str | Path) -> None:
         raise ConfigError(f"save_model writes into a folder, not {folder!r:.60}. Give its path.")
     save_weights(policy, folder)
     if record := model_environment(policy.source):
-        write_record(Path(folder), {**record, "dtype": _name_of(policy.model.dtype)})
+        now = {"dtype": _name_of(policy.model.dtype)}
+        if policy.chat_template_args or "chat_template_args" in record:
+            now["chat_template_args"] = dict(policy.chat_template_args)
+        write_record(Path(folder), {**record, **now})
     else:  # that of a model which the folder held before
         (Path(folder) / ENVIRONMENT).unlink(missing_ok=True)
 

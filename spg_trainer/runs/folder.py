@@ -151,9 +151,10 @@ class RunFolder:
         self._write(f"{file}l", "".join(map(json_line, rows)))
         return self._write(file, json_document(result))
 
-    def perplexity(self, result: Mapping[str, Any]) -> Path:
-        """What was measured of given texts, perplexity.json."""
-        return self._write("perplexity.json", json_document(result))
+    def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
+        """What was measured of a file of texts: perplexity-NAME.json for NAME.jsonl."""
+        name = re.sub(r"[^\w.+-]+", "_", Path(texts).name.partition(".")[0])
+        return self._write(f"perplexity-{name}.json", json_document(result))
 
     def evaluation_path(self, name: str) -> Path:
         """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""

@@ -260,9 +260,14 @@ def test_an_environment_is_pickled_into_another_process(folder, name):
         name, **({"verifier": "gsm8k", "prompt_style": "instruct"} if name == "rows.jsonl" else {})
     )
     (folder / "env.pkl").write_bytes(pickle.dumps(env))
-    code = "import pickle; print(pickle.load(open('env.pkl', 'rb')).problem(1).prompt, end='')"
+    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).problem(1).prompt, end='')"
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, env=environment(), capture_output=True, text=True
+        [sys.executable, "-c", code, folder / "env.pkl"],
+        check=True,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,  # the path of a file of rows need not be that of the present folder
     )
     assert done.stdout == env.problem(1).prompt
     assert type(pickle.loads(pickle.dumps(env))) is type(env)
@@ -360,5 +365,7 @@ def test_a_path_and_numbers_of_numpy_are_taken(tmp_path):
 
 
 def test_a_check_of_no_problems_is_refused():
+    with pytest.raises(EnvError, match=r"problems=2\.5: should be at least 1, and whole"):
+        envs.check("sudoku", problems=2.5)
     with pytest.raises(EnvError, match="problems=0: should be at least 1"):
         envs.check("countdown", problems=0)

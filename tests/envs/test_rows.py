@@ -300,6 +300,9 @@ def test_a_column_in_another_case_is_suggested_and_a_pointer_of_git_lfs_is_named
     path = _lines(tmp_path / "rows.jsonl", [{"Prompt": "a", "ANSWER": "1"}] * 3)
     with pytest.raises(envs.EnvError, match=r'it has Prompt, ANSWER\. Is "Prompt" and "ANSWER" meant'):
         envs.make(str(path), verifier="gsm8k")
+    spaced = _lines(tmp_path / "spaced.jsonl", [{"prompt": "a", "answer ": "1"}] * 3)
+    with pytest.raises(envs.EnvError, match=r'it has prompt, "answer "\. Is "answer " meant'):
+        envs.make(str(spaced), verifier="gsm8k")
     for name in ("large.parquet", "large.jsonl"):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
         with pytest.raises(

@@ -35,17 +35,22 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     if missing:
         lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
         inner = ((k, v if isinstance(v, dict) and v else [""]) for k, v in row.items())
-        there = ", ".join([f"{k}.{name}" if name else k for k, names in inner for name in names][:24])
+        there = ", ".join([_shown(f"{k}.{name}" if name else k) for k, names in inner for name in names][:24])
         if of_batch(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
-        columns = {name.casefold(): name for name in row}
-        near = [columns.get(name.casefold()) for place in missing for name in wanted[place]]
+        columns = {name.casefold().strip(): name for name in row}
+        near = [columns.get(name.casefold().strip()) for place in missing for name in wanted[place]]
         meant = " and ".join(f'"{name}"' for name in near if name)
         hint = f" Is {meant} meant?" if meant else ""
         raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.{hint}", missing)
     return values
+
+
+def _shown(column: str) -> str:
+    """The name of a column as a list of them has it: in quotes where spaces around it would not be seen."""
+    return f'"{column}"' if column != column.strip() else column
 
 
 def of_batch(row: dict[str, Any]) -> bool:

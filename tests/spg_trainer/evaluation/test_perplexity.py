@@ -171,7 +171,7 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     words = ["eval", "--perplexity", file, "--model", str(tiny_folder()), "--device", "cpu"]
     assert main([*words, "--num-masks", "32", "--output-dir", "out"]) == 0
     said = capsys.readouterr().out
-    told = json.loads((tmp_path / "out" / "perplexity.json").read_text())
+    told = json.loads((tmp_path / "out" / "perplexity-texts.json").read_text())
     assert told["texts"] == 4 and told["num_masks"] == 32 and told["standard_error"] > 0
     assert f"ELBO {told['elbo']:.4f} nats a token" in said and f"{told['perplexity']:.4f}" in said
     low, high = map(float, re.search(r"perplexity at most \S+ \[(\S+), (\S+)\]", said).groups())
@@ -186,7 +186,8 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     elbos = []
     for more in ([], ["--max-completion-length", "40"], ["--max-completion-length", "0"]):
         assert main([*words, *more, "--output-dir", "out"]) == 0
-        elbos.append(json.loads((tmp_path / "out" / "perplexity.json").read_text())["elbo"])
+        elbos.append(json.loads((tmp_path / "out" / "perplexity-completions.json").read_text())["elbo"])
+    assert json.loads((tmp_path / "out" / "perplexity-texts.json").read_text()) == told, "a file for each"
     said = capsys.readouterr().out
     assert (
         "stand on 9 places, as the model was taught; 1 of 2 are longer and are measured at their own" in said

@@ -1,5 +1,6 @@
 """`--model`: what it opens, what it says when it cannot, adapters and embedded models included."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -224,6 +225,25 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
 
 
 # What cannot be opened.
+
+
+def test_a_model_keeps_the_variables_of_its_chat_template_and_is_found_from_another_folder(
+    stored, tmp_path, monkeypatch
+):
+    shutil.copytree(stored, tmp_path / "model")
+    thinking = "{% if enable_thinking %}<think>{% endif %}{{ messages[0].content }}"
+    edit(tmp_path / "model" / "tokenizer_config.json", chat_template=thinking)
+    (tmp_path / "model" / "chat_template.jinja").write_text(thinking)
+    (tmp_path / "model" / "environment.json").write_text('{"env": "sudoku", "preset": "llada"}')
+    monkeypatch.chdir(tmp_path)
+    policy = load_model("model", device="cpu", chat_template_args={"enable_thinking": True})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    save_model(policy, "saved")
+    assert json.loads(Path("saved/environment.json").read_text())["env"] == "sudoku"
+    assert load_model("saved", device="cpu").chat_template_args == {"enable_thinking": True}
+    other = load_model("saved", device="cpu", chat_template_args={"enable_thinking": False})
+    assert other.chat_template_args == {"enable_thinking": False}
 
 
 def test_a_variable_that_no_chat_template_reads_is_refused(folder):

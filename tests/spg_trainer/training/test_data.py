@@ -49,7 +49,7 @@ def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: Conf
     assert summary["env"] == "texts.jsonl"
     words = ["eval", "--model", str(folder), "--perplexity", texts.data, "--output-dir", str(folder / "out")]
     assert cli.main([*words, "--num-masks", "8"]) == 0, "no task need be named"
-    assert json.loads((folder / "out" / "perplexity.json").read_text())["texts"] == 60
+    assert json.loads((folder / "out" / "perplexity-texts.json").read_text())["texts"] == 60
     ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
     assert len(logps) <= texts.rollout.max_completion_length
     assert defaults(EvalCommand, "countdown", str(folder)).rollout.max_completion_length == (8,)
