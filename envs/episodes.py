@@ -152,7 +152,7 @@ def _replies(
     calls = [
         partial(env.reply, problem, tuple(texts)) for problem, texts in zip(problems, turns, strict=True)
     ]
-    outcomes = call_all(env.spec_name, calls, limits_of(env))
+    outcomes = call_all(lambda: env.spec_name, calls, limits_of(env))
     for index, outcome in zip(indices, outcomes, strict=True):
         if not isinstance(outcome.value, str | None):
             wrong = f"reply returned {outcome.value!r:.80}; it must be a str, or None at the end."

@@ -179,7 +179,7 @@ def _ask(
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _ask_each(task, indices, problems, turns)
     call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
-    (outcome,) = call_all(task.spec_name, [call], limits_of(task))
+    (outcome,) = call_all(lambda: task.spec_name, [call], limits_of(task))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
     is_async = inspect.iscoroutinefunction(task.score_batch)

@@ -154,7 +154,7 @@ def limits_of(task: Task) -> Limits:
 def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
     """What the author's code returns for each episode, or raises; `async` calls are awaited side by side."""
     calls = [partial(task.score_turns, *pair) for pair in zip(problems, turns, strict=True)]
-    outcomes = call_all(task.spec_name, calls, limits_of(task))
+    outcomes = call_all(lambda: task.spec_name, calls, limits_of(task))
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
 
 

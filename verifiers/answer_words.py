@@ -99,6 +99,17 @@ _TERMS = [
     for words, role in zip(language, (ANSWER, BEING, BEFORE, CONDITION), strict=True)
     for word in words.split()
 ]
+ANSWER_NAMES = tuple(
+    sorted(
+        {
+            spelling.encode().lower()  # of ASCII letters alone, as `key_of` reads them
+            for language in (*LANGUAGES.values(), *TERMS_OF.values())
+            for word in language.answer.split()
+            for spelling in (word, word.capitalize(), word.upper())
+        }
+    )
+)
+"""The words for an answer as UTF-8, with ASCII letters in lower case."""
 _TERM_BYTES = b"".join(term for term, _ in _TERMS)
 _TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
 _TERM_KINDS = bytes(role for _, role in _TERMS)

@@ -239,6 +239,8 @@ def text_task(
     whole column) that is not given.
     """
 
+    taken = (*fields, *optional)
+
     def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
         """The verdict on what is judged instead, where that can be read; else the one that there is."""
         low, high = flexible(data, judged[0], *judged[3:]) if flexible else (-1, -1)
@@ -250,15 +252,19 @@ def text_task(
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
-        values = [reference.get(field) for field in (*fields, *optional)]
+        values = [reference.get(field) for field in taken]
         judged = judge(data, mode != "strict", None, *values)
         if mode == "flexible":
             judged = reread(data, judged, *values)
         reason, tier, score, start, end = judged
         if text is None:
-            explain = partial(verdicts.no_text, type(completion).__name__)
-            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, explain)
-        return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
+            why = partial(verdicts.no_text, type(completion).__name__)
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, why)
+        extracted = verdicts.cut(text, start, end)
+        why = None
+        if explain is not None and reason != OK:
+            why = partial(explain, extracted, REASONS[reason], **reference)
+        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier], why)
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
         import numpy as np
@@ -268,7 +274,7 @@ def text_task(
             exact = [as_text(completion) for completion in completions]
             texts = [text or "" for text in exact]
             not_text = [row for row, text in enumerate(exact) if text is None]
-        columns = [references.get(field) for field in (*fields, *optional)]
+        columns = [references.get(field) for field in taken]
         reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
         for row in np.flatnonzero(reason != OK).tolist() if mode == "flexible" else ():
             judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
@@ -422,9 +428,12 @@ def compile_loop(
     from verifiers.loop_cache import LoopCache, turn
 
     with _lock:
-        if extract.find_byte not in _registered:
+        if not _registered:  # what has another form where compiled
             overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
-            _registered.add(extract.find_byte)
+            overload(extract.matches)(lambda data, start, end, pattern: extract.matches_in_array)
+            overload(extract.is_end_token)(lambda data, start, end: extract.is_end_token_in_array)
+            overload(sentence.may_name)(lambda data, start, end: sentence.may_name_in_array)
+            _registered.update((extract.find_byte, extract.matches, extract.is_end_token, sentence.may_name))
         for module in (extract, *modules):
             for function in vars(module).values():
                 ours = isfunction(function) and function.__module__ == module.__name__

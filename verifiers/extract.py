@@ -6,7 +6,8 @@ the last box of the completion, the text after an unclosed `<answer>`, the line 
 closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
-and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
+and a million run the same code. Only three small functions have a second form, `..._in_array`, for where they are
+compiled. Every scan is linear in its input.
 """
 
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
@@ -115,6 +116,12 @@ def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[in
 
 
 def matches(data: Bytes, start: int, end: int, pattern: bytes | Command) -> bool:
+    """Whether data[start:end] begins with a pattern."""
+    return data.startswith(bytes(pattern), start, end)
+
+
+def matches_in_array(data, start, end, pattern):  # type: ignore[no-untyped-def]
+    """`matches` where compiled."""
     if start + len(pattern) > end:
         return False
     for offset in range(len(pattern)):
@@ -169,6 +176,11 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 def is_end_token(data: Bytes, start: int, end: int) -> bool:
     """Whether an end token begins at `start`."""
+    return data.startswith(_END_TOKENS, start, end)
+
+
+def is_end_token_in_array(data, start, end):  # type: ignore[no-untyped-def]
+    """`is_end_token` where compiled."""
     begin = 0
     for k in range(len(_END_SIZES)):
         size = _END_SIZES[k] + 0

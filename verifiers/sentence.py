@@ -9,6 +9,7 @@ Lenient mode of GSM8K and MATH reads it where it stands behind whatever else is 
 from verifiers import characters as ch
 from verifiers.answer_words import (
     ANSWER,
+    ANSWER_NAMES,
     ASIDE,
     BEFORE,
     BEING,
@@ -152,11 +153,25 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
         line = line_end
         while line > start and data[line - 1] != ch.NEWLINE:
             line -= 1
-        low, high = name_on_line(data, line, line_end)
+        low, high = name_on_line(data, line, line_end) if may_name(data, line, line_end) else (-1, -1)
         if low >= 0:
             return trimmed(data, low, high) if high >= 0 else value_at(data, low, end)
         _, line_end = strip(data, start, line)
     return -1, -1
+
+
+def may_name(data: Bytes, start: int, end: int) -> bool:
+    """Whether a word for an answer may stand in data[start:end]; most lines of a working hold none."""
+    line = data[start:end].lower()
+    for name in ANSWER_NAMES:
+        if name in line:
+            return True
+    return False
+
+
+def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
+    """`may_name` where compiled: to read the words of the line is as quick."""
+    return True
 
 
 # ---- the sentence ----

@@ -67,16 +67,17 @@ def value_of(outcome: Outcome) -> Any:
     return outcome.value
 
 
-def call_all(name: str, calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
+def call_all(name: Callable[[], str], calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
     """Makes the calls one after the other, then awaits those that are `async` side by side; returns what came of each.
 
-    name: the environment's name, for messages. Raises EnvError for limits that make no sense, if there is anything to
-    await, and if an `async` method blocks the event loop, so that no time limit can end it.
+    name: gives the environment's name, for messages; it is called only if there is anything to await. Then EnvError is
+    raised for limits that make no sense, and if an `async` method blocks the event loop, so that no time limit can end
+    it.
     """
     outcomes = [_call(call) for call in calls]
     to_await = [i for i, outcome in enumerate(outcomes) if inspect.isawaitable(outcome.value)]
     if to_await:
-        awaited = _await_all(name, [outcomes[i].value for i in to_await], limits)
+        awaited = _await_all(name(), [outcomes[i].value for i in to_await], limits)
         for i, outcome in zip(to_await, awaited, strict=True):
             outcomes[i] = outcome
     return outcomes

@@ -217,7 +217,7 @@ def call_functions(
     """
     arguments = possible_arguments(problems, completions)
     calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
-    outcomes = call_all("--reward", calls, limits)
+    outcomes = call_all(lambda: "--reward", calls, limits)
     outcome_of = dict(zip(functions, outcomes, strict=True))
     # Of several errors a timeout is raised first. After any other error `envs.scoring` asks again for each completion
     # alone, and a function that hangs would then use up its whole time limit once for each of them.

@@ -137,7 +137,7 @@ class OpenEnv(TextEnv):
     def _await(self, awaitable: Any) -> Any:
         """What is awaited, in the event loop of all `async` methods; raises EnvError."""
         limits = Limits(1, self.score_timeout)
-        (outcome,) = call_all(self._called, [lambda: awaitable], limits)
+        (outcome,) = call_all(lambda: self._called, [lambda: awaitable], limits)
         if outcome.error is not None:
             raise EnvError(f"{self._called}: {outcome.error}.") from outcome.error
         return value_of(outcome)
