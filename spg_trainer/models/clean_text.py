@@ -54,21 +54,6 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What goes through the model's body."""
-
-    ids: Tensor
-    """(b, Q) int64."""
-    mask: Tensor
-    """(b, 1, Q, Q) bool, who sees whom; or that of the copies' queries alone, where texts are shared."""
-    positions: Tensor
-    """(b, Q) int64."""
-    keep: Tensor
-    """(b, ...) int64, where the states asked for stand in the sequence."""
-    shared: "SharedText | None" = None
-
-
-@dataclass(frozen=True)
 class SharedText:
     """Who attends to whom in a pass of r texts and S copies of them, one after the other in a single sequence."""
 
@@ -122,7 +107,7 @@ def attend(
     """transformers' attention by torch's kernels, also of copies that share their texts.
 
     query, key, value: (b, heads, columns, head_dim), with b = 1 where texts are shared; attention_mask is then that of
-    the copies, as in `Pass`. Returns (b, queries, heads, head_dim).
+    the copies, as of `with_shared_text`. Returns (b, queries, heads, head_dim).
     """
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -146,8 +131,12 @@ def _rows_of(x: Tensor, rows: int) -> Tensor:
 ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
 
 
-def beside_own_text(copies: Copies) -> Pass:
-    """Each copy as one sequence [noisy | clean]."""
+def beside_own_text(copies: Copies) -> dict[str, Any]:
+    """What the model's body is given (`body.py: Body.forward`) for each copy as one sequence [noisy | clean].
+
+    `input_ids` and `position_ids` are (S, Q) int64, `attention_mask` (S, 1, Q, Q) bool, who sees whom, and `keep`
+    (S, n) int64, where the states asked for stand in the sequence.
+    """
     blocks = copies.blocks
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
@@ -170,7 +159,8 @@ def beside_own_text(copies: Copies) -> Pass:
         size + in_clean.gather(1, copies.columns),
         in_noisy.gather(1, copies.columns),
     )
-    return Pass(ids, mask, copies.positions.gather(1, both_columns), where)
+    positions = copies.positions.gather(1, both_columns)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "keep": where}
 
 
 def same_texts(copies: Copies) -> tuple[Tensor, int]:
@@ -179,8 +169,12 @@ def same_texts(copies: Copies) -> tuple[Tensor, int]:
     return text, len(texts)
 
 
-def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> Pass:
-    """All copies and their texts in one sequence. text: (S,) int64, from 0 to num_texts - 1, which copies share one."""
+def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, Any]:
+    """What the model's body is given for all copies and their texts in one sequence, as of `beside_own_text`.
+
+    `attention_mask` is that of the copies' queries alone, and `shared` says who attends to whom. text: (S,) int64, from
+    0 to num_texts - 1, which copies share one.
+    """
     blocks, num_copies = copies.blocks, len(text)
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
@@ -214,13 +208,13 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> Pass:
         return torch.cat([half.flatten() for half in halves]).unsqueeze(0)
 
     place = torch.where(is_clean, in_clean, size + in_noisy)
-    return Pass(
-        flat(copies.clean, copies.noisy),
-        mask,
-        flat(copies.positions, copies.positions),
-        where.view(1, -1),
-        SharedText(text, clean_mask.unsqueeze(1), place),
-    )
+    return {
+        "input_ids": flat(copies.clean, copies.noisy),
+        "attention_mask": mask,
+        "position_ids": flat(copies.positions, copies.positions),
+        "keep": where.view(1, -1),
+        "shared": SharedText(text, clean_mask.unsqueeze(1), place),
+    }
 
 
 def _noisy_columns(blocks: Tensor, kept_blocks: Tensor) -> tuple[Tensor, Tensor]:

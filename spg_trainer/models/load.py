@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -358,27 +358,20 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     )
 
 
-class Described(NamedTuple):
-    """What the files of a model beside its weights say."""
+def _describe(
+    weights: Weights, m: ModelConfig, options: dict[str, Any]
+) -> tuple[FamilyConfig, int, PreTrainedTokenizerFast, SpecialTokens, str]:
+    """What files beside the weights of a base, or of its adapter, say, with what flags say.
 
-    config: FamilyConfig
-    rows: int
-    """How many embeddings there are."""
-    tokenizer: PreTrainedTokenizerFast
-    special_tokens: SpecialTokens
-    note: str
-    """A line the user should read, or empty."""
-
-
-def _describe(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> Described:
-    """Reads configuration and tokenizer of a base, or of its adapter, with what flags say."""
+    These are configuration, number of embeddings, tokenizer, special tokens, and a line the user should read or "".
+    """
     config = _open_config(weights, m, options)
     rows = embeddings_of_adapter(weights) or config.vocab_size
     tokenizer, note = _tokenizer_for(weights, config, options, rows)
     tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
     special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
     check_template_args(tokenizer, m.chat_template_args)
-    return Described(config, rows, tokenizer, special_tokens, note)
+    return config, rows, tokenizer, special_tokens, note
 
 
 @contextmanager

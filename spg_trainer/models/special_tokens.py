@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -12,13 +12,9 @@ OWN = frozenset("messages add_generation_prompt tokenize tools documents".split(
 """Variables of a chat template, or options of transformers beside them, that only we set, or that no task has."""
 
 
-class SpecialTokens(NamedTuple):
-    """The ids of `Policy` by its names."""
-
-    mask_id: int
-    pad_id: int
-    end_token_ids: tuple[int, ...]
-    """Those that end a text, then those that end a turn."""
+SpecialTokens = tuple[int, int, tuple[int, ...]]
+"""`mask_id`, `pad_id` and `end_token_ids` of a `Policy`: of the last, those that end a text, then those that end a
+turn."""
 
 
 def find_special_tokens(
@@ -35,7 +31,7 @@ def find_special_tokens(
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
-    return SpecialTokens(mask, next(token for token in padding if token is not None), ends)
+    return mask, next(token for token in padding if token is not None), ends
 
 
 def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> None:

@@ -125,9 +125,7 @@ def _states_of_copies(
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)
     made = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
-    states = family.base_model(
-        made.ids, made.mask, made.positions, keep=made.keep, shared=made.shared, **passed
-    ).last_hidden_state
+    states = family.base_model(**made, **passed).last_hidden_state
     return states.view(*copies.keep.shape, -1)
 
 

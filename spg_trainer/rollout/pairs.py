@@ -7,7 +7,7 @@ loop, `PairFile` then takes the place of `EnvironmentSource`: there is no enviro
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 COLUMNS = ("prompt", "chosen", "rejected")
 
 
-class Pair(NamedTuple):
-    """Two completions of one prompt, the better one first."""
-
-    prompt: Prompt
-    chosen: str
-    rejected: str
+Pair = tuple[Prompt, str, str]
+"""A prompt and two completions of it, the better one first: the values of `COLUMNS`."""
 
 
 class PairFile:
@@ -58,7 +54,7 @@ class PairFile:
         self.pairs = list(pairs.values())
         room = Room(policy, config.rollout.max_completion_length)
         fits, self.notice = fitting_pairs(room, config.pairs, pairs, config.overlong)
-        differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
+        differ = np.array([chosen != rejected for _, chosen, rejected in self.pairs])
         self.index = np.flatnonzero(fits & differ)
         """Which of `pairs` are trained on, int64."""
         if equal := int((fits & ~differ).sum()):
@@ -95,8 +91,8 @@ class PairFile:
         # The two episodes of a pair stand together, so every second episode gives each pair once.
         pairs_here = problem[::2]
         pairs = [self.pairs[i] for i in pairs_here.tolist()]
-        problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
-        completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+        problems = [envs.Problem(prompt, {}) for prompt, _, _ in pairs for _ in range(2)]
+        completions = [text for _, *both in pairs for text in both]
         length = self.config.rollout.max_completion_length
         rows = as_rollouts(self.policy, [p.prompt for p in problems], completions, length).with_columns(
             problem=problem,
@@ -155,7 +151,7 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
 
     line: what an error calls the row.
     """
-    values = []
+    values: list[Any] = []
     for name in COLUMNS:
         value, is_prompt = row[name], name == "prompt"
         if not is_prompt and is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant":
@@ -164,7 +160,8 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
             kind = "chat messages" if is_prompt else "one message of the assistant"
             raise ConfigError(f"$pairs: {line} has {name} {value!r:.80}; give text, or {kind}.")
         values.append(value)
-    return Pair(*values)
+    prompt, chosen, rejected = values
+    return prompt, chosen, rejected
 
 
 def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: str) -> tuple[np.ndarray, str]:
@@ -172,8 +169,8 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
 
     Where `overlong` is "error", ConfigError says it instead. pairs: by what a message calls them.
     """
-    texts = [(line, text) for line, pair in pairs.items() for text in (pair.chosen, pair.rejected)]
-    long_prompts = room.long_prompts({line: envs.Problem(pair.prompt, {}) for line, pair in pairs.items()})
+    texts = [(line, text) for line, (_, *both) in pairs.items() for text in both]
+    long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
     found = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
     found.add_prompts(path, "", len(pairs), long_prompts)
     too_long = long_prompts.keys() | found.long_completions.keys()

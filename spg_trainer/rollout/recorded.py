@@ -8,7 +8,6 @@ draws from its own generator, are done anew in every pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -70,15 +69,13 @@ def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     return RecordedSteps(sampler, policy.replays, columns.store)
 
 
-@dataclass
 class RecordedSteps:
     """Makes passes of b rows that have equally many masked places in their blocks."""
 
-    sampler: Decoder
-    replays: Replays
-    store: KeyValues
-    noise: Tensor | None = None
-    """(N, V) of the largest pass: noise is drawn where the recorded work reads it."""
+    def __init__(self, sampler: Decoder, replays: Replays, store: KeyValues) -> None:
+        self.sampler, self.replays, self.store = sampler, replays, store
+        self.noise: Tensor | None = None
+        """(N, V) of the largest pass: noise is drawn where the recorded work reads it."""
 
     def step(self, rows: list[Row]) -> tuple[list[int], Tensor | None] | None:
         """Makes a pass that is no refresh; returns what `Sampler._advance` takes behind the rows.

@@ -6,7 +6,6 @@ reads a tensor, which would make a GPU wait.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.settings.decoding import Sampling
@@ -15,49 +14,38 @@ POST_PASSES_LIMIT = 16
 """The most passes that editing may add to a block after its last token was unmasked: LLaDA2.1's `max_post_steps`."""
 
 
-@dataclass(eq=False)
 class Row:
     """How far a row has been decoded."""
 
-    number: int
-    """Its number on the canvas."""
-    padding: int
-    """How many columns of padding stand before its first token."""
-    blocks: Sequence[tuple[int, int, int, bool]]
-    """`start`, `stop`, `holes` and `first_alone`, as below, of each of its blocks. A block that a template fills
-    altogether is left out."""
-    block: int = field(init=False)
-    """The number of the active block in `blocks`."""
-    start: int = field(init=False)
-    """First place of the active block, counted from the completion's first token."""
-    stop: int = field(init=False)
-    """End of the active block."""
-    holes: int = field(init=False)
-    """How many places of the active block are to be written: all, or what a template leaves."""
-    first_alone: bool = field(init=False)
-    """Whether a pass of its own writes the active block's first place, before the others."""
-    masked: int = field(init=False)
-    """How many places of the active block are masked."""
-    passes: int = 0
-    """How many passes it has taken part in."""
-    block_passes: int = 0
-    """How many of these were of the active block."""
-    post_passes: int = 0
-    """How many of the active block's passes began without a masked token: they only edit."""
-    prompt_computed: int = 0
-    """The number of the pass that last computed the prompt."""
-    slot: int = -1
-    """Where in the buffers its keys and values are (`cache.KeyValues`); -1 = nowhere yet."""
+    def __init__(self, number: int, padding: int, blocks: Sequence[tuple[int, int, int, bool]]) -> None:
+        """number: its number on the canvas. padding: how many columns of padding stand before its first token.
 
-    def __post_init__(self) -> None:
+        blocks: `start`, `stop`, `holes` and `first_alone`, as `open_block` has them, of each of its blocks. A block
+        that a template fills altogether is left out.
+        """
+        self.number, self.padding, self.blocks = number, padding, blocks
+        self.passes = 0
+        """How many passes it has taken part in."""
+        self.prompt_computed = 0
+        """The number of the pass that last computed the prompt."""
+        self.slot = -1
+        """Where in the buffers its keys and values are (`cache.KeyValues`); -1 = nowhere yet."""
         self.open_block(0)
 
-    def open_block(self, block: int) -> None:
+    def open_block(self, number: int) -> None:
         """Makes a block the active one."""
-        self.block = block
-        self.start, self.stop, self.holes, self.first_alone = self.blocks[block]
+        self.block = number
+        """The number of the active block in `blocks`."""
+        self.start, self.stop, self.holes, self.first_alone = self.blocks[number]
+        """Of the active block: its first place and end, counted from the completion's first token; how many of its
+        places are to be written, all or what a template leaves; and whether a pass of its own writes its first place,
+        before the others."""
         self.masked = self.holes
-        self.block_passes = self.post_passes = 0
+        """How many places of the active block are masked."""
+        self.block_passes = 0
+        """How many passes it has taken part in since the active block was opened."""
+        self.post_passes = 0
+        """How many of these began without a masked token: they only edit."""
 
     @property
     def writes_first(self) -> bool:

@@ -16,7 +16,6 @@ Both give the same if prompt and completion end where a block ends.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -168,23 +167,25 @@ def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda
         _watcher.reset(token)
 
 
-@dataclass
 class Sampler:
     """Makes the passes over a canvas until all rows are decoded."""
 
-    policy: Policy
-    sampling: Sampling
-    generators: Generators
-    canvas: Canvas
-    refill: Refill
-    columns: Columns
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        sampling: Sampling,
+        generators: Generators,
+        canvas: Canvas,
+        refill: Refill,
+        columns: Columns,
+    ) -> None:
+        self.policy, self.sampling, self.generators = policy, sampling, generators
+        self.canvas, self.refill, self.columns = canvas, refill, columns
         # On the device, and read once at the end: a read at every pass would make a GPU wait.
-        self.not_finite = torch.zeros((), dtype=torch.int64, device=self.canvas.ids.device)
+        self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """Passes whose log-probabilities were not all finite."""
         self.recorded = recorded_steps(self)
-        remasking = self.sampling.remasking
+        remasking = sampling.remasking
         # Looked up once, so that all passes have the same one, also if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
 

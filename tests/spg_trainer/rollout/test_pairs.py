@@ -17,7 +17,7 @@ from envs.errors import EnvError
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, load_model
-from spg_trainer.rollout.pairs import Pair, PairFile, as_rollouts, read_pairs
+from spg_trainer.rollout.pairs import PairFile, as_rollouts, read_pairs
 from spg_trainer.rollout.tokens import decode_completions
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import resolve
@@ -65,8 +65,8 @@ def policy():
 def test_every_kind_of_file_and_of_column_is_read(tmp_path, ending):
     texts = read_pairs(str(write(tmp_path / f"texts{ending}", [TEXT, {**TEXT, "more": 1}])))
     chats = read_pairs(str(write(tmp_path / f"chats{ending}", [CHAT])))
-    assert [*texts.values()] == [Pair("say a letter", "abc", "1")] * 2
-    assert [*chats.values()] == [Pair(CHAT["prompt"], "hello", "no")]
+    assert [*texts.values()] == [("say a letter", "abc", "1")] * 2
+    assert [*chats.values()] == [(CHAT["prompt"], "hello", "no")]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_prompt_that_stands_inside_both_completions_is_taken_out(tmp_path):
     file = tmp_path / "pairs.jsonl"
     rows_of_file = [row, {"prompt": "hi", **row}, {"prompt": asked, **row}]
     file.write_text("".join(json.dumps(one) + "\n" for one in rows_of_file))
-    assert [*read_pairs(str(file)).values()] == [Pair(asked, "hello", "go")] * 3
+    assert [*read_pairs(str(file)).values()] == [(asked, "hello", "go")] * 3
     file.write_text(json.dumps({"prompt": "something else", **row}) + "\n")
     with pytest.raises(ConfigError, match="line 1 has chosen"):
         read_pairs(str(file))
