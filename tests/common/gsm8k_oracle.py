@@ -154,10 +154,11 @@ def number(text: str) -> Fraction | None:
         return None if value is None or abs(power) > 500 else value * Fraction(10) ** power
     scales = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
     names = "|".join(scales)
-    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*]*(?:{names})s?)+|k)", text, re.I):
+    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*]*(?:{names})s?)+|k| ?m)", text, re.I):
         value = number(match[1])
-        names = re.findall(names + "|k", match[2].lower())
-        return None if value is None else value * 10 ** sum(scales.get(name, 3) for name in names)
+        names = re.findall(names + "|k|m", match[2].lower())
+        powers = {**scales, "k": 3, "m": 6}  # behind money
+        return None if value is None else value * 10 ** sum(powers[name] for name in names)
     return None
 
 

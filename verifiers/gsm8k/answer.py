@@ -52,9 +52,7 @@ class Side:
     price: int = 0  # the currencies that are named right before whatever comes next; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # those that the number may be in, CONTRADICTED, or 0 where none is named
-    letter: int = (
-        0  # the power of ten of a letter right behind the number, which counts if a currency follows: 5M USD
-    )
+    letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
     priced: bool = False  # the last word behind the number names its currency
     plain_words: int = 0  # how many words name no currency
     blamed: int = -1  # where the symbol begins that ruled it out, or else the last one
@@ -283,6 +281,7 @@ def note_word(key: int, side: Side) -> None:
         letter = found(key, _LETTERS, _LETTER_POWERS) if scale == 0 and side.before == NUMBER else 0
         if scale or (letter and side.currency):
             side.number.scale += scale + letter
+            side.letter = letter
             side.plain_words -= 1
             follow(side, NUMBER)
             return
@@ -309,8 +308,7 @@ def note_money_word(currencies: int, side: Side) -> bool:
     if side.numbers > 1 or not beside:
         return False
     note_currency(currencies, side)
-    side.number.scale += side.letter
-    side.letter = 0
+    note_letter(side)
     side.unit = side.priced = True
     side.key = 0
     follow(side, WORD)
@@ -323,8 +321,26 @@ def note_money_sign(currencies: int, side: Side) -> None:
         side.price = currencies
     elif currencies and side.numbers == 1 and (side.before == NUMBER or side.letter):
         note_currency(currencies, side)
+        note_letter(side)
+
+
+def note_letter(side: Side) -> None:
+    """Note that a currency stands behind a letter: 5M USD."""
+    if side.before == WORD:
         side.number.scale += side.letter
-        side.letter = 0
+    side.letter = 0
+
+
+def is_unit(side: Side) -> bool:
+    """True if a power follows a letter behind money, which is a unit then, and is noted: $5 m²."""
+    if side.before != NUMBER or side.letter == 0:
+        return False
+    side.number.scale -= side.letter
+    side.letter = 0
+    side.unit = True
+    side.plain_words += 1
+    follow(side, WORD)
+    return True
 
 
 def note_below_zero(key: int, side: Side) -> None:
@@ -351,7 +367,7 @@ def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
 
 def note_mark(kind: int, side: Side) -> None:
     """Note punctuation and other signs, those that change the value among them."""
-    if kind == num.POWER and side.unit and is_behind(side, WORD):
+    if kind == num.POWER and (side.unit or is_unit(side)) and is_behind(side, WORD):
         side.key = 0  # cm²
         return
     blame(side, _FAULT[kind])
@@ -372,7 +388,7 @@ def note_mark(kind: int, side: Side) -> None:
 
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
-    if is_behind(side, NUMBER):
+    if is_behind(side, NUMBER) and not is_unit(side):
         braces = i
         while braces < end and data[braces] == ch.LEFT_BRACE:
             braces += 1
