@@ -432,8 +432,10 @@ def compile_loop(
             overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
             overload(extract.matches)(lambda data, start, end, pattern: extract.matches_in_array)
             overload(extract.is_end_token)(lambda data, start, end: extract.is_end_token_in_array)
+            overload(extract.brace_before)(lambda data, start, end: extract.brace_before_in_array)
             overload(sentence.may_name)(lambda data, start, end: sentence.may_name_in_array)
-            _registered.update((extract.find_byte, extract.matches, extract.is_end_token, sentence.may_name))
+            _registered.update((extract.find_byte, extract.matches, extract.is_end_token))
+            _registered.update((extract.brace_before, sentence.may_name))
         for module in (extract, *modules):
             for function in vars(module).values():
                 ours = isfunction(function) and function.__module__ == module.__name__

@@ -6,7 +6,7 @@ the last box of the completion, the text after an unclosed `<answer>`, the line 
 closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
-and a million run the same code. Only three small functions have a second form, `..._in_array`, for where they are
+and a million run the same code. Only four small functions have a second form, `..._in_array`, for where they are
 compiled. Every scan is linear in its input.
 """
 
@@ -35,6 +35,7 @@ _HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
 _SURROGATES = 0xA0  # the second byte behind ED, from which on it is a lone surrogate
+_WINDOW = 256  # bytes that are searched for one brace and for the other: the whole text each time would be quadratic
 _LIST_LIMIT = 40  # boxes of one list
 _GAP_LIMIT = 256  # bytes before a box in which the other one of "one or the other" is looked for
 
@@ -262,21 +263,42 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
     already been as low as it is there. command: another box's, in its place.
     """
     level = lowest = 0
-    for position in range(end - 1, find_byte(data, _BACKSLASH, start, end), -1):
-        byte = data[position]
-        if (byte != _LEFT_BRACE and byte != _RIGHT_BRACE) or is_escaped(data, start, position):
-            continue
-        level += 1 if byte == _RIGHT_BRACE else -1
-        if byte == _LEFT_BRACE and lowest <= level:
-            box = command_before(data, start, position, command)
-            if box >= 0:
-                inside = position + 1
-                while is_space(data[inside]):
-                    inside += 1
-                if data[inside] != _RIGHT_BRACE:
-                    return box, position + 1, closing_brace(data, position, end)
-        lowest = min(lowest, level)
+    first = find_byte(data, _BACKSLASH, start, end) + 1
+    position = brace_before(data, first, end)
+    while position >= first:
+        if not is_escaped(data, start, position):
+            is_left = data[position] == _LEFT_BRACE
+            level += -1 if is_left else 1
+            if is_left and lowest <= level:
+                box = command_before(data, start, position, command)
+                if box >= 0:
+                    inside = position + 1
+                    while is_space(data[inside]):
+                        inside += 1
+                    if data[inside] != _RIGHT_BRACE:
+                        return box, position + 1, closing_brace(data, position, end)
+            lowest = min(lowest, level)
+        position = brace_before(data, first, position)
     return -1, -1, -1
+
+
+def brace_before(data: Bytes, start: int, end: int) -> int:
+    """Position of the last brace in data[start:end], or -1."""
+    while end > start:
+        low = max(start, end - _WINDOW)
+        position = max(data.rfind(_LEFT_BRACE, low, end), data.rfind(_RIGHT_BRACE, low, end))
+        if position >= 0:
+            return position
+        end = low
+    return -1
+
+
+def brace_before_in_array(data, start, end):  # type: ignore[no-untyped-def]
+    """`brace_before` where compiled."""
+    for position in range(end - 1, start - 1, -1):
+        if data[position] == _LEFT_BRACE or data[position] == _RIGHT_BRACE:
+            return position
+    return -1
 
 
 def command_before(data: Bytes, start: int, position: int, command: Command) -> int:

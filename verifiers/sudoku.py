@@ -210,6 +210,12 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         i += 1
         if 48 <= byte <= 57:
             kind = byte - 48
+            if size < 10:  # a digit is a cell: most grids are so, and need none of what is below
+                if count == CELLS_LIMIT or (notation == PUZZLE and kind > size):
+                    return False
+                cells[count] = kind
+                count += 1
+                continue
         elif notation == LENIENT and byte == 92:
             i = skip_tex(data, i, end)
             kind = SEPARATOR if i >= 0 else FOREIGN
