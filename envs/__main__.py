@@ -14,7 +14,7 @@ from envs.checking import Finding, check, check_lengths, demonstration_of, habit
 from envs.combining.around import author_task
 from envs.core import TextEnv, render_turns
 from envs.episodes import cause, play
-from envs.errors import BadRows, EnvError, MissingPackage
+from envs.errors import BadRows, EnvError, MissingPackage, with_flags
 from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {with_flags(error)}\n")
         return 2
     except BrokenPipeError:  # whoever read the output, such as `head`, has closed it
         # Python writes out what is left when it ends, and would complain: that goes nowhere.
@@ -182,7 +182,7 @@ def _show(options: argparse.Namespace) -> int:
             if demonstration is not None:
                 texts["right"] = demonstration
         except EnvError as error:
-            sys.stdout.write(f"-- right: {error}\n")
+            sys.stdout.write(f"-- right: {with_flags(error)}\n")
             demonstration_failed = True
         for name, text in {**texts, **habits_of(env, problem)}.items():
             sys.stdout.write(_scored(env, index, problem, name, text, score_errors))
@@ -254,11 +254,11 @@ def _check(options: argparse.Namespace) -> int:
                 length = options.max_completion_length
                 findings.append(check_lengths(name, options.n, options.model, length, **env_args))
         except BadRows as error:
-            findings = [Finding("rows", False, str(error))]
+            findings = [Finding("rows", False, with_flags(error))]
         except MissingPackage as error:
             if not options.all:
                 raise
-            sys.stdout.write(f"{name}\nnot checked: {error}\n")
+            sys.stdout.write(f"{name}\nnot checked: {with_flags(error)}\n")
             continue
         all_ok &= all(finding.ok for finding in findings)
         sys.stdout.write(f"{name}\n")

@@ -131,7 +131,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
         try:
             findings.append(Finding(title, True, run(subject)))
         except EnvError as error:
-            findings.append(Finding(title, False, str(error)))
+            findings.append(Finding(title, False, error.written()))
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
         findings += [Finding(title, True, note, is_note=True) for note in subject.notes]
@@ -190,8 +190,8 @@ def try_scoring(env: TextEnv) -> None:
                     subject.score(part, {0: problem}, [text])
             except EnvError as error:
                 # An error of an episode or `reply` begins with the name; one of `score` or `demonstration` does not.
-                is_named = str(error).startswith(part.spec_name)
-                named_error = str(error) if is_named else f"{part.spec_name}: {error}"
+                said = error.written()
+                named_error = said if said.startswith(part.spec_name) else f"{part.spec_name}: {said}"
                 more = "Nothing was trained; `python -m envs check` tries more completions."
                 raise EnvError(f"{named_error}. {more}") from error
 
@@ -389,7 +389,7 @@ def _demonstrations(subject: _Subject) -> str:
             try:
                 texts.append(demonstration_of(env, problem))
             except EnvError as error:
-                raise EnvError(f"problem {index} of {split}: {error}") from error
+                raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts:
             none = f"none for a problem of {split}: sft has nothing to learn from"
             return "; ".join(filter(None, [none, accepted]))

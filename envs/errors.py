@@ -1,13 +1,63 @@
-"""The errors of this package, and the check of arguments that raises them most often."""
+"""The errors of this package, and the check of arguments that raises them most often.
+
+A message is written with flags, as a command line takes them; an error shows them as keywords, as Python does.
+"""
 
 import re
+from ast import literal_eval
 from collections.abc import Iterable, Sequence
 
 from verifiers.errors import did_you_mean
 
+_VALUE = r"[^\s,;`]*[^\s,;:.)`]"
+_FLAGS = re.compile(rf"--env-args((?: \w+={_VALUE})+)|--(verifier|reward) ([A-Z]+\b|{_VALUE}\.py{_VALUE})")
+"""Arguments of an environment as flags, with their values."""
+
 
 class EnvError(Exception):
-    """An environment that is unknown, misused, or breaks its contract; the text names it and the problem."""
+    """An environment that is unknown, misused, or breaks its contract; the text names it and the problem.
+
+    Its text shows arguments as keywords of `envs.make`; the command line shows `with_flags(error)`.
+    """
+
+    def __str__(self) -> str:
+        return in_keywords(self.written())
+
+    def written(self) -> str:
+        """The message with flags, as it was written."""
+        return super().__str__()
+
+
+def with_flags(error: BaseException) -> str:
+    """The text of an error for the command line, or for another message."""
+    return error.written() if isinstance(error, EnvError) else str(error)
+
+
+def in_keywords(message: str) -> str:
+    """A message for Python: `--env-args level=2 source=hub` -> `level=2, source="hub"`, and `--verifier NAME` ->
+    `verifier=NAME`. A command between backticks stays as it is.
+    """
+
+    def keywords(found: re.Match[str]) -> str:
+        pairs, flag, value = found.groups()
+        if flag:
+            return f"{flag}={_as_python(value)}"
+        split = (pair.split("=", 1) for pair in pairs.split())
+        return ", ".join(f"{name}={_as_python(text)}" for name, text in split)
+
+    parts = message.split("`")
+    return "`".join(part if i % 2 else _FLAGS.sub(keywords, part) for i, part in enumerate(parts))
+
+
+def _as_python(text: str) -> str:
+    """The text of a value as Python has it: a number, or a word in capitals that stands for one, as it is."""
+    if text.isupper() and text.isalpha():
+        return text
+    try:
+        literal_eval(text)
+    except (ValueError, SyntaxError):
+        return f'"{text}"'
+    return text
 
 
 class MissingPackage(EnvError):

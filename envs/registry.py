@@ -218,8 +218,8 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
             folder = name.rpartition("/")[2]
             of_hub = (
                 f" If it is a data set of the hub, download it (hf download {name} --repo-type dataset --local-dir "
-                f"{folder}), and pass one of its files with the verifier that judges it: --env {folder}/FILE "
-                "--verifier NAME."
+                f"{folder}), and pass one of its files with the verifier that judges it: `--env {folder}/FILE "
+                "--verifier NAME`."
             )
         raise EnvError(
             f'No environment "{name}". {near}Known: {", ".join(short_names)}. '

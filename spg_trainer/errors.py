@@ -79,8 +79,12 @@ class ProcessLost(TrainingError):
 
 
 def written(error: BaseException) -> str:
-    """The text of an error for another message, with a `$` before each setting, which that message then shows."""
-    return error.written() if isinstance(error, SpgError) else str(error)
+    """The text of an error for another message, with a `$` before each setting, which that message then shows.
+
+    An error of `envs` has flags there, which it shows as keywords in Python.
+    """
+    write = getattr(error, "written", None)
+    return str(write()) if write else str(error)
 
 
 def as_flag(name: str) -> str:

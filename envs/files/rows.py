@@ -464,7 +464,7 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
                 entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns))
                 line_numbers.append(number)
             except EnvError as error:
-                wrong[number] = str(error)
+                wrong[number] = error.written()
     except CommandError as error:
         raise EnvError(str(error)) from error
     for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, column_of)).items():

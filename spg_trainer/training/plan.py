@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, raising_on_all
-from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.runs.checkpoint import require_up_to, step_of
@@ -292,7 +292,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         try:
             splits["validation"] = open_split("validation")
         except envs.EnvError as error:
-            text = f"{error} Validation needs this split: $eval_steps=0 trains without."
+            text = f"{written(error)} Validation needs this split: $eval_steps=0 trains without."
             raise ConfigError(text) from error
     return splits
 

@@ -105,7 +105,7 @@ def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.Mo
         load("hub")
     assert time.monotonic() - started < 15  # its clients would retry for thirty seconds
     text = str(caught.value)
-    assert "openai/gsm8k (main, train)" in text and "--env-args source=generated" in text
+    assert "openai/gsm8k (main, train)" in text and 'source="generated"' in text
     assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
 
 
@@ -152,7 +152,7 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     for source, split, message in (
         (tmp_path / "mine.jsonl", "train", r"train.jsonl"),
         (tmp_path, "train", r"train.jsonl, train.parquet"),
-        ("nowhere", "train", r"source=nowhere .*source=generated"),
+        ("nowhere", "train", r'source=nowhere .*source="generated"'),
         (tmp_path / "mine.txt", "test", r"mine.txt .*.jsonl, .json, .csv, .tsv, .parquet, .jsonl.gz"),
     ):
         with pytest.raises(EnvError, match=message):

@@ -231,9 +231,9 @@ def test_chats_are_given_as_chats(place):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({}, "Give --verifier NAME, one of .*, or --reward ./FILE.py:FUNCTION"),
+        ({}, r"Give verifier=NAME, one of .*, or reward=\"./FILE.py:FUNCTION\""),
         ({"reward": "mine"}, "should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE"),
-        ({"reward": "./nobody.py:a"}, "--reward ./nobody.py:a: there is no file ./nobody.py"),
+        ({"reward": "./nobody.py:a"}, r"reward=\"./nobody.py:a\": there is no file ./nobody.py"),
         ({"reward": "./mine.py:nothing"}, "has no function 'nothing'; it has brevity, right, chats"),
         ({"reward": "./broken.py:a"}, "importing ./broken.py raised SyntaxError"),
         ({"reward": "./mine.py:score"}, "'score' is a component of every file of rows"),
@@ -480,7 +480,9 @@ def test_a_table_that_is_not_utf_8_is_refused_with_its_line(place):
     (place / "rows.csv").write_bytes("prompt,answer\nhow,1\ncafé,2\n".encode("latin-1"))
     with pytest.raises(envs.EnvError) as refused:
         envs.make("rows.csv", reward="./mine.py:brevity")
-    assert str(refused.value) == "rows.csv cannot be read (line 3 is not UTF-8; save it as UTF-8)."
+    assert (
+        str(refused.value) == f"{place / 'rows.csv'} cannot be read (line 3 is not UTF-8; save it as UTF-8)."
+    )
 
 
 def test_a_function_gets_the_text_before_its_end_as_in_a_run(place, capsys):

@@ -163,13 +163,13 @@ def test_a_server_that_comes_back_is_gone_on_with(address):
         (
             "unclear",
             {},
-            r"which field of an action takes the completion\? Give --env-args action=FIELD; .*guess, why",
+            r"which field of an action takes the completion\? Give action=FIELD; .*guess, why",
         ),
         ("unclear", {"action": "gues"}, "Did you mean action=guess"),
         (
             "unclear",
             {"action": "guess"},
-            r"which text is the model to read\? Give --env-args observation=FIELD.*left=",
+            r"which text is the model to read\? Give observation=FIELD.*left=",
         ),
         ("unclear", {"action": "guess", "observation": "lft"}, "Did you mean observation=left"),
         ("game", {"sessions": 0}, "at least 1"),

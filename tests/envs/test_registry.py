@@ -369,3 +369,20 @@ def test_a_check_of_no_problems_is_refused():
         envs.check("sudoku", problems=2.5)
     with pytest.raises(EnvError, match="problems=0: should be at least 1"):
         envs.check("countdown", problems=0)
+
+
+def test_an_error_names_keywords_in_python_and_flags_on_the_command_line(folder, capsys):
+    (folder / "rows.jsonl").write_text('{"q": "1+1?", "a": "2"}\n')
+    with pytest.raises(EnvError, match="Name your columns: prompt=COLUMN, answer=COLUMN") as refused:
+        envs.make("rows.jsonl", verifier="gsm8k")
+    flags = "Name your columns: --env-args prompt=COLUMN answer=COLUMN"
+    assert flags in refused.value.written()
+    assert main(["show", "rows.jsonl", "--verifier", "gsm8k"]) == 2
+    assert flags in capsys.readouterr().err
+    for written, shown in (
+        ("--env-args level=2 source=generated.", 'level=2, source="generated".'),
+        ("`a --env-args b=c`, --verifier gsm8k.py", "`a --env-args b=c`, --verifier gsm8k.py"),
+        ("by --reward ./a.py:b+c: no", 'by reward="./a.py:b+c": no'),
+        ("functions of --reward are", "functions of --reward are"),
+    ):
+        assert str(EnvError(written)) == shown

@@ -114,9 +114,9 @@ def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "arguments", "said"),
     [
-        (rows(3), {}, "--verifier NAME"),
+        (rows(3), {}, "verifier=NAME"),
         (rows(3), {"verifier": "gsm8"}, 'Did you mean "gsm8k"'),
-        (rows(3), {"verifier": "gsm8k"}, "line 1 lacks .*prompt=COLUMN answer=COLUMN"),
+        (rows(3), {"verifier": "gsm8k"}, "line 1 lacks .*prompt=COLUMN, answer=COLUMN"),
         (rows(3), {**COLUMNS, "answer": 1}, 'line 1 lacks "1"'),
         (rows(3), {**COLUMNS, "numbers": "x"}, 'column="numbers" is unknown'),
         ([*rows(3), {"question": "x", "solution": "many", "work": ""}], COLUMNS, 'line 4: column "solution"'),

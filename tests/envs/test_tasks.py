@@ -146,7 +146,7 @@ def test_unknown_values_are_named(task, arguments, message):
     [
         ("gsm8k", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub"),
         ("math500", {"level": 2}, "level=2 is for source=generated"),
-        ("gsm8k", {}, "source=generated"),  # there is no hub in tests
+        ("gsm8k", {}, 'source="generated"'),  # there is no hub in tests
     ],
 )
 def test_arguments_that_do_not_fit_the_source_are_refused(task, arguments, message):
