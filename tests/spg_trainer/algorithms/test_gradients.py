@@ -131,12 +131,12 @@ def test_logits_are_computed_again_only_for_a_head_that_learns(monkeypatch, name
     """And there only those before the last chunk, which is kept."""
     algorithm, model, rollouts, masks, batch = case(name, True, masking="random")
     model.get_output_embeddings().weight.requires_grad_(head == "learns")
-    rows, original = [], likelihood_logps._logits
+    rows, original = [], likelihood_logps.softmax
     monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: 30)
     monkeypatch.setattr(
         likelihood_logps,
-        "_logits",
-        lambda states, weight: rows.append(len(states)) or original(states, weight),
+        "softmax",
+        lambda states, *others: rows.append(len(states)) or original(states, *others),
     )
     options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm)}
     accumulate(model, rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options)
