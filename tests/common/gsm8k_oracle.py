@@ -176,7 +176,8 @@ def readings(side: str) -> set[Fraction]:
             value = number(side[match.start() : end])
             if value is not None:
                 found.add(-value if minus else value)
-                break
+                if side[end - 1] not in "mM":  # which may be a unit
+                    break
     return found
 
 
