@@ -19,7 +19,7 @@ _UNITS = {
     "sterling": ("£ ￡ gbp sterling quid", "gbp"),
     "yen": ("jpy yen", "jpy"),
     "yuan": ("cny rmb yuan renminbi", "cny"),
-    "yen or yuan": ("¥ ￥", "jpy cny"),
+    "¥": ("¥ ￥", "jpy cny"),
     "rupee": ("₹ ₨ inr rs rupee rupees", "inr"),
     "won": ("₩ krw", "krw"),
     "ruble": ("₽ rub ruble rubles rouble roubles", "rub"),

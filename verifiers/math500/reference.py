@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from verifiers import batch
+from verifiers.amounts import SIGNS, currencies_of
 from verifiers.errors import invalid_reference
 from verifiers.extract import BOX, last_box, last_line
 from verifiers.math500.asked.form import NONE as NO_FORM
@@ -15,9 +16,9 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
 from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported, tokens_of
-from verifiers.math500.read.markup import CHOICES
+from verifiers.math500.read.markup import CHOICES, without_approximation
 from verifiers.math500.read.reader import read
-from verifiers.math500.read.values import Several, Value
+from verifiers.math500.read.values import Quantity, Several, Value
 from verifiers.verdicts import encoded
 
 
@@ -35,13 +36,14 @@ class Reference:
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
+        self.is_money = False
         self.is_list = False  # of values side by side, in which a comma may group digits or not
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # of integration
         self.variables: frozenset[str] = frozenset()
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
-            if is_name_or_date(answer.strip()):
+            if is_name_or_code(answer.strip()):
                 self.is_text, self.meaning = True, None
             else:
                 self.read(answer)
@@ -49,7 +51,7 @@ class Reference:
     def read(self, answer: str) -> None:
         """Find the meaning, or that there is none."""
         try:
-            tokens = tokens_of(answer.removeprefix("\\approx"), None)
+            tokens = tokens_of(without_approximation(answer).strip(), None)
             self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
             reading = read(tokens, None)
             value = meaning(reading.value)
@@ -59,6 +61,7 @@ class Reference:
             )  # which raises where it is undefined
             self.meaning = value
             self.is_list = type(value) is Several
+            self.is_money = type(value) is Quantity and currencies_of(value.unit) > 0
         except Unsupported:
             pass
         except (Malformed, ArithmeticError, ValueError, RecursionError):
@@ -71,13 +74,19 @@ def is_short_integer(answer: str) -> bool:
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
 
 
-def is_name_or_date(answer: str) -> bool:
-    """True for New York, which is no product of letters with a unit, and for 2024-05-31, which is no difference."""
+def is_name_or_code(answer: str) -> bool:
+    """True for New York, which is no product of letters with a unit, and for 2-3 and SKU-12, which are no differences.
+
+    Digits joined by hyphens are a date, a range, a score or a number of a phone; ($5) may be -5.
+    """
+    if answer.startswith("(") and answer.endswith(")") and answer[1:2] in SIGNS and "," not in answer:
+        return True
     parts = answer.replace("-", " ").split(" ")
     if not answer.isascii() or len(parts) == 1:
         return False
-    if all(map(str.isdigit, parts)):
-        return [len(part) for part in parts] == [4, 2, 2] and " " not in answer
+    if " " not in answer and all(map(str.isalnum, parts)):
+        is_code = any(len(part) > 1 and part.isupper() for part in parts)
+        return is_code or all(map(str.isdigit, parts))
     is_named = parts[0][:1].isupper() and parts[-1][:1].isupper()
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 

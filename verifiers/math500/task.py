@@ -23,7 +23,15 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
-from verifiers.math500.read.lexer import LETTERS, TEXT_LIMIT, Malformed, Token, Unsupported, tokens_of
+from verifiers.math500.read.lexer import (
+    LETTERS,
+    TEXT_LIMIT,
+    Malformed,
+    Token,
+    Unsupported,
+    tokens_of,
+    with_price_marked,
+)
 from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
 from verifiers.math500.read.values import Relation, Several, Value, Words
@@ -117,6 +125,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     """`judge` of the whole answer."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_text(answer, gold, problem):
         return outcome
+    if gold.is_money and "$" in answer:
+        answer = with_price_marked(answer)
     if lenient:
         answer = markup.plain(answer)
         if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
@@ -178,7 +188,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right."""
     options = markup.options_of(problem or "")
     option = options.get(gold.key)
-    letter = markup.leading_choice(answer)
+    letter = markup.leading_choice(answer.upper() if markup.is_small_choice(answer) else answer)
     if letter != gold.key:
         return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
     text_behind_letter = markup.behind_letter(answer, letter) if option else ""

@@ -163,8 +163,11 @@ class Form:
         power = 1 if in_units else units.power_of(unit)
         if not wanted and power and self.dimension and power != self.dimension:
             return False
-        if unit in ("", wanted):
+        both_known = units.is_known(unit) and units.is_known(wanted)
+        if unit in ("", wanted) or (wanted and both_known and not units.conflict(unit, wanted)):
             return True
+        if unit.startswith("degree "):
+            unit = "degree"  # of a scale, by which the comparison has judged it
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         name = unit.partition("^")[0]

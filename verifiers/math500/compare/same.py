@@ -15,7 +15,7 @@ from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.read import tree
 from verifiers.math500.read.tree import Node, symbols
-from verifiers.math500.read.units import conflict, conversion
+from verifiers.math500.read.units import conflict, conversion, is_known
 from verifiers.math500.read.values import (
     Based,
     Matrix,
@@ -145,7 +145,12 @@ class Comparison(Chains):
         gold = unnamed(gold)
         if len(answer) != len(gold):
             return NO
-        if len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
+        by_unit = has_units_apart(gold)
+        if by_unit and has_units_apart(answer):
+            answer, gold = sorted(answer, key=unit_of), sorted(gold, key=unit_of)
+            if list(map(unit_of, answer)) != list(map(unit_of, gold)):
+                return NO
+        if by_unit or len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
             return self.in_order(answer, gold)
         left, verdict = list(answer), YES
         for g in gold:
@@ -201,6 +206,17 @@ class Comparison(Chains):
             return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
         is_whole = is_expression(answer) and answer[0] == "num" and answer[2] == 1 and not self.strict
         return YES if is_whole and str(answer[1]) == gold.digits else NO
+
+
+def has_units_apart(items: Sequence[Value]) -> bool:
+    """True for 3 apples and 2 pears: quantities that their units tell apart, of which none is in the table."""
+    units = {unit_of(item) for item in items if type(item) is Quantity}
+    return len(items) == len(units) > 1 and not any(map(is_known, units))
+
+
+def unit_of(item: Value) -> str:
+    """The words of a quantity's unit, one apple as apples."""
+    return " ".join(word.removesuffix("s") for word in item.unit.split()) if type(item) is Quantity else ""
 
 
 def letters_of(value: Value) -> list[str]:

@@ -65,6 +65,7 @@ class Cursor:
     open_bars = 0  # that stand before a sum and not yet behind it
     currency = ""  # the unit that a currency sign says
     has_sign = False  # if a degree or per cent sign was read
+    temperature = ""  # the scale of degrees behind which its letter stands: 5°C
 
     def __init__(self, text: Text, low: int, high: int, depth: int, marks: list[Mark]) -> None:
         self.text, self.tokens, self.end, self.marks = text, text.tokens, high, marks

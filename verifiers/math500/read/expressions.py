@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Never
 
+from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
 from verifiers.math500.read.atoms import (
     accept_degree,
     accept_raised,
@@ -19,7 +20,7 @@ from verifiers.math500.read.atoms import (
     subscripted,
 )
 from verifiers.math500.read.cursor import MIXED, Cursor, Readers
-from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Unsupported
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Unsupported
 from verifiers.math500.read.quantities import expression_ends
 from verifiers.math500.read.tree import (
     BOUND,
@@ -57,7 +58,8 @@ UNSUPPORTED = frozenset(
 ) | {"begin aligned", "begin align*", "begin vmatrix"}
 OPENING, CLOSING = ("(", "["), (")", "]")
 POSTFIX = frozenset("deg ^ ! %".split())
-SIGNS = frozenset("+ - pm mp".split())
+PLUS_MINUS = frozenset("+ - pm mp".split())
+TEMPERATURES = {"C": "celsius", "F": "fahrenheit"}
 
 
 def read_expression(cursor: Cursor) -> Node:
@@ -80,12 +82,12 @@ def read_sum(cursor: Cursor) -> Node:
 
 def at_sign(cursor: Cursor) -> bool:
     value = cursor.value
-    return value in SIGNS and (value in "+-" or cursor.kind == COMMAND)
+    return value in PLUS_MINUS and (value in "+-" or cursor.kind == COMMAND)
 
 
 def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
     """What is read, with the signs that stand before it as its first factor; a literal takes a minus into itself."""
-    if cursor.value not in SIGNS:
+    if cursor.value not in PLUS_MINUS:
         return read(cursor)
     factors: list[Node] = []
     while at_sign(cursor):
@@ -185,6 +187,8 @@ def read_power(cursor: Cursor) -> Node:
     while cursor.value in POSTFIX:
         if accept_degree(cursor):
             node = ("deg", node)
+            if cursor.value in TEMPERATURES and cursor.peek()[0] == "end":
+                cursor.temperature = TEMPERATURES[cursor.advance()]
         elif cursor.value == "^" and accept_raised(cursor, WORD, ORDINALS):
             continue  # 5^{\text{th}}
         elif cursor.accept("^"):
@@ -262,9 +266,23 @@ def read_bars(cursor: Cursor) -> Node:
 
 
 def read_currency(cursor: Cursor) -> Node:
-    cursor.advance()
-    cursor.currency = "dollar"
-    return read_primary(cursor)
+    """A number behind the sign or the code of its currency; a letter behind it stands for a power of ten: $5M."""
+    cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
+    is_number = cursor.kind == NUMBER
+    node = read_primary(cursor)
+    letters = [
+        token[1].lower()
+        for token in cursor.tokens[cursor.position : cursor.end]
+        if token[0] in (LETTERS, WORD)
+    ]
+    for count in (3, 2, 1):
+        run = "".join(letters[:count])
+        power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
+        alone = cursor.peek(count)[0] not in (LETTERS, SIGN) and cursor.kind in (LETTERS, WORD)
+        if is_number and node[0] == "num" and power and alone and len(run) == count:
+            cursor.advance(count)
+            return ("num", node[1] * 10**power, node[2])
+    return node
 
 
 def refuse(cursor: Cursor) -> Never:
@@ -379,5 +397,5 @@ COMMANDS: Readers = {
     "sqrt": read_root,
     "int": read_integral,
     "|": read_bars,
-    "\\$": read_currency,
+    **dict.fromkeys(("\\$", *SIGNS, *CODES), read_currency),
 }

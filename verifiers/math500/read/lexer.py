@@ -13,6 +13,7 @@ from itertools import groupby
 from string import ascii_letters
 from unicodedata import decimal
 
+from verifiers.amounts import CODES, SIGNS
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS
 from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_short_word
@@ -40,7 +41,8 @@ TABLE = str.maketrans({
     "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "″": "''", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
-    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "€": r"\text{ euros}", "¢": r"\text{ cents}",
+    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "℃": r"^\circ C",
+    "℉": r"^\circ F",
 })  # fmt: skip
 
 SPACES = frozenset(
@@ -109,7 +111,8 @@ class Lexer:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
         if variables is None and "$" in text and "\\$" not in text:
-            text = with_words_marked(text)
+            text = with_price_marked(text)
+            text = text if "\\$" in text else with_words_marked(text)
         self.text = text if text.isascii() else to_latex(text)
         self.text = self.text.replace("...", "\\dots ").replace("{:}", ":").replace("\\not=", "\\ne ")
         for primes in PRIMES if "prime" in self.text else ():
@@ -263,6 +266,11 @@ class Lexer:
         run, self.position = text[self.position : end], end
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
+        if run.isupper() and run.lower() in CODES:
+            if text[end:].lstrip()[:1] in ASCII_DIGITS:
+                return self.add(SIGN, run.lower())  # EUR 5
+            if self.tokens and self.tokens[-1][0] == NUMBER:
+                return self.add(WORD, run)  # 5 EUR
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)
@@ -417,6 +425,7 @@ READERS: dict[str, Callable[[Lexer, str], None]] = {
     **dict.fromkeys(")]", Lexer.closing),
     **dict.fromkeys(" ~\t\n\r\f\v", Lexer.space),
     **dict.fromkeys("\"'`", Lexer.quote),
+    **dict.fromkeys((sign for sign in SIGNS if sign != "$"), Lexer.sign),
     "*": Lexer.star,
     "\\": Lexer.command,
     "{": Lexer.opening_brace,
@@ -452,6 +461,13 @@ KNOWN_COMMANDS = (
 def is_command(name: str) -> bool:
     """True for the name of a command of LaTeX that is longer than a letter."""
     return len(name) > 1 and name in KNOWN_COMMANDS
+
+
+def with_price_marked(text: str) -> str:
+    r"""A text with `\\$` for its one dollar sign, if that stands before a digit: `$25.00` is no formula."""
+    before, _, behind = text.partition("$")
+    is_price = "$" not in behind and not before.endswith("\\") and behind[:1] in ASCII_DIGITS
+    return f"{before}\\${behind}" if is_price else text
 
 
 def with_words_marked(text: str) -> str:

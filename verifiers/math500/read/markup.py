@@ -92,6 +92,12 @@ def leading_choice(answer: str) -> str:
     return "" if others else letter
 
 
+def is_small_choice(answer: str) -> bool:
+    """True for the letter of a choice in lower case and alone, perhaps in brackets: b, (b), b)."""
+    letter = answer.strip("() .")
+    return len(letter) == 1 and letter.islower() and letter.upper() in CHOICES
+
+
 def behind_choice(answer: str) -> str:
     r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
     mark, brace, rest = answer.partition("}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
 from verifiers.math500.read.atoms import braced, read_digits, read_label, read_number
 from verifiers.math500.read.cursor import MIXED, UNITS, Cursor
@@ -20,12 +21,13 @@ UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 def with_unit(cursor: Cursor, value: Value) -> Value:
     """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
-    if not unit and cursor.accept("\\$"):
-        unit = "dollar"  # 4.50$
+    if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
+        unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
     words = [unit or cursor.currency] if unit or cursor.currency else []
+    words += [cursor.temperature] if cursor.temperature else []
     if not words or words == [cursor.currency]:
         value = scaled(cursor, value)
-    if words and cursor.kind == WORD and units.UNITS.get(cursor.value.lower()) == words[0]:
+    if words and cursor.kind == WORD and names_again(words[0], units.UNITS.get(cursor.value.lower(), "")):
         cursor.advance()  # $2 dollars, 25% percent
     read_unit_words(cursor, words)
     if not words:
@@ -36,6 +38,11 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     if unit == "" and words[0] in ("unit", "units"):
         cursor.marks.append(UNITS)
     return with_smaller_unit(cursor, value, unit, words)
+
+
+def names_again(unit: str, other: str) -> bool:
+    """True if a unit is named twice: of $2 USD, either."""
+    return unit == other or bool(currencies_of(unit) & currencies_of(other))
 
 
 def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[str]) -> Value:
@@ -108,10 +115,16 @@ def expression_ends(cursor: Cursor) -> bool:
     """True at a unit or a remark behind an expression, which begin as a factor would."""
     if cursor.kind == LETTERS:
         return (
-            at_unit_letter(cursor)
-            and all(  # m, m^3, m/s^2
-                value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
-                for kind, value, _ in cursor.tokens[cursor.position : cursor.end]
+            (
+                at_unit_letter(cursor)
+                and (cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD)  # 2 h 30 min
+            )
+            or (
+                at_unit_letter(cursor)
+                and all(  # m, m^3, m/s^2
+                    value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
+                    for kind, value, _ in cursor.tokens[cursor.position : cursor.end]
+                )
             )
         )
     if cursor.value == "(":
@@ -139,8 +152,11 @@ def at_unit_fraction(cursor: Cursor) -> bool:
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     """True for the m of 5 m and m/s; where nothing stands in brackets and the reference has no letters, of 5m."""
     text = cursor.text
-    if cursor.kind != LETTERS or cursor.value not in units.UNIT_LETTERS or text.is_reference:
+    if cursor.kind != LETTERS or cursor.value not in units.UNIT_LETTERS:
         return False
+    if text.is_reference:  # where a letter is one but where it can be no factor: km/h, 2 h 30 min
+        is_between = cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD
+        return (before[-1:] == ["/"] and len(before) > 1) or is_between
     run_in = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
     return (cursor.spaced or before[-1:] == ["/"] or run_in) and cursor.value not in text.letters
 

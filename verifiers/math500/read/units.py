@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.amounts import CODES, NAMES, currencies_of
 from verifiers.math500.read.words import JOINING, ORDINALS
 
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
     "percent": "percent percents percentage % pct",
-    "dollar": "dollar dollars usd $ buck bucks",
-    "euro": "euro euros",
-    "cent": "cent cents",
+    "celsius": "celsius centigrade",
+    "fahrenheit": "fahrenheit",
     "mm": "mm millimeter millimeters millimetre millimetres",
     "cm": "cm cms centimeter centimeters centimetre centimetres",
     "km": "km kms kilometer kilometers kilometre kilometres",
@@ -56,18 +56,18 @@ _SCALES = (
     {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
     {"mg": 1, "g": 1000, "kg": 10**6},
     {"ounce": 1, "pound": 16},
-    {"cent": 1, "dollar": 100},
+    {"cent": 1, "dollar": 100, "usd": 100},
     {"ml": 1, "l": 1000},
     {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
     {"pascal": 1, "kpa": 1000},
 )
-UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split())
+UNITS = NAMES | {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 KNOWN_WORDS = (
-    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"})
+    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
     | GENERIC
     | {*POWERS}
     | JOINING
@@ -100,8 +100,11 @@ def canonical_unit(words: Sequence[str]) -> str | None:
 
 
 def conflict(answer: str, gold: str) -> bool:
-    """True if both units are known and say different things."""
-    return bool(answer and gold and answer != gold and is_known(answer) and is_known(gold))
+    """True if both units are known and say different things; degrees may be those of any scale."""
+    if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
+        return False
+    of_scale = "degree" in (answer, gold) and answer.startswith("degree") and gold.startswith("degree")
+    return not (of_scale or currencies_of(answer) & currencies_of(gold))
 
 
 def conversion(unit: str, other: str) -> tuple[int, int] | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
+from verifiers.amounts import MAGNITUDES
+
 # Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
 NEGATING = frozenset(  # ... also of the thing that "is 5"
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
@@ -26,9 +28,10 @@ CHANGING = (
         "either but within until after before difference".split()
     )
 )
-SCALES = {
-    "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-}  # fmt: skip
+SCALES = {"dozen": 12} | {
+    word: 10 ** MAGNITUDES[word]
+    for word in "hundred thousand million mln mio billion bn bln trillion".split()
+}
 CHANGING |= {*SCALES, "millions", "billions"}
 CHANGING_BEFORE = CHANGING | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
