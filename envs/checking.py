@@ -28,6 +28,7 @@ from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, content, question
 from envs.text.template import fits as fits_template
 from verifiers import verify
+from verifiers.math500.reference import is_compared_as_text
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
@@ -361,6 +362,7 @@ def _accepted_references(subject: _Subject) -> str:
     Raises EnvError for an answer that it refuses, so that no completion could earn it.
     """
     count = 0
+    texts: list[str] = []  # answers that are compared as text
     for split, env in subject.splits.items():
         verifier = env.verifier if isinstance(env, Rows) else ""
         if not is_of_answers(verifier):
@@ -375,6 +377,15 @@ def _accepted_references(subject: _Subject) -> str:
                     f"{answer!r:.60} ({said.reason}: {said.detail}) Correct the row, or take another verifier"
                 )
             count += 1
+            if verifier == "math500" and is_compared_as_text(answer):
+                texts.append(str(answer))
+    if texts:
+        shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(texts[:3]))
+        subject.notes.append(
+            f"{len(texts):,} of {count:,} answers cannot be read as mathematics and are compared as text ({shown}): only "
+            "their own spelling is right. If others are right too, judge them by a reward function of your own: "
+            "--reward ./FILE.py:FUNCTION"
+        )
     return f"all {count:,} answers are accepted for themselves"
 
 

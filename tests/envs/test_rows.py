@@ -357,6 +357,17 @@ def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, mo
     assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure
 
 
+def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "_CHECKS", {"demonstrations": checking._CHECKS["demonstrations"]})
+    sums = [{**row, "answer": str(row["answer"])} for row in SUMS[:39]]
+    (found,) = checking.check(_lines(tmp_path / "sums.jsonl", sums), verifier="math500")
+    assert found.ok
+    named = [*sums, {"prompt": "The largest city of the USA?", "answer": "New York"}]
+    _, note = checking.check(_lines(tmp_path / "named.jsonl", named), verifier="math500")
+    assert note.ok and note.is_note and "1 of 40 answers cannot be read as mathematics" in note.figure
+    assert "(New York)" in note.figure and "--reward ./FILE.py:FUNCTION" in note.figure
+
+
 def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path) -> None:
     """Also where a reward function takes a column, which is no reference of the verifier."""
     path = write(tmp_path / "bare.jsonl", [{**row, "work": row["solution"], "by": "me"} for row in rows(60)])

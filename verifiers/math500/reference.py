@@ -91,6 +91,11 @@ def is_name_or_code(answer: str) -> bool:
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 
 
+def is_compared_as_text(answer: object) -> bool:
+    """True for a reference that cannot be read as mathematics, of which only its own spelling is right."""
+    return reference_of(answer, None).is_text
+
+
 @lru_cache(maxsize=8192)
 def _read(answer: str) -> Reference | None:
     """The reference in a text; None where there is nothing but white space."""
