@@ -382,8 +382,8 @@ def _accepted_references(subject: _Subject) -> str:
     if texts:
         shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(texts[:3]))
         subject.notes.append(
-            f"{len(texts):,} of {count:,} answers cannot be read as mathematics and are compared as text ({shown}): only "
-            "their own spelling is right. If others are right too, judge them by a reward function of your own: "
+            f"{len(texts):,} of {count:,} answers cannot be read as mathematics and are compared as text ({shown}): "
+            "only their own spelling is right. If others are right too, judge them by a reward function of your own: "
             "--reward ./FILE.py:FUNCTION"
         )
     return f"all {count:,} answers are accepted for themselves"
