@@ -55,7 +55,6 @@ class Side:
     letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
     priced: bool = False  # the last word behind the number names its currency
     plain_words: int = 0  # how many words name no currency
-    blamed: int = -1  # where the symbol begins that ruled it out, or else the last one
 
 
 _OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
@@ -130,7 +129,6 @@ def clear(side: Side) -> None:
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
     side.priced = False
-    side.blamed = -1
     side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
@@ -421,8 +419,6 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
     more = False
     while i < end and not more:
         kind, after, key = symbol(data, i, end)
-        if side.fault == 0:
-            side.blamed = i
         if starts_number(data, kind, after, end, key):
             after = note_number(data, first, i, end, side)
         elif kind == ch.SPACE or kind == num.THIN:
