@@ -289,10 +289,6 @@ class Rows:
         """Whether an episode may have several rows."""
         return self.max_turns > 1
 
-    def at_turn(self, turn: int) -> Self:
-        """The same episodes, each at one of its turns."""
-        return self.with_columns(turn=torch.full_like(self.turn, turn))
-
     def with_turns(self) -> Self:
         """The same rows, each with its number among those of its episode."""
         numbers = torch.arange(len(self), device=self.episode.device)

@@ -71,7 +71,7 @@ PAPERS = EvalRollout((128, 256, 512), 32, ("length/2",), temperature=0.0)
 BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
 LENGTH = "rollout.max_completion_length"
-PERPLEXITY = ("env", "perplexity", "num_masks", LENGTH, BLOCK_LENGTH, "seed", "output.output_dir")
+PERPLEXITY = ("env", "perplexity", "num_masks", LENGTH, BLOCK_LENGTH, "seed", "output_dir")
 """The settings that --perplexity uses besides those of the model. Of `--model tiny`, `env` says which one is meant."""
 PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
@@ -107,7 +107,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         for sampling in part.rollout.samplings():
             check_names(sampling)
             to_evaluate.append((part, env, sampling))
-    place = command.output.output_dir or run_holding(m.model)
+    place = command.output_dir or run_holding(m.model)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
@@ -122,7 +122,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
-    in_run = None if command.output.output_dir else place
+    in_run = None if command.output_dir else place
     model = {
         "model": "this run's" if in_run else m.model,  # a run may be moved
         "folder": model_beside(in_run, m.model) if in_run else None,
@@ -155,7 +155,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         )
     if world_size() > 1:
         raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
-    place = command.output.output_dir or run_holding(command.model.model)
+    place = command.output_dir or run_holding(command.model.model)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")

@@ -1,7 +1,7 @@
 """A model with all that masked diffusion needs to know of it: tokenizer, special tokens, reference."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +70,6 @@ class Policy:
     @property
     def device(self) -> torch.device:
         return self.model.device
-
-    def replaying(self) -> AbstractContextManager[None]:
-        """Inside, which is one rollout, passes may be replayed; the weights may not move."""
-        return nullcontext() if self.replays is None else self.replays.during_rollout()
 
     def room(self, tokens: int) -> int:
         """How many of the model's positions are left beside so many tokens; below 0 if these are more than it has."""

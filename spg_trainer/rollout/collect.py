@@ -194,7 +194,8 @@ def sample_and_score(
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
         """Decodes a turn of the episodes that go on."""
-        place = first_turns.select(torch.tensor(going_on)).at_turn(turn)
+        place = first_turns.select(torch.tensor(going_on))
+        place = place.with_columns(turn=torch.full_like(place.turn, turn))
         noise_keys = [(*key, *key_of_turn) for key_of_turn in place.noise_keys()]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length

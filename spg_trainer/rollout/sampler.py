@@ -14,7 +14,7 @@ Both give the same if prompt and completion end where a block ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -100,7 +100,8 @@ def sample_completions(
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
-    with torch.no_grad(), computing_with_copy(policy.model), policy.replaying():
+    replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
+    with torch.no_grad(), computing_with_copy(policy.model), replaying:
         template_ids = None if canvas is None else canvas.to(device)
         if sampling.remasking == DRAWS_POSITIONS:
             records = records | {"order"}

@@ -227,11 +227,22 @@ def encode_prompts(
 
 def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str]) -> list[str]:
     """Prompts in the model's chat format, as `encode_texts` takes them; raises as `encode_prompts`."""
-    special = special_tokens(policy).values()
-    return [
-        _chat_text(policy, prompt, special) + prefix
-        for prompt, prefix in zip(prompts, completion_prefixes, strict=True)
-    ]
+    special, template, texts = special_tokens(policy).values(), policy.tokenizer.chat_template, []
+    for prompt, prefix in zip(prompts, completion_prefixes, strict=True):
+        if isinstance(prompt, str) and template is None:
+            texts.append(begin_of_text(policy.tokenizer) + spell_apart(prompt, special) + prefix)
+            continue
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if not is_chat(messages):
+            wanted = '[{"role": "user", "content": "..."}]'
+            raise ConfigError(f"prompt {prompt!r:.80}: should be text, or messages {wanted}.")
+        if template is None:
+            raise ModelError(
+                f"prompt {prompt!r:.80}: the tokenizer of {policy.source} has no chat template. Pass plain text, or "
+                "use an instruction-tuned model."
+            )
+        texts.append(chat_text(policy, messages, special) + prefix)
+    return texts
 
 
 def encode_fitting(
@@ -352,24 +363,6 @@ def decode_completions(policy: Policy, rollouts: Rows) -> list[str]:
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
         texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return texts
-
-
-def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
-    """A prompt, text or messages, in the model's chat format (`chat_text`); raises as `encode_prompts`."""
-    template = policy.tokenizer.chat_template
-    if isinstance(prompt, str):
-        if template is None:
-            return begin_of_text(policy.tokenizer) + spell_apart(prompt, special)
-        prompt = [{"role": "user", "content": prompt}]
-    if not is_chat(prompt):
-        messages = '[{"role": "user", "content": "..."}]'
-        raise ConfigError(f"prompt {prompt!r:.80}: should be text, or messages {messages}.")
-    if template is None:
-        raise ModelError(
-            f"prompt {prompt!r:.80}: the tokenizer of {policy.source} has no chat template. Pass plain text, or use an "
-            "instruction-tuned model."
-        )
-    return chat_text(policy, prompt, special)
 
 
 def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:

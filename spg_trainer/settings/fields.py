@@ -15,7 +15,7 @@ from spg_trainer.settings.decoding import EvalRollout, Sampling
 from spg_trainer.settings.explained import explained
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import Count, CountOrZero, NotNegative, Positive, Seed
-from spg_trainer.settings.results import EvalConfig, FolderConfig, OutputConfig
+from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 
 Pairs = dict[str, object]
@@ -202,9 +202,11 @@ class EvalCommand(TaskSettings):
     rows_per_forward: Count = 64
     """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
     memory runs out: the result stays the same."""
+    output_dir: str | None = None
+    """The folder to write: results (JSON) and completions (JSONL). If it is left out, that is MODEL/eval if the model
+    is a run folder, and otherwise no files are written."""
     model: LoadConfig = field(default_factory=LoadConfig)
     rollout: EvalRollout = field(default_factory=EvalRollout)
-    output: FolderConfig = field(default_factory=FolderConfig)
 
 
 @dataclass(frozen=True)

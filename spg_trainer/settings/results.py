@@ -38,20 +38,11 @@ class EvalConfig:
 
 @explained
 @dataclass(frozen=True)
-class FolderConfig:
-    """Where results are written."""
-
-    output_dir: str | None = None
-    """The folder to write. If it is left out, a training writes runs/ENV-ALGORITHM-sSEED-UTCTIME, and `eval` writes
-    MODEL/eval if the model is a run folder, and otherwise no files. `eval` writes results (JSON) and completions
-    (JSONL)."""
-
-
-@explained
-@dataclass(frozen=True)
-class OutputConfig(FolderConfig):
+class OutputConfig:
     """Where a run is written, which run goes on, what it keeps, and where else its metrics are sent."""
 
+    output_dir: str | None = None
+    """The folder to write. If it is left out, a training writes runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
     """The run folder or checkpoint to continue. `auto` takes the run in --output-dir, or without --output-dir the
     newest unfinished run with the same settings."""

@@ -22,7 +22,6 @@ from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.settings.results import FolderConfig
 from spg_trainer.training.loop import train
 from tests.common import field_reports
 from tests.common.field_reports import cases
@@ -192,7 +191,7 @@ def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> N
         env=path,
         env_args={**COLUMNS, "test": path},
         rollout=EvalRollout(max_completion_length=(10,), block_length=10),
-        output=FolderConfig(output_dir=str(tmp_path / "found")),
+        output_dir=str(tmp_path / "found"),
         model=LoadConfig(model=str(tiny_folder()), device="cpu"),
     )
     with pytest.raises(ConfigError, match="3 of 12 problems"):
