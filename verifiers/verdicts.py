@@ -47,8 +47,8 @@ DETAILS: dict[str, str] = {
     Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
     r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a sentence "
     'such as "The answer is 18." ("I think the answer is 18." names none).',
-    Reason.MALFORMED: "The answer is in no notation that the task accepts in this mode, or too long. Strict mode "
-    "accepts only what the task's prompt asks for: GSM8K and MATH want \\boxed{...} inside <answer>.",
+    Reason.MALFORMED: "An answer was found, but in no notation that the task reads in this mode, or it is too long; "
+    "the task's page lists the notations. In strict mode, GSM8K and MATH want \\boxed{...} inside <answer>.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
     Reason.HEDGE: "The answer names several values.",
     Reason.TIMEOUT: "The time or the instructions that an answer may use were used up.",
