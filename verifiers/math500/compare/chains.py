@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from verifiers.math500.compare.naming import is_asked_for, is_multiple, is_name, named_value
+from verifiers.math500.compare.naming import is_called, is_multiple, is_name, named_value
 from verifiers.math500.compare.probe import NO, YES, compare
 from verifiers.math500.compare.regions import is_less, minus
 from verifiers.math500.read import tree
@@ -97,22 +97,19 @@ class Chains:
 
     def names_among(self, sides: Sequence[Value], gold: Value) -> list[bool]:
         """Which sides are what the value is called."""
-        letters = symbols(gold) if is_expression(gold) else frozenset()
-        names = [is_name(side) or is_asked_for(side, letters, gold) or is_opaque(side) for side in sides]
         first = sides[0]
+        names = [is_called(side, gold) for side in sides]
         names[0] |= self.first_is_asked
         names[-1] = is_expression(sides[-1]) and is_name(sides[-1]) and sides[-1] != gold  # 5 = x
         if is_expression(first):
-            names[0] |= (
-                self.form.problem != "" and is_multiple(first) and not self.form.has_letters(symbols(first))
-            )
-            names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
+            own, others = symbols(first), symbols(gold) if is_expression(gold) else ()
+            if self.form.problem and is_multiple(first):
+                names[0] |= not self.form.has_letters(own)
+            names[0] |= first[0] == "fn" and bool(others) and not own  # log_6 45 = a + b
             names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
             summed = names[0] and first[0] in ("+", "*", "^", "/")
-            asked_names = symbols(first) if summed else frozenset()
-            for k, side in enumerate(sides[1:-1], 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
-                names_of_side = symbols(side) if is_expression(side) else frozenset()
-                names[k] |= bool(names_of_side) and asked_names.issuperset(names_of_side)
+            for k, side in enumerate(sides[1:-1] if summed else (), 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
+                names[k] |= is_expression(side) and bool(symbols(side)) and own.issuperset(symbols(side))
         return names
 
     def rounds(self, exact: Value, last: Value) -> bool:
@@ -179,11 +176,3 @@ def in_decimal(value: Value) -> Value:
         return ("num", int(value.digits, int(value.base)), 1) if type(value) is Based else value
     except ValueError:  # no digits of that base
         return value
-
-
-def is_opaque(value: Value) -> bool:
-    """True for a side with dots or a sum of letters, and for one that calculates with no numbers: 357_8 + 264_8."""
-    if not is_expression(value):
-        return False
-    names = symbols(value)
-    return "\\dots" in names or (bool(names) and tree.holds_repeated(value)) or tree.holds_container(value)

@@ -8,38 +8,75 @@ from __future__ import annotations
 from verifiers.math500.read import tree
 from verifiers.math500.read.tree import MINUS_ONE, Node
 from verifiers.math500.read.units import is_known
-from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Set, Value, Words, is_expression
+from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
 
-PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
 def is_name(value: Value) -> bool:
-    """True for x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
-    kind = type(value)
-    if kind in (Words, Name):
-        return True
-    if kind is Row:
+    """True for x, f(x), f^{-1}(3), AB, P(A), a word, an angle; no sums, no numbers."""
+    if type(value) is Row:
         return all(map(is_name, value.items))
-    if kind is not tuple:
-        return False
-    if value[0] in ("sym", "held"):
-        return value[0] == "sym" or is_name(value[1])
-    if value[0] == "*":
-        first, *others = value[1]
-        if first[0] == "sym" and all(is_argument(part) for part in others):
-            return True  # f(2), P(10, 3)
-        return len(value[1]) <= 4 and all(is_row(part) or is_name(part) for part in value[1])
-    return value[0] == "fn" and value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
+    if not is_expression(value):
+        return type(value) in (Words, Name)
+    if value[0] == "fn":
+        return value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
+    if value[0] != "*":
+        return value[0] == "sym" or (value[0] == "held" and is_name(value[1]))
+    first, *others = value[1]
+    called = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
+    inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
+    return called or inverse or all(map(is_name, value[1]))
 
 
-def is_argument(node: Node) -> bool:
-    return node[0] == "paren" or (node[0] == "held" and type(node[1]) in (Row, Set))
+def is_called(side: Value, gold: Value) -> bool:
+    r"""True for a side that names what stands on another one: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
+
+    Its letters are none of the reference, and no number stands beside them: 2x and x + 1 still have to be solved.
+    """
+    node = side.value if type(side) is Quantity and not is_known(side.unit) else side
+    if is_name(node) or not is_expression(node):
+        return is_name(node)
+    own, others = tree.symbols(node), tree.symbols(gold) if is_expression(gold) else ()
+    free = type(gold) is Matrix or (len(own) > 1 and gold != tree.ZERO)
+    if "\\dots" in own or tree.holds_container(node) or (own and tree.holds_repeated(node)):
+        return True  # it calculates with what is no number
+    return bool(own) and own.isdisjoint(others) and not has_number(node, free)
 
 
-def is_row(node: Node) -> bool:
-    return node[0] == "held" and type(node[1]) is Row
+def is_multiple(node: Node) -> bool:
+    """True for 2c, which names a value where nobody but the answer speaks of c."""
+    return (
+        node[0] == "*"
+        and [part[0] for part in node[1]] == ["num", "sym"]
+        and node[1][0][1] > 0 < node[1][0][2] == 1
+    )
+
+
+def has_number(node: Node, free: bool) -> bool:
+    """True if a number stands in an expression, but for the degree of a root and the base of a logarithm.
+
+    Of `free` letters, of which an equation tells none, exponents do not count, nor do factors of a term of a sum:
+    (r + s)^2 - 2rs. But 2ab still has to be solved for ab.
+    """
+    kind = node[0]
+    if kind == "*" and is_name(node):
+        return False  # f(2)
+    if (kind == "fn" and node[1] in ("root", "log")) or (free and kind == "^"):
+        return has_number(node[2][0] if kind == "fn" else node[1], free)
+    inside = tree.parts(node)
+    if free and kind == "+":
+        inside = map(without_factor, inside)
+    elif free and kind == "*":
+        inside = (part for part in inside if part != MINUS_ONE)
+    return kind in ("num", "pct", "const") or any(has_number(part, free) for part in inside)
+
+
+def without_factor(term: Node) -> Node:
+    """A term of a sum without the numbers that it is multiplied by: ab of 2ab."""
+    rest = tuple(part for part in term[1] if part[0] != "num") if term[0] == "*" else ()
+    return ("*", rest) if rest else term
 
 
 def base_of(name: Value) -> str:
@@ -47,54 +84,7 @@ def base_of(name: Value) -> str:
     return name[1].partition("_")[0] if is_expression(name) and name[0] == "sym" else ""
 
 
-def is_asked_for(value: Value, letters: frozenset[str], gold: Value) -> bool:
-    r"""True for what a question may ask for, in other letters than the reference: m + n, |z|, \gcd(a, b), f^{-1}(x).
-
-    Not 2x or x + 1: an equation of one letter with a number in it still has to be solved, and one with 0 behind it is
-    that of a curve.
-    """
-    node = value.value if type(value) is Quantity and not is_known(value.unit) else value
-    if not is_expression(node) or node[0] in ("num", "const") or tree.holds_container(node):
-        return False
-    if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
-        return True
-    names = set(tree.leaves(node, "sym"))
-    several = type(gold) is Matrix or (len(names) > 1 and gold != tree.ZERO)
-    return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
-
-
-def is_multiple(node: Node) -> bool:
-    """True for 2c, which names a value where nobody but the answer speaks of c."""
-    return (
-        node[0] == "*"
-        and [p[0] for p in node[1]] == ["num", "sym"]
-        and node[1][0][1] > 0 < node[1][0][2] == 1
-    )
-
-
-def has_number(node: Node, several: bool) -> bool:
-    """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
-    `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""
-    kind = node[0]
-    if kind == "*" and is_name(node):
-        return False  # f(2)
-    if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
-        return kind == "^" and has_number(node[1], several)
-    if several and kind == "+":  # (r + s)^2 - 2rs
-        terms = (term[1] if term[0] == "*" else (term,) for term in node[1])
-        return any(has_number(p, True) for term in terms for p in term if p[0] != "num" or len(term) == 1)
-    if kind == "fn" and node[1] in ("root", "log"):
-        return has_number(node[2][0], several)
-    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
-
-
 def named_value(relation: Value) -> Value | None:
     """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
     name, *values = relation.sides
-    named = is_name(name) or (
-        is_expression(name)
-        and name[0] == "*"
-        and name[1][0] in INVERSE_FUNCTIONS
-        and is_name(("*", name[1][1:]))
-    )
-    return values[0] if relation.operators in (("=",), ("in",)) and named else None
+    return values[0] if relation.operators in (("=",), ("in",)) and is_name(name) else None
