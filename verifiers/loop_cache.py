@@ -1,8 +1,8 @@
 """numba's cache of compiled loops on disk: a file that cannot be read counts as missing, and processes take turns.
 
-A power cut, or a network file system, leaves files empty or cut, and numba would raise for ever what it meets there
-(numba#10434). Of two processes that save at once, numba can keep the code of one under the key of the other, since it
-numbers the files of an index without a lock. Importing this file imports numba.
+A power cut or a network file system can leave files empty or cut, and numba would then raise an error every time it
+reads them (numba#10434). If two processes save at once, numba can keep the code of one under the key of the other,
+because it numbers the files of an index without a lock. Importing this file imports numba.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LOCK = "verifiers-compiling.lock"
 
 
 class LoopCache(FunctionCache):
-    """The cache of one function, in the place of the one that `numba.njit(cache=True)` makes.
+    """The cache of one function, used instead of the one that `numba.njit(cache=True)` makes.
 
     Raises RuntimeError where no folder for it can be written.
     """
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """What numba compiled for a signature, None where that is not on disk, or cannot be read."""
+        """The compiled code for a signature; None if it is not on disk or cannot be read."""
         try:
             return super().load_overload(signature, context)
         except Exception as error:  # whatever pickle and LLVM make of a file that is cut
@@ -36,7 +36,7 @@ class LoopCache(FunctionCache):
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keeps what was compiled; where that is not possible it serves this process only."""
+        """Keeps compiled code on disk; if that is not possible, only this process can use it."""
         try:
             super().save_overload(signature, result)
         except Exception as error:  # a full disk, or an index that could not be emptied either
@@ -50,10 +50,10 @@ def _warn(problem: str, folder: str, error: Exception) -> None:
 
 @contextmanager
 def turn(folder: str | None, only_to_load: bool) -> Iterator[bool]:
-    """Waits until no other process compiles into a cache folder, and keeps others from it.
+    """Waits until no other process compiles into a cache folder, and keeps others from compiling there.
 
-    only_to_load: does not wait, gives False where another process compiles, and lets others load too. Nobody waits
-    where there is no folder, where it cannot be written, or where it has no locks, as on some network file systems.
+    only_to_load: does not wait, yields False if another process is compiling, and lets others load too. Nobody waits if
+    there is no folder, if it cannot be written, or if it has no locks, as on some network file systems.
     """
     with ExitStack() as stack:
         ours = True

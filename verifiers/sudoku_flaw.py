@@ -10,15 +10,17 @@ from verifiers.verdicts import Reason
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
     """How many digits are wanted, which given one was changed, or which stands twice, e.g. "Row 2 repeats 3."
 
-    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
-    words that could be read, whose digits need be no cells.
+    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer that
+    was read in spite of its words, because some of its digits may be no cells.
     """
     cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
     if not extracted or len(cells) not in (1, 16, 81):
         return ""
     has_words = any(map(str.isalpha, extracted))
     digits = sum(map(str.isdecimal, extracted))
-    if reason == Reason.MALFORMED and (has_words or digits == len(cells)):  # not the digits are what is wrong
+    if reason == Reason.MALFORMED and (
+        has_words or digits == len(cells)
+    ):  # something else is wrong than the digits
         return f"The answer must be the {len(cells)} digits of the grid, row by row, and nothing else."
     return "" if has_words else flaw(cells, extracted)
 

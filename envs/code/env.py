@@ -86,11 +86,11 @@ class Code(GeneratedEnv):
                 `problem` and `tests`: inputs with outputs.
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
-            hidden: for problems whose prompt shows their tests, how many calls that it does not show are added, at
-                most; what they should return is found by running the reference solution.
+            hidden: if a prompt shows all its tests, at most so many calls that it does not show are added. Running the
+                reference solution finds what they should return.
             rows: how many rows of a file, or of a data set of the hub, are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
-            hole: how many tokens there is room for where a program lacks a part (HumanEval-infilling).
+            hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
         """
         super().__init__(split, level, prompt_style)
         check_installed()
@@ -136,7 +136,7 @@ class Code(GeneratedEnv):
             "reference_fuel": exercise.fuel,
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
-        if row.around:  # the program before and behind the part that it lacks
+        if row.around:  # the program before and behind the part that is to be filled in
             template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
@@ -180,9 +180,9 @@ class Code(GeneratedEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": it returns what the first example does, whatever the arguments.
+        """One habit, "first": a function that always returns the value of the first example.
 
-        Problems that give all of a program but a part have none.
+        Problems in which a part of a program is to be filled in have none.
         """
         if problem.completion_template:
             return {}
@@ -190,7 +190,7 @@ class Code(GeneratedEnv):
 
         value = problem.reference["cases"][0].get("expected")
         entry_point = problem.reference["entry_point"]
-        # "expected" is JSON, in which sets and the like have a form of their own; `written` makes Python of it.
+        # "expected" is JSON, in which a set, for example, has a form of its own; `written` turns it into Python.
         code = f"return {written(plain(read_value(value)))}"
         if not self._generated and not entry_point:  # a program that reads its input
             code = f"print({value!r})"
@@ -212,7 +212,7 @@ class Code(GeneratedEnv):
         return f"<answer>\ndef f(x):\n    {code}\n</answer>"
 
     def _fenced(self, code: str) -> str:
-        """A whole program, as the completion of a problem that gives all of it but a part."""
+        """A whole program, as the completion of a problem in which a part of it is to be filled in."""
         return f"```python\n{code}\n```" if self.prompt_style == "instruct" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:
@@ -225,7 +225,7 @@ class Code(GeneratedEnv):
 
 
 def _reason(reason: str, extracted: str | None) -> str:
-    """The verdict's reason; an error that a program causes itself is none of the environment, which would end a run."""
+    """The verdict's reason, and "missing_module" for an "error" of the program's own: only real errors end a run."""
     from verifiers.code.task import explain
 
     return "missing_module" if reason == "error" and explain(extracted, reason) else reason

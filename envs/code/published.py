@@ -1,4 +1,4 @@
-"""Problems of published sets, or of files with their columns; calls that a prompt does not show are made here."""
+"""Problems of published sets, or of files with the same columns, and the hidden calls that are made for them."""
 
 import re
 from collections import Counter
@@ -29,9 +29,9 @@ MADE = 24
 """How many calls are made by changing those of a problem; up to `hidden` of them are kept."""
 SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
 FUEL_OF_MANY = 2 * 10**9
-"""The `Exercise.fuel` of a row that has inputs with outputs, but no reference solution with which to measure it."""
+"""The `Exercise.fuel` of a row without a reference solution, whose tests are inputs with outputs."""
 REASONS = 3
-"""How many reasons why rows cannot be used a notice tells, the most frequent first."""
+"""A notice on rows that cannot be used gives so many reasons, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def load(
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
     """The exercises of a split, in order; a notice of what was left out; and, for the hub, {data set: its commit}.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub. Of the last two the first `max_rows` rows are read,
-    and divided 80/10/10 by a hash of the prompt (of the whole program where a program lacks a part). hidden: how many
-    calls are added, at most, to those of a row whose prompt shows its tests. Raises EnvError where the source cannot be
-    read or no row can be used.
+    source: "humaneval", "mbpp", a file, or a data set of the hub. Of a file and of a data set the first `max_rows` rows
+    are read, and divided 80/10/10 by a hash of the prompt (of the whole program if a part of it is to be filled in).
+    hidden: at most so many calls are added to those of a row whose prompt shows its tests. Raises EnvError if the
+    source cannot be read, or if no row can be used.
     """
     rows_found, origin = _read_rows(source, split, max_rows, revision)
     readable, faults = _read_split(rows_found, source, split)
@@ -111,7 +111,7 @@ def _read_split(
     for where, values in rows:
         try:
             row = read_row(values)
-            # Of a program that lacks a part (`around`) the whole counts, so that all rows made of it are in one split.
+            # Rows in which a part of a program (`around`) is to be filled in are all in the split of that program.
             split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
             if source in NAMED or split_of_row == split:
                 readable.append((where, row))

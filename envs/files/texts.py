@@ -54,8 +54,8 @@ class Texts(TextEnv):
         check_choice(Path(file).name, "bad_rows", bad_rows, ("refuse", "skip"))
         lines, rows, self.origin, skipped = _read(file, bad_rows == "skip")
         self.notice = skipped if split == "train" else ""
-        # A hash of the prompt decides, so that a prompt with several completions is in one split. Where that puts all
-        # rows into one split, e.g. because all have the same prompt, a hash of prompt and completion decides.
+        # A hash of the prompt decides, so that a prompt with several completions is in one split. If that puts all rows
+        # into one split, e.g. because all have the same prompt, a hash of prompt and completion decides instead.
         is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
         if len(set(is_held_out)) < 2:
             is_held_out = [_is_for_validation(row) for row in rows]
@@ -95,9 +95,10 @@ def _is_for_validation(value: Any) -> bool:
 def _read(
     file: str, skips_bad: bool = False
 ) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str], str]:
-    """The number of each row's line, the rows as (prompt, completion), for the hub {data set: its commit}, and a note.
+    """(the number of each row's line, the rows as (prompt, completion), {}, a note on rows that are left out).
 
-    The note is on rows that are left out because they cannot be used; without `skips_bad` such a file is refused.
+    Rows are left out if they cannot be used; without `skips_bad`, a file with such rows is refused. In the place of {}
+    a data set on the hub has {its name: its commit}.
     """
     if names_hub(file):
         return _read_from_hub(file, skips_bad)

@@ -26,8 +26,9 @@ class GSM8K(PublishedEnv):
 
     Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems; no calculation is in two of
     the splits. Level 1 has two steps and at most 40 characters, level 2 sentences and multiplication, level 3 four
-    steps, fractions, percentages and numbers that play no part. With any other source test is the published test set,
-    and a hash picks a twentieth of the published train set for validation; the columns are question and answer.
+    steps, fractions, percentages and numbers that play no part. With any other source, `test` is the published test
+    set, and a hash picks a twentieth of the published train set for `validation`; the columns are `question` and
+    `answer`.
     """
 
     task = "gsm8k"
@@ -57,7 +58,7 @@ class GSM8K(PublishedEnv):
         return self._worked(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "hasty": it adds all numbers as they come; in the published set it stops one step early."""
+        """One habit, "hasty": it adds all numbers; in a published solution, it stops one step early."""
         return {"hasty": self._worked(problem.metadata["hasty"])}
 
     def _worked(self, solution: Solution) -> str:

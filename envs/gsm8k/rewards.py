@@ -71,7 +71,7 @@ def xml_count(text: str) -> float:
     The price is 0.001 for each of these characters:
     - those behind <answer>, if it earns its eighth. The answer itself is among them, as in SPG's code; d1 counts from
       the line of </answer>.
-    - those behind </answer>, if it earns its eighth, but for the first, the line end.
+    - those behind </answer>, if it earns its eighth; the first of them, the line end, is free.
     """
     reward = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:

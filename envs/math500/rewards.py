@@ -25,8 +25,8 @@ def has_format(completion: str, *, boxed: bool) -> bool:
 def is_plain(answer: str, gold: str) -> bool:
     r"""Whether an answer that the verifier accepts in lenient mode is written as the generated problems ask.
 
-    It is if it has the gold answer's text, or if strict mode accepts it too: that wants products multiplied out, and a
-    number as one number.
+    It is so if its text is the gold answer's, or if strict mode accepts it too. Strict mode wants products multiplied
+    out, and a number written as one number.
     """
     from verifiers import verify
 

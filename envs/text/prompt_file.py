@@ -1,4 +1,4 @@
-"""A prompt of the user's own: `prompt_style=FILE`, a text with places for what a problem holds."""
+"""A prompt of the user's own, `prompt_style=FILE`: a text with places such as `{question}` for each problem."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from envs.errors import EnvError, check_choice
 
 FIELDS = ("question", "numbers", "target", "puzzle")
 """Every name that a template may hold in braces; each task has some of them."""
-# A line `---` and the line break before it. The break behind it is left, as the next line may be a `---` too.
+# A line `---` and the line break before it. The break behind it is not matched, as the next line may be a `---` too.
 _SEPARATOR = re.compile(r"\r?\n---(?=\r?\n|\Z)")
 _PLACE = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
@@ -20,7 +20,7 @@ class Template:
     """A user's prompt for one task."""
 
     prompt: str
-    """With `{name}` for each field of the task; other braces mean themselves."""
+    """With `{name}` for each field of the task; any other braces are plain text."""
     prefix: str
     """The text with which every completion begins: the model goes on from it."""
     sha256: str
@@ -31,7 +31,7 @@ class Template:
         return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
 
     def behind_prefix(self, completion: str) -> str:
-        """What the model writes itself of a completion: all behind the prefix, if the completion begins with it."""
+        """The part of a completion that the model writes itself: what follows the prefix, if that is there."""
         return completion.removeprefix(self.prefix)
 
 

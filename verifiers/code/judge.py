@@ -1,4 +1,4 @@
-"""Inside a worker process: one guest for one program, and its claims held against the cases here."""
+"""Inside a worker process: runs one program in one guest, and compares what the guest claims with the cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "M": ERROR, "X":
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Load the interpreter and return what answers a job; one without a program asks whether that has succeeded."""
+    """Load the interpreter and return the function that answers a job; a job without a program asks if that worked."""
     interpreter.refuse_to_compile()
     harness = interpreter.compile_in_guest(Path(__file__).with_name("guest.py").read_text(encoding="utf-8"))
     return lambda job: judge(harness, **job["program"]) if "program" in job else {"outcome": OK}
@@ -37,8 +37,8 @@ def judge(
     """The reason, the share of cases met, and the fuel used (None where the guest was stopped for another reason).
 
     The guest asks for byte code and for sources, then reports how the program loaded and, call after call, what came
-    back. keep: also which cases were met, and what came back. instead: other sources, of which the first that compile
-    are run where `sources` do not.
+    back. keep: the reply also says which cases were met, and what came back. instead: other sources; if `sources` do
+    not compile, the first of these that do are run.
     """
     program = json.dumps([entry, sources, *instead]).encode()
     answers = [harness, program, *(case.call.encode() for case in cases), b""]
@@ -47,7 +47,7 @@ def judge(
 
     def answer(message: bytes) -> bytes:
         if len(heard) == len(answers):
-            cancel.set()  # a request too many
+            cancel.set()  # it has asked more often than it may
             return b""
         heard.append(message.decode("ascii", "replace") if len(message) <= REPLY_LIMIT else "")
         if len(heard) == 3 and message != b"L":

@@ -1,4 +1,4 @@
-"""Under which names a file holds the completion and the references: the task's own, a tool's, or those of the flags."""
+"""What the columns of a file may be called: by the task's own names, by those of a tool, or by those of the flags."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Fields(NamedTuple):
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
-    """{preset: what the columns are called by it}, "" = by the task itself; only one if a flag says which."""
+    """{preset: its names of the columns}, with "" for the task's own names; only one of them if a flag says which."""
     named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
     return {name: _fields(task, flags, name) for name in ((flags.preset or "",) if named else ("", *PRESETS))}
 
@@ -122,8 +122,8 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 def likely_flags(task: Task, text: str) -> list[str]:
     """Flags that would name the columns which a line lacks, e.g. ["--answer-field", "gold"].
 
-    text: what `read_sample` says of the line. Columns that some tool writes are likely ones; [] where a flag that is
-    needed has no likely column.
+    text: what `read_sample` says of the line. Likely are columns that some tool writes; [] if no likely column is found
+    for one of the flags that are needed.
     """
     names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
@@ -139,7 +139,7 @@ def likely_flags(task: Task, text: str) -> list[str]:
 
 
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
-    """The fields, and that of the problem if the task takes one, no flag speaks of it and a first line has it."""
+    """The fields, with the problem's if the task takes one, no flag names one, and one of the first lines has it."""
     if flags.problem_field is not None or "problem" not in task.optional:
         return fields
     for line in (line for block in first for line in block.lines):
@@ -152,8 +152,8 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
 def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
     """Blocks of samples of lm-evaluation-harness without those that it logs again for another filter.
 
-    A filter reads another answer from the same completion, which is judged here as it is. Some releases write no name
-    of the filter. repeated: is called for each line that is left out.
+    A filter only reads another answer from the same completion, and here the completion itself is judged. Some releases
+    do not write the filter's name. repeated: is called for each line that is left out.
     """
     seen: set[bytes] = set()
     for block in blocks:
@@ -174,9 +174,10 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
-    """Which of the candidates fits the first line that any of them fits; the task's own, or the only one, if none does.
+    """The candidate that fits the first line that any of them fits; else the task's own, or the only one.
 
-    So a line that lacks a field says nothing of the others. Raises CommandError where several tools write such lines.
+    A line that none of them fits, as it lacks a field, is passed over. Raises CommandError if several tools write lines
+    of that form.
     """
     default, *others = known
     fitting: list[str] = []

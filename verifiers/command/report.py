@@ -21,8 +21,8 @@ def summary(
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    compiling: how many of the seconds were spent on compiling. readable: the ends of completions without an answer that
-    mode `flexible` reads.
+    compiling: how many of the seconds went into compiling. readable: the ends of completions in which lenient mode
+    finds no answer, but mode `flexible` does.
     """
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
@@ -71,7 +71,7 @@ def facts_by(column: str, tally: Counter[str]) -> dict[str, Any]:
 
 
 def by_text(facts: dict[str, Any]) -> list[str]:
-    """Lines on the largest groups; --json has all."""
+    """A line for each of the largest groups; --json has all of them."""
     shown = list(facts["groups"].items())[:SHOWN_GROUPS]
     width = max((len(value) for value, _ in shown), default=0)
     lines = [f"  by {facts['column']}:"]
@@ -84,11 +84,11 @@ def by_text(facts: dict[str, Any]) -> list[str]:
 
 
 def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """ "pass_at": "k" -> mean over the lines with a list of the chance that k of its completions hold a right one.
+    """{"pass_at": {k: pass@k}, "pass_at_of": ...}; pass@k is the chance that one of k completions of a line is right.
 
-    k = 1, 2, 4, ... and n, the length of the shortest list; a list of n with c right counts 1 - C(n-c, k) / C(n, k)
-    (Chen et al., arXiv 2107.03374, equation 1). Completions without a verdict are left out of their list.
-    "pass_at_of": over how many lines it is the mean, and how many completions they have.
+    It is the mean over the lines that hold a list of completions, for k = 1, 2, 4, ... and the length of the shortest
+    list. A list of n with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation 1).
+    Completions without a verdict are left out. "pass_at_of": how many lines and how many completions these are.
     """
     groups = [
         (*map(int, name.split("/")), lines) for name, lines in lists.items()

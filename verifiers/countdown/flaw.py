@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 LONGEST = 200
-"""Characters of an answer that is explained; one of the numbers given has fewer, unless there are very many."""
+"""The most characters of an answer that is explained; with a usual count of numbers an expression is shorter."""
 _SIGNS = {"*": ch.TIMES_SIGNS, "/": ch.DIVISION_SIGNS, "-": ch.MINUS_SIGNS, "+": ch.PLUS_SIGNS}
 # Each sign as its ASCII form between spaces, so that a text falls into its tokens.
 _APART = {ord(sign): f" {sign} " for sign in "+-*/()="}
@@ -25,8 +25,8 @@ _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
     """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
 
-    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer with anything but whole
-    numbers, signs and brackets, of which the verdict's reason says all there is to say.
+    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer that holds anything but
+    whole numbers, signs and brackets.
     """
     if reason == Reason.MALFORMED:
         return "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
@@ -35,7 +35,7 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
     sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))
     if not sides or min(numbers_given) < 0:
         return ""
-    if reason == Reason.RULE_BROKEN:  # no side uses all numbers: the one that has most of them was meant to
+    if reason == Reason.RULE_BROKEN:  # no side uses all numbers; the side with the most numbers was meant to
         return misused(max(sides, key=lambda side: len(numbers_in(side))), numbers_given)
     from fractions import Fraction  # only now: slow to import
 
@@ -49,9 +49,9 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
 
 
 def sides_of(answer: str) -> list[list[str]]:
-    """The tokens of each side of an answer, which `=` divides; none where it has other tokens, or is too long."""
+    """The tokens of each side of an answer, divided at `=`; [] if it holds anything else, or is too long."""
     tokens = plain_tokens(answer)
-    if not tokens:  # perhaps for the words or the quotes around it
+    if not tokens:  # perhaps because of words or quotes around it
         data = encoded(answer)
         begin, end = inner(data, 0, len(data))
         tokens = plain_tokens(data[max(0, begin) : end].decode("utf-8", "replace"))
@@ -62,7 +62,7 @@ def sides_of(answer: str) -> list[list[str]]:
 
 
 def plain_tokens(text: str) -> list[str]:
-    """The whole numbers, signs and brackets of a text; none where it holds anything else, or is too long."""
+    """The whole numbers, signs and brackets of a text; [] if it holds anything else, or is too long."""
     tokens = text.translate(_APART).split() if len(text) <= LONGEST else []
     known = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
     return tokens if known and all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens) else []

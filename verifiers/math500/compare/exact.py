@@ -2,10 +2,10 @@
 
 For `0.5` and `\\frac{2}{4}`, and for `(x+1)^2` and `x^2+2x+1`.
 
-Variables get 61-bit integers derived from a salt. A root, a logarithm, a factorial, pi, i, ... gets such an integer
-too, one for the same (exact) arguments: where two trees then agree they are the same rational function of the same
-unknowns (Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61), so agreement is a proof of equality. A
-difference is a proof only where no such unknown occurs, or pi alone, which is transcendental.
+Variables get 61-bit integers derived from a salt. So does each root, logarithm, factorial, pi, i, ... that has no
+rational value; equal arguments give the same integer. If two trees then agree, they are the same rational function of
+the same unknowns, so agreement proves equality (Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61). A
+difference proves that the values differ only if no such unknown occurs, or only pi, which is transcendental.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class TooBig(Exception):
 class Point:
     """Where a tree is evaluated: the value of every unknown, made on demand from a key.
 
-    The key is made of `texts`, so that nobody can aim at a value who does not know them all. The first unknown gets
-    the first value, and keeps it.
+    The key is made of `texts`, so that only somebody who knows all of them could aim at a value. An unknown keeps the
+    value that it gets when it is first met.
     """
 
     def __init__(self, *texts: object) -> None:
         self.texts = texts
         self.values: dict[object, int] = {}
         self.key = b""
-        self.unknowns = False  # if something was met whose difference is no proof
+        self.unknowns = False  # becomes True if an unknown is met, so that a difference proves nothing
         self.variables = False
 
     def value_of(self, key: object) -> int:
@@ -156,7 +156,7 @@ def divided(a: int, b: int, c: int, d: int) -> Quotient:
 
 
 def divisor_of(*values: Fraction) -> Fraction:
-    """The largest rational number of which all are multiples."""
+    """The largest rational number that divides all values without a remainder."""
     below = lcm(*(value.denominator for value in values))
     return Fraction(gcd(*(int(value * below) for value in values)), below)
 

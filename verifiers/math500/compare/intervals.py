@@ -61,7 +61,7 @@ getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has
 
 
 def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
-    """False if the intervals of the two values do not meet, True if they agree to the digits that prove it, or None.
+    """False if the intervals of the two values do not meet, True if they agree to enough digits, None if unknown.
 
     `values`: of the variables, in units of 2^-59. `length`: characters of both texts.
     """
@@ -146,7 +146,7 @@ class Evaluation:
         return self.evaluate(node[1]) * arb.pi() / 180
 
     def power(self, node: Node) -> Interval:
-        """The real root of a real number where there is one, else the principal value, of roots that of the square."""
+        """A power: the real root of a real number if there is one, else the principal value."""
         a = self.evaluate(node[1])
         n, d = quotient_of(node[2])
         b = fmpq(n, d) if d else self.evaluate(node[2])
@@ -184,7 +184,7 @@ class Evaluation:
         return enclosure
 
     def terms(self, low: Node, high: Node, body: Node) -> Iterator[Interval]:
-        """The values of what a sum or a product is made of."""
+        """The values of the terms of a sum, or of the factors of a product."""
         (first, one), (last, other) = quotient_of(low), quotient_of(high)
         if not one == other == 1 or last - first >= TERM_LIMIT:
             raise Undecided("bounds")
@@ -217,7 +217,7 @@ EVALUATED: dict[str, Callable[[Evaluation, Node], Interval]] = {
 
 @lru_cache(1024)
 def quotient_of(node: Node) -> tuple[int, int]:
-    """The rational number that an expression is, in lowest terms, or NO_QUOTIENT."""
+    """An expression as a fraction in lowest terms, if it is a rational number; else NO_QUOTIENT."""
     point = Point()
     try:
         value = reduced(*point.evaluate(node))
@@ -234,7 +234,7 @@ def is_smooth(node: Node) -> bool:
 
 
 def decimal_exponent(value: Interval) -> int:
-    """The size of the decimal exponent of a number."""
+    """The decimal exponent of a number, without its sign."""
     mantissa, exponent = abs(value).mid().man_exp()
     bits = int(exponent) + int(mantissa).bit_length() - 1
     return abs(bits * 1_000_000 // int(BITS_PER_DIGIT * 1_000_000))
