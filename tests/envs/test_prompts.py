@@ -89,7 +89,9 @@ def test_the_old_name_of_our_prompt_is_refused_with_the_new_one(task, tmp_path, 
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2"}\n')
     arguments = TASKS.get(task, (None, {"verifier": "gsm8k"} if task == "rows.jsonl" else {}))[1]
-    with pytest.raises(envs.EnvError, match=r"prompt_style=paper is called prompt_style=instruct.*=@FILE"):
+    with pytest.raises(
+        envs.EnvError, match=r"prompt_style=paper is called prompt_style=instruct.*system_prompt=\"@FILE\""
+    ):
         envs.make(task, prompt_style="paper", **arguments)
 
 
