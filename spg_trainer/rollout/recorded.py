@@ -77,7 +77,7 @@ class RecordedSteps:
         self.noise: Tensor | None = None
         """(N, V) of the largest pass: noise is drawn where the recorded work reads it."""
 
-    def step(self, rows: list[Row]) -> tuple[list[int], Tensor | None] | None:
+    def step(self, rows: list[Row]) -> tuple[list[int] | None, Tensor | None] | None:
         """Makes a pass that is no refresh; returns what `Sampler._advance` takes behind the rows.
 
         None where the rows do not stand alike, or are too many for one call of the model: then nothing is done.

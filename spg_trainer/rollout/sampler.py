@@ -126,16 +126,16 @@ def _rows_to_decode(
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
     rows = []
     for number, prompt_length in enumerate(prompt_lengths):
-        blocks = []
+        blocks: list[tuple[int, int, int, bool]] = []
         for start, stop in pattern.spans(
             prompt_length, sampling.max_completion_length, sampling.block_length
         ):
             holes = stop - start if is_hole is None else sum(is_hole[number][start:stop])
-            first_alone = (
-                pattern.has_causal_context
-                and pattern.block_of(start, prompt_length)[0] == start
-                and (is_hole is None or is_hole[number][start])
+            first_alone = bool(
+                pattern.has_causal_context and pattern.block_of(start, prompt_length)[0] == start
             )
+            if is_hole is not None:
+                first_alone = first_alone and is_hole[number][start]
             if holes:
                 blocks.append((start, stop, holes, first_alone))
         if blocks:
