@@ -303,3 +303,15 @@ print(step(env, ["0"])["reason"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "['timeout']\n" and done.returncode == 0, done.stderr
+
+
+def test_the_name_of_an_environment_is_made_only_for_what_is_awaited():
+    names = []
+
+    def name() -> str:
+        names.append("task")
+        return names[-1]
+
+    limits = async_calls.Limits(1, 5.0)
+    assert async_calls.call_all(name, [lambda: 3], limits)[0].value == 3 and not names
+    assert async_calls.call_all(name, [lambda: asyncio.sleep(0, 4)], limits)[0].value == 4 and names
