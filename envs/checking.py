@@ -468,7 +468,7 @@ class Demonstrated(NamedTuple):
     first: str
     """A sentence on the first one that is not right; "" if all are."""
     teaches: bool
-    """Whether any of them is right or, where reward functions judge alone, earns anything."""
+    """Whether any of them is right, or reward functions judge alone."""
 
 
 def judge_demonstrations(env: TextEnv) -> Demonstrated:
@@ -484,13 +484,14 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     shown = {index: problems[index] for index in texts}
     turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
     scored = score_all(env, list(shown), list(shown.values()), turns)
-    right = scored.rewards["correct"] == 1
-    if right.all():
+    task = author_task(env, next(iter(shown.values())))
+    # Functions have a scale of their own, on which 0 may be the best: they say that nothing is earned, and no more.
+    functions_alone = isinstance(task, Rows) and not task.verifier
+    right = scored.total > 0 if functions_alone else scored.rewards["correct"] == 1
+    if right.all() or (functions_alone and right.any()):
         return Demonstrated(len(texts), 0, "", teaches=True)
     index = list(texts)[int(np.argmin(right))]
-    task = author_task(env, shown[index])
-    judged_by_functions_alone = isinstance(task, Rows) and not task.verifier
-    teaches = right.any() or (judged_by_functions_alone and (scored.total > 0).any())
+    teaches = functions_alone or right.any()
     first = f"{name_of(index, shown[index])} {why_not_solved(env, index, shown[index], texts[index])}."
     return Demonstrated(len(texts), int((~right).sum()), first, teaches=bool(teaches))
 

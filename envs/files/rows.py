@@ -528,6 +528,12 @@ def _invalid_references(
         raise EnvError(f"{name}: {error}") from error
 
 
+def text_or_none(answer: object) -> str | None:
+    """What an assistant says, if it is a text that a model can be taught; None for a call of a tool and the like."""
+    text = None if answer is None else completions_in(answer)[0]
+    return text if isinstance(text, str) and not half_character(text) else None
+
+
 def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
@@ -546,7 +552,7 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
     whole = values.pop("prompt")
     prompt, demonstration = before_answer(whole), values.pop("demonstration", None)
     if "demonstration" not in column_of:
-        demonstration = last_answer(whole)
+        demonstration = text_or_none(last_answer(whole))
     if not is_prompt(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."

@@ -233,15 +233,16 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
 def save_model(policy: Policy, folder: str | Path) -> None:
     """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them.
 
-    The `environment.json` of the model that was opened, which says its task and how it decodes, is written beside them;
-    a policy that was made of a model object has none.
+    The `environment.json` of the model that was opened, which says its task and how it decodes, is written beside them,
+    with the variables of its chat template; where there is nothing to say, it is not.
     """
     check_policy(policy, "save_model")
     if not isinstance(folder, str | Path):
         raise ConfigError(f"save_model writes into a folder, not {folder!r:.60}. Give its path.")
     save_weights(policy, folder)
-    if record := model_environment(policy.source):
-        now = {"dtype": _name_of(policy.model.dtype)}
+    record = model_environment(policy.source)
+    if record or policy.chat_template_args:
+        now: dict[str, Any] = {"dtype": _name_of(policy.model.dtype)}
         if policy.chat_template_args or "chat_template_args" in record:
             now["chat_template_args"] = dict(policy.chat_template_args)
         write_record(Path(folder), {**record, **now})

@@ -19,7 +19,7 @@ import numpy as np
 
 from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
-from spg_trainer.evaluation.statistics import mean_over
+from spg_trainer.evaluation.statistics import Mean, mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.differing import table_of_differences
 from spg_trainer.reporting.jobs import run_jobs
@@ -253,19 +253,34 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
 
 
 def row(runs: Sequence[Recorded]) -> list[str]:
-    """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on."""
-    before, after = (np.stack([run.before_after[i].correct for run in runs]) for i in (0, 1))
-    rates, gain = [mean_over(before), mean_over(after)], mean_over(after - before)
+    """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on.
+
+    A run whose start another code has judged has no figures before; then nothing is compared with its start.
+    """
+    after = np.stack([run.before_after[-1].correct for run in runs])
+    start, gain, worse = "-", "-", "-"
+    if all(len(run.before_after) == 2 for run in runs):
+        before = np.stack([run.before_after[0].correct for run in runs])
+        change = mean_over(after - before)
+        start = shown_rate(mean_over(before))
+        gain = "{:+.3f} [{:+.3f}, {:+.3f}]".format(change.value, *change.gain_interval)
+        worse = f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}"
     trained = [rate for run in runs if (rate := sampled_rate(run)) is not None]
     return [
-        *("{:.3f} [{:.3f}, {:.3f}]".format(rate.value, *rate.rate_interval) for rate in rates),
-        "{:+.3f} [{:+.3f}, {:+.3f}]".format(gain.value, *gain.gain_interval),
+        start,
+        shown_rate(mean_over(after)),
+        gain,
         " ".join(f"{rate:.3f}" for rate in after.mean(1)),
         f"{np.mean(trained):.3f}" if trained else "-",
-        f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}",
+        worse,
         f"{np.mean([run.summary['steps'] for run in runs]):.0f}",
         f"{np.mean([run.summary['seconds'] for run in runs]):.0f}",
     ]
+
+
+def shown_rate(rate: Mean) -> str:
+    """A solved rate and its interval, e.g. "0.957 [0.925, 0.976]"."""
+    return "{:.3f} [{:.3f}, {:.3f}]".format(rate.value, *rate.rate_interval)
 
 
 def sampled_rate(run: Recorded) -> float | None:
@@ -282,8 +297,10 @@ def rows_of_runs(tasks: Mapping[str, Groups]) -> str:
     for task, settings in tasks.items():
         for setting, runs in settings.items():
             for run in runs:
-                before, after = (float(one.correct.mean()) for one in run.before_after)
-                figures = (before, after, after - before, sampled_rate(run))
+                after = float(run.before_after[-1].correct.mean())
+                before = float(run.before_after[0].correct.mean()) if len(run.before_after) == 2 else None
+                gain = None if before is None else after - before
+                figures = (before, after, gain, sampled_rate(run))
                 shown = ("" if value is None else f"{value:.6g}" for value in figures)
                 done = run.summary["steps"], run.summary["seconds"]
                 writer.writerow([task, setting, run.config.seed, *shown, *done, run.path.name])

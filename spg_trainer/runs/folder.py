@@ -152,9 +152,13 @@ class RunFolder:
         return self._write(file, json_document(result))
 
     def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
-        """What was measured of a file of texts: perplexity-NAME.json for NAME.jsonl."""
-        name = re.sub(r"[^\w.+-]+", "_", Path(texts).name.partition(".")[0])
-        return self._write(f"perplexity-{name}.json", json_document(result))
+        """Writes what was measured of NAME.jsonl: perplexity-NAME.json, NAME-2 for another file of this name."""
+        name = re.sub(r"[^\w.+-]+", "_", Path(texts).stem)
+        file, number = f"perplexity-{name}.json", 1
+        while (read_json(self.path / file) or result)["file"] != texts:
+            number += 1
+            file = f"perplexity-{name}-{number}.json"
+        return self._write(file, json_document(result))
 
     def evaluation_path(self, name: str) -> Path:
         """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""

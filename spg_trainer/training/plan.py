@@ -19,6 +19,7 @@ from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.runs.checkpoint import require_up_to, step_of
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs, task_code_differs
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
@@ -182,9 +183,13 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     earlier of the two are made again. Raises CheckpointError if there is no checkpoint up to there.
     """
     before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
+    # Those that another code has judged are set aside, so that the run has none.
+    judged_anew = config.output.accept_changed_code and task_code_differs(
+        read_inputs(folder), find_inputs(file_settings(config))
+    )
     starts = []
-    for settings in (before, config):
-        improved, rates = CRITERIA[settings.validates].improvements(validations), settings.optimizer
+    for settings, counted in ((before, validations), (config, {} if judged_anew else validations)):
+        improved, rates = CRITERIA[settings.validates].improvements(counted), settings.optimizer
         stalled = stalled_at(improved, settings.eval.patience)
         schedule = settings.max_steps, rates.lr_schedule, rates.lr_decay_share
         starts.append(steps_and_decay_start(*schedule, stalled)[1])

@@ -441,6 +441,14 @@ def test_the_assistants_last_message_of_a_chat_is_its_demonstration(tmp_path, co
     assert demonstrations_found(path, verifier="gsm8k").figure.startswith("all 60 solve their problem")
     named = envs.make(path, verifier="gsm8k", demonstration="answer")
     assert named.demonstration(named.problem(0)) == "1"
+    called = [{"type": "tool_use", "name": "add"}]  # what an assistant says need not be a text, for RL
+    for said in (1, called, "half \ud83d") if column == "messages" else ():
+        chats = [{column: [*row[column][:1], {names[0]: speakers[1], names[1]: said}]} for row in rows]
+        answered = [{**chat, "answer": row["answer"]} for chat, row in zip(chats, rows, strict=True)]
+        other = envs.make(write(tmp_path / "calls.jsonl", answered), verifier="gsm8k")
+        assert [message["content"] for message in other.problem(0).prompt] == ["0+1?"]
+        with pytest.raises(EnvError, match="no demonstration for"):
+            other.demonstration(other.problem(0))
     open_chats = write(tmp_path / "open.jsonl", [{**row, column: row[column][:1]} for row in rows])
     with pytest.raises(EnvError, match=r"no demonstration for open.jsonl, line 1\. Name a column"):
         unanswered = envs.make(open_chats, verifier="gsm8k")

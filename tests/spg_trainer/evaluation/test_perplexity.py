@@ -176,6 +176,16 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     assert f"ELBO {told['elbo']:.4f} nats a token" in said and f"{told['perplexity']:.4f}" in said
     low, high = map(float, re.search(r"perplexity at most \S+ \[(\S+), (\S+)\]", said).groups())
     assert 1 <= low < told["perplexity"] < high
+    (tmp_path / "other").mkdir()
+    again = ["eval", "--perplexity", write(tmp_path / "other/texts.jsonl", ROWS), *words[3:]]
+    for _ in range(2):  # another file of this name has a file of its own, the same one time and again
+        assert main([*again, "--num-masks", "32", "--output-dir", "out"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("perplexity-*")) == [
+        "perplexity-texts-2.json",
+        "perplexity-texts.json",
+    ]
+    assert json.loads((tmp_path / "out" / "perplexity-texts.json").read_text()) == told
+    capsys.readouterr()
     assert main([*words, "--block-length", "4"]) == 0
     assert "with 128 masks a block of 4 tokens" in capsys.readouterr().out
     completions = write(tmp_path / "completions.jsonl", [ROWS[1], {"prompt": "b", "completion": "x" * 30}])

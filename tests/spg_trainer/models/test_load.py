@@ -244,6 +244,11 @@ def test_a_model_keeps_the_variables_of_its_chat_template_and_is_found_from_anot
     assert load_model("saved", device="cpu").chat_template_args == {"enable_thinking": True}
     other = load_model("saved", device="cpu", chat_template_args={"enable_thinking": False})
     assert other.chat_template_args == {"enable_thinking": False}
+    Path("../model/environment.json").unlink()  # as a model of the hub, which has no record
+    save_model(load_model("../model", device="cpu", chat_template_args={"enable_thinking": True}), "hub")
+    assert load_model("hub", device="cpu").chat_template_args == {"enable_thinking": True}
+    save_model(load_model("../model", device="cpu"), "hub")
+    assert not Path("hub/environment.json").exists()
 
 
 def test_a_variable_that_no_chat_template_reads_is_refused(folder):

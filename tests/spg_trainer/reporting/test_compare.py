@@ -17,7 +17,7 @@ from filelock import FileLock
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import mean_over
-from spg_trainer.reporting.compare import against, compare, plan_runs, read_word
+from spg_trainer.reporting.compare import against, compare, plan_runs, read_word, row, rows_of_runs
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -157,6 +157,23 @@ def test_a_setting_is_compared_with_the_first_by_seed_and_problem() -> None:
     assert of_seeds == "+0.250 +0.375" and p == f"{float(mean.p):.2g}" and float(p) > 0.05
     assert against(base, []) == against(base, runs("1")) == ["-"] * 3
     assert against(base, runs("11111111"))[1:] == ["+0.375", "-"], "one seed says nothing of others"
+
+
+def test_a_run_whose_start_other_code_has_judged_has_no_gain() -> None:
+    def run(*solved: list[float]) -> SimpleNamespace:
+        evaluations = [SimpleNamespace(correct=np.array(one)) for one in solved]
+        summary = {"steps": 4, "seconds": 2.0}
+        return SimpleNamespace(
+            before_after=evaluations, metrics=[], summary=summary, config=Config(), path=Path("r")
+        )
+
+    whole, later = run([0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]), run([1.0, 1.0, 1.0, 0.0])
+    assert row([whole])[0].startswith("0.250 [") and row([whole])[5] == "0/1"
+    before, after, gain, of_seeds, _, below, *_ = row([whole, later])
+    assert (before, gain, below) == ("-", "-", "-")
+    assert after.startswith("0.750 [") and of_seeds == "0.750 0.750"
+    lines = rows_of_runs({"task": {"spg": [whole, later]}}).splitlines()
+    assert ",0.25,0.75,0.5,," in lines[1] and ",,0.75,,," in lines[2]
 
 
 def test_several_numbers_are_the_seeds_themselves() -> None:

@@ -9,14 +9,17 @@ import pytest
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.checkpoint import step_of
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.training import loop, setup
-from spg_trainer.training.plan import plan_training
+from spg_trainer.training import loop, plan, setup
+from spg_trainer.training.plan import plan_training, where_to_go_on
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
-from tests.common.trainer_cases import rows, small_config
+from tests.common.trainer_cases import change, rows, small_config
 
 ONCE = {
     "choose_folder": 1,
@@ -105,3 +108,27 @@ def test_a_folder_without_a_run_is_no_run_that_goes_on(tmp_path: Path) -> None:
         ConfigError, match=r"sorting with model=tiny: the small model .* knows nothing of this task"
     ):
         plan_training(config)
+
+
+@pytest.mark.parametrize(("edited", "goes_on"), [(False, 4), (True, 2)])
+def test_a_rate_that_fell_by_validations_of_other_code_falls_anew(
+    tmp_path, monkeypatch, edited, goes_on
+) -> None:
+    """The rate fell from step 2 on, after two validations that brought nothing, and the run was killed at step 4."""
+    task, run = tmp_path / "task.py", tmp_path / "run"
+    task.write_text("# as it was\n")
+    settings = {
+        "lr_schedule": "warmup_stable_decay",
+        "patience": 2,
+        "max_steps": 60,
+        "env": f"{task}:my/T-v0",
+    }
+    config = change(Config(), **settings, accept_changed_code=True)
+    folder = RunFolder(run)
+    folder.create(to_yaml(config), {}, find_inputs(file_settings(config)))
+    for step in range(3):
+        folder.evaluation(f"step-{step:06d}", {"correct": 0.0}, [{"correct": False}])
+    monkeypatch.setattr(plan, "require_up_to", lambda run, step: run / f"checkpoints/step-{step:06d}")
+    if edited:
+        task.write_text("# as it is now\n")
+    assert step_of(where_to_go_on(run, run / "checkpoints/step-000004", config)) == goes_on
