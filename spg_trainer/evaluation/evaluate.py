@@ -100,7 +100,7 @@ class Evaluation:
 @envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
-    env: "str | type | Sequence[str | type] | TextEnv" = "sudoku",
+    env: "str | type | Sequence[str | type] | TextEnv | None" = None,
     sampling: Sampling | None = None,
     *,
     split: str | None = None,
@@ -123,8 +123,8 @@ def evaluate(
     Args:
         policy: what `load_model` returns.
         env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
-            model, or a `TextEnv` made
-            before.
+            model, or a `TextEnv` made before. None = the task that the model was taught, of its environment.json; of a
+            model without one, Sudoku.
         split: problems to solve. None = the split in which `envs.make` opened a `TextEnv`, else "test". A `TextEnv` of
             a class without splits is divided here. Of one that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
@@ -158,6 +158,8 @@ def evaluate(
     split = split or opened or "test"
     given = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
     given = {name: value for name, value in given.items() if value is not None}
+    if env is None:
+        env = defaults(Config, model=policy.source).env
     if not isinstance(env, envs.TextEnv):
         env = task_names(env)
     elif given:

@@ -66,7 +66,8 @@ def generate(
             (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
         num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
-        return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked.
+        return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked,
+            at temperature 1 whatever the temperature was; with `top_k` or `top_p`, that with which it was drawn.
 
     Raises ConfigError for settings that cannot decode, a prompt too long for the model, or a canvas without a hole or
     longer than max_completion_length, else as `encode_prompts`.

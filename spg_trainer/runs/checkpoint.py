@@ -246,6 +246,11 @@ def latest_complete(run: Path) -> Path | None:
     return None
 
 
+def has_checkpoints(run: Path) -> bool:
+    """Whether a run folder holds any checkpoint, whole or not."""
+    return bool(_checkpoints(run))
+
+
 def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
     """What `--resume PATH` means: (run folder, checkpoint), for the path of either; None = start at step 0.
 

@@ -4,6 +4,7 @@ Checks of names and files come first and import no torch. transformers, whose im
 imported for --pairs only.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +17,9 @@ from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.runs.checkpoint import require_up_to, step_of
+from spg_trainer.runs.checkpoint import has_checkpoints, require_up_to, step_of
 from spg_trainer.runs.files import incomplete
-from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs, task_code_differs
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
 from spg_trainer.runs.tracking import check_trackers
@@ -95,6 +96,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
     missing = None
     splits: Mapping[str, TextEnv] = {}
+    if goes_on and checkpoint is None:
+        decide_on_main(lambda: refuse_lost_checkpoints(folder))
     learns_demonstrations, mix = config.source == "demonstrations", {}
     with raising_on_all():
         if learns_demonstrations:
@@ -197,6 +200,20 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     if checkpoint is None or not falls_elsewhere or not min(starts) < step_of(checkpoint) <= config.max_steps:
         return checkpoint
     return require_up_to(folder, min(starts))
+
+
+def refuse_lost_checkpoints(folder: Path) -> None:
+    """Raises CheckpointError for a run whose checkpoints are gone: it would begin again, over its results.
+
+    Torn ones are another matter: these steps are made again, and come out the same.
+    """
+    steps, every = len(RunFolder(folder).history()), read_config(folder / CONFIG).output.save_steps
+    has_saved = (folder / SUMMARY).is_file() or 0 < every <= steps
+    if has_saved and not has_checkpoints(folder):
+        raise CheckpointError(
+            f"$resume={folder}: this run has made {steps} steps, but its checkpoints are gone, so it cannot go on. "
+            f"Put them back, or begin a new run from its weights: $model={shlex.quote(str(folder))}."
+        )
 
 
 def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:

@@ -395,3 +395,6 @@ def test_a_name_is_opened_with_the_arguments_that_a_training_would_take(policy, 
     paid = evaluate(policy, "sums.jsonl", num_problems=2, reward="./mine.py:brevity", env_args=columns)
     assert paid.rewards["brevity"] == 0.5 and "score" not in paid.rewards
     assert evaluate(policy, "sudoku:level=2", num_problems=1).settings["env"] == "sudoku[level=2]"
+    assert evaluate(load_model("tiny:countdown"), num_problems=2).settings["env"] == "countdown", (
+        "its own task"
+    )

@@ -136,6 +136,15 @@ def test_fewer_steps_than_a_run_has_are_refused_and_nothing_is_touched(first_hal
     assert snapshot(first_half) == before
 
 
+def test_a_run_that_lost_its_checkpoints_keeps_its_results(half):
+    shutil.rmtree(half / "checkpoints")
+    before = snapshot(half)
+    for resume in ("auto", str(half)):
+        with pytest.raises(CheckpointError, match=r"has made 2 steps, but its checkpoints are gone.*model="):
+            train(settings(half, resume=resume, max_steps=4), quiet=True)
+    assert snapshot(half) == before
+
+
 def test_resuming_from_nothing_names_the_place(tmp_path, half):
     (tmp_path / "other").mkdir()
     (step(half, 2) / "COMPLETE").unlink()
