@@ -31,7 +31,7 @@ def _check_verifiers() -> None:
 
 _check_verifiers()
 
-from envs.answers import judge, read_answer  # noqa: E402
+from envs.answer_block import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402

@@ -583,7 +583,7 @@ def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
     return (
         f"a text that lists every letter and the numbers below {10**SHORT} solves {num_right} of "
         f"{len(with_short_answers)} problems with answers of at most {SHORT} characters, so a model may learn to list "
-        "them. Look for the answer where it has to stand, such as in the <answer> block (envs.answers.only_answer)"
+        "them. Look for the answer where it has to stand, such as in the <answer> block (envs.answer_block.only_answer)"
     )
 
 

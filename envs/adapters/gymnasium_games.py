@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from envs.answers import read_answer
+from envs.answer_block import read_answer
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice
 from envs.problem import Problem, Score, check_index

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.answers import until_end
+from envs.answer_block import until_end
 from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file, name_in_file

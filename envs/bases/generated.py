@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.answers import tagged_completion
+from envs.answer_block import tagged_completion
 from envs.core import TextEnv
 from envs.errors import check_choice
 from envs.problem import check_index

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.answers import only_answer
+from envs.answer_block import only_answer
 from envs.bases.generated import GeneratedEnv, drawn_for_training, fixed_set
 from envs.code import generated
 from envs.errors import EnvError, MissingPackage, NoDemonstration

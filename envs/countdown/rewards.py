@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from envs.answers import only_answer, read_answer
+from envs.answer_block import only_answer, read_answer
 
 REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0, "numbers_used": 0.0},

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from envs.answers import only_answer
+from envs.answer_block import only_answer
 from envs.authoring.reward_functions import (
     NO_COLUMNS,
     RewardFunction,

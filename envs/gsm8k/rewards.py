@@ -5,7 +5,7 @@ The papers' code uses regular expressions that can backtrack; here each text is 
 
 import re
 
-from envs.answers import only_answer
+from envs.answer_block import only_answer
 
 _PAPERS = {"exact": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1.0}
 REWARD_PRESETS = {

@@ -3,7 +3,7 @@ r"""Format check of MATH completions, and the rewards of the papers d1 and SPG, 
 The papers compare answers as texts, normalised as in the MATH data set's own code (`verifiers.d1.same_text`).
 """
 
-from envs.answers import only_answer
+from envs.answer_block import only_answer
 from verifiers.d1 import last_box, same_text
 
 REWARD_PRESETS = {

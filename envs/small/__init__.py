@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.answers import judge
+from envs.answer_block import judge
 from envs.bases.generated import GeneratedEnv
 from envs.problem import Problem, Score
 from envs.splits import DEFAULT, SplitRule, distinct, draw_for

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.answers import read_answer
+from envs.answer_block import read_answer
 from envs.problem import Problem
 from envs.small import SmallEnv
 from envs.splits import GUESS

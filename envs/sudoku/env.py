@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isqrt
 
-from envs.answers import tagged_completion
+from envs.answer_block import tagged_completion
 from envs.bases.generated import GeneratedEnv
 from envs.errors import check_choice
 from envs.problem import Problem, Score, Scores

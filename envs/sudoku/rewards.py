@@ -5,7 +5,7 @@ from math import isqrt
 
 import numpy as np
 
-from envs.answers import CLOSE, OPEN, only_answer, until_end
+from envs.answer_block import CLOSE, OPEN, only_answer, until_end
 from envs.problem import Problem, Scores
 
 _MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}

@@ -453,7 +453,7 @@ def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> floa
         answer = row["extracted"]
         if not extracts:
             text = row["completion"]
-            answer = envs.answers.read_answer(text) or envs.answers.until_end(text).strip()
+            answer = envs.answer_block.read_answer(text) or envs.answer_block.until_end(text).strip()
         if answer is not None:
             votes.setdefault(answer, []).append(row["correct"])
     most = max(map(len, votes.values()), default=0)

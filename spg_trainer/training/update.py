@@ -18,7 +18,7 @@ from spg_trainer.distributed import gather, rank
 from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
-from spg_trainer.models.halving import halved_until_it_fits
+from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.models.shard import trains_parts
 from spg_trainer.models.working_copy import drop_gradients
 from spg_trainer.settings.updates import BatchConfig

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.answers import only_answer, read_answer
+from envs.answer_block import only_answer, read_answer
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Score

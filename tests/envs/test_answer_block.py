@@ -2,7 +2,7 @@
 
 import pytest
 
-from envs.answers import judge, only_answer, read_answer
+from envs.answer_block import judge, only_answer, read_answer
 from verifiers import verify
 
 
