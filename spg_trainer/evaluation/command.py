@@ -47,7 +47,14 @@ from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.inputs import DATA, file_settings, find_code, read_inputs
+from spg_trainer.runs.inputs import (
+    DATA,
+    file_settings,
+    find_code,
+    is_changed,
+    read_inputs,
+    setting_naming,
+)
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.pin import differences
 from spg_trainer.runs.stop import StopRequest, stopping
@@ -205,18 +212,34 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
 
 
 def changed_code(command: EvalCommand) -> list[str]:
-    """A warning for each file of code that the evaluation reads and that has changed since the run was trained with it.
+    """A warning for each file of code that has changed since the run was trained with it, which says what judges.
 
-    The modules beside the task are known once it is made.
+    Code that the model's record names is the run's copy; a file that the user names is run as it is now. The modules
+    beside the task are known once it is made.
     """
     run = run_holding(command.model.model)
-    trained = {Path(one.path).name: one for one in read_inputs(run).values() if one.copy} if run else {}
-    return [
-        f"{name} has changed since {run} was trained with it. It is run as it is now; what the run used is "
-        f"{Path(run, trained[name].copy)}."
-        for name, now in ((Path(one.path).name, one) for one in find_code(file_settings(command)).values())
-        if name in trained and trained[name].sha256 != now.sha256
-    ]
+    if run is None:
+        return []
+    trained = {Path(one.path).name: one for one in read_inputs(run).values() if one.copy}
+    settings, notes = file_settings(command), list[str]()
+    for setting, now in find_code(settings).items():
+        name = Path(now.path).name
+        if not (before := trained.get(name)):
+            continue
+        copy = run / before.copy
+        if now.sha256 != before.sha256:
+            notes.append(
+                f"{name} has changed since {run} was trained with it. It is run as it is now; what the run used is "
+                f"{copy}."
+            )
+        elif Path(now.path).resolve() == copy.resolve() and is_changed(before):
+            named_by = settings.get(setting.partition(" ")[0], "").replace(now.path, before.path)
+            as_it_is = f" To measure with the file as it is now: {setting_naming(setting, named_by)}."
+            notes.append(
+                f"{before.path} has changed since {run} was trained with it. The run's own copy is run, {copy}."
+                f"{as_it_is if named_by else ''}"
+            )
+    return notes
 
 
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:

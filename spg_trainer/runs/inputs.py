@@ -242,13 +242,17 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
         return value.replace(old, new) if isinstance(value, str) else value
 
     result: Any = values
-    for path, sha256, copy in read_inputs(run).values():
-        if not copy or not (place := (run / copy).absolute()).is_file():
+    for one in read_inputs(run).values():
+        if not one.copy or not (place := (run / one.copy).absolute()).is_file():
             continue
-        is_there = os.path.isfile(path) and (not changed or hash_of(path) == sha256)
-        if not is_there:
-            result = replaced(result, path, str(place))
+        if not os.path.isfile(one.path) or (changed and is_changed(one)):
+            result = replaced(result, one.path, str(place))
     return result
+
+
+def is_changed(one: Input) -> bool:
+    """Whether the file of an input is there and has another content than when the run began."""
+    return os.path.isfile(one.path) and hash_of(one.path) != one.sha256
 
 
 def setting_naming(name: str, value: str) -> str:

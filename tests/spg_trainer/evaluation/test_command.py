@@ -272,6 +272,14 @@ def test_code_that_has_changed_since_a_training_is_told(tmp_path, monkeypatch, c
     captured = capsys.readouterr()
     said = " ".join((captured.out + captured.err).split())
     assert "wanted.py has changed since run was trained with it. It is run as it is now" in said
+    # The task that the model's record names is read from the run's copy once its own file is another.
+    Path("mine.py").write_text(Path("mine.py").read_text() + "# edited\n")
+    forget(tmp_path)
+    assert cli.main([*words, "--output-dir", "third"]) == 0
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    assert f"{tmp_path}/mine.py has changed since run was trained with it. The run's own copy is run" in said
+    assert f"To measure with the file as it is now: --env {tmp_path}/mine.py" in said
 
 
 def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
