@@ -69,7 +69,7 @@ class NoDemonstration(EnvError):
 
 
 class JudgeFailed(EnvError):
-    """An `async` reward function that raised; the service that it asks may answer the next time."""
+    """A reward function that raised; the service that it asks may answer the next time."""
 
 
 class BadRows(EnvError):

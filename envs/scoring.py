@@ -1,6 +1,7 @@
 """What completions earn: how an author's class is asked for scores, and the check of what it returns."""
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -191,8 +192,13 @@ def _ask(
     # The error of a batch does not say which completions caused it, so each is scored again alone.
     scores, traces = _ask_each(task, indices, problems, turns)
     # The error may be over by now, as when a server was busy.
-    may_be_transient = is_async or isinstance(outcome.error, JudgeFailed)
-    if not any(traces) and not may_be_transient:
+    if is_async or isinstance(outcome.error, JudgeFailed):
+        failed = len(traces) - traces.count(None)
+        logging.getLogger("envs").warning(
+            "%s: %.300s This was for %d completions at once; each was then judged alone, and %d failed again.",
+            *(task.spec_name, outcome.error, len(problems), failed),
+        )
+    elif not any(traces):
         if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
             raise EnvError(f"{task.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(

@@ -212,8 +212,8 @@ def call_functions(
     """{name of a function: what it pays for the n completions, (n,) float64}.
 
     Functions that are `async` are awaited side by side; limits: how many of them at once, and the seconds that each may
-    take. Raises TimeoutError if one takes longer; JudgeFailed, a kind of EnvError, if an `async` one raises; EnvError
-    if another one raises, or if one returns anything but n finite numbers or None.
+    take. Raises TimeoutError if one takes longer; JudgeFailed, a kind of EnvError, if one raises; EnvError if
+    one returns anything but n finite numbers or None.
     """
     arguments = possible_arguments(problems, completions)
     calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
@@ -223,7 +223,7 @@ def call_functions(
     # alone, and a function that hangs would then use up its whole time limit once for each of them.
     for name, outcome in sorted(outcome_of.items(), key=lambda item: item[1].reason != TIMED_OUT):
         if outcome.error is not None:
-            raise _explained(name, functions[name], arguments, outcome.error) from outcome.error
+            raise _explained(name, arguments, outcome.error) from outcome.error
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 
@@ -257,9 +257,7 @@ def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[s
     return {name: values for name, values in arguments.items() if name in parameters}
 
 
-def _explained(
-    name: str, function: RewardFunction, arguments: Mapping[str, list[Any]], error: BaseException
-) -> Exception:
+def _explained(name: str, arguments: Mapping[str, list[Any]], error: BaseException) -> Exception:
     """The error to raise for the user in place of `error`, which a function raised."""
     frames = traceback.extract_tb(error.__traceback__)
     # An error that `envs.authoring.async_calls` made, as a time limit had passed, was raised nowhere and has no frames.
@@ -274,7 +272,7 @@ def _explained(
             "side (asyncio.gather), give each a time limit of its own, or raise the limit: --env-args "
             "score_timeout=SECONDS."
         )
-    return JudgeFailed(text) if inspect.iscoroutinefunction(function) else EnvError(text)
+    return JudgeFailed(text)
 
 
 def _numbers(name: str, paid: Any, count: int) -> np.ndarray:

@@ -434,6 +434,26 @@ def test_an_async_function_that_fails_costs_what_it_fails_for(place, monkeypatch
     assert "could not convert string to float" in batch.traceback[2]
 
 
+def test_a_function_that_fails_once_costs_nothing(place, caplog):
+    """A server that was busy for one batch, asked by a function that is not `async`."""
+    (place / "mine.py").write_text(
+        "asked = []\n"
+        "def once(completions):\n"
+        "    asked.append(len(completions))\n"
+        "    if len(asked) == 1 or 'x' in completions:\n"
+        "        raise RuntimeError('server down')\n"
+        "    return [float(text) for text in completions]\n"
+    )
+    env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:once")
+    problems = [env.problem(index) for index in range(3)]
+    batch = score_all(env, range(3), problems, ["1", "2", "3"])
+    assert batch.rewards["once"].tolist() == [1.0, 2.0, 3.0] and batch.traceback == [None] * 3
+    assert "server down" in caplog.text and "for 3 completions at once" in caplog.text
+    assert "0 failed again" in caplog.text
+    batch = score_all(env, range(3), problems, ["1", "x", "3"])
+    assert batch.rewards["once"].tolist() == [1.0, 0.0, 3.0] and batch.reason == ["ok", "error", "ok"]
+
+
 def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not_asked_again(
     place, monkeypatch, caplog
 ):
