@@ -58,11 +58,8 @@ def run_diff(command: DiffCommand) -> Difference:
             console.say(f"{name} has {len(groups)} problems; those that both have are compared.")
         elif figures.get("follows"):
             console.say(f"{name} follows: {shares(figures['follows'], figures['n'])}")
-    low, high = result.gain.gain_interval
-    # Where all problems change alike, their spread says nothing of other problems.
-    interval = f" [{low:+.3f}, {high:+.3f}]" if result.gain.variance else ""
     console.say(
-        f"B - A  {result.gain.value:+.3f}{interval}: {len(result.fixed)} fixed, "
+        f"B - A  {result.gain.shown_gain}: {len(result.fixed)} fixed, "
         f"{len(result.broken)} broken, p = {result.p:.2g} (exact sign test on the problems that changed)"
     )
     for what, changed in (("fixed", result.fixed), ("broken", result.broken)):

@@ -39,6 +39,15 @@ class Mean:
         return max(self.value - reach, -1.0), min(self.value + reach, 1.0)
 
     @property
+    def shown_gain(self) -> str:
+        """A difference of rates as tables show it, e.g. "+0.120 [+0.031, +0.209]".
+
+        Without the interval where the variance is 0: values that are all alike say nothing of others.
+        """
+        interval = " [{:+.3f}, {:+.3f}]".format(*self.gain_interval) if self.variance else ""
+        return f"{self.value:+.3f}{interval}"
+
+    @property
     def rate_interval(self) -> tuple[float, float]:
         """The interval of a rate: Wilson's, for as many independent problems as have this variance."""
         seeds, problems = self.shape

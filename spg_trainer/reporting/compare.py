@@ -47,8 +47,9 @@ AGAINST = ("task", "setting against the first", "difference", "of each seed", "p
 ROW = ("task", "setting", "seed", "before", "after", "gain", "trained", "steps", "seconds", "folder")
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
-and problems (of one run, over problems alone). trained: mean solved rate of the completions sampled in training. below
-start: runs that ended below their start. steps, seconds: of a whole run, the mean, beside other jobs of the machine.
+and problems (of one run, over problems alone); a difference that is the same everywhere has none. trained: mean solved
+rate of the completions sampled in training. below start: runs that ended below their start. steps, seconds: of a whole
+run, the mean, beside other jobs of the machine.
 difference: of the solved rates after training, paired by seed and problem. p: that of a difference of 0, by the same t
 as its interval; of one seed nothing can be said of others. compare.csv has a row for each run.
 """
@@ -243,13 +244,8 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
     mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
-    low, high = mean.gain_interval
     p = mean.p if len(pairs) > 1 else None
-    return [
-        f"{mean.value:+.3f} [{low:+.3f}, {high:+.3f}]",
-        of_seeds,
-        "-" if p is None else f"{float(p):.2g}",
-    ]
+    return [mean.shown_gain, of_seeds, "-" if p is None else f"{float(p):.2g}"]
 
 
 def row(runs: Sequence[Recorded]) -> list[str]:
@@ -263,7 +259,7 @@ def row(runs: Sequence[Recorded]) -> list[str]:
         before = np.stack([run.before_after[0].correct for run in runs])
         change = mean_over(after - before)
         start = shown_rate(mean_over(before))
-        gain = "{:+.3f} [{:+.3f}, {:+.3f}]".format(change.value, *change.gain_interval)
+        gain = change.shown_gain
         worse = f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}"
     trained = [rate for run in runs if (rate := sampled_rate(run)) is not None]
     return [

@@ -155,6 +155,7 @@ def test_a_setting_is_compared_with_the_first_by_seed_and_problem() -> None:
     low, high = mean.gain_interval
     assert difference.endswith(f"[{low:+.3f}, {high:+.3f}]") and low < 0
     assert of_seeds == "+0.250 +0.375" and p == f"{float(mean.p):.2g}" and float(p) > 0.05
+    assert against(base, base) == ["+0.000", "+0.000 +0.000", "-"], "no interval where no problem differs"
     assert against(base, []) == against(base, runs("1")) == ["-"] * 3
     assert against(base, runs("11111111"))[1:] == ["+0.375", "-"], "one seed says nothing of others"
 
@@ -171,6 +172,8 @@ def test_a_run_whose_start_other_code_has_judged_has_no_gain() -> None:
     assert row([whole])[0].startswith("0.250 [") and row([whole])[5] == "0/1"
     before, after, gain, of_seeds, _, below, *_ = row([whole, later])
     assert (before, gain, below) == ("-", "-", "-")
+    same = run([1.0, 0.0], [1.0, 0.0])
+    assert row([same, same])[2] == "+0.000", "no interval where no problem differs"
     assert after.startswith("0.750 [") and of_seeds == "0.750 0.750"
     lines = rows_of_runs({"task": {"spg": [whole, later]}}).splitlines()
     assert ",0.25,0.75,0.5,," in lines[1] and ",,0.75,,," in lines[2]
