@@ -266,6 +266,8 @@ class Lexer:
         run, self.position = text[self.position : end], end
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
+        if run == "x" and self.is_times_sign(end):
+            return self.add(SIGN, "*")
         if run.isupper() and run.lower() in CODES:
             if text[end:].lstrip()[:1] in ASCII_DIGITS:
                 return self.add(SIGN, run.lower())  # EUR 5
@@ -281,6 +283,12 @@ class Lexer:
                 self.add(LETTERS, letter)
         else:
             self.word(run)
+
+    def is_times_sign(self, end: int) -> bool:
+        """True for the x of 3 x 10^8, which ends here, where the reference has no x of its own."""
+        between = bool(self.tokens) and self.tokens[-1][0] == NUMBER
+        power = self.text[end:].lstrip(" ")[:6] if between and "x" not in (self.variables or ()) else ""
+        return power.startswith("10^") and power[3:].lstrip("{+-")[:1] in ASCII_DIGITS
 
     def word(self, run: str) -> None:
         """A word with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""

@@ -6,12 +6,14 @@ For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
 from verifiers.math500.read.atoms import braced, read_digits, read_label, read_number
 from verifiers.math500.read.cursor import MIXED, UNITS, Cursor
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
+from verifiers.math500.read.tree import Node
 from verifiers.math500.read.values import Quantity, Value, is_expression
 from verifiers.math500.read.words import CHANGING_BEHIND, JOINING, NUMBER_WORDS, ORDINALS, SCALES, SPANNING
 
@@ -55,10 +57,37 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
         cursor.go(cursor.position + joined)
         rest = with_unit(cursor, read_number(cursor))
         literal = is_expression(value) and value[0] == "num" and value[1] >= 0
-        if not literal or type(rest) is not Quantity or rest.unit != smaller:
+        times = units.conversion(unit, rest.unit) if type(rest) is Quantity else None
+        if not literal or not times:
             raise Malformed("two quantities side by side")
-        return Quantity(("+", (("*", (value, ("num", *times))), rest.value)), rest.unit)
+        return with_part(value, times, rest)
     return Quantity(value, unit) if unit or words[0].lower() not in ORDINALS else value
+
+
+def with_part(value: Node, times: tuple[int, int], part: Quantity) -> Quantity:
+    """A literal and a part in a smaller unit, `times` of which are one of the literal's, as one quantity."""
+    if not is_expression(part.value) or part.value[0] != "num":
+        return Quantity(("+", (("*", (value, ("num", *times))), part.value)), part.unit)
+    total = Fraction(*value[1:]) * Fraction(*times) + Fraction(*part.value[1:])
+    return Quantity(("num", total.numerator, total.denominator), part.unit)
+
+
+def sum_of_units(items: Sequence[Value]) -> Quantity | None:
+    """2 hours and 30 minutes as 150 minutes; None where an item is no part of one unit of the item before it."""
+    first, *rest = items
+    is_amount = all(
+        type(item) is Quantity and is_expression(item.value) and item.value[0] == "num" and item.value[1] >= 0
+        for item in items
+    )
+    if not is_amount:
+        return None
+    whole, before = first, first
+    for item in rest:
+        times = units.conversion(before.unit, item.unit)
+        if not times or item.value[1] * times[1] >= times[0] * item.value[2]:
+            return None
+        whole, before = with_part(whole.value, times, item), item
+    return whole
 
 
 def scaled(cursor: Cursor, value: Value) -> Value:

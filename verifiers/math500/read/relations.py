@@ -13,7 +13,7 @@ from verifiers.math500.read.cursor import MODULUS, WORDED, Cursor
 from verifiers.math500.read.expressions import read_argument, read_expression, read_primary, read_sum
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Unsupported
 from verifiers.math500.read.prose import RELATIONS
-from verifiers.math500.read.quantities import with_unit
+from verifiers.math500.read.quantities import sum_of_units, with_unit
 from verifiers.math500.read.tree import MINUS_ONE, Node, symbols
 from verifiers.math500.read.units import canonical_unit
 from verifiers.math500.read.values import (
@@ -74,7 +74,10 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
 
 
 def as_one(items: list[Value], join: str) -> Value:
-    return items[0] if len(items) == 1 else Several(tuple(items), join)
+    if len(items) == 1:
+        return items[0]
+    compound = None if join == "or" else sum_of_units(items)
+    return compound or Several(tuple(items), join)
 
 
 def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
