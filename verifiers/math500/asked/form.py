@@ -27,6 +27,7 @@ from verifiers.math500.asked.question import (
     NAMED_PHRASES,
     POINTS,
     VERBS,
+    asks_for_order,
     base_in,
     dimension_in,
     nouns_in,
@@ -76,6 +77,8 @@ class Form:
         """Names in `NAMED_PHRASES` and a few others."""
         lower = self.lower
         asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
+        if asks_for_order(lower):
+            asks.add("ordered")
         if "factor" in lower and asks_to_factor(lower):
             asks.add("factored")
         if ("the form" in lower or "following form" in lower) and template_of(self.problem):

@@ -18,8 +18,8 @@ _PHRASES = {
     "primes": "prime factor|product of prime",
     "simplified": "simplify|simplified|simplest",
     "ordered": "order from|in order of|from least|from smallest|from shortest|in increasing order|in ascending order|"
-    "in decreasing order|in descending order|least to greatest|greatest to least|smallest to largest|"
-    "largest to smallest",
+    "in decreasing order|in descending order|alphabetical|chronological|numerical order|reverse order|correct order|"
+    "right order|backwards",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
     "common fraction": "common fraction",
@@ -39,6 +39,17 @@ _PHRASES = {
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
 """(what a problem says in lower case, the form that it asks for by that)."""
+ORDERING = frozenset("sort order rank arrange reverse".split())
+"""Verbs that ask for a list in an order, at the begin of a sentence or with an object behind "and"."""
+_BEFORE_VERB = frozenset("please now then first can could would you and".split())
+_OBJECTS = frozenset("the these those them it all your".split())
+_SEQUENTIAL = frozenset(
+    "term terms number numbers letter letters element elements value values entries".split()
+)
+"""What comes in a sequence: "the next two terms"."""
+_LISTING = frozenset("give list write put place name state enter predict which".split())
+"""What asks for a list, beside `_ASKING_WORDS`."""
+_NO_ORDER = ("any order", "either order", "order does not matter", "order doesn't matter")
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
 POINTS = (
@@ -102,6 +113,50 @@ _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without the marks of mathematics; each mark of a sentence is a word."""
     return text.translate(_MARKS).split()
+
+
+def asks_for_order(lower: str) -> bool:
+    """True for a problem that asks to sort a list or to continue one: "Rank them, largest first", "the next two terms".
+
+    lower: its text in lower case. Not for what is in an order by itself: "in order to win", "in that order", rank 2.
+    """
+    if any(phrase in lower for phrase in _NO_ORDER):
+        return False
+    return any(sentence_asks_for_order(words_of(sentence)) for sentence in sentences_of(lower))
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text; a line and what stands before a colon are some, too."""
+    for mark in "?!:;":
+        text = text.replace(mark, ". ")
+    return [sentence for line in text.splitlines() for sentence in line.split(". ")]
+
+
+def sentence_asks_for_order(words: Sequence[str]) -> bool:
+    begin = next((k for k, word in enumerate(words) if word not in _BEFORE_VERB), 0)
+    if words[begin : begin + 1] and words[begin] in ORDERING:
+        return True
+    asks = False
+    padded = ["", *words, "", ""]
+    for before, word, following, second in zip(padded, words, padded[2:], padded[3:], strict=False):
+        asks |= word in _ASKING_WORDS or word in _LISTING
+        if word in ORDERING and before in ("and", "then") and following in _OBJECTS:
+            return True
+        if word == "first" and is_superlative(before) and following in ("", ",", "and", "then"):
+            return True
+        if word == "to" and is_superlative(before) and is_superlative(following):
+            return True
+        if asks and word == "order" and before == "in" and following not in ("to", "that", "for"):
+            return True
+        is_count = following == "few" or following.isdigit() or following in NUMBER_WORDS
+        if asks and word in ("next", "first") and is_count and second in _SEQUENTIAL:
+            return True
+    return False
+
+
+def is_superlative(word: str) -> bool:
+    """True for "least", "largest"; also for another word with this end, such as "interest", which comes in no pair."""
+    return word in ("most", "least") or (word.endswith("est") and len(word) > 4)
 
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
