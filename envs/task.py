@@ -1,4 +1,4 @@
-"""What a task author writes: problems, what completions of them earn, and the data of the reward."""
+"""What a task author writes: problems, what completions of them earn, demonstrations, and the data of the reward."""
 
 import hashlib
 import inspect

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -91,9 +91,9 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word in OWN_FLAGS:
         return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
-    own_args, of_trainings = [*STANDS_FOR.get(word, ()), *args], []
+    own_args, args_of_runs = [*STANDS_FOR.get(word, ()), *args], []
     if word == "compare" and "--" in args:
-        own_args, of_trainings = args[: args.index("--")], args[args.index("--") + 1 :]
+        own_args, args_of_runs = args[: args.index("--")], args[args.index("--") + 1 :]
     resolved = resolve(cls, own_args)
     config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:
@@ -103,14 +103,13 @@ def run_command(word: str, args: Sequence[str]) -> int:
     check(config)  # before anything is imported that takes seconds
     resolved = replace(resolved, checked=True)
     if cls is fields.Config:
-        with collecting_no_garbage() if config.dry_run else nullcontext():
-            run_train(resolved)
+        run_train(resolved)
         return 0
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":
-        return command(config, of_trainings)
+        return command(config, args_of_runs)
     command(resolved if has_task else config)
     leave_processes()
     return 0
@@ -153,19 +152,24 @@ def collecting_no_garbage() -> Iterator[None]:
 def run_train(resolved: Resolved[fields.Config]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     config, processes = resolved.config, int(os.environ.get("WORLD_SIZE", "1"))
-    plan_training = import_module("spg_trainer.training.plan").plan_training
     if config.dry_run:
-        if rank() == 0:
-            processes = config.processes or processes
-            planned = plan_training(resolved, processes)
-            sys.stdout.write(in_flags(import_module("spg_trainer.training.dry_run").show(planned, processes)))
+        with collecting_no_garbage():
+            if rank() == 0:
+                show_plan(resolved, config.processes or processes)
         return
+    # The file of --config has been read: its values are in the settings now.
     resolved = replace(resolved, config=replace(config, config=None))
     if processes == 1:  # several meet first, and plan together
-        resolved = plan_training(resolved)
+        resolved = import_module("spg_trainer.training.plan").plan_training(resolved)
     quiet_libraries()
     import_module("spg_trainer.training.loop").train(resolved)
     leave_processes()
+
+
+def show_plan(resolved: Resolved[fields.Config], processes: int) -> None:
+    """Writes what a run of so many processes would do, and what it would cost."""
+    planned = import_module("spg_trainer.training.plan").plan_training(resolved, processes)
+    sys.stdout.write(in_flags(import_module("spg_trainer.training.dry_run").show(planned, processes)))
 
 
 def leave_processes() -> None:

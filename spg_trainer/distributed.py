@@ -139,13 +139,16 @@ def _pickled(items: list[Any]) -> bytes:
 
 
 def end_passes() -> None:
-    """Ends the passes of all processes, where these are made together."""
+    """Ends the passes of all processes, where the processes make their passes together."""
     if lockstep is not None:
         lockstep.drain()
 
 
 def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
-    """The sums of small numbers over the processes; lockstep calls it, so passes are not ended before."""
+    """The sums of whole numbers, at the same place of each list, over the processes.
+
+    Unlike the others it does not end the passes first, because lockstep itself calls it.
+    """
     import torch
 
     total = torch.tensor(numbers, device=device)
@@ -155,9 +158,9 @@ def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
 
 
 def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
-    """The indices that sort by their numbers, stably, the items that `gather` returns.
+    """The indices that put what `gather` returns into the order of its numbers; equal ones keep their order.
 
-    numbers: (n,), those of the items of this process.
+    numbers: (n,), one for each item of this process.
     """
     import numpy as np
 

@@ -20,11 +20,20 @@ SETTINGS: dict[str, object] = {}
 """{name of a setting: its kind}; a `$name` that is not a key stays as it is. `settings/explained.py` fills it."""
 SETTINGS_MODULE = "spg_trainer.settings.fields"
 """Is imported when a message with a `$` is shown, so that all settings are known then."""
-VALUE = r"""(?:'[^']*'|"[^"]*"|(?:[^\s()]|\([^\s()]*\))*(?:[^\s,;:().`]|\([^\s()]*\)))"""
+VALUE = (
+    r"""(?:'[^']*'|"[^"]*"|"""  # what stands in quotes, or
+    r"(?:[^\s()]|\([^\s()]*\))*"  # characters and pairs of brackets, without a space,
+    r"(?:[^\s,;:().`]|\([^\s()]*\)))"  # of which the last is no punctuation
+)
 """The value of a KEY=VALUE, without the punctuation of the sentence behind it: `'a b'` in `'a b',` and `f(x)` in
 `f(x).`"""
 QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
-NAMED = re.compile(rf"""{QUOTED}|(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)(=?)((?: \w+={VALUE})*)""")
+NAMED = re.compile(
+    rf"{QUOTED}|"  # taken whole, so that no setting is found in it
+    r"""(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)"""  # $name
+    r"(=?)"  # whether a value follows
+    rf"((?: \w+={VALUE})*)"  # KEY=VALUE KEY=VALUE
+)
 """A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it. What stands in quotes, or
 behind an equals sign or a slash, is the user's own text, whatever it holds."""
 
@@ -60,7 +69,7 @@ class TrainingError(SpgError, RuntimeError):
 
 
 class ScoringFailed(TrainingError):
-    """A task whose code could not score too many completions; whoever ends the run notes how it goes on."""
+    """A task whose code could not score too many completions; the code that ends the run sets `go_on`."""
 
     def __init__(self, what: str, traceback: str = "") -> None:
         super().__init__(what, traceback)
@@ -79,9 +88,9 @@ class ProcessLost(TrainingError):
 
 
 def written(error: BaseException) -> str:
-    """The text of an error for another message, with a `$` before each setting, which that message then shows.
+    """The text of an error as it was written, with a `$` before each setting, to be put into another message.
 
-    An error of `envs` has flags there, which it shows as keywords in Python.
+    The text of an error of `envs` has flags (--name), as the command line wants them; in Python it shows keywords.
     """
     write = getattr(error, "written", None)
     return str(write()) if write else str(error)

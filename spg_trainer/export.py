@@ -1,4 +1,7 @@
-"""What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
+"""What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub.
+
+The arithmetic of the first is in models/lora.py.
+"""
 
 import shlex
 import sys

@@ -1,4 +1,7 @@
-"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`."""
+"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`.
+
+What makes a task of the user's own file is rows.py.
+"""
 
 import hashlib
 import json

@@ -15,10 +15,10 @@ from typing import Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -35,7 +35,7 @@ class AGRPO(TokenRatio):
     """M, steps drawn of each completion; more than it has are drawn again."""
     segment_draw: Literal["uniform", "entropy"] = "uniform"
     """How steps are drawn: alike, or by how surprising their tokens were, which the paper's runs do by entropy."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     epsilon: Below1 = 0.2
     """Clip; idle with one update of a rollout, as in the paper's runs."""
@@ -55,7 +55,7 @@ class AGRPO(TokenRatio):
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         norm = 1 / (batch.steps * batch.totals["completions"])
-        return elbo(objective, masks) * norm.to(objective)
+        return weighted_sum(objective, masks) * norm.to(objective)
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
         return log_ratio.exp() * kl

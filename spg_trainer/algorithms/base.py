@@ -35,9 +35,15 @@ class Metric(NamedTuple):
     total: Tensor
     """Scalar, without a graph."""
     per: Per
-    """What the sum is divided by: the number of all completions of the update, of those that were scored, of the scored
-    tokens of all masks, of the completions or scored tokens whose advantage is not 0 (`rewarded`; others are scored for
-    a KL penalty), or by 1 (`update`)."""
+    """What the sum is divided by: how many there are of these in the update.
+
+    - `completions`: all completions
+    - `scored_completions`: those that were scored
+    - `scored_tokens`: scored tokens of all masks
+    - `rewarded_completions`, `rewarded_tokens`: of the scored ones, those with an advantage. One without is scored
+      for a penalty, for example
+    - `update`: 1
+    """
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,13 @@ class Loss:
 
 
 Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
-"""What a reward is compared with: the group mean; that, over the group's deviation, with GRPO's floor; the same over
-the deviation of a population, without a floor; the mean of the others."""
+"""How a reward becomes an advantage.
+
+- `mean`: less the mean of its group
+- `mean_std`: the same, divided by the standard deviation of the group (as a sample) + 1e-4, as in GRPO
+- `z_score`: the same as `mean`, divided by the deviation of the group as a population
+- `leave_one_out`: less the mean of the others of its group
+"""
 Compares = Literal["copy", "completion", "episode", "group", "update"]
 """What a loss compares: nothing beyond one masked copy, the copies of a completion, the turns of an episode, the
 completions of a group, or those of the whole update."""
@@ -98,26 +109,32 @@ class Algorithm(ABC):
     masked copy depends on this copy alone, so that each goes through the model once, however many there are. `episode`,
     `group`: the active completions of one are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What else the trainer provides. `old`: `batch.old_logps`, in the first update of a step the current ones,
-    detached. `reference`: `batch.ref_logps`, those of the model that training started from. `entropy`:
-    the column `entropy`, which the sampler then records. `fills`: states are filled at the temperature of the rollout,
-    and fills are rows of the updates, see `prepare`. `pairs`: it can learn from the pairs of a file (--pairs), that is,
-    from completions that the model did not sample. `correct`: in `prepare` the column `correct`, which completions are
-    right. `order`: the column `order`, for which --remasking plackett_luce draws the positions, in the blocks and at
-    the `position_temperature` of the algorithm. `measured`: `batch.measured`, a figure of the model at positions that
-    the masking names beside those that are scored."""
+    """What else the trainer provides.
+
+    - `old`: `batch.old_logps`; in the first update of a step the current ones, detached
+    - `reference`: `batch.ref_logps`, those of the model that training started from
+    - `entropy`: the column `entropy`, which the sampler then records
+    - `fills`: fills are rows of the updates, see `prepare`. A fill is a half-written completion whose masks one pass
+      has filled; here at the temperature of the rollout
+    - `pairs`: it can learn from the pairs of a file (--pairs), that is, from completions that the model did not sample
+    - `correct`: in `prepare` the column `correct`, which completions are right
+    - `order`: the column `order`, for which --remasking plackett_luce draws the positions, in the blocks and at the
+      `position_temperature` of the algorithm
+    - `measured`: `batch.measured`, a figure of the model at positions that the masking names in addition to the scored
+      ones
+    """
     ref_model_sync_steps: ClassVar[int] = 0
-    """Each time after so many updates, the reference moves towards the weights as they then are; 0 = it stays the model
-    that training started from. Where adapters are trained it always stays: what they add to the weights cannot be
-    mixed."""
+    """After every so many updates the reference moves towards the current weights; 0 = it stays the model that training
+    started from. Where adapters are trained it always stays: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """How far it moves: its weights become alpha times the current ones + (1 - alpha) times its own."""
     right_groups_teach: ClassVar[bool] = False
-    """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
-    step's."""
+    """Whether a group of nothing but correct completions has advantages, as where a reward is compared with those of
+    the whole step."""
     branches: ClassVar[int] = 1
-    """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
-    of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
+    """How many completions share each first half; with more than 1 the rollout samples trees. A group holds a multiple
+    of this number, and a block must end in the middle of a completion. Where episodes have turns, the first turns are
+    trees."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
@@ -141,7 +158,8 @@ class Algorithm(ABC):
         choices["masking"] = tuple(self.maskings())
         for name, words in choices.items():
             value = getattr(self, name)
-            if words and str in map(type, words) and value not in words:
+            takes_words = str in map(type, words)
+            if takes_words and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
                 raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
         if self.masking == "trajectory":
@@ -349,9 +367,9 @@ def normalise(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
     `completions` and `tokens` divide by how many of them the update has; `length` divides by the completion's own
-    tokens and by the completions of the update. The turns of an episode count as one completion, but the own tokens are
-    those of the turn: with those of the episode, the episode that ends soonest would count most, also where it ended by
-    luck.
+    tokens and by the completions of the update. The turns of an episode count as one completion. But `length` divides a
+    turn by the tokens of this turn, not of the episode: otherwise the shortest episodes, lucky ones too, would count
+    most.
     """
     if normalizer == "length":
         return bounds * (1 / (batch.length.double() * batch.totals["completions"])).to(bounds)

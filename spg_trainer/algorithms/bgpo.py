@@ -31,7 +31,7 @@ class BGPO(Algorithm):
     """
 
     masking: str = "bernoulli"
-    """Each token masked with probability t, weighing 1/t (paper); any with a likelihood behind it."""
+    """Each token is masked with probability t and weighs 1/t (paper). Any other masking with a likelihood will do."""
     num_masks: Count = 16
     """M, n_t of the paper; 16, on Sudoku 32. Memory does not grow with it."""
     p_mask_prompt: Below1 = 0.0

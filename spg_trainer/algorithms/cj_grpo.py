@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Count, Nothing, Positive
+from spg_trainer.settings.ranges import Count, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -31,7 +31,7 @@ class CJGRPO(TokenRatio):
     """What the sampler saw at a step."""
     num_masks: Count = 256
     """At most so many passes of a completion: one for each step, or neighbouring steps together if there are more."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
@@ -47,14 +47,16 @@ class CJGRPO(TokenRatio):
         are those of all its turns.
         """
         steps = rows.unmask_step.where(rows.completion_mask, -1).cpu()
-        share, num_steps = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
+        share, steps_of_turn = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
         for row, step in enumerate(steps):
             scored = step >= 0
             _, which, num_tokens = step[scored].unique(return_inverse=True, return_counts=True)
-            share[row, scored], num_steps[row] = 1 / num_tokens[which].double(), len(num_tokens)
-        num_steps = rows.spread(rows.total(num_steps))
-        return {**super().prepare(rows), "share": share / num_steps.clamp(min=1)[:, None]}
+            share[row, scored], steps_of_turn[row] = 1 / num_tokens[which].double(), len(num_tokens)
+        steps_of_episode = rows.spread(
+            rows.total(steps_of_turn)
+        )  # (B,), the sum over all turns, for each turn
+        return {**super().prepare(rows), "share": share / steps_of_episode.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         share = batch.share.to(objective)[:, None]
-        return elbo(objective * share, masks) / batch.totals["completions"]
+        return weighted_sum(objective * share, masks) / batch.totals["completions"]

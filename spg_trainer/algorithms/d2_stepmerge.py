@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Positive
@@ -53,4 +53,4 @@ class D2StepMerge(TokenRatio):
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         norm = 1 / (batch.mean_length * batch.totals["completions"])
-        return elbo(objective, masks) * norm.to(objective)
+        return weighted_sum(objective, masks) * norm.to(objective)

@@ -4,11 +4,14 @@
     A_c  = V_c - mean of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
     SD   = mean over places of -sum_c w_c log p(token of c at the place),   w_c = e^(A_c/tau) / sum of these
 
-The C children of an update are the first halves, whose siblings are those of the other nodes of a problem, and the
-second halves, whose siblings are those of the other leaves of a node. Each is scored in one pass from the state in
-which it began. The sums in SD are over those siblings of a place that have A_c > 0 and a token there; places without
-such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code (THU-BPM/d-TreeRPO);
-docs/algorithms/d_treerpo.md.
+An update has C children of two kinds:
+
+- first halves; the siblings of one are the first halves of all nodes of its problem
+- second halves; the siblings of one are the second halves of all leaves of its node
+
+Each is scored in one pass from the state in which it began. The sums in SD are over those siblings of a place that have
+A_c > 0 and a token there; places without such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code
+(THU-BPM/d-TreeRPO); docs/algorithms/d_treerpo.md.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HalvesMasking
-from spg_trainer.settings.ranges import Below1, Branches, Count, Nothing, NotNegative, Positive
+from spg_trainer.settings.ranges import Below1, Branches, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -40,7 +43,7 @@ class DTreeRPO(TokenRatio):
     """What the sampler saw at the root, and at the node in the middle of the completion."""
     num_masks: Count = 2
     """2: one for each half."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Literal["leave_one_out", "mean"] = "leave_one_out"
     """What a value is compared with: the mean of its siblings (code), or its parent's (paper)."""
@@ -65,10 +68,10 @@ class DTreeRPO(TokenRatio):
         return {"halves": HalvesMasking()}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), what each token's logp weighs in lambda SD.
+        """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), weights of logps in lambda * SD.
 
         All leaves of a node share one first half, which is scored with the first leaf alone: the others have 0 there.
-        The loss takes `half_advantages`; `advantages` has, for each completion, the one of both that is further from 0.
+        The loss takes `half_advantages`; of a completion's two, `advantages` has the one with the larger size.
         A tree branches in the first turn of its episodes; what a leaf writes in later turns is worth what the leaf is.
         Raises ConfigError for groups that are no trees.
         """
@@ -82,19 +85,19 @@ class DTreeRPO(TokenRatio):
         node_advantages = torch.zeros_like(nodes)  # a single node has no siblings
         if nodes.shape[1] > 1:
             node_advantages = self.compute_advantages(nodes).view_as(nodes)
-        halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)
+        halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)  # (node, leaf, half)
         halves[:, 0, 0] = node_advantages.reshape(-1)
         is_later_turn = rows.turn > 0
         of_first_turn = rows.spread(halves.view(-1, 2))
         of_later_turn = rows.spread(leaf_advantages.reshape(-1, 1))
         half_advantages = torch.where(is_later_turn[:, None], of_later_turn, of_first_turn)
-        furthest = half_advantages.abs().argmax(1, keepdim=True)
+        larger = half_advantages.abs().argmax(1, keepdim=True)
         first_turns = rows.select(~is_later_turn)
         distil = torch.zeros(rows.completion_mask.shape, dtype=half_advantages.dtype)
         distil[~is_later_turn] = self.distil_weights(
             node_advantages, leaf_advantages, first_turns, rows.share_done
         )
-        advantages = half_advantages.gather(1, furthest)[:, 0]
+        advantages = half_advantages.gather(1, larger)[:, 0]
         return {"advantages": advantages, "half_advantages": half_advantages, "distil": distil}
 
     def distil_weights(
@@ -114,7 +117,7 @@ class DTreeRPO(TokenRatio):
         shares[:, :, half:] = sibling_shares(leaf_advantages, written[..., half:], tau)
         num_places = shares.sum()  # the shares of the siblings at a place sum to 1
         distil_weight = self.distil_weight * math.expm1(2 * share_done) / math.expm1(2)
-        # Times the number of leaves, because `loss` divides by that of completions, which is the same.
+        # `loss` divides by the number of completions, which are the leaves; this undoes that division.
         scale = distil_weight * leaf_advantages.numel() / num_places.clamp(min=1)
         return (shares * scale).flatten(0, 1)
 

@@ -3,10 +3,12 @@
     loss = -1/N sum_b 1/n_b sum_i [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3],   r = p_bi / old p_bi
 
 Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro`, an entry of registry.py without a file of its own, follows
-the public code in these points; what the paper says is in brackets:
+the public code in two points:
 
-1. The sum is divided by the tokens of all completions, here those of the whole update [by each one's own, then by N].
-2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
+1. Divisor. Code: the tokens of all completions of a micro-batch. `diffu_grpo_repro`: those of the whole update. Paper:
+   each completion's own tokens, then N.
+2. End. Code and `diffu_grpo_repro`: only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks
+   and text. The paper does not say.
 
 Not reproduced: a divisor per micro-batch and process; mask seeds counted by micro-batch, so that with 12 iterations and
 2 accumulation steps 6 seeds are never used; reseeding of the global generators; the old and reference passes of all
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, normalise
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.settings.ranges import Count
 from spg_trainer.tensors import Masks, Rows
 
@@ -38,11 +40,11 @@ class DiffuGRPO(TokenRatio):
     masking: str = "all"
     """Which tokens of the completion the model is shown as [MASK]: all of them (section 3.2)."""
     num_masks: Count = 1
-    """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
+    """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
     advantage: Advantage = "mean"
     """What a reward is compared with; d1 does not divide by the deviation."""
     normalizer: Literal["length", "tokens"] = "length"
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        return normalise(elbo(objective, masks), batch, self.normalizer)
+        return normalise(weighted_sum(objective, masks), batch, self.normalizer)

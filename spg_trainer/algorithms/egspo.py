@@ -23,7 +23,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need,
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -38,7 +38,7 @@ class EGSPO(Algorithm):
     """What the sampler saw at a step."""
     num_masks: Count = 2
     """M, steps of each completion in an update; a rollout's updates take them in order, the most uncertain first."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     epsilon: Below1 = 0.2
     """A step's ratio is clipped below 1 - epsilon."""

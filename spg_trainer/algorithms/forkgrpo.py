@@ -16,10 +16,10 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -34,7 +34,7 @@ class ForkGRPO(TokenRatio):
     """What the sampler saw at a step at which it fell back."""
     num_masks: Count = 32
     """At most so many fallback steps of a completion are scored, all of them if it has no more, else any so many."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
@@ -56,4 +56,4 @@ class ForkGRPO(TokenRatio):
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         norm = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
-        return elbo(objective, masks) * norm.to(objective)
+        return weighted_sum(objective, masks) * norm.to(objective)

@@ -27,7 +27,7 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.subset_masks import GaussMasking
-from spg_trainer.settings.ranges import Below1, Count, Nothing
+from spg_trainer.settings.ranges import Below1, Count, Zero
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class GDPORepro(GDPO):
     """GDPO as NeMo-RL computes it; the differences are numbered at the top of the module."""
 
     advantage: Literal["mean"] = "mean"
-    beta: Nothing = 0.0
+    beta: Zero = 0.0
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -24,7 +24,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Count, Nothing
+from spg_trainer.settings.ranges import Count, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -42,7 +42,7 @@ class JustGRPO(Algorithm):
     """Everything from a token on is masked, and that token scored."""
     num_masks: Count = 256
     """M: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""

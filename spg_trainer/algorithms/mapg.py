@@ -22,7 +22,7 @@ from spg_trainer.algorithms.ratios import SequenceRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import PositionMasking
-from spg_trainer.settings.ranges import Below1, Count, Nothing, Positive
+from spg_trainer.settings.ranges import Below1, Count, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -41,13 +41,13 @@ class MAPG(SequenceRatio):
     """Denoising steps of a segment; 1 is exact. The paper has 32 segments, so 4 for 128 steps."""
     segment_draw: Literal["uniform", "all"] = "uniform"
     """Which segments get a copy: num_masks random ones, or all, neighbours merged where they are more."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
     """What a reward is compared with."""
     epsilon: Below1 = 0.2
     """Clip of a completion's ratio."""
-    beta: Nothing = 0.0
+    beta: Zero = 0.0
     """0: without a penalty."""
     position_temperature: Positive = 0.5
     """tau, that of the rollout (--position-temperature)."""

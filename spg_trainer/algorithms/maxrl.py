@@ -2,9 +2,9 @@
 
     loss = -1/N sum_b A_b log p_b,   A_b = (R_b - Rm) / Rm with Rm the group mean, 0 where that is 0
 
-With rewards of 0 and 1 and groups of G its mean is the gradient of sum_{k<G} -(1-p)^k/k, p = P(solved): that of p for
-G = 2, of log p in the limit. Source: arXiv 2602.02710, with the control variate (the -1 of wrong completions) of its
-code; ours is the ELBO as log p. docs/algorithms/maxrl.md.
+With rewards of 0 and 1 and groups of G, the expected gradient of the loss is, but for its sign, that of sum_{k<G}
+-(1-p)^k/k with p = P(solved): the gradient of p for G = 2, and of log p as G grows. We take the ELBO for log p_b.
+Source: arXiv 2602.02710, with the control variate (the -1 of wrong completions) of its code; docs/algorithms/maxrl.md.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class MaxRL(RAFT):
     def maskings(cls) -> Mapping[str, Masking]:
         return likelihoods()
 
+    # RAFT has its own of these two, as it learns from right completions alone.
     prepare = Algorithm.prepare
     right_groups_teach: ClassVar[bool] = False
 

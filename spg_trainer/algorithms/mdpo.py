@@ -23,7 +23,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need,
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, token_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -35,7 +35,7 @@ class MDPO(Algorithm):
     """Only fills are trained on, which show the state that they fill."""
     num_masks: Count = 1
     """A fill is scored in the pass that made it."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: that pass saw the whole prompt."""
     advantage: Literal["mean_std"] = "mean_std"
     """What the score of a step is compared with."""

@@ -1,6 +1,6 @@
 """Maximum likelihood of completions that are right, all alike: the loss of `sft`, as LLaDA is trained.
 
-Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens uniform on 1..T in place of a ratio. In
+Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens uniform on 1..T in place of a share. In
 `sft` completions are given, and each of them counts as right. The second term, of models with a causal context, is that
 of Nemotron-Labs-Diffusion, whose code adds both sums.
 """
@@ -22,7 +22,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class MLE(RAFT):
-    """Raises the ELBO of every right completion, per token; padding behind the end counts as tokens, as in sft.
+    """Raises the ELBO of every right completion, per token; padding behind the end counts as tokens (`score_tail`).
 
     loss = -sum over right b of (ELBO_b + context_weight * sum_i log p(x_i | prompt, x_1 .. x_{i-1})) * norm_b, with
     norm_b as `normalizer` says. Raises ConfigError for values out of range.

@@ -34,8 +34,9 @@ class OPSD(OwnRight):
     hint_share: Probability = 0.25
     """What share of the later text the teacher sees."""
     hint: Literal["blocks", "steps"] = "blocks"
-    """What the later text is: all behind the block that is written at the step (code), or all that is masked then, so
-    also the rest of this block. A step without later text is left out."""
+    """What the later text is. `blocks` (as in the authors' code): all behind the block that is written at the step.
+    `steps`: all that is still masked at the step, so also the rest of this block. A step without later text is left
+    out."""
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Need
-from spg_trainer.settings.ranges import Count, Nothing
+from spg_trainer.settings.ranges import Count, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -31,7 +31,7 @@ class OwnRight(Algorithm):
     """M, states of a completion in an update."""
     segment_draw: Literal["uniform", "all"] = "uniform"
     """Which states: num_masks random ones, or all, only every so many where they are more."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
 
     compares: ClassVar[Compares] = "copy"

@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Advantage, Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Share
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -30,7 +30,7 @@ class RLDF(TokenRatio):
     """What the sampler saw at a step."""
     num_masks: Count = 4
     """K, steps drawn of each completion, the more surprising their tokens the likelier."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the code divides by the group's deviation."""

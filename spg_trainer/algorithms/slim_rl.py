@@ -3,7 +3,8 @@
     rho_q = exp( mean over the masked tokens i of copy q of log p_i - log p_old_i )
     loss  = 1/N sum_b sum_q w_q [ -clipped(rho_q, A_b) + beta/T sum_{masked i} k3_i ]
 
-The copies mask around the nodes of a quadrature whose weights are w_q; k3 is measured from the model that sampled.
+The shares of tokens that the copies mask lie around the nodes of a quadrature, whose weights are w_q. k3 is measured
+from the model that sampled.
 Source: arXiv 2607.00208, formulas as in its code (github.com/laolaorkkkkk/SLIM-RL); docs/algorithms/slim_rl.md.
 """
 
@@ -20,7 +21,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -32,12 +33,12 @@ class SlimRL(Algorithm):
     """
 
     masking: str = "gauss_blocks"
-    """Tokens at random, around the nodes of a quadrature, of early blocks more than of late ones."""
+    """Random tokens, as many as a node of the quadrature says, and more of them in early blocks than in late ones."""
     num_masks: Count = 3
     """M, nodes of the quadrature (paper)."""
     spread: Below1 = 0.2
     """How much more often a token of the first block is masked than one of the last (paper)."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the prompt is shown as it is."""
     epsilon: Below1 = 0.1
     """Clip of a copy's ratio (paper)."""
@@ -60,7 +61,8 @@ class SlimRL(Algorithm):
         kl = kl_k3(logps, batch.old_logps) * scored
         terms = node_weight * (surrogate - self.beta / num_places * kl.sum(-1))
         with torch.no_grad():
-            # Of a completion's copies that mask anything; one of a few tokens may have none, and its ratio is 1.
+            # The ratio is averaged over the copies that mask anything. A completion of few tokens may have no such
+            # copy; its ratio is then 1.
             share = node_weight / node_weight.sum(-1, keepdim=True).where(
                 node_weight.any(-1, keepdim=True), 1
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
+from spg_trainer.likelihood.masking import Masking
 from spg_trainer.settings.ranges import AtLeast1, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
@@ -49,17 +50,23 @@ class SPG(Algorithm):
             only_informed = "left out, as only masking=informed has a sharpness"
             self.require("sharpness", self.sharpness == SPG.sharpness, only_informed)
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
-            can_do_without = "negatives" in {f.name for f in fields(self)}
-            of_one = " block_length=1" if getattr(masking, "block_length", 0) == 1 else ""
-            cause = f"masking={self.masking}{of_one} shows each token in one context only"
-            remedy = "negatives=elbo" if can_do_without else "masking=random"
-            if masking.varies_context:
-                cause = f"masking={self.masking} num_masks={self.num_masks} has only one"
-                remedy = f"num_masks={2 * self.num_masks}" + can_do_without * " (or negatives=elbo)"
-            raise ConfigError(
-                f"{f'negatives={self.negatives}' if can_do_without else 'the EUBO'} compares the contexts in which a "
-                f"token is masked, and {cause}; set $algorithm_args {remedy}"
-            )
+            raise ConfigError(self._why_no_eubo(masking))
+
+    def _why_no_eubo(self, masking: Masking) -> str:
+        """The message for masks that show each token in one context only."""
+        may_choose = "negatives" in {f.name for f in fields(self)}  # the EUBO is no choice of `spg_eubo`
+        compares = (
+            f"{f'negatives={self.negatives}' if may_choose else 'the EUBO'} compares the contexts in which a "
+        )
+        compares += f"token is masked, and masking={self.masking}"
+        if masking.varies_context:
+            # Twice as many: in masks that are drawn in pairs, a pair shows each token once.
+            remedy = f"num_masks={2 * self.num_masks}" + (" (or negatives=elbo)" if may_choose else "")
+            return f"{compares} num_masks={self.num_masks} has only one; set $algorithm_args {remedy}"
+        if getattr(masking, "block_length", 0) == 1:
+            compares += " block_length=1"
+        remedy = "negatives=elbo" if may_choose else "masking=random"
+        return f"{compares} shows each token in one context only; set $algorithm_args {remedy}"
 
     @property
     def compares(self) -> Compares:
@@ -75,10 +82,10 @@ class SPG(Algorithm):
         lower = elbo(logps, masks)
         upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
         bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        raised = advantages * bound
+        objective = advantages * bound
         if self.elbo_bonus:
-            raised = raised + self.elbo_bonus * lower
-        terms = normalise(-raised, batch, self.normalizer)
+            objective = objective + self.elbo_bonus * lower
+        terms = normalise(-objective, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """StableDRL: SPG whose completions weigh by self-normalised importance ratios, cut at the top.
 
-    loss = -1/groups sum_g sum_{b in g} (w_b A_b bound_b + elbo_bonus/G ELBO_b) / n_b
-    w    = softmax over the G completions of g of min(u_b, log ceiling), detached
+    loss = -1/N sum_b (w_b A_b bound_b + elbo_bonus ELBO_b) / n_b
+    w    = G * softmax over the G completions of g of min(u_b, log ceiling), detached; its mean is 1
     u    = (ELBO - ELBO under the model that sampled) / n
 
 Source: arXiv 2603.06743, formulas as in its code; docs/algorithms/stabledrl.md says where code, paper and this differ.

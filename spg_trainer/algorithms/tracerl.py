@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Positive
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -35,7 +35,7 @@ class TraceRL(Algorithm):
     """At most so many segments of a completion; if it has more, they become longer."""
     steps_per_segment: Count = 8
     """Denoising steps of a segment (`shrink`)."""
-    p_mask_prompt: Nothing = 0.0
+    p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
     """What a reward is compared with; the code divides by the population's deviation, without a floor."""

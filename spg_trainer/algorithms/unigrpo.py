@@ -1,11 +1,12 @@
 """UniGRPO (MMaDA): diffu-GRPO on partly masked completions, more of which is masked in each iteration.
 
-    loss = -1/N sum_b 1/M sum_m 1/k sum_{i masked} [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3]
+    loss = -1/N sum_b 1/M sum_m 1/k sum_{i masked} [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta kl]
 
-Prompts stay clean; current, old and reference model see the same k masked tokens, whose share rises to all of them over
-the iterations. Source: arXiv 2505.15809, section 3 and Algorithm 1. The mean over the k masked tokens needs
-no code here: the masking weighs each of them by n/k, and normalizer=length divides by the completion's n tokens.
-`unigrpo_repro` (a file of its own) follows the code that the paper's authors point to.
+kl is the estimator k3 of the KL to the reference. Prompts stay clean; current, old and reference model see the same k
+masked tokens. Over the iterations their share of the completion rises to 1. Source: arXiv 2505.15809, section 3 and
+Algorithm 1. The mean over the k masked tokens needs no code here: the masking weighs each of them by n/k, and
+normalizer=length divides by the completion's n tokens. `unigrpo_repro` (a file of its own) follows the code that the
+paper's authors point to.
 """
 
 from __future__ import annotations

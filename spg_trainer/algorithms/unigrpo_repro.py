@@ -11,9 +11,13 @@ Taken over from the code, with what the paper says in brackets:
 5. Advantages are divided by the deviation of the population, without a floor [not said].
 6. Only the tokenizer's eos ends a completion, in rollout, masks and text [not said].
 
-Not reproduced: copies in which nothing was masked are left out of the mean there, here they count as zero; minibatches
-divide copies there, here whole groups; a divisor per micro-batch; the KL of completions whose advantage is exactly 0;
-training of the first padding behind the end (`post_num`); answers encoded again from text; the value model.
+Where this file differs from the code:
+
+- Copies in which nothing was masked count as zero in the mean; the code leaves them out of it.
+- Minibatches divide whole groups; those of the code divide copies.
+
+Of the code is not here: a divisor for each micro-batch; the KL of completions whose advantage is exactly 0; training of
+the first padding behind the end (`post_num`); answers encoded again from text; the value model.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Metric, Need, normalise
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
-from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.subset_masks import RatioMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
@@ -70,6 +74,6 @@ class UniGRPORepro(UniGRPO):
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl = kl_k3(logps, batch.old_logps)
         penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
-        terms = normalise(elbo(surrogate, masks), batch, self.normalizer) - self.beta * penalty
+        terms = normalise(weighted_sum(surrogate, masks), batch, self.normalizer) - self.beta * penalty
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

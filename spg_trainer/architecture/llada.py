@@ -46,15 +46,19 @@ UNREAD = frozenset(
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:
-    """What follows from a config.json that leaves it out. Raises ModelError for sizes that do not fit each other."""
+    """The values that a config.json may leave out, from those that it has.
+
+    Raises ModelError for sizes that do not fit each other.
+    """
     width, heads, vocabulary = settings["d_model"], settings["n_heads"], settings.get("vocab_size")
     embeddings = settings.get("embedding_size") or vocabulary
-    if (vocabulary or embeddings) != embeddings:  # a padded row could be sampled as a token that is not there
+    if vocabulary and vocabulary != embeddings:  # a padded row could be sampled as a token that is not there
         raise ModelError(f"embedding_size {embeddings} is not vocab_size {vocabulary}")
     kv_heads = settings.get("n_kv_heads") or (1 if settings.get("multi_query_attention") else heads)
     if width % (2 * heads) or heads % kv_heads:
         raise ModelError(
-            f"d_model {width} must be a multiple of 2 * n_heads, n_heads {heads} one of n_kv_heads {kv_heads}"
+            f"d_model {width} must be a multiple of 2 * n_heads, and n_heads {heads} a multiple of "
+            f"n_kv_heads {kv_heads}"
         )
     return {
         "vocab_size": embeddings,

@@ -1,8 +1,9 @@
 """Who attends to whom in a masked diffusion model: everybody to everybody, or blocks from left to right.
 
-Axes: B rows, S columns of a row, Q of them that ask and K that are asked.
+Axes: B rows, S columns of a row; in attention, Q query columns and K key columns.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,8 +24,9 @@ class Pattern:
     context: Literal["blocks", "causal", "whole"] = "blocks"
     """What a token of the prompt or of a finished block sees of its own block. `blocks`: all of it.
 
-    `causal`: only the tokens up to itself; while a block is being written, its tokens see all of it. Then a block's
-    first token is predicted from the token before it, and written alone before the others.
+    `causal`: only the tokens up to itself. (A block that is still being written is another matter: its tokens always
+    see all of it.) With `causal`, a block's first token is predicted from the token before it, and written alone before
+    the others.
     `whole` is `blocks` where the prompt is one block, however long; the completion's blocks then begin behind it."""
 
     @property
@@ -43,17 +45,17 @@ class Pattern:
         needed where blocks begin there.
         """
         if self.is_full:
-            return real.long() - 1
+            return real.long() - 1  # 0 on real columns, -1 on padding
         if self.origin == "sequence":
             number = (real.long().cumsum(-1) - 1) // self.block_size
         else:
             if start is None:
                 raise ValueError("blocks that begin at the completion need its first column")
-            first = -(-start // self.block_size)  # added so that no number is negative
+            blocks_before = math.ceil(start / self.block_size)  # added, so that no number is negative
             columns = torch.arange(real.shape[1], device=real.device) - start
-            number = columns // self.block_size + first
+            number = columns // self.block_size + blocks_before
             if self.context == "whole":
-                number = number.where(columns >= 0, first - 1)
+                number = number.where(columns >= 0, blocks_before - 1)
             number = number.expand(real.shape)
         return number.masked_fill(~real, -1)
 

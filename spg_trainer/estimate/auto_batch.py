@@ -17,9 +17,9 @@ from spg_trainer.settings.updates import AUTO
 CAREFUL = 8
 """The most masked copies at once that `auto` takes where it does not fill the memory.
 
-It does not on anything but CUDA, since on a CPU more copies gain nothing, and free memory is not always known. Nor does
-it with divided weights, because running out of memory would end the run: their update is not repeated with half as many
-copies."""
+Memory is filled on CUDA only: on a CPU more copies gain nothing, and free memory is not always known. With divided
+weights it is not filled either, because running out of memory would end the run: such an update is not repeated with
+half as many copies."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what the container of this process may take."""
 
@@ -40,8 +40,8 @@ def fitting_batch(
 ) -> tuple[int, int | None]:
     """(copies, rows) that go through the model at once; where settings say `auto`, the most that fit by estimate.
 
-    copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout; None leaves
-    them to `rows_of_a_pass`, and on a CPU to the sampler.
+    copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout;
+    None = decided later, on a GPU by `estimate/sizes.py: rows_of_a_pass` and on a CPU by the sampler.
 
     Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
     are searched for each by itself, since an update and a rollout do not meet. A run on anything but CUDA, and one

@@ -13,10 +13,15 @@ from torch import Tensor
 from spg_trainer.tensors import Masks
 
 
+def weighted_sum(terms: Tensor, masks: Masks) -> Tensor:
+    """(B,) the sum of a term of each token, (B, M, T), with the weights of the masks; averaged over masks."""
+    sums = (masks.weight.to(terms.dtype) * terms).sum(-1)
+    return masks.scale.to(terms.dtype) * sums.mean(-1)
+
+
 def elbo(logps: Tensor, masks: Masks) -> Tensor:
     """The evidence lower bound: the weighted sum of logps, averaged over masks."""
-    sums = (masks.weight.to(logps.dtype) * logps).sum(-1)
-    return masks.scale.to(logps.dtype) * sums.mean(-1)
+    return weighted_sum(logps, masks)
 
 
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:

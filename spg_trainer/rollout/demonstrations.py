@@ -1,4 +1,4 @@
-"""Demonstrations of an environment: which text of which problem is learned.
+"""Demonstrations of an environment: which text of which problem is learned. The texts are `Task.demonstration`.
 
 A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
 demonstrations follows which habit of the environment; `right` is always its `demonstration`.

@@ -1,4 +1,5 @@
-"""`--remasking ./mine.py:parity`: an order of unmasking from a file or a module, and what is tried before it is used.
+"""`--remasking ./mine.py:parity`: an order of unmasking from a file or a module, and the trial that it must
+pass before it is used.
 
 The function takes log-probabilities (b, n) of the tokens that were drawn for b rows, the places (b, n) of these tokens
 in their completions, from 0, and b generators on the model's device. It returns a priority (b, n), float32: the higher,
@@ -60,7 +61,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
         with torch.no_grad():
             return order(logps[rows].clone(), places[rows].clone(), generators)
 
-    def wrong(what: str) -> ConfigError:
+    def refusal(what: str) -> ConfigError:
         return ConfigError(
             f"$remasking={name}: {what}. An order is a function order(logps (b, n), places (b, n), generators) that "
             "returns a priority for each place, (b, n) floating-point, the largest first, and draws from the "
@@ -68,29 +69,29 @@ def refuse_order(name: str, order: OwnOrder) -> None:
         )
 
     logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
-    places = torch.arange(8).add(8).repeat(3, 1)
-    given, seen = (logps.clone(), places.clone()), torch.get_rng_state()
+    places = torch.arange(8, 16).repeat(3, 1)  # the second block of a completion
+    given, rng_before = (logps.clone(), places.clone()), torch.get_rng_state()
     try:
         generators = [torch.Generator().manual_seed(row) for row in range(3)]
         with torch.no_grad():
             priority = order(logps, places, generators)
     except Exception as error:
-        raise wrong(
+        raise refusal(
             f"order(logps (3, 8), places (3, 8), 3 generators) raised {type(error).__name__}: {error}"
         ) from error
     if not isinstance(priority, Tensor) or priority.shape != (3, 8) or not priority.is_floating_point():
         shape = (
             f"{tuple(priority.shape)} {priority.dtype}" if isinstance(priority, Tensor) else repr(priority)
         )
-        raise wrong(f"it returned {shape:.80}, not floating-point priorities of the shape (3, 8)")
+        raise refusal(f"it returned {shape:.80}, not floating-point priorities of the shape (3, 8)")
     if not priority.isfinite().all():
-        raise wrong("it returned priorities that are not finite")
+        raise refusal("it returned priorities that are not finite")
     if not (torch.equal(logps, given[0]) and torch.equal(places, given[1])):
-        raise wrong("it changed the tensors that it was given. Work on copies")
+        raise refusal("it changed the tensors that it was given. Work on copies")
     priority = priority.clone()
-    if not torch.equal(torch.get_rng_state(), seen) or not torch.equal(called(slice(0, 3)), priority):
-        raise wrong("it gave other priorities the second time. Draw from the generators, one for each row")
+    if not torch.equal(torch.get_rng_state(), rng_before) or not torch.equal(called(slice(0, 3)), priority):
+        raise refusal("it gave other priorities the second time. Draw from the generators, one for each row")
     if not all(torch.equal(called(slice(row, row + 1))[0], priority[row]) for row in range(3)):
-        raise wrong(
+        raise refusal(
             "the priorities of a row depend on the other rows, so that they would change with the batch"
         )

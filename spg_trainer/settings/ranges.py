@@ -35,7 +35,7 @@ Weight = Annotated[float, Range("from 0.01 to 1", lambda v: 0.01 <= v <= 1)]
 Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
-Nothing = Annotated[float, Range("0", lambda v: v == 0)]
+Zero = Annotated[float, Range("0", lambda v: v == 0)]
 
 
 def setting_with_value(name: str, value: object) -> str:

@@ -1,5 +1,7 @@
 """What each completion of a step is credited with: its advantage, and all else that the updates need of it.
 
+How rewards become advantages is `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
+
 Axes: B completions, of one process or of all, as is said there; K probed states of a completion. A *fill* is such a
 state whose masks one pass has filled; `fills` are rows, one for each state, those of a completion together.
 """

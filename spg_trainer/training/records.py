@@ -25,7 +25,7 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.remedies import LOST, WORSE, for_no_gain
+from spg_trainer.training.remedies import HELP_IS_ON_PAGE, WORSE, for_no_gain
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
     shares_of_groups,
@@ -301,7 +301,7 @@ def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
     fell = ", ".join(
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
-    return f"But this run lost something on these problems: {fell}; {LOST}"
+    return f"But this run lost something on these problems: {fell}; {HELP_IS_ON_PAGE}"
 
 
 TRIED = 20

@@ -5,8 +5,8 @@
 
 from collections.abc import Mapping
 
-LOST = 'the page "My run learned nothing" says what helps.'
-"""Behind the components of the reward that a run has lost."""
+HELP_IS_ON_PAGE = 'the page "My run learned nothing" says what helps.'
+"""The end of a sentence about the components of the reward that a run has lost."""
 WORSE = (
     "read with the command below which problems are no longer solved. If the reward rose all the same, weigh `correct` "
     "more (--reward-weights); if completions are cut, raise --max-completion-length; else divide --learning-rate by 3. "

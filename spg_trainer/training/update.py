@@ -62,6 +62,7 @@ def plan_updates(
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
+            # Groups are dealt to the minibatches in turn.
             chosen = order[group[order] % len(step.totals_of_minibatches) == minibatch]
             update = Update(
                 totals=totals,
@@ -85,8 +86,9 @@ def plan_updates(
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
 
-    Where memory runs out, all is computed once more with half as many masked copies at once, and later updates begin
-    with so many; but not if `.grad` holds something before, nor if gradients are divided among processes.
+    Where memory runs out, all is computed once more with half as many masked copies at once; later updates begin with
+    this number. Both need a `.grad` that was empty before, and gradients that are whole on each process; else the error
+    ends the run.
     """
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
@@ -184,9 +186,10 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
     by_micro_batch = rows.spread(coefficients).split([len(part) for part in parts])
     first = sum(map(len, by_process[: rank()]))  # the micro-batches of the processes before this one
+    of_this_process = by_micro_batch[first : first + len(update.micro_batches)]
     update.micro_batches = [
         micro.with_columns(coefficients=of_part.to(micro.advantages.device))
-        for micro, of_part in zip(update.micro_batches, by_micro_batch[first:], strict=False)
+        for micro, of_part in zip(update.micro_batches, of_this_process, strict=True)
     ]
     if rank() > 0:
         return Loss(torch.zeros(()), {})

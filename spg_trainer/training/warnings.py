@@ -5,16 +5,16 @@ from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.rollout.failures import listed
-from spg_trainer.training.remedies import LOST, for_equal_groups
+from spg_trainer.training.remedies import HELP_IS_ON_PAGE, for_equal_groups
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
 
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
-MOST = 0.75
+NO_SIGNAL_SHARE = 0.75
 """A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, which
-teach nothing; where the algorithm's `right_groups_teach` is true, a group that is all right has one."""
+teach nothing; where the algorithm's `right_groups_teach` is true, a group whose completions are all right has one."""
 STUCK = 10
 """How many steps in a row most groups must be without a signal, while the reward does not rise, before a run warns.
 Fewer may be normal: if few completions are right at first, most groups are all wrong, and become mixed as the reward
@@ -56,7 +56,7 @@ def form_warning(
 def new_warnings(history: History, right_groups_teach: bool = False) -> list[str]:
     """Warnings that hold at the newest step and at none of the `REPEAT_AFTER` before; each names the flags to change.
 
-    right_groups_teach: as of the algorithm.
+    right_groups_teach: the attribute of this name of the run's algorithm.
     """
     histories_before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
     held_before = {name for before in histories_before for name in all_warnings(before, right_groups_teach)}
@@ -122,7 +122,7 @@ def fallen_components(history: History) -> dict[str, str]:
         if fell and mean(recent, "reward") >= mean(first, "reward"):
             warnings[f"{name} falls"] = (
                 f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions are paid without "
-                f"it. Look at samples/; if it matters, {LOST}"
+                f"it. Look at samples/; if it matters, {HELP_IS_ON_PAGE}"
             )
     return warnings
 
@@ -134,7 +134,7 @@ def mean(history: History, name: str) -> float:
 
 def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     """A warning if in each of these steps most groups have no signal and the reward does not rise; else ""."""
-    if min(silent(row, right_groups_teach) for row in history) < MOST:
+    if min(share_without_signal(row, right_groups_teach) for row in history) < NO_SIGNAL_SHARE:
         return ""
     half = len(history) // 2
     if mean(history[half:], "reward") > RISES * mean(history[:half], "reward"):
@@ -150,12 +150,15 @@ def has_learned(history: History) -> bool:
     """Whether groups have equal rewards because the run has learned its problems, which is no reason to warn."""
     shares = shares_of_groups(history[-STUCK:])
     at_first = mean(history[:3], "frac_groups_all_correct")
+    # Problems that the model solved from the start are not learned: all-right groups must have doubled.
     return shares["all_right"] > max(shares["equal"] / 2, 2 * at_first)
 
 
-def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
-    """The share of a step's groups that have no signal (see `MOST`)."""
-    return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
+def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> float:
+    """The share of a step's groups that have no signal (see `NO_SIGNAL_SHARE`)."""
+    if right_groups_teach:
+        return row["frac_reward_zero_std"] - row["frac_groups_all_correct"]
+    return row["frac_reward_zero_std"]
 
 
 def shares_of_groups(history: History) -> dict[str, float]:
