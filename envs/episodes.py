@@ -17,8 +17,13 @@ from envs.scoring import ScoredBatch, score_all
 from envs.task import Task, limits_of
 
 Ending = Literal["over", "max_turns", "no_room", "raised"]
-"""How an episode ended: `reply` returned None ("over") or raised ("raised"), it would have gone on after `max_turns`,
-or its next prompt was too long for the model ("no_room")."""
+"""How an episode ended.
+
+- `over`: `reply` returned None
+- `raised`: `reply` raised
+- `max_turns`: that many turns were played, and it was not over
+- `no_room`: its next prompt was too long for the model
+"""
 
 
 class Episodes:
@@ -107,7 +112,7 @@ class Episodes:
         return going_on
 
     def cut(self, episodes: Sequence[int]) -> None:
-        """Ends episodes whose next prompt is too long for the model; their last replies remain unread."""
+        """Ends episodes whose next prompt is too long for the model, and drops the replies that nobody reads."""
         for i in episodes:
             self.ended[i] = "no_room"
             self.replies[i].pop()
@@ -163,7 +168,7 @@ def _replies(
 def cause(env: Task, trace: str) -> str:
     """What the author's code raised and where, from its traceback: 'ValueError: no digits (File "task.py", line 9)'.
 
-    The place is the last line in the author's own file, or, where none is in it, the last of all.
+    The place is the last line of the traceback that is in the author's own file; without one, the last line of all.
     """
     lines = trace.rstrip().splitlines()
     own_file = str(getattr(sys.modules.get(type(env).__module__), "__file__", ""))
@@ -193,7 +198,6 @@ def play(
     list. Raises EnvError if texts are left after the end, or if `reply` raises.
     """
     episodes = Episodes(env, [index], [problem])
-    turns = episodes.turns[0]
     is_list = False
     if isinstance(text, str):
         completions = repeat(text)
@@ -203,12 +207,12 @@ def play(
         completions, is_list = iter(text), True
     for completion in completions:
         goes_on = episodes.answer({0: completion})
-        turns = episodes.turns[0]
         if (trace := episodes.raised[0]) is not None:
             why = cause(author_task(env, problem), trace)
-            raise broken(env, index, f"reply raised after {turns!r:.200}: {why}")
+            raise broken(env, index, f"reply raised after {episodes.turns[0]!r:.200}: {why}")
         if not goes_on:
             break
+    turns = episodes.turns[0]
     if is_list and len(turns) < len(text):
         why = ""
         if episodes.ended[0] == "max_turns":

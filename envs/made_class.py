@@ -1,4 +1,7 @@
-"""Classes that a call makes, such as that of a file of rows: pickled as the call, since no module has their names."""
+"""Classes that a call makes, such as that of a file of rows.
+
+No module has their names, so `pickle` stores the function that made the class and its argument, and calls it again.
+"""
 
 import copyreg
 from collections.abc import Callable

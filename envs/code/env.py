@@ -86,8 +86,8 @@ class Code(GeneratedEnv):
                 `problem` and `tests`: inputs with outputs.
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
-            hidden: if a prompt shows all its tests, at most so many calls that it does not show are added. Running the
-                reference solution finds what they should return.
+            hidden: how many calls are added, at most, where a prompt shows all its tests. It does not show these calls.
+                Running the reference solution finds what they should return.
             rows: how many rows of a file, or of a data set of the hub, are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
@@ -142,7 +142,7 @@ class Code(GeneratedEnv):
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def _format(self, exercise: "Exercise") -> tuple[str, str]:
-        """(prompt, completion prefix) for a row, both with places for {prompt} and {tests}."""
+        """(prompt, completion prefix) for a row: templates with {prompt} and {tests}, which `_published` fills in."""
         row = exercise.row
         # `row.cases` are inputs with outputs. A row without them has tests in Python, of which `exercise.cases` were
         # made, and which prompts show (MBPP) or do not show (HumanEval).
@@ -150,7 +150,7 @@ class Code(GeneratedEnv):
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
-        return f"{{prompt}}\n\n{request}\n", "```python\n" if self.prompt_style == "instruct" else ""
+        return "{prompt}\n\n" + request + "\n", "```python\n" if self.prompt_style == "instruct" else ""
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -225,7 +225,10 @@ class Code(GeneratedEnv):
 
 
 def _reason(reason: str, extracted: str | None) -> str:
-    """The verdict's reason, and "missing_module" for an "error" of the program's own: only real errors end a run."""
+    """The verdict's reason; "missing_module" if the program imports what is not there.
+
+    That is the model's mistake. An "error" would be one of the verifier, and too many of those end a run.
+    """
     from verifiers.code.task import explain
 
     return "missing_module" if reason == "error" and explain(extracted, reason) else reason
@@ -233,13 +236,13 @@ def _reason(reason: str, extracted: str | None) -> str:
 
 def check_installed() -> None:
     """Raises MissingPackage, which says what to install, and EnvError where the interpreter has no place to be kept."""
-    from verifiers.code.interpreter import check_installed, own_folder
+    from verifiers.code import interpreter
 
     try:
-        check_installed()
+        interpreter.check_installed()
     except VerifierError as error:
         raise MissingPackage(f"code: {error}") from error
     try:
-        own_folder()
+        interpreter.own_folder()
     except VerifierError as error:
         raise EnvError(f"code: {error}") from error

@@ -2,8 +2,8 @@
 
 Each function is described by a sentence, such as "add 3, mul 2". A hash of the sentence decides the split, so no
 sentence of validation or test is trained on, not even with other example calls. But two sentences may describe one
-function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. Of the sentences in the fixed sets of level 1,
-31 of 61 (validation) and 31 of 64 (test) return the same values, for all arguments 0 to 9, as some sentence of train.
+function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. In the fixed sets of level 1, 31 of 61 sentences
+(validation) and 31 of 64 (test) describe a function that returns the same as one of train, for all arguments 0 to 9.
 """
 
 from collections.abc import Callable
@@ -29,26 +29,30 @@ class Step(NamedTuple):
     """The step in Python, with {v} in place of the value, and {n} as in `phrase`."""
     run: Callable[[Any, Any], Any]
     """(value, number or letters) -> the new value."""
+    is_operation: bool = False
+    """Whether `code` is a sum, a difference or a product."""
+    binds_tightly: bool = False
+    """Whether something stands right behind {v} that binds more tightly than + and -: "*", "[" or "."."""
 
 
 # What can be done to numbers, to texts and to lists; what can end a chain of steps on a list; what a condition can ask.
 _NUMBERS = (
-    Step("add {n}", "{v}+{n}", lambda v, n: v + n),
-    Step("sub {n}", "{v}-{n}", lambda v, n: v - n),
-    Step("mul {n}", "{v}*{n}", lambda v, n: v * n),
+    Step("add {n}", "{v}+{n}", lambda v, n: v + n, is_operation=True),
+    Step("sub {n}", "{v}-{n}", lambda v, n: v - n, is_operation=True),
+    Step("mul {n}", "{v}*{n}", lambda v, n: v * n, is_operation=True, binds_tightly=True),
 )
 _TEXTS = (
-    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1]),
-    Step("capitals", "{v}.upper()", lambda v, n: v.upper()),
-    Step("repeat {n} times", "{v}*{n}", lambda v, n: v * n),
-    Step("drop the first {n}", "{v}[{n}:]", lambda v, n: v[n:]),
-    Step("keep the first {n}", "{v}[:{n}]", lambda v, n: v[:n]),
-    Step("add {n!r} behind", "{v}+{n!r}", lambda v, n: v + n),
-    Step("put {n!r} before", "{n!r}+{v}", lambda v, n: n + v),
+    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1], binds_tightly=True),
+    Step("capitals", "{v}.upper()", lambda v, n: v.upper(), binds_tightly=True),
+    Step("repeat {n} times", "{v}*{n}", lambda v, n: v * n, is_operation=True, binds_tightly=True),
+    Step("drop the first {n}", "{v}[{n}:]", lambda v, n: v[n:], binds_tightly=True),
+    Step("keep the first {n}", "{v}[:{n}]", lambda v, n: v[:n], binds_tightly=True),
+    Step("add {n!r} behind", "{v}+{n!r}", lambda v, n: v + n, is_operation=True),
+    Step("put {n!r} before", "{n!r}+{v}", lambda v, n: n + v, is_operation=True),
 )
 _LISTS = (
     Step("sort", "sorted({v})", lambda v, n: sorted(v)),
-    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1]),
+    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1], binds_tightly=True),
     Step("times {n}", "[a*{n} for a in {v}]", lambda v, n: [a * n for a in v]),
     Step("only above {n}", "[a for a in {v} if a>{n}]", lambda v, n: [a for a in v if a > n]),
     Step("only below {n}", "[a for a in {v} if a<{n}]", lambda v, n: [a for a in v if a < n]),
@@ -56,7 +60,7 @@ _LISTS = (
 _ENDS = (
     Step("sum", "sum({v})", lambda v, n: sum(v)),
     Step("count", "len({v})", lambda v, n: len(v)),
-    Step("append {n}", "{v}+[{n}]", lambda v, n: [*v, n]),
+    Step("append {n}", "{v}+[{n}]", lambda v, n: [*v, n], is_operation=True),
 )
 _CONDITIONS = (
     Step("x is odd", "x%2", lambda v, n: v % 2),
@@ -96,22 +100,16 @@ def draw_function(rng: np.random.Generator, level: int) -> Function:
 def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
     """The function that does the steps one after the other, each with a random number below `limit`, or letters."""
     code = "x"
-    template_before = ""
+    is_operation = False  # of `code`
     phrases, calls = [], []
     for step in steps:
         n: Any = int(rng.integers(2, limit))
         if "{n!r}" in step.phrase:
             n = "".join(rng.choice(list(LETTERS), 2))
-        # `code`, which the steps so far have written, takes the place of {v}. It needs brackets if two things hold. Its
-        # last step was a sum, a difference or a product ("{v}+{n}", "{n!r}+{v}"), and this step has *, [ or . right
-        # behind {v}, which bind more tightly ("{v}*{n}", "{v}[:{n}]", "{v}.upper()"). E.g. from "x+3", "{v}*{n}" with
-        # n = 2 makes "(x+3)*2". `[:4]` is {v} with the character behind it; of "{n!r}+{v}", the only sum that begins
-        # otherwise, it is "{n!r".
-        is_sum_or_product = template_before[:4] in ("{v}+", "{v}-", "{v}*", "{n!r")
-        binds_tightly = step.code[:4] in ("{v}*", "{v}[", "{v}.")
-        value = f"({code})" if is_sum_or_product and binds_tightly else code
+        # E.g. from "x+3", "{v}*{n}" with n = 2 makes "(x+3)*2".
+        value = f"({code})" if is_operation and step.binds_tightly else code
         code = step.code.format(v=value, n=n)
-        template_before = step.code
+        is_operation = step.is_operation
         phrases.append(step.phrase.format(n=n))
         calls.append((step.run, n))
 
@@ -141,7 +139,10 @@ class Task:
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Task:
-    """A random problem of a split; the values of its calls are not all the same. turn: not used here."""
+    """A random problem of a split; the values of its calls are not all the same.
+
+    turn: as `GeneratedEnv` asks; this task has no use for it.
+    """
     while True:
         function = draw_function(rng, level)
         inputs: list[Any] = []
@@ -154,5 +155,5 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 
 
 def key(task: Task) -> str:
-    """What differs between different problems: the sentence, or the calls."""
+    """Sentence and calls together: two problems with the same key are one."""
     return f"{task.function.sentence} {task.calls}"

@@ -1,4 +1,4 @@
-"""Tasks made of other tasks: of one, of which something is different (`Around`), or of several."""
+"""Tasks made of other tasks: a task around one other, with something changed (`Around`), and tasks made of several."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -119,9 +119,10 @@ class Countdown(GeneratedEnv):
         return Scores(columns, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
-        """A solution: at level 1 one with only + and -, if there is such a one; otherwise the solver's first.
+        """A solution: at level 1 one with only + and -, if there is one; otherwise the solver's first.
 
-        Raises EnvError for a problem without a solution, which no problem of this environment is.
+        Raises EnvError for a problem without a solution. All problems of this environment have one, also those of a
+        file, which is refused otherwise.
         """
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         tree = solve_signs(numbers, target) if self.level == 1 else None
@@ -139,7 +140,7 @@ class Countdown(GeneratedEnv):
         from verifiers.countdown.flaw import explain
 
         said = ""
-        if score.reason != "malformed":  # of a notation the model is told no more than by other tasks
+        if score.reason != "malformed":  # the general feedback on a malformed answer is enough
             said = explain(score.extracted, score.reason, **problem.reference)
         return said or super().feedback(problem, score)
 

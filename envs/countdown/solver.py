@@ -66,8 +66,8 @@ def _search(
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
     """A tree of + and - alone, or None: one with the fewest minus signs, and of these the one whose signs stand last.
 
-    The numbers keep their order, except that a tree cannot begin with a minus: numbers that are subtracted and stand
-    before the first added one come last. E.g. 10 12 40, target 18: 40-10-12.
+    The numbers keep their order, except that a tree begins with the first number that is added; those before it are
+    subtracted at the end. E.g. 10 12 40, target 18: 40-10-12.
     """
     patterns = sorted(product((1, -1), repeat=len(numbers)), key=lambda signs: signs.count(-1))
     for signs in patterns:

@@ -257,5 +257,5 @@ def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> No
         if any(column not in values for column in columns):
             wanted = f"an object with {', '.join(columns)}"
             raise EnvError(f"{task}: {where} is {values!r:.80}; it must be {wanted}.")
-        if half := half_character([values[column] for column in columns or values]):
-            raise EnvError(f"{task}: {where} {half}")
+        if what_is_broken := half_character([values[column] for column in columns or values]):
+            raise EnvError(f"{task}: {where} {what_is_broken}")

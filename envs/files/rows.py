@@ -132,8 +132,8 @@ class Rows(TextEnv):
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
                 it.
-            demonstration: a column with right completions, for `sft` and `check`; "" = there is none, but for rows of
-                chat messages that end in one of the assistant.
+            demonstration: a column with right completions, for `sft` and `check`. "" = a chat's last message is taken,
+                if it is the assistant's; other rows have none.
             validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
                 the main file, picked by a hash of the prompt.
             bad_rows: "refuse" raises for a file with rows that cannot be used; "skip" leaves them out, says how many
@@ -206,8 +206,8 @@ class Rows(TextEnv):
         if text is None:
             raise NoDemonstration(
                 f"{self.spec_name} has no demonstration for {problem.metadata['where']}. Name a column of right "
-                "completions: --env-args demonstration=COLUMN. A chat that ends in a message of the assistant has it "
-                "for one."
+                "completions: --env-args demonstration=COLUMN. A chat needs no such column if its last message is the "
+                "assistant's."
             )
         return text
 
@@ -220,7 +220,7 @@ def names_file(name: str) -> bool:
 def class_of(file: str) -> type[Rows]:
     """The environment class of a file; raises EnvError where there is none.
 
-    It has the whole path: it opens the same file from another folder, where a process that unpickles it may be.
+    The class keeps the absolute path, so that a process in another folder can unpickle it.
     """
     if not Path(file).is_file():
         raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). Give the path of a file of rows.")
@@ -310,9 +310,9 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    files: {split: its file, or ""}. If validation or test has a file of its own, all its rows are that split. No
-    prompt of the main file is in two splits, or also in such a file. Train leaves out each prompt that differs from
-    one of validation or test by capitals and spaces alone.
+    files: {split: its file, or ""}. If validation or test has a file of its own, all its rows are that split. A prompt
+    of the main file is in one split, and in none if a file of validation or test has it. Train leaves out each prompt
+    that differs from one of validation or test by capitals and spaces alone.
     """
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""
@@ -360,21 +360,21 @@ def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
     differing = [
         " and ".join(places.values())
         for places in places_of.values()
-        if len(places) > 1 and not _are_one(rules.verifier, list(map(json.loads, places)))
+        if len(places) > 1 and not _answers_agree(rules.verifier, list(map(json.loads, places)))
     ]
     if not differing:
         return ""
     count = "1 question has" if len(differing) == 1 else f"{len(differing):,} questions have"
-    at_most = ", of which at most one is right" if is_of_answers(rules.verifier) else ""
+    at_most = ", of which at most one is right" if judges_an_answer(rules.verifier) else ""
     return f"{count} different answers{at_most}: {_listed(differing)}. Correct or remove these rows."
 
 
-def is_of_answers(verifier: str) -> bool:
+def judges_an_answer(verifier: str) -> bool:
     """Whether the reference of a verifier is one right answer, which can itself be judged."""
     return bool(verifier) and find(verifier).fields == ("answer",)
 
 
-def earns(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
+def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     """Whether the answer of one row, or what stands behind its ####, is right by the reference of another row."""
     text = str(answer)
     final = text.rpartition("####")[2].strip()
@@ -386,12 +386,12 @@ def earns(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     return any(verify(verifier, completion, **reference).correct for completion in completions)
 
 
-def _are_one(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
+def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the verifier accepts every other answer where the first is the reference, as 0.5 for 1/2."""
-    if not is_of_answers(verifier):
+    if not judges_an_answer(verifier):
         return False
     first, *others = references
-    return all(earns(verifier, other["answer"], first) for other in others)
+    return all(answer_is_right(verifier, other["answer"], first) for other in others)
 
 
 def _empty_columns(
@@ -503,8 +503,8 @@ def _invalid_references(
 ) -> dict[int, InvalidReferenceError]:
     """{number of an entry: what the verifier finds wrong with its reference}, of all entries with a wrong one.
 
-    The verifier judges an empty completion by each. Raises EnvError, which begins with `name`, if the verifier
-    cannot judge at all.
+    The verifier is asked to judge an empty completion with each reference. Raises EnvError, which begins with `name`,
+    if the verifier cannot judge at all.
     """
     if not (fields and entries):
         return {}
@@ -562,12 +562,14 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
             f'{where}: column "{column_of["prompt"]}" is empty. Write the question, or remove the row.'
         )
     if demonstration is not None:
-        demonstration = completions_in(demonstration)[0]  # of several texts or chats in a cell the first
+        demonstration = completions_in(demonstration)[
+            0
+        ]  # where a cell holds several texts or chats, the first
         if not isinstance(demonstration, str):
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
-        if half := half_character(value):
-            raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {half}')
+        if what_is_broken := half_character(value):
+            raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {what_is_broken}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
     columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice, refused_rows
@@ -91,14 +91,24 @@ def _is_for_validation(value: Any) -> bool:
     return split_of(value) == "validation"
 
 
-@cache
-def _read(
-    file: str, skips_bad: bool = False
-) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str], str]:
-    """(the number of each row's line, the rows as (prompt, completion), {}, a note on rows that are left out).
+class _Content(NamedTuple):
+    """What a file or a data set on the hub holds."""
 
-    Rows are left out if they cannot be used; without `skips_bad`, a file with such rows is refused. In the place of {}
-    a data set on the hub has {its name: its commit}.
+    lines: tuple[int, ...]
+    """The number of each row's line; the rows of a data set count as lines 1, 2, ..."""
+    rows: tuple[tuple[Prompt, str], ...]
+    """(prompt, completion) of each."""
+    origin: dict[str, str]
+    """{name of the data set: its commit}; {} for a file."""
+    skipped: str
+    """A note on rows that are left out; "" = none are."""
+
+
+@cache
+def _read(file: str, skips_bad: bool = False) -> _Content:
+    """The content of a file, or of a data set on the hub.
+
+    Rows that cannot be used are left out; without `skips_bad` they are refused, by an EnvError.
     """
     if names_hub(file):
         return _read_from_hub(file, skips_bad)
@@ -111,7 +121,7 @@ def _read(
                 line_numbers.append(number)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    return tuple(line_numbers), tuple(rows), {}, _skipped(file, wrong, rows, skips_bad)
+    return _Content(tuple(line_numbers), tuple(rows), {}, _skipped(file, wrong, rows, skips_bad))
 
 
 def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]], skips_bad: bool) -> str:
@@ -124,10 +134,8 @@ def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]]
     return note_skipped(file, wrong, count)
 
 
-def _read_from_hub(
-    data_set: str, skips_bad: bool
-) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str], str]:
-    """`_read` for a data set on the hub, whose rows count as lines 1, 2, ..."""
+def _read_from_hub(data_set: str, skips_bad: bool) -> _Content:
+    """`_read` for a data set on the hub."""
     name, _, revision = data_set.partition("@")
     repo, _, config = name.partition(":")
     hub = HubDataset(repo, config or None, "train", num_rows=None, revision=revision or None)
@@ -136,11 +144,11 @@ def _read_from_hub(
     wrong: list[str] = []
     numbers = [i for i, (where, row) in enumerate(found, 1) if _add_row(where, row, rows, wrong)]
     skipped = _skipped(data_set, wrong, rows, skips_bad)
-    return tuple(numbers), tuple(rows), {repo: state_of(found, commit)}, skipped
+    return _Content(tuple(numbers), tuple(rows), {repo: state_of(found, commit)}, skipped)
 
 
 def names_hub(file: str) -> bool:
-    """Whether `--data` names a data set on the hub: it is ORG/NAME, and neither a file nor a misspelt one."""
+    """Whether `--data` names a data set on the hub: ORG/NAME that cannot be meant as the path of a file."""
     has_form = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file) is not None
     may_be_file = Path(file).exists() or Path(file).parent.is_dir() or file.endswith(FORMATS)
     return has_form and not may_be_file
@@ -165,7 +173,7 @@ def _add_row(
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
-    """(prompt, completion) of a row, or of its chat `messages`, whose last, the assistant's, is the completion."""
+    """(prompt, completion) of a row. Of chat `messages`, the last one is the completion; it must be the assistant's."""
     values = common_form({name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None})
     if "messages" in values and "completion" not in values:
         messages = values["messages"]
@@ -174,7 +182,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
                 f"{where} has messages {messages!r:.80}; it must be a list of them, each {_MESSAGE}."
             )
         *before, last = messages
-        values |= {"prompt": before, "completion": [last]}
+        values |= {"prompt": before, "completion": [last]}  # as a chat: its role is looked at below
         if not before:
             values["prompt"] = ""
         elif len(before) == 1 and before[0]["role"] == "user":  # a text says the same as this chat
@@ -192,8 +200,8 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
         raise EnvError(f"{where} has {shown}; give texts, of which the completion is not empty, or messages.")
     for name, value in (("prompt", prompt), ("completion", completion)):
-        if half := half_character(value):
-            raise EnvError(f"{where}: the {name} {half}")
+        if what_is_broken := half_character(value):
+            raise EnvError(f"{where}: the {name} {what_is_broken}")
     return prompt, completion
 
 

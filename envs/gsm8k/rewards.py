@@ -59,9 +59,9 @@ def soft_format(text: str) -> bool:
     if not first_line.startswith("<reasoning>"):
         return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # </answer> must follow a pair of tags on the line where the pair ends. All pairs begin on the first line and do not
-    # overlap, so only the last can end on a later one. Of those that end on the first line, the first has the most text
-    # behind it. So it is enough to look at the first pair and the last.
+    # </answer> must follow a pair of tags on the line where the pair ends. It is enough to look at the first pair and
+    # the last. E.g. in "PAIR PAIR PAIR </answer>" in one line, what follows the second pair also follows the first.
+    # Only the last pair may end on a later line, as all of them begin on the first line and do not overlap.
     return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 

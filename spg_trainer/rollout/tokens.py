@@ -274,8 +274,8 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
 
     Raises ConfigError for half of a character (a lone surrogate).
     """
-    if half := envs.text.surrogates.half_character(texts):
-        raise ConfigError(f"a text for the model {half}")
+    if what_is_broken := envs.text.surrogates.half_character(texts):
+        raise ConfigError(f"a text for the model {what_is_broken}")
     # The pieces between the cuts are encoded by themselves, those of all texts in one call of the tokenizer.
     pieces = [text.split(APART) for text in texts]
     flat = [piece for pieces_of_text in pieces for piece in pieces_of_text]

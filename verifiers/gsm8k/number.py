@@ -1,5 +1,7 @@
 r"""Numbers as people write them: symbols (characters, words, TeX commands), and one number made of them.
 
+What stands around a number, such as "dollars", is read by answer.py, with the words of `verifiers/amounts.py`.
+
 Digits, groups, points, fractions, mixed numbers and powers of ten; and whether two numbers are equal. Everything but
 `equal_exactly` is plain Python over UTF-8 bytes that numba also compiles as it stands. Mantissas stay below
 MANTISSA_LIMIT; a longer one is OVER_LIMIT, and `equal_exactly` reads it again in Python integers of any size.

@@ -25,7 +25,7 @@ INSIDE = Path(__file__).with_name("inside.py")
 PROCESSES = 4
 """The most processes that score completions side by side; each holds all tasks."""
 SECONDS = 60.0
-"""The seconds that the rewards of a completion may take, as `hard` of `verifiers.worker.Workers`."""
+"""The seconds that the rewards of a completion may take; then our `verifiers.worker` ends the process."""
 
 
 class VerifiersPackage(TextEnv):
