@@ -21,7 +21,7 @@ from envs.combining.divided import Divided
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
-from envs.files.rows import Rows, earns, is_of_answers
+from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make, written
 from envs.scoring import as_turns, score_all
@@ -365,12 +365,12 @@ def _accepted_references(subject: _Subject) -> str:
     texts: list[str] = []  # answers that are compared as text
     for split, env in subject.splits.items():
         verifier = env.verifier if isinstance(env, Rows) else ""
-        if not is_of_answers(verifier):
+        if not judges_an_answer(verifier):
             return ""
         for index, problem in _problems(env, subject.count).items():
             reference = {name: problem.reference[name] for name in env.fields}
             answer = reference["answer"]
-            if not earns(verifier, answer, reference):
+            if not answer_is_right(verifier, answer, reference):
                 said = verify(verifier, f"<answer>{answer}</answer>", **reference)
                 raise EnvError(
                     f"{_place(index, problem, split)} can never be earned: {verifier} refuses its own answer "
@@ -449,7 +449,7 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     reference = {name: problem.reference[name] for name in task.fields}
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
-    tried = [text, reference["answer"]] if is_of_answers(task.verifier) else [text]
+    tried = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
     for candidate in (f"<answer>{inside}</answer>" for inside in tried):
         if verify(task.verifier, candidate, **reference).correct:
             return f"{clause}. {candidate!r:.80} would be right"
