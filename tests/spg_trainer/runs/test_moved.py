@@ -19,7 +19,7 @@ from spg_trainer.settings.values import replace_nested
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import rows, small_config, tiny_folder
 
-COLUMNS = {"verifier": "gsm8k", "answer": "solution", "demonstration": "solution"}
+COLUMNS = {"verifier": "gsm8k", "answer": "solution", "demonstration": "worked"}
 
 
 @pytest.fixture
@@ -28,7 +28,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "away").mkdir()
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
-    problems = [{"prompt": f"1 + {n}?", "solution": f"{n + 1}"} for n in range(60)]
+    solutions = {f"1 + {n}?": f"{n + 1}" for n in range(60)}
+    problems = [
+        {"prompt": prompt, "solution": number, "worked": f"<answer>{number}</answer>"}
+        for prompt, number in solutions.items()
+    ]
     Path("rows.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     shutil.copytree(tiny_folder(), "base")
     return tmp_path / "home"
