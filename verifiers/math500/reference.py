@@ -18,7 +18,8 @@ from verifiers.math500.read import text
 from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported, tokens_of
 from verifiers.math500.read.markup import CHOICES, without_approximation
 from verifiers.math500.read.reader import read
-from verifiers.math500.read.values import Quantity, Several, Value
+from verifiers.math500.read.tree import symbols
+from verifiers.math500.read.values import Quantity, Several, Value, expressions
 from verifiers.verdicts import encoded
 
 
@@ -60,6 +61,8 @@ class Reference:
                 value, value
             )  # which raises where it is undefined
             self.meaning = value
+            if type(value) is Quantity:  # the letters of a unit are none of its value
+                self.variables = frozenset().union(*map(symbols, expressions(value)))
             self.is_list = type(value) is Several
             self.is_money = type(value) is Quantity and currencies_of(value.unit) > 0
         except Unsupported:

@@ -15,7 +15,7 @@ from unicodedata import decimal
 
 from verifiers.amounts import CODES, SIGNS
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS
+from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS, SYMBOLS
 from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_short_word
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
@@ -273,6 +273,9 @@ class Lexer:
                 return self.add(SIGN, run.lower())  # EUR 5
             if self.tokens and self.tokens[-1][0] == NUMBER:
                 return self.add(WORD, run)  # 5 EUR
+        if run in SYMBOLS and len(run) > 1 and self.tokens and self.tokens[-1][0] == NUMBER:
+            if not all(letter in (self.variables or ()) for letter in run):
+                return self.add(WORD, run)  # 5 kW
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)

@@ -6,7 +6,6 @@ For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
@@ -65,28 +64,24 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
 
 
 def with_part(value: Node, times: tuple[int, int], part: Quantity) -> Quantity:
-    """A literal and a part in a smaller unit, `times` of which are one of the literal's, as one quantity."""
-    if not is_expression(part.value) or part.value[0] != "num":
-        return Quantity(("+", (("*", (value, ("num", *times))), part.value)), part.unit)
-    total = Fraction(*value[1:]) * Fraction(*times) + Fraction(*part.value[1:])
-    return Quantity(("num", total.numerator, total.denominator), part.unit)
+    """A value and a part in a smaller unit, `times` of which are one of the value's, as one quantity."""
+    inner = part.value
+    terms = inner[1] if is_expression(inner) and inner[0] == "+" else (inner,)
+    return Quantity(("+", (("*", (value, ("num", *times))), *terms)), part.unit)
 
 
 def sum_of_units(items: Sequence[Value]) -> Quantity | None:
     """2 hours and 30 minutes as 150 minutes; None where an item is no part of one unit of the item before it."""
-    first, *rest = items
-    is_amount = all(
-        type(item) is Quantity and is_expression(item.value) and item.value[0] == "num" and item.value[1] >= 0
-        for item in items
-    )
-    if not is_amount:
-        return None
-    whole, before = first, first
-    for item in rest:
-        times = units.conversion(before.unit, item.unit)
-        if not times or item.value[1] * times[1] >= times[0] * item.value[2]:
+    whole: Quantity | None = None
+    bound = 0, 1  # what the part before is to be more than, in units of `whole`
+    for item in reversed(items):
+        if type(item) is not Quantity or not is_expression(item.value) or item.value[0] != "num":
             return None
-        whole, before = with_part(whole.value, times, item), item
+        times = units.conversion(item.unit, whole.unit) if whole else (1, 1)
+        if item.value[1] < 0 or not times or (whole and bound[0] * times[1] >= times[0] * bound[1]):
+            return None
+        bound = item.value[1] * times[0], item.value[2] * times[1]
+        whole = with_part(item.value, times, whole) if whole else item
     return whole
 
 
@@ -185,9 +180,22 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
         return False
     if text.is_reference:  # where a letter is one but where it can be no factor: km/h, 2 h 30 min
         is_between = cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD
-        return (before[-1:] == ["/"] and len(before) > 1) or is_between
-    run_in = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
+        return (before[-1:] == ["/"] and len(before) > 1) or is_between or at_only_unit(cursor)
+    behind_number = cursor.peek(-1)[0] == NUMBER
+    if cursor.value in units.SYMBOLS and not (behind_number or before):
+        return False  # the A of an angle
+    run_in = behind_number and cursor.value != "K" and not (text.match or text.letters)  # 5K may be 5000
     return (cursor.spaced or before[-1:] == ["/"] or run_in) and cursor.value not in text.letters
+
+
+def at_only_unit(cursor: Cursor) -> bool:
+    """True for the m of a reference that is a number, a space and a unit: 5 m, 3 m/s, 298 K."""
+    behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
+    return behind_number and all(
+        kind in (NUMBER, SIGN)
+        or (place >= cursor.position and kind == LETTERS and value in units.UNIT_LETTERS)
+        for place, (kind, value, _) in enumerate(cursor.text.tokens)
+    )
 
 
 def without_sign(value: Value) -> tuple[Value, str]:

@@ -48,24 +48,99 @@ _SPELLINGS = {
     "pascal": "pascal pascals pa",
     "kpa": "kpa kilopascal kilopascals",
     "radian": "rad radian radians",
+    "kelvin": "kelvin kelvins",
+    "watt": "watt watts",
+    "milliwatt": "milliwatt milliwatts",
+    "kilowatt": "kilowatt kilowatts",
+    "megawatt": "megawatt megawatts",
+    "volt": "volt volts",
+    "millivolt": "millivolt millivolts",
+    "kilovolt": "kilovolt kilovolts",
+    "ampere": "amps ampere amperes",
+    "milliampere": "milliamp milliamps milliampere milliamperes",
+    "ohm": "ohms",
+    "hertz": "hertz",
+    "kilohertz": "kilohertz",
+    "megahertz": "megahertz",
+    "gigahertz": "gigahertz",
+    "joule": "joule joules",
+    "kilojoule": "kilojoule kilojoules",
+    "watt-hour": "watt-hour watt-hours",
+    "kilowatt-hour": "kilowatt-hour kilowatt-hours",
+    "calorie": "calorie calories",
+    "kilocalorie": "kilocalorie kilocalories",
+    "newton": "newton newtons",
+    "kilonewton": "kilonewton kilonewtons",
+    "mole": "mole moles",
+    "byte": "byte bytes",
+    "kilobyte": "kilobyte kilobytes",
+    "megabyte": "megabyte megabytes",
+    "gigabyte": "gigabyte gigabytes",
+    "terabyte": "terabyte terabytes",
+    "tonne": "tonne tonnes",
+    "ton": "tons",
+    "acre": "acre acres",
+    "hectare": "hectare hectares",
+    "knot": "knot knots",
+    "decade": "decade decades",
+    "century": "century centuries",
     "unit": "unit units total each",  # which say nothing, but with a power
     "/": "/ per",
 }
+_SYMBOLS = {
+    "kelvin": "K",
+    "watt": "W",
+    "kilowatt": "kW kw",
+    "volt": "V",
+    "kilovolt": "kV",
+    "millivolt": "mV",
+    "ampere": "A amp",
+    "milliampere": "mA",
+    "ohm": "ohm",
+    "hertz": "Hz hz",
+    "kilohertz": "kHz",
+    "megahertz": "MHz",
+    "gigahertz": "GHz",
+    "joule": "J",
+    "kilojoule": "kJ",
+    "watt-hour": "Wh",
+    "kilowatt-hour": "kWh kwh",
+    "calorie": "cal",
+    "kilocalorie": "kcal",
+    "newton": "N",
+    "kilonewton": "kN",
+    "mole": "mol",
+    "kilobyte": "kB KB",
+    "megabyte": "MB",
+    "gigabyte": "GB",
+    "terabyte": "TB",
+    "ton": "ton",
+}
+SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
+"""{spelling: unit} of those that are units right behind a number, and may be letters elsewhere; capitals count."""
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
     {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
-    {"mg": 1, "g": 1000, "kg": 10**6},
-    {"ounce": 1, "pound": 16},
+    {"mg": 1, "g": 1000, "kg": 10**6, "tonne": 10**9},
+    {"ounce": 1, "pound": 16, "ton": 32000},
     {"cent": 1, "dollar": 100, "usd": 100},
     {"ml": 1, "l": 1000},
     {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
     {"pascal": 1, "kpa": 1000},
+    {"month": 1, "year": 12, "decade": 120, "century": 1200},
+    {"milliwatt": 1, "watt": 1000, "kilowatt": 10**6, "megawatt": 10**9},
+    {"millivolt": 1, "volt": 1000, "kilovolt": 10**6},
+    {"milliampere": 1, "ampere": 1000},
+    {"hertz": 1, "kilohertz": 1000, "megahertz": 10**6, "gigahertz": 10**9},
+    {"joule": 1, "kilojoule": 1000, "watt-hour": 3600, "kilowatt-hour": 3600000},
+    {"calorie": 1, "kilocalorie": 1000},
+    {"newton": 1, "kilonewton": 1000},
 )
 UNITS = NAMES | {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
-UNIT_LETTERS = frozenset("m s h g l L".split())
+UNIT_LETTERS = frozenset("m s h g l L".split()) | {symbol for symbol in SYMBOLS if len(symbol) == 1}
 KNOWN_WORDS = (
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
     | GENERIC
@@ -85,7 +160,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     """
     names: list[str] = []
     power, named = "", False
-    for word in " ".join(words).lower().replace("per cent", "percent").split():
+    text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
+    for word in text.replace("per cent", "percent").replace("watt hour", "watt-hour").split():
         if word == "of" and names and is_known(names[-1]):
             break  # cups of sugar
         if word in POWERS or word[0] == "^":
@@ -109,6 +185,12 @@ def conflict(answer: str, gold: str) -> bool:
 
 def conversion(unit: str, other: str) -> tuple[int, int] | None:
     """(numerator, denominator) of how many of the other unit one of this is; None for units of different kinds."""
+    (above, per, below), (other_above, other_per, other_below) = (
+        one.partition(" / ") for one in (unit, other)
+    )
+    if per and other_per:  # 10 m / second as 36 km / hour
+        times, parts = conversion(above, other_above), conversion(below, other_below)
+        return (times[0] * parts[1], times[1] * parts[0]) if times and parts else None
     unit, _, power = unit.partition("^")
     other, _, other_power = other.partition("^")
     if power != other_power or power not in ("", "2", "3"):
