@@ -11,14 +11,15 @@ _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 
 
 def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the last line's last text of numbers, signs and brackets that calculates, or -1s.
+    """(start, end) of the last run of numbers, signs and brackets that has an operation in it, or -1s.
 
-    reason, low, high: what lenient mode says of the completion, and of which part of it.
+    A run stays in one line. reason: that of lenient mode. low, high: where the part that lenient mode judged begins and
+    ends.
     """
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]
+        high, low = read_tags(data, 0, len(data))[:2]  # (cut, begin) of the text behind a block of reasoning
     found = -1, -1
     i = low
     while i < high:
@@ -38,12 +39,12 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the last lines, one below the other, that hold digits and what stands between cells, or -1s.
 
-    reason, low, high: what lenient mode says of the completion, and of which part of it.
+    reason, low, high: as in `last_expression`.
     """
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]
+        high, low = read_tags(data, 0, len(data))[:2]  # (cut, begin) of the text behind a block of reasoning
     start = end = -1
     i, begun = low, False
     while i < high:
@@ -61,8 +62,10 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 
 def _is_grid_line(line: bytes) -> bool:
     """Whether a line holds only digits and what stands between cells, behind a heading such as `Row 2:` or `3 |`."""
-    begun = 3 if line[:3].lower() == b"row" else int(line[:1].lower() == b"r")
-    number = line[begun:].lstrip(_BLANKS)
+    heading = 0
+    if line[:1].lower() == b"r":
+        heading = 3 if line[:3].lower() == b"row" else 1
+    number = line[heading:].lstrip(_BLANKS)
     digits = len(number) - len(number.lstrip(_DIGITS))
     behind = number[digits:].lstrip(_BLANKS)
     rest = line

@@ -52,9 +52,7 @@ class CJGRPO(TokenRatio):
             scored = step >= 0
             _, which, num_tokens = step[scored].unique(return_inverse=True, return_counts=True)
             share[row, scored], steps_of_turn[row] = 1 / num_tokens[which].double(), len(num_tokens)
-        steps_of_episode = rows.spread(
-            rows.total(steps_of_turn)
-        )  # (B,), the sum over all turns, for each turn
+        steps_of_episode = rows.spread(rows.total(steps_of_turn))  # (B,), for each turn the sum of all
         return {**super().prepare(rows), "share": share / steps_of_episode.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:

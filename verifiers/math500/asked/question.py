@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from verifiers.math500.read import units
 from verifiers.math500.read.words import NUMBER_WORDS
 
+# {form: what a problem says that asks for it, with | between}. These are texts, no patterns: $ begins a formula.
 _PHRASES = {
     "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|expanded poly|multiply out|"
     "as a polynomial",
@@ -106,7 +107,8 @@ _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
 }
-_NO_UNIT = frozenset("percents percent percentage".split())
+# Of the names of units, those that mostly mean something else in a problem.
+_NO_UNIT = frozenset("percents percent percentage in second".split())
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
@@ -160,41 +162,35 @@ def is_superlative(word: str) -> bool:
 
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The units that are asked for ("how many square feet", "in minutes", "to the nearest cent"), and all."""
+    """(units asked for: "how many square feet", "in minutes", "to the nearest cent"; all units mentioned)."""
     asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
-        if (
-            word in units.UNITS
-            and len(word) > 1
-            and word not in _NO_UNIT
-            and (word != "in" and word != "second")
-        ):
+        if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT:
             mentioned.add(units.UNITS[word].partition(" ")[0])
-        start = 0
+        unit = None
         if word == "many" and words[k - 1] == "how":
-            start = k + 1
-        elif word in ("in", "to") and k + 1 < len(words):
-            start = k + 1
-        unit = unit_at(words[start : start + 5], 0 if word in ("in", "to") else 2) if start else None
+            unit = unit_at(words[k + 1 : k + 6], skip=2)
+        elif word in ("in", "to"):
+            unit = unit_at(words[k + 1 : k + 6], skip=0)
         if unit:
             asked_units.add(unit)
     return asked_units, mentioned
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:
-    """The unit that some words begin with, perhaps behind a few others; "square feet", "miles per hour"."""
+    """The unit that some words begin with, behind at most `skip` others; "square feet", "miles per hour"."""
     for k in range(min(skip + 1, len(words))):
-        power = words[k] in units.POWERS and k + 1 < len(words)
-        name = words[k + power]
+        has_power = words[k] in units.POWERS and k + 1 < len(words)  # as "square" has
+        at = k + 1 if has_power else k
+        name = words[at]
         if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
             continue
-        parts = [*words[k : k + power], name]
-        return units.canonical_unit(parts)
+        return units.canonical_unit([*words[k:at], name])
     return None
 
 
 def dimension_in(words: Sequence[str]) -> int:
-    """The power of a length that the last "find the area", "what is the volume" asks for; 0 where none is."""
+    """1, 2 or 3 where the last question asks for a length, an area ("find the area") or a volume; else 0."""
     dimension = 0
     for k, word in enumerate(words):
         if word not in _ASKING_WORDS:
@@ -210,17 +206,17 @@ def dimension_in(words: Sequence[str]) -> int:
 
 def base_in(words: Sequence[str]) -> str:
     """8 of "in base 8" or "in base eight"; the last one."""
-    base = ""
+    base, padded = "", [*words, "", ""]
     for k, word in enumerate(words):
-        if word == "base" and k + 1 < len(words):
-            following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
+        if word == "base":
+            following = padded[k + 2] if padded[k + 1] == "-" else padded[k + 1]
             number = str(NUMBER_WORDS.get(following, following))
             base = number if number.isdigit() else base
     return base
 
 
 def nouns_in(words: Sequence[str]) -> Iterator[str]:
-    """What "which" and "what" ask for: "property" of "which property is it?"."""
+    """The five words behind each "which" and "what". One of them is what is asked for: "which property is it?"."""
     for k, word in enumerate(words):
         if word in ("which", "what"):
             yield from words[k + 1 : k + 6]
