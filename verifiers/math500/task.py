@@ -17,7 +17,7 @@ from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
 from verifiers.math500.asked.form import NONE as NO_FORM
-from verifiers.math500.asked.form import Form, form_of
+from verifiers.math500.asked.form import Form, form_of, formulas_of
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
@@ -123,14 +123,18 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` of the whole answer."""
-    if outcome := outcome_by_digits(answer, gold) or outcome_by_text(answer, gold, problem):
+    if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
+        return outcome
+    if lenient and (chosen := judge_choice(answer, gold, problem)):
+        return chosen
+    if outcome := outcome_by_text(answer, gold, problem):
         return outcome
     if gold.is_money and "$" in answer:
         answer = with_price_marked(answer)
     if lenient:
         answer = markup.plain(answer)
-        if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
-            return chosen
+        if gold.key.lower() in markup.YES_OR_NO:
+            answer = markup.yes_or_no(answer)
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
@@ -164,10 +168,13 @@ def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
     return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
 
 
+def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
+    """The verdict on an answer with the text of the reference; None for any other."""
+    return (OK, TEXT) if answer == gold.text or text.key(answer) == gold.key else None
+
+
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
-    if answer == gold.text or text.key(answer) == gold.key:
-        return OK, TEXT
     if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
@@ -185,15 +192,47 @@ def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
 
 
 def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right."""
-    options = markup.options_of(problem or "")
-    option = options.get(gold.key)
-    letter = markup.leading_choice(answer.upper() if markup.is_small_choice(answer) else answer)
-    if letter != gold.key:
-        return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
-    text_behind_letter = markup.behind_letter(answer, letter) if option else ""
+    """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right.
+
+    None where the answer is to be read: it is a value, and the reference is one without a letter, too.
+    """
+    letter, option, has_letter = choice_of(gold, problem or "")
+    if not letter:
+        return None
+    answer = markup.plain(answer)
+    # A bare c may be a name: of a variable of the problem, or where the reference is a value.
+    if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
+        answer = markup.with_large_letter(answer)
+    chosen = markup.leading_choice(answer)
+    if not chosen:
+        return (OK, TYPED) if has_letter and option and is_right(answer, reference_of(option, None)) else None
+    text_behind_letter = markup.behind_letter(answer, chosen) if option else ""
+    if chosen != letter:
+        return (WRONG, TYPED) if text_behind_letter and not has_letter else None
     contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
     return (WRONG if contradicts else OK), TYPED
+
+
+@lru_cache(markup.PROBLEMS_REMEMBERED)
+def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
+    """(letter, value, whether the reference has the letter) of the choice that is right; empty texts if none is known.
+
+    `B` has the letter, and the value where the problem lists its choices; `(B) 7` has both, if the problem agrees; of
+    `7` it is the letter of the only choice with this value. Of `B) Paris` no problem is needed.
+    """
+    options = markup.options_of(problem)
+    if gold.is_choice:
+        return gold.key, options.get(gold.key, ""), True
+    labelled = markup.leading_choice(gold.text) if options else ""
+    if option := options.get(labelled, ""):
+        value = markup.behind_letter(gold.text, labelled)
+        if value and is_right(value, reference_of(option, None)):
+            return labelled, option, True
+    if not options:
+        letter, value = markup.labelled_choice(gold.text)
+        return letter, value, True
+    right = [letter for letter, option in options.items() if option and is_right(option, gold)]
+    return (right[0], gold.text, False) if len(right) == 1 else ("", "", False)
 
 
 def is_right(answer: str, gold: Reference) -> bool:

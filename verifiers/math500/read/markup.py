@@ -15,6 +15,15 @@ from verifiers.math500.read.words import APPROXIMATING
 PROBLEMS_REMEMBERED = 4096
 
 CHOICES = "ABCDEFGH"
+YES_OR_NO = {
+    **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot".split())),
+    **dict.fromkeys(("no", "false"), frozenset("yes true".split())),
+}
+"""{a word that is an answer by itself: the words that may take it back}."""
+HEDGES = frozenset(
+    "or but maybe perhaps however if unless only when except sometimes unsure although".split()
+)
+SMALL = CHOICES.lower()
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
 _TAGS = ("b", "strong", "i", "em", "u", "p")
@@ -89,13 +98,35 @@ def leading_choice(answer: str) -> str:
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
-    return "" if others else letter
+    return letter if letter in (*CHOICES,) and not others else ""
 
 
-def is_small_choice(answer: str) -> bool:
-    """True for the letter of a choice in lower case and alone, perhaps in brackets: b, (b), b)."""
-    letter = answer.strip("() .")
-    return len(letter) == 1 and letter.islower() and letter.upper() in CHOICES
+def with_large_letter(answer: str) -> str:
+    """The answer with the letter of its choice as a capital: B for b, B) Paris for b) Paris."""
+    place = answer.startswith("(")
+    letter, behind = answer[place : place + 1], answer[place + 1 :]
+    if not letter.islower() or letter.upper() not in CHOICES:
+        return answer
+    words = "".join(c if c.isalnum() else " " for c in behind).split()
+    is_label = behind[:1] == ")" and ")" not in behind[1:] and not any(word in SMALL[1:] for word in words)
+    return f"{answer[:place]}{letter.upper()}{behind}" if is_label or not words else answer
+
+
+def labelled_choice(answer: str) -> tuple[str, str]:
+    """The letter of `B) Paris` and what stands behind it; two empty texts for any other answer."""
+    letter, bracket, value = answer[:1], answer[1:2], answer[2:].strip()
+    return (letter, value) if letter in (*CHOICES,) and bracket == ")" and value else ("", "")
+
+
+def yes_or_no(answer: str) -> str:
+    """The first word of "Yes, it is." and of "No, because 4 is even."; the answer if the rest may take it back."""
+    text = answer.removeprefix("\\text{").removesuffix("}") if answer.startswith("\\text{") else answer
+    words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
+    word, *rest = words or ("",)
+    behind = text.strip()[len(word) :]
+    goes_on = behind[:1] in (*",.;:!\n",) or rest[:1] in (["because"], ["since"])
+    is_plain = word in YES_OR_NO and text.strip().lower().startswith(word) and bool(rest) and goes_on
+    return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
 
 def behind_choice(answer: str) -> str:
@@ -152,27 +183,59 @@ def trimmed(text: str) -> str:
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def options_of(problem: str) -> dict[str, str]:
-    r"""The choices of a problem by their letters, which stand as `(A)`, `\textbf{(A)}`, `A)` or `A.`."""
-    marks, place = [], -1
-    for letter in CHOICES:
-        places = (k for k in range(place + 1, len(problem)) if problem[k] == letter)
-        place = next((k for k in places if is_mark(problem, k)), -1)
-        if place < 0:
-            break
-        marks.append(place)
-    options = {}
-    for start, end in zip(marks, [*marks[1:], len(problem)], strict=False):
-        line = without_label(problem[start + 1 : end].lstrip(" ).}")).strip().partition("\n")[0]
-        options[problem[start]] = trimmed(line)
-    return options if len(options) > 1 else {}
+    r"""The choices of a problem by their capital letters.
+
+    These stand as `(A)`, `\textbf{(A)}`, or as `A)`, `A.` or `A:` at the begin of lines; else as these in one line;
+    else as `(a)` or `a)`.
+    """
+    for letters, is_mark in (
+        (CHOICES, is_label_of_choice),
+        (CHOICES, is_label_in_line),
+        (SMALL, is_small_label),
+    ):
+        marks, place = [], -1
+        for letter in letters:
+            places = (k for k in range(place + 1, len(problem)) if problem[k] == letter)
+            place = next((k for k in places if is_mark(problem, k)), -1)
+            if place < 0:
+                break
+            marks.append(place)
+        if len(marks) > 1:
+            ends = [*marks[1:], len(problem)]
+            return {
+                problem[k].upper(): option_between(problem, k, end)
+                for k, end in zip(marks, ends, strict=True)
+            }
+    return {}
 
 
-def is_mark(problem: str, place: int) -> bool:
-    """True for the letter of `(A)`, and for that of `A)` or `A.` at the begin of a line."""
+def option_between(problem: str, start: int, end: int) -> str:
+    """What stands behind the letter of a choice, up to the next one."""
+    line = without_label(problem[start + 1 : end].lstrip(" ).:}")).strip().partition("\n")[0]
+    return trimmed(line)
+
+
+def is_label_of_choice(problem: str, place: int) -> bool:
+    """True for the letter of `(A)`, and for that of `A)`, `A.` or `A:` at the begin of a line."""
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
     before = without_label(problem[max(place - 20, 0) : place], "(")
     bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
-    return bracketed or (behind in (")", ".") and before.rpartition("\n")[2] == "" and "\n" in before)
+    return bracketed or (behind in (*").:",) and before.rpartition("\n")[2] == "" and "\n" in before)
+
+
+def is_label_in_line(problem: str, place: int) -> bool:
+    """True for the letter of `A)`, `A.` or `A:` between spaces."""
+    return problem[place + 1 : place + 2] in (*").:",) and is_apart(problem, place)
+
+
+def is_small_label(problem: str, place: int) -> bool:
+    """True for the letter of `(a)` and of `a)`."""
+    before = place - (problem[place - 1 : place] == "(")
+    return problem[place + 1 : place + 2] == ")" and problem[before - 1 : before].isspace()
+
+
+def is_apart(problem: str, place: int) -> bool:
+    return problem[place - 1 : place].isspace() and problem[place + 2 : place + 3].isspace()
 
 
 def without_label(text: str, *more: str) -> str:
