@@ -91,7 +91,10 @@ def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
     cannot be used, at least one, in the order of the file. count: how many rows the file has.
     """
     if len(wrong) == count > 1:
-        return EnvError(f"{wrong[0]} None of the other {count - 1:,} rows of {file} can be used either.")
+        others = f"None of the other {count - 1:,} rows of {file} can be used either."
+        return EnvError(
+            f"{wrong[0]} {others if count > 2 else f'The other row of {file} cannot be used either.'}"
+        )
     if len(wrong) == 1:
         return BadRows(wrong[0])
     more = [f"... and {len(wrong) - SHOWN_ROWS:,} more."] if len(wrong) > SHOWN_ROWS else []

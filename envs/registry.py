@@ -62,12 +62,13 @@ def _create(
 
     An argument of `AROUND` that the class's `__init__` does not take is for what is put around the task.
     """
-    check_choice(id, "render_mode", render_mode, [None, "ansi"])
+    name = Path(cls.file).name if id.startswith("rows_") else id  # the id of a file is a hash of its place
+    check_choice(name, "render_mode", render_mode, [None, "ansi"])
     arguments = {name: v.item() if isinstance(v, np.generic) else v for name, v in arguments.items()}
     signature = inspect.signature(cls)
     parameters = signature.parameters
     of_class = {name: value for name, value in arguments.items() if name in parameters or name not in AROUND}
-    _check_arguments(signature, id, of_class)
+    _check_arguments(signature, name, of_class)
     task = cls(**of_class)
     task._env_id = id
     # `spec_name` shows the arguments of what is around the task, too, and of all those that are not the default.
@@ -78,7 +79,7 @@ def _create(
         for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
-    task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
+    task.reward_weights = _merged_weights(name, task.reward_weights, reward_weights)
     combined = task
     for name, (put_around, default) in AROUND.items():
         # A value of another type, such as tries=True, is refused there, though True == 1.
@@ -385,16 +386,16 @@ def _is_again(id: str, taken: type, cls: type) -> bool:
     return file_of(cls) is not None and _files[id] == file_of(cls)
 
 
-def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
+def _check_arguments(signature: inspect.Signature, name: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError if `__init__` does not take one of the arguments, or needs one that is not given."""
     try:
         signature.bind(**arguments)
     except TypeError as error:
         takes = [*dict.fromkeys([*signature.parameters, "reward_weights", "render_mode", *AROUND])]
         why = f"{error}."
-        if unknown := [name for name in arguments if name not in takes]:
+        if unknown := [argument for argument in arguments if argument not in takes]:
             why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'.rstrip()
-        raise EnvError(f"{id}: {why} It takes: {', '.join(takes)}.") from error
+        raise EnvError(f"{name}: {why} It takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(

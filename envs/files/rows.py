@@ -546,6 +546,11 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: b
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
+        if [list(column_of)[place] for place in error.places] == ["demonstration"]:
+            remedy += (
+                " A row without a right completion, as of a file for test, has null in this column; only what the "
+                "model is taught by imitation needs one."
+            )
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error

@@ -213,6 +213,23 @@ def test_where_no_row_can_be_used_the_first_says_why(tmp_path: Path) -> None:
     assert not isinstance(refused.value, errors.BadRows)
 
 
+def test_a_file_of_two_rows_without_demonstrations_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    held_out = write(
+        tmp_path / "held.jsonl", [{key: row[key] for key in ("question", "solution")} for row in rows(2)]
+    )
+    main = write(tmp_path / "main.jsonl", rows(60))
+    with pytest.raises(EnvError) as refused:
+        envs.make(main, **COLUMNS, test=held_out)
+    said = str(refused.value)
+    assert "has null in this column" in said and said.endswith(
+        f"The other row of {held_out} cannot be used either."
+    )
+    with pytest.raises(EnvError, match=r'^main\.jsonl: reward_weights="brief" is unknown'):
+        envs.make(main, **COLUMNS, reward_weights={"brief": 1.0})
+    with pytest.raises(EnvError, match=r"^main\.jsonl: render_mode"):
+        envs.make(main, **COLUMNS, render_mode="human")
+
+
 def test_a_column_that_a_function_asks_for_and_that_holds_nothing_is_said(tmp_path: Path) -> None:
     functions = tmp_path / "paying.py"
     functions.write_text("def pays(completions, solution):\n    return [0.0] * len(completions)\n")
