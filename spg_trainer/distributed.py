@@ -55,7 +55,7 @@ def world_size() -> int:
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
     """Meets the processes that a launcher has started; None for a process that is alone.
 
-    device: a setting; auto = this process's GPU if there is one. timeout_minutes: as of `make_accelerator`.
+    device: a setting; auto = this process's GPU if there is one. timeout_minutes: as in `make_accelerator`.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     return None if alone else make_accelerator(device, timeout_minutes)
@@ -64,7 +64,7 @@ def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
 def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":
     """What joins the processes of a run; a process that is alone has one, too.
 
-    device: a setting, as of `join`. timeout_minutes: after which a process no longer waits for the others.
+    device: a setting, as in `join`. timeout_minutes: after which a process no longer waits for the others.
     """
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs

@@ -297,7 +297,7 @@ class Rows:
     def units(self, compares: str) -> Tensor:
         """(B,) int64, the number of the unit that each row is in; the rows of a unit stay together in an update.
 
-        compares: as of an algorithm. Units are groups for "group" and episodes for "episode"; else each row is one.
+        compares: an algorithm's. Units are groups for "group" and episodes for "episode"; else each row is one.
         """
         numbers = {"episode": self.episode, "group": self.group}
         if compares in numbers:

@@ -1,4 +1,4 @@
-"""What a Countdown completion earns beside right and wrong: for its format, its numbers, and by the papers' rule."""
+"""What a Countdown completion earns but for being right: for its format, its numbers, and by the papers' rule."""
 
 import re
 from collections import Counter

@@ -485,9 +485,9 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
 
 
 def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
-    """Writes a sentence on each row that is left out into a file beside theirs; returns what to say of them all.
+    """Writes a sentence on each row that is left out into FILE.bad-rows.txt; returns a sentence on all of them.
 
-    If that file cannot be written, the first three sentences are said. count: how many rows the file has.
+    If FILE.bad-rows.txt cannot be written, the result has the first three sentences. count: how many rows the file has.
     """
     place = f"{file}.bad-rows.txt"
     listed = f"{place} lists them."

@@ -1,4 +1,4 @@
-"""MAPG, mask-aware policy gradient: which positions a step unmasks is part of the action, beside the tokens there.
+"""MAPG, mask-aware policy gradient: which positions a step unmasks is part of the action, as are the tokens there.
 
     loss = -1/N sum_b PPO(r_b, A_b),    r_b = exp 1/n_b sum_m w_m (log pi_m - log pi_m of the model that sampled)
     log pi_m = sum_{a = 1..k} [ log p(x_{i_a}) + s_{i_a} - log sum_{j left} exp s_j ],   s_j = 1/tau log max_v p_j(v)

@@ -82,7 +82,7 @@ def step_memory(
 
 
 def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
-    """Bytes of weights that a process has for a while beside those that it keeps, in the type of a pass.
+    """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
     They are gathered from all processes, or where each has the weights whole, a copy of those that are kept in a wider
     type. With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end

@@ -26,7 +26,7 @@ def token_logps(
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
-    If the masks name a measure (`likelihood/measures.py`), the result is (B, M, 2T), as of `score`. mask_id,
+    If the masks name a measure (`likelihood/measures.py`), the result is (B, M, 2T), as in `score`. mask_id,
     masks_at_once: as for `gradient.accumulate`. If both functions are given the same ones, they find the same values,
     bit for bit: in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
@@ -191,7 +191,7 @@ def softmax(
 ) -> Softmax:
     """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,).
 
-    never_drawn: as of `HeadLogps`.
+    never_drawn: as in `HeadLogps`.
     """
     # The product is in the weight's dtype, as in the model.
     logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))

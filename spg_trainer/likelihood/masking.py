@@ -117,7 +117,7 @@ class Masking(ABC):
     """Whether the reference is shown more than the model, as `Copies.ref_masked` says."""
 
     records: ClassVar[frozenset[Record]] = frozenset()
-    """What a rollout must record for this masking, beside what the algorithm itself needs."""
+    """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
 
     @property
     def has_eubo(self) -> bool:

@@ -1,4 +1,4 @@
-"""Measures: differentiable figures of a masked position beside the log-probability of its token.
+"""Measures: differentiable figures of a masked position in addition to the log-probability of its token.
 
 Axes: n positions, r of them in a chunk, D hidden size, V vocabulary. A measure takes logits (r, V) and targets (r,),
 the tokens that stand at the positions, and returns (r,); each value depends on its own position alone.

@@ -107,7 +107,7 @@ def attend(
     """transformers' attention by torch's kernels, also of copies that share their texts.
 
     query, key, value: (b, heads, columns, head_dim), with b = 1 where texts are shared; attention_mask is then that of
-    the copies, as of `with_shared_text`. Returns (b, queries, heads, head_dim).
+    the copies, see `with_shared_text`. Returns (b, queries, heads, head_dim).
     """
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -170,7 +170,7 @@ def same_texts(copies: Copies) -> tuple[Tensor, int]:
 
 
 def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, Any]:
-    """What the model's body is given for all copies and their texts in one sequence, as of `beside_own_text`.
+    """What the model's body is given for all copies and their texts in one sequence, see `beside_own_text`.
 
     `attention_mask` is that of the copies' queries alone, and `shared` says who attends to whom. text: (S,) int64, from
     0 to num_texts - 1, which copies share one.

@@ -100,7 +100,7 @@ class FamilyConfig:
     """What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
     text_ends = ("<|endoftext|>",)
     turn_ends = ("<|eot_id|>", "<|role_end|>", "<|im_end|>")
-    """Words that end a completion wherever a vocabulary has them, beside the eos of config and tokenizer."""
+    """Words that end a completion wherever a vocabulary has them, in addition to the eos of config and tokenizer."""
     block_size: int | None
     context: str
     """What finished blocks see, see `Pattern`."""

@@ -47,7 +47,7 @@ class Policy:
     unread: Path | None = None
     """The folder of the weights, while the model has none because it will be divided first."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
-    """Variables of the tokenizer's chat template, as of --chat-template-args."""
+    """Variables of the tokenizer's chat template, from --chat-template-args."""
 
     def __repr__(self) -> str:
         """One line: what was opened, and its special tokens."""

@@ -84,7 +84,7 @@ def sample_completions(
         rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
             time, which bounds memory; None = what is fastest: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
-        records: what is recorded beside the step and the log-probability of each token, e.g. {"entropy"}.
+        records: what is recorded in addition to the step and the log-probability of each token, e.g. {"entropy"}.
         canvas: (B, T) int64, given tokens that stay, and the mask id in the holes, which alone are written; an end
             token in a hole ends that hole. None = nothing is given.
 

@@ -65,7 +65,7 @@ def save(
 
     keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest ones,
     which others have to be kept, too. resumable: steps whose checkpoints stay whole beside the newest.
-    tensors: for training.pt, beside the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
+    tensors: for training.pt, with the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
     left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
     one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """

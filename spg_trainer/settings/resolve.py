@@ -179,7 +179,7 @@ def defaults(
 
 
 def without_recipe(config: Config) -> str:
-    """What to say of settings that nobody gave and that the recipe has otherwise, as of `Config(env="sudoku")`.
+    """What to say of settings that nobody gave and that the recipe has otherwise, as in `Config(env="sudoku")`.
 
     It is "" where there is nothing to say. One or two settings alone may be meant: somebody may have given them.
     """

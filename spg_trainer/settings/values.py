@@ -129,7 +129,7 @@ def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
 
 
 def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
-    """A copy of a dataclass in which `leaves`, {dotted name: value} as of `read_nested`, replace its own values.
+    """A copy of a dataclass in which `leaves`, {dotted name: value} as `read_nested` returns, replace its own values.
 
     `batch.num_generations` is a setting of a group; `env_args.blanks` is a key of a dict, whose other keys stay.
     """

@@ -44,7 +44,7 @@ class Weights:
 
 
 def resolve_model(name: str, env: str | None = None) -> Weights:
-    """Finds the model that `name` stands for. env: the tasks, as of `--env`, of which `tiny` is the embedded model.
+    """Finds the model that `name` stands for. env: the tasks that --env names, of which `tiny` is the embedded model.
 
     Raises ModelError for a folder that does not exist or has no model; it names the nearest one.
     """

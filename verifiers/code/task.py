@@ -184,7 +184,7 @@ def _references(num_rows: int, columns: list[list[Any] | None], row: int | None)
             raise invalid_reference("entry_point", entry, problem, index)
         if not (prompt is None or isinstance(prompt, str)):
             raise invalid_reference("prompt", prompt, "is no text; give the code that is gone on with", index)
-        if prompt and not is_code(prompt):  # a sentence, as of MBPP: no code to go on with
+        if prompt and not is_code(prompt):  # a sentence, as in MBPP: no code to go on with
             prompt = None
         if fuel is not None and (isinstance(fuel, bool) or not isinstance(fuel, int) or fuel < 0):
             raise invalid_reference("reference_fuel", fuel, "is no number of instructions", index)
