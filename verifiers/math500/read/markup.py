@@ -124,7 +124,10 @@ def yes_or_no(answer: str) -> str:
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     word, *rest = words or ("",)
     behind = text.strip()[len(word) :]
-    goes_on = behind[:1] in (*",.;:!\n",) or rest[:1] in (["because"], ["since"])
+    goes_on = behind.startswith((*",.;:!\n", " - ", " – ", " — ", "—")) or rest[:1] in (
+        ["because"],
+        ["since"],
+    )
     is_plain = word in YES_OR_NO and text.strip().lower().startswith(word) and bool(rest) and goes_on
     return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
