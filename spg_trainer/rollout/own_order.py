@@ -1,5 +1,4 @@
-"""`--remasking ./mine.py:parity`: an order of unmasking from a file or a module, and the trial that it must
-pass before it is used.
+"""`--remasking ./mine.py:parity`: an order of unmasking from a file or a module. It must pass a trial first.
 
 The function takes log-probabilities (b, n) of the tokens that were drawn for b rows, the places (b, n) of these tokens
 in their completions, from 0, and b generators on the model's device. It returns a priority (b, n), float32: the higher,

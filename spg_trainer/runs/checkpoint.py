@@ -63,11 +63,12 @@ def save(
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest ones,
-    which others have to be kept, too. resumable: steps whose checkpoints stay whole beside the newest.
-    tensors: for training.pt, with the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
-    left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
-    one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest
+    checkpoints to the steps of others that have to be kept, too. resumable: steps whose checkpoints stay whole in
+    addition to the newest. tensors: what training.pt holds in addition to the optimizer's, `reference` if that moves. A
+    complete checkpoint of this step is left as it is. All processes get the path. Rank 0 writes alone; a sharded model
+    that is trained is written by all processes together, to one file system. Raises CheckpointError if the disk
+    refuses; earlier checkpoints are untouched then.
     """
     target, divided = folder_of_step(folder, step), _is_divided(policy)
     if divided:
