@@ -53,6 +53,7 @@ class Side:
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # those that the number may be in, CONTRADICTED, or 0 where none is named
     letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
+    capital: bool = False  # that letter is a capital without a space before it, and no currency behind it: 5M
     priced: bool = False  # the last word behind the number names its currency
     plain_words: int = 0  # how many words name no currency
 
@@ -128,7 +129,7 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 def clear(side: Side) -> None:
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
-    side.priced = False
+    side.priced = side.capital = False
     side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
@@ -245,8 +246,8 @@ def changes_value(key: int, side: Side) -> bool:
     return side.key == _AT and is_one_of(key, _LIMITS)
 
 
-def note_word(key: int, side: Side) -> None:
-    """Note a word: most say nothing about the value."""
+def note_word(key: int, is_capital: bool, side: Side) -> None:
+    """Note a word, and if it begins with a capital: most say nothing about the value."""
     listed = is_listed(key)
     currencies = found(key, _MONEY, _MONEY_MEANS) if listed else 0
     if currencies and note_money_word(currencies, side):
@@ -286,6 +287,7 @@ def note_word(key: int, side: Side) -> None:
         if letter and key == _K:
             blame(side, OPAQUE)  # 5 k, which may be kelvins
         side.letter = letter
+        side.capital = is_capital and letter > 0 and is_behind(side, NUMBER)
     if side.numbers:
         side.named |= side.before == NUMBER
         side.counted = side.unit and is_one_of(key, _SPANNING) and not is_one_of(side.key, _PREPOSITIONS)
@@ -327,6 +329,7 @@ def note_letter(side: Side) -> None:
     if side.before == WORD:
         side.number.scale += side.letter
     side.letter = 0
+    side.capital = False
 
 
 def is_unit(side: Side) -> bool:
@@ -426,7 +429,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         elif kind == ch.DOLLAR:
             note_dollar(data, first, after, end, side)
         elif kind == num.WORD or kind == ch.GREATER:
-            note_word(key if kind == num.WORD else _THAN, side)  # "> 18" says what "more than 18" does
+            is_capital = ch.UPPER_A <= data[i] <= ch.UPPER_Z
+            note_word(key if kind == num.WORD else _THAN, is_capital, side)  # "> 18" is "more than 18"
         elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
             more = True
         elif kind == num.COMMAND:
@@ -445,6 +449,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         i = after
     if side.spans and (more or not side.named):
         blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
+    if side.capital:
+        blame(side, OPAQUE)  # 5M may be five million
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
     literal = side.number.whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from verifiers import batch
-from verifiers.amounts import SIGNS, currencies_of
+from verifiers.amounts import NAMES, SIGNS, currencies_of
 from verifiers.errors import invalid_reference
 from verifiers.extract import BOX, last_box, last_line
 from verifiers.math500.asked.form import NONE as NO_FORM
@@ -38,6 +38,9 @@ class Reference:
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
         self.is_money = False
+        self.clock: Value | None = (
+            None  # what 14:30 says as a ratio, which no other ratio equals where it is a time
+        )
         self.is_list = False  # of values side by side, in which a comma may group digits or not
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # of integration
         self.variables: frozenset[str] = frozenset()
@@ -57,6 +60,7 @@ class Reference:
             reading = read(tokens, None)
             value = meaning(reading.value)
             self.mixed, self.worded = reading.mixed, reading.worded
+            self.clock = reading.value if text.is_clock(answer) else None
             Comparison(2 * len(answer), False, NO_FORM).same(
                 value, value
             )  # which raises where it is undefined
@@ -80,8 +84,10 @@ def is_short_integer(answer: str) -> bool:
 def is_name_or_code(answer: str) -> bool:
     """True for New York, which is no product of letters with a unit, and for 2-3 and SKU-12, which are no differences.
 
-    Digits joined by hyphens are a date, a range, a score or a number of a phone; ($5) may be -5.
+    Digits joined by hyphens are a date, a range, a score or a number of a phone; ($5) may be -5; €12,50 may be €12.50.
     """
+    if is_slash_date(answer) or has_decimal_comma(answer):
+        return True
     if answer.startswith("(") and answer.endswith(")") and answer[1:2] in SIGNS and "," not in answer:
         return True
     parts = answer.replace("-", " ").split(" ")
@@ -92,6 +98,21 @@ def is_name_or_code(answer: str) -> bool:
         return is_code or all(map(str.isdigit, parts))
     is_named = parts[0][:1].isupper() and parts[-1][:1].isupper()
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
+
+
+def is_slash_date(answer: str) -> bool:
+    """True for 1/31/2024 and 2024/01/31, which are no fractions."""
+    parts = answer.split("/")
+    return len(parts) == 3 and all(map(str.isdigit, parts)) and 4 in (len(parts[0]), len(parts[2]))
+
+
+def has_decimal_comma(answer: str) -> bool:
+    """True for one amount of money with one or two digits behind a comma: €12,50, which is no list of two."""
+    words = [word for word in answer.split() if word.lower() not in NAMES]
+    amount = " ".join(words).strip("\\ " + "".join(SIGNS))
+    whole, _, cents = amount.partition(",")
+    is_amount = whole.replace(".", "").isdigit() and cents.isdigit() and len(cents) <= 2
+    return is_amount and amount != answer and answer.count("$") < 2
 
 
 def is_compared_as_text(answer: object) -> bool:

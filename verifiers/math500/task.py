@@ -18,6 +18,7 @@ from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
 from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.asked.form import Form, form_of, formulas_of
+from verifiers.math500.asked.question import RATIO_WORDS
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
@@ -34,7 +35,7 @@ from verifiers.math500.read.lexer import (
 )
 from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
-from verifiers.math500.read.values import Relation, Several, Value, Words
+from verifiers.math500.read.values import Relation, Several, Value, Words, inside
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.sentence import find_answer
 from verifiers.verdicts import (
@@ -175,7 +176,7 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
-    if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
+    if (gold.meaning is None or gold.is_time or gold.clock) and text.same_text(answer, gold.text):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     digits = text.digits_of(answer) if base and len(answer) < 40 else None
@@ -273,6 +274,9 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
+    is_time = gold.clock and RATIO_WORDS.isdisjoint(form.words)
+    if is_time and gold.clock not in (reading.value, *inside(reading.value)):
+        return WRONG, TYPED  # 7:15 is no 14:30
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
     first_side = first.sides[0] if type(first) is Relation else None
     is_asked = first_side is not None and form.asks_for(first_side)

@@ -101,6 +101,8 @@ KIND_WORDS = {
         "savings save saves tax value charge fee income discount".split()
     ),
 }
+RATIO_WORDS = frozenset("ratio ratios proportion proportions odds".split())
+"""Words by which a problem asks for a ratio, where 14:30 is no time."""
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 _PLURAL = {

@@ -268,7 +268,9 @@ class Lexer:
             return  # the backslash was forgotten
         if run == "x" and self.is_times_sign(end):
             return self.add(SIGN, "*")
-        if run.isupper() and run.lower() in CODES:
+        if run == "Rs" and text.startswith(".", end):
+            end = self.position = end + 1
+        if (run.isupper() or run == "Rs") and run.lower() in CODES:
             if text[end:].lstrip()[:1] in ASCII_DIGITS:
                 return self.add(SIGN, run.lower())  # EUR 5
             if self.tokens and self.tokens[-1][0] == NUMBER:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 from string import ascii_uppercase
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
@@ -112,6 +113,13 @@ def is_time_of_day(text: str) -> bool:
     """True for a time with a.m. or p.m.; 3:45 may be a ratio."""
     found = time_of(unlaid(text))
     return found is not None and found[1] == "day" and unlaid(text).endswith(("m", "m ."))
+
+
+def is_clock(text: str) -> bool:
+    """True for 10:20 and 9:00, hours and minutes that are no ratio in lowest terms, as 9:16 may be."""
+    hours, _, minutes = text.partition(":")
+    digits = hours.isdigit() and minutes.isdigit() and len(hours) <= 2 == len(minutes)
+    return digits and int(hours) < 24 and int(minutes) < 60 and gcd(int(hours), int(minutes)) > 1
 
 
 def time_of(text: str) -> Time | None:
