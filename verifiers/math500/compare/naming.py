@@ -5,6 +5,7 @@ For equations such as `f(2) = 36` and `\gcd(a, b) = 36`; the side `x + 1` is no 
 
 from __future__ import annotations
 
+from verifiers.amounts import currencies_of
 from verifiers.math500.read import tree
 from verifiers.math500.read.tree import MINUS_ONE, Node
 from verifiers.math500.read.units import is_known
@@ -35,7 +36,7 @@ def is_called(side: Value, gold: Value) -> bool:
 
     Its letters are none of the reference, and no number stands beside them: 2x and x + 1 still have to be solved.
     """
-    node = side.value if type(side) is Quantity and not is_known(side.unit) else side
+    node = side.value if type(side) is Quantity and not is_measured(side) else side
     if is_name(node) or not is_expression(node):
         return is_name(node)
     own, others = tree.symbols(node), tree.symbols(gold) if is_expression(gold) else ()
@@ -43,6 +44,12 @@ def is_called(side: Value, gold: Value) -> bool:
     if "\\dots" in own or tree.holds_container(node) or (own and tree.holds_repeated(node)):
         return True  # it calculates with what is no number
     return bool(own) and own.isdisjoint(others) and not has_number(node, free)
+
+
+def is_measured(side: Quantity) -> bool:
+    r"""True for 5 cm and x cm, but not for \angle CAD, whose letters are points and no Canadian dollars."""
+    is_lettered = is_expression(side.value) and bool(tree.symbols(side.value))
+    return is_known(side.unit) and not (is_lettered and currencies_of(side.unit))
 
 
 def is_multiple(node: Node) -> bool:

@@ -273,7 +273,7 @@ class Lexer:
         if (run.isupper() or run == "Rs") and run.lower() in CODES:
             if text[end:].lstrip()[:1] in ASCII_DIGITS:
                 return self.add(SIGN, run.lower())  # EUR 5
-            if self.tokens and self.tokens[-1][0] == NUMBER:
+            if self.tokens and self.tokens[-1][0] == NUMBER and not self.is_factor(run):
                 return self.add(WORD, run)  # 5 EUR
         if run in SYMBOLS and len(run) > 1 and self.tokens and self.tokens[-1][0] == NUMBER:
             if not all(letter in (self.variables or ()) for letter in run):
@@ -288,6 +288,10 @@ class Lexer:
                 self.add(LETTERS, letter)
         else:
             self.word(run)
+
+    def is_factor(self, run: str) -> bool:
+        """True for letters right behind a number that the reference has, or that stand in it: the CAD of 2CAD."""
+        return not self.spaced and (self.variables is None or all(map(self.variables.__contains__, run)))
 
     def is_times_sign(self, end: int) -> bool:
         """True for the x of 3 x 10^8, which ends here, where the reference has no x of its own."""

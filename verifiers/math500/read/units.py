@@ -140,6 +140,7 @@ UNITS = NAMES | {spelling: unit for unit, spellings in _SPELLINGS.items() for sp
 _KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
+TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "celsius", "f", "fahrenheit"))})
 UNIT_LETTERS = frozenset("m s h g l L".split()) | {symbol for symbol in SYMBOLS if len(symbol) == 1}
 KNOWN_WORDS = (
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
@@ -179,7 +180,7 @@ def conflict(answer: str, gold: str) -> bool:
     """True if both units are known and say different things; degrees may be those of any scale."""
     if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
         return False
-    of_scale = "degree" in (answer, gold) and answer.startswith("degree") and gold.startswith("degree")
+    of_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
     return not (of_scale or currencies_of(answer) & currencies_of(gold))
 
 
