@@ -208,7 +208,8 @@ def refuse_lost_checkpoints(folder: Path) -> None:
     Torn ones are another matter: these steps are made again, and come out the same.
     """
     steps, every = len(RunFolder(folder).history()), read_config(folder / CONFIG).output.save_steps
-    has_saved = (folder / SUMMARY).is_file() or 0 < every <= steps
+    # That of the last step may not have been written when the run was killed.
+    has_saved = (folder / SUMMARY).is_file() or 0 < every < steps
     if has_saved and not has_checkpoints(folder):
         raise CheckpointError(
             f"$resume={folder}: this run has made {steps} steps, but its checkpoints are gone, so it cannot go on. "
