@@ -44,7 +44,7 @@ NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling 
 """The unit of money of each spelling, by which it is one of `_UNITS`."""
 SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
 """Those of signs."""
-CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES)
+CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent"}
 """Spellings that are written in capitals, right before or behind a number."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from verifiers.amounts import GLUED_MAGNITUDES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
+from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
 from verifiers.extract import read_tags
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
@@ -21,10 +21,11 @@ _SIDE_WORDS = frozenset("in within during after over per every each all both the
 _BEING = frozenset("= is are was were be equals".split())
 _JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
 _DENYING = frozenset("not between ±".split())
-_AMOUNTS = frozenset([*MAGNITUDES, *GLUED_MAGNITUDES, *MONEY_MAGNITUDES, *NAMES]) - {"pound", "pounds"}
-"""Words and letters of an amount of money, which belong to the number before them."""
+_AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
+"""Words of an amount of money, which belong to the number before them."""
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # characters from a number to these words: "degrees Celsius"
+_DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
 _FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
 
 
@@ -40,9 +41,10 @@ class Item(NamedTuple):
     is_value: bool
 
 
-def flexible_answer(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
+def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: bool = False) -> tuple[int, int]:
     """(start, end) of the value in a completion of which lenient mode says `reason` about data[low:high], or -1s.
 
+    For GSM8K it goes on through `5k`, `5 EUR` and `5 degrees below zero`, which MATH does not read.
     Where an answer is marked, the value is looked for in it; what a box holds stays as it is.
     """
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
@@ -50,14 +52,14 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     if low < 0:
         high, low = read_tags(data, 0, len(data))[:2]
     text = data[low:high].decode("utf-8", "replace")
-    value = last_value(text)
+    value = last_value(text, is_gsm8k)
     if value is None:
         return -1, -1
     start = low + len(text[: value.low].encode("utf-8"))
     return start, start + len(text[value.low : value.high].encode("utf-8"))
 
 
-def last_value(text: str) -> Item | None:
+def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The last number or formula of the last sentence that has one; None where there is none."""
     sentence: list[Item] = []
     last: list[Item] = []
@@ -80,7 +82,7 @@ def last_value(text: str) -> Item | None:
             i, word = formula, ""
         elif c.isdecimal():
             start, i = number_at(text, i)
-            i = amount_end(text, i)
+            i = amount_end(text, start, i, is_gsm8k)
             add(start, i)
             word = ""
         elif c.isalpha():
@@ -152,11 +154,16 @@ def number_at(text: str, i: int) -> tuple[int, int]:
     return max(start, 0), end
 
 
-def amount_end(text: str, end: int) -> int:
-    """Where an amount ends of which the number ends at `end`: `5 million dollars`, `5M`, `5 degrees below zero`."""
-    words, below, _ = text[end : end + _BELOW_LIMIT].lower().partition(_BELOW_ZERO)
-    if below and all(word.isalpha() for word in words.replace("°", " ").split()):
-        return end + len(words) + len(below)
+def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
+    """Where an amount ends of which the number is text[start:end]: `5 million dollars`, `$5M`.
+
+    In GSM8K also `5M`, `5 EUR` and `5 degrees below zero`. A letter that begins a name (`$5 T-shirts`) is not taken.
+    """
+    is_price = not SIGNS.keys().isdisjoint(text[start:end])
+    if is_gsm8k and not is_price:
+        words, below, _ = text[end : end + _BELOW_LIMIT].partition(_BELOW_ZERO)
+        if below and _DEGREES.issuperset(words.lower().replace("°", " ").split()):
+            return end + len(words) + len(below)
     while True:
         low = end + (text[end : end + 1] == " ")
         high = low
@@ -164,7 +171,13 @@ def amount_end(text: str, end: int) -> int:
             high += 1
         if text[low : low + 1] in SIGNS and text[low] != "$":
             high = low + 1
-        if high == low or text[low:high].lower() not in _AMOUNTS:
+        word = text[low:high].lower()
+        if word in MONEY_MAGNITUDES:
+            is_amount = is_price or (is_gsm8k and low == end)
+            is_amount = is_amount and (low == end or not text.startswith(("-", "&", "\\&"), high))
+        else:
+            is_amount = word in _AMOUNTS and (is_price or is_gsm8k or word not in CODES)
+        if not is_amount:
             return end
         end = high
 

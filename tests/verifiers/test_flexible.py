@@ -44,6 +44,22 @@ AMOUNTS = [
     ("It costs 25€ today.", "€25", "$25"),
     ("It costs 25 EUR.", "EUR25", "$25"),
 ]
+NUMBERS = [
+    # What stands behind the number belongs to no amount that the reader of the task knows.
+    ("math500", "She needs 5 T-shirts.", "5"),
+    ("math500", "The mass is 5 K.", "5"),
+    ("math500", "He ran 5k.", "5"),
+    ("math500", "Hence 5 M&Ms remain.", "5"),
+    ("math500", "So 12 rs are left.", "12"),
+    ("math500", "So y = 3 b.", "3"),
+    ("math500", "It was 5 degrees below zero.", "5"),
+    ("gsm8k", "He runs a 5 K race.", "5"),
+    ("gsm8k", "She sold $18 T-shirts.", "18"),
+    ("gsm8k", "So 3 of the readings are below zero.", "3"),
+    ("gsm8k", "There were 3 days with temperatures below zero.", "3"),
+    ("gsm8k", "<answer>Rs.5</answer>", "₹5"),
+    ("gsm8k", "<answer>five ($5.00)</answer>", "5"),
+]
 FORMULAS = [
     (r"So $x = \frac{1}{2}$ holds.", r"\frac12"),
     ("We get \\[\n\\sqrt{8}\n\\]", r"2\sqrt2"),
@@ -67,6 +83,11 @@ def test_the_number_that_a_completion_ends_with_is_judged(task: str, completion:
 def test_an_amount_is_judged_with_the_words_that_belong_to_it(completion, answer, other) -> None:
     assert verify("gsm8k", completion, mode="flexible", answer=answer).correct
     assert not verify("gsm8k", completion, mode="flexible", answer=other).correct
+
+
+@pytest.mark.parametrize(("task", "completion", "answer"), NUMBERS)
+def test_a_number_is_judged_without_the_words_that_do_not_belong_to_it(task, completion, answer) -> None:
+    assert verify(task, completion, mode="flexible", answer=answer).correct
 
 
 @pytest.mark.parametrize(("completion", "answer"), FORMULAS)

@@ -18,7 +18,7 @@ from verifiers.amounts import (
     currencies_of,
 )
 from verifiers.characters import is_one_of
-from verifiers.extract import Bytes, find_byte, word_key, word_keys
+from verifiers.extract import OVER_LONG, Bytes, find_byte, matches, word_key, word_keys
 from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
@@ -45,10 +45,12 @@ class Side:
     sign: int = 0  # -1 or 1 of a sign that waits for its number
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind it
-    told: int = (
-        0  # the sum of the number words right before whatever comes next, or -1 for "hundred" among them
+    told: int = 0  # the sum of the number words before the number, or -1 where there are other words
+    repeated: int = 0  # the same before a bracket that the number stands in: "six (6)"
+    degrees: bool = (
+        False  # only its degrees stand behind the number, so that "below zero" says that it is negative
     )
-    repeated: int = 0  # the same of those before a bracket that the number stands in: "six (6)"
+    braced: bool = False  # a brace stands right behind it: 5 \text{ euros}
     price: int = 0  # the currencies that are named right before whatever comes next; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # those that the number may be in, CONTRADICTED, or 0 where none is named
@@ -74,6 +76,7 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
+_DEGREES = word_keys("degree degrees c f celsius fahrenheit")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
 # A number word behind one of these says another thing.
@@ -88,9 +91,11 @@ _SCALES, _POWERS = word_keys(" ".join(MAGNITUDES)), tuple(MAGNITUDES.values())
 _GLUED, _GLUED_POWERS = word_keys(" ".join(GLUED_MAGNITUDES)), tuple(GLUED_MAGNITUDES.values())
 _LETTERS, _LETTER_POWERS = word_keys(" ".join(MONEY_MAGNITUDES)), tuple(MONEY_MAGNITUDES.values())
 _MONEY = word_keys(" ".join((*filter(str.isalpha, NAMES), *NATIONS)))
+_NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")
 _MONEY_MEANS = tuple(map(currencies_of, (*filter(str.isalpha, NAMES), *NATIONS)))
 _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
 _DOLLARS = currencies_of("$")
+_AND, _ESCAPED_AND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
 CONTRADICTED = 1 << 62  # in place of currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes of an answer in which a dollar sign without a backslash may be that of a price
 _TABLE = 8191
@@ -129,7 +134,7 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 def clear(side: Side) -> None:
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
-    side.priced = side.capital = False
+    side.priced = side.capital = side.degrees = side.braced = False
     side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
@@ -168,6 +173,7 @@ def note_currency(currencies: int, side: Side) -> None:
     """Note a currency that stands beside the number."""
     both = currencies if side.currency == 0 else side.currency & currencies
     side.currency = both if both else CONTRADICTED
+    side.degrees = False
 
 
 def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
@@ -201,8 +207,6 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
         if side.price:
             note_currency(side.price, side)
         i = read_number(data, i, end, number)
-        told = side.repeated
-        unreadable |= told > 0 and not is_whole(number, told)  # six (5)
         bounded = side.before == WORD and is_listed(side.key) and is_one_of(side.key, _BEFORE)
         unreadable |= bounded or number.shape == num.NO_NUMBER
         if side.sign < 0:
@@ -215,6 +219,7 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
         unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
     if unreadable:
         blame(side, OPAQUE)
+    side.degrees = side.numbers == 0 and side.currency == 0
     side.numbers += 1
     side.variable = False  # the x of "9 x 2" is none
     side.sign = side.dollar = 0
@@ -222,9 +227,13 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
     return i
 
 
-def is_whole(number: Number, value: int) -> bool:
-    """True for a whole number without a point, of this value."""
-    return number.shape == num.LITERAL and number.whole.mantissa == value and number.whole.exponent == 0
+def contradicts(number: Number, told: int) -> bool:
+    """True if a number in digits has another value than the words before it."""
+    if number.shape != num.LITERAL or number.scale:
+        return False
+    for _ in range(-number.whole.exponent):
+        told = min(told * 10, num.MANTISSA_LIMIT)
+    return number.whole.mantissa != told
 
 
 def spelled(key: int) -> int:
@@ -255,17 +264,17 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
     side.plain_words += 1
     side.price = side.dollar = side.letter = 0
     side.priced = False
+    side.degrees &= (
+        key == _BELOW or is_one_of(key, _DEGREES) or (side.key == _BELOW and is_one_of(key, _BELOW_WHAT))
+    )
     value = spelled(key) if listed else -1
     if side.numbers == 0:
-        if side.told < 0 or (listed and scale_of(key, False)):
-            side.told = -1
-        else:
-            side.told = side.told + value if value >= 0 else 0
+        side.told = -1 if side.told < 0 or value < 0 else side.told + value
     elif value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
         side.spelled += value
     if key == _OR:
         blame(side, HEDGED)
-    elif listed and side.numbers and side.key == _BELOW and is_one_of(key, _BELOW_WHAT):
+    elif listed and side.degrees and side.key == _BELOW and is_one_of(key, _BELOW_WHAT):
         note_below_zero(key, side)
     elif listed and changes_value(key, side):
         blame(side, OPAQUE)
@@ -273,6 +282,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
         side.variable = True
     elif is_one_of(key, _NEGATIVE):
         side.sign = -1
+        side.plain_words -= 1
         follow(side, MARK)
         return
     elif side.numbers == 1 and not side.unit:
@@ -305,14 +315,31 @@ def note_money_word(currencies: int, side: Side) -> bool:
         side.spaced = True
         return True
     beside = side.before == NUMBER or (side.before == WORD and (side.letter > 0 or side.priced))
+    beside |= side.before == MARK and side.braced
     if side.numbers > 1 or not beside:
         return False
     note_currency(currencies, side)
     note_letter(side)
     side.unit = side.priced = True
+    side.braced = False
     side.key = 0
     follow(side, WORD)
     return True
+
+
+def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
+    """True for a nation that names no money, and a letter that begins a name: `cost us 5 euros`, `$18 T-shirts`."""
+    glued = not side.spaced and (side.currency or is_one_of(key, _GLUED))  # $5M, 5k
+    if side.before == NUMBER and not glued and found(key, _LETTERS, _LETTER_POWERS):
+        kind, _ = num.kind_at(data, after, end)
+        return kind == ch.MINUS or kind == _AND or kind == num.WORD or matches(data, after, end, _ESCAPED_AND)
+    if not is_listed(key) or not is_one_of(key, _NATIONS):
+        return False
+    if after < end and (data[after] == ch.DOLLAR or matches(data, after, end, _ESCAPED_DOLLAR)):
+        return False
+    low = num.skip_spaces(data, after, end)
+    kind, _, money = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
+    return kind != num.WORD or is_one_of(money, _NATIONS) or found(money, _MONEY, _MONEY_MEANS) == 0
 
 
 def note_money_sign(currencies: int, side: Side) -> None:
@@ -345,7 +372,7 @@ def is_unit(side: Side) -> bool:
 
 
 def note_below_zero(key: int, side: Side) -> None:
-    """Note "below zero" behind a number, which makes it negative; "below freezing" says no number."""
+    """Note "below zero" behind a number or its degrees, which makes it negative; "below freezing" says no number."""
     if key != _ZERO or side.numbers > 1 or side.number.sign < 0:
         blame(side, OPAQUE)
     side.number.sign = -1
@@ -374,6 +401,10 @@ def note_mark(kind: int, side: Side) -> None:
     blame(side, _FAULT[kind])
     if kind == ch.LEFT_PAREN and side.numbers == 0 and side.before == WORD:
         side.repeated = side.told
+    if kind == ch.COLON and side.numbers == 0:
+        side.price = 0  # pounds: 20 euros
+    side.braced = kind == ch.LEFT_BRACE and side.before == NUMBER
+    side.degrees &= kind == num.MARK or kind == ch.LEFT_BRACE or kind == ch.RIGHT_BRACE
     stray = (
         side.sign
         and side.numbers == 0
@@ -428,9 +459,13 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             side.spaced = True
         elif kind == ch.DOLLAR:
             note_dollar(data, first, after, end, side)
+        elif kind == num.WORD and says_nothing(data, key, after, end, side):
+            note_word(OVER_LONG, False, side)
         elif kind == num.WORD or kind == ch.GREATER:
             is_capital = ch.UPPER_A <= data[i] <= ch.UPPER_Z
             note_word(key if kind == num.WORD else _THAN, is_capital, side)  # "> 18" is "more than 18"
+            if kind == num.WORD and key == _RS and after < end and data[after] == ch.POINT:
+                after += 1  # Rs.5
         elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
             more = True
         elif kind == num.COMMAND:
@@ -451,6 +486,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
     if side.capital:
         blame(side, OPAQUE)  # 5M may be five million
+    if side.repeated > 0 and not side.unit and contradicts(side.number, side.repeated):
+        blame(side, OPAQUE)  # six (5)
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
     literal = side.number.whole

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from verifiers import amounts, answer_words, batch, extract, sentence
 from verifiers import characters as ch
@@ -17,7 +18,7 @@ from verifiers.extract import FOUND, Bytes, strip
 from verifiers.flexible import flexible_answer
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
+from verifiers.gsm8k.answer import CONTRADICTED, HEDGED, REFUSED, Side, is_number, read_plain, read_side
 from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
 from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
@@ -50,6 +51,7 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         _, more = read_side(data, start, start, end, gold)
         one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
         one = one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
+        one = one and gold.currency != CONTRADICTED
         return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
     gold.currency = 0
     return True
@@ -155,5 +157,10 @@ _LOOP = batch.RowLoop(
     (ch, answer_words, sentence, amounts, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
-    "gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text), flexible=flexible_answer
+    "gsm8k",
+    ("answer",),
+    _LOOP,
+    _judge,
+    batch.pack_texts(_gold_text),
+    flexible=partial(flexible_answer, is_gsm8k=True),
 )
