@@ -19,8 +19,9 @@ INVALID = [
         None, "", "  ", True, b"5", ["5"], float("nan"), float("inf"), 10**700,
     )),
     *(("gsm8k", "answer", value, "'#### 18'") for value in (
-        "", " ", "abc", "eighteen", "1 2", "18 eggs", "($5)", "$5 EUR", "us 5", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan",
-        "18\x00", "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, float("nan"), b"18", 10**700, [18],
+        "", " ", "abc", "eighteen", "1 2", "18 eggs", "($5)", "$5 EUR", "us 5", "1/0", "1,25", "x=18", "18 or 19",
+        "\u00b13", "nan", "18\x00", "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, float("nan"), b"18",
+        10**700, [18],
     )),
     *(("sudoku", "puzzle", value, "is no ") for value in (
         "432000433010000", "", PUZZLE.replace("4", "5"), PUZZLE.replace("0", "x"), "44" + "0" * 14,
