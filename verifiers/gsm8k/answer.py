@@ -329,8 +329,9 @@ def note_money_word(currencies: int, side: Side) -> bool:
 
 def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
     """True for a nation that names no money, and a letter that begins a name: `cost us 5 euros`, `$18 T-shirts`."""
-    glued = not side.spaced and (side.currency or is_one_of(key, _GLUED))  # $5M, 5k
-    if side.before == NUMBER and not glued and found(key, _LETTERS, _LETTER_POWERS):
+    if side.before == NUMBER and found(key, _LETTERS, _LETTER_POWERS):
+        if not side.spaced and (side.currency > 0 or is_one_of(key, _GLUED)):
+            return False  # $5M, 5k
         kind, _ = num.kind_at(data, after, end)
         return kind == ch.MINUS or kind == _AND or kind == num.WORD or matches(data, after, end, _ESCAPED_AND)
     if not is_listed(key) or not is_one_of(key, _NATIONS):
