@@ -27,7 +27,7 @@ LANGUAGES = {
     "English": Language(
         "answer ans result",
         "is equals be",
-        "the final and my our correct corrected correction right total actual actually new revised updated wait",
+        "the final and my our correct corrected correction right total actual actually revised updated wait",
         "if unless suppose assuming whether",
     ),
     "Spanish": Language(

@@ -18,7 +18,7 @@ from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
 from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.asked.form import Form, form_of, formulas_of
-from verifiers.math500.asked.question import RATIO_WORDS
+from verifiers.math500.asked.question import asks_for_ratio
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
@@ -32,6 +32,7 @@ from verifiers.math500.read.lexer import (
     Unsupported,
     tokens_of,
     with_price_marked,
+    with_unit_marked,
 )
 from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
@@ -132,6 +133,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return outcome
     if gold.is_money and "$" in answer:
         answer = with_price_marked(answer)
+    if gold.unit_letter:
+        answer = with_unit_marked(answer, gold.unit_letter)
     if lenient:
         answer = markup.plain(answer)
         if gold.key.lower() in markup.YES_OR_NO:
@@ -274,7 +277,7 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
-    is_time = gold.clock and RATIO_WORDS.isdisjoint(form.words)
+    is_time = gold.clock and not asks_for_ratio(form.words)
     if is_time and gold.clock not in (reading.value, *inside(reading.value)):
         return WRONG, TYPED  # 7:15 is no 14:30
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2

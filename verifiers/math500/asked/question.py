@@ -101,7 +101,7 @@ KIND_WORDS = {
         "savings save saves tax value charge fee income discount".split()
     ),
 }
-RATIO_WORDS = frozenset("ratio ratios proportion proportions odds".split())
+RATIO_WORDS = frozenset("ratio ratios proportion proportions odds scale".split())
 """Words by which a problem asks for a ratio, where 14:30 is no time."""
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
@@ -117,6 +117,20 @@ _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without the marks of mathematics; each mark of a sentence is a word."""
     return text.translate(_MARKS).split()
+
+
+def asks_for_ratio(words: Sequence[str]) -> bool:
+    """True for a problem in which 14:30 is no time: of a ratio, a scale, or of a:b."""
+    letters = (
+        before.isalpha() and behind.isalpha() and len(before) == len(behind) == 1
+        for before, mark, behind in zip(words, words[1:], words[2:], strict=False)
+        if mark == ":"
+    )
+    return not RATIO_WORDS.isdisjoint(words) or any(letters)
+
+
+NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits".split())
+"""What is arranged, reversed or ranked, and is no list: "Arrange the equation in standard form"."""
 
 
 def asks_for_order(lower: str) -> bool:
@@ -139,7 +153,7 @@ def sentences_of(text: str) -> list[str]:
 def sentence_asks_for_order(words: Sequence[str]) -> bool:
     begin = next((k for k, word in enumerate(words) if word not in _BEFORE_VERB), 0)
     if words[begin : begin + 1] and words[begin] in ORDERING:
-        return True
+        return NO_ITEMS.isdisjoint(words[begin + 1 : begin + 4])
     asks = False
     padded = ["", *words, "", ""]
     for before, word, following, second in zip(padded, words, padded[2:], padded[3:], strict=False):

@@ -276,7 +276,7 @@ class Lexer:
             if self.tokens and self.tokens[-1][0] == NUMBER and not self.is_factor(run):
                 return self.add(WORD, run)  # 5 EUR
         if run in SYMBOLS and len(run) > 1 and self.tokens and self.tokens[-1][0] == NUMBER:
-            if not all(letter in (self.variables or ()) for letter in run):
+            if not self.is_factor(run) and not all(letter in (self.variables or ()) for letter in run):
                 return self.add(WORD, run)  # 5 kW
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
@@ -485,6 +485,12 @@ def with_price_marked(text: str) -> str:
     before, _, behind = text.partition("$")
     is_price = "$" not in behind and not before.endswith("\\") and behind[:1] in ASCII_DIGITS
     return f"{before}\\${behind}" if is_price else text
+
+
+def with_unit_marked(text: str, letter: str) -> str:
+    r"""A text that ends in a number and this letter with the letter in \\text: 5 W, where the reference is 5 watts."""
+    number = text.removesuffix(letter).rstrip(" ")
+    return f"{number}\\text{{ {letter}}}" if text.endswith(letter) and number[-1:] in ASCII_DIGITS else text
 
 
 def with_words_marked(text: str) -> str:

@@ -16,12 +16,13 @@ PROBLEMS_REMEMBERED = 4096
 
 CHOICES = "ABCDEFGH"
 YES_OR_NO = {
-    **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot".split())),
+    **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot t".split())),
     **dict.fromkeys(("no", "false"), frozenset("yes true".split())),
 }
 """{a word that is an answer by itself: the words that may take it back}."""
 HEDGES = frozenset(
-    "or but maybe perhaps however if unless only when except sometimes unsure although".split()
+    "or but maybe perhaps however if unless only when except sometimes unsure although "
+    "probably possibly likely assuming wait wrong incorrect".split()
 )
 SMALL = CHOICES.lower()
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
@@ -128,6 +129,7 @@ def yes_or_no(answer: str) -> str:
         ["because"],
         ["since"],
     )
+    goes_on = goes_on and rest[:1] != ["of"]  # No. of solutions
     is_plain = word in YES_OR_NO and text.strip().lower().startswith(word) and bool(rest) and goes_on
     return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
@@ -203,7 +205,8 @@ def options_of(problem: str) -> dict[str, str]:
             if place < 0:
                 break
             marks.append(place)
-        if len(marks) > 1:
+        # Of letters within a line there are three: (a) and (b) are often the parts of a problem.
+        if len(marks) > (1 if is_mark is is_label_of_choice else 2):
             ends = [*marks[1:], len(problem)]
             return {
                 problem[k].upper(): option_between(problem, k, end)

@@ -181,15 +181,12 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     if text.is_reference:  # where a letter is one but where it can be no factor: km/h, 2 h 30 min
         is_between = cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD
         return (before[-1:] == ["/"] and len(before) > 1) or is_between or at_only_unit(cursor)
-    behind_number = cursor.peek(-1)[0] == NUMBER
-    if cursor.value in units.SYMBOLS and not (behind_number or before):
-        return False  # the A of an angle
-    run_in = behind_number and cursor.value != "K" and not (text.match or text.letters)  # 5K may be 5000
+    run_in = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
     return (cursor.spaced or before[-1:] == ["/"] or run_in) and cursor.value not in text.letters
 
 
 def at_only_unit(cursor: Cursor) -> bool:
-    """True for the m of a reference that is a number, a space and a unit: 5 m, 3 m/s, 298 K."""
+    """True for the m of a reference that is a number, a space and a unit: 5 m, 3 m/s."""
     behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
     return behind_number and all(
         kind in (NUMBER, SIGN)

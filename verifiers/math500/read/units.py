@@ -118,6 +118,8 @@ _SYMBOLS = {
 }
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 """{spelling: unit} of those that are units right behind a number, and may be letters elsewhere; capitals count."""
+LETTER_OF = {unit: symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
+"""{unit: its letter}, which is read as the unit where the reference has this unit."""
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
     {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
@@ -141,7 +143,8 @@ _KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *NAMES.values()) for par
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "celsius", "f", "fahrenheit"))})
-UNIT_LETTERS = frozenset("m s h g l L".split()) | {symbol for symbol in SYMBOLS if len(symbol) == 1}
+UNIT_LETTERS = frozenset("m s h g l L".split())
+"""Letters that are units without `\\text`. N, V, A and the like are more often variables."""
 KNOWN_WORDS = (
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
     | GENERIC
