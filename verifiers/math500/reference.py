@@ -19,7 +19,7 @@ from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported, tokens
 from verifiers.math500.read.markup import CHOICES, without_approximation
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import symbols
-from verifiers.math500.read.units import LETTER_OF
+from verifiers.math500.read.units import letter_of
 from verifiers.math500.read.values import Quantity, Several, Value, expressions
 from verifiers.verdicts import encoded
 
@@ -70,7 +70,7 @@ class Reference:
             if type(value) is Quantity:  # the letters of a unit are none of its value
                 self.variables = frozenset().union(*map(symbols, expressions(value)))
             self.is_list = type(value) is Several
-            self.unit_letter = LETTER_OF.get(value.unit, "") if type(value) is Quantity else ""
+            self.unit_letter = letter_of(value.unit) if type(value) is Quantity else ""
             self.is_money = type(value) is Quantity and currencies_of(value.unit) > 0
         except Unsupported:
             pass

@@ -118,8 +118,6 @@ _SYMBOLS = {
 }
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 """{spelling: unit} of those that are units right behind a number, and may be letters elsewhere; capitals count."""
-LETTER_OF = {unit: symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
-"""{unit: its letter}, which is read as the unit where the reference has this unit."""
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
     {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
@@ -221,3 +219,11 @@ def power_of(unit: str) -> int:
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the table."""
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())
+
+
+_LETTERS = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
+
+
+def letter_of(unit: str) -> str:
+    """The letter read as a unit where the reference has this unit or one of its kind: W of watts and kW; else ""."""
+    return _LETTERS.get(kind_of(unit), "")
