@@ -51,12 +51,12 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
         return -1, -1
     if low < 0:
         high, low = read_tags(data, 0, len(data))[:2]
-    text = data[low:high].decode("utf-8", "replace")
+    text = data[low:high].decode("utf-8", "surrogatepass")
     value = last_value(text, is_gsm8k)
     if value is None:
         return -1, -1
-    start = low + len(text[: value.low].encode("utf-8"))
-    return start, start + len(text[value.low : value.high].encode("utf-8"))
+    start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
+    return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
 
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:

@@ -170,3 +170,8 @@ def test_worked_solutions_are_read_better_than_by_their_last_number(shared_data)
         "gsm8k", [f"<answer>{text}</answer>" for text in last], answer=solutions
     ).correct
     assert correct.mean() > 0.99 and by_last_number.mean() < 0.96
+
+
+def test_half_a_character_before_a_value_does_not_move_it() -> None:
+    found = verify("math500", "\ud800 5 is what is left \U00010000", answer="5", mode="flexible")
+    assert found.correct and found.extracted == "5"
