@@ -210,7 +210,7 @@ def test_the_examples_of_a_run_work(tmp_path: Path, monkeypatch) -> None:
     for page, known in (
         ("runs.md", "runs/first"),
         ("report.md", "runs/first"),
-        ("handing_on.md", "runs/llada"),
+        ("merge_and_publish.md", "runs/llada"),
     ):
         block = re.search(r"^```\n(.*?)^```", (DOCS / page).read_text(), flags=re.S | re.M)
         lines = [line.partition("#")[0].strip() for line in block[1].splitlines() if known in line]
