@@ -120,7 +120,6 @@ class BernoulliMasking(SubsetMasking):
         return scored, weight
 
 
-@dataclass(frozen=True)
 class CoupledMasking(SubsetMasking):
     """Pairs of copies: the first masks k tokens, k uniform on 0..n, the second all others.
 

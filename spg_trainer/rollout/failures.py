@@ -4,7 +4,6 @@ import re
 import sysconfig
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +31,16 @@ def listed(count: Mapping[str, float]) -> str:
     return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
 
 
-@dataclass
 class Failures:
-    """Counts the completions of a step or evaluation that its environment could not score."""
+    """Counts the completions of a step or evaluation that its environment could not score.
 
-    expected: int
-    """How many completions the step or evaluation has."""
-    shared: bool = True
-    """Whether the failures of all processes are counted together; each process then calls `add` equally often."""
-    count: Counter[str] = field(default_factory=Counter)
-    """Reason -> completions."""
+    expected: how many completions the step or evaluation has. shared: whether the failures of all processes are counted
+    together; each process then calls `add` equally often. `count` is {reason: completions}.
+    """
+
+    def __init__(self, expected: int, shared: bool = True) -> None:
+        self.expected, self.shared = expected, shared
+        self.count: Counter[str] = Counter()
 
     def add(self, env: "TextEnv", scored: "Rows | None") -> None:
         """Counts the failures among completions (None = there are no completions); raises ScoringFailed at too many."""

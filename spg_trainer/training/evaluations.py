@@ -24,7 +24,7 @@ from spg_trainer.runs.files import incomplete, write_folder
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
-from spg_trainer.training import validation
+from spg_trainer.training import solved_validation
 from spg_trainer.training.credit import credit
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.plan import kept_weights
@@ -115,13 +115,13 @@ def write_best_model(run: Run) -> int:
 def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
 
-    Returns None if it does not, or else what `validation.end_below_start` says and, as `kept`, the step in model/: 0,
-    or with --keep-worse that of the trained model. step: that of the trained model, which has been evaluated.
+    Returns None if it does not, or else what `solved_validation.end_below_start` says and, as `kept`, the step in
+    model/: 0, or with --keep-worse that of the trained model. step: that of the trained model, which has been evaluated.
     """
 
     def judged() -> dict[str, Any] | None:
         before, after = ([row["correct"] for row in run.folder.completions(n)] for n in ("before", "after"))
-        found = validation.end_below_start(before, after) if step else None
+        found = solved_validation.end_below_start(before, after) if step else None
         if found is None:
             return None
         return {**found, "kept": step if run.config.eval.keep_worse else write_start(run, otherwise=step)}

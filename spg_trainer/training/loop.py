@@ -52,6 +52,7 @@ from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
 from spg_trainer.training.outlook import look_at_groups
+from spg_trainer.training.patience import stale
 from spg_trainer.training.records import (
     closing_lines,
     nothing_to_do,
@@ -64,8 +65,8 @@ from spg_trainer.training.records import (
 from spg_trainer.training.run import Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, plan_together, refuse_keywords, start
+from spg_trainer.training.solved_validation import rate
 from spg_trainer.training.update import gradient, means, plan_updates
-from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"

@@ -34,8 +34,9 @@ from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved, without_recipe
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
+from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
-from spg_trainer.training.validation import CRITERIA, stalled_at
+from spg_trainer.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     from envs import TextEnv

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,8 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
+from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import steps_and_decay_start
-from spg_trainer.training.validation import Criterion, stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -76,7 +77,8 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
-    criterion: Criterion
+    criterion: ModuleType
+    """One of `validation.CRITERIA`."""
     """What the validations of this run say of it."""
     stop: StopRequest = field(default_factory=StopRequest)
 

@@ -3,8 +3,10 @@
 import pytest
 
 from spg_trainer.settings.fields import Config
+from spg_trainer.training import loss_validation
+from spg_trainer.training.patience import stale, stalled_at
 from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
-from spg_trainer.training.validation import CRITERIA, falls, lowest_step, stale, stalled_at
+from spg_trainer.training.validation import CRITERIA
 from tests.common.trainer_cases import change
 
 
@@ -73,11 +75,14 @@ def test_a_loss_has_stalled_after_as_many_validations_as_patience_has_that_fell_
     None
 ):
     losses = {10: 2.0, 20: 1.0, 30: 0.995, 40: 1.2}
-    assert list(falls(losses)) == [(10, True), (20, True), (30, False), (40, False)]
-    assert stalled_at(falls(losses), 2) == 40 and stalled_at(falls(losses), 3) is None
-    assert stalled_at(falls(losses), 0) is None and stale(falls(losses)) == 2
-    assert lowest_step(losses) == 30
-    assert lowest_step({10: 1.0, 20: 1.009, 30: 1.011}) == 20, "the latest within 1% of the lowest"
+    falls = list(loss_validation.improvements(losses))
+    assert falls == [(10, True), (20, True), (30, False), (40, False)]
+    assert stalled_at(falls, 2) == 40 and stalled_at(falls, 3) is None
+    assert stalled_at(falls, 0) is None and stale(falls) == 2
+    assert loss_validation.best_step(losses) == 30
+    assert loss_validation.best_step({10: 1.0, 20: 1.009, 30: 1.011}) == 20, (
+        "the latest within 1% of the lowest"
+    )
 
 
 def test_a_run_whose_loss_is_above_that_of_its_start_is_told_once() -> None:

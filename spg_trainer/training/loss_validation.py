@@ -1,0 +1,70 @@
+"""What the validations of a run say where each measures a loss: the best step, and whether the run got worse.
+
+The loss is that of completions that are held out. `solved_validation` has the same functions for validations that solve
+problems.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from spg_trainer.training.patience import stale
+
+Losses = Mapping[int, float]
+"""Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""
+
+BETTER = 0.01
+"""A loss counts as falling if it is more than this share, 1%, below the last one that counted: after 2.00, one below
+1.98."""
+
+
+def best_step(losses: Losses) -> int:
+    """The latest step whose loss is at most 1% (`BETTER`) above the lowest."""
+    limit = (1 + BETTER) * min(losses.values())
+    return max(step for step, loss in losses.items() if loss <= limit)
+
+
+def improvements(losses: Losses) -> Iterator[tuple[int, bool]]:
+    """(step, whether its loss counts as falling, see `BETTER`) of each validation, in the order of steps."""
+    marked = float("inf")
+    for step, loss in sorted(losses.items()):
+        falling = loss < (1 - BETTER) * marked
+        marked = loss if falling else marked
+        yield step, falling
+
+
+def warning(losses: Losses) -> str:
+    """A warning if the newest loss is above that of step 0, and the one before it was not; "" otherwise."""
+    if 0 not in losses or len(losses) < 2:
+        return ""
+    before, newest = sorted(losses)[-2:]
+    if losses[newest] <= losses[0] or losses[before] > losses[0]:
+        return ""
+    return (
+        f"the run is worse than its start: validation loss {losses[newest]:.4f} at step {newest}, {losses[0]:.4f} at "
+        f"step 0. model/ will be step {best_step(losses)}."
+    )
+
+
+def summary(losses: Losses, best: int) -> dict[str, Any] | None:
+    """What summary.json says of validations by a loss; None where there are none. best: the step that became model/."""
+    if not losses:
+        return None
+    last, lowest = max(losses), min(losses, key=lambda step: (losses[step], step))
+    return {
+        "start": losses.get(0),
+        "best_step": best,
+        "best": losses[best],
+        "lowest": losses[lowest],
+        "chosen": (
+            f"step {best}, with a validation loss of {losses[best]:.4f} nats a token: the latest at most {BETTER:.0%} "
+            f"above the lowest ({losses[lowest]:.4f} at step {lowest})"
+        ),
+        "last_step": last,
+        "last": losses[last],
+        "stale": stale(improvements(losses)),
+    }
+
+
+def why_ended(summarised: Mapping[str, Any]) -> str:
+    """Why --patience ended the run. summarised: what `summary` returned."""
+    return f"the validation loss, {summarised['lowest']:.4f} nats a token, no longer fell"

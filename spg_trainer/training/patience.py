@@ -1,0 +1,27 @@
+"""How long the validations of a run have brought nothing, whatever they measure."""
+
+from collections.abc import Iterable
+
+
+def stale(improved: Iterable[tuple[int, bool]]) -> int:
+    """How many validations in a row, up to the newest, brought nothing.
+
+    improved: (step, whether it did) of each, in the order of steps.
+    """
+    count = 0
+    for _, better in improved:
+        count = 0 if better else count + 1
+    return count
+
+
+def stalled_at(improved: Iterable[tuple[int, bool]], patience: int) -> int | None:
+    """The first step at which `patience` validations in a row had brought nothing; None where there is none.
+
+    improved: as for `stale`.
+    """
+    count = 0
+    for step, better in improved:
+        count = 0 if better else count + 1
+        if 0 < patience <= count:
+            return step
+    return None
