@@ -116,7 +116,8 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
 
     Returns None if it does not, or else what `solved_validation.end_below_start` says and, as `kept`, the step in
-    model/: 0, or with --keep-worse that of the trained model. step: that of the trained model, which has been evaluated.
+    model/: 0, or with --keep-worse that of the trained model. step: the number of the trained
+    model, which has been evaluated.
     """
 
     def judged() -> dict[str, Any] | None:
