@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +25,6 @@ from tests.common.trainer_cases import (
     small_config,
     step,
 )
-
-PAGE = Path(__file__).parents[3] / "docs" / "experiments" / "algorithms.md"
 
 
 def solved(count, of=8):
