@@ -21,7 +21,7 @@ from verifiers.answer_words import (
     SO,
     word_at,
 )
-from verifiers.characters import says_one_of
+from verifiers.characters import is_one_of, says_one_of
 from verifiers.extract import (
     FOUND,
     FRAMED_BOX,
@@ -43,6 +43,15 @@ _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong 
 _DENIALS = word_keys(
     "no not never wrong incorrect wait actually or"
 )  # in what follows a value: it is taken back
+# What begins no value: "The answer is found by adding."
+_NO_VALUE = word_keys(
+    "unknown known found obtained given got calculated computed determined derived expressed rounded asked correct "
+    "final by in what"
+)
+_IN_WORDS = word_keys(
+    "be zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+)  # what may say a value all the same: "found to be six"
 _BEGIN, _END, _LEFT = word_key("begin"), word_key("end"), word_key("left")
 _STOPS = tuple(b".!?")
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
@@ -146,9 +155,13 @@ def begins_with_stray_digits(data: Bytes, start: int, end: int) -> bool:
 
 
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the answer that is named last in data[start:end], or -1s."""
+    """(start, end) of the answer that is named last in data[start:end], or -1s.
+
+    A sentence that says no value names one only where no other does.
+    """
     start, line_end = strip(data, start, end)
     end = line_end
+    without_value = -1
     while line_end > start:
         line = line_end
         while line > start and data[line - 1] != ch.NEWLINE:
@@ -156,8 +169,10 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
         low, high = name_on_line(data, line, line_end) if may_name(data, line, line_end) else (-1, -1)
         if low >= 0:
             return trimmed(data, low, high) if high >= 0 else value_at(data, low, end)
+        if without_value < 0:
+            without_value = high
         _, line_end = strip(data, start, line)
-    return -1, -1
+    return value_at(data, without_value, end) if without_value >= 0 else (-1, -1)
 
 
 def may_name(data: Bytes, start: int, end: int) -> bool:
@@ -180,9 +195,10 @@ def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
 def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     """(start, end) of the value that a line names last; the end is -1 where the value is what follows.
 
-    -1, -1 on a line that names none. Of one that ends in "Final Answer" the value begins at its end.
+    Of a line that ends in "Final Answer" the value begins at its end. The start is -1 on a line that names none; the
+    end is then -1, or behind the verb of a sentence that says no value.
     """
-    low = high = -1
+    low = high = without_value = -1
     plain, named, aside, supposed = True, False, False, False  # of the sentence so far
     clause, being = line, -1  # where its last clause begins, and the verb in it
     i = line
@@ -193,7 +209,10 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
         role, after = word_at(data, i, end)
         if after > i:
             if named and role == BEING:
-                low, high = after, -1
+                if says_no_value(data, after, end):
+                    without_value = after
+                else:
+                    low, high = after, -1
                 plain = named = aside = False
             elif role == CONDITION:
                 supposed, plain, named, aside = True, False, False, False
@@ -243,7 +262,25 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
         elif sign == ch.BACKSLASH and i + 1 < end:
             after = i + 2
         i = after
-    return (end, -1) if named and low < 0 else (low, high)
+    if low < 0:
+        return (end, -1) if named else (-1, without_value)
+    return low, high
+
+
+def says_no_value(data: Bytes, start: int, end: int) -> bool:
+    """True for a sentence that goes on at `start` with what is no value: "unknown.", "found by adding." """
+    key, stop = read_word(data, behind_spaces(data, start, end), end, True)
+    if not is_one_of(key, _NO_VALUE):
+        return False
+    while stop < end and not is_stop(data, stop, end):
+        stop += 1
+    return says_nothing(data, start, stop) and not says_one_of(data, start, stop, _IN_WORDS)
+
+
+def behind_spaces(data: Bytes, i: int, end: int) -> int:
+    while i < end and (is_space(data[i]) or data[i] == ch.STAR):
+        i += 1
+    return i
 
 
 def is_glued(data: Bytes, start: int, i: int, end: int) -> bool:
@@ -307,8 +344,7 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     below = find_byte(data, ch.NEWLINE, i, low) < low
     while below and low + 1 < end and is_bullet(data, low):
         low += 2
-    while low < end and (is_space(data[low]) or data[low] == ch.STAR):
-        low += 1
+    low = behind_spaces(data, low, end)
     if low >= end:
         return -1, -1
     if quoted:
@@ -394,8 +430,7 @@ def behind_formula(data: Bytes, i: int, end: int) -> int:
 
 def begins_sentence(data: Bytes, start: int, end: int) -> bool:
     """True unless a small letter follows: "7 sq. ft." is one sentence."""
-    while start < end and (is_space(data[start]) or data[start] == ch.STAR):
-        start += 1
+    start = behind_spaces(data, start, end)
     return start >= end or not ch.LOWER_A <= data[start] <= ch.LOWER_Z
 
 
@@ -447,8 +482,7 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 
 def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """data[start:end] without spaces and asterisks around it, its full stop and a verb of being behind it."""
-    while start < end and (is_space(data[start]) or data[start] == ch.STAR):
-        start += 1
+    start = behind_spaces(data, start, end)
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)

@@ -45,7 +45,7 @@ class Side:
     sign: int = 0  # -1 or 1 of a sign that waits for its number
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind it
-    told: int = 0  # the sum of the number words before the number, or -1 where there are other words
+    told: int = 0  # what the number words before the number say, or -1 where there are other words
     repeated: int = 0  # the same before a bracket that the number stands in: "six (6)"
     degrees: bool = (
         False  # only its degrees stand behind the number, so that "below zero" says that it is negative
@@ -61,6 +61,7 @@ class Side:
 
 
 _OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
+_AND_WORD = word_key("and")
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -244,6 +245,20 @@ def spelled(key: int) -> int:
     return -1
 
 
+def told_with(key: int, value: int, told: int) -> int:
+    """What number words say together with one more, whose value is -1 where it is none: one hundred and five; or -1."""
+    power = scale_of(key, False)
+    if told < 0 or (value < 0 and power == 0):
+        return told if key == _AND_WORD and told > 0 and told % 100 == 0 else -1
+    if power == 0:
+        return told + value
+    scale = 10**power
+    multiplied = max(told % scale, 1)
+    if multiplied >= num.MANTISSA_LIMIT // scale:
+        return -1
+    return min(told + multiplied * scale - told % scale, num.MANTISSA_LIMIT)
+
+
 def changes_value(key: int, side: Side) -> bool:
     """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
     if is_one_of(key, _SPOILERS) or (key == _T and side.key == _CAN):
@@ -269,7 +284,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
     )
     value = spelled(key) if listed else -1
     if side.numbers == 0:
-        side.told = -1 if side.told < 0 or value < 0 else side.told + value
+        side.told = told_with(key, value, side.told)
     elif value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
         side.spelled += value
     if key == _OR:
@@ -385,9 +400,10 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
-    """Note a plus or a minus: a sign, a hyphen, a dash, or an operator."""
+    """Note a plus or a minus: a sign, a hyphen, a dash, or an operator. 20+ is no number."""
     glued_word = is_behind(side, WORD)
-    if side.sign or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
+    more = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
+    if side.sign or more or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
         blame(side, OPAQUE)
     elif not glued_word:
         side.sign = 1 if kind == ch.PLUS else -1
@@ -485,6 +501,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         i = after
     if side.spans and (more or not side.named):
         blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
+    if side.sign < 0 and side.numbers and not side.unit:
+        blame(side, OPAQUE)  # 20-
     if side.capital:
         blame(side, OPAQUE)  # 5M may be five million
     if side.repeated > 0 and not side.unit and contradicts(side.number, side.repeated):
