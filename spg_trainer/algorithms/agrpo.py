@@ -1,9 +1,10 @@
-"""AGRPO: GRPO of the tokens that the sampler unmasked at a few of its own steps, each seen as it saw them.
+"""AGRPO: GRPO of tokens at a few of the sampler's own steps, each predicted from what the sampler saw at that step.
 
     loss = -1/N sum_b 1/M sum_m w_bm sum_{i unmasked at step t_bm} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta r k3]
 
-Steps t are drawn from the S_b of a completion, w = 1/(S_b P(t)): the mean over draws is a mean over its steps of what
-is summed over the tokens of a step. Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
+r and k3 are the ratio of token i and its KL to the reference. The M steps t_bm are drawn from the S_b steps of a
+completion, and w_bm = 1/(S_b P(t_bm)). So the expected sum over m is the mean over all its steps of the sum over a
+step's tokens. Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class AGRPO(TokenRatio):
-    """Token-level GRPO on the sampler's own steps, without bias for its path.
+    """Token-level GRPO on a random few of the sampler's steps, unbiased for its whole path.
 
     Raises ConfigError for values out of range.
     """
@@ -32,15 +33,15 @@ class AGRPO(TokenRatio):
     masking: str = "step_merge"
     """What the sampler saw at a step."""
     num_masks: Count = 24
-    """M, steps drawn of each completion; more than it has are drawn again."""
+    """M, steps drawn of each completion; if it has fewer steps, some are drawn again."""
     segment_draw: Literal["uniform", "entropy"] = "uniform"
-    """How steps are drawn: alike, or by how surprising their tokens were, which the paper's runs do by entropy."""
+    """How steps are drawn: all alike, or (`entropy`, the paper's runs) in proportion to their tokens' surprise."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     epsilon: Below1 = 0.2
-    """Clip; idle with one update of a rollout, as in the paper's runs."""
+    """Clip of a token's ratio; it never acts if a rollout has one update, as in the paper's runs."""
     beta: NotNegative = 0.0
-    """Weight of the KL to the reference, times the ratio; 0 = no reference (the paper's runs)."""
+    """Weight of the KL to the reference; the ratio multiplies it, too. 0 = no reference (the paper's runs)."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 

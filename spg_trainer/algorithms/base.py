@@ -40,8 +40,8 @@ class Metric(NamedTuple):
     - `completions`: all completions
     - `scored_completions`: those that were scored
     - `scored_tokens`: scored tokens of all masks
-    - `rewarded_completions`, `rewarded_tokens`: of the scored ones, those with an advantage. One without is scored
-      for a penalty, for example
+    - `rewarded_completions`, `rewarded_tokens`: the scored ones that have an advantage; others may be scored for a
+      penalty, for example
     - `update`: 1
     """
 
@@ -59,14 +59,20 @@ class Loss:
 Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
 """How a reward becomes an advantage.
 
-- `mean`: less the mean of its group
-- `mean_std`: the same, divided by the standard deviation of the group (as a sample) + 1e-4, as in GRPO
-- `z_score`: the same as `mean`, divided by the deviation of the group as a population
-- `leave_one_out`: less the mean of the others of its group
+- `mean`: the reward minus the mean reward of its group
+- `mean_std`: `mean`, divided by the group's standard deviation (as of a sample) + 1e-4, as in GRPO
+- `z_score`: `mean`, divided by the group's standard deviation (as of a population)
+- `leave_one_out`: the reward minus the mean reward of the others in its group
 """
 Compares = Literal["copy", "completion", "episode", "group", "update"]
-"""What a loss compares: nothing beyond one masked copy, the copies of a completion, the turns of an episode, the
-completions of a group, or those of the whole update."""
+"""What a loss compares with each other.
+
+- `copy`: nothing; each masked copy has terms of its own
+- `completion`: the masked copies of a completion
+- `episode`: the turns of an episode
+- `group`: the completions of a group
+- `update`: the completions of the whole update
+"""
 Need = Literal[
     "old", "reference", "entropy", "fills", "pairs", "demonstrations", "correct", "order", "measured"
 ]
@@ -97,52 +103,51 @@ class Algorithm(ABC):
     block_length: Count = 32
     """Tokens of a block for `block` and `block_active`; usually that of the rollout."""
     advantage: Advantage = "mean"
-    """What a reward is compared with: the group mean, the same over the group's deviation (`mean_std` with GRPO's
-    floor, `z_score` with none), or the mean of the others."""
+    """How a reward becomes an advantage: see `Advantage`."""
     score_tail: bool = False
-    """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
+    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
     compares: ClassVar[Compares] = "completion"
-    """What `loss` must see at once; no term of it goes beyond one of these. `copy`: the gradient in the logps of a
-    masked copy depends on this copy alone, so that each goes through the model once, however many there are. `episode`,
-    `group`: the active completions of one are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
+    """What `loss` must see at once: no term of the loss goes beyond one of these. `copy`: the gradient in the logps of
+    a masked copy depends on this copy alone, so that each copy goes through the model only once. `episode`, `group`:
+    the active completions of an episode or group are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides.
 
-    - `old`: `batch.old_logps`; in the first update of a step the current ones, detached
-    - `reference`: `batch.ref_logps`, those of the model that training started from
+    - `old`: `batch.old_logps`, under the model that sampled; in the first update of a step the current logps, detached
+    - `reference`: `batch.ref_logps`, under the model that training started from
     - `entropy`: the column `entropy`, which the sampler then records
-    - `fills`: fills are rows of the updates, see `prepare`. A fill is a half-written completion whose masks one pass
-      has filled; here at the temperature of the rollout
-    - `pairs`: it can learn from the pairs of a file (--pairs), that is, from completions that the model did not sample
-    - `correct`: in `prepare` the column `correct`, which completions are right
-    - `order`: the column `order`, for which --remasking plackett_luce draws the positions, in the blocks and at the
-      `position_temperature` of the algorithm
-    - `measured`: `batch.measured`, a figure of the model at positions that the masking names in addition to the scored
-      ones
+    - `fills`: fills as further rows of the updates, see `prepare`. A fill is a half-written completion whose masks were
+      filled in one pass, at the temperature of the rollout
+    - `pairs`: nothing more, but the algorithm can learn from the pairs of a file (--pairs), which no model sampled
+    - `demonstrations`: nothing more, but the algorithm can learn from demonstrations (`sft`)
+    - `correct`: for `prepare` the column `correct`, which says which completions are right
+    - `order`: the column `order`, in which order a step drew its positions. The rollout must have --remasking
+      plackett_luce, and the algorithm's `block_length` and `position_temperature`
+    - `measured`: `batch.measured`, a figure of the model at positions that the masking names
     """
     ref_model_sync_steps: ClassVar[int] = 0
-    """After every so many updates the reference moves towards the current weights; 0 = it stays the model that training
-    started from. Where adapters are trained it always stays: what they add to the weights cannot be mixed."""
+    """The reference moves towards the current weights each time so many updates are done; 0 = it stays the model that
+    training started from. If adapters are trained, it always stays: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """How far it moves: its weights become alpha times the current ones + (1 - alpha) times its own."""
     right_groups_teach: ClassVar[bool] = False
-    """Whether a group of nothing but correct completions has advantages, as where a reward is compared with those of
-    the whole step."""
+    """Whether a group whose completions are all correct has advantages, e.g. because rewards are compared over the
+    whole step."""
     branches: ClassVar[int] = 1
     """How many completions share each first half; with more than 1 the rollout samples trees. A group holds a multiple
-    of this number, and a block must end in the middle of a completion. Where episodes have turns, the first turns are
+    of this number, and a block must end in the middle of a completion. If episodes have turns, only the first turns are
     trees."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
     @property
     def dealt_by(self) -> Literal["episode", "group"]:
-        """What the processes share out among them when they sample: episodes, or whole groups.
+        """What a rollout divides among the processes: episodes, or whole groups.
 
-        A group stays whole where the loss compares its completions, and where they are the leaves of trees.
+        A group stays whole if the loss compares its completions, or if they are the leaves of trees.
         """
         return "group" if self.compares == "group" or self.branches > 1 else "episode"
 
@@ -173,10 +178,10 @@ class Algorithm(ABC):
                 f"{type(self).__name__} compares the completions of an update, so it must be a CoupledAlgorithm, "
                 "whose coupled_loss sees them all"
             )
-        self.make_masking()  # which has settings of its own to refuse
+        self.make_masking()  # raises ConfigError for settings that the masking refuses
 
     def require(self, name: str, fine: bool, expected: str) -> None:
-        """Raises ConfigError, which says what is `expected` of a field, unless its value is fine."""
+        """Raises ConfigError unless the value of a field is `fine`; the message says what is `expected`."""
         if not fine:
             raise ConfigError(f"{argument_with_value(name, getattr(self, name))}: should be {expected}.")
 
@@ -197,20 +202,19 @@ class Algorithm(ABC):
         return replace(chosen, **settings)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """Computes once a step, before its updates, what each completion is worth: `advantages`, (B,) float64.
+        """The columns that `loss` needs, computed once a step, before its updates; `advantages`, (B,) float64, is one.
 
-        It sees the rows of all processes, on the CPU. Other tensors of B rows may be returned by other names, and
-        numbers that hold for the whole step; `loss` finds them in its batch, e.g. as `batch.segments`. B is P*G, or
-        where episodes have turns, the number of all turns: `rows.cut_into_groups(rows.rewards)` are the rewards (P, G),
-        and `rows.spread` gives each turn what holds for its episode. An algorithm that needs `fills` also returns
-        `fill_advantages` (B, K), what the fill at each of `rows.probe_steps` is worth; a fill of worth 0 is not trained
-        on.
+        The rows are those of all processes, on the CPU. The others may be tensors of B rows, or numbers that hold for
+        the whole step; `loss` finds them in its batch, e.g. as `batch.segments`. B is P*G; if episodes have turns, it
+        is the number of all turns. `rows.cut_into_groups(rows.rewards)` are the rewards (P, G), and `rows.spread` gives
+        each turn what holds for its episode. An algorithm that needs `fills` also returns `fill_advantages` (B, K), the
+        advantage of the fill at each of `rows.probe_steps`; a fill of advantage 0 is not trained on.
         """
         return {"advantages": rows.spread(self.compute_advantages(rows.cut_into_groups(rows.rewards)))}
 
     @property
     def probes(self) -> bool:
-        """Whether the algorithm overrides `probe_steps`: then `prepare` needs to know what states were worth."""
+        """Whether `prepare` needs to know what half-written states were worth: the algorithm has a `probe_steps`."""
         return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
@@ -218,9 +222,9 @@ class Algorithm(ABC):
     ) -> Tensor | None:
         """Chooses the half-written states whose worth `prepare` needs to know; by default none.
 
-        Returns (B, K) int64: for each completion the denoising steps before which its states are looked at, -1 = none.
-        Each state is filled in one pass and played to its end, and `prepare` finds what that earned in
-        `rows.probe_rewards`. streams: row -> a private generator for what is drawn.
+        Returns (B, K) int64: for each completion the denoising steps whose state, just before the step, is probed; -1 =
+        none. Each state is filled in one pass and played to its end, and `prepare` finds its reward in
+        `rows.probe_rewards`. streams: row -> a private generator for the draws of that row.
         """
         return None
 
@@ -237,10 +241,10 @@ class Algorithm(ABC):
         size = rewards.shape[1]
         if size < 2:
             raise ConfigError("a group of 1 has nothing to be compared with; set $num_generations=2 or more")
-        # Measured from the group's first reward: rounding in the mean cannot make equal rewards differ from it.
+        # The group's first reward is subtracted first: so equal rewards equal their mean, whatever the rounding.
         shifted = rewards - rewards[:, :1]
         advantages = shifted - shifted.mean(1, keepdim=True)
-        if self.advantage == "mean_std":  # the floor is that of TRL's GRPO
+        if self.advantage == "mean_std":  # 1e-4 is as in TRL's GRPO
             advantages = advantages / (shifted.std(1, keepdim=True) + 1e-4)
         elif self.advantage == "z_score":
             deviation = rewards.std(1, correction=0, keepdim=True)
@@ -252,7 +256,7 @@ class Algorithm(ABC):
     def active(self, advantages: Tensor) -> Tensor:
         """(B,) bool, which completions change the loss; the others are not scored.
 
-        All of them do where the loss has a penalty for leaving the reference.
+        All of them do if the loss has a penalty for leaving the reference.
         """
         return (advantages != 0) | ("reference" in self.needs)
 
@@ -265,17 +269,17 @@ class Algorithm(ABC):
 
 
 def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | float]:
-    """What `algorithm.prepare` makes of the rows of a step.
+    """The columns that `algorithm.prepare` returns for the rows of a step.
 
     A tensor without axes becomes a number, which holds for the whole step. Raises ConfigError for any other tensor that
-    has not a row for each of them, and for a name that is taken.
+    does not have one row for each row of the step, and for a name that rows have already.
     """
     import torch
 
-    found, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{said} {found!r:.80}. It must return a dict of columns, {{}} for none.")
-    prepared = dict(found)
+    returned, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
+    if not isinstance(returned, Mapping):
+        raise ConfigError(f"{said} {returned!r:.80}. It must return a dict of columns, {{}} for none.")
+    prepared = dict(returned)
     taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
         if name in taken:
@@ -296,8 +300,8 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
 def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tensor) -> Loss:
     """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
 
-    values: log-probabilities (B, M, T); where the masks measure a figure, (B, M, 2T) with the figure behind them. In
-    the first update of a step no weight has changed yet, so that the old values are the current ones, detached.
+    values: log-probabilities (B, M, T). If the masks measure a figure, they are (B, M, 2T), with the figures behind. In
+    the first update of a step no weight has changed yet, so the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)
     more = {}
@@ -354,9 +358,9 @@ class CoupledAlgorithm(Algorithm):
     def coupled_loss(self, episodes: Rows) -> Loss:
         """The loss of all E episodes of an update, on all processes, differentiable in their bounds. Pure, as `loss`.
 
-        episodes: a row for each, with `bounds`, (E,), those under the model that sampled as `old_bounds`, if the
-        algorithm asks for old logps, and under the reference as `ref_bounds`, if it asks for these; and with
-        `advantages`, `group`, `length` and `totals` as in a batch.
+        episodes: a row for each, with `bounds` (E,), and with `advantages`, `group`, `length` and `totals` as in a
+        batch. If the algorithm needs `old`, `old_bounds` are the bounds under the model that sampled. If it needs
+        `reference`, `ref_bounds` are those under the reference.
         """
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

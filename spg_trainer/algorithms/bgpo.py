@@ -1,6 +1,6 @@
 """BGPO, boundary-guided policy optimization: a bound of the ratio's objective that is a sum over masks.
 
-Source: arXiv 2510.11683. docs/algorithms/bgpo.md has the formulas. No reproduction: we read no code.
+Source: arXiv 2510.11683, the paper alone; we have not read its code. docs/algorithms/bgpo.md has the formulas.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from spg_trainer.tensors import Masks, Rows
 class BGPO(Algorithm):
     """Raises completions above their group's mean and lowers the others, by a bound of the importance-weighted reward.
 
-    loss = -sum_b g_b / completions with g_b the mean over masks of (1 + d) A_b if A_b >= 0, else of exp(d) A_b, where d
-    is the difference of one mask's estimate of the ELBO from that under the model that sampled; g_b is at most
+    loss = -sum_b g_b / completions, where g_b is the mean over masks of (1 + d) A_b if A_b >= 0, else of exp(d) A_b. d
+    is the ELBO as one mask estimates it, minus the same under the model that sampled. g_b is at most
     exp(ELBO - ELBO_old) A_b. On policy (d = 0) the gradient is that of -A_b ELBO. Defaults are the paper's. Raises
     ConfigError for values out of range.
     """
@@ -33,25 +33,25 @@ class BGPO(Algorithm):
     masking: str = "bernoulli"
     """Each token is masked with probability t and weighs 1/t (paper). Any other masking with a likelihood will do."""
     num_masks: Count = 16
-    """M, n_t of the paper; 16, on Sudoku 32. Memory does not grow with it."""
+    """M, the paper's n_t: 16, on Sudoku 32. Memory does not grow with it."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the paper."""
     advantage: Advantage = "mean_std"
-    """What a reward is compared with; the paper divides by the group's standard deviation."""
+    """How a reward becomes an advantage; the paper divides by the group's standard deviation."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
+        """Those with a likelihood, since the objective compares probabilities of whole completions."""
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)
         difference = current - old
-        # A zero in place of what is not used: a discarded infinity would still turn the gradient into nan.
+        # The other exponents are 0: an infinity that `where` discards would still turn the gradient into nan.
         exponent = difference.where(advantages < 0, 0.0)
         terms = torch.where(advantages < 0, exponent.exp(), 1 + difference) * advantages
         loss = -terms.mean(-1).sum() / batch.totals["completions"]

@@ -1,6 +1,6 @@
-"""Does an algorithm keep its contract? `python -m spg_trainer algorithms check FILE:CLASS` tries it, without a model.
+"""Tries, without a model, whether an algorithm keeps its contract: `python -m spg_trainer algorithms check FILE:CLASS`.
 
-Rollouts, rewards and log-probabilities are drawn at random; what a loss must hold for all of them is tried on these.
+What must hold for all rollouts, rewards and log-probabilities is tried on some that are drawn at random.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PROVIDED: dict[str, Need] = {
 }
 """{column of a batch: the name in `needs` that has the trainer provide it}."""
 TRIED = 24
-"""So many log-probabilities are moved."""
+"""How many log-probabilities are moved, one at a time."""
 DRAWS = 40
-"""So many times a masking draws all its copies."""
+"""How many times a masking draws all its copies."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Case:
 
     algorithm: Algorithm
     logps: Tensor
-    """(B, M, T) float64, zero where not scored; (B, M, 2T) with what is measured behind it, if anything is."""
+    """(B, M, T) float64, zero where not scored; if the masks measure a figure, (B, M, 2T) with the figures behind."""
     masks: Masks
     batch: Rows
 
     def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
-        """The loss at some log-probabilities; changes: of the batch."""
+        """The loss, at other log-probabilities if they are given. changes: columns of the batch to replace."""
         batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
@@ -104,7 +104,7 @@ class Case:
 
 
 def returned_loss(method: str, loss: object) -> Loss:
-    """What a method of an algorithm returned; raises CheckFailed where that is no Loss that the trainer can take."""
+    """The `loss` that a method of an algorithm returned; raises CheckFailed if the trainer cannot take it."""
     if not isinstance(loss, Loss):
         raise CheckFailed(
             f"{method} returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
@@ -145,8 +145,9 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 
 
 def fault_of_loss(algorithm: Algorithm) -> str:
-    """Which column of the batch a loss reads though its `needs` does not name it, or what it or `prepare` returns that
-    the trainer cannot take. It is "" if they fail for no such reason.
+    """Why the trainer cannot use a loss: what it or `prepare` returns, or a column that it reads and `needs` lacks.
+
+    It is "" if there is no such reason.
     """
     try:
         draw_case(algorithm).loss()
@@ -161,9 +162,7 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except (
-        Exception
-    ):  # another fault, of the author's `prepare` too, which the check or the run that meets it shows
+    except Exception:  # another fault of the author's code; the check or the run that meets it shows it
         return ""
     return ""
 
@@ -205,7 +204,8 @@ class CheckFailed(Exception):
 def draw_rollouts(seed: int = 0) -> Rows:
     """Completions of a sampler that unmasked one position a step, in random order.
 
-    Their lengths are random, but for the longest, the shortest, and one whose first steps unmasked what lies behind it.
+    The lengths are random, except those of the first three: the longest, the shortest, and a short one whose first
+    steps unmasked the positions behind its end.
     """
     stream, count = numpy_generator(seed, "check"), PROMPTS * GENERATIONS
     lengths = torch.from_numpy(stream.integers(1, TOKENS + 1, count))
@@ -235,9 +235,10 @@ def draw_view(
     correct: Tensor | None = None,
     turns: int = 1,
 ) -> Rows:
-    """A step in the middle of a run, with what the algorithm asks for. turns: of each episode, all alike.
+    """The rows of a step in the middle of a run, with the columns that the algorithm asks for.
 
-    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
+    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, true where the reward is 1 unless given.
+    turns: how many turns each episode has; they are copies of each other.
     """
     stream = numpy_generator(seed, "check rewards")
     if rewards is None:
@@ -251,7 +252,7 @@ def draw_view(
         rows = rows.count_tail(pad_id=0)
     steps = algorithm.probe_steps(rows, 1, lambda row: generator(seed, "check states", row))
     if steps is not None:
-        # Between the episode's reward and its group's mean: equal to both where all rewards of a group are equal.
+        # A probe's reward lies between the episode's and the group's mean, so equal rewards have equal probes.
         from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
@@ -272,14 +273,14 @@ def draw_case(
 
 
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
-    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
+    """An update on the rows of a step, off policy: old and reference log-probabilities differ from the current ones."""
     batch = view.with_columns(**prepare_columns(algorithm, view))
     if "fills" in algorithm.needs:
         batch = half_fills(batch)
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
     masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
     active = algorithm.active(advantages)
-    if "fills" in algorithm.needs:  # of fills those that are worth something
+    if "fills" in algorithm.needs:  # a fill is trained on if it has an advantage
         active = torch.where(batch.is_fill, advantages != 0, active)
     totals = {
         "completions": float(len(batch)),
@@ -305,9 +306,9 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
 
 
 def half_fills(rows: Rows) -> Rows:
-    """Turns every other completion, with what `prepare` returned, into the fill of a state that it passed through.
+    """Turns every other completion into the fill of a state that it passed through.
 
-    Its advantage is then that of its fills which is furthest from 0.
+    The fill has the one of its row's `fill_advantages` that is furthest from 0. rows: with the columns of `prepare`.
     """
     fill = torch.arange(len(rows)) % 2 == 1
     fill_step = (rows.probe_steps.amax(-1) // 2).where(fill, -1)
@@ -321,7 +322,7 @@ def half_fills(rows: Rows) -> Rows:
 
 
 def is_pure(algorithm: Algorithm) -> str:
-    """The loss is the same twice, draws nothing from a global stream and leaves what it is given."""
+    """The loss is the same twice, draws nothing from a global stream and changes nothing that it is given."""
     case = draw_case(algorithm)
     copies, state = [t.clone() for t in tensors(case)], torch.random.get_rng_state()
     first, second = case.loss().loss, case.loss().loss
@@ -394,7 +395,7 @@ def nothing_detached() -> Iterator[None]:
 
 
 def ignores_equal_rewards(algorithm: Algorithm) -> str:
-    """Where all completions of a group earn the same, and none is right, nothing is learned from the reward."""
+    """If all completions of a group earn the same, and none is right, nothing is learned from the reward."""
     rewards = torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64)
     case = draw_case(algorithm, rewards, correct=torch.zeros_like(rewards, dtype=torch.bool))
     if bool((case.batch.advantages != 0).any()):
@@ -410,7 +411,7 @@ def ignores_equal_rewards(algorithm: Algorithm) -> str:
 
 
 def divides_by_totals(algorithm: Algorithm) -> str:
-    """In an update of twice as many completions and tokens these add half as much."""
+    """The loss of the same completions is half as large if the update has twice as many completions and tokens."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
@@ -425,7 +426,7 @@ def divides_by_totals(algorithm: Algorithm) -> str:
 
 
 def adds_up(algorithm: Algorithm) -> str:
-    """The losses of two micro-batches, each of whole units of what is compared, add up to that of both together."""
+    """The losses of two micro-batches add up to the loss of both together, if neither cuts what is compared in two."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
@@ -458,7 +459,7 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
 
 
 def needs_what_it_says(algorithm: Algorithm) -> str:
-    """Each name in `needs` changes the gradient; what is not named is not there, so that reading it raises."""
+    """Each name in `needs` changes the gradient. (A column that is not named is not there, so reading it raises.)"""
     needs, names = algorithm.needs, get_args(Need)
     if unknown := sorted(needs - {*names}):
         raise CheckFailed(
@@ -493,7 +494,7 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 
 
 def masks_soundly(algorithm: Algorithm) -> str:
-    """The masks have their shapes, are drawn from their own streams alone, and weigh each token as a bound does."""
+    """The masks have their shapes and are drawn from their own streams alone; tells what a token weighs in the mean."""
     view, masking = draw_view(algorithm), algorithm.make_masking()
     keys = view.noise_keys()
 
@@ -522,14 +523,13 @@ def masks_soundly(algorithm: Algorithm) -> str:
     if bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
         raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
     weights = torch.stack([(m.weight.sum(-1).mean(-1) * m.scale).double() for m in map(drawn, range(DRAWS))])
-    of_token = weights.mean(0) / view.completion_mask.sum(-1)
-    mean, error = float(of_token.mean()), float((weights.std(0) / view.completion_mask.sum(-1)).mean())
-    error /= (DRAWS * rows) ** 0.5
-    return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; 1 is that of a bound"
+    per_token = weights / view.completion_mask.sum(-1)
+    mean, error = float(per_token.mean()), float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
+    return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
 
 
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
-    """The mean over all masks is what the masking says, as drawn on a tiny completion (`likelihood/targets.py`)."""
+    """The mean over all masks is the masking's `target`, tried on a tiny completion (`likelihood/targets.py`)."""
     masking = algorithm.make_masking()
     known = ", ".join(TARGETS)
     if masking.target in TARGETS:
@@ -546,14 +546,15 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
         raise CheckFailed(f"target = {masking.target!r} is none of {known}, {OWN!r}")
     if masking.is_likelihood:
         raise CheckFailed(
-            f"the masking says is_likelihood and not of what. Write target: ClassVar[str] = one of {known}, or {OWN!r} "
-            "where its docstring states another; if the mean over its masks is no likelihood, is_likelihood = False"
+            "the masking has is_likelihood = True, but its target does not say which likelihood. Write target: "
+            f"ClassVar[str] = one of {known}, or {OWN!r} if its docstring states another; if the mean over its masks "
+            "is no likelihood, write is_likelihood = False"
         )
     return "none: the mean over masks is no likelihood"
 
 
 def prepares_each_turn(algorithm: Algorithm) -> str:
-    """Where episodes have two turns, `prepare` returns a row for each turn."""
+    """`prepare` returns a row for each turn if episodes have two turns."""
     try:
         prepare_columns(algorithm, draw_view(algorithm, turns=2))
     except ConfigError as error:
@@ -562,7 +563,7 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
 
 
 def tensors(case: Case) -> list[Tensor]:
-    """All that a loss is given."""
+    """All tensors that a loss is given."""
     given = [case.logps, *vars(case.masks).values(), *vars(case.batch).values()]
     return [value for value in given if isinstance(value, Tensor)]
 

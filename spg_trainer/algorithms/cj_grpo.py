@@ -2,9 +2,10 @@
 
     loss = -1/N sum_b 1/S_b sum_s 1/n_bs sum_{i unmasked at step s} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
-S_b is the number of denoising steps that unmasked a scored token of completion b, and n_bs the number of scored tokens
-that step s unmasked. Each of these steps weighs the same in its completion. Source: arXiv 2509.23924, formulas as in
-its code; docs/algorithms/cj_grpo.md. Its decoding (few tokens in early steps, late end tokens) is no part of this.
+r and k3 are the ratio of token i and its KL to the reference. S_b is the number of denoising steps that unmasked a
+scored token of completion b, and n_bs the number of scored tokens that step s unmasked. So all these steps weigh the
+same in their completion. Source: arXiv 2509.23924, formulas as in its code; docs/algorithms/cj_grpo.md. The paper's
+decoding (few tokens in early steps, late end tokens) is no part of this.
 """
 
 from __future__ import annotations
@@ -43,16 +44,19 @@ class CJGRPO(TokenRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `share` (B, T), what each token weighs in its completion: 1 / (S_b n_bs).
 
-        Of a completion of 2 steps whose first step unmasked 3 tokens, each of these weighs 1/6. The steps of an episode
-        are those of all its turns.
+        E.g. if the first of 2 steps unmasked 3 tokens, each of these weighs 1/6. S_b of an episode counts the steps of
+        all its turns.
         """
         steps = rows.unmask_step.where(rows.completion_mask, -1).cpu()
         share, steps_of_turn = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
         for row, step in enumerate(steps):
             scored = step >= 0
-            _, which, num_tokens = step[scored].unique(return_inverse=True, return_counts=True)
-            share[row, scored], steps_of_turn[row] = 1 / num_tokens[which].double(), len(num_tokens)
-        steps_of_episode = rows.spread(rows.total(steps_of_turn))  # (B,), for each turn the sum of all
+            _, number, tokens_of_step = step[scored].unique(return_inverse=True, return_counts=True)
+            share[row, scored] = 1 / tokens_of_step[number].double()
+            steps_of_turn[row] = len(tokens_of_step)
+        steps_of_episode = rows.spread(
+            rows.total(steps_of_turn)
+        )  # (B,), the same for each turn of an episode
         return {**super().prepare(rows), "share": share / steps_of_episode.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:

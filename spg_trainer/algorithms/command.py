@@ -1,4 +1,4 @@
-"""`python -m spg_trainer algorithms list | new | check`: names them, writes a file to begin with, tests one."""
+"""`python -m spg_trainer algorithms list | new | check`: lists algorithms, writes a file for a new one, checks one."""
 
 import argparse
 import sys

@@ -1,10 +1,11 @@
-"""coupled-GRPO (DiffuCoder): GRPO of tokens scored three times, all masked and in each half of a pair of masks.
+"""coupled-GRPO (DiffuCoder): GRPO of tokens, scored with all of them masked and with complementary halves masked.
 
     loss = -sum_{b,i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens,   r = e^(phi_bi - old phi_bi)
     phi  = 1/2 [log p(x_i | all masked) + h_i/t log p(x_i | h masked) + (1 - h_i)/(1-t) log p(x_i | the others masked)]
 
-h is the first half of the pair: h_i is 1 if it holds token i, which has probability t, else 0. phi is no
-log-probability: its weights sum to 3/2 in the mean, between 1.125 and 3 for a single token. Source: arXiv 2506.20639,
+h is the first half of a pair of masks: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
+reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to 1.125 up to 3 in a draw.
+Source: arXiv 2506.20639,
 formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
@@ -36,16 +37,17 @@ class CoupledGRPO(DiffuGRPO):
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in paper and code."""
     advantage: Advantage = "leave_one_out"
-    """What a reward is compared with: the mean of the others (paper and code)."""
+    """How a reward becomes an advantage; paper and code subtract the mean of the others."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference (code)."""
     ref_model_sync_steps: CountOrZero = 64
-    """Every so many updates the reference moves towards the weights as they then are, if all weights are trained; 0 =
-    it stays the start (code)."""
+    """The reference moves towards the current weights each time so many updates are done (code), if all weights are
+    trained; 0 = it stays the start model."""
     ref_model_mixup_alpha: Probability = 0.6
-    """The share of these weights that it takes in (the default of TRL, on which the code is built)."""
+    """The share of the current weights in the moved reference (the default of TRL, on which the code is built)."""
     normalizer: Literal["length", "tokens"] = "tokens"
-    """Divisor: all tokens of the update (code), or own length and then all completions."""
+    """Divisor. `length`: the completion's own tokens, then all completions. `tokens` (code): all tokens of the update.
+    """
     min_ratio: Share = 0.2
     """Least t, the probability with which a token is in the first half of a pair."""
     max_ratio: Share = 0.8
@@ -71,7 +73,9 @@ class CoupledGRPO(DiffuGRPO):
 
         log_ratio = phi(logps) - phi(batch.old_logps)
         objective, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
-        copies = masks.scored.sum(1)  # in which a token is scored: metrics are means over scored tokens
+        copies = masks.scored.sum(
+            1
+        )  # how many score each token: metrics are means over the tokens of all copies
         metrics = {
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
             "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),

@@ -2,8 +2,10 @@
 
     loss = -1/groups sum_g sum_{b in g, i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens of g
 
-Token i is predicted from what the sampler saw when its segment began and a prompt with noise. K = 1 is d1's pass, K as
-many as steps the path itself. Source: arXiv 2509.21474, formulas as in its code; docs/algorithms/d2_stepmerge.md.
+r and k3 are the ratio of token i and its KL to the reference. Token i is predicted from what the sampler saw when the
+segment of i began, behind a prompt some of whose tokens are masked. With K = 1 this is d1's single pass; with as many
+segments as steps it is the sampler's path. Source: arXiv 2509.21474, formulas as in its code;
+docs/algorithms/d2_stepmerge.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class D2StepMerge(TokenRatio):
     masking: str = "step_merge"
     """What the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
-    """K, segments: 16, on GSM8K 8 (paper)."""
+    """K, the number of segments: 16, on GSM8K 8 (paper)."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
@@ -40,8 +42,8 @@ class D2StepMerge(TokenRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `mean_length` (B,), the mean number of tokens of a turn in the completion's group.
 
-        The mean is over turns, not over episodes: otherwise a group in which luck ended an episode early would count
-        more than one in which it did not, which would teach to avoid what goes on only with luck.
+        The mean is over turns, not over episodes. Otherwise a group would count less the longer its episodes last, and
+        the model would learn to avoid choices that need luck to go on.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         lengths = rows.completion_mask.sum(-1).cpu().double()

@@ -1,7 +1,7 @@
-"""d-TreeRPO: GRPO on trees of rollouts. Halves of completions are compared with those that began in the same state.
+"""d-TreeRPO: GRPO on trees of rollouts. A half of a completion is compared with others that began in the same state.
 
     loss = 1/C sum_c [1/L_c sum_i (-min(r_i A_c, clip(r_i, 1 +- epsilon) A_c) + beta k3_i)] + lambda SD
-    A_c  = V_c - mean of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
+    A_c  = V_c - mean V of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
     SD   = mean over places of -sum_c w_c log p(token of c at the place),   w_c = e^(A_c/tau) / sum of these
 
 An update has C children of two kinds:
@@ -9,9 +9,10 @@ An update has C children of two kinds:
 - first halves; the siblings of one are the first halves of all nodes of its problem
 - second halves; the siblings of one are the second halves of all leaves of its node
 
-Each is scored in one pass from the state in which it began. The sums in SD are over those siblings of a place that have
-A_c > 0 and a token there; places without such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code
-(THU-BPM/d-TreeRPO); docs/algorithms/d_treerpo.md.
+Each child is scored in one pass from the state in which it began. r_i and k3_i are the ratio of its token i and the KL
+to the reference there. At each place, SD sums over the siblings that have A_c > 0 and a token there; places without
+such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code (THU-BPM/d-TreeRPO);
+docs/algorithms/d_treerpo.md.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ class DTreeRPO(TokenRatio):
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Literal["leave_one_out", "mean"] = "leave_one_out"
-    """What a value is compared with: the mean of its siblings (code), or its parent's (paper)."""
+    """What a value is compared with: the mean of the other siblings (code), or the value of the parent (paper)."""
     branches: Branches = 4
-    """Leaves of a node: completions with one first half. A tree has num_generations of them."""
+    """Leaves of a node: completions that share a first half. A tree has num_generations leaves."""
     epsilon: Below1 = 0.4
     """Clip of a token's ratio."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference."""
     distil_weight: NotNegative = 3e-3
-    """lambda at the end of the run, to which it rises from 0; 0 = no self-distillation."""
+    """lambda at the end of the run; it rises from 0. 0 = no self-distillation."""
     distil_temperature: Positive = 2.0
-    """tau at the start of the run, from which it falls towards 0."""
+    """tau at the start of the run; it falls towards 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,9 +71,9 @@ class DTreeRPO(TokenRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), weights of logps in lambda * SD.
 
-        All leaves of a node share one first half, which is scored with the first leaf alone: the others have 0 there.
-        The loss takes `half_advantages`; of a completion's two, `advantages` has the one with the larger size.
-        A tree branches in the first turn of its episodes; what a leaf writes in later turns is worth what the leaf is.
+        All leaves of a node share one first half, which is scored with the first leaf alone: for it the others have 0.
+        The loss takes `half_advantages`; `advantages` has the larger in size of a completion's two.
+        A tree branches in the first turn of its episodes; in later turns both halves have the advantage of their leaf.
         Raises ConfigError for groups that are no trees.
         """
         rewards = rows.cut_into_groups(rows.rewards)
@@ -88,9 +89,9 @@ class DTreeRPO(TokenRatio):
         halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)  # (node, leaf, half)
         halves[:, 0, 0] = node_advantages.reshape(-1)
         is_later_turn = rows.turn > 0
-        of_first_turn = rows.spread(halves.view(-1, 2))
-        of_later_turn = rows.spread(leaf_advantages.reshape(-1, 1))
-        half_advantages = torch.where(is_later_turn[:, None], of_later_turn, of_first_turn)
+        in_first_turn = rows.spread(halves.view(-1, 2))
+        in_later_turns = rows.spread(leaf_advantages.reshape(-1, 1))
+        half_advantages = torch.where(is_later_turn[:, None], in_later_turns, in_first_turn)
         larger = half_advantages.abs().argmax(1, keepdim=True)
         first_turns = rows.select(~is_later_turn)
         distil = torch.zeros(rows.completion_mask.shape, dtype=half_advantages.dtype)
@@ -105,7 +106,7 @@ class DTreeRPO(TokenRatio):
     ) -> Tensor:
         """(P*G, T) the weights `distil` of `prepare`, from the advantages of nodes (P, n) and leaves (P*n, k).
 
-        rollouts: the first turns. share_done: what share of the run's steps was done before.
+        rollouts: the rows of first turns. share_done: the share of the run's steps that are done.
         """
         written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
         half = written.shape[-1] // 2
@@ -125,7 +126,9 @@ class DTreeRPO(TokenRatio):
         return batch.half_advantages[:, :, None]
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        lengths = masks.scored.sum(-1).clamp(min=1)  # where a half is empty or another's, nothing is scored
+        lengths = masks.scored.sum(-1).clamp(
+            min=1
+        )  # a half scores nothing if empty, or scored with another leaf
         children = batch.totals["completions"] * (1 + 1 / self.branches)
         return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
 
@@ -141,7 +144,7 @@ class DTreeRPO(TokenRatio):
 
 
 def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> Tensor:
-    """(F, C, H) how much each of C siblings in F families counts at each of H places: the shares sum to 1 or are all 0.
+    """(F, C, H) the share of each of C siblings, in F families, at H places; over C they sum to 1, or all are 0.
 
     Only siblings with an advantage above 0 that have a token at the place count, in proportion to exp(advantage /
     temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.

@@ -2,6 +2,7 @@
 
     loss = -1/N sum_b 1/n_b sum_i [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3],   r = p_bi / old p_bi
 
+N completions, n_b tokens; k3 is the KL of token i to the reference.
 Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro`, an entry of registry.py without a file of its own, follows
 the public code in two points:
 
@@ -10,8 +11,8 @@ the public code in two points:
 2. End. Code and `diffu_grpo_repro`: only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks
    and text. The paper does not say.
 
-Not reproduced: a divisor per micro-batch and process; mask seeds counted by micro-batch, so that with 12 iterations and
-2 accumulation steps 6 seeds are never used; reseeding of the global generators; the old and reference passes of all
+Not reproduced: a divisor per micro-batch and process; mask seeds counted by micro-batch (with 12 iterations and 2
+accumulation steps, 6 seeds are never used); reseeding of the global generators; the old and reference passes of all
 iterations in one batch; rollouts with dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200.
 """
 
@@ -42,9 +43,10 @@ class DiffuGRPO(TokenRatio):
     num_masks: Count = 1
     """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
     advantage: Advantage = "mean"
-    """What a reward is compared with; d1 does not divide by the deviation."""
+    """How a reward becomes an advantage; d1 does not divide by the deviation."""
     normalizer: Literal["length", "tokens"] = "length"
-    """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
+    """Divisor. `length` (equation 3): the completion's own tokens, then all completions. `tokens` (d1's code): all
+    tokens of the update."""
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         return normalise(weighted_sum(objective, masks), batch, self.normalizer)

@@ -1,11 +1,12 @@
-"""DiSPO on SPG: besides whole completions, what a state of each would have become in one pass is compared and learned.
+"""DiSPO on SPG: besides whole completions, it compares one-pass fills of one half-written state of each completion.
 
     loss = SPG + alpha / N sum_b step_b
     step = -1/Z sum_z sum_{i masked} [min(r A_z, clip(r, 1 +- epsilon) A_z) - beta k3],   A_z = R(fill z) - mean_z R
 
-Of each completion one denoising step t is drawn with probability in proportion to t^4; Z fills of all masks of the
-state before it are sampled in one pass, and judged. r is the ratio of a filled token. So one can teach although
-its group earns equal rewards. Source: arXiv 2602.06462; docs/algorithms/dispo.md.
+For each completion one denoising step t is drawn, with probability in proportion to t^4. All masks of the state before
+this step are filled in one pass, Z times, and the fills are judged. r and k3 are the ratio of a filled token and its KL
+to the reference. So a completion can teach even if its group has equal rewards. Source: arXiv 2602.06462;
+docs/algorithms/dispo.md.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class DiSPO(SPG):
     step_weight: NotNegative = 0.5
     """alpha, how much the fills count."""
     epsilon: Below1 = 0.5
-    """Clip of a filled token's ratio; the paper's is not printed, this is d1's."""
+    """Clip of a filled token's ratio. The paper prints no value; this is d1's."""
     beta: NotNegative = 0.04
-    """Weight of the KL of filled tokens to the reference, d1's too; 0 = no reference."""
+    """Weight of the KL of filled tokens to the reference, also d1's; 0 = no reference."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -51,15 +52,16 @@ class DiSPO(SPG):
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`advantages`, and `fill_advantages` (B, Z): what a fill earned less the mean over the fills of its state."""
+        """`advantages`, and `fill_advantages` (B, Z): a fill's reward minus the mean over the fills of its state."""
         rewards = rows.probe_rewards.cpu()
-        shifted = rewards - rewards[:, :1]  # so that rounding in the mean leaves equal rewards equal
+        shifted = rewards - rewards[:, :1]  # so that equal rewards equal their mean, whatever the rounding
         return {**super().prepare(rows), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         fill = batch.is_fill
         spg = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
         logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
+        # The trainer puts `fill_advantages` in the place of `advantages` in rows that are fills (training/fills.py).
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, _ = clipped_surrogate(log_ratio, advantages, self.epsilon)
         if self.beta > 0:

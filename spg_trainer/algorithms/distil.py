@@ -1,12 +1,13 @@
-"""Distillation for parallel decoding: the model learns to write at once what it wrote, rightly, in several steps.
+"""Distillation for parallel decoding: from right completions, the model learns to write several steps at once.
 
     l_m = mean over near i of ( -log p_i + certainty_weight H_i [x_i is the likeliest] )
           + far_weight mean over far i of kl( q_i || p_i )
 
-A copy m shows the state before a step. Near are the tokens of this step and the following ones, `horizon` in all; far
-those that later steps wrote in the same blocks. H is the entropy at temperature 0.5. q is the reference, which is shown
-the near tokens; kl is the KL of the event that the token is x_i, a lower bound of KL(q || p). Sources: TAD (arXiv
-2605.09536), hard near and soft far steps; dParallel (arXiv 2509.26488), certainty forcing; docs/algorithms/distil.md.
+A copy m shows the state before a step. The near tokens are those of this step and the following ones, `horizon` steps
+in all; the far tokens are those that later steps wrote in the same blocks. H_i is the entropy at temperature 0.5. q is
+the reference, which is shown the near tokens. kl is the KL of the event that the token is x_i, a lower bound of
+KL(q || p). Sources: TAD (arXiv 2605.09536), hard near and soft far steps; dParallel (arXiv 2509.26488), certainty
+forcing; docs/algorithms/distil.md.
 """
 
 from __future__ import annotations
@@ -18,32 +19,31 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric, Need
-from spg_trainer.algorithms.own_right import OwnRight, mean_over, shown
+from spg_trainer.algorithms.own_right import OwnRight, detached_sum, mean_over
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HorizonMasking
 from spg_trainer.settings.ranges import Count, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 SUREST = -1e-6
-"""The log-probability above which a token counts as certain: the logarithm of what is left to others is then a rounding
-error in float32."""
+"""The log-probability above which a token counts as certain: in float32, the log-probability of all other tokens would
+then be rounding error."""
 
 
 @dataclass(frozen=True)
 class Distil(OwnRight):
     """Teaches to write the tokens of `horizon` steps at once, on right completions. Raises ConfigError for bad values.
 
-    The tokens of these near steps are targets. Those of far steps in the same blocks are learned from a reference that
-    is shown the near ones.
+    The near tokens are targets. The far ones are learned from a reference that is shown the near ones.
     """
 
     num_masks: Count = 8
     horizon: Count = 4
     """Denoising steps whose tokens the model shall write at once (TAD)."""
     certainty_weight: NotNegative = 2.0
-    """What the entropy of near tokens that are the likeliest weighs (dParallel); 0 = nothing."""
+    """Weight of the entropy at near tokens that are the likeliest at their place (dParallel); 0 = no such term."""
     far_weight: NotNegative = 1.0
-    """What the far tokens weigh (TAD); 0 = nothing, and no reference."""
+    """Weight of the far tokens (TAD); 0 = no such term, and no reference."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -64,16 +64,16 @@ class Distil(OwnRight):
         far = masks.scored & ~near
         terms = -mean_over(logps, near)
         metrics = {
-            "logps": Metric(shown(logps, masks.scored), "scored_tokens"),
+            "logps": Metric(detached_sum(logps, masks.scored), "scored_tokens"),
             "near/share": Metric(near.sum(), "scored_tokens"),
         }
-        if self.certainty_weight > 0:  # `measured` is then the entropy, where the token is the likeliest
+        if self.certainty_weight > 0:  # then the masking measures `right_entropy`
             terms = terms + self.certainty_weight * mean_over(batch.measured, near)
-            metrics["near/entropy"] = Metric(shown(batch.measured, near), "scored_tokens")
+            metrics["near/entropy"] = Metric(detached_sum(batch.measured, near), "scored_tokens")
         if self.far_weight > 0:
             kl = kl_of_token(batch.ref_logps, logps)
             terms = terms + self.far_weight * mean_over(kl, far)
-            metrics["far/kl"] = Metric(shown(kl, far), "scored_tokens")
+            metrics["far/kl"] = Metric(detached_sum(kl, far), "scored_tokens")
         return Loss(terms, metrics)
 
 
@@ -84,6 +84,7 @@ def kl_of_token(teacher: Tensor, student: Tensor) -> Tensor:
     equal.
     """
     teacher, student = teacher.clamp(max=SUREST), student.clamp(max=SUREST)
-    others = torch.log(-torch.expm1(teacher)), torch.log(-torch.expm1(student))
+    # The log-probabilities that the token is another one.
+    teacher_other, student_other = torch.log(-torch.expm1(teacher)), torch.log(-torch.expm1(student))
     p = teacher.exp()
-    return p * (teacher - student) + (1 - p) * (others[0] - others[1])
+    return p * (teacher - student) + (1 - p) * (teacher_other - student_other)

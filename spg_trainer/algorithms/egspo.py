@@ -2,12 +2,13 @@
 
     loss = -1/(n N M) sum_b sum_{M steps t} [min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) - beta k3(sum_i d_i)]
     r    = exp sum_{i unmasked at t} (log p_i - log p_i of the model that sampled),  d_i = log p_i(reference) - log p_i
+    A    = R - mean of R over the group                                                 (EGSPO)
+    A    = V - mean of V over the group,   V = (R + lambda (R - rho_k)) / (1 + lambda)  (EGSPO-SA)
 
-n is the number of tokens that a step unmasks. EGSPO's A is a completion's reward less the mean of its group. That of
-EGSPO-SA is (R + lambda (R - rho_k)) / (1 + lambda) less the mean of the group's k-th ranked steps, rho_k the reward of
-the text that one greedy pass makes of the state before the step (in a dialogue, of the episode that goes on from it): a
-baseline that depends on the state alone. Source: arXiv 2603.12554, formulas as in its code
-(vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
+n is the mean number of tokens that a step unmasks. k is the rank of a step in its completion, by uncertainty. rho_k is
+the reward of the text that one greedy pass makes of the state before that step: a baseline that depends on the state
+alone. (In a dialogue it is the reward of the episode that goes on from this text.) Source: arXiv 2603.12554, formulas
+as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class EGSPO(Algorithm):
     masking: str = "step_merge"
     """What the sampler saw at a step."""
     num_masks: Count = 2
-    """M, steps of each completion in an update; a rollout's updates take them in order, the most uncertain first."""
+    """M, steps of each completion in an update. The most uncertain steps are in a rollout's first update."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     epsilon: Below1 = 0.2
@@ -76,8 +77,8 @@ class EGSPO(Algorithm):
             kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        copies = batch.step_tokens * batch.totals["completions"] * logps.shape[1]
-        return Loss(-((objective * (tokens > 0)).sum(-1) / copies).sum(), metrics)
+        divisor = batch.step_tokens * batch.totals["completions"] * logps.shape[1]  # n N M
+        return Loss(-((objective * (tokens > 0)).sum(-1) / divisor).sum(), metrics)
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M) the advantage of the step that each copy scores."""
@@ -89,7 +90,7 @@ class EGSPOSA(EGSPO):
     """EGSPO in which the advantage of a step depends on what its state was worth. Raises ConfigError as `EGSPO`."""
 
     probe_weight: NotNegative = 0.5
-    """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
+    """lambda, how much the reward of a state's greedy completion counts; with 0 this is EGSPO, at a higher cost."""
 
     def probe_steps(
         self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
@@ -106,9 +107,9 @@ class EGSPOSA(EGSPO):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """As `EGSPO`, with `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
 
-        It is 0 for steps that `probe_steps` did not choose. The advantage of a completion, which is shown, is that of
-        its steps which is furthest from 0. A turn is compared with the same turn of the other episodes; an episode that
-        has ended before counts with its reward.
+        It is 0 for steps that `probe_steps` did not choose. As the completion's own advantage, for display only, it
+        returns the largest in size of its steps'. A turn is compared with the same turn of the other episodes; an
+        episode that has ended before counts with its reward.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         steps = rows.probe_steps.cpu()
@@ -119,7 +120,7 @@ class EGSPOSA(EGSPO):
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
         counts = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
         returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
-        # Measured from the group's first, so that rounding in the mean leaves equal returns equal.
+        # The group's first return is subtracted first: so equal returns equal their mean, whatever the rounding.
         shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
         mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
         advantages = rows.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))
@@ -133,7 +134,7 @@ class EGSPOSA(EGSPO):
         }
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
-        # A copy scores the tokens of one step, which are worth the same.
+        # A copy scores the tokens of one step, all of which have the step's advantage.
         first = masks.scored.int().argmax(-1)
         return batch.step_advantages.gather(1, first)
 

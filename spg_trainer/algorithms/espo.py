@@ -1,15 +1,16 @@
-"""ESPO, ELBO-based sequence-level policy optimization: one clipped ratio per completion, by the token.
+"""ESPO, ELBO-based sequence-level policy optimization: one clipped ratio per completion, divided by its length.
 
-Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` is the authors' code (ML-GSAI/ESPO),
-where that differs from the paper:
+Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` follows the authors' code
+(ML-GSAI/ESPO). Taken over from the code, with what the paper says in brackets:
 
 1. The whole window is the completion: all T positions are masked and scored, and L is T [the completion's own tokens].
 2. A reward is compared with the mean of the others, G/(G-1) times as far away [with the group mean].
 3. The penalty is the square divided by L, and the published weights are meant for that [the bare square].
 4. Only the tokenizer's eos ends a completion.
 
-Not reproduced: what the sampler wrote behind the eos is scored there, here padding is; k runs over rows of a local
-micro-batch, here over those of the step, rounded down; global reseeding for every mask; prompts cut at 400 tokens.
+Not reproduced: behind the eos the code scores what the sampler wrote, and this file padding. The code spreads the
+number of masked tokens over the rows of a local micro-batch, and this file over those of the step, rounded down. The
+code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class ESPO(SequenceRatio):
     epsilon: Below1 = 0.2
     """The ratio is clipped below 1 - epsilon; 0.2, on Countdown 0 (the code's recipes)."""
     beta: NotNegative = 1e-3 / 256
-    """Weight of the KL penalty; the code's 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01 (Sudoku), which weigh
-    the square divided by L = 256, for the bare square; 0 needs no reference."""
+    """Weight of the KL penalty; 0 needs no reference. The code has 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01
+    (Sudoku) for the square divided by L = 256. Here it is the bare square, so that 0.001 becomes 0.001 / 256."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
@@ -58,14 +59,14 @@ class ESPORepro(ESPO):
     beta: NotNegative = 1e-3
     """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
-    """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
+    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     advantage: Literal["leave_one_out"] = "leave_one_out"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """The one that the code has."""
+        """The code's only masking."""
         return {"coupled": MASKINGS["coupled"]}
 
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:

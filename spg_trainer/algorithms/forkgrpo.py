@@ -2,9 +2,9 @@
 
     loss = -1/N sum_b 1/|F_b| sum_{t in F_b} clipped(r_t, A_b)
 
-F_b are the fallback steps of a completion, and r_t is the ratio of the one token that such a step wrote. What the model
-was sure of is written many tokens at a time, and not scored. Source: Fork-dLLM (University of Amsterdam, 2026), whose
-code is not public; docs/algorithms/forkgrpo.md.
+F_b are the fallback steps of a completion, r_t is the ratio of the one token that such a step wrote, and clipped(r, A)
+is min(r A, clip(r, 1 +- epsilon) A). The other steps wrote many tokens each, of which the model was sure; these are not
+scored. Source: Fork-dLLM (University of Amsterdam, 2026), whose code is not public; docs/algorithms/forkgrpo.md.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class ForkGRPO(TokenRatio):
     masking: str = "step_merge"
     """What the sampler saw at a step at which it fell back."""
     num_masks: Count = 32
-    """At most so many fallback steps of a completion are scored, all of them if it has no more, else any so many."""
+    """The most fallback steps of a completion that are scored; if it has more, they are drawn at random."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
-    """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
+    """How a reward becomes an advantage; the paper divides by the group's standard deviation (GRPO)."""
     epsilon: Below1 = 0.2
-    """Clip; idle with one update of a rollout, as in the paper's runs."""
+    """Clip of a token's ratio; it never acts if a rollout has one update, as in the paper's runs."""
     beta: NotNegative = 0.0
     """Weight of the KL to the reference; 0 = no reference (the paper's runs)."""
     score_temperature: Positive = 1.0
@@ -50,9 +50,9 @@ class ForkGRPO(TokenRatio):
         return {"step_merge": StepMergeMasking(segment_draw="fallback")}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`advantages`, and `fallbacks` (B,), |F_b|: in tasks of several turns, those of all turns of the episode."""
-        of_turns = (rows.fallback & rows.completion_mask).sum(-1).cpu()
-        return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(of_turns)).double()}
+        """`advantages`, and `fallbacks` (B,), |F_b|: if tasks have several turns, summed over the episode."""
+        fallbacks_of_turn = (rows.fallback & rows.completion_mask).sum(-1).cpu()
+        return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(fallbacks_of_turn)).double()}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         norm = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])

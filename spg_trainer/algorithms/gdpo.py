@@ -1,19 +1,20 @@
 """GDPO, group diffusion policy optimization: one clipped ratio per completion, of ELBOs by quadrature.
 
-The advantage is that of every algorithm, `Algorithm.compute_advantages` in base.py.
+The advantage is computed as for every algorithm, by `Algorithm.compute_advantages` in base.py.
 
-Source: arXiv 2510.08554. docs/algorithms/gdpo.md has the formulas. The authors' code is not read here; `GDPORepro` is
-the public implementation in NVIDIA's NeMo-RL (research/gdpo), where that differs from the paper:
+Source: arXiv 2510.08554. docs/algorithms/gdpo.md has the formulas. We have not read the authors' code; `GDPORepro`
+follows the public implementation in NVIDIA's NeMo-RL (research/gdpo). Taken over from it, with what the paper says in
+brackets:
 
 1. The ratio is length-normalised, exp((ELBO - ELBO_old) / n) [exp(ELBO - ELBO_old)], as in GSPO; on policy the gradient
    is the same, off policy the clip is n times wider.
-2. The term of a completion is not divided by n besides [it is].
-3. A masked token weighs w/t of its node though exactly k = floor(t n), at least 1, are masked [w/t with masks of the
-   forward process; `gdpo` masks k, too, but weighs w n/k, which is unbiased given k]. The difference is that of short
-   completions.
+2. The term of a completion is not divided by n once more [it is].
+3. A node t of weight w masks exactly k = floor(t n) tokens, at least 1, and each weighs w/t [w/t, with masks of the
+   forward process]. `gdpo` masks k, too, but each weighs w n/k, which is unbiased given k. This makes a difference for
+   short completions.
 4. No KL penalty is possible [a weight of 0 in the published runs].
 
-Not reproduced: masks seeded by the token ids, equal whenever the same completion comes again; stop tokens given apart.
+Not reproduced: masks seeded by the token ids, so that equal completions have equal masks; stop tokens given apart.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class GDPORepro(GDPO):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """The one that the recipe uses, with a weight w/t."""
+        """The recipe's only masking, in which a token weighs w/t."""
         return {"gauss": GaussMasking(by_ratio=True)}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """JustGRPO: completions written from left to right have an exact likelihood, so plain GRPO applies.
 
-Source: arXiv 2601.15165. docs/algorithms/justgrpo.md has the formulas. The published ratio is one against the current
-weights, detached: it is 1, its gradient that of the log-probability, and its clip never acts. There is therefore
-neither ratio nor clip here. `JustGRPORepro` is the authors' code (LeapLabTHU/JustGRPO), where that differs:
+Source: arXiv 2601.15165. docs/algorithms/justgrpo.md has the formulas. The published ratio divides a probability by
+itself, detached. So it is 1, its gradient is that of the log-probability, and its clip never acts: there is neither
+ratio nor clip here. `JustGRPORepro` follows the authors' code (LeapLabTHU/JustGRPO). Taken over from the code, with
+what `justgrpo` does in brackets:
 
 1. All T tokens are scored, also those behind the end, and a completion is divided by T [by its own tokens].
 2. The sum is divided by the completions whose advantage is not 0 [by all].
 3. Only the tokenizer's eos ends a completion.
 
-Not reproduced: tokens sampled behind the eos are scored there, here padding is; the divisor counts the prompts that
-the processes work on at a time, here those of the step; nan in a gradient is replaced by 0.
+Not reproduced: behind the eos the code scores what the sampler wrote, and this file padding. The code's divisor counts
+the prompts that the processes work on at a time, and this file's those of the step. The code replaces nan in a gradient
+by 0.
 """
 
 from __future__ import annotations
@@ -41,11 +43,11 @@ class JustGRPO(Algorithm):
     masking: Literal["autoregressive"] = "autoregressive"
     """Everything from a token on is masked, and that token scored."""
     num_masks: Count = 256
-    """M: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
+    """M, the most tokens of a completion that are scored; if it has more, they are drawn at random."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
-    """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
+    """How a reward becomes an advantage; the paper divides by the group's standard deviation (GRPO)."""
 
     compares: ClassVar[Compares] = "copy"
     left_to_right: ClassVar[bool] = True
@@ -74,15 +76,15 @@ class JustGRPORepro(JustGRPO):
     """JustGRPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
     score_tail: bool = True
-    """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
+    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     advantage: Literal["mean_std"] = "mean_std"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `valid`, the share of the step's episodes whose advantage is not 0."""
-        of_episodes = self.compute_advantages(rows.cut_into_groups(rows.rewards))
-        return {"advantages": rows.spread(of_episodes), "valid": float((of_episodes != 0).double().mean())}
+        advantages = self.compute_advantages(rows.cut_into_groups(rows.rewards))  # of episodes
+        return {"advantages": rows.spread(advantages), "valid": float((advantages != 0).double().mean())}
 
     def divisor(self, batch: Rows) -> float:
         return batch.totals["completions"] * batch.valid

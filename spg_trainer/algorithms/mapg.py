@@ -3,9 +3,10 @@
     loss = -1/N sum_b PPO(r_b, A_b),    r_b = exp 1/n_b sum_m w_m (log pi_m - log pi_m of the model that sampled)
     log pi_m = sum_{a = 1..k} [ log p(x_{i_a}) + s_{i_a} - log sum_{j left} exp s_j ],   s_j = 1/tau log max_v p_j(v)
 
-A copy m shows the state before a segment of the sampler's path, which unmasked the positions i_1 .. i_k in this order;
-left are those of the block of i_a that were masked then, without i_1 .. i_{a-1}. w_m is one over the chance that the
-segment has a copy. Source: arXiv 2607.15200, by a third party's notes; docs/algorithms/mapg.md.
+PPO(r, A) is min(r A, clip(r, 1 +- epsilon) A). Copy m shows the state before a segment of the sampler's path. The
+segment unmasked the positions i_1 .. i_k in this order. "j left" are the positions of i_a's block that were masked when
+the segment began, without i_1 .. i_{a-1}. w_m is one over the chance that the segment has a copy. Source: arXiv
+2607.15200, as a third party's notes describe it; docs/algorithms/mapg.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class MAPG(SequenceRatio):
-    """A clipped ratio for each completion, of the probabilities of its path: tokens and positions.
+    """A clipped ratio for each completion, of the probabilities of its path (tokens and positions).
 
     Needs --remasking plackett_luce. Raises ConfigError for values out of range.
     """
@@ -40,17 +41,17 @@ class MAPG(SequenceRatio):
     steps_per_segment: Count = 1
     """Denoising steps of a segment; 1 is exact. The paper has 32 segments, so 4 for 128 steps."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which segments get a copy: num_masks random ones, or all, neighbours merged where they are more."""
+    """Which segments have a copy: num_masks random ones, or all; if all are more than num_masks, they are merged."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
-    """What a reward is compared with."""
+    """How a reward becomes an advantage."""
     epsilon: Below1 = 0.2
     """Clip of a completion's ratio."""
     beta: Zero = 0.0
     """0: without a penalty."""
     position_temperature: Positive = 0.5
-    """tau, that of the rollout (--position-temperature)."""
+    """tau; it must equal the rollout's (--position-temperature)."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -61,7 +62,7 @@ class MAPG(SequenceRatio):
         return {"step_merge": PositionMasking()}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`advantages`, and `path_place` (B, T), the number of a token on the path; those never unmasked are last."""
+        """`advantages`, and `path_place` (B, T), each token's number on the path; tokens never unmasked come last."""
         step, order = rows.unmask_step.cpu(), rows.order.cpu()
         key = torch.where(step < 0, step.max() + 1, step) * (order.max() + 1) + order
         return {**super().prepare(rows), "path_place": key.argsort(dim=-1, stable=True).argsort(-1)}
@@ -73,7 +74,7 @@ class MAPG(SequenceRatio):
         return elbo(logps + self.position_logps(measured, masks, batch), masks)
 
     def position_logps(self, measured: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        """(B, M, T) log-probability of each scored token's position among those that were left; 0 elsewhere."""
+        """(B, M, T) log-probability of each scored token's position among the positions left; 0 elsewhere."""
         scores = measured / self.position_temperature
 
         def by_block(values: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class MAPG(SequenceRatio):
         scored, masked_then = by_block(masks.scored), by_block(masks.measured)
         # (..., S, S): whether the second position was left when the first one was drawn.
         left = masked_then[..., None, :] & (place[..., None, :] >= place[..., :, None])
-        # Rows of positions that are not scored count for nothing, but a sum over no position has no finite gradient.
+        # What is not scored counts for nothing below; but a sum over no position would have no finite gradient.
         left = left | ~scored[..., None]
         total = score[..., None, :].masked_fill(~left, float("-inf")).logsumexp(-1)
         return ((score - total) * scored).flatten(-2)

@@ -1,10 +1,10 @@
-"""MaxRL: a policy gradient of the log of the chance of success, which is a power series in that of failure.
+"""MaxRL: a policy gradient of the log of the solve rate p, by the first terms of its power series in 1 - p.
 
-    loss = -1/N sum_b A_b log p_b,   A_b = (R_b - Rm) / Rm with Rm the group mean, 0 where that is 0
+    loss = -1/N sum_b A_b log p_b,   A_b = (R_b - Rm) / Rm with Rm the mean R of the group, 0 if Rm is 0
 
-With rewards of 0 and 1 and groups of G, the expected gradient of the loss is, but for its sign, that of sum_{k<G}
--(1-p)^k/k with p = P(solved): the gradient of p for G = 2, and of log p as G grows. We take the ELBO for log p_b.
-Source: arXiv 2602.02710, with the control variate (the -1 of wrong completions) of its code; docs/algorithms/maxrl.md.
+With rewards of 0 and 1 and groups of G, the expected gradient of -loss is that of sum_{k<G} -(1-p)^k/k: the gradient of
+p for G = 2, and of log p as G grows. We take the ELBO for log p_b, the log-probability of completion b. Source: arXiv
+2602.02710, with the control variate of its code (the -1 of wrong completions); docs/algorithms/maxrl.md.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from spg_trainer.likelihood.masks import likelihoods
 
 @dataclass(frozen=True)
 class MaxRL(RAFT):
-    """Raises the ELBO of completions above their group's mean and lowers the others', the more the rarer success is.
+    """Raises the ELBO of completions above their group's mean and lowers the others', more so where success is rare.
 
-    Rewards must not be negative. Raises ConfigError for one that is, and for values out of range.
+    Raises ConfigError for negative rewards, and for values out of range.
     """
 
     normalizer: Literal["length", "completions", "tokens"] = "completions"
-    """Divisor: all completions (paper), own length and then all completions, or all tokens."""
+    """Divisor. `length`: the completion's own tokens, then all completions. `completions` (paper): all completions.
+    `tokens`: all tokens of the update."""
 
     advantage: ClassVar[str] = "over_mean"  # type: ignore[misc]
     """No choice: the distance from the group's mean, divided by that mean."""
@@ -39,7 +40,7 @@ class MaxRL(RAFT):
     def maskings(cls) -> Mapping[str, Masking]:
         return likelihoods()
 
-    # RAFT has its own of these two, as it learns from right completions alone.
+    # RAFT overrides these two, as it learns from right completions alone; MaxRL does not.
     prepare = Algorithm.prepare
     right_groups_teach: ClassVar[bool] = False
 

@@ -1,13 +1,13 @@
-"""MDPO: of every denoising step, what its state would have become at once; the steps that matter most are trained.
+"""MDPO: fills every state of the sampler's path in one pass, and trains the fills at the steps that matter most.
 
-    rho_t   = reward of a fill of all masks before step t, sampled in one pass; rho_0 = 0 (in a dialogue, what the
-              episode earns that goes on from this fill)
+    rho_t   = reward of a fill of all masks before step t, sampled in one pass; rho_0 = 0 (in a dialogue, the reward of
+              the episode that goes on from this fill)
     score_t = rho_t - rho_(t-1) + mean_{u > t} rho_u       (the last step: + its own rho)
     loss    = 1/N sum_b sum_{its K steps of largest |A_t|} 1/k sum_{i filled} c_i [-n/k PPO(r_i, A_t) + beta k2_i]
 
-A_t is score_t less its mean over the group's, over their deviation; k of the n tokens were filled, and c_i was the
-probability of the token. Source: arXiv 2508.13148, formulas as in its code (autonomousvision/mdpo);
-docs/algorithms/mdpo.md.
+A_t is score_t minus its mean over the group, divided by its deviation there. The fill wrote k of the n tokens, and c_i
+was the probability of token i, r_i is its ratio, k2_i its KL to the reference, and PPO the clipped objective. Source:
+arXiv 2508.13148, formulas as in its code (autonomousvision/mdpo); docs/algorithms/mdpo.md.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class MDPO(Algorithm):
     """Trains on the fills of a few states of each completion. Raises ConfigError for values out of range."""
 
     masking: str = "all"
-    """Only fills are trained on, which show the state that they fill."""
+    """Only fills are trained on, and a fill always shows the state that it filled."""
     num_masks: Count = 1
-    """A fill is scored in the pass that made it."""
+    """1: a fill is scored as it was made, in one pass."""
     p_mask_prompt: Zero = 0.0
     """0: that pass saw the whole prompt."""
     advantage: Literal["mean_std"] = "mean_std"
-    """What the score of a step is compared with."""
+    """How the score of a step becomes its advantage."""
     top_steps: Count = 8
     """K, steps of each completion that are trained on; in a dialogue, of each turn."""
     epsilon: Below1 = 0.2
-    """Clip of a token's ratio; idle with one update of a rollout, as in the code's runs."""
+    """Clip of a token's ratio; it never acts if a rollout has one update, as in the code's runs."""
     beta: NotNegative = 0.02
     """Weight of the KL to the reference; 0 = no reference."""
 
@@ -64,10 +64,10 @@ class MDPO(Algorithm):
         return every.masked_fill(every > last[:, None], -1)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`fill_advantages` (B, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
+        """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, the one furthest from 0.
 
-        After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
-        an episode go on from turn to turn; those that no episode of its group has do not count.
+        After its last step a completion stays what it is, so its reward stands for the fills of later steps. The steps
+        of an episode go on from turn to turn; steps that no episode of its group has do not count.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         is_step, reward = rows.probe_steps.cpu() >= 0, rewards.reshape(-1)
@@ -78,8 +78,9 @@ class MDPO(Algorithm):
         has_step = rows.rows_to_episodes(is_step, torch.zeros_like(reward, dtype=torch.bool))
         before = step_before(rho.unflatten(1, (-1, columns)), has_step.unflatten(1, (-1, columns)))
         score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, rows))
-        of_step = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])  # (N*P, G)
-        step_advantages = self.compute_advantages(of_step).view(rho.shape[1], -1).T
+        # Each step is compared within its group: (N*P, G).
+        score_in_groups = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])
+        step_advantages = self.compute_advantages(score_in_groups).view(rho.shape[1], -1).T
         step_advantages = rows.episodes_to_rows(step_advantages) * is_step
         top = step_advantages.abs().topk(min(self.top_steps, columns), 1).indices
         chosen = torch.zeros_like(rows.probe_rewards, device="cpu")
@@ -88,17 +89,19 @@ class MDPO(Algorithm):
         return {"advantages": advantages, "fill_advantages": chosen}
 
     def counted_steps(self, has_step: Tensor, rows: Rows) -> Tensor:
-        """(E, N) bool, the steps that any episode of the group has; in one turn, all. has_step: (E, N) bool."""
+        """(E, N) bool, the steps that any episode of the group has; all steps if there are no turns.
+
+        has_step: (E, N) bool.
+        """
         groups = rows.cut_into_groups(rows.rewards).shape
-        of_group = has_step.view(*groups, -1).any(1, keepdim=True)
-        of_episode = of_group.expand(*groups, -1).reshape_as(has_step)
-        return of_episode | (not rows.has_turns)
+        any_has_step = has_step.view(*groups, -1).any(1, keepdim=True)
+        return any_has_step.expand(*groups, -1).reshape_as(has_step) | (not rows.has_turns)
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, on policy neither: tokens weigh by how sure the model was of them."""
+        """Not linear in logps, not even on policy: a token weighs as much as it was probable."""
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         metrics = token_metrics(logps, log_ratio, clipped, masks)
@@ -114,7 +117,7 @@ class MDPO(Algorithm):
 
 
 def mean_of_later_steps(rho: Tensor, counted: Tensor) -> Tensor:
-    """(E, N) the mean of rho (E, N) over the later steps that count; of the last one that counts its own.
+    """(E, N) the mean of rho (E, N) over the later steps that count; if none does, the step's own rho.
 
     counted: (E, N) bool.
     """
@@ -125,7 +128,7 @@ def mean_of_later_steps(rho: Tensor, counted: Tensor) -> Tensor:
 
 
 def step_before(rho: Tensor, has_step: Tensor) -> Tensor:
-    """(E, turns * K) of rho (E, turns, K), what the state one step earlier was worth, 0 before the first.
+    """(E, turns * K) for each step the rho of the step before it, 0 for the first. rho: (E, turns, K).
 
     The first step of a turn follows the last one of the turn before. has_step: (E, turns, K) bool, which steps an
     episode has.

@@ -1,8 +1,8 @@
-"""Maximum likelihood of completions that are right, all alike: the loss of `sft`, as LLaDA is trained.
+"""Maximum likelihood of right completions, each with the same weight: the loss of `sft`, as LLaDA is trained.
 
 Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens uniform on 1..T in place of a share. In
-`sft` completions are given, and each of them counts as right. The second term, of models with a causal context, is that
-of Nemotron-Labs-Diffusion, whose code adds both sums.
+`sft` completions are given, and each of them counts as right. The second term, for models with a causal context, is
+from Nemotron-Labs-Diffusion, whose code adds both sums.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class MLE(RAFT):
     num_masks: Count = 1
     score_tail: bool = True
     context_weight: NotNegative = 0.0
-    """Weight of a second term, the log-likelihood from left to right, each token from the clean text before it; only
-    models with a causal context have one. It costs another masked copy. 0 = none."""
+    """Weight of a second term: the log-likelihood from left to right, each token given the clean text before it. It
+    costs another copy, and needs a model with a causal context. 0 = no such term."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"correct", "demonstrations"})
     advantage: ClassVar[str] = "correct"  # type: ignore[misc]
@@ -48,4 +48,4 @@ class MLE(RAFT):
         return {"advantages": rows.correct.double()}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        return Loss(super().loss(logps, masks, batch).loss, {})  # all that there is to show is the loss
+        return Loss(super().loss(logps, masks, batch).loss, {})  # the loss is the only figure

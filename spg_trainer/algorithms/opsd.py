@@ -1,11 +1,12 @@
-"""OPSD: on-policy self-distillation. The teacher is the start model that is shown some of what was written later.
+"""OPSD: on-policy self-distillation. The teacher is the reference model, shown some of what was written later.
 
     l_m = sum_{i unmasked at step t_m} sg( log p_i - log q_i ) log p_i
 
-p is the model that sees the state before the step, as the sampler did; q is the reference, which also sees a hint: a
-share of the tokens of the same completion that were unmasked later. On policy l_m has the gradient of KL(p || q), from
-the sampler's own tokens. Only right completions are learned from. Source: d-OPSD (arXiv 2606.18195), whose code
-(xingzhejun/d-opsd-code) sums a clamped KL over the teacher's 20 best tokens; docs/algorithms/opsd.md.
+p is the model, which sees the state before the step, as the sampler did. q is the reference (the model that training
+started from), which also sees a hint: a share of the tokens that were unmasked later in the same completion. sg stops
+the gradient. On policy l_m has the gradient of KL(p || q), from the sampler's own tokens. Only right completions are
+learned from. Source: d-OPSD (arXiv 2606.18195), whose code (xingzhejun/d-opsd-code) sums a clamped KL over the
+teacher's 20 best tokens; docs/algorithms/opsd.md.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class OPSD(OwnRight):
     """
 
     hint_share: Probability = 0.25
-    """What share of the later text the teacher sees."""
+    """The share of the later text that the teacher sees."""
     hint: Literal["blocks", "steps"] = "blocks"
-    """What the later text is. `blocks` (as in the authors' code): all behind the block that is written at the step.
-    `steps`: all that is still masked at the step, so also the rest of this block. A step without later text is left
-    out."""
+    """What the later text is. `blocks` (as in the authors' code): everything behind the block that the step writes in.
+    `steps`: everything that is still masked at the step, so also the rest of this block. A step without later text is
+    left out."""
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -1,6 +1,6 @@
-"""What algorithms have in common that learn from the model's own right completions, and from no reward beside that.
+"""The base of algorithms that learn from the model's own right completions alone, whatever else the reward says.
 
-A problem weighs the same however many of its G completions are right: of k, each has the weight 1/k.
+A problem weighs the same however many of its G completions are right: if k are right, each has the weight 1/k.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class OwnRight(Algorithm):
-    """Learns from right completions alone, each masked copy of which adds a term.
+    """Learns from right completions alone; each of their masked copies has a term in the loss.
 
     loss = 1/N sum_b A_b mean_m l_bm, where l_bm is the term of copy m (`copy_terms`), and the mean is over the copies
     that score anything.
@@ -30,7 +30,7 @@ class OwnRight(Algorithm):
     num_masks: Count = 32
     """M, states of a completion in an update."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which states: num_masks random ones, or all, only every so many where they are more."""
+    """Which states: num_masks random ones, or all; if all are more than num_masks, that many evenly spaced ones."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
 
@@ -54,7 +54,7 @@ class OwnRight(Algorithm):
         return (right / right.sum(1, keepdim=True).clamp(min=1)).reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
-        return advantages != 0  # also with a reference: what is wrong is not held to it
+        return advantages != 0  # wrong completions are not even held to the reference
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         copies = masks.scored.any(-1).sum(-1).clamp(min=1)
@@ -73,6 +73,6 @@ def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shown(values: Tensor, chosen: Tensor) -> Tensor:
-    """The sum of values (B, M, T) over chosen places, for a metric."""
+def detached_sum(values: Tensor, chosen: Tensor) -> Tensor:
+    """The sum of values (B, M, T) over chosen places (B, M, T) bool, without a graph, for a metric."""
     return (values * chosen).sum()

@@ -1,11 +1,11 @@
-"""RAFT, reward-ranked fine-tuning: likelihood of right completions alone.
+"""RAFT, reward-ranked fine-tuning: raises the likelihood of right completions alone.
 
-With graded rewards these are the completions above the mean reward of the step.
+With graded rewards, right completions are those above the mean reward of the step.
 
-Source: arXiv 2304.06767; 2504.11343 has it beside GRPO. Ours are: the ELBO as likelihood; one weight for each solved
-problem, however many of its completions are right; equal completions scored once. It is not `maxrl` (arXiv 2602.02710).
-`maxrl` weighs right completions in the same way, but its control variate pushes wrong ones down. It also learns nothing
-from a problem that is always solved. docs/algorithms/raft.md has the formulas.
+Source: arXiv 2304.06767; arXiv 2504.11343 compares it with GRPO. Our own choices: the ELBO as likelihood; one weight
+for each solved problem, however many of its completions are right; equal completions are scored once. `maxrl` (arXiv
+2602.02710) weighs right completions in the same way, but its control variate pushes wrong ones down, and it learns
+nothing from a problem that is always solved. docs/algorithms/raft.md has the formulas.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class RAFT(Algorithm):
     num_masks: Count = 4
     p_mask_prompt: Below1 = 0.0
     normalizer: Literal["length", "completions", "tokens"] = "length"
-    """Divisor: own length and then all completions, all completions, or all tokens."""
+    """Divisor. `length`: the completion's own tokens, then all completions. `completions`: all completions. `tokens`:
+    all tokens of the update."""
 
     compares: ClassVar[Compares] = "copy"
     right_groups_teach: ClassVar[bool] = True
@@ -48,7 +49,7 @@ class RAFT(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
+        """Those with a likelihood, except the sampler's path: equal texts may be written in different orders."""
         return {
             name: masking
             for name, masking in likelihoods().items()
@@ -74,13 +75,13 @@ class RAFT(Algorithm):
 
 
 def shares(rewards: Tensor) -> Tensor:
-    """(P*G,) weights of completions with rewards (P, G): how far a reward is above the mean of the step.
+    """(P*G,) weights of completions with rewards (P, G), by how far a reward is above the mean of the step.
 
-    These excesses are divided by their sum over the group and multiplied by the largest of the group: with rewards of 0
-    and 1 a solved problem weighs the same whether one of its completions is right or all. The weights are
-    exactly zero where all rewards of the step are equal.
+    This excess is divided by its sum over the group, and multiplied by the largest excess of the group. So with rewards
+    of 0 and 1 a solved problem weighs the same whether one of its completions is right or all. The weights are exactly
+    zero if all rewards of the step are equal.
     """
-    if (rewards == rewards.flatten()[0]).all():  # rounding may put their mean below them
+    if (rewards == rewards.flatten()[0]).all():  # rounding may put the mean of equal rewards below them
         return torch.zeros_like(rewards).reshape(-1)
     above = (rewards - rewards.mean()).clamp(min=0)
     total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
@@ -93,9 +94,9 @@ def merge_equal(advantages: Tensor, rows: Rows) -> Tensor:
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """
     ids = rows.completion_ids.masked_fill(~rows.completion_mask, -1).cpu()
-    if rows.has_turns:  # turns are equal only where the chats before them are
+    if rows.has_turns:  # turns are equal only if the chats before them are equal, too
         ids = torch.cat([rows.prompt_ids.masked_fill(~rows.prompt_mask, -1).cpu(), ids], 1)
-    distinct, which = torch.cat([rows.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
-    first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
-    total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
+    distinct, number = torch.cat([rows.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, number, torch.arange(len(ids)), "amin")
+    total = advantages.new_zeros(len(distinct)).index_add(0, number, advantages)
     return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -48,7 +48,7 @@ def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 
 def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Half of the squared difference: its gradient is that of the KL. Source: the same, estimator k2."""
+    """Half of the squared difference: its gradient is that of the KL. Source: as for `kl_k3`, estimator k2."""
     return (logps - ref_logps).square() / 2
 
 
@@ -56,8 +56,8 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str, Metric]:
     """The metrics of algorithms with one ratio per completion. bound, log_ratio: (B,).
 
-    `bound/share` is the share of completions that were scored. Means over these are `bound/elbo`, in nats per token,
-    and `ratio/mean`.
+    `bound/share` is the share of completions that are scored. `bound/elbo`, in nats per token, and `ratio/mean` are
+    means over these.
     """
     per_token = bound / batch.length.to(bound)
     return {
@@ -83,10 +83,11 @@ def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Mask
 
 @dataclass(frozen=True)
 class TokenRatio(Algorithm):
-    """A clipped ratio for each token, weighing as in the ELBO of its masking, and a KL penalty to the reference."""
+    """A clipped ratio for each token, weighted by the subclass (`weigh`), and a KL penalty to the reference."""
 
     epsilon: Below1 = 0.5
-    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to (d1)."""
+    """Clip: a token has no gradient once its ratio is further than this from 1 in the direction of its advantage. The
+    default is d1's."""
     beta: NotNegative = 0.04
     """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
 
@@ -109,7 +110,7 @@ class TokenRatio(Algorithm):
         return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
 
     def token_advantages(self, batch: Rows) -> Tensor:
-        """The advantage of each token of each copy, to be broadcast to (B, M, T): that of its completion."""
+        """The advantage of each token of each copy, to be broadcast to (B, M, T); here, its completion's advantage."""
         return batch.advantages[:, None, None]
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ class TokenRatio(Algorithm):
 
 @dataclass(frozen=True)
 class SequenceRatio(Algorithm):
-    """A clipped ratio of whole episodes, by the sums of their turns' ELBOs under the same masks, and a KL penalty."""
+    """A clipped ratio for each episode, from the sum of its turns' ELBOs under the same masks, and a KL penalty."""
 
     epsilon: Below1 = 0.2
     """The ratio is clipped below 1 - epsilon."""
@@ -140,7 +141,7 @@ class SequenceRatio(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood: the ratio is one of probabilities of whole completions."""
+        """Those with a likelihood, since the ratio compares probabilities of whole completions."""
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
@@ -162,7 +163,10 @@ class SequenceRatio(Algorithm):
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 
     def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
-        """(B,) the stand-in for the log-probability of a completion: its ELBO."""
+        """(B,) what stands for the log-probability of a completion; here, its ELBO.
+
+        measured: (B, M, T) as `batch.measured`; None unless the algorithm needs `measured` (`Algorithm.needs`).
+        """
         return elbo(logps, masks)
 
     @abstractmethod

@@ -52,7 +52,7 @@ ALGORITHMS = {
     "opsd": "spg_trainer.algorithms.opsd:OPSD",
     "distil": "spg_trainer.algorithms.distil:Distil",
 }
-"""Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
+"""{name: where its class is}. A class is imported only when it is asked for, so that names and help cost nothing."""
 OWN_VALUES: dict[str, dict[str, object]] = {
     "diffu_grpo_repro": {
         "masking": "all",
@@ -62,22 +62,21 @@ OWN_VALUES: dict[str, dict[str, object]] = {
     },
     "wd1_repro": {"masking": "all", "advantage": "mean", "normalizer": "groups", "end_tokens": "eos"},
 }
-"""Names whose class is that of another name, and the hyper-parameters that have one value here: with another, it would
-not be the reproduction that its name says."""
+"""{name: its fixed hyper-parameters}, for names that share the class of another name. With other values they would not
+be the reproductions that they are called."""
 FOR_USE = (
     *("spg", "raft", "justgrpo", "d2_stepmerge"),
     *("forkgrpo", "slim_rl"),
     *("wd1", "gdpo", "bgpo", "diffu_grpo", "unigrpo", "vrpo"),
 )
-"""Those that lead a row of the table "Which algorithm should I use?" (docs/algorithms/README.md), two that do with far
-fewer passes what others do, and the algorithms of the systems that published tables compare. The others are here to be
-compared with."""
+"""The algorithms to use; all others are here to be compared with. First line: each leads a row of the table "Which
+algorithm should I use?" (docs/algorithms/README.md). Second line: these two need far fewer passes than others of their
+kind. Third line: the systems that published tables compare use these."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
-"""Other names by which a user may look for an algorithm, or for what it replaced: {our name: the others, with spaces
-between}."""
-OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
-"""The same of what learns from demonstrations alone, in the command `sft`; not among those that an RL run chooses from.
+"""{our name: other names, divided by spaces}: by these a user may look for the algorithm, or for one that it replaced.
 """
+OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
+"""As `ALGORITHMS`, for what learns from demonstrations alone (the command `sft`) and is no choice of an RL run."""
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
@@ -135,7 +134,7 @@ def get(name: str) -> type[Algorithm]:
 
 
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
-    """What is wrong with hyper-parameters in the body of a class that its constructor would pass over."""
+    """What is wrong with each hyper-parameter that a class sets in its body, but that its constructor would ignore."""
     known = {field.name for field in fields(cls)}
     for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
         own, hints = vars(body), vars(body).get("__annotations__", {})
@@ -156,8 +155,8 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
 def named_ancestor(name: str) -> str:
     """The name of the algorithm whose recipe an algorithm has: its own, or that of the nearest class it derives from.
 
-    It is "" for a class from outside that derives from none with a name, and for one that cannot be loaded, which `get`
-    refuses.
+    It is "" for a class from outside that derives from no class of `ALGORITHMS`, and for a class that cannot be loaded
+    (`get` refuses it).
     """
     if ":" not in name:
         return name

@@ -1,10 +1,10 @@
-"""RLDF: GRPO of tokens that the model is sure of already, each seen as the sampler saw it at a few surprising steps.
+"""RLDF: GRPO on a few surprising steps of the sampler, of the tokens that the model is already sure of there.
 
     loss = -1/N sum_b 1/K sum_{its K steps v} 1/k sum_{i kept} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
-A copy shows what the sampler saw at step v. Of the tokens that were still masked, k are kept: those unmasked at v, and
-those of a probability of `threshold` or more under the model that sampled. Source: arXiv 2605.25638, formulas as in its
-code (ant-research/Drift); docs/algorithms/rldf.md.
+A copy shows what the sampler saw at step v. It keeps k of the tokens that were still masked: those that v unmasked, and
+those whose probability under the model that sampled was at least `threshold`. r and k3 are the ratio of token i and its
+KL to the reference. Source: arXiv 2605.25638, formulas as in its code (ant-research/Drift); docs/algorithms/rldf.md.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class RLDF(TokenRatio):
-    """Token-level GRPO of tokens that the model is sure of before they are due. Raises ConfigError for bad values."""
+    """Token-level GRPO of tokens of which the model is sure beforehand. Raises ConfigError for bad values."""
 
     masking: str = "step_merge"
     """What the sampler saw at a step."""
     num_masks: Count = 4
-    """K, steps drawn of each completion, the more surprising their tokens the likelier."""
+    """K, steps drawn of each completion; steps with surprising tokens are likelier."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "mean_std"
-    """What a reward is compared with; the code divides by the group's deviation."""
+    """How a reward becomes an advantage; the code divides by the group's deviation."""
     epsilon: Below1 = 0.2
-    """Clip; idle with one update of a rollout, as in the code's run."""
+    """Clip of a token's ratio; it never acts if a rollout has one update, as in the code's run."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference."""
     threshold: Share = 0.6
@@ -46,7 +46,7 @@ class RLDF(TokenRatio):
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, on policy neither: they decide which tokens are kept."""
+        """Not linear in logps, not even on policy: the logps also decide which tokens are kept."""
         result = super().loss(logps, masks, batch)
         result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
         return result
@@ -59,6 +59,6 @@ class RLDF(TokenRatio):
     def kept(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
         step = batch.unmask_step[:, None].expand_as(masks.scored)
-        # The earliest that is scored.
+        # The copy's own step is the earliest one of which it scores a token.
         own_step = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)
         return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

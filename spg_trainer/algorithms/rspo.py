@@ -1,10 +1,10 @@
-"""RSPO: REINFORCE on the ELBO by the token, held to an anchor by a penalty whose differences are centred.
+"""RSPO: REINFORCE on the ELBO per token, with a penalty on the centred distance from an anchor.
 
     loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_anc_b) / n_b
 
-ELBO_anc is that of the anchor, on the same masks: of the reference, or of the model that sampled, which is GDSD (arXiv
-2605.29398) without its clamp; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by a third party's notes;
-docs/algorithms/rspo.md.
+ELBO_anc is the ELBO under the anchor, on the same masks; sg stops the gradient. The anchor is the reference or the
+model that sampled. The latter is GDSD (arXiv 2605.29398) without its clamp. Source: arXiv 2605.10218, equation 3.3, as
+a third party's notes give it; docs/algorithms/rspo.md.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class RSPO(CoupledAlgorithm):
     """
 
     masking: str = "bernoulli"
-    """Each token masked with probability t, weighing 1/t; any with a likelihood behind it."""
+    """Each token is masked with probability t and weighs 1/t. Any other masking with a likelihood will do."""
     num_masks: Count = 4
-    """M; the paper's is not known here."""
+    """M; we do not know the paper's value."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked."""
     advantage: Advantage = "mean_std"
-    """What a reward is compared with; the paper divides by the group's deviation."""
+    """How a reward becomes an advantage; the paper divides by the group's deviation."""
     beta: NotNegative = 0.01
     """lambda, the weight of the penalty; 0 = no anchor, which is REINFORCE."""
     anchor: Literal["ref", "old"] = "ref"
-    """What a completion's distance is measured from: the model that training started from, or the one that sampled
-    (GDSD), from which it is 0 in the first update of a rollout."""
+    """What a completion's distance is measured from. `ref`: the model that training started from. `old`: the model that
+    sampled (GDSD); the distance is then 0 in the first update of a rollout."""
 
     @property
     def needs(self) -> frozenset[Need]:

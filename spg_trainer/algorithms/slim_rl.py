@@ -1,10 +1,10 @@
-"""SLIM-RL: a clipped ratio for each of three masked copies, of the mean over its masked tokens.
+"""SLIM-RL: a clipped ratio for each of three masked copies: the exponential of the mean log-ratio of its masked tokens.
 
     rho_q = exp( mean over the masked tokens i of copy q of log p_i - log p_old_i )
     loss  = 1/N sum_b sum_q w_q [ -clipped(rho_q, A_b) + beta/T sum_{masked i} k3_i ]
 
-The shares of tokens that the copies mask lie around the nodes of a quadrature, whose weights are w_q. k3 is measured
-from the model that sampled.
+The shares of tokens that the copies mask lie around the nodes of a quadrature with the weights w_q. clipped(rho, A) is
+min(rho A, clip(rho, 1 +- epsilon) A). k3_i is the KL of token i to the model that sampled, and T the number of places.
 Source: arXiv 2607.00208, formulas as in its code (github.com/laolaorkkkkk/SLIM-RL); docs/algorithms/slim_rl.md.
 """
 
@@ -33,7 +33,7 @@ class SlimRL(Algorithm):
     """
 
     masking: str = "gauss_blocks"
-    """Random tokens, as many as a node of the quadrature says, and more of them in early blocks than in late ones."""
+    """Random tokens, about the share that a node of the quadrature says, and more of them in early blocks."""
     num_masks: Count = 3
     """M, nodes of the quadrature (paper)."""
     spread: Below1 = 0.2

@@ -1,6 +1,6 @@
 """SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
 
-Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ.
+Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and says where paper, code and this file differ.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ class SPG(Algorithm):
     negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
     """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
     eubo_beta: AtLeast1 = 1.5
-    """Exponent of the EUBO; larger looks more at the contexts in which a token was likely."""
+    """Exponent of the EUBO; the larger it is, the more the contexts count in which a token was likely."""
     mix_weight: Share = 0.5
     """Share of the EUBO in `mix`."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
-    """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
+    """Divisor. `tokens` (SPG's code): all tokens of the update. `completions` (the paper's 1/g): all completions.
+    `length`: the completion's own tokens, then all completions."""
     elbo_bonus: NotNegative = 0.0
     """Weight of the ELBO of all sampled completions, right or wrong (DiPOD, arXiv 2606.13795, has 0.05)."""
 
     sharpness: float = 1.5
-    """How strongly `masking=informed` prefers tokens that depended on others; 0 = not at all, below 0 = it avoids them.
+    """How strongly `masking=informed` prefers tokens that depended on others: 0 = not at all, below 0 = it avoids them.
     """
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class SPG(Algorithm):
 
     def _why_no_eubo(self, masking: Masking) -> str:
         """The message for masks that show each token in one context only."""
-        may_choose = "negatives" in {f.name for f in fields(self)}  # the EUBO is no choice of `spg_eubo`
+        may_choose = "negatives" in {f.name for f in fields(self)}  # `spg_eubo` has no such choice
         compares = (
             f"{f'negatives={self.negatives}' if may_choose else 'the EUBO'} compares the contexts in which a "
         )
@@ -98,7 +99,7 @@ class SPG(Algorithm):
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Rows) -> dict[str, Metric]:
-        """The halves of the loss, the share of completions that were scored, and their bounds in nats per token."""
+        """The halves of the loss, the share of completions that are scored, and their bounds in nats per token."""
         length = batch.length.to(lower)
         positive = batch.advantages > 0
         result = {

@@ -1,7 +1,7 @@
 """SPG with the EUBO alone as its negative half, over enough masked copies for this bound to see a token's contexts.
 
-It is ours, not a paper's: training with it ends above its start on each task that we tried, also on one where training
-with the paper's mixture ends below it. docs/algorithms/spg_eubo.md has the figures.
+It is ours, not a paper's. On each task that we tried, training with it ends above its start, even where training with
+the paper's mixture ends below. docs/algorithms/spg_eubo.md has the figures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SPGEUBO(SPG):
     eubo_beta: AtLeast1 = 1.0
 
     negatives: ClassVar[str] = "eubo"  # type: ignore[misc]
-    """Fixed here: the mixture also has the ELBO, which lowers a token also where the model would hardly write it."""
+    """Fixed here: the mixture also has the ELBO, which lowers a token even where the model would hardly write it."""
     mix_weight: ClassVar[float] = 1.0  # type: ignore[misc]
     """Fixed here, as nothing is mixed."""
 

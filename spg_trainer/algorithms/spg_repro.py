@@ -2,15 +2,15 @@
 
 Taken over from the code, with what the paper says in brackets; docs/algorithms/spg.md compares the two in full:
 
-1. Mask m has block perm[m] modulo the number of blocks in use, where perm is a permutation of all blocks of the window
-   [a block in use, drawn uniformly].
+1. Mask m masks block perm[m] modulo the number of blocks in use, where perm is a random permutation of all blocks of
+   the window [a block in use, drawn uniformly].
 2. Every masked token up to the end is scored, also in other blocks than the active one [the block's].
-3. The ELBO is a mean over masked tokens and the EUBO one over the positions masked at least once, each times n
-   [sums over tokens]; in the mixture the two therefore weigh tokens differently.
-4. The masking ratio is the K/n of each copy, where K also counts the masked tokens of later blocks, and those of
-   earlier blocks that p_mask_prompt masks [the t that was drawn].
+3. The ELBO is n times a mean over masked tokens, and the EUBO n times a mean over positions masked at least once [sums
+   over tokens]; in the mixture the two therefore weigh tokens differently.
+4. The masking ratio of a copy is K/n. K also counts the masked tokens of later blocks, and those of earlier blocks that
+   p_mask_prompt masks [the t that was drawn].
 5. Only A > 0 takes the ELBO [A >= 0]; A = 0 contributes nothing either way.
-6. The sum is divided by the number of tokens [of completions], here those of the whole update.
+6. The sum is divided by the number of tokens [of completions]; this file counts those of the whole update.
 7. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text.
 
 Not reproduced: a divisor and mask seeds per micro-batch, reseeding of the global generators, powers that underflow in

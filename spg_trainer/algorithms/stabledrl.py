@@ -1,10 +1,11 @@
-"""StableDRL: SPG whose completions weigh by self-normalised importance ratios, cut at the top.
+"""StableDRL: SPG whose completions are weighted by capped importance ratios, normalised over the group.
 
     loss = -1/N sum_b (w_b A_b bound_b + elbo_bonus ELBO_b) / n_b
-    w    = G * softmax over the G completions of g of min(u_b, log ceiling), detached; its mean is 1
-    u    = (ELBO - ELBO under the model that sampled) / n
+    w_b  = G * softmax(min(u, log ceiling))_b over the G completions of b's group, detached; its mean is 1
+    u_b  = (ELBO_b - ELBO_b under the model that sampled) / n_b
 
-Source: arXiv 2603.06743, formulas as in its code; docs/algorithms/stabledrl.md says where code, paper and this differ.
+Source: arXiv 2603.06743, formulas as in its code. docs/algorithms/stabledrl.md says where code, paper and this file
+differ.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class StableDRL(SPG):
-    """SPG off policy: a reward counts by how much likelier its completion became, against the others of its group.
+    """SPG off policy: a completion counts the more, the likelier it became against the others of its group.
 
     On policy it is SPG. All completions of a group are compared, also those without an advantage. Defaults are the
     code's. Raises ConfigError as `SPG`.
     """
 
     normalizer: Literal["tokens", "completions", "length"] = "length"
-    """Divisor: own length and then all completions (code), all completions, or all tokens."""
+    """Divisor. `tokens`: all tokens of the update. `completions`: all completions. `length` (code): the completion's
+    own tokens, then all completions."""
     ceiling: AtLeast1 = 5.0
-    """Greatest ratio of a completion, by the token, before it is divided by the group's (code)."""
+    """Cap on a completion's ratio per token, exp(u_b), before the ratios are normalised over the group (code)."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "group"  # type: ignore[misc]
@@ -57,8 +59,8 @@ class StableDRL(SPG):
 
 
 def self_normalised(log_ratio: Tensor, group: Tensor) -> Tensor:
-    """(B,) the softmax of log_ratio (B,) over each group, times the size of the group: 1 in the mean."""
-    _, which, size = group.unique(return_inverse=True, return_counts=True)
-    top = log_ratio.new_full((len(size),), -math.inf).scatter_reduce(0, which, log_ratio, "amax")
-    powers = (log_ratio - top[which]).exp()
-    return powers * (size / powers.new_zeros(len(size)).index_add(0, which, powers))[which]
+    """(B,) the softmax of log_ratio (B,) over each group, times the size of the group: 1 on average."""
+    _, number, size = group.unique(return_inverse=True, return_counts=True)
+    top = log_ratio.new_full((len(size),), -math.inf).scatter_reduce(0, number, log_ratio, "amax")
+    powers = (log_ratio - top[number]).exp()
+    return powers * (size / powers.new_zeros(len(size)).index_add(0, number, powers))[number]

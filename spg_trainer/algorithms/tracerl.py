@@ -1,8 +1,8 @@
-"""TraceRL, without its value model: GRPO on the sampler's trajectory, each segment of a few steps a sample of its own.
+"""TraceRL, without its value model: GRPO on the sampler's trajectory; each segment of a few steps is one sample.
 
     loss = 1/segments sum_segments [ -1/k sum_i min(r A, clip(r, 1 +- epsilon) A) + beta sum_i k3 ]
 
-i is one of the k tokens of a segment. The KL is measured from the model that sampled. Source: arXiv 2509.06949,
+i is one of the k tokens of a segment, r its ratio, and k3 its KL to the model that sampled. Source: arXiv 2509.06949,
 formulas as in its code (Gen-Verse/dLLM-RL, rl_llada.py); docs/algorithms/tracerl.md.
 """
 
@@ -32,17 +32,17 @@ class TraceRL(Algorithm):
     masking: str = "step_merge"
     """What the sampler saw when a segment's first step began."""
     num_masks: Count = 64
-    """At most so many segments of a completion; if it has more, they become longer."""
+    """The most segments of a completion; if there would be more, they become longer."""
     steps_per_segment: Count = 8
     """Denoising steps of a segment (`shrink`)."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
-    """What a reward is compared with; the code divides by the population's deviation, without a floor."""
+    """How a reward becomes an advantage; the code divides by the population's deviation, without a floor."""
     epsilon: Below1 = 0.2
     """Clip: a token has no gradient once its ratio is further than this from 1 in the direction of its advantage."""
     beta: NotNegative = 0.01
-    """Weight of the KL to the model that sampled, a sum over tokens; it acts from a rollout's second update on."""
+    """Weight of the KL to the model that sampled, summed over tokens; it acts from a rollout's second update on."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 

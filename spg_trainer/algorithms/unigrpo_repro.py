@@ -4,7 +4,7 @@ Taken over from the code, with what the paper says in brackets:
 
 1. Each token is masked with a probability drawn for each copy, uniform on 0.1..0.9 (lower_p, upper_p) [an exact share
    that rises over the iterations].
-2. 35 copies of each completion, all of one rollout used in one update or in minibatches [one for each iteration].
+2. Each completion has 35 copies; one update, or its minibatches, uses them all [one copy for each iteration].
 3. The KL is measured from the model that sampled [from the one that training started from], with the estimator k3, and
    is 0 in the first update.
 4. The KL is a sum over the masked tokens of a copy, the clipped surrogate their mean [both alike].
@@ -16,8 +16,8 @@ Where this file differs from the code:
 - Copies in which nothing was masked count as zero in the mean; the code leaves them out of it.
 - Minibatches divide whole groups; those of the code divide copies.
 
-Of the code is not here: a divisor for each micro-batch; the KL of completions whose advantage is exactly 0; training of
-the first padding behind the end (`post_num`); answers encoded again from text; the value model.
+Not taken over from the code: a divisor for each micro-batch; the KL of completions whose advantage is exactly 0;
+training of the first padding behind the end (`post_num`); answers encoded again from text; the value model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""VRPO, how LLaDA-1.5 learns preferences: DPO with ELBOs in place of log-likelihoods, and little noise in them.
+"""VRPO, how LLaDA-1.5 learns preferences: DPO on ELBOs in place of log-likelihoods, estimated with little noise.
 
-Source: arXiv 2505.19223; docs/algorithms/vrpo.md has the formulas. Its training code is not public: no vrpo_repro.
+Source: arXiv 2505.19223; docs/algorithms/vrpo.md has the formulas. There is no vrpo_repro, as its training code is not
+public.
 """
 
 from __future__ import annotations
@@ -28,27 +29,29 @@ class VRPO(Algorithm):
 
     loss = sum over pairs of [-log sigmoid(margin) - sft_weight * ELBO(chosen) / its tokens] / number of pairs,
     margin = beta * [(ELBO - reference's ELBO)(chosen) - (ELBO - reference's ELBO)(rejected)]. Pairs come from a file
-    (--pairs), or from groups: the best completion against the worst, none where all rewards are equal. Defaults are
-    those of LLaDA-1.5. Raises ConfigError for values out of range, and for masks whose mean is no likelihood.
+    (--pairs) or from groups. The pair of a group is its best and its worst completion; a group of equal rewards has
+    none. Defaults are those of LLaDA-1.5. Raises ConfigError for values out of range, and for masks whose mean is no
+    likelihood.
     """
 
     masking: str = "bernoulli"
     num_masks: Count = 8
-    """M: each mask has a ratio of its own, the division of a budget with the least variance (the paper's n_t = n)."""
+    """M; each mask draws a ratio of its own, which has the least variance for a given budget (the paper's n_t = n)."""
     p_mask_prompt: Below1 = 0.0
     advantage: Literal["best_worst"] = "best_worst"
-    """1 for a group's best completion, -1 for its worst, else 0; the first of equals."""
+    """1 for a group's best completion, -1 for its worst, else 0; among equals, the first one counts."""
     beta: Positive = 0.2
-    """Weight of the KL to the reference: larger stays nearer. 0.2, like 8 masks, is remembered, not looked up."""
+    """Weight of the KL to the reference; a larger weight keeps the model nearer to it. We quote 0.2, and 8 masks, from
+    memory."""
     sft_weight: NotNegative = 0.05
-    """Weight of the supervised loss of chosen completions, per token; 0.05 is remembered, too."""
+    """Weight of the supervised loss of chosen completions, per token; we quote 0.05 from memory, too."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"reference", "pairs"})
     compares: ClassVar[Compares] = "group"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood, but for the sampler's path, which the pairs of a file do not have."""
+        """Those with a likelihood, except the sampler's path, which the pairs of a file do not have."""
         return {
             name: masking
             for name, masking in likelihoods().items()
@@ -63,7 +66,7 @@ class VRPO(Algorithm):
         return advantages.reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
-        return advantages != 0  # the reference is compared with on pairs only
+        return advantages != 0  # only pairs are compared with the reference
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         bound, length = elbo(logps, masks), batch.length
@@ -71,8 +74,8 @@ class VRPO(Algorithm):
         gain = batch.total(bound - elbo(batch.ref_logps.to(logps), masks))
         bound, length = batch.total(bound), batch.total(length)
         advantages = batch.first(batch.advantages)
-        # Episodes are in the order of groups, and both of a group are here: number i of the chosen ones and number i of
-        # the rejected ones are a pair.
+        # Episodes are in the order of groups, and each group has its whole pair here: so number i of the chosen and
+        # number i of the rejected episodes are a pair.
         chosen, rejected = advantages > 0, advantages < 0
         margin = self.beta * (gain[chosen] - gain[rejected])
         pairs = batch.totals["scored_completions"] / 2

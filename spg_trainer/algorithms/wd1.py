@@ -2,17 +2,17 @@
 
     loss = -1/N sum_b (w+_b - w-_b) log p_b,   w+ = softmax(psi A),   w- = softmax(-psi A) over a group
 
-Source: arXiv 2507.08838, with log p as in d1: every token predicted from the prompt alone. `wd1_repro` is its public
-code (trainer type wll_d1_neg); taken over, what the paper says in brackets:
+Source: arXiv 2507.08838, with log p as in d1: every token is predicted from the prompt alone. `wd1_repro` follows its
+public code (trainer type wll_d1_neg). Taken over from the code, with what the paper says in brackets:
 
 1. The loss is summed over a group and averaged over groups [1/G in front, that is, averaged over completions].
 2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
 3. 12 iterations, on Sudoku 8 [8]: in the recipes.
 
-Not reproduced: a softmax over the rows of a micro-batch, which is one over a group only where it holds one, as
-published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with dropout and
-bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200 tokens. wd1++ (each denoising step a sample of its
-own) is another algorithm, not this one.
+Not reproduced: a softmax over the rows of a micro-batch, which equals that over a group only if the micro-batch is one
+group, as published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with
+dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200 tokens. wd1++, in which each denoising
+step is a sample, is another algorithm.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from spg_trainer.tensors import Masks, Rows
 class WD1(Algorithm):
     """Raises the likelihood of a group's best completions and lowers that of its worst, by bounded weights.
 
-    Its advantages are the weights w+ - w-: they sum to 0 over a group and lie between -1 and 1 whatever the rewards'
-    scale, which takes the part of a temperature. Raises ConfigError for values out of range.
+    Its advantages are the weights w+ - w-. They sum to 0 over a group and lie between -1 and 1; the scale of the
+    rewards acts as an inverse temperature. Raises ConfigError for values out of range.
     """
 
     masking: str = "all"
-    """What the model is shown: nothing of the completion, as in d1; others estimate the likelihood by their bound."""
+    """`all` shows the model nothing of the completion, as in d1; others estimate the likelihood by their bound."""
     num_masks: Count = 1
-    """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
+    """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
     advantage: Advantage = "mean"
-    """What goes into the softmax; the paper does not divide by the deviation."""
+    """A, which goes into the softmax; the paper does not divide by the deviation."""
     psi: Positive = 1.0
     """Inverse temperature of the weights: 1 / (lambda + beta) of the paper, which has lambda 1 and beta 0."""
     normalizer: Literal["completions", "groups"] = "completions"
-    """Divisor: all completions (the paper's 1/G), or all groups (its code)."""
+    """Divisor. `completions` (the paper's 1/G): all completions. `groups` (its code): all groups."""
 
     compares: ClassVar[Compares] = "copy"
 
@@ -69,7 +69,7 @@ class WD1(Algorithm):
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, weights: Tensor, logps: Tensor) -> dict[str, Metric]:
-        """The halves of the loss, log-probability of a scored token, and how far weights are from all being equal."""
+        """The halves of the loss, the mean log-probability of a scored token, and the mean size of the weights."""
         return {
             "logps": Metric(logps.sum(), "scored_tokens"),
             "weight/abs": Metric(weights.abs().sum(), "completions"),

@@ -1,4 +1,4 @@
-"""A model's settings: those of an embedded model without transformers, and what flags say of any."""
+"""A model's configuration: of a model that the package ships, read without transformers; and what flags set in any."""
 
 import json
 import re
@@ -12,9 +12,10 @@ from spg_trainer.settings.model import ModelConfig
 
 
 class EmbeddedConfig(SimpleNamespace):
-    """The settings of an embedded model under transformers' names, and the shapes of its tensors, read from its files.
+    """The configuration of a tiny model that the package ships, under transformers' names, with its tensors' shapes.
 
-    What `--dry-run` asks of a configuration, without the seconds that transformers takes to be imported.
+    It has what `--dry-run` needs of a configuration, without the seconds that importing transformers takes. `origin`,
+    `context` and `block_size` are as in `Pattern`.
     """
 
     origin = "sequence"
@@ -23,10 +24,10 @@ class EmbeddedConfig(SimpleNamespace):
 
     @classmethod
     def read(cls, folder: Path) -> "EmbeddedConfig":
-        """Of a folder in `models_folder()`."""
-        stock = {theirs: ours for ours, theirs in llada.NAMES.items()}
+        """Reads the files of a folder in `models_folder()`."""
+        transformers_name = {in_file: name for name, in_file in llada.NAMES.items()}
         file = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        settings = {stock.get(name, name): value for name, value in file.items()}
+        settings = {transformers_name.get(name, name): value for name, value in file.items()}
         with (folder / "model.safetensors").open("rb") as weights:
             header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
         shapes = {
@@ -38,14 +39,14 @@ class EmbeddedConfig(SimpleNamespace):
 
     @property
     def linear(self) -> list[tuple[int, ...]]:
-        """The shapes of the linear layers' weights, all of which adapters change."""
+        """The shapes of the weights of all linear layers; adapters change each of them."""
         return [
             shape for name, shape in self.tensors.items() if len(shape) == 2 and re.search(r"\.\d+\.", name)
         ]
 
 
-def answer(config: Any, m: ModelConfig) -> None:
-    """Puts what flags say of a model into its settings, which are written with it."""
+def apply_flags(config: Any, m: ModelConfig) -> None:
+    """Puts what flags say of a model into its configuration, which is saved with it."""
     if m.mask_token_id is not None:
         config.mask_token_id = m.mask_token_id
     if m.attention_block is not None:

@@ -31,9 +31,9 @@ def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) ->
 
 @contextmanager
 def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
-    """Counts, by router and expert, how often each is chosen in the passes made inside; padding counts as well.
+    """Counts how often each expert is chosen in the passes made inside: {(router's name, expert): times}.
 
-    Empty for a model without experts. What is computed twice counts twice.
+    Padding counts as well, and what is computed twice counts twice. Empty for a model without experts.
     """
     counts: dict[tuple[str, int], float] = {}
     hooks = []
@@ -58,9 +58,9 @@ def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float
 
 
 def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
-    """`router/busiest`: how often the busiest expert of any layer is chosen, where 1 is its even share.
+    """{"router/busiest": how often the busiest expert of any layer is chosen}, where 1 is an even share.
 
-    counts: of `counting_choices`, summed over the processes. Empty for a model without experts, or if no pass was made.
+    Empty for a model without experts, or if no pass was made. counts: from `counting_choices`, summed over processes.
     """
     layers: dict[str, list[float]] = {}
     for (name, _), times in counts.items():

@@ -35,18 +35,18 @@ REQUIRED: dict[str, Any] = {
     ),
     **dict.fromkeys("input_emb_norm is_causal scale_logits".split(), False),
 }
-"""The values that config.json must have for these settings, if it names them: with them LLaDA's own code is Llama
-without a causal mask."""
+"""The values that config.json must have for these settings, if it names them. With these values LLaDA's own code is
+Llama without a causal mask."""
 
 UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
     "init_fn mlp_ratio multi_query_attention precision rope_full_precision".split()
 )
-"""Settings that change nothing in a pass, or that `derive` has read."""
+"""Settings of config.json that change nothing in a pass, or that `derive` reads."""
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:
-    """The values that a config.json may leave out, from those that it has.
+    """The values, under transformers' names, that a config.json may leave out, from those that it has.
 
     Raises ModelError for sizes that do not fit each other.
     """

@@ -14,20 +14,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a model family attends to, which is also what its completions are decoded by."""
+    """Who attends to whom in a model family; completions are decoded by the same blocks."""
 
     block_size: int = 0
-    """0 = every token sees every other; n = a token sees those of its own block of n tokens and of all earlier ones."""
+    """0 = every token sees every other; n = a token sees its own block of n tokens and all earlier blocks."""
     origin: Literal["sequence", "completion"] = "sequence"
-    """Where blocks begin: at the prompt's first real token, so that a block may hold the prompt's tail and the
-    completion's head, or at the completion's first token, so that the prompt's first block may be shorter."""
+    """Where blocks begin. `sequence`: at the prompt's first real token, so that a block may hold the prompt's tail and
+    the completion's head. `completion`: at the completion's first token, so that the prompt's first block may be
+    shorter."""
     context: Literal["blocks", "causal", "whole"] = "blocks"
-    """What a token of the prompt or of a finished block sees of its own block. `blocks`: all of it.
+    """What a token of the prompt or of a finished block sees of its own block. (The tokens of the block that is being
+    written always see all of it.)
 
-    `causal`: only the tokens up to itself. (A block that is still being written is another matter: its tokens always
-    see all of it.) With `causal`, a block's first token is predicted from the token before it, and written alone before
-    the others.
-    `whole` is `blocks` where the prompt is one block, however long; the completion's blocks then begin behind it."""
+    - `blocks`: all of it
+    - `causal`: only the tokens up to itself. A block's first token is then predicted from the token before it, and
+      written alone before the others
+    - `whole`: all of it, and the prompt is one block, however long; the completion's blocks begin behind it
+    """
 
     @property
     def is_full(self) -> bool:
@@ -35,14 +38,14 @@ class Pattern:
 
     @property
     def has_causal_context(self) -> bool:
-        """Whether only the block being written sees itself whole."""
+        """Whether only the block that is being written sees all of itself."""
         return not self.is_full and self.context == "causal"
 
     def blocks(self, real: Tensor, start: int | None = None) -> Tensor:
-        """The number of each column's block (B, S) int64, -1 on padding; in a full pattern all real columns are in 0.
+        """(B, S) int64, the number of each column's block, -1 on padding; in a full pattern real columns have 0.
 
-        real: (B, S) bool, false on padding, which stands on the left. start: the completion's first column; only
-        needed where blocks begin there.
+        real: (B, S) bool, false on padding, which stands on the left. start: the completion's first column; only needed
+        if blocks begin there.
         """
         if self.is_full:
             return real.long() - 1  # 0 on real columns, -1 on padding
@@ -60,10 +63,11 @@ class Pattern:
         return number.masked_fill(~real, -1)
 
     def causal_ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
-        """What `visible` takes in a causal context, (B, S) int64: a column sees its own rank and lower ones.
+        """(B, S) int64, what `visible` takes for block numbers in a causal context: a column sees ranks up to its own.
 
-        Each column has a rank of its own, but for the block that a row writes, whose columns share one. blocks: (B, S)
-        int64, the number of each column's block, -1 on padding. written: (B, 1) int64, that of the block written.
+        Each column has a rank of its own, except that the columns of the block that a row writes share one. blocks:
+        (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1) int64, the number of the block
+        that each row writes.
         """
         column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
         is_written = blocks == written
@@ -71,10 +75,10 @@ class Pattern:
         return torch.where(is_written, last, column).masked_fill(blocks < 0, -1)
 
     def spans(self, prompt_length: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
-        """First token and end of each part of a completion that is decoded together.
+        """(first token, end) of each part of a completion whose tokens are decoded together.
 
-        They are cut where attention's blocks begin, and every block_length tokens between. If the prompt ends inside
-        a part, the first span is the rest of that part. The last span ends with the completion. prompt_length: tokens
+        The completion is cut where attention's blocks begin, and every block_length tokens between. If the prompt ends
+        inside a part, the first span is the rest of it. The last span ends with the completion. prompt_length: tokens
         of the prompt. length: T, places of the completion. block_length: divides the size of attention's blocks.
         """
         head = self.head(prompt_length) % block_length
@@ -82,31 +86,31 @@ class Pattern:
         return list(zip([0, *stops], stops, strict=False))
 
     def block_of(self, token: int, prompt_length: int) -> tuple[int, int]:
-        """First token and end of the block of a completion's token; the first is negative if it is in the prompt."""
+        """(first token, end) of the block of a completion's token; the first is negative if it is in the prompt."""
         head = self.head(prompt_length)
         start = (token + head) // self.block_size * self.block_size - head
         return start, start + self.block_size
 
     def head(self, prompt_length: int) -> int:
-        """How many tokens of the prompt lie in the block of the completion's first token."""
+        """How many tokens of the prompt lie in the same block as the completion's first token."""
         return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
     def copy_width(self, prompt_length: int, length: int) -> int:
-        """Columns that a masked copy of a completion behind its prompt has for itself, at most.
+        """How many columns each masked copy of a completion has for itself, at most; other columns are shared.
 
-        Where attention has blocks, they are those that the completion touches.
+        In a full pattern they are prompt and completion, else the blocks that the completion touches.
         """
         return prompt_length + length if self.is_full else self.head(prompt_length) + length
 
     def text_width(self, prompt_length: int, length: int) -> int:
-        """How many clean columns the masked copies of a completion share: all that stand before its last block."""
+        """How many clean columns the masked copies of a completion share: all before its last block; 0 if full."""
         return 0 if self.is_full else prompt_length + self.block_of(length - 1, prompt_length)[0]
 
 
 def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:
-    """Which columns attend to which, (B, 1, Q, K) bool, from block numbers (B, Q) and (B, K), -1 on padding.
+    """(B, 1, Q, K) bool, which columns attend to which, from block numbers (B, Q) and (B, K), -1 on padding.
 
-    Padding sees all that is real: its states are read by nobody, but attention to nothing at all is no number.
+    Padding sees all real columns. Nothing reads its states, but a softmax over no column would be nan.
     """
     query_blocks, key_blocks = query_blocks[:, :, None], key_blocks[:, None, :]
     return ((key_blocks >= 0) & ((key_blocks <= query_blocks) | (query_blocks < 0))).unsqueeze(1)

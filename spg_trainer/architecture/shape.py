@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spg_trainer.architecture.configuration import EmbeddedConfig, answer, check_block_size
+from spg_trainer.architecture.configuration import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
@@ -30,13 +30,13 @@ class Shape(NamedTuple):
     body: int
     """Weights of the layers and the last norm."""
     ends: int
-    """Weights of embedding and head."""
+    """Weights of the embedding and the head."""
     active: int
-    """Weights of the layers that a token meets: of a mixture, not those of experts that it does not take."""
+    """Weights of the layers that one token uses: all but those of experts that it does not take."""
     linear: int
     """Weights of linear layers, without the head and experts: what --load-4bit stores in 4 bits."""
     largest_linear: int
-    """Weights of the largest of these."""
+    """Weights of the largest of these layers."""
     largest: int
     """Weights of the largest tensor."""
     pattern: Pattern
@@ -48,15 +48,15 @@ class Shape(NamedTuple):
 
 
 def shape_of(config: Any) -> Shape:
-    """The numbers of a model of this configuration, which is under the names of transformers."""
+    """The numbers of a model. config: its configuration, under the names of transformers."""
     shapes, linear_shapes = _tensors(config)
     sizes, linear = list(map(prod, shapes)), list(map(prod, linear_shapes))
     width, layers_of_experts = config.hidden_size, expert_layers(config)
     if layers_of_experts:
-        chosen, of_expert = config.num_experts_per_tok, config.moe_intermediate_size
+        chosen, expert_width = config.num_experts_per_tok, config.moe_intermediate_size
         # Every token takes the shared experts besides those that are chosen for it.
-        ffn = (chosen + getattr(config, "n_shared_experts", 0)) * of_expert
-        idle = layers_of_experts * (config.num_local_experts - chosen) * 3 * width * of_expert
+        ffn = (chosen + getattr(config, "n_shared_experts", 0)) * expert_width
+        idle = layers_of_experts * (config.num_local_experts - chosen) * 3 * width * expert_width
     else:
         ffn, idle = config.intermediate_size, 0
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
@@ -98,7 +98,7 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
 
 
 def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """The shapes of all weights, and of those of linear layers without the head."""
+    """(shapes of all weights, shapes of the weights of linear layers without the head)."""
     if isinstance(config, EmbeddedConfig):
         return list(config.tensors.values()), config.linear
     return _tensors_of(_on_meta(config))
@@ -106,7 +106,7 @@ def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
 
 @lru_cache(maxsize=1)
 def _tensors_of(model: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """`_tensors` of a model; kept with the last of `_on_meta`, for a look at many settings."""
+    """`_tensors` of a model; the last result is kept, as a look at many settings asks for it again and again."""
     from torch import nn
 
     head = model.get_output_embeddings()
@@ -118,7 +118,7 @@ _last_on_meta: dict[tuple[type, str], Any] = {}
 
 
 def _on_meta(config: Any) -> Any:
-    """A model of this configuration without memory for its weights; the last is kept, for a look at many settings."""
+    """A model of this configuration, without memory for its weights; the last one is kept, as in `_tensors_of`."""
     import torch
     from transformers import AutoModelForMaskedLM
 
@@ -136,9 +136,9 @@ def pattern_of(config: Any) -> Pattern:
 
 
 def find_config(m: ModelConfig, env: str) -> Any:
-    """The configuration of the model that settings name, without a network; None where it is not known.
+    """The configuration of the model that the settings name, without a network; None if it is not known.
 
-    Raises ModelError where it does not say who attends to whom and no flag does, as when the model is opened.
+    Raises ModelError if neither the configuration nor a flag says who attends to whom, as when the model is opened.
     """
     if is_embedded(m.model, "new"):
         from spg_trainer.models.tiny import config_of_new
@@ -151,11 +151,11 @@ def find_config(m: ModelConfig, env: str) -> Any:
 
 
 def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
-    """A configuration with what flags say of it; ModelError where it then does not hold together."""
+    """The configuration with the values of flags; raises ModelError if it is then inconsistent. None stays None."""
     if config is None:
         return None
     try:
-        answer(config, m)
+        apply_flags(config, m)
         if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
             raise ModelError(
                 f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
@@ -168,7 +168,7 @@ def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
 
 
 def open_config(weights: Weights, m: ModelConfig) -> Any:
-    """`find_config` of any model as transformers reads it, with all that a tokenizer goes by."""
+    """`find_config` of a model whose files transformers reads, with all settings that a tokenizer needs."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -182,7 +182,7 @@ def open_config(weights: Weights, m: ModelConfig) -> Any:
         )
     except ModelError:
         raise
-    except (OSError, ValueError):  # not downloaded, or of a kind that transformers does not know
+    except (OSError, ValueError):  # it is not downloaded, or of a kind that transformers does not know
         known = known_settings(base)
         if not known:
             return None

@@ -23,7 +23,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from spg_trainer import distributed
-from spg_trainer.architecture.configuration import answer
+from spg_trainer.architecture.configuration import apply_flags
 from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
@@ -397,7 +397,7 @@ def _open_config(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> A
     if not isinstance(config, FamilyConfig):
         known = ", ".join(sorted({c.family.model_type for c in BY_ARCHITECTURE.values()}))
         raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
-    answer(config, m)
+    apply_flags(config, m)
     return config
 
 

@@ -234,7 +234,7 @@ def test_a_training_tries_a_masking_from_outside(
     ("stated", "ok", "said"),
     [
         ("is_likelihood = False", True, "none: the mean over masks is no likelihood"),
-        ("pass", False, "says is_likelihood and not of what. Write target"),
+        ("pass", False, "its target does not say which likelihood. Write target"),
         ('target = "any_order"', False, "where 0 of 4 tokens are shown, all tokens together weigh 0."),
         ('target = "own"', True, "is its own"),
         ('target = "anyorder"', False, "'anyorder' is none of any_order, blocks"),
