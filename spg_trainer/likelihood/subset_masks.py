@@ -120,6 +120,7 @@ class BernoulliMasking(SubsetMasking):
         return scored, weight
 
 
+@dataclass(frozen=True)  # without it, `__post_init__` would not be called
 class CoupledMasking(SubsetMasking):
     """Pairs of copies: the first masks k tokens, k uniform on 0..n, the second all others.
 
