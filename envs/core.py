@@ -60,7 +60,7 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
             raise EnvError(before_reset(self))
         episode = self._episode.copy()
         # `Episodes` numbers its episodes, and the only one here is number 0.
-        goes_on = bool(episode.answer({0: action}))
+        goes_on = bool(episode.take_turn({0: action}))
         info: dict[str, Any] = {"index": episode.indices[0]}
         if not goes_on:
             scores = episode.score()

@@ -1,4 +1,4 @@
-"""Episodes side by side: what the model writes, what the environment answers, how each ends and what it earns."""
+"""Episodes side by side: what the model writes, what the environment replies, how each ends and what it earns."""
 
 import copy
 import sys
@@ -27,7 +27,7 @@ Ending = Literal["over", "max_turns", "no_room", "raised"]
 
 
 class Episodes:
-    """n episodes of an environment: what was written in each, what the environment answered, and what it earned.
+    """n episodes of an environment: what was written in each, what the environment replied, and what it earned.
 
     An episode is known by its number, 0 to n - 1, and every field has an entry for each. `TextEnv.step` plays one
     episode with it, `TextVectorEnv.step` many, `play` plays given texts, and the trainer plays what a model writes.
@@ -54,7 +54,7 @@ class Episodes:
         self.turns: list[list[str]] = [list(turns) for turns, _ in begun]
         """The completions of each episode so far."""
         self.replies: list[list[str]] = [list(replies) for _, replies in begun]
-        """The environment's answers to these completions; the last completion of an ended episode has none."""
+        """The environment's replies to these completions; the last completion of an ended episode has none."""
         self.ended: list[Ending | None] = [None] * len(self)
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)
@@ -88,7 +88,7 @@ class Episodes:
         """What the model reads next in an episode: the problem's prompt, or the chat so far."""
         return chat(self.problems[episode], self.turns[episode], self.replies[episode])
 
-    def answer(self, completions: Mapping[int, str]) -> list[int]:
+    def take_turn(self, completions: Mapping[int, str]) -> list[int]:
         """Takes the next completion of some episodes, {episode: text}; returns those that go on, each with a reply.
 
         An episode in which the author's `reply` raises has ended. Raises EnvError for an episode that had ended before,
@@ -206,7 +206,7 @@ def play(
     else:
         completions, is_list = iter(text), True
     for completion in completions:
-        goes_on = episodes.answer({0: completion})
+        goes_on = episodes.take_turn({0: completion})
         if (trace := episodes.raised[0]) is not None:
             why = cause(author_task(env, problem), trace)
             raise broken(env, index, f"reply raised after {episodes.turns[0]!r:.200}: {why}")

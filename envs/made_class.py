@@ -1,6 +1,7 @@
-"""Classes that a call makes, such as that of a file of rows.
+"""Classes that a function makes as the program runs, such as the class for a file of rows.
 
-No module has their names, so `pickle` stores the function that made the class and its argument, and calls it again.
+`pickle` cannot find such a class by its name in a module. So it stores the function and its argument, and calls the
+function again.
 """
 
 import copyreg
@@ -13,7 +14,10 @@ class MadeClass(type):
 
 
 def made_class(maker: Callable[..., type], argument: str, base: type, attributes: dict[str, Any]) -> Any:
-    """A subclass of `base`, which `pickle` finds again as `maker(argument)`; `maker` keeps what it has made."""
+    """A subclass of `base`, which `pickle` finds again as `maker(argument)`.
+
+    maker: must be cached, so that it returns the same class again.
+    """
     made_by = {"made_by": (maker, (argument,))}
     return MadeClass(base.__name__, (base,), {"__module__": base.__module__, **attributes, **made_by})
 

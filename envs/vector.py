@@ -67,7 +67,7 @@ class TextVectorEnv(VectorEnv):
         episodes = self._episodes.copy()
         playing = [i for i, ending in enumerate(episodes.ended) if ending is None]
         # If all have ended, all get their actions, for which `answer` raises.
-        going_on = set(episodes.answer({i: actions[i] for i in playing or range(n)}))
+        going_on = set(episodes.take_turn({i: actions[i] for i in playing or range(n)}))
         just_ended = [i for i in playing if episodes.ended[i]]
         scores = episodes.score(just_ended) if just_ended else episodes.scores
         rewards = np.zeros(n)

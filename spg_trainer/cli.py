@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 1 a run of `compare` failed, 2 a mistake that the
     message explains, 130 stopped.
     """
-    for name in ("stdout", "stderr"):  # closed by `>&-`: the next file that is opened would become it
+    for name in ("stdout", "stderr"):  # if closed (`>&-`), the next file opened would get its descriptor
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def say_once(error: BaseException, text: str) -> None:
-    """Writes to standard error; what has ended all processes is written by the first one alone."""
+    """Writes to standard error; an error that all processes raised is written by the first process alone."""
     if rank() == 0 or not is_raised_by_all(error):
         sys.stderr.write(text)
 
@@ -97,7 +97,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     resolved = resolve(cls, own_args)
     config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:
-        explain(cls, config, word)
+        help_and_exit(cls, config, word)
     if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
     check(config)  # before anything is imported that takes seconds
@@ -116,7 +116,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
 
 
 def refuse_no_task(model: str) -> None:
-    """Raises ConfigError for a model that was made of texts, where nobody says which task it shall solve."""
+    """Raises ConfigError for a model that was trained on texts: no task is recorded with it, and none was named."""
     made = model_environment(model)
     if made and "env" not in made:
         raise ConfigError(
@@ -124,9 +124,9 @@ def refuse_no_task(model: str) -> None:
         )
 
 
-def explain(cls: Any, shown: Any, word: str) -> None:
-    """Shows the help of a command, with the values of `shown` as defaults, and ends."""
-    note = f"Other commands, each with its own --help: {', '.join(WORDS)}. " * (not word)
+def help_and_exit(cls: Any, shown: Any, word: str) -> None:
+    """Shows the help of a command, with the values of `shown` as defaults, and ends the process (SystemExit)."""
+    note = "" if word else f"Other commands, each with its own --help: {', '.join(WORDS)}. "
     if word in STANDS_FOR:
         note = f"This is training with {' '.join(STANDS_FOR[word])}, and the recipe that belongs to it. "
     if isinstance(shown, fields.TaskSettings):
@@ -139,7 +139,7 @@ def explain(cls: Any, shown: Any, word: str) -> None:
 
 @contextmanager
 def collecting_no_garbage() -> Iterator[None]:
-    """Inside, Python looks for no garbage, which takes a tenth of the time of imports, whose objects all stay."""
+    """Turns the garbage collector off inside: it takes a tenth of the time of imports, and finds nothing there."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -159,7 +159,7 @@ def run_train(resolved: Resolved[fields.Config]) -> None:
         return
     # The file of --config has been read: its values are in the settings now.
     resolved = replace(resolved, config=replace(config, config=None))
-    if processes == 1:  # several meet first, and plan together
+    if processes == 1:  # several processes first form their group, then plan together (in `train`)
         resolved = import_module("spg_trainer.training.plan").plan_training(resolved)
     quiet_libraries()
     import_module("spg_trainer.training.loop").train(resolved)
@@ -173,11 +173,11 @@ def show_plan(resolved: Resolved[fields.Config], processes: int) -> None:
 
 
 def leave_processes() -> None:
-    """Takes this process out of its group, or a thread of gloo may abort it as it ends."""
+    """Takes this process out of its group; else a thread of gloo may abort the process as it ends."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        distributed.lockstep = None  # its models hold the group, and so its threads, to the end
+        distributed.lockstep = None  # the models in it keep the group alive, and with it the group's threads
         gc.collect()
         PartialState().destroy_process_group()
 
@@ -186,7 +186,7 @@ def quiet_libraries() -> None:
     """Our own messages only: transformers draws progress bars for every file it touches."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    # It would say which kernels it would have liked, also where only peft asks for it.
+    # bitsandbytes would complain of missing kernels, even where only peft imports it.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 

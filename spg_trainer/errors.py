@@ -23,7 +23,7 @@ SETTINGS_MODULE = "spg_trainer.settings.fields"
 VALUE = (
     r"""(?:'[^']*'|"[^"]*"|"""  # what stands in quotes, or
     r"(?:[^\s()]|\([^\s()]*\))*"  # characters and pairs of brackets, without a space,
-    r"(?:[^\s,;:().`]|\([^\s()]*\)))"  # of which the last is no punctuation
+    r"(?:[^\s,;:().`]|\([^\s()]*\)))"  # the last of them no punctuation
 )
 """The value of a KEY=VALUE, without the punctuation of the sentence behind it: `'a b'` in `'a b',` and `f(x)` in
 `f(x).`"""
@@ -69,7 +69,7 @@ class TrainingError(SpgError, RuntimeError):
 
 
 class ScoringFailed(TrainingError):
-    """A task whose code could not score too many completions; the code that ends the run sets `go_on`."""
+    """The task's code failed to score too many completions; the code that ends the run sets `go_on`."""
 
     def __init__(self, what: str, traceback: str = "") -> None:
         super().__init__(what, traceback)
@@ -90,7 +90,7 @@ class ProcessLost(TrainingError):
 def written(error: BaseException) -> str:
     """The text of an error as it was written, with a `$` before each setting, to be put into another message.
 
-    The text of an error of `envs` has flags (--name), as the command line wants them; in Python it shows keywords.
+    An error of `envs` is written with flags (--name) from the start; only its `str` shows keywords.
     """
     write = getattr(error, "written", None)
     return str(write()) if write else str(error)
@@ -154,16 +154,16 @@ def first_line(error: Exception) -> str:
 
 
 def python_value(value: Any) -> Any:
-    """A number of numpy (or of a tensor without axes) as that of Python, and a path as its text; else the value."""
+    """A Python number for a number of numpy or a tensor without axes, the text of a path; any other value as it is."""
     if isinstance(value, PurePath):
         return str(value)
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def naming_keywords(function: Function) -> Function:
-    """The function, which refuses keywords that it does not have, and names the nearest of its own.
+    """Wraps a function: a keyword that it does not have is refused, and the nearest of its own is named.
 
-    It is called with `python_value` of each argument.
+    The function is called with `python_value` of each argument.
     """
     known = signature(function).parameters
 
@@ -173,7 +173,9 @@ def naming_keywords(function: Function) -> Function:
             near = did_you_mean(name, known)
             import_module(SETTINGS_MODULE)
             if "sampling" in known and not near and name in SETTINGS:
-                near = f"How completions are decoded is given together: sampling=Sampling({name}=..., ...). "
+                near = (
+                    f"Settings of decoding are passed as one argument: sampling=Sampling({name}=..., ...). "
+                )
             takes = ", ".join(known)
             raise ConfigError(f"{function.__name__}({name}=...): no such argument. {near}Known: {takes}.")
         return function(

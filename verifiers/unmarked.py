@@ -1,4 +1,4 @@
-"""What mode `flexible` judges of Countdown and Sudoku where lenient mode reads no answer. Every scan is linear."""
+"""Where mode `flexible` finds an answer of Countdown or Sudoku if lenient mode found none. Every scan is linear."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from verifiers.flexible import UNREAD
 
 _DIGITS, _BLANKS = b"0123456789", b" \t"
 _IN_EXPRESSION = _DIGITS + _BLANKS + b"+-*/()=."
+_MAY_NOT_BEGIN = _BLANKS + b"+-*/)=."  # an expression begins with a digit or an opening bracket,
+_MAY_NOT_END = _BLANKS + b"+-*/(=."  # and ends with a digit or a closing one
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 
 
 def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the last run of numbers, signs and brackets that has an operation in it, or -1s.
 
-    A run stays in one line. reason: that of lenient mode. low, high: where the part that lenient mode judged begins and
-    ends.
+    A run stays in one line. reason: the reason of lenient mode. low, high: where the part that lenient mode judged
+    begins and ends; -1 = it judged none, so all behind a block of reasoning is searched.
     """
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]  # (cut, begin) of the text behind a block of reasoning
+        low, high = _behind_reasoning(data)
     found = -1, -1
     i = low
     while i < high:
         end = i
         while end < high and data[end] in _IN_EXPRESSION:
             end += 1
-        # Of a run of such characters, what lies from its first digit or opening bracket to its last closing one.
         run = data[i:end]
-        start = i + len(run) - len(run.lstrip(_IN_EXPRESSION.translate(None, _DIGITS + b"(")))
-        stop = i + len(run.rstrip(_IN_EXPRESSION.translate(None, _DIGITS + b")")))
+        start = i + len(run) - len(run.lstrip(_MAY_NOT_BEGIN))
+        stop = i + len(run.rstrip(_MAY_NOT_END))
         if stop > start + 1 and any(sign in data[start:stop].partition(b"=")[0] for sign in b"+-*/"):
             found = start, stop
         i = end + 1
@@ -44,7 +45,7 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     if reason not in UNREAD:
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]  # (cut, begin) of the text behind a block of reasoning
+        low, high = _behind_reasoning(data)
     start = end = -1
     i, begun = low, False
     while i < high:
@@ -57,6 +58,12 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
         elif not fits:
             begun = False
         i = after + 1
+    return start, end
+
+
+def _behind_reasoning(data: bytes) -> tuple[int, int]:
+    """(start, end) of what a completion writes behind its block of reasoning, up to the first end token."""
+    end, start, *_ = read_tags(data, 0, len(data))
     return start, end
 
 

@@ -100,7 +100,10 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     wrong = _wrong_limits(limits)
     # In the event loop's own thread, to wait for the loop would never end.
     if threading.get_ident() == thread.ident:
-        wrong = "an `async` method called one that waits for others; await the methods of the other instead"
+        wrong = (
+            "an `async` method called a task's plain scoring, which would wait for this very event loop; await that "
+            "task's `async` methods instead"
+        )
     if wrong:
         for awaitable in awaitables:
             if inspect.iscoroutine(awaitable):
@@ -117,8 +120,10 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
         while True:
             waited = time.monotonic() - began
             done, _ = futures.wait([future], timeout=max(0.0, min(notice, limit) - waited))
-            if done or notice >= limit:
-                return future.result(timeout=0)  # raises TimeoutError if it is not done
+            if done:
+                return future.result()
+            if notice >= limit:  # that wait was the last: `limit` seconds have passed
+                raise TimeoutError
             _say_awaited(name, not_done.copy(), notice, limits)
             notice *= 2
     except TimeoutError as error:
@@ -235,10 +240,10 @@ class _DaemonThreads(ThreadPoolExecutor):
 
 @cache
 def _loop(pid: int) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """The event loop of a process and its thread, which are made and started by the first call.
+    """The event loop of a process and its thread; the first call makes and starts them.
 
-    pid: that of the process. It is the key of the cache: a forked process has a copy of its parent's cache, but none of
-    its threads, and so needs a loop of its own.
+    pid: the id of the process, as the key of the cache. A forked process has a copy of its parent's cache, but none of
+    the parent's threads, and so needs a loop of its own.
     """
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_DaemonThreads())

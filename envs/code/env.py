@@ -78,12 +78,12 @@ class Code(GeneratedEnv):
         revision: str | None = None,
         hole: int = 32,
     ) -> None:
-        """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
+        """Opens one split.
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a file (`verifiers.files.FORMATS`), or a data
-                set of the hub, with the columns of one of these, of HumanEval-infilling, KodCode or AceCode, or with
-                `problem` and `tests`: inputs with outputs.
+                set of the hub. A file or data set has the columns of HumanEval, MBPP, HumanEval-infilling, KodCode or
+                AceCode, or `problem` and `tests` (inputs with outputs).
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: how many calls are added, at most, where a prompt shows all its tests. It does not show these calls.
@@ -91,6 +91,9 @@ class Code(GeneratedEnv):
             rows: how many rows of a file, or of a data set of the hub, are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
+
+        Raises EnvError for an unknown value and for data that cannot be used, and MissingPackage if the interpreter is
+        not installed.
         """
         super().__init__(split, level, prompt_style)
         check_installed()
@@ -108,7 +111,7 @@ class Code(GeneratedEnv):
         if revision is not None and not self.origin:
             raise EnvError(f"code: revision={revision} is for a set of the hub, not for source={source}.")
 
-    def _draw(self, index: int) -> generated.Task:
+    def _draw(self, index: int) -> generated.Exercise:
         return drawn_for_training(generated, self.level, index)
 
     def problem(self, index: int) -> Problem:
@@ -225,12 +228,13 @@ class Code(GeneratedEnv):
 
 
 def _reason(reason: str, extracted: str | None) -> str:
-    """The verdict's reason; "missing_module" if the program imports what is not there.
+    """The verdict's reason; "missing_module" if the program imports a module that the interpreter lacks.
 
-    That is the model's mistake. An "error" would be one of the verifier, and too many of those end a run.
+    That is the model's mistake. An "error" would be the verifier's, and too many errors end a run.
     """
     from verifiers.code.task import explain
 
+    # Of an "error", `explain` says something only if a module is missing.
     return "missing_module" if reason == "error" and explain(extracted, reason) else reason
 
 

@@ -1,9 +1,10 @@
-"""Generated problems, for which nothing need be downloaded: small functions, made of one or two steps.
+"""Generated problems: small functions, made of one or two steps. Nothing has to be downloaded for them.
 
 Each function is described by a sentence, such as "add 3, mul 2". A hash of the sentence decides the split, so no
 sentence of validation or test is trained on, not even with other example calls. But two sentences may describe one
 function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. In the fixed sets of level 1, 31 of 61 sentences
-(validation) and 31 of 64 (test) describe a function that returns the same as one of train, for all arguments 0 to 9.
+(validation) and 31 of 64 (test) describe a function that returns the same as a function of train, for all arguments 0
+to 9.
 """
 
 from collections.abc import Callable
@@ -130,7 +131,7 @@ def draw_input(rng: np.random.Generator, level: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Task:
+class Exercise:
     """One problem: a function, and calls of it."""
 
     function: Function
@@ -138,7 +139,7 @@ class Task:
     """(argument, value) of each call; the prompt shows the first `SHOWN` of them."""
 
 
-def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Task:
+def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Exercise:
     """A random problem of a split; the values of its calls are not all the same.
 
     turn: as `GeneratedEnv` asks; this task has no use for it.
@@ -151,9 +152,9 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
                 inputs.append(x)
         calls = tuple((x, function.run(x)) for x in inputs)
         if split_of(function.sentence) == split and any(value != calls[0][1] for _, value in calls):
-            return Task(function, calls)
+            return Exercise(function, calls)
 
 
-def key(task: Task) -> str:
+def key(exercise: Exercise) -> str:
     """Sentence and calls together: two problems with the same key are one."""
-    return f"{task.function.sentence} {task.calls}"
+    return f"{exercise.function.sentence} {exercise.calls}"

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from envs.bases.published import ANSWER_FORMAT, PublishedEnv
-from envs.gsm8k import problems
+from envs.gsm8k import problems as word_problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
 from envs.problem import Problem, Scores
@@ -32,7 +32,7 @@ class GSM8K(PublishedEnv):
     """
 
     task = "gsm8k"
-    problem_module = problems
+    problem_module = word_problems
     instruction = ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
@@ -46,7 +46,7 @@ class GSM8K(PublishedEnv):
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(completion) for completion in completions], np.float64),
         }
-        # `metadata` has the fields of a `problems.WordProblem`: "gold" is the answer as published, with its commas.
+        # `metadata` has the fields of a `WordProblem`: "gold" is the answer as published, with its commas.
         if "exact" in self.reward_weights:  # reward_preset="paper"
             pairs = zip(completions, problems, strict=True)
             paid = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]

@@ -12,7 +12,7 @@ REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0},
     "paper": {"correct": 0.0, "format": 0.0, **_PAPERS},
 }
-"""The weights by `reward_preset`; each component is documented at its function below."""
+"""The weights by `reward_preset`; the components are documented at `paper_rewards` and the functions below it."""
 _PAIR = re.compile(r"</reasoning>\s*<answer>")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -28,8 +28,8 @@ def has_format(completion: str) -> bool:
 def paper_rewards(completion: str, gold: str) -> dict[str, float]:
     """The five components of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541), as their code computes them.
 
-    gold: the answer as the data set writes it, commas included. Returns exact, integer, strict_format and
-    soft_format, each 0 or 1, and xml_count, at most 0.5 and without a lower bound.
+    gold: the answer as the data set writes it, commas included. Returns exact (the answer is `gold`), integer (it has
+    digits only), strict_format and soft_format, each 0 or 1, and xml_count, at most 0.5 and without a lower bound.
     """
     answer = completion.rpartition("<answer>")[2].partition("</answer>")[0].strip()
     return {
@@ -59,9 +59,9 @@ def soft_format(text: str) -> bool:
     if not first_line.startswith("<reasoning>"):
         return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # </answer> must follow a pair of tags on the line where the pair ends. It is enough to look at the first pair and
-    # the last. E.g. in "PAIR PAIR PAIR </answer>" in one line, what follows the second pair also follows the first.
-    # Only the last pair may end on a later line, as all of them begin on the first line and do not overlap.
+    # </answer> must follow a pair of tags on the line where the pair ends. All pairs begin on the first line and do not
+    # overlap, so only the last one can end on a later line. All others end on the first line, and what follows any of
+    # them there also follows the first pair. So the first pair and the last decide.
     return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 

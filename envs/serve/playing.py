@@ -124,7 +124,7 @@ class Player:
         begun = [(job["turns"][:-1], job["replies"]) for job in jobs]
         episodes = Episodes(env, indices, problems, begun)
         with time_limit(self.seconds):
-            going_on = episodes.answer({i: job["turns"][-1] for i, job in enumerate(jobs)})
+            going_on = episodes.take_turn({i: job["turns"][-1] for i, job in enumerate(jobs)})
             ended = [i for i in range(len(jobs)) if i not in set(going_on)]
             scores = episodes.score(ended) if ended else episodes.scores
         steps: list[dict[str, Any]] = [{"done": False, "reply": ""} for _ in jobs]

@@ -1,4 +1,4 @@
-"""How much goes through the model at once, where the settings leave it open: as much as memory holds."""
+"""How many rows go through the model at once where a setting is `auto`: as many as memory holds."""
 
 import math
 import os
@@ -17,15 +17,15 @@ from spg_trainer.settings.updates import AUTO
 CAREFUL = 8
 """The most masked copies at once that `auto` takes where it does not fill the memory.
 
-Memory is filled on CUDA only: on a CPU more copies gain nothing, and free memory is not always known. With divided
-weights it is not filled either, because running out of memory would end the run: such an update is not repeated with
+It fills the memory on CUDA only: on a CPU more copies gain nothing, and free memory is not always known. With divided
+weights it does not fill it either. Running out of memory would end such a run, since its update is not repeated with
 half as many copies."""
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what the container of this process may take."""
+"""The folder in which Linux says how much memory the container of this process may take."""
 
 
-def with_copies(config: Config, copies: int) -> Config:
-    """The settings with so many masked copies of an update at once."""
+def with_masked_copies(config: Config, copies: int) -> Config:
+    """The settings with so many masked copies at once in an update."""
     return replace(config, batch=replace(config.batch, per_device_batch_size=copies))
 
 
@@ -44,8 +44,8 @@ def fitting_batch(
     None = decided later, on a GPU by `estimate/sizes.py: rows_of_a_pass` and on a CPU by the sampler.
 
     Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
-    are searched for each by itself, since an update and a rollout do not meet. A run on anything but CUDA, and one
-    whose weights are divided, takes no more than `CAREFUL` copies.
+    are searched for separately, since an update and a rollout are never in memory together. A run on anything but CUDA,
+    and one whose weights are divided, takes no more than `CAREFUL` copies.
 
     memory_of: what a process holds at most with (copies, rows). usable: bytes that its tensors can take.
     """
@@ -65,7 +65,7 @@ def fitting_batch(
 
 
 def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number up to `most` that fits, where all smaller ones do too; 1 where none does."""
+    """The largest number up to `most` that fits, or 1 if none does. If a number fits, all smaller ones must fit too."""
     found, too_many = 1, most + 1
     while too_many - found > 1:
         middle = (found + too_many) // 2
@@ -79,8 +79,8 @@ def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
 def usable_here(device: torch.device, processes: int) -> float:
     """Bytes that tensors of this process can take on a device, including those that they take already.
 
-    processes: how many the run has. Those on this machine, which LOCAL_WORLD_SIZE of a launcher counts, share its
-    memory; without that, all of them do.
+    processes: how many the run has. The processes on this machine share its memory: as many as a launcher's
+    LOCAL_WORLD_SIZE says; without this variable, all of them.
     """
     if device.type == "cuda":
         free_of_card, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""What --gpu names: accelerators by the data sheets of their maker."""
+"""The accelerators that --gpu names, by the data sheets of their maker."""
 
 import re
 from dataclasses import dataclass, replace
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from spg_trainer.errors import ConfigError, did_you_mean
 
 USABLE = 0.9
-"""Share of a card's memory that tensors can take; CUDA, the driver, error correction and gaps between tensors have
-the rest."""
+"""Share of a card's memory that tensors can take; CUDA, the driver, error correction and gaps between tensors take the
+rest."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Card:
     flops: float
     """Operations a second of matrix products in bfloat16, summed in float32."""
     wide_flops: float
-    """The same in float32 or float64; torch by default uses no tensor cores for it."""
+    """The same in float32 or float64, for which torch by default uses no tensor cores."""
     note: str = ""
     """What a user of this card should know."""
 
@@ -33,8 +33,8 @@ class Card:
 def _card(name: str, gib: int, bf16: float, fp32: float, note: str = "") -> Card:
     """A card with the figures of its data sheet.
 
-    gib: size of its memory in GiB. bf16, fp32: TFLOP/s of products that are summed in float32. They are those of dense
-    matrices; a data sheet may give twice as much, with 2:4 sparsity.
+    gib: size of its memory in GiB. bf16, fp32: TFLOP/s of products that are summed in float32, of dense matrices. A
+    data sheet may give twice as much, with 2:4 sparsity.
     """
     return Card(name, gib * 2**30, 1e12 * bf16, 1e12 * fp32, note)
 
@@ -76,7 +76,7 @@ CARDS = {
     # TFLOP/s.
     "B200": _card("B200", 180, 2250, 75),
 }
-"""What --gpu names."""
+"""{name for --gpu: card}."""
 
 
 def find_card(name_or_size: str) -> Card:

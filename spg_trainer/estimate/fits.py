@@ -38,9 +38,9 @@ def card_lines(
 ) -> list[str]:
     """What the dry run of a training says of a card, line by line.
 
-    The first line says whether the settings fit, and if not, by which flags they would; the next ones say how many
-    hours the run takes, and how much disk, host memory and download. memory_of: that of these or other settings of the
-    same model.
+    The first line says whether the settings fit, and if not, which flags would make them fit. The next lines say how
+    many hours the run takes, and how much disk, host memory and download. memory_of: see `MemoryOf`; it is called with
+    these and with other settings of the same model.
     """
     memory = memory_of(config)
     peak = memory.peak
@@ -60,16 +60,16 @@ def card_lines(
 
 
 def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
-    """A sentence with the flags by which a run fits.
+    """A sentence with the flags that make a run fit.
 
-    The changes of `changes_to_try` are tried in their order, so that the first one that fits changes the training
-    least. If it needs no more cards than the run has, the sentence names it alone. Otherwise the sentence also names
-    the first change that fits on the cards that there are: "It would fit with --shard phase on 2 such cards ...; on the
+    The changes of `changes_to_try` are tried in their order, so the first that fits changes the training least. If it
+    needs no more cards than the run has, the sentence names this change alone. Otherwise the sentence also names the
+    first change that fits on the cards that there are: "It would fit with --shard phase on 2 such cards ...; on the
     cards that there are, with --lora-r 64 ...". usable: bytes of a card that tensors can take.
     """
     sentence = ""
     for changes, processes in changes_to_try(config):
-        if sentence and processes:  # one proposal for more cards has been made, and one is enough
+        if sentence and processes:  # the sentence has a proposal for more cards already
             continue
         fitting = first_that_fits(config, changes, processes, memory_of, usable)
         if fitting is None:
@@ -80,7 +80,7 @@ def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
         if config.batch.per_device_batch_size == AUTO:
             fit += f", {what_fits(memory.copies, memory.rows)} at once"
         sentence = f"{sentence}; on the cards that there are, {fit}" if sentence else f"It would fit {fit}"
-        if not processes:  # this fits on the cards that there are, and all that follows would change more
+        if not processes:  # it fits on the cards that there are; later ones change the training more
             break
     return sentence or "No flags make it fit: take a smaller model or a larger card"
 
@@ -90,8 +90,9 @@ def first_that_fits(
 ) -> tuple[str, Memory] | None:
     """(flags as they are typed, memory of a step) of the fastest step that fits; None where nothing fits.
 
-    Tried are `changes` with the batch of `config` and, where it is a number, smaller ones: first as they are, then with
-    gradient checkpointing, which computes activations twice. processes: how many, 0 = those of the run.
+    `changes` are tried with the batch of `config` and, where it is a number, with smaller batches; first without
+    gradient checkpointing, then with it, since it computes activations twice. processes: how many; 0 = as many as the
+    run has.
     """
     # A run that has checkpointing already is not tried without it.
     for checkpointing in [True] if config.model.gradient_checkpointing else [False, True]:
@@ -107,18 +108,18 @@ def first_that_fits(
 def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     """Changes by which a run may fit, as (flags, processes); those that change the training least come first.
 
-    The flags change how weights are stored or divided among processes (--shard), or which are trained. The flags {}
-    change nothing of this: then only a smaller batch or checkpointing can help. processes: 0 = as many as the run has.
+    The flags change how weights are stored, how they are divided among processes (--shard), or which are trained. With
+    the flags {}, only a smaller batch or checkpointing can help. processes: 0 = as many as the run has.
     """
     m = config.model
     unchanged = ({}, 0)
-    # Muon works neither with divided weights nor with moments of 8 bits. In a run that has AdamW already this changes
-    # nothing, and `words` leaves the flag out.
+    # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `words` leaves
+    # this flag out.
     adamw = {"optimizer": "adamw"}
     by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
     if m.lora_r:
-        # `--shard phase` is not tried: it gathers all weights for an update, and adapters are never divided, so that it
-        # saves nothing at the peak.
+        # `--shard phase` is not tried: it saves nothing at the peak, as it gathers all weights for an update, and
+        # adapters are never divided.
         in_four_bits = [] if m.is_divided else [({"load_4bit": True}, 0)]
         return [unchanged, *in_four_bits, *by_layer]
     divided = [
@@ -143,7 +144,7 @@ def what_fits(copies: int, rows: int | None) -> str:
 
 
 def halves(count: int | str) -> Iterator[int | str]:
-    """`count`, half of it, and so on down to 1, rounded down: of 9 these are 9, 4, 2, 1; of `auto` it alone."""
+    """`count`, half of it, and so on down to 1, rounded down: 9, 4, 2, 1 for 9. For `auto`, `auto` alone."""
     if count == AUTO:
         yield count
         return
@@ -163,7 +164,7 @@ def with_flags(config: Config, flags: dict[str, Any]) -> Config:
 
 
 def words(config: Config, flags: dict[str, Any]) -> str:
-    """Those of the flags that change something, as they are typed: "--lora-r 64 --load-4bit"."""
+    """The flags that change something, as they are typed: "--lora-r 64 --load-4bit"."""
     typed = []
     for name, value in flags.items():
         if with_flags(config, {name: value}) != config:
@@ -198,8 +199,8 @@ def evaluated_problems(config: Config) -> int:
     problems = 2 * len(envs.splits.distinct_problems(evaluated, settings.eval_problems))
     if settings.eval_steps:
         validated = open_split("validation")
-        # A run is validated before its first step, after every `eval_steps` steps, and after its last step: a run of 10
-        # steps with `eval_steps` 4 before step 1 and after steps 4, 8 and 10.
+        # A run is validated before its first step, after every `eval_steps` steps, and after its last step. E.g. 10
+        # steps with `eval_steps` 4 are validated before step 1 and after steps 4, 8 and 10.
         after_steps = -(-config.max_steps // settings.eval_steps)  # the quotient, rounded up
         problems += (1 + after_steps) * len(
             envs.splits.distinct_problems(validated, settings.validation_problems)
@@ -208,13 +209,13 @@ def evaluated_problems(config: Config) -> int:
 
 
 def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: int) -> str:
-    """A sentence with what the run needs beside its card: download, disk and host memory, in GB and GiB."""
+    """A sentence with what the run needs besides its card: download, disk and host memory, in GB and GiB."""
     published = 2.0 * shape.whole  # bytes of all weights in bfloat16
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
     checkpoint = checkpoint_bytes(config, memory, processes)
     trained = trained_bytes(config, memory, processes)
-    # Beside the newest checkpoints, which are kept, the disk holds the one that is being written.
+    # The disk holds the newest checkpoints, which are kept, and the one that is being written.
     count = newest_kept(config.output.keep, checkpoint) + 1
     disk = count * checkpoint
     disk += trained  # the folder model/ of the run holds the trained weights once more
@@ -222,7 +223,7 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
     weights_alone = ""
     if config.eval.eval_steps:  # the checkpoint of the best step by validation is kept, too
         count += 1
-        if checkpoint > LARGE:  # then `runs.checkpoint.delete_old` deletes its optimizer's state
+        if checkpoint > LARGE:  # `runs.checkpoint.delete_old` deletes its optimizer's state
             disk += trained
             weights_alone = ", of the best step the weights alone"
         else:
@@ -236,8 +237,8 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
 
 def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
     """Bytes of a checkpoint, which holds all trained weights and the whole state of the optimizer."""
-    # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, except
-    # for that of adapters, which are never divided.
+    # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, unless
+    # adapters are trained, whose state is never divided.
     is_part = config.model.is_divided and not config.model.lora_r
     parts = processes if is_part else 1
     return trained_bytes(config, memory, processes) + parts * memory.held["optimizer"]
@@ -245,8 +246,8 @@ def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
 
 def trained_bytes(config: Config, memory: Memory, processes: int) -> float:
     """Bytes of all trained weights: their gradients take as many, and those are estimated."""
-    # With `--shard layer` a process holds a part of the gradients; with `phase` it holds whole ones, until they are
-    # summed. Those of adapters are never divided.
+    # With `--shard layer` a process holds a part of the gradients; with `phase` it holds whole ones until they are
+    # summed. Gradients of adapters are never divided.
     is_part = config.model.shard == "layer" and not config.model.lora_r
     parts = processes if is_part else 1
     return parts * memory.held["gradients"]

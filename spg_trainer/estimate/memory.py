@@ -16,8 +16,8 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 
 BITS = 4.127
-"""Bits of a weight under --load-4bit: 4 of its own, and a 64th of the 8-bit scale that 64 weights share (256 such
-scales share one of 32 bits)."""
+"""Bits of a weight under --load-4bit: 4 of its own, and a 64th of the 8-bit scale that 64 weights share. 256 such
+scales share a scale of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Memory:
     """What each process holds: {tensors: bytes that they take}."""
 
     held: dict[str, float]
-    """Bytes of what stays from one step to the next, and under `gradients` of those that only the updates hold."""
+    """Bytes of what stays from one step to the next. Its entry `gradients` is held by updates only."""
     update: dict[str, float]
     """Bytes that are added to `held` while gradients are computed."""
     rollout: dict[str, float]
@@ -35,7 +35,7 @@ class Memory:
     copies: int
     """Masked copies of an update that go through the model at once, as --per-device-batch-size has them."""
     rows: int
-    """Completions of a rollout that do."""
+    """Completions of a rollout that go through the model at once."""
 
     @property
     def peak(self) -> float:
@@ -84,16 +84,17 @@ def step_memory(
 def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
-    They are gathered from all processes, or where each has the weights whole, a copy of those that are kept in a wider
-    type. With `phase` these are all weights. With `layer` they are two layers, or in their place the head, at the end
-    of a pass. A head that is the embedding too is there from the beginning of a pass, beside the layers.
+    They are gathered from all processes. If each process has all weights, they are a copy of the weights that are kept
+    in a wider type. With `phase` they are all weights. With `layer` they are two layers, and at the end of a pass the
+    head in place of these. If the head is the embedding too, it is there from the beginning of a pass, beside the
+    layers.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
     if shard == "layer":
         in_layers = 2 * sizes.layer if sizes.is_head_apart else sizes.head + 2 * sizes.layer
-        # A head that is being gathered is there twice: as its parts come in, and put together. In an update, that is
-        # not the highest point.
+        # A head that is being gathered is there twice: in the parts that come in, and put together. In an update, this
+        # is not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
         return {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
     if not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
@@ -104,8 +105,8 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
 def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
     """Bytes of the gradients that a backward pass has not summed over the processes yet, with `layer`.
 
-    update_memory: what an update holds besides, while the pass is in the layers. The head's gradient comes when some of
-    that is gone, so it counts by how much that moment exceeds `update_memory`.
+    update_memory: what an update also holds while the pass is in the layers. When the head's gradient comes, some of
+    that is gone. So the head's gradient counts only by how much that moment exceeds `update_memory`.
     """
     if shard != "layer" or sizes.adapters:
         return {}
@@ -118,11 +119,11 @@ def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str,
     if sizes.is_head_apart:
         # First the head's gradient stands beside the logits; no layer is gathered then.
         beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
-        # Then the logits are gone, and it is summed beside the activations.
+        # Then the logits are gone, and the head's gradient is summed beside the activations.
         beside_activations = head_alone - (all_besides - update_memory["activations"])
         return {"gradients on their way": max(in_layers, beside_logits, beside_activations)}
-    # The gradient of a head that is the embedding too stays beside those of layers, and is summed last, when nothing
-    # else is left.
+    # If the head is the embedding too, its gradient stays beside the gradients of the layers, and is summed last, when
+    # nothing else is left.
     return {"gradients on their way": max(head_gradient + in_layers, head_alone - all_besides)}
 
 
@@ -131,7 +132,7 @@ def _held(
 ) -> dict[str, float]:
     """Bytes of weights, gradients, the optimizer's moments and a reference.
 
-    weight_parts, trained_parts: among how many processes all weights, and those that are trained, are divided.
+    weight_parts, trained_parts: among how many processes all weights, and the trained ones, are divided.
     """
     held = {}
     if sizes.adapters:
@@ -153,8 +154,8 @@ def _held(
     if "reference" in algorithm.needs and config.model.ref_copy:
         held["reference"] = sizes.trained_bytes * sizes.shape.whole / weight_parts
     elif "reference" in algorithm.needs and find_adapter(config.model.model):
-        # The model is an adapter that was trained before: as the reference, a copy of it stays. Fresh adapters need no
-        # copy, since the model without them is the reference.
+        # The run goes on with adapters that were trained before: a copy of them is kept as the reference. New adapters
+        # need no copy, since the model without them is the reference.
         held["reference"] = float(sizes.trained_bytes * sizes.adapters)
     return held
 
@@ -162,8 +163,8 @@ def _held(
 def _optimizer_memory(sizes: StepSizes, trained_parts: int, on_cpu: bool) -> float:
     """Bytes of the square roots of second moments, by which AdamW divides.
 
-    An accelerator computes those of all weights at once, a CPU those of one tensor after the other: two of the largest
-    are there at once at most. Adapters are so small that a CPU's are not counted.
+    An accelerator computes the roots of all weights at once. A CPU computes one tensor after the other, so it has at
+    most two of the largest at once; for adapters these are too small to count.
     """
     if not on_cpu:
         roots = sizes.trained / trained_parts
@@ -175,9 +176,9 @@ def _optimizer_memory(sizes: StepSizes, trained_parts: int, on_cpu: bool) -> flo
 
 
 def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
-    """Bytes of a pass forward and backward: `activations`, which autograd keeps, and what comes at its ends, `logits`.
+    """Bytes of a pass forward and backward: `activations`, which autograd keeps, and `logits`, the rest.
 
-    The ends are the logits of a chunk with the head's gradient, and the embedding's gradient.
+    `logits` is the larger of two moments: the logits of a chunk with the head's gradient, and the embedding's gradient.
     """
     shape, lora_r = sizes.shape, config.model.lora_r
     # What autograd keeps of one layer, in bytes for each column:
@@ -186,11 +187,11 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
     layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
     if sizes.adapters:
-        # The inputs of adapters: of attention's and of the feed-forward part's, of its last layer's, and seven of rank
-        # r between the two matrices of each.
+        # The inputs of adapters: of those in attention, of those in the feed-forward part, of its last layer, and seven
+        # of rank r between the two matrices of an adapter.
         layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
     else:
-        # The inputs of weights: of two norms' and of the linear layers behind them, and of the last linear layer.
+        # The inputs of weights: of two norms, of the linear layers behind these, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
     if sizes.text_columns and sizes.copies_of_text > 1:
         # The keys and values that each copy sees, and the outputs of texts and copies put together.
@@ -211,7 +212,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
     logits = float(positions * shape.vocabulary * sizes.logit_bytes)
     if sizes.pass_bytes < sizes.trained_bytes:
-        # The head's gradient: the sum over chunks in float32, and in a pass's type that of a chunk and the rounded sum.
+        # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.
         logits += trained_head * (sizes.trained_bytes + 2 * sizes.pass_bytes)
     # When the embedding's gradient is made, last of all, the activations are gone.
     embedding_gradient = trained_head * sizes.pass_bytes - activations
@@ -219,7 +220,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
 
 
 def _unpacked_layer(sizes: StepSizes) -> dict[str, float]:
-    """Bytes of the linear layer at hand, which is stored in 4 bits and multiplied in the type of a pass."""
+    """Bytes of the linear layer that is being multiplied: it is stored in 4 bits, and multiplied in a pass's type."""
     if not sizes.in_four_bits:
         return {}
     return {"a layer made whole": float(sizes.pass_bytes * sizes.shape.largest_linear)}

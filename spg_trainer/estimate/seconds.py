@@ -14,7 +14,7 @@ from spg_trainer.rollout.passes import rollout_passes
 from spg_trainer.settings.fields import Config
 
 REACHED = 0.4
-"""The share of a data sheet's rate that is assumed of a step. Rollouts of LLaDA-8B's shape reached 0.41 of it on an
+"""The share of a data sheet's rate that a step is assumed to reach. Rollouts of LLaDA-8B's shape reached 0.41 on an
 H100 (docs/experiments/speed.md); updates of few rows under adapters, and passes with a cache, reach less."""
 
 
@@ -26,7 +26,7 @@ class Seconds:
     update: float
     """All updates of the step."""
     completion: float
-    """The rollout's, for each completion."""
+    """The rollout, for each completion."""
 
 
 def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, **more: Any) -> Seconds:
@@ -42,7 +42,7 @@ def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, *
 def rollout_flops(config: Config, sizes: StepSizes) -> float:
     """Floating-point operations of the rollout for each completion."""
     flops = 0.0
-    # Of each pass over a row: the columns computed, those seen, and the masked tokens that get logits.
+    # For each pass over a row: how many columns are computed and seen, and how many masked tokens get logits.
     for computed, seen, masked in rollout_passes(config.rollout, sizes.prompt_length, sizes.shape.pattern):
         flops += layer_flops(sizes, computed, seen) + 2 * masked * sizes.head
     return flops
@@ -50,7 +50,7 @@ def rollout_flops(config: Config, sizes: StepSizes) -> float:
 
 def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> float:
     """Floating-point operations of the updates of a step for each completion."""
-    # So many times the layers compute each masked copy, where a backward pass to inputs or to weights counts as once:
+    # How often the layers compute each masked copy; a backward pass counts once to the inputs, and once to the weights.
     passes_of_copy = 2.0  # forward, and backward to the inputs
     if not sizes.adapters:
         passes_of_copy += 1  # backward to the weights
@@ -63,10 +63,11 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
     if "old" in algorithm.needs:
         passes_of_copy += (sizes.updates - 1) / sizes.updates  # old logps, in all updates but the first
     if algorithm.compares not in ("copy", "update"):
-        # Of copies that a loss compares and that do not fit at once, all but the last part are scored before.
+        # A loss that compares copies needs all at once. Of those that do not fit, all but the last part are scored
+        # twice.
         passes_of_copy += 1 - sizes.masks_at_once / sizes.masks
-    # The output layer makes at most four products, each of two operations for a weight: logits, these again in the
-    # backward pass but for its last chunks, and the gradients of states and of weights. On average half of a
+    # The output layer makes at most four products, of two operations for each weight: the logits, the same again in the
+    # backward pass (except for its last chunks), and the gradients of states and of weights. On average half of a
     # completion's tokens are scored.
     head_flops = 4 * sizes.completion_length * sizes.head
     of_copy = passes_of_copy * layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns) + head_flops
@@ -76,8 +77,8 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
 def layer_flops(sizes: StepSizes, computed: float, seen: int) -> float:
     """Floating-point operations of the layers for `computed` columns of a row, each of which sees `seen` columns.
 
-    For each column they are two for each weight that it meets; and in attention, for each column seen and each number
-    of a query, two for the score and two for the weighted sum of values.
+    A column takes two operations for each weight. In attention it takes, for each column seen and each number of a
+    query, two for the score and two for the weighted sum of values.
     """
     weights = sizes.shape.active + sizes.adapters
     return computed * (2.0 * weights + 4 * sizes.shape.queries * sizes.shape.layers * seen)

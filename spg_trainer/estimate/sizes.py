@@ -12,15 +12,16 @@ PROMPT = 200
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 TOKENS_OF_A_PASS = 2048
 """A GPU samples at least so many tokens at once. A pass with a cache over few rows takes as long as its kernels take to
-start: on an H100, one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
+start: on an H100, a pass of LLaDA-8B over 8 rows of 32 columns takes as long as one over 24 rows."""
 
 
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """How many completions a micro-batch has, and how many of their masks hold a graph at once.
+    """(completions of a micro-batch, masks of each that keep a graph for the backward pass at once).
 
-    per_device_batch_size: how many masked copies may hold a graph at once. E.g. with 4 masks, 12 copies are all masks
-    of 3 completions, (3, 4); 2 copies are two masks of 1 completion, (1, 2). So as few copies as can be are scored
-    twice (`likelihood.gradient.accumulate`), and under block-causal attention as many as can be share a clean text.
+    per_device_batch_size: how many masked copies may keep a graph at once. E.g. with 4 masks, 12 copies are all masks
+    of 3 completions, (3, 4); 2 copies are two masks of 1 completion, (1, 2). Taking all masks of a completion together
+    scores the fewest copies twice (`likelihood.gradient.accumulate`), and under block-causal attention lets the most
+    copies share a clean text.
     """
     return max(1, per_device_batch_size // num_masks), min(per_device_batch_size, num_masks)
 
@@ -28,7 +29,7 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
 def rows_of_a_pass(config: Config) -> int:
     """How many completions a GPU samples at once if `estimate.auto_batch` has searched for no number.
 
-    They are four for each copy that may hold a graph, or more if completions are short.
+    They are four for each copy that may keep a graph in an update, or more if completions are short.
     """
     rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
     return max(4 * config.batch.per_device_batch_size, rows_of_tokens)
@@ -51,21 +52,21 @@ class StepSizes(NamedTuple):
     prompt_length: int
     completion_length: int
     copy_columns: int
-    """Columns of a masked copy at most: prompt and completion, or where attention has blocks, those alone that the
+    """The most columns of a masked copy: prompt and completion. Where attention has blocks, only the blocks that the
     completion touches."""
     text_columns: int
-    """Columns of the clean text that copies see besides, 0 where attention has no blocks."""
+    """Columns of the clean text that copies also see; 0 where attention has no blocks."""
     column_bytes: int
     """Bytes of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
     masks: int
-    """Masked copies of a completion that go through the model one by one: M, or fewer where several copies are one
-    sequence (`likelihood.block_replay`)."""
+    """Sequences that carry the masked copies of a completion: M, or fewer where several copies are one sequence
+    (`likelihood.block_replay`)."""
     masks_at_once: int
     """How many of these go through the model together."""
     copies_at_once: int
     """Masked copies of all completions of a micro-batch that go through the model together."""
     copies_of_text: int
-    """How many of these share a clean text: all of a completion, but where each has prompt noise of its own, one."""
+    """How many of these share a clean text: those of one completion; 1 where each has its own prompt noise."""
     updates: int
     """Optimizer steps of a training step."""
     completions: int
@@ -124,9 +125,9 @@ def step_sizes(
 ) -> StepSizes:
     """The sizes of a step of these settings.
 
-    model: its configuration; `llada_config()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at
-    least. processes: how many share the step. cpu_threads: those of a CPU, 0 = the run is on an accelerator.
-    rows_per_forward: completions that an accelerator samples at once, None = as `rows_of_a_pass` has it.
+    model: its configuration; `llada_config()` is LLaDA-8B's. dtype: the type of a pass; trained weights have float32 or
+    more. processes: how many share the step. cpu_threads: the threads of the CPU; 0 = the run is on an accelerator.
+    rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
     batch, m, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]

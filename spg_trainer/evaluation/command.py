@@ -1,7 +1,7 @@
-"""The `eval` command: a model at every length and number of steps asked for, each result in two files of its own.
+"""The `eval` command: evaluates a model at every length and number of steps asked for, each in two files of its own.
 
-NAME.jsonl has a line for each completion, appended as it is made; NAME.json says what is measured, and at the end what
-was found. Completions that are there are not made again, so the same command goes on with an interrupted evaluation.
+NAME.jsonl has a line for each completion, appended as it is made. NAME.json says what is measured, and at the end what
+was found. Completions in the file are not made again, so the same command continues an interrupted evaluation.
 """
 
 import math
@@ -79,14 +79,14 @@ BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
 LENGTH = "rollout.max_completion_length"
 PERPLEXITY = ("env", "perplexity", "num_masks", LENGTH, BLOCK_LENGTH, "seed", "output_dir")
-"""The settings that --perplexity uses besides those of the model. Of `--model tiny`, `env` says which one is meant."""
+"""The settings that --perplexity uses besides those of the model. `env` says which model `--model tiny` is."""
 PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
 
 @packages.envs.own_files.each_file_once()
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
-    """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
+    """Evaluates a model under each protocol, length and number of steps of the command; returns them in that order.
 
     Raises:
         ConfigError: numbers that cannot work; results of other settings under the same name.
@@ -136,14 +136,14 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
-    with raising_on_all():  # all of them before the first is evaluated
+    with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
         problems = [
             problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
             for part, env, sampling in to_evaluate
         ]
-    if resolved.origins.get(LENGTH) != FLAG:  # who names lengths knows that they may be others
+    if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
         for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
             if note:
                 console.say(note)
@@ -158,7 +158,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     given_flags = [name for name in origins if origins[name] == FLAG and not name.startswith("model.")]
     if idle := [as_flag(name) for name in given_flags if name not in PERPLEXITY]:
         raise ConfigError(
-            f"--perplexity measures given texts; {', '.join(idle)} says nothing there. Leave it out."
+            f"--perplexity measures given texts, where {', '.join(idle)} has no effect. Leave it out."
         )
     if world_size() > 1:
         raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
@@ -212,10 +212,10 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
 
 
 def changed_code(command: EvalCommand) -> list[str]:
-    """A warning for each file of code that has changed since the run was trained with it, which says what judges.
+    """A warning for each file of code that has changed since the run was trained; it says which version judges.
 
-    Code that the model's record names is the run's copy; a file that the user names is run as it is now. The modules
-    beside the task are known once it is made.
+    Code that the model's record names is run from the run's copy; a file that the user names is run as it is now. Which
+    modules lie beside the task is known once the task is made.
     """
     run = run_holding(command.model.model)
     if run is None:
@@ -290,7 +290,7 @@ def evaluate_one(
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
-    stop = StopRequest(at_once=folder is None)  # then nothing could be kept
+    stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
     text = "Stopping; the completions that are finished are kept."
     with (
         keeping_finished(folder, name, console),
@@ -327,7 +327,7 @@ def evaluate_one(
 
 @contextmanager
 def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> Iterator[None]:
-    """Inside, an evaluation that was asked to stop ends the command, and a line says what it has."""
+    """Inside, an evaluation that was asked to stop ends the command, and a line says how much is kept."""
     try:
         yield
     except RolloutStopped as stopped:
@@ -355,12 +355,12 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
             )
-    # Code is compared above, file by file, as neighbours of a task's file may be loaded late.
+    # Code was compared above, file by file, since modules beside a task's file may be loaded late.
     compared = measured.keys() - {"code"}
     old, new = ({key: values.get(key) for key in compared} for values in (before, measured))
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
-    folder.evaluation(name, before, completions)  # written again, as a kill may have torn the last line
+    folder.evaluation(name, before, completions)  # written again, as a kill may have cut its last line
     return completions
 
 
@@ -398,13 +398,13 @@ def model_beside(run: Path, model: str) -> str | None:
 
 
 def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: str | None = None) -> str:
-    """ENV-SPLIT-LENGTHxSTEPS, what is unusual, the model's step, and where `model_beside` says that it lies.
+    """ENV-SPLIT-LENGTHxSTEPS, then each unusual setting, the model's step, and the folder that `model_beside` names.
 
     E.g. "sudoku-test-16x8-g4-step100".
 
-    Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
-    the decoding `Decoding.unusual` lists, e.g. -cache-dual. No character needs quotes in a shell or means something to
-    `glob`.
+    Unusual settings are -bBLOCK (several blocks), -pPROBLEMS (a part of the split), -tTEMPERATURE, -gGENERATIONS,
+    -sSEED, and what `Decoding.unusual` lists, e.g. -cache-dual. No character needs quotes in a shell, or means
+    something to `glob`.
     """
     env = re.sub(r"[^\w.=,+-]+", "-", settings["env"]).strip("-.")[:80]
     length, block = settings["max_completion_length"], settings["block_length"]

@@ -15,7 +15,7 @@ from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.settings.fields import DiffCommand
 
 SHOWN = 20
-"""Problems that are listed of those that were fixed, and of those that broke."""
+"""How many fixed problems are listed at most, and how many broken ones."""
 Groups = dict[int, list[dict[str, Any]]]
 """Problem -> the rows of its completions."""
 
@@ -32,15 +32,18 @@ class Difference:
     gain: Mean
     """B - A, problem by problem."""
     fixed: tuple[int, ...]
-    """Problems that B solves and A does not; of several completions, solves more often."""
+    """Problems that B solves and A does not, or with several completions, that B solves more often than A."""
     broken: tuple[int, ...]
-    """The other way round."""
+    """Problems that A solves and B does not, or that A solves more often."""
     p: float
     """Two-sided exact sign test (McNemar) on the problems that changed."""
 
 
 def run_diff(command: DiffCommand) -> Difference:
-    """Compares two evaluations and shows how; ConfigError for files that hold none, or other problems."""
+    """Compares two evaluations, and prints the difference.
+
+    Raises ConfigError for files that hold no evaluation, and for evaluations of other problems.
+    """
     if len(command.evaluations) != 2:
         raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]
@@ -70,7 +73,7 @@ def run_diff(command: DiffCommand) -> Difference:
 
 
 def evaluation_file(place: str) -> Path:
-    """The completions that a word means: a file of eval/, or a run folder, which stands for its eval/after."""
+    """The file of completions that `place` names: itself, a file of eval/, or eval/after of the run folder `place`."""
     path = Path(place)
     file = path / "eval" / "after.jsonl" if path.is_dir() else path.with_suffix(".jsonl")
     if not file.is_file():
@@ -79,7 +82,7 @@ def evaluation_file(place: str) -> Path:
 
 
 def group_by_problem(file: Path) -> Groups:
-    """The rows of an evaluation's file, problem by problem; ConfigError if they are no such rows."""
+    """The rows of an evaluation's file, problem by problem; ConfigError for rows of another kind."""
     groups: Groups = defaultdict(list)
     for row in read_lines(file):
         if not {"index", "prompt", "correct", "reason"} <= row.keys():
@@ -106,5 +109,5 @@ def difference(a: Groups, b: Groups) -> Difference:
 
 
 def reasons(rows: list[dict[str, Any]]) -> str:
-    """Why a problem's completions were judged as they were, each reason once; without reasons, how they were judged."""
+    """The reasons of a problem's verdicts, each once; for rows without reasons, whether they are right."""
     return "/".join(dict.fromkeys(row["reason"] or ("right" if row["correct"] else "wrong") for row in rows))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def make_env(
     env: str, env_args: Mapping[str, object], reward_weights: Mapping[str, object], split: str
 ) -> "TextEnv":
-    """The environment of a command's settings, in one of its splits; EnvError if that has no problems."""
+    """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
     weights = {"reward_weights": reward_weights} if reward_weights else {}
     made = envs.make(env, split=split, **env_args, **weights)
     if len(made) < 1:

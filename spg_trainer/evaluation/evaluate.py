@@ -58,15 +58,16 @@ class Evaluation:
     clipped_ratio: float
     """Share of completions without an end token."""
     tokens_per_pass: float
-    """Tokens that a pass of the model unmasked, in the mean over all passes."""
+    """How many tokens a pass of the model unmasked, in the mean over all passes."""
     reasons: dict[str, int]
     """Outcome -> completions."""
     pass_at: dict[int, float]
-    """k -> unbiased pass@k, for every power of two below the number of generations, and for that."""
+    """k -> unbiased pass@k, for every power of two below the number of generations, and for that number."""
     majority: float | None
-    """Share of the problems whose most frequent answer is right; None for one completion each. See `majority_vote`."""
+    """Share of the problems whose most frequent answer is right; None if each has one completion. See
+    `majority_vote`."""
     follows: dict[str, int]
-    """What completions follow -> how many: `right`, each habit, `none of these`; empty where a task has no habits."""
+    """{`right`, each habit, `none of these`: how many completions follow it}; empty where a task has no habits."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
@@ -123,29 +124,29 @@ def evaluate(
     Args:
         policy: what `load_model` returns.
         env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
-            model, or a `TextEnv` made before. None = the task that the model was taught, of its environment.json; of a
-            model without one, Sudoku.
+            model, or a `TextEnv` made before. None = the task that the model was taught, by its environment.json, and
+            Sudoku for a model without this file.
         split: problems to solve. None = the split in which `envs.make` opened a `TextEnv`, else "test". A `TextEnv` of
-            a class without splits is divided here. Of one that does not say its split, the name to record.
-        sampling: completion length, steps, temperature; by default the model's own lengths (of its
-            environment.json, else of the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
+            a class without splits is divided here. If a `TextEnv` does not say its split, the name to record.
+        sampling: completion length, steps, temperature. None = the model's own lengths (from its environment.json,
+            else from the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
             temperature=0.9)` keeps these lengths.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
-        num_problems: different problems from the start of the split; 0 = all. A problem that comes again is not
-            asked again.
+        num_problems: different problems from the start of the split; 0 = all. A problem that occurs twice is asked
+            once.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
             errors are the same on each of them.
         advance: called with the problems done so far; a part of a problem is a fraction.
-        rows: what the same evaluation had made before it was interrupted; these completions are not made again.
-        keep: called with the new rows of all processes, a batch at a time, in each process.
+        rows: the rows of the same evaluation from before an interruption; these completions are not made again.
+        keep: called in each process with the new rows of all processes, a batch at a time.
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
-        env_args: arguments of the environment that a name opens, {"level": 2}, over those that suit the model.
-        verifier, reward, bad_rows: such arguments of a file of rows, as in `defaults`.
+        env_args: arguments of the environment that a name opens, {"level": 2}. They override those that suit the model.
+        verifier, reward, bad_rows: arguments of a file of rows, as in `defaults`.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model, a
-            split that is not that of the `TextEnv`, or arguments beside one.
+            split other than that of the `TextEnv`, or environment arguments besides a `TextEnv`.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
@@ -218,8 +219,8 @@ def evaluate_checked(
 ) -> Evaluation:
     """`evaluate` for settings that a plan has checked: those of a training or of the command `eval`.
 
-    stops: whether to end early. It is asked after every denoising step, and of several processes after every batch. The
-    evaluation then keeps the completions that are finished, those of episodes of several turns a batch at a time, and
+    stops: whether to end early. It is called after every denoising step; with several processes, after every batch. The
+    evaluation then keeps the completions that are finished (in episodes of several turns, the finished batches) and
     raises RolloutStopped.
 
     Raises ConfigError for a prompt too long for the model, and TrainingError as `evaluate`.
@@ -229,7 +230,7 @@ def evaluate_checked(
     with agreeing():
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
-    # What could not be scored is made again: the environment may be repaired by now.
+    # Completions that could not be scored are made again: the environment may be repaired by now.
     made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
@@ -268,9 +269,9 @@ def evaluate_checked(
 
 
 def batches(missing: Sequence[tuple[int, int]], size: int, made: int) -> Iterator[Sequence[tuple[int, int]]]:
-    """The completions that are to be made, in batches of `size`; the first one completes a batch that was begun.
+    """The missing completions, in batches of `size`. The first batch only fills up the one that was interrupted.
 
-    So the batches behind it are those of an evaluation that was not interrupted. made: how many completions there are.
+    So all later batches are the same as without an interruption. made: how many completions there are already.
     """
     start = 0
     while start < len(missing):
@@ -304,7 +305,7 @@ def solve(
     seed: int,
     rows_per_forward: int | None,
 ) -> Rows:
-    """The completions of some (problem, generation) pairs, scored."""
+    """Samples and scores a completion for each (problem, generation) pair."""
     problem, generation = torch.tensor(pairs).T
     episode = torch.arange(len(pairs))
     first_turns = Rows(
@@ -350,9 +351,9 @@ def figures_by_task(
 
 
 def fewer(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
-    """What to say where a split has fewer different problems than were asked for (0 = all of it); else nothing.
+    """A note if a split has fewer different problems than were asked for (num_problems 0 = all of it); else "".
 
-    count: the different ones that there are, at most `num_problems`.
+    count: how many different problems are asked, at most `num_problems`.
     """
     wanted = min(num_problems or len(env), len(env))
     if count < wanted:
@@ -366,12 +367,12 @@ def fewer(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
 
 
 def pair(row: dict[str, Any]) -> tuple[int, int]:
-    """Which completion of an evaluation a row is: its problem and its number among those of this problem."""
+    """(problem, generation) of a row: its problem, and its number among the completions of this problem."""
     return row["index"], row["generation"]
 
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[str, Any]]:
-    """The rows of an evaluation's file: those of samples/, tokens of all turns, and whether each ends."""
+    """The rows of an evaluation's file: as in samples/, with the tokens of all turns and whether all of them ended."""
     first = np.flatnonzero(scored.turn == 0)
     lengths = np.add.reduceat(scored.completion_mask.sum(-1).numpy(force=True), first)
     ends = np.logical_and.reduceat(ended(policy, scored), first)
@@ -381,14 +382,14 @@ def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[st
 
 
 def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dict[str, Any]) -> Evaluation:
-    """The figures of the rows of all processes, which are in the order of problems and generations."""
+    """The figures of the rows of all processes. rows: in the order of problems and generations."""
     num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
     solved = correct.sum(axis=1)  # of each problem
     low, high = clustered_interval(correct)
     powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
-    # Tasks whose `score` returns a plain dict never say what they extracted; a mixture may hold such and others.
+    # A task whose `score` returns a plain dict never says what it extracted; a mixture may have tasks of both kinds.
     extracting = {row["task"] for row in rows if row["extracted"] is not None}
     votes = [majority_vote(group, group[0]["task"] in extracting) for group in groups]
     components: dict[str, list[float]] = {}
@@ -420,7 +421,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
 
 
 def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
-    """Tokens that were unmasked, over the denoising steps of all turns of all completions."""
+    """How many tokens a denoising step unmasked, in the mean over all turns of all completions."""
     steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
     unmasked = sum(step >= 0 for steps_of_turn in steps for step in steps_of_turn)
     passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)  # steps are counted from 0
@@ -430,9 +431,9 @@ def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
     """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
 
-    Completions of one problem are not independent. So this is Wilson's interval for n trials, where n independent
-    trials would have the variance that the means of the problems show: rate * (1 - rate) / n. n is at least the number
-    of problems and at most that of completions. Where all problems have the same mean, it is the number of problems.
+    Completions of one problem are not independent. So this is Wilson's interval for n independent trials, with the n
+    whose variance, rate * (1 - rate) / n, is the variance that the means of the problems show. n is at least the number
+    of problems, and at most the number of completions. If all problems have the same mean, n is the number of problems.
     """
     means, rate = correct.mean(axis=1), float(correct.mean())
     trials = len(means)
@@ -444,9 +445,9 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
 def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
     """Whether the most frequent answer among the completions of one problem is right, 0..1.
 
-    Answers are equal if their extracted texts are; completions without one do not vote. Where several answers are the
-    most frequent, the result is their mean. extracts: whether the task says what it extracted; if not, the answer is
-    the text of the last answer block, or the whole completion.
+    Answers are equal if their extracted texts are equal; completions without an extracted text do not vote. If several
+    answers are equally frequent, the result is their mean. extracts: whether the task says what it extracted; if not,
+    the answer is the text of the last answer block, or the whole completion.
     """
     votes: dict[str, list[bool]] = {}
     for row in rows:

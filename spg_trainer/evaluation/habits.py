@@ -1,4 +1,7 @@
-"""Which habits of its environment a model's completions follow: what there is for RL to choose from."""
+"""Which of its environment's habits (wrong ways to solve a problem) a model's completions follow.
+
+They show what RL has to choose from: it can only strengthen what the model already writes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HabitCounts:
-    """What completions of some problems follow, and from how many of these problems RL can learn."""
+    """Which habits the completions of some problems follow, and from how many of these problems RL can learn."""
 
     completions: int
     follows: Mapping[str, int]
-    """Habit -> completions that follow it, `right` first; where habits agree, a completion counts for each."""
+    """{habit: completions that follow it}, `right` first. A completion that fits several habits counts for each."""
     neither: int
     """Completions that follow no habit."""
     groups: int
@@ -56,8 +59,8 @@ def shares(counts: Mapping[str, int], completions: int) -> str:
 def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str:
     """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, for evaluations one after the other.
 
-    each: the counts of each evaluation. completions: how many each of them has. A note at the end says, once, why the
-    counts of an evaluation may add up to more.
+    each: the counts of each evaluation. completions: how many each of them has. One note at the end says why the counts
+    of an evaluation may add up to more than `completions`.
     """
     parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
     twice = any(sum(counts.values()) > completions for counts in each)
@@ -65,10 +68,10 @@ def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
-    """Counts what completions follow; a right one follows `right`, others the habit whose answer they give.
+    """Counts how many completions follow `right` (the right ones), and how many each habit (those with its answer).
 
-    rows: as `sample_rows` has them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. Answers are
-    compared as the environment extracts them, whole texts where it extracts nothing, and all turns of an episode.
+    rows: as `sample_rows` makes them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. The answers
+    that the environment extracts are compared; where it extracts nothing, whole texts; in an episode, all turns.
     """
     correct: dict[int, list[bool]] = {}
     for row in rows:
@@ -93,7 +96,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
-    """Habit -> its answer to a problem, as the environment extracts it, or all its turns; empty where it has none."""
+    """{habit: its answer to a problem, as the environment extracts it, or all its turns}; empty without habits."""
     problem = envs.problem.read_problem(env, index)
     habits = envs.checking.habits_of(env, problem)
     if env.max_turns > 1:

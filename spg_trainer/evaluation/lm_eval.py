@@ -1,7 +1,7 @@
 """Any LLaDA checkpoint under the tasks of lm-evaluation-harness, with our sampler: `--model spg_llada`.
 
-lm-eval 0.4 looks up models in a table of its own, to which importing this module adds; so its command line runs as
-`python -m spg_trainer lm-eval`, and for its Python functions an import is enough.
+lm-eval 0.4 looks up models in a table of its own. Importing this module adds `spg_llada` to that table. So lm-eval's
+command line is run as `python -m spg_trainer lm-eval`, and its Python functions only need this import.
 """
 
 import logging
@@ -48,17 +48,17 @@ class SpgLLaDA(LM):
 
     Args (lm-eval's `--model_args`; `device` and `batch_size` are flags of its own):
         pretrained: what `load_model` opens.
-        env: the task whose recipe gives lengths and steps; unset = that of the model's environment.json, and without
-            one the defaults of `Sampling`.
-        max_completion_length, block_length, diffusion_steps: as the flags of training; unset = as `env` has
-            it, steps at its tokens per step.
-        seed: of the noise where a task samples, and of the masks of log-likelihoods.
+        env: the task whose recipe gives lengths and steps; unset = the task in the model's environment.json, and for a
+            model without this file the defaults of `Sampling`.
+        max_completion_length, block_length, diffusion_steps: as the flags of training; unset = as the recipe of `env`
+            has them, with its tokens per step.
+        seed: of the noise if a task samples, and of the masks of log-likelihoods.
         num_masks: masked copies of a text whose log-likelihood is asked for; 128 as in LLaDA's paper.
         dtype, revision: as the flags of training.
-        decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; exact unless set.
-        overlong: "error" refuses contexts that leave no room for a completion before any is decoded; "skip" answers
-            them with an empty text, which the harness counts as wrong, since it cannot leave a document out.
-        batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
+        decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; without these, exact decoding.
+        overlong: for contexts that leave no room for a completion. "error" refuses them before anything is decoded.
+            "skip" answers them with an empty text, which counts as wrong: the harness cannot leave a document out.
+        batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as fit into its cache.
 
     Raises ConfigError for lengths that do not divide, ModelError as `load_model`.
     """
@@ -122,8 +122,8 @@ class SpgLLaDA(LM):
         """The completion of each request, cut at its stop strings.
 
         A context is taken as it is: in the model's chat format with --apply_chat_template, else as plain text. Noise is
-        keyed by document and repeat, as that of `evaluate` by problem and generation. A task's max_gen_toks is
-        not used: a diffusion model that has more tokens to fill writes something else.
+        keyed by document and repeat, as `evaluate` keys it by problem and generation. A task's max_gen_toks is not
+        used: a diffusion model writes something else if it has more tokens to fill.
         """
         length = self.sampling.max_completion_length
         wishes = [normalize_gen_kwargs(request.args[1], length) for request in requests]
@@ -153,7 +153,7 @@ class SpgLLaDA(LM):
         return texts
 
     def _too_long(self, requests: Sequence[Instance]) -> set[int]:
-        """The requests that get no answer; ConfigError for a context that is too long, unless these are skipped."""
+        """The requests whose contexts are too long, to be skipped; ConfigError for these unless overlong="skip"."""
         room, long = Room(self.policy, self.sampling.max_completion_length), {}
         for number, request in enumerate(requests):
             if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > room.prompt:
@@ -178,8 +178,8 @@ class SpgLLaDA(LM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The ELBO of each continuation by `num_masks` masked copies, and whether greedy decoding would write it.
 
-        The ELBO of a text that can be masked in at most `num_masks` ways is exact. Copies are keyed by the seed and the
-        text, so that a choice is ranked by the same draws wherever it stands.
+        The ELBO of a text that can be masked in at most `num_masks` ways is exact. The draw of masks is keyed by the
+        seed and the text, so a choice has the same masks at any place in a list of choices.
         """
         answers = []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
@@ -191,7 +191,7 @@ class SpgLLaDA(LM):
         return answers
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """The ELBO of each whole text; of one longer than the model's positions, of its parts one after the other."""
+        """The ELBO of each whole text; a text longer than the model's positions is the sum over its parts."""
         size, answers = self.policy.model.config.max_position_embeddings, []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
             (ids,) = encode_plain(self.policy, [request.args[0]])
@@ -209,8 +209,8 @@ class SpgLLaDA(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The conversation in the model's format; without `add_generation_prompt` its last message is the beginning
-        of the answer."""
+        """The conversation in the model's format. Without `add_generation_prompt`, the last message is the beginning of
+        what the model is to complete."""
         begun = "" if add_generation_prompt else chat_history[-1]["content"]
         messages = chat_history if add_generation_prompt else chat_history[:-1]
         return chat_text(self.policy, messages, special_tokens(self.policy).values()) + begun
@@ -236,7 +236,7 @@ class SpgLLaDA(LM):
 
 
 def batches(indices: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """The requests `indices` in batches of at most `size`, whose requests have one temperature."""
+    """The requests `indices` in batches of at most `size`, each with requests of one temperature."""
     for temperature in dict.fromkeys(temperatures):
         same_temperature = [i for i in indices if temperatures[i] == temperature]
         for start in range(0, len(same_temperature), size):

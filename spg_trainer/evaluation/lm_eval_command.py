@@ -1,4 +1,4 @@
-"""The `lm-eval` command: lm-evaluation-harness's own command line, which knows our models as `spg_llada`."""
+"""The `lm-eval` command: lm-evaluation-harness's own command line, with our models added as `spg_llada`."""
 
 import sys
 from collections.abc import Sequence

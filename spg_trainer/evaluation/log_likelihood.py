@@ -1,12 +1,12 @@
-"""The log-likelihood that a masked diffusion model gives a text: a bound by random masks, exact where all can be tried.
+"""The log-likelihood that a masked diffusion model gives a text: a bound by random masks, exact if all can be tried.
 
 The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of them, of n/k times the sum of the masked
-tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). Where attention goes by blocks, or a model decodes in
-blocks from left to right, each block is masked on its own: what stands before it is clean, what stands behind it is
-masked altogether, as it is to the decoder. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
+tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). If attention goes by blocks, or a model decodes in
+blocks from left to right, each block is masked on its own: all tokens before it are clean, and all behind it masked, as
+the decoder sees them. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
 
-A text may stand on a canvas that is longer than it is: the places behind it are then masked in every copy and scored in
-none, as those behind an end token are to the decoder and in training by RL.
+A text may stand on a canvas that is longer than the text. The places behind it are then masked in every copy and scored
+in none, like the places behind an end token in decoding and in training by RL.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,12 @@ def tries_all(length: int, num_masks: int) -> bool:
 
 
 def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Which of `length` tokens are masked in each copy, (M, length) bool, and what each copy weighs, (M,) float64.
+    """Which of `length` tokens are masked in each copy, (M, length) bool, and the weight of each copy, (M,) float64.
 
-    Where there are at most num_masks ways to mask, 2 ** length - 1, each of them is a copy that weighs its probability
-    times n/k: the sum is then exact. Otherwise num_masks copies are drawn, their numbers of masked tokens spread evenly
-    over 1..length as in LLaDA's evaluation, and each weighs n/k / num_masks, so that the sum is their mean.
+    The weighted sum over copies is the ELBO; n = length, and k is how many tokens a copy masks. If all 2 ** n - 1 ways
+    to mask are at most num_masks, each is a copy with the weight n/k times its probability: the sum is exact. Otherwise
+    num_masks copies are drawn, their k spread evenly over 1..n as in LLaDA's evaluation, each with the weight
+    n/k / num_masks: the sum is a mean.
     """
     if tries_all(length, num_masks):
         chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
@@ -63,16 +64,16 @@ def log_likelihood(
 ) -> float:
     """The ELBO of a completion after a prompt, in nats; the prompt may be empty.
 
-    num_masks: masked copies for each block. block_length: of the blocks, 0 = those of attention (one block where all
-    tokens see each other). Where several lie in one block of attention, each goes through the model by itself.
-    max_completion_length: places of the canvas that the completion stands on; 0, or fewer than its tokens = as many as
-    these.
+    num_masks: masked copies for each block. block_length: tokens of a block; 0 = the blocks of attention (one block if
+    all tokens see each other). If several blocks lie in one block of attention, each goes through the model by itself.
+    max_completion_length: places of the canvas that the completion stands on; 0, or fewer than the completion's tokens
+    = as many as its tokens.
     """
     blocks = blocks_of(policy, len(prompt_ids), len(completion_ids), block_length)
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
     copies, total = max(len(weights) for _, weights in drawn), 0.0
     ends = [attention_end(policy, len(prompt_ids), start, len(completion_ids)) for start, _ in blocks]
-    # The number of each block within its block of attention. Blocks of one rank go through the model together.
+    # The rank of a block is its number within its block of attention. Blocks of one rank share a pass of the model.
     ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
     for rank in range(max(ranks) + 1):
         masked = np.zeros((copies, len(completion_ids)), bool)
@@ -93,16 +94,17 @@ def log_likelihood(
 
 
 def blocks_of(policy: Policy, prompt: int, length: int, block_length: int = 0) -> list[tuple[int, int]]:
-    """First token and end of each part of a completion that is masked on its own: attention's blocks, or all of it.
+    """(first token, end) of each block of a completion that is masked on its own.
 
-    block_length: cuts it into blocks of so many tokens, on the grid on which attention's begin; 0 = only into these.
+    block_length: tokens of a block, counted from where attention's blocks are counted; 0 = the blocks of attention, or
+    one block if attention has none.
     """
     pattern = base_model(policy.model).pattern
     return list(pattern.spans(prompt, length, block_length or pattern.block_size or length))
 
 
 def attention_end(policy: Policy, prompt: int, token: int, length: int) -> int:
-    """The end of the block of attention, among the `length` tokens of a completion, that a token lies in."""
+    """The end of the block of attention in which a token lies, among the `length` tokens of a completion."""
     pattern = base_model(policy.model).pattern
     return length if pattern.is_full else min(pattern.block_of(token, prompt)[1], length)
 
@@ -115,10 +117,10 @@ def masked_logps(
     scored: Tensor | None = None,
     max_completion_length: int = 0,
 ) -> Tensor:
-    """Log-probabilities (M, T) of the tokens in copies of a completion with some masked; those shown hold zero.
+    """Log-probabilities (M, T) of the masked tokens in M copies of a completion; 0 for tokens that are shown.
 
-    scored: (M, T) bool, those of the masked tokens that are asked for; None = all of them. max_completion_length:
-    places of the canvas, of which those behind the T tokens are masked; below T there are none.
+    scored: (M, T) bool, which of the masked tokens are asked for; None = all. max_completion_length: places of the
+    canvas; those behind the T tokens are masked. Below T, the canvas ends with the completion.
     """
     device, width = policy.device, len(prompt_ids)
     masked = masked.to(device)
@@ -137,7 +139,7 @@ def masked_logps(
 
 @torch.no_grad()
 def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
-    """Whether decoding greedily, the most probable masked token first and one at a time, writes the completion."""
+    """Whether greedy decoding, one token at a time and the most probable first, writes the completion."""
     left = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
     text = torch.tensor([*prompt_ids, *completion_ids], device=policy.device)
     width, pattern = len(prompt_ids), base_model(policy.model).pattern

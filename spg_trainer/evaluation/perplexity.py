@@ -1,4 +1,4 @@
-"""`eval --perplexity FILE`: what a model gives to the tokens of given texts, by the ELBO of each text."""
+"""`eval --perplexity FILE`: how probable a model finds the tokens of given texts, by the ELBO of each text."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import taught_length
 
 GROUPS = 8
-"""The masks of a text are divided into so many groups, and how their estimates vary gives the standard error."""
+"""The masks of a text are divided into so many groups; the spread of their estimates gives the standard error."""
 Encoded = tuple[list[int], list[int]]
 """The token ids of a prompt, which may be empty, and of what is measured behind it."""
 
@@ -35,22 +35,22 @@ class Perplexity:
     def interval(self) -> tuple[float, float]:
         """The 95% interval of the perplexity: exp(-ELBO) at both ends of the ELBO's interval, which is cut off at 0.
 
-        No model gives a token a probability above 1, so that a perplexity is at least 1, whatever the masks' noise.
+        No model gives a token a probability above 1, so a perplexity is at least 1, whatever the masks' noise.
         """
         low, high = (self.elbo + sign * 1.96 * self.standard_error for sign in (-1, 1))
         return math.exp(-min(high, 0.0)), math.exp(-min(low, 0.0))
 
     def summary(self) -> dict[str, Any]:
-        """The content of perplexity-NAME.json. Its `perplexity` is an upper bound, as the ELBO is a lower one."""
+        """The content of perplexity-NAME.json. Its `perplexity` is an upper bound, since the ELBO is a lower bound."""
         return {**vars(self), "perplexity": math.exp(-self.elbo)}
 
 
 def read_texts(policy: Policy, file: str) -> list[Encoded]:
     """The texts of a .jsonl, .json, .csv or .parquet file, encoded.
 
-    A row has `text`, or `prompt` (text or chat messages) and `completion`, of which the completion alone is measured,
-    its end token included. Raises ConfigError or EnvError for a row of another shape, and for a text that is longer
-    than the model's positions, by line.
+    A row has `text`, or `prompt` (text or chat messages) and `completion`. Of the latter, only the completion is
+    measured, with its end token. Raises ConfigError or EnvError, which name the line, for a row of another shape and
+    for a text that is longer than the model's positions.
     """
     rows = envs.files.datasets.read_files("--perplexity", [Path(file)], ())
     return [encode_row(policy, where, row) for where, row in rows]
@@ -59,8 +59,8 @@ def read_texts(policy: Policy, file: str) -> list[Encoded]:
 def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) -> tuple[int, str]:
     """Places of the canvas on which the completions are measured, 0 = each at its own length; and a note on it, or "".
 
-    length: what the user says; None = as many as the model was taught. Raises ConfigError for completions that are
-    longer than what the user says, and for a prompt that leaves no room for the canvas.
+    length: the user's --max-completion-length; None = the length that the model was taught. Raises ConfigError for
+    completions that are longer than `length`, and for a prompt that leaves no room for the canvas.
     """
     canvas = taught_length(policy.source) if length is None else length
     behind_prompts = [(len(prompt), len(wanted)) for prompt, wanted in texts if prompt]
@@ -96,12 +96,13 @@ def measure_perplexity(
 ) -> Perplexity:
     """The ELBO of every text, with `num_masks` masked copies of each, and its standard error.
 
-    texts: one at least, as `read_texts` has them. The ELBO is exact for a text of which each block can be masked in at
-    most `num_masks` ways. block_length: each block of so many tokens is masked on its own, with those before it clean
-    and those behind it masked, as a decoder in blocks sees them; 0 = the blocks of attention, which for a model whose
-    tokens all see each other is the whole text. max_completion_length: places of the canvas that a completion stands
-    on, masked behind it; 0 = as many as it has tokens, as a longer one and a text without a prompt always have.
-    advance: is called with 1 for each finished text.
+    The ELBO of a text is exact if each of its blocks can be masked in at most `num_masks` ways.
+
+    texts: one at least, as `read_texts` returns them. block_length: tokens of a block. Each block is masked on its own;
+    those before it are clean and those behind it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
+    or the whole text if all tokens see each other. max_completion_length: places of the canvas that a completion stands
+    on; those behind the completion are masked. 0 = as many places as its tokens; this also holds for a longer
+    completion and for a text without a prompt. advance: is called with 1 for each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
     for number, (prompt, wanted) in enumerate(texts):

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
-    """Raises ConfigError for rules, as `--rules` names them, that do not judge the task of an environment."""
+    """Raises ConfigError if rules that `--rules` names do not judge the task of an environment."""
     for name in rules:
         if name != "ours":
-            verifiers.registry.find("gsm8k", name)  # which loads them
+            verifiers.registry.find("gsm8k", name)  # loads the rules
             known = getattr(verifiers, name).TASKS
             if task_of(env) not in known:
                 wrong = f"{env.spec_name} is none of the tasks that these rules have"
@@ -23,12 +23,12 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
 
 
 def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rate of other rules on the rows of an evaluation, and how they read what they judge otherwise than ours.
+    """The solved rate by other rules on the rows of an evaluation, and how often they judge otherwise than ours.
 
-    The completion in a row ends before its first end token; the published code reads on behind it.
+    A row's completion ends before its first end token; the published code also reads what follows that token.
     """
     task, tally = task_of(env), Counter()
-    verifiers.registry.find(task, rules)  # which loads them
+    verifiers.registry.find(task, rules)  # loads the rules
     for row in rows:
         problem = env.problem(row["index"])
         finding = getattr(verifiers, rules).judge(
@@ -44,5 +44,5 @@ def text_beside(facts: Mapping[str, Any]) -> list[str]:
 
 
 def task_of(env: "TextEnv") -> str:
-    """The task of the verifiers that an environment stands for."""
+    """The task of `verifiers` that judges an environment's completions."""
     return getattr(env, "verifier", "") or env.spec_name.partition("[")[0]

@@ -1,4 +1,4 @@
-"""Means over seeds and problems with their intervals, and the sign test of two that are compared in pairs."""
+"""Means over seeds and problems with their intervals, and the sign test of two evaluations compared in pairs."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Z = 1.959964
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over S seeds and P problems, its variance, its degrees of freedom and their quantile of 95%."""
+    """A mean over S seeds and P problems, its variance, its degrees of freedom, and the t quantile of 95% intervals."""
 
     value: float
     variance: float
@@ -24,9 +24,9 @@ class Mean:
 
     @property
     def p(self) -> float | None:
-        """The chance of a mean at least so far from 0 if it is 0, by the t that gives `gain_interval`.
+        """The chance of a mean at least as far from 0 if the true mean is 0, by the same t as `gain_interval`.
 
-        None where the variance is 0, which means that too few values were seen to differ.
+        None if the variance is 0: too few values differ to say anything.
         """
         if not self.variance:
             return None
@@ -42,7 +42,7 @@ class Mean:
     def shown_gain(self) -> str:
         """A difference of rates as tables show it, e.g. "+0.120 [+0.031, +0.209]".
 
-        Without the interval where the variance is 0: values that are all alike say nothing of others.
+        Without the interval if the variance is 0: values that are all alike say nothing about others.
         """
         interval = " [{:+.3f}, {:+.3f}]".format(*self.gain_interval) if self.variance else ""
         return f"{self.value:+.3f}{interval}"
@@ -60,8 +60,9 @@ class Mean:
 def mean_over(values: np.ndarray) -> Mean:
     """The mean of `values` (S, P), of S seeds on the same P problems, as an estimate for other seeds and problems.
 
-    Two-way analysis of variance with random seeds and problems, one value in each cell; components below zero count as
-    zero; degrees of freedom by Satterthwaite (1946). One seed: its problems alone, the spread of seeds is not known.
+    The variance comes from a two-way analysis of variance with random seeds and problems and one value in each cell;
+    components below zero count as zero. The degrees of freedom are Satterthwaite's (1946). With one seed, the variance
+    is over problems alone, since the spread of seeds is not known.
     """
     seeds, problems = values.shape
     mean = float(values.mean())
@@ -73,7 +74,7 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, others, (seeds - 1) * others])
     sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
     squares = np.array(sums) / degrees
-    # The variance is that of seeds and of problems less the rest, unless one of the first two would be below zero.
+    # The variance is the seeds' plus the problems' less the rest's, unless one of the first two would be below zero.
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
     total = float(squares @ signs)
     freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf

@@ -1,4 +1,4 @@
-"""The `sft` command that teaches a model a task by imitation, for where it knows too little for RL."""
+"""The `sft` command that is proposed where a model knows too little of a task for RL: it teaches by imitation."""
 
 import shlex
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 FEW = 16
-"""Problems of each task that tell which habits all of its problems have."""
+"""How many problems of each task are looked at to find the habits that all of its problems have."""
 RIGHT = 0.4
 """The share of demonstrations in a mix; the habits share the rest, for RL needs something to choose from."""
 
@@ -22,13 +22,13 @@ RIGHT = 0.4
 def sft_command(
     env: "TextEnv", name: str, env_args: Mapping[str, Any] | None = None, model: str = "tiny"
 ) -> str:
-    """The `sft` that teaches a task by its own demonstrations and habits, or by a file where it has neither.
+    """The `sft` command that teaches a task by its own demonstrations and habits, or by a file if it has neither.
 
-    name, env_args, model: as the command that was given has them; of an embedded model, sft makes a new one.
+    name, env_args, model: as in the user's command. If `model` is one that comes with the package, sft makes a new one.
     """
     mix = possible_mix(env)
     words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
-    if not mix and not env.parts and is_file(env):  # its rows may have what is to be imitated
+    if not mix and not env.parts and is_file(env):  # its rows may have completions to imitate
         words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
     start = [] if is_embedded(model, "tiny") else ["--model", model]
     target = "base" if Path(model).name != "base" else "base2"
@@ -36,7 +36,7 @@ def sft_command(
 
 
 def possible_mix(env: "TextEnv") -> list[str]:
-    """The words of `--mix` for all that can be imitated; none if some task has neither demonstrations nor habits."""
+    """The words of `--mix` for everything that can be imitated; [] if a task has neither demonstrations nor habits."""
     all_demonstrated, names = True, dict[str, None]()
     for part in env.parts.values() or [env]:
         problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]

@@ -23,24 +23,24 @@ from spg_trainer.settings.recorded import taught_length
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """What is known of the log-likelihood of a text, in nats, summed over its tokens: it is `elbo` or more."""
+    """Estimates of the log-likelihood of a text, in nats, summed over its tokens: it is `elbo` or more."""
 
     elbo: float
     """The evidence lower bound (LLaDA, arXiv 2502.09992, equation 6)."""
     eubo: float
-    """SPG's EUBO (arXiv 2510.09541, Corollary 1) as the algorithm spg has it: without the bound's constant. The
-    log-likelihood may lie above it. It is a logarithm of means over masks: of few masks it is too low, even below
-    `elbo`, which `eubo_error` does not say."""
+    """SPG's EUBO (arXiv 2510.09541, Corollary 1) without the bound's constant, as in the algorithm spg. So the
+    log-likelihood may lie above it. It is a logarithm of means over masks: with few masks it is too low, even below
+    `elbo`. `eubo_error` does not include this bias."""
     elbo_error: float
     """The standard error of `elbo` that comes from the drawn masks; 0 where every way to mask was tried."""
     eubo_error: float
-    """The same of `eubo`."""
+    """The standard error of `eubo` that comes from the drawn masks."""
     tokens: int
     """Tokens of the text, its end token included."""
     num_masks: int
     """Masked copies of each block of the text; fewer than asked for where there are no more ways to mask."""
     max_completion_length: int
-    """Places of the canvas that the text stands on: `tokens` of them, and behind these masked ones."""
+    """Places of the canvas that the text stands on: `tokens` for the text, all others masked."""
 
 
 @naming_keywords
@@ -57,24 +57,24 @@ def log_likelihood(
 ) -> LogLikelihood:
     """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
 
-    The completion stands on a canvas of the length that the model was taught, as it is written: the places behind its
-    end token are masked and not scored, as in training by RL. So the bound is one of the probability that the model
-    writes this answer, whatever it would put behind the end.
+    The completion stands on a canvas of the length that the model was taught, as when the model writes: the places
+    behind its end token are masked and not scored, as in training by RL. So it is the probability that the model writes
+    this answer, whatever it would put behind the end, that is bounded.
 
     Args:
         policy: what `load_model` returned.
         prompt: a text, sent as one user message, or a list of chat messages.
         completion: the text that is scored.
-        num_masks: masked copies of each block; a text of n tokens is exact from 2 ** n - 1 on.
+        num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
-        ended: whether the end token that the model writes behind a completion is scored too. Without it, the bound is
-            one of the probability that a completion begins with the text.
-        max_completion_length: places of the canvas. None = as many as the model was taught, by its environment.json.
-            0 = as many as the text has tokens, as in LLaDA's evaluation; so it is also for a model without such a
-            record, and with a warning for a text that is longer than the model was taught.
+        ended: whether the end token that the model writes behind a completion is scored too. Without it, the
+            probability that a completion begins with the text is bounded.
+        max_completion_length: places of the canvas. 0 = as many as the text has tokens, as in LLaDA's evaluation. None
+            = as many as the model was taught, by its environment.json; the same as 0 for a model without this file, and
+            (with a warning) for a text that is longer than the model was taught.
 
-    Of an empty completion the end token alone is scored. Raises ConfigError for numbers out of range, for an empty
+    Of an empty completion, only the end token is scored. Raises ConfigError for numbers out of range, for an empty
     completion with `ended=False`, and for a text that is too long for the model or for `max_completion_length`.
     """
     check_policy(policy, "log_likelihood")
@@ -163,7 +163,7 @@ def bounds_of_block(
 
 
 def jackknife(logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
-    """The variances (2,) of both bounds over the draw of M copies: each is left out once."""
+    """The variances (2,) of both bounds over the draw of M copies, by leaving out each copy once."""
     copies = len(weights)
     others = [np.arange(copies) != left_out for left_out in range(copies)]
     without = np.array(

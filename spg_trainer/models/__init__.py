@@ -1,6 +1,7 @@
-"""Masked diffusion language models on stock transformers classes; importing it registers them with transformers.
+"""Masked diffusion language models on classes of transformers; importing this package registers them there.
 
-`load_model`, or `AutoModel.from_pretrained` after it, opens an embedded model, a folder or a Hub id.
+`load_model`, or `AutoModel.from_pretrained` after the import, opens a model that comes with the package, a folder or a
+Hub id.
 """
 
 from spg_trainer.models.families import FAMILIES

@@ -1,6 +1,7 @@
-"""Stock bodies of transformers as masked diffusion models: nobody is causal, blocks are masked, padding is not special.
+"""Makes masked diffusion models of transformers' own classes ("stock"): attention is not causal, and may go by blocks.
 
-`Body` goes before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does it.
+`Body` is mixed in before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does
+so.
 """
 
 import json
@@ -43,15 +44,15 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """hidden_states (..., D) in any dtype; returns the same shape and dtype."""
-        # One kernel on a GPU, float32 inside and rounded once, as the stock norm is before its weight.
+        # One kernel on a GPU, in float32 and rounded once, as the stock norm does before it multiplies its weight.
         normed = rms_norm(hidden_states, hidden_states.shape[-1:], eps=self.variance_epsilon)
         return self.weight * normed
 
 
 class _Rows(torch.autograd.Function):
-    """Rows of a weight by number, as an embedding looks them up.
+    """Looks up rows of a weight by number, as an embedding does.
 
-    Their gradient is added in place to the weight's `.grad`; only where there is none yet, a new tensor is returned.
+    The gradient is added in place to the weight's `.grad`. A new tensor is returned only if there is no `.grad` yet.
     """
 
     @staticmethod
@@ -65,14 +66,15 @@ class _Rows(torch.autograd.Function):
         weight = ctx.weight
         so_far = weight.grad if weight.is_leaf else None
         result = torch.zeros_like(weight) if so_far is None else so_far
-        result.index_put_((ctx.numbers,), gradient, accumulate=True)  # on a GPU index_add_ adds in any order
+        # On a GPU, index_add_ would add in no fixed order.
+        result.index_put_((ctx.numbers,), gradient, accumulate=True)
         return None, result if so_far is None else None
 
 
 class Embedding(nn.Embedding):
-    """The stock embedding, without a new tensor of the vocabulary's size for the gradient of every backward pass.
+    """The stock embedding, except that a backward pass makes no new gradient tensor of the vocabulary's size.
 
-    Because gradients are added to `.grad` in place, only `backward` can be used, not `torch.autograd.grad`.
+    It adds gradients to `.grad` in place, so only `backward` can be used, not `torch.autograd.grad`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -86,19 +88,19 @@ def pick(x: Tensor, keep: Tensor) -> Tensor:
 
 
 def experts_forward(experts: nn.Module, hidden_states: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Each token by its experts, all at once: by torch's grouped products, which know no float64, else batched ones."""
+    """Sends all tokens through their experts at once, by torch's grouped products; in float64, by batched products."""
     exact = hidden_states.dtype == torch.float64
     forward = batched_mm_experts_forward if exact else grouped_mm_experts_forward
     return forward(experts, hidden_states, index, weights)
 
 
 EXPERTS = "spg_grouped"
-"""What transformers knows it by; stock experts go through a Python loop instead."""
+"""The name of `experts_forward` in transformers, whose own implementation is a Python loop over experts."""
 ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
 def base_of_adapter(name: Any) -> str | None:
-    """What the adapter in a folder names as its base, "" for nothing; None for a whole model, and for no folder."""
+    """The base that the adapter in a folder names; "" if it names none, None for a whole model and for no folder."""
     folder = Path(str(name)).expanduser()
     file = folder / "adapter_config.json"
     weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
@@ -108,16 +110,16 @@ def base_of_adapter(name: Any) -> str | None:
 
 
 class Checked:
-    """Loading that refuses weights which do not fit config.json; transformers would draw what is missing."""
+    """Loading that refuses weights which do not fit config.json; transformers would fill in missing ones at random."""
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """As transformers has it, also for a folder with an adapter and the config.json of its base.
+        """As in transformers, also for a folder with an adapter and the config.json of its base.
 
-        Raises ModelError for missing or unexpected weights, and names the first three, and for an adapter that names
-        no base.
+        Raises ModelError for missing or unexpected weights (naming the first three), and for an adapter that names no
+        base.
         """
         name = pretrained_model_name_or_path
         if (base := base_of_adapter(name)) == "":
@@ -140,7 +142,7 @@ class Checked:
 
     @classmethod
     def can_generate(cls) -> bool:
-        """False: the left-to-right loop makes no sense here, and no generation_config.json is written."""
+        """False: decoding from left to right makes no sense here, and no generation_config.json is to be written."""
         return False
 
     def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -151,35 +153,35 @@ class Checked:
 
 
 class KeepingLayer:
-    """The last decoder layer, which may compute some columns only, because no later layer looks at the others.
+    """The last decoder layer, which may compute only some columns, since no later layer needs the others.
 
-    Its keys and values are of all columns.
+    It computes keys and values of all columns.
     """
 
     def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """hidden_states (B, S, D) to the same, or to (B, n, D) at the columns keep (B, n)."""
+        """hidden_states (B, S, D) to (B, S, D), or to (B, n, D) at the columns keep (B, n)."""
         if keep is None:
             return super().forward(hidden_states, **kwargs)
         normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
-        # (B, 1, S, K) or (B, 1, 1, K): a mask of pairs, from which the queries that ask can be picked.
+        # (B, 1, S, K) or (B, 1, 1, K): a mask of pairs, from which the rows of the wanted queries can be picked.
         shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
         is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs or kwargs.get("shared") is not None
         if isinstance(self.self_attn, Float32Rotation) and is_of_pairs:
             attended, _ = self.self_attn(normed, asking=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
         else:
-            # Flash attention masks keys by rows (B, S), and so takes as many queries as keys.
+            # Flash attention takes a mask of keys (B, S), and so as many queries as keys.
             attended, _ = self.self_attn(hidden_states=normed, **kwargs)
             kept = pick(hidden_states + attended, keep)
         return kept + self.mlp(self.post_attention_layernorm(kept))
 
 
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Torch's kernels of attention, but for cuDNN's."""
+"""Torch's kernels of attention except cuDNN's."""
 
 
 class AnyShape:
-    """Attention without cuDNN, which prepares a plan for each new shape; rollouts and updates have few equal ones."""
+    """Attention without cuDNN, which prepares a plan for each new shape: in rollouts and updates few shapes repeat."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own."""
@@ -190,7 +192,7 @@ class AnyShape:
 
 
 class Float32Angles:
-    """A rotary embedding whose cosines and sines are float32 whatever the model's type."""
+    """A rotary embedding whose cosines and sines are float32 in a model of any type."""
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """x: gives the device; position_ids (B, S). Returns cos, sin, each (B, S, head_dim) float32."""
@@ -210,9 +212,10 @@ class Float32Rotation:
         shared: SharedText | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the columns asking (B, n) do, and the weights.
+        """(attention's output, its weights or None): (B, S, D) for hidden_states (B, S, D).
 
-        shared: see `spg_trainer.models.clean_text`; None = no copies share their texts.
+        asking: (B, n), the only columns with queries; the output is (B, n, D) then. None = all columns. shared: see
+        `spg_trainer.models.clean_text`; None = no copies share their texts.
         """
         states, angles = hidden_states, position_embeddings
         if asking is not None:
@@ -240,7 +243,7 @@ class Float32Rotation:
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
-    # The products are float32 at least, as the angles are, without a copy of x in that type.
+    # The products are float32 at least, since the angles are, without a float32 copy of x.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 
 
@@ -251,19 +254,19 @@ def mix_in(part: type, module: nn.Module) -> None:
 
 @cache
 def _mixed(part: type, stock: type) -> type:
-    """One class for all modules, so that torch compiles a layer once and not each of them."""
+    """The same class for all modules of a stock class, so that torch compiles one layer and not each of them."""
     return type(stock.__name__, (part, stock), {})
 
 
 class Body:
     """Token ids (B, S) to hidden states (B, S, D), the last norm applied."""
 
-    _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
+    _keys_to_ignore_on_load_unexpected = None  # stock GLM would ignore the weights of layers 46 and 92
     is_compiled = False
     """Whether `compile_layers` has been called."""
 
     def __init__(self, config: Any) -> None:
-        # These families pad with an end token: as padding_idx its embedding would start at zero and never learn.
+        # These families pad with an end token. As `padding_idx`, its embedding would start at zero and never learn.
         padding, config.pad_token_id = config.pad_token_id, None
         super().__init__(config)
         config.pad_token_id = padding
@@ -272,7 +275,7 @@ class Body:
         for name, module in list(self.named_modules()):
             if type(module).__name__.endswith("RMSNorm"):
                 self.set_submodule(name, RMSNorm(len(module.weight), module.variance_epsilon))
-            elif hasattr(module, "is_causal"):  # what sdpa falls back to without a mask
+            elif hasattr(module, "is_causal"):  # sdpa would be causal without a mask
                 module.is_causal = False
                 if config.family.rotates_in_float32:
                     mix_in(Float32Rotation, module)
@@ -294,10 +297,10 @@ class Body:
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As transformers has it, and keep (B, n) int64: the columns that are asked for, None = all.
+        """As in transformers; in addition keep (B, n) int64, the columns whose states are asked for; None = all.
 
-        attention_mask: (B, 1, Q, K) bool, who sees whom; or (B, K), false on padding, which makes the family's own
-        mask and positions; None = no padding, and with a cache of our own everything that it holds.
+        attention_mask: (B, 1, Q, K) bool, which column sees which; or (B, K), false on padding, from which the family's
+        own mask and positions are made. None = no padding; with a cache of ours, all that it holds is seen.
         """
         queries = input_ids if inputs_embeds is None else inputs_embeds
         num_queries = queries.shape[1]
@@ -316,7 +319,7 @@ class Body:
             # This kernel adds its mask to the scores.
             added = torch.zeros_like(attention_mask, dtype=self.dtype)
             attention_mask = added.masked_fill(~attention_mask, torch.finfo(self.dtype).min)
-        # With a cache each layer writes its own keys and values: torch would compile each of them, for each place.
+        # With a cache each layer writes its own keys and values: torch would compile every layer for every place.
         is_eager = self.is_compiled and past_key_values is not None
         with torch.compiler.set_stance("force_eager") if is_eager else nullcontext():
             return super().forward(
@@ -324,8 +327,10 @@ class Body:
             )
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
-        """Who sees whom (B, 1, Q, K) among real tokens (B, K) by blocks; the queries are the last columns."""
-        if self.pattern.has_causal_context:  # nothing says which block is being written: all is context
+        """Which column sees which (B, 1, Q, K), by blocks of the real tokens (B, K); the queries are the last Q."""
+        if (
+            self.pattern.has_causal_context
+        ):  # the mask does not say which block is being written: all is context
             ranks = Pattern(1).blocks(attention_mask)
             return visible(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":
@@ -337,7 +342,7 @@ class Body:
 class MaskedLM(Checked):
     """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), as the original returns them.
 
-    With a `shift` of 1, the logits for token i stand at i - 1, also here; `hidden_states` moves them.
+    With a `shift` of 1, the logits for token i stand at i - 1 here, too; `states.hidden_states` moves them.
     """
 
     body_class: type[PreTrainedModel]
@@ -354,7 +359,7 @@ class MaskedLM(Checked):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         is_shifted = self.shift or self.pattern.has_causal_context
         self.loss_type = "ForCausalLM" if is_shifted else "ForMaskedLM"
-        for name in ("router_aux_loss_coef", "num_experts", "num_experts_per_tok"):  # where it is asked for
+        for name in ("router_aux_loss_coef", "num_experts", "num_experts_per_tok"):  # stock code reads these
             setattr(self, name, getattr(config, name, None))
         self.post_init()
 
@@ -366,7 +371,7 @@ class MaskedLM(Checked):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves and casts as torch does, except that buffers keep their type.
 
-        These are frequencies of positions and the bias of a router's choice, which are float32 in a model of any type.
+        The buffers are frequencies of positions and the bias of a router's choice, float32 in a model of any type.
         """
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)

@@ -1,15 +1,15 @@
 """Masked copies of block-causal completions beside their clean text, which every later block attends to.
 
-A noisy block sees itself and what is clean before it. So one pass over noisy and clean columns gives each block the
-states of a pass of its own in which only that block is masked (BD3LM, arXiv 2503.09573, section 3).
+A noisy (masked) block sees itself and the clean blocks before it. So one pass over noisy and clean columns gives each
+block the states of a pass in which only that block is masked (BD3LM, arXiv 2503.09573, section 3).
 
-The clean columns see none that are noisy, and so are the same for all copies of one text. `beside_own_text` gives each
-copy a sequence [noisy | clean]. `with_shared_text` puts each text into the pass once, for all of its copies: one
-sequence [text 1 | text 2 | ... | copy 1 | copy 2 | ...], in whose attention the queries of a copy meet the keys of its
-text and its own. No mask is over all of them at once.
+The clean columns see no noisy ones, and so are the same for all copies of a text. `beside_own_text` gives each copy a
+sequence [noisy | clean]. `with_shared_text` puts each text into the pass once, for all of its copies: one sequence
+[text 1 | text 2 | ... | copy 1 | copy 2 | ...], in which the queries of a copy meet the keys of its text and its own.
+There is no mask over the whole sequence.
 
-Axes: S copies of r texts, W columns of a text with its prompt, n of them asked for in each copy; C clean columns of
-each text and N noisy ones of each copy that are in the pass.
+Axes: S copies of r texts; W columns of a text with its prompt, of which n are asked for in each copy. In the pass are C
+clean columns of each text and N noisy columns of each copy.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies as a pass is asked for them."""
+    """The copies that a pass is to compute."""
 
     noisy: Tensor
     """(S, W) int64, tokens as their own block sees them."""
@@ -36,39 +36,39 @@ class Copies:
     keep: Tensor
     """(S, n) int64, the columns of the tokens that are asked for."""
     columns: Tensor
-    """(S, n) int64, where their states stand. Where logits are shifted, that may be in the block before the token's
-    own: then the state is the clean one, as it is when that token is sampled."""
+    """(S, n) int64, where the states of these tokens stand. Where logits are shifted, that may be in the block before
+    the token's own: then the state is the clean one, as when that token is sampled."""
     is_causal: bool
-    """Whether what is clean sees only what is before it."""
+    """Whether clean columns see only columns before them."""
     from_context: Tensor | None = None
-    """(S, n) bool, whose states are clean ones though they stand in the token's own block; None = no token's are."""
+    """(S, n) bool, tokens whose state is the clean one although it stands in their own block; None = none."""
 
     def in_clean(self, kept_blocks: Tensor) -> Tensor:
-        """(S, n) bool, whether the state of each token that is asked for, of the blocks (S, n), is a clean one."""
+        """(S, n) bool, whether the state of each wanted token is a clean one. kept_blocks: (S, n), their blocks."""
         is_earlier = self.blocks.gather(1, self.columns) < kept_blocks
         return is_earlier if self.from_context is None else is_earlier | self.from_context
 
     def end_of_clean(self, last: Tensor) -> Tensor:
-        """(S, 1), the first block of which nothing clean is needed. last: (S, 1), the last with a token asked for."""
+        """(S, 1), the first block whose clean columns are not needed. last: (S, 1), the last with wanted tokens."""
         return last if self.from_context is None else last + self.from_context.any(1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class SharedText:
-    """Who attends to whom in a pass of r texts and S copies of them, one after the other in a single sequence."""
+    """Which columns attend to which in a pass over one sequence of r texts and S copies of them."""
 
     text: Tensor
     """(S,) int64, which text each copy is of."""
     clean_mask: Tensor
-    """(r, 1, C, C) bool, who sees whom in a text."""
+    """(r, 1, C, C) bool, which column of a text sees which."""
     place: Tensor
-    """(S, n) int64, where the queries asked for stand among the C + N columns that a copy sees."""
+    """(S, n) int64, where the wanted queries stand among the C + N columns that a copy sees."""
     only_asked: bool = False
-    """Whether the queries are those asked for alone, n of each copy, and not all columns."""
+    """Whether the queries are only the wanted ones, n of each copy, instead of all columns."""
 
     @property
     def clean_columns(self) -> int:
-        """How many columns of the sequence are texts: the first ones."""
+        """How many columns the texts take at the start of the sequence."""
         return len(self.clean_mask) * self.clean_mask.shape[-1]
 
     def seen(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class SharedText:
         return torch.cat([clean[self.text], noisy], 1).transpose(1, 2)
 
     def mask_of_asked(self, mask: Tensor) -> Tensor:
-        """(S, 1, n, C + N) bool, whom the queries asked for see. mask: (S, 1, N, C + N), whom the noisy columns see."""
+        """(S, 1, n, C + N) bool, what the wanted queries see. mask: (S, 1, N, C + N), what the noisy columns see."""
         size = self.clean_mask.shape[-1]
         rows = torch.arange(len(mask), device=mask.device)[:, None]
         if not size:
@@ -91,7 +91,7 @@ class SharedText:
         return torch.where(is_clean[..., None], of_clean, of_noisy).unsqueeze(1)
 
     def of_asked_alone(self) -> "SharedText":
-        """The same for queries that are only those asked for."""
+        """The same with `only_asked`."""
         return replace(self, only_asked=True)
 
 
@@ -106,7 +106,7 @@ def attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention by torch's kernels, also of copies that share their texts.
 
-    query, key, value: (b, heads, columns, head_dim), with b = 1 where texts are shared; attention_mask is then that of
+    query, key, value: (b, heads, columns, head_dim). Where texts are shared, b = 1 and attention_mask is the mask of
     the copies, see `with_shared_text`. Returns (b, queries, heads, head_dim).
     """
     if shared is None:
@@ -127,15 +127,15 @@ def _rows_of(x: Tensor, rows: int) -> Tensor:
     return x.squeeze(0).unflatten(1, (rows, -1)).transpose(0, 1)
 
 
-# All models know their kernel by this name, which others than ours call as ever.
+# Replaces transformers' kernel of this name for all models; without shared texts it does the same.
 ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
 
 
 def beside_own_text(copies: Copies) -> dict[str, Any]:
-    """What the model's body is given (`body.py: Body.forward`) for each copy as one sequence [noisy | clean].
+    """The arguments of the model's body (`body.py: Body.forward`) for each copy as one sequence [noisy | clean].
 
-    `input_ids` and `position_ids` are (S, Q) int64, `attention_mask` (S, 1, Q, Q) bool, who sees whom, and `keep`
-    (S, n) int64, where the states asked for stand in the sequence.
+    `input_ids` and `position_ids` are (S, Q) int64. `attention_mask` is (S, 1, Q, Q) bool, which column sees which.
+    `keep` is (S, n) int64, where the wanted states stand in the sequence.
     """
     blocks = copies.blocks
     kept_blocks = blocks.gather(1, copies.keep)
@@ -164,21 +164,24 @@ def beside_own_text(copies: Copies) -> dict[str, Any]:
 
 
 def same_texts(copies: Copies) -> tuple[Tensor, int]:
-    """(S,) int64, the number of each copy's text, and how many there are; equal are clean tokens and padding."""
+    """(S,) int64, the number of each copy's text, and how many texts there are.
+
+    Two copies have the same text if their clean tokens and their padding are equal.
+    """
     texts, text = torch.unique(copies.clean.masked_fill(copies.blocks < 0, -1), dim=0, return_inverse=True)
     return text, len(texts)
 
 
 def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, Any]:
-    """What the model's body is given for all copies and their texts in one sequence, see `beside_own_text`.
+    """The arguments of the model's body, as in `beside_own_text`, for all copies and their texts in one sequence.
 
-    `attention_mask` is that of the copies' queries alone, and `shared` says who attends to whom. text: (S,) int64, from
-    0 to num_texts - 1, which copies share one.
+    `attention_mask` is for the copies' queries alone; `shared` says which columns attend to which. text: (S,) int64,
+    the number of each copy's text, 0 to num_texts - 1.
     """
     blocks, num_copies = copies.blocks, len(text)
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
-    # What is clean is read from the first copy of each text, up to the last block that any of its copies shows.
+    # Clean columns are read from the first copy of each text, up to the last block that any of its copies needs.
     numbers = torch.arange(num_copies, device=text.device)
     first_copy = numbers.new_full((num_texts,), num_copies).scatter_reduce(0, text, numbers, "amin")
     end = copies.end_of_clean(last).squeeze(1)
@@ -224,12 +227,12 @@ def _noisy_columns(blocks: Tensor, kept_blocks: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _places(half: Tensor, blocks: Tensor) -> Tensor:
-    """(b, W): where each column stands among the columns `half` of a row; 0 for those that do not."""
+    """(b, W): where each column stands among the columns `half` of a row; 0 for columns that are not among them."""
     places = torch.arange(half.shape[1], device=half.device).expand_as(half)
     return torch.zeros_like(blocks).scatter_(1, half, places)
 
 
 def _columns(wanted: Tensor) -> Tensor:
-    """The numbers of the wanted columns (b, W) bool in their order, (b, n); where a row has fewer, others follow."""
+    """The numbers (b, n) of the wanted columns (b, W) bool, in order; a row with fewer is filled up with others."""
     count = int(wanted.sum(-1).max())
     return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]

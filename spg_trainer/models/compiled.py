@@ -1,6 +1,7 @@
-"""Layers which torch compiles for passes without a cache (`--compile`).
+"""Layers that torch compiles for passes without a cache (`--compile`).
 
-They round otherwise: kernels are fused, and adapters of queries, keys and values joined (`joint_adapters.py`).
+Compiled layers round differently: kernels are fused, and the adapters of queries, keys and values are joined
+(`joint_adapters.py`).
 """
 
 from typing import Any
@@ -12,13 +13,13 @@ from spg_trainer.settings.machine import check_compiler
 
 
 def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
-    """Compiles the layers of a model where they are alike, for any number of rows and columns, in place.
+    """Compiles the inner layers of a model in place, for any number of rows and columns.
 
-    The first layer stays as it is, whose input has no gradient where the embedding is frozen, and the last one, which
-    computes some columns only. So a run compiles four times: with autograd and without, with a mask and without; and as
-    often for passes of a single row.
+    Two layers are left out, since they differ from the others: the first, whose input has no gradient if the embedding
+    is frozen, and the last, which computes only some columns. So a run compiles four times: with autograd and without,
+    with a mask and without; and four times more for passes of a single row.
 
-    Raises ConfigError where there is no compiler.
+    Raises ConfigError if there is no compiler.
     """
     base = base_model(model)
     check_compiler(base.device)

@@ -21,18 +21,21 @@ from spg_trainer.models.family import Family
 
 
 def _stacked_experts() -> list[WeightTransform]:
-    """Puts the experts of a layer, each of which has tensors of its own on the Hub, into two tensors."""
+    """Puts the experts of a layer into two tensors; on the Hub each expert has tensors of its own."""
     return get_checkpoint_conversion_mapping("qwen3_moe")
 
 
 def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
-    """What config.json of LLaDA-MoE says otherwise than Qwen3's class: a layer without experts has a 0 in a list."""
+    """The settings that LLaDA-MoE's config.json writes differently from Qwen3's class.
+
+    It lists layers without experts by a 0 in a list of all layers.
+    """
     dense = [layer for layer, sparse in enumerate(settings.get("moe_layer_freq") or ()) if not sparse]
     return {"norm_topk_prob": False} | ({"mlp_only_layers": dense} if "moe_layer_freq" in settings else {})
 
 
 def _llada2_weights() -> list[WeightTransform]:
-    """The names of LLaDA 2, and its queries, keys and values, which are one tensor on the Hub."""
+    """The weight names of LLaDA 2; its queries, keys and values are one tensor on the Hub."""
     names = {
         r"^model\.word_embeddings\.": r"^model\.embed_tokens\.",
         r"\.attention\.dense\.": r"\.self_attn\.o_proj\.",
@@ -56,7 +59,7 @@ def _nemotron_labs(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nemotron_labs_weights() -> list[WeightTransform]:
-    """The names of Nemotron-Labs-Diffusion."""
+    """The weight names of Nemotron-Labs-Diffusion."""
     return [
         WeightRenaming(r"^encoder\.", r"^model\."),
         WeightRenaming(r"^diffusion_head\.", r"^lm_head\."),
@@ -175,5 +178,5 @@ FAMILIES = (
         weights=_nemotron_labs_weights,
     ),
 )
-"""Each published family. config.json of SDAR-30B-A3B and of a2d-qwen3 does not say the block size (`block_size=None`),
-so that `--attention-block` has to."""
+"""Each published family. SDAR-30B-A3B and a2d-qwen3 have no block size in their config.json (`block_size=None`), so
+`--attention-block` has to say it."""

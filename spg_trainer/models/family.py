@@ -1,6 +1,7 @@
 """What a model family is, and how transformers learns of it: `register_family(Family(...))`.
 
-A family is a stock class of transformers, an attention pattern, a shift, and how the Hub's files spell it.
+A family is a class of transformers' own ("stock"), an attention pattern, a shift of the logits, and the names that the
+Hub's files use. The published families are in `families.py`.
 """
 
 import dataclasses
@@ -32,38 +33,39 @@ class Family:
     """How one kind of published model differs from a stock class of transformers."""
 
     model_type: str
-    """As config.json has it."""
+    """config.json's `model_type`."""
     architecture: str
-    """The first of config.json's `architectures`, which decides where two families share a `model_type`."""
+    """The first of config.json's `architectures`. It decides between two families with the same `model_type`."""
     stock: type[PreTrainedModel]
-    """The stock `...ForCausalLM` class that computes it."""
+    """The stock `...ForCausalLM` class that computes the model."""
     key: str = ""
-    """What the Auto classes know it by, if that is not `model_type`."""
+    """The family's name in the Auto classes, if that is not `model_type`."""
     shift: Literal[0, 1] = 0
     """1 where the logits for token i stand at i - 1."""
     block_size: int | None = 0
-    """Tokens of an attention block, 0 = all see all; config.json's own goes before. None = config.json must say it."""
+    """Tokens of an attention block; 0 = all tokens see all. A value in config.json takes precedence. None = config.json
+    must have one."""
     origin: Literal["sequence", "completion"] = "sequence"
-    """Where blocks begin, see `Pattern`."""
+    """Where blocks are counted from, see `Pattern`."""
     context: Literal["blocks", "causal"] = "blocks"
-    """Whether finished blocks see themselves whole or are causal, see `Pattern`. Of a causal family, config.json's own
-    `context` goes before: with `whole`, prompt and finished blocks see themselves whole."""
+    """Whether a finished block sees itself whole or is causal, see `Pattern`. In a causal family, config.json may say
+    `context: whole`: then the prompt and finished blocks see themselves whole."""
     rope_type: str = "default"
     """The type of config.json's `rope_parameters`."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """transformers' name of a setting -> config.json's, where they differ; `block_size` too."""
+    """{transformers' name of a setting: config.json's name}, where they differ; `block_size` too."""
     required: Mapping[str, Any] = field(default_factory=dict)
-    """What config.json's settings must be, where they are there; what is off may also be null."""
+    """{setting of config.json: the value that it must have if it is there}; a setting that is off may also be null."""
     unread: frozenset[str] = frozenset()
-    """Settings of config.json beyond the stock class's that change nothing in a pass."""
+    """Settings of config.json that the stock class does not have, and that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
-    """config.json's settings -> those of the stock class that follow from them or are not in it."""
+    """From config.json's settings, the stock class's settings that follow from them or are missing there."""
     tokenizer: type[PreTrainedTokenizerFast] | None = None
-    """What stands for a tokenizer that comes as code of its own."""
+    """The class that stands in for a tokenizer which comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
-    """How the Hub's weights become the stock class's, if their names or shapes differ; works both ways."""
+    """How the Hub's weights are converted to the stock class's, if their names or shapes differ; works both ways."""
     rotates_in_float32: bool = False
-    """Whether queries and keys are rotated in float32 in a model of any type and rounded once, as LLaDA's code does."""
+    """Whether queries and keys of any type are rotated in float32 and rounded once, as LLaDA's code does."""
 
     def __post_init__(self) -> None:
         if self.shift not in (0, 1):
@@ -78,7 +80,7 @@ _REQUIRED: dict[str, Any] = {
     "rope_scaling": None,
     "use_sliding_window": False,
 }
-"""What every family needs."""
+"""{setting of config.json: the value that every family needs}."""
 _KNOWN = set(GenerationConfig._get_default_generation_params()) | set(
     "attn_implementation auto_map block_size head_dim mask_token_id model_type rope_theta torch_dtype".split()
 )
@@ -88,7 +90,7 @@ BY_ARCHITECTURE: dict[str, type["FamilyConfig"]] = {}
 
 
 class FamilyConfig:
-    """Settings under the names of the stock class, read from a config.json and written back to it as it was.
+    """Settings under the names of the stock class, read from a config.json and written back in its own names.
 
     `auto_map` is neither followed nor written. Raises ModelError for a setting that the family does not have.
     """
@@ -97,33 +99,33 @@ class FamilyConfig:
     model_class: type[PreTrainedModel]
     is_causal = False
     mask_words = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
-    """What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
+    """Names of [MASK] that are looked for in the vocabulary if neither config nor tokenizer names it."""
     text_ends = ("<|endoftext|>",)
     turn_ends = ("<|eot_id|>", "<|role_end|>", "<|im_end|>")
-    """Words that end a completion wherever a vocabulary has them, in addition to the eos of config and tokenizer."""
+    """Words that end a completion if the vocabulary has them, in addition to the eos of config and tokenizer."""
     block_size: int | None
     context: str
-    """What finished blocks see, see `Pattern`."""
+    """What finished blocks attend to, see `Pattern`."""
     mask_token_id: int | None = None
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None
-    """config.json as it was read, and what the stock class's `to_dict` made of it: what differs later was changed."""
+    """config.json as it was read, and the stock class's `to_dict` right then: a later difference is a change."""
 
     @property
     def origin(self) -> str:
-        """Where blocks begin, see `Pattern`."""
+        """Where blocks are counted from, see `Pattern`."""
         return self.family.origin
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As transformers has it, which warns where a file's `model_type` is not that of the class."""
+        """As in transformers, but without its warning that a file's `model_type` is not that of the class."""
         settings, unused = super().get_config_dict(*args, **kwargs)
         return settings | {"model_type": cls.model_type}, unused
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers has it: the settings of a config.json, and changes to them by transformers' names.
+        """As in transformers: the configuration of a config.json, with changes by transformers' names.
 
-        Of two families under one `model_type`, config.json's `architectures` decide.
+        Between two families with one `model_type`, config.json's `architectures` decide.
         """
         for name in config_dict.get("architectures") or ():
             if BY_ARCHITECTURE.get(name, cls).family is not cls.family:
@@ -131,7 +133,7 @@ class FamilyConfig:
         cls._check(config_dict)
         name_in_stock = {theirs: ours for ours, theirs in cls.family.names.items()}
         unused = ("auto_map", "attn_implementation", "model_type")
-        # A stock class has ids of its own vocabulary for what a config.json does not say.
+        # A stock class would fill in ids of its own vocabulary for tokens that a config.json does not name.
         settings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         settings |= {name_in_stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
         settings |= cls.family.derive(config_dict)
@@ -140,13 +142,13 @@ class FamilyConfig:
         )
         as_read = PreTrainedConfig.to_dict(super().from_dict(dict(settings)))
         made = super().from_dict(settings, **kwargs)
-        config = made[0] if isinstance(made, tuple) else made  # with the arguments that nobody has read
+        config = made[0] if isinstance(made, tuple) else made  # a tuple also has the unused arguments
         config._file = (dict(config_dict), as_read)
         return made
 
     @classmethod
     def _check(cls, settings: Mapping[str, Any]) -> None:
-        """Raises ModelError for a setting of a config.json that the family does not have, or has at another value."""
+        """Raises ModelError for a setting of a config.json that the family does not know, or needs at another value."""
         family = cls.family
         required = _REQUIRED | dict(family.required)
         known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
@@ -165,7 +167,7 @@ class FamilyConfig:
                 f"{family.rope_type!r}"
             )
         for name, value in settings.items():
-            is_off = value is None and not required.get(name)  # null, where it must be off
+            is_off = value is None and not required.get(name)  # null counts as off
             if name in required and value != required[name] and not is_off:
                 raise ModelError(
                     f"config.json has {name} = {value!r}, but {family.architecture} has {required[name]!r}"
@@ -177,7 +179,7 @@ class FamilyConfig:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as the Hub's config.json spells them, which is also what `save_pretrained` writes."""
+        """The settings under the names of the Hub's config.json; `save_pretrained` writes these."""
         in_file, as_read = self._file or ({}, {})
         now = super().to_dict()
         names = self.family.names
@@ -188,34 +190,34 @@ class FamilyConfig:
         }
         rope = changed.get("rope_parameters") or {}
         if "rope_parameters" not in in_file and rope.get("rope_type", "default") == "default":
-            # Files of the Hub say at the top what transformers collects there.
+            # Files of the Hub have these settings at the top level; transformers collects them in `rope_parameters`.
             changed.pop("rope_parameters", None)
             changed |= {name: value for name, value in rope.items() if name != "rope_type"}
         block = names.get("block_size", "block_size")
         if self.block_size == self.family.block_size and block not in in_file:
             changed.pop(block, None)
-        if "dtype" in changed and "dtype" not in in_file:  # as older tools call it
+        if "dtype" in changed and "dtype" not in in_file:  # older tools call it `torch_dtype`
             changed["torch_dtype"] = changed.pop("dtype")
         written = in_file | changed | {"transformers_version": now["transformers_version"]}
         written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
-        # Neither code of its own, nor 4 bits of a base that is stored whole.
+        # What is written has no code of its own, and its weights are stored whole even if they were opened in 4 bits.
         for name in ("auto_map", "quantization_config"):
             written.pop(name, None)
         return written
 
     def check(self) -> None:
-        """Raises ModelError for a setting with which the model could be written, but not opened again."""
+        """Raises ModelError for a setting with which the model could be saved but not opened again."""
         self._check(self.to_dict())
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What goes into config.json: `to_dict`, nothing left out."""
+        """The content of config.json: all of `to_dict`, where transformers would leave out defaults."""
         return self.to_dict()
 
 
 def register_family(family: Family) -> type[PreTrainedModel]:
-    """Teaches the Auto classes and `load_model` to open a family, and returns its model class.
+    """Registers a family with the Auto classes and `load_model`, and returns its model class.
 
-    The one line that a new family needs; a second one under the same `key` takes the place of the first.
+    A new family needs only this call. A second family with the same `key` replaces the first.
     """
     kind = family.key or family.model_type
     settings = {"family": family, "model_type": kind}
@@ -224,7 +226,7 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     stock_body = getattr(
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
     )
-    # Flash and flex attention take no mask of pairs, which only blocks need.
+    # Blocks need a mask of pairs, which flash and flex attention do not take.
     is_full = family.block_size == 0
     kernels = {"_supports_flash_attn": is_full, "_supports_flex_attn": is_full}
     body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config, **kernels})
@@ -236,26 +238,29 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
 
 def _defaults(family: Family) -> dict[str, Any]:
-    """What a configuration that is made from a few settings has otherwise than the stock class: what the family needs.
+    """The defaults of a new configuration that differ from the stock class's: those that the family needs.
 
-    The ids of the stock class's own vocabulary are none.
+    Token ids default to None, since the stock class's are those of another vocabulary.
     """
     ours = {theirs: ours for ours, theirs in family.names.items()}
     in_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}
     needed = {ours.get(name, name): value for name, value in family.required.items()}
     values = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     values |= {name: value for name, value in needed.items() if name in in_stock and value is not None}
-    return {**values, "__annotations__": dict.fromkeys(values, Any)}  # fields, as of any dataclass
+    return {
+        **values,
+        "__annotations__": dict.fromkeys(values, Any),
+    }  # annotated names become dataclass fields
 
 
 def register_again() -> None:
-    """Wins back the names of all families, should another package have taken one since."""
+    """Registers all families again, in case another package has taken one of their names since."""
     for config in BY_ARCHITECTURE.values():
         _teach(config)
 
 
 def _teach(config: Any) -> None:
-    """Tells transformers which classes open the models of a configuration, and how their weights are named."""
+    """Registers with transformers the classes that open the models of a configuration, and their weights' names."""
     AutoConfig.register(config.model_type, config, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
         auto.register(config, config.model_class, exist_ok=True)
@@ -263,5 +268,5 @@ def _teach(config: Any) -> None:
 
 
 def _new(name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
-    """A new class."""
+    """A new class in this module."""
     return new_class(name, bases, exec_body=lambda space: space.update(attributes, __module__=__name__))

@@ -1,7 +1,7 @@
-"""The adapters of queries, keys and values multiply their common input in one product, where torch compiles them.
+"""In compiled layers, the adapters of queries, keys and values multiply their common input in one product.
 
-One product rounds otherwise than three. So it belongs to `--compile`: a pass that is not compiled makes three. This
-imports peft, which is slow: lazy.
+One product rounds differently from three, so a pass that is not compiled (`--compile`) makes three. This module imports
+peft, which is slow, so it is imported lazily.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 class Multiplied:
-    """An input x (B, S, in) that stands for itself, with its products for the adapters of `PARTS`, (B * S, r) each."""
+    """An input x (B, S, in) together with its products by the adapters of `PARTS`, (B * S, r) each."""
 
     def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
         self.x, self.products = x, products
@@ -26,10 +26,10 @@ class Multiplied:
 
 
 class JointLinear(MixedLinear):
-    """One of `PARTS` under an adapter."""
+    """The layer of one of `PARTS` under an adapter."""
 
     part: int
-    """Which one of them."""
+    """Its number in `PARTS`."""
 
     def forward(self, x: Tensor | Multiplied, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
@@ -39,7 +39,7 @@ class JointLinear(MixedLinear):
         return add_product(self.base_layer(x.x), x.products[self.part], up.to(x.dtype).T, scale)
 
     def first_factor(self) -> Tensor | None:
-        """The adapter's (r, in); None where it does not multiply the very input that the other parts do."""
+        """The adapter's first factor (r, in); None if it does not multiply the same input as the other parts."""
         if (adapter := self.factors()) is None:
             return None
         drops = self.training and not isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
@@ -47,7 +47,7 @@ class JointLinear(MixedLinear):
 
 
 class JointAttention:
-    """Attention whose adapters of `PARTS` multiply at once."""
+    """Attention whose adapters of `PARTS` multiply in one product."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own; hidden_states (B, S, in)."""
@@ -62,7 +62,7 @@ class JointAttention:
 
 
 def join_adapters(attention: nn.Module) -> None:
-    """Makes the three products of a compiled attention one, in place, where each of `PARTS` has an adapter."""
+    """Joins the three adapter products of an attention into one, in place, if each of `PARTS` has an adapter."""
     layers = [getattr(attention, name, None) for name in PARTS]
     if all(type(layer) is MixedLinear for layer in layers):
         for part, layer in enumerate(layers):

@@ -1,4 +1,4 @@
-"""Opening and writing a model: what the rest of the trainer needs to know about transformers."""
+"""Opens and writes models; the rest of the trainer need not know how transformers does it."""
 
 import copy
 import os
@@ -75,12 +75,14 @@ def load_model(
     """Opens a masked diffusion model without running any code that comes with it.
 
     name: as `--model`, see `resolve_model`. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16,
-    float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
-    drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
-    it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
-    files say. lora_experts, load_4bit, chat_template_args: as the flags, the last None = as its record says.
-    Raises ModelError that names what is missing, ConfigError for a rank or alpha that is not the adapter's, and for
-    what the chat template does not read.
+    float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of new adapters, drawn
+    from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` fills
+    them in. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags; None = as in the
+    model's files. lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args None = as in the
+    model's environment.json.
+
+    Raises ModelError, which names what is missing, and ConfigError for a rank or alpha other than the adapter's and for
+    variables that the chat template does not read.
     """
     if not isinstance(name, str | Path):
         raise ConfigError(
@@ -89,7 +91,7 @@ def load_model(
         )
     name = str(name)
     if not is_embedded(name, "tiny", "new") and Path(name).expanduser().is_dir():
-        name = os.path.abspath(Path(name).expanduser())  # its record is found from another folder, too
+        name = os.path.abspath(Path(name).expanduser())  # so that it is found from another folder, too
     if chat_template_args is None:
         chat_template_args = model_environment(name).get("chat_template_args")
     m = ModelConfig(
@@ -111,9 +113,9 @@ def load_model(
 
 
 def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
-    """The model that a command measures, on `device`; `divide_policy` has still to read one that is divided."""
+    """The model that a command measures, on `device`. If it is divided, `divide_policy` still has to read it."""
     dtype = m.dtype
-    if m.is_divided:  # it is opened on the CPU, in the type that `device` will compute
+    if m.is_divided:  # opened on the CPU, in the type in which `device` will compute
         dtype, device = _name_of(_dtype(m.dtype, find_device(device))), "cpu"
     settings = ModelConfig(**{name: getattr(m, name) for name in vars(LoadConfig())})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
@@ -122,7 +124,7 @@ def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
 
 
 def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
-    """An untrained model of an embedded kind with its tokenizer; kind, sizes: as for `new_tiny`."""
+    """A new, untrained tiny model with its tokenizer; kind, sizes: as for `new_tiny`."""
     model, tokenizer = new_tiny(kind, **sizes, seed=seed).to(find_device(device)), tiny_tokenizer()
     special_tokens = find_special_tokens(model.config, tokenizer)
     return Policy(model, tokenizer, *special_tokens, source="new", replays=Replays())
@@ -136,13 +138,14 @@ def open_policy(
     device: str | None = None,
     reference: bool = False,
 ) -> Policy:
-    """The model that a training command names, with its adapters, on `device` or the one its settings name.
+    """The model that a training command names, with its adapters, on `device`; None = the device of the settings.
 
-    reference: whether what is opened is kept for `Policy.reference`; of all weights only with `ref_copy`.
+    reference: whether the model as opened is kept for `Policy.reference`. A copy of all weights is made only with
+    `ref_copy`.
 
-    `--dtype` is the type that is computed. Where all weights are trained, they are kept in float32 at least, and inside
-    `shard.unsharded` the model computes with a working copy of them. With `shard` other than none the model has no
-    numbers yet: `divide_policy` divides it and reads them.
+    `--dtype` is the type in which the model computes. If all weights are trained, they are kept in float32 or wider,
+    and inside `shard.unsharded` the model computes with a working copy of them. With `shard` other than none the model
+    has no numbers yet: `divide_policy` divides it and reads them.
     """
     m = settle(m)
     if is_embedded(m.model, "new"):
@@ -151,7 +154,7 @@ def open_policy(
     device = device or m.device
     computed = _dtype(m.dtype, find_device(device))
     trained = torch.promote_types(computed, torch.float32) if all_weights else computed
-    if m.is_divided:  # it is opened on the CPU, in the type in which `device` will keep it
+    if m.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
     policy = _open(replace(m, dtype=_name_of(trained), device=device), env, seed)
     if reference and m.ref_copy:
@@ -169,7 +172,7 @@ def open_policy(
 
 
 def new_model(m: ModelConfig, *, seed: int, device: str) -> Policy:
-    """The model of fresh weights that settings name, `new` or `new:KIND`; on the CPU if it has still to be divided."""
+    """The model of new weights for `new` or `new:KIND` in settings; on the CPU if it still has to be divided."""
     policy = new_policy(
         m.model.partition(":")[2],
         device="cpu" if m.is_divided else device,
@@ -189,9 +192,9 @@ def new_model(m: ModelConfig, *, seed: int, device: str) -> Policy:
 
 
 def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
-    """Divides an opened model, and its frozen copy, among the processes, all of which call this.
+    """Divides an opened model and its frozen copy among the processes; all of them call this.
 
-    `--dtype` is then the type that is computed; all weights are trained in float32 at least.
+    The model then computes in the type of `--dtype`; if all weights are trained, they have float32 or wider.
     """
     own_device = find_device(device)
     computed = _dtype(m.dtype, own_device)
@@ -209,12 +212,12 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
 
 
 def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.Tensor]]]:
-    """An adapter worked into its base: a model without weights, and these, which are made a layer at a time.
+    """An adapter merged into its base: (a model without weights, its weights as (name, tensor), a layer at a time).
 
     adapter: a folder. dtype: of the weights, float32, bfloat16 or float16; sums are made in float32. Raises ModelError
     for a base without safetensors.
     """
-    # Opened as for --shard, a model has no numbers yet.
+    # A model that is opened as for --shard has no numbers yet.
     without_weights = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
     policy = _open(settle(without_weights), env=None, seed=0)
     base, computed = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
@@ -233,8 +236,8 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
 def save_model(policy: Policy, folder: str | Path) -> None:
     """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them.
 
-    The `environment.json` of the model that was opened, which says its task and how it decodes, is written beside them,
-    with the variables of its chat template; where there is nothing to say, it is not.
+    The opened model's `environment.json`, which says its task and how it decodes, is written beside them, with the
+    variables of its chat template. It is left out if it would be empty.
     """
     check_policy(policy, "save_model")
     if not isinstance(folder, str | Path):
@@ -246,25 +249,25 @@ def save_model(policy: Policy, folder: str | Path) -> None:
         if policy.chat_template_args or "chat_template_args" in record:
             now["chat_template_args"] = dict(policy.chat_template_args)
         write_record(Path(folder), {**record, **now})
-    else:  # that of a model which the folder held before
+    else:  # an earlier model in this folder may have left one
         (Path(folder) / ENVIRONMENT).unlink(missing_ok=True)
 
 
 def save_weights(policy: Policy, folder: str | Path) -> None:
-    """Writes model (or adapter) and tokenizer: what `save_model` writes besides the model's record."""
+    """Writes model (or adapter) and tokenizer: all that `save_model` writes except environment.json."""
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     of_adapters = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     has_adapters = not isinstance(policy.model, PreTrainedModel)
     with no_progress_bars():
         policy.model.save_pretrained(str(folder), **(of_adapters if has_adapters else {}))
-    if has_adapters:  # the base's config.json does not say what flags have said, as --mask-token-id
+    if has_adapters:  # the base's config.json lacks what flags have said, e.g. --mask-token-id
         base_model(policy.model).config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))
 
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Without the progress bars of transformers."""
+    """Inside, transformers draws no progress bars."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -275,11 +278,11 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
-    """The model of settled settings with its adapters, in eval mode."""
+    """The model of `m`, in which all settings are filled in, with its adapters, in eval mode."""
     register_again()
     weights = resolve_model(m.model, env)
     policy = _open_base(weights, m)
-    # An adapter names its base: a Hub id as it is, a folder by its whole path.
+    # The base that a saved adapter will name: a Hub id as it is, a folder by its absolute path.
     base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
     if weights.adapter is not None:
         policy.model = load_adapter(policy.model, weights.adapter, dropout=m.lora_dropout, base=base)
@@ -293,10 +296,10 @@ def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
 
 
 def refuse_not_finite(policy: Policy) -> None:
-    """Raises ModelError, naming the first, where a tensor of the model holds NaN or infinity.
+    """Raises ModelError if a tensor of the model holds NaN or infinity, and names the first one.
 
-    Looks at each number once, which takes as long as reading the weights from memory: some seconds for 8 billion on a
-    CPU, a few hundredths of one on a GPU. Nothing waits before all tensors have been looked at.
+    It looks at each number once. That takes as long as reading the weights from memory: for 8 billion weights some
+    seconds on a CPU, and a few hundredths of a second on a GPU, which is waited for only once, at the end.
     """
     local_tensors = {name: local(tensor) for name, tensor in policy.model.state_dict().items()}
     tensors = {
@@ -304,7 +307,7 @@ def refuse_not_finite(policy: Policy) -> None:
         for name, tensor in local_tensors.items()
         if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
     }
-    # A tensor with NaN has it as its lowest and highest number.
+    # If a tensor has a NaN, its lowest and highest number are NaN.
     are_finite = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
     finite = torch.stack(are_finite).tolist() if are_finite else []
     if bad := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
@@ -316,7 +319,7 @@ def refuse_not_finite(policy: Policy) -> None:
 
 
 def _open_base(weights: Weights, m: ModelConfig) -> Policy:
-    """The base model and its tokenizer, or the adapter's own. Raises ModelError that names it and the next step."""
+    """The base model with its tokenizer or the adapter's own. Raises ModelError with the base and the next step."""
     device = find_device(m.device)
     dtype = _dtype(m.dtype, device)
     base, adapter = weights.base, weights.adapter
@@ -339,7 +342,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
         if m.load_4bit:
             keep_as_stored(model)
-        if rows > config.vocab_size:  # the adapter has all of them
+        if rows > config.vocab_size:  # the adapter holds the embeddings, with added ones
             if unread is not None:
                 raise ModelError(
                     f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor $shard "
@@ -362,14 +365,14 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
 def _describe(
     weights: Weights, m: ModelConfig, options: dict[str, Any]
 ) -> tuple[FamilyConfig, int, PreTrainedTokenizerFast, SpecialTokens, str]:
-    """What files beside the weights of a base, or of its adapter, say, with what flags say.
+    """What flags and the files beside the weights of a base, or of its adapter, say of a model.
 
-    These are configuration, number of embeddings, tokenizer, special tokens, and a line the user should read or "".
+    Returns configuration, number of embeddings, tokenizer, special tokens, and a line that the user should read or "".
     """
     config = _open_config(weights, m, options)
     rows = embeddings_of_adapter(weights) or config.vocab_size
     tokenizer, note = _tokenizer_for(weights, config, options, rows)
-    tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
+    tokenizer.padding_side = "left"  # so that prompts of any length end where the completion starts
     special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
     check_template_args(tokenizer, m.chat_template_args)
     return config, rows, tokenizer, special_tokens, note
@@ -377,9 +380,9 @@ def _describe(
 
 @contextmanager
 def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
-    """Inside, an error is raised as a ModelError that names the base and the next step.
+    """Inside, any error becomes a ModelError that names the base and the next step.
 
-    offline: why the Hub is not asked, or empty.
+    offline: why the Hub is not asked; "" = it is asked.
     """
     try:
         yield
@@ -392,7 +395,7 @@ def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
 
 
 def _open_config(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> Any:
-    """The configuration of the base, or of its adapter, with what flags say; ModelError for no known family."""
+    """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
     config = AutoConfig.from_pretrained(_folder_with(weights, "config.json"), **options)
     if not isinstance(config, FamilyConfig):
         known = ", ".join(sorted({c.family.model_type for c in BY_ARCHITECTURE.values()}))
@@ -407,7 +410,7 @@ def _folder_with(weights: Weights, file: str) -> str:
 
 
 def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
-    """What to raise where transformers has failed to open a base. offline: why the Hub is not asked, or empty."""
+    """The error to raise if transformers failed to open a base. offline: why the Hub is not asked; "" = it is."""
     reason = f"the Hub does not answer ({offline})" if offline else first_line(error)
     remedy = "check the id and the network, or pass a downloaded folder with $model=PATH"
     if weights.is_local:
@@ -416,7 +419,7 @@ def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
 
 
 def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
-    """Where the files of a model lie, downloaded if need be; it must have safetensors, which are read in parts."""
+    """The folder of a model's files, downloaded if needed: only safetensors, since these can be read in parts."""
     if weights.is_local:
         return Path(weights.base)
     from huggingface_hub import snapshot_download
@@ -426,10 +429,10 @@ def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
 
 
 def without_weights(m: ModelConfig, env: str, *, download: bool = True) -> Policy:
-    """The model that settings name without its weights: its tokenizer and its configuration.
+    """The model that settings name, without its weights: its tokenizer and its configuration.
 
-    download: whether the Hub may be asked. Raises ModelError where they are neither here nor there, and for settings
-    that do not go with them.
+    download: whether the Hub may be asked. Raises ModelError if the files are found neither here nor on the Hub, and
+    for settings that do not fit them.
     """
     if is_embedded(m.model, "new"):
         config, tokenizer = config_of_new(m), tiny_tokenizer()
@@ -454,7 +457,7 @@ def without_weights(m: ModelConfig, env: str, *, download: bool = True) -> Polic
 
 
 def embeddings_of_adapter(weights: Weights) -> int:
-    """How many embeddings an adapter's file has, 0 where it has none (`modules_to_save`)."""
+    """How many embeddings an adapter's file holds; 0 if it has no embeddings of its own (`modules_to_save`)."""
     file = weights.adapter and weights.adapter / "adapter_model.safetensors"
     if not file or not file.is_file():
         return 0
@@ -466,10 +469,9 @@ def embeddings_of_adapter(weights: Weights) -> int:
 def _tokenizer_for(
     weights: Weights, config: Any, options: dict[str, Any], rows: int
 ) -> tuple[PreTrainedTokenizerFast, str]:
-    """The adapter's tokenizer or the base's, and a note where the adapter's has tokens for which there is no embedding.
+    """The adapter's tokenizer, or the base's with a note if the adapter's has tokens without an embedding.
 
-    rows: how many embeddings there are. Such tokens, added and saved but never trained, are left out: the base's
-    tokenizer is taken.
+    rows: how many embeddings there are. Tokens without an embedding were added and saved, but never trained.
     """
     place = _folder_with(weights, "tokenizer_config.json")
     tokenizer = _open_tokenizer(place, config, options)
@@ -486,7 +488,7 @@ def _tokenizer_for(
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """The tokenizer at a place; where it comes as code, which is not run, the stock class that stands for it."""
+    """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in."""
     kind = config.family.tokenizer
     if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)
@@ -503,5 +505,5 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _name_of(dtype: torch.dtype) -> str:
-    """`float32` for torch.float32, as `--dtype` has it."""
+    """The name of a type in `--dtype`: `float32` for torch.float32."""
     return str(dtype).removeprefix("torch.")

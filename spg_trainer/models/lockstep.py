@@ -1,15 +1,16 @@
 """Passes that all processes make together, because each gathers the weights a layer at a time (`--shard layer`).
 
 1. Completions end at different lengths, so processes have different numbers of passes to make.
-2. Before a pass, they say by one all-reduce which kind each has next: of which model, and with a graph or without.
-3. The kind that most of them have comes next. A process that has such a pass makes it; any other makes one over a
-   single token, whose gradient is 0.
-4. A pass with a graph ends with its backward pass; where there is none to make, because the loss has no gradient, it is
-   made with gradient 0.
-5. Before processes call one another in another way, and at a phase's end, each says that it has no pass left, and makes
-   those of others until nobody has any.
+2. Before a pass, each process says by an all-reduce which kind of pass it has next: of which model, and with a graph of
+   autograd or without.
+3. The kind that most processes have is made next. A process that has such a pass makes it. Every other process makes a
+   pass over a single token, whose gradient is 0.
+4. A pass with a graph ends with its backward pass. If the loss has no gradient, the backward pass is made with
+   gradient 0.
+5. Before processes communicate in another way, and at a phase's end, each process says that it has no pass left. It
+   makes the passes of others until no process has any.
 
-Only the hooks on a model's body know of this, and `drain`, which `spg_trainer.distributed` calls.
+Only hooks on a model's body do this, and `drain`, which `spg_trainer.distributed` calls.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from spg_trainer.seeding import gpus
 
 
 class Lockstep:
-    """The models of a run whose passes gather: the one that is trained, and its frozen copy if there is one.
+    """The models of a run whose passes gather weights: the trained one, and its frozen copy if there is one.
 
     A kind of pass is a number: 0 and 1 are passes of the first model without and with a graph, 2 and 3 of the second.
     """
@@ -33,13 +34,13 @@ class Lockstep:
     def __init__(self, models: Sequence[Any]) -> None:
         self.models = models
         self.for_others = 0
-        """Passes that were made only because other processes had one."""
+        """How many passes were made only because other processes had one."""
         self._open: tuple[int, Tensor] | None = None
-        """A model and its last hidden states, whose backward pass has not begun."""
+        """(number of a model, its last hidden states) of a pass whose backward pass has not begun."""
         self._is_for_others = False
         """Whether the present pass is one that only other processes need."""
         self.is_inside = False
-        """Whether a pass or its backward pass has begun and not ended, where all processes gather and sum weights."""
+        """Whether a pass or its backward pass is under way, in which all processes gather and sum together."""
         for number, model in enumerate(models):
             body = model.base_model
             if is_head_apart(model):
@@ -48,9 +49,9 @@ class Lockstep:
             body.register_forward_hook(partial(self._after, number))
 
     def drain(self) -> None:
-        """Makes the passes of others until nobody has any; the weights are apart afterwards.
+        """Makes the passes of other processes until none has any; afterwards the weights are divided again.
 
-        After an error inside a pass nothing is made: the others wait for this process there, and cannot be told.
+        After an error inside a pass it makes none: the others wait for this process within that pass.
         """
         if self.is_inside:
             return
@@ -73,7 +74,7 @@ class Lockstep:
         _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
-        """Sends the last hidden states through the head's place, and follows their backward pass if they have one."""
+        """Sends the last hidden states through the head's `follow_pass`, and watches for their backward pass."""
         if is_head_apart(self.models[number]):
             head = self.models[number].get_output_embeddings()
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
@@ -86,9 +87,9 @@ class Lockstep:
             states.register_hook(self._begun)
 
     def _begun(self, gradient: Tensor) -> None:
-        """Notes that the backward pass has reached the last hidden states, and asks to be told of its end."""
+        """Notes that the backward pass has reached the last hidden states, and has `_ended` called at its end."""
         self._open, self.is_inside = None, True
-        # Torch's own engine of divided weights asks for the end of a backward pass in the same way.
+        # FSDP learns of the end of a backward pass in the same way.
         torch.autograd.Variable._execution_engine.queue_callback(self._ended)
 
     def _ended(self) -> None:
@@ -98,7 +99,7 @@ class Lockstep:
         return torch.is_grad_enabled() and any(p.requires_grad for p in self.models[number].parameters())
 
     def _agree(self, kind_here: int | None) -> int | None:
-        """The kind that most processes have next, the lowest of several; None where nobody has any."""
+        """The kind of pass that most processes have next, the lowest of equal ones; None if no process has any."""
         votes = [0] * (2 * len(self.models))
         if kind_here is not None:
             votes[kind_here] = 1
@@ -106,7 +107,7 @@ class Lockstep:
         return counts.index(max(counts)) if any(counts) else None
 
     def _make_for_others(self, kind: int) -> None:
-        """A pass over one token, and back with gradient 0, because another process has a pass of this kind."""
+        """Makes a pass over one token, and back with gradient 0, because another process has a pass of this kind."""
         number, graph = divmod(kind, 2)
         model = self.models[number]
         self._is_for_others = self.is_inside = True
@@ -119,7 +120,7 @@ class Lockstep:
                 with torch.set_grad_enabled(bool(graph)):
                     embedded = model.get_input_embeddings()(ids)
                     if graph and not embedded.requires_grad:
-                        # Frozen; and adapters may be off here, while this process is at the reference's pass.
+                        # The weights may be frozen, and adapters off while this process is at the reference's pass.
                         embedded.requires_grad_()
                     states = model.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
                 if graph:
@@ -130,13 +131,13 @@ class Lockstep:
         self.for_others += 1
 
     def _close(self) -> None:
-        """Ends a pass with a graph that has had no backward pass, which other processes wait for."""
+        """Ends a pass with a graph by a backward pass with gradient 0 if it had none: other processes wait for it."""
         if self._open is not None:
             (number, states), self._open = self._open, None
             self._send_back_nothing(number, states)
 
     def _send_back_nothing(self, number: int, states: Tensor) -> None:
-        """A backward pass that reaches every weight that is trained, with gradient 0."""
+        """Makes a backward pass with gradient 0 that reaches every trained weight."""
         with torch.enable_grad():  # this process may be about to make a pass without a graph
             nothing = states.sum() * 0
             head = self.models[number].get_output_embeddings().weight
@@ -146,22 +147,22 @@ class Lockstep:
 
 
 def _prepare(model: Any) -> None:
-    """Gathers what no layer does before a pass: the norm, and embedding and head where they are one."""
+    """Gathers the weights that no layer gathers before a pass: the norm, and the embedding if it is the head too."""
     _let_head_go(model)
     model.unshard()
 
 
 def _let_head_go(model: Any) -> None:
-    """A head that is apart stays gathered behind a pass, for its hidden states, until the next one."""
+    """Lets go a separate head, which stays gathered after a pass (its hidden states need it) until the next one."""
     if is_head_apart(model):
         model.get_output_embeddings().reshard()
 
 
 def _follow_passes(head: Any) -> None:
-    """Gives a head that is apart its place in passes, as `follow_pass`, through which the last hidden states go.
+    """Gives a separate head the method `follow_pass`, through which the last hidden states go; it returns a copy.
 
-    It returns a copy of them. Torch's engine sees the call of a module: it gathers the head there and, when
-    the gradient of these states is known, sums the gradient of the head and lets it go, before the layers' turn.
+    FSDP sees a module's call: it gathers the head there. When the gradient of these states is known, it sums the head's
+    gradient and lets the head go, before the layers' turn.
     """
     from torch.distributed.fsdp import register_fsdp_forward_method
 

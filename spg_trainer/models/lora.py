@@ -1,4 +1,7 @@
-"""LoRA on the linear layers of a body, adapters from disk, and their reference. peft is slow to import: lazy."""
+"""LoRA on the linear layers of a body, adapters from disk, and their reference.
+
+peft is slow to import, so it is imported lazily.
+"""
 
 import copy
 import warnings
@@ -36,11 +39,11 @@ def add_lora(
     base: str,
     experts: bool = False,
 ) -> "PeftModel":
-    """Freezes the model and puts fresh adapters of rank `r` on its seven kinds of linear layers.
+    """Freezes the model and puts new adapters of rank `r` on its seven kinds of linear layers.
 
-    Of a mixture of experts: on the four of attention; experts: on all others too, each expert with one of its own, and
-    never on the router. base: what an adapter folder names as its base model. Equal seeds give equal adapters on any
-    device. Raises ConfigError for experts where there are none, and for dropout on them.
+    In a mixture of experts, they are put on the four kinds of attention; with `experts` also on all others, one for
+    each expert, but never on the router. base: the name of the base model in a saved adapter folder. Equal seeds give
+    equal adapters on any device. Raises ConfigError for `experts` in a model without experts, and with dropout.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -55,7 +58,7 @@ def add_lora(
         target_modules=[*ATTENTION, *(FEED_FORWARD if experts or not mixture else ())],
         target_parameters=list(EXPERTS) if experts else None,
     )
-    # One stream for all layers, drawn on the CPU and copied, so that the device does not change the adapters.
+    # All layers draw from one stream on the CPU and are copied, so that the adapters are equal on any device.
     stream = generator(seed, "lora")
     with torch.random.fork_rng(gpus(model.device)):
         with _without_deprecation():
@@ -73,7 +76,7 @@ def add_lora(
 
 @contextmanager
 def _without_deprecation() -> Iterator[None]:
-    """Without the warning that peft reads a property which transformers has renamed: no user can change that."""
+    """Inside, no warning says that peft reads a property which transformers has renamed: users cannot change it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         yield
@@ -82,8 +85,8 @@ def _without_deprecation() -> Iterator[None]:
 def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":
     """Puts the adapter in `folder` on its base model, trainable, with `dropout`. Raises ModelError if it does not fit.
 
-    base: what it will name as its base model, wherever it is saved. Adapters trained on LLaDA's own tensor names (by
-    the code of d1 or SPG) are understood too: what they lack of their target modules starts at zero effect.
+    base: the base model that the adapter will name wherever it is saved. Adapters with LLaDA's own tensor names (from
+    the code of d1 or SPG) are understood too; target modules that they lack start at zero effect.
     """
     from peft import PeftConfig, PeftModel
 
@@ -101,7 +104,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         fits_nothing = weights <= set(report.missing_keys)
-        # Where a vocabulary has grown, peft also saves the embeddings under the names of its own wrappers.
+        # If the vocabulary has grown, peft saves the embeddings a second time under the names of its wrappers.
         twice = (".modules_to_save.", ".original_module.")
         unknown = [key for key in report.unexpected_keys if not any(part in key for part in twice)]
         if unknown or fits_nothing:
@@ -114,7 +117,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
 
 
 def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", folder: Path) -> None:
-    """Raises ModelError for biases in an adapter's file, which the base's would overwrite where it is read later."""
+    """Raises ModelError for biases in an adapter's file: a base that is read later would overwrite them."""
     if getattr(settings, "bias", "none") != "none" and any(weight.is_meta for weight in model.parameters()):
         raise ModelError(
             f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
@@ -123,7 +126,7 @@ def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", fo
 
 
 def make_real(model: "PeftModel") -> None:
-    """Gives the adapters of a model whose weights are not read yet (`--shard`) numbers, zeros on the CPU."""
+    """Fills the adapters with zeros on the CPU, in a model whose weights are not read yet (`--shard`)."""
     for name, weight in list(model.named_parameters()):
         if is_adapter(name) and weight.is_meta:
             owner, _, leaf = name.rpartition(".")
@@ -137,7 +140,7 @@ def add_reference(model: "PeftModel") -> None:
 
     settings = copy.deepcopy(model.peft_config[TRAINED])
     settings.inference_mode = True
-    with torch.random.fork_rng(gpus(model.device)):  # it is drawn before it is overwritten
+    with torch.random.fork_rng(gpus(model.device)):  # peft draws the new adapter, which is then overwritten
         model.add_adapter(REFERENCE_ADAPTER, settings)
     make_real(model)
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
@@ -148,22 +151,22 @@ def add_reference(model: "PeftModel") -> None:
 def merged_layers(
     model: "PeftModel", layers: Iterable[dict[str, torch.Tensor]], dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of a base that has none yet (it is on the device `meta`), each with the trained adapter's share.
+    """Yields (name, weight in `dtype`): the weights of `layers` with the trained adapter added, in the same order.
 
-    layers: the base's weights, a layer at a time, by the names that it gives them without adapters. Sums are made in
-    float32, and one layer is in memory at a time. What the adapter has whole (`modules_to_save`) takes the place of the
-    base's. Yields (name, weight in `dtype`) in the order of `layers`.
+    model: its base has no weights yet (it is on the device `meta`). layers: the base's weights, a layer at a time, by
+    their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights that the adapter
+    holds whole (`modules_to_save`) replace the base's.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
     adapted = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
-    owners = {}  # name of a weight without adapters: the module that holds it, and what it calls it
+    owners = {}  # {name of a weight without adapters: (the module that holds it, its name there)}
     for module_name, module in base.named_modules():
         for leaf, _ in module.named_parameters(recurse=False):
             owners[base_name(f"{module_name}.{leaf}")] = module, leaf
     whole = whole_weights(model)
-    # Each layer is put into the model, peft adds the adapters to it, and it is taken out again.
+    # Each layer is put into the model, merged by peft with its adapters, and taken out again.
     for layer in layers:
         for name in layer.keys() & owners.keys():  # all but buffers, such as the bias of a router
             owner, leaf = owners[name]
@@ -182,9 +185,9 @@ def merged_layers(
 
 
 def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
-    """The weights that the trained adapter has whole (`modules_to_save`), by the names of those that they replace.
+    """{name of a base weight: the whole weight that the trained adapter has in its place (`modules_to_save`)}.
 
-    Raises ModelError where one tensor of the base is both embedding and head, and the adapter replaces one of the two.
+    Raises ModelError if one tensor of the base is both embedding and head, and the adapter replaces only one of them.
     """
     from peft.utils import ModulesToSaveWrapper
 
@@ -206,7 +209,7 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
 
 @contextmanager
 def using_reference(model: "PeftModel") -> Iterator[None]:
-    """The model with its reference adapter in place of the trained one."""
+    """Inside, the reference adapter is active in place of the trained one."""
     tuner = model.base_model
     tuner.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
     try:

@@ -1,4 +1,7 @@
-"""A linear layer under an adapter that is kept in a wider type than the layer. It imports peft, which is slow: lazy."""
+"""A linear layer under an adapter that is kept in a wider type than the layer.
+
+This module imports peft, which is slow, so it is imported lazily.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 class MixedLinear(Linear):
     """peft's layer, except that an adapter in float32 beside weights in 16 bits multiplies in 16 bits.
 
-    So it does under autocast, with which the papers' code trains. peft by itself multiplies in float32, which on an
-    H100 took as long as the layer below, and keeps a second, wider copy of the input for the backward pass.
+    The papers' code does so, too, because it trains under autocast. Without autocast peft multiplies in float32, which
+    on an H100 took as long as the layer itself, and keeps a second, wider copy of the input for the backward pass.
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -33,9 +36,9 @@ class MixedLinear(Linear):
         return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
 
     def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
-        """The one active adapter in a type, (in, r) and (r, out), and its scale; None where peft's own way is right.
+        """(in, r), (r, out) and the scale of the one active adapter, in `dtype`; None where peft's own way is right.
 
-        In a phase it is in this type already (`working_copy`); outside, every pass casts it.
+        In a phase (see `working_copy`) it has this type already; outside, every pass casts it.
         """
         if (adapter := self.factors()) is None:
             return None
@@ -46,7 +49,7 @@ class MixedLinear(Linear):
     def factors(self) -> tuple[Tensor, Tensor, float] | None:
         """The weights of the one active adapter, (r, in) and (out, r), and its scale.
 
-        None where none or several act, or one that is more than the two factors.
+        None if no adapter or several are active, or if the active one is more than two factors.
         """
         active = [name for name in self.active_adapters if name in self.lora_A]
         if len(active) != 1 or self.disable_adapters or self.merged or self.lora_variant:
@@ -63,9 +66,9 @@ def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor
 
 
 def multiply_in_16_bits(model: "PeftModel") -> None:
-    """Makes each of peft's linear layers a `MixedLinear`, of whose adapters a phase has a working copy.
+    """Makes each of peft's linear layers a `MixedLinear`; a phase has a working copy of their adapters.
 
-    Those of a base in 4 bits are another class and stay.
+    Linear layers in 4 bits are of another class, and stay as they are.
     """
     for module in model.modules():
         if type(module) is Linear:

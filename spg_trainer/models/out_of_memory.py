@@ -1,4 +1,4 @@
-"""Work that is repeated with half as much at once, where a GPU's memory does not hold it."""
+"""Repeats work with half as much at once if a GPU runs out of memory: rollouts, and updates (training/update.py)."""
 
 import logging
 from collections.abc import Callable
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
-    """What `work(size)` returns, and the size with which it did: this one, or half of it, and so on.
+    """(what `work(size)` returns, the size that fitted): `size` is halved until the work fits into memory.
 
     work: may be called again from its start. size: how many of `what` it has in memory at once. Raises
-    torch.OutOfMemoryError where one is too many, and where processes make their passes together.
+    torch.OutOfMemoryError if even 1 does not fit, and if processes make their passes together (`lockstep`).
     """
     while True:
         try:
@@ -26,7 +26,7 @@ def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) ->
             if size <= 1 or distributed.lockstep is not None:
                 raise
             reason = str(error).partition(". ")[0]
-        # Only here, behind the handler, are the tensors of the failed attempt gone.
+        # Only here, outside the handler, are the tensors of the failed attempt gone.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         logger.warning(f"{size} {what} at once do not fit, so from now on it is {size // 2}: {reason}.")

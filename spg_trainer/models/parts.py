@@ -1,4 +1,4 @@
-"""Tensors of which each process has a part, as `--shard` divides them, beside tensors that are whole."""
+"""Tensors that `--shard` divides, so that each process has a part; whole tensors pass through unchanged."""
 
 import sys
 from typing import Any
@@ -7,26 +7,26 @@ from torch import Tensor
 
 
 def whole(value: Tensor) -> Tensor:
-    """The whole tensor of which each process has a part; all of them ask together. A whole tensor stays as it is."""
+    """The whole of a divided tensor; all processes call this together. A whole tensor is returned as it is."""
     part: Any = value
     return part.full_tensor() if is_part(value) else value
 
 
 def own_part(value: Tensor, like: Any) -> Tensor:
-    """A copy of this process's part of a whole tensor, as `like` is divided; no other process is called."""
+    """A copy of this process's part of a whole tensor, divided like `like`; other processes need not call this."""
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).clone()
 
 
 def local(value: Tensor) -> Tensor:
-    """What this process holds of a tensor: its part, or all of a whole one."""
+    """What this process holds of a tensor: its part of a divided one, or all of a whole one."""
     part: Any = value
     return part.to_local() if is_part(value) else value
 
 
 def is_part(value: Tensor) -> bool:
-    """Whether a tensor is one of which this process has a part."""
-    # Slow to import, and imported wherever anything has been divided.
+    """Whether a tensor is divided, so that this process has a part of it."""
+    # The module is slow to import. If anything has been divided, it has been imported.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)

@@ -1,4 +1,4 @@
-"""A model with all that masked diffusion needs to know of it: tokenizer, special tokens, reference."""
+"""A model with all that masked diffusion needs besides: tokenizer, special tokens, reference."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,24 +28,24 @@ class Policy:
     mask_id: int
     pad_id: int
     end_token_ids: tuple[int, ...]
-    """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn, and is
-    what stands behind the completions that a model is taught."""
+    """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn; it is
+    put behind the completions that a model is taught."""
     source: str
     """The folder or Hub id that was opened."""
     note: str = ""
     """A line the user should read, or empty."""
     fresh_adapters: bool = False
-    """Whether the adapters began at no effect, so that the base below them is what they started from."""
+    """Whether the adapters are new: they began without effect, so the model without them is the reference."""
     frozen: PreTrainedModel | None = None
-    """A copy of all the weights as they were opened, if one is kept."""
+    """A copy of all weights as they were opened, if such a reference is kept."""
     replays: Replays | None = None
     """Replays passes of rollouts on a GPU; None = Python starts every pass."""
     most_rows: int | None = None
-    """Completions decoded at once that fitted, after more of them had run out of memory; None = none have."""
+    """How many completions at once fitted after more had run out of memory; None = memory was always enough."""
     most_copies: int | None = None
-    """Masked copies of an update at once that fitted, after more of them had run out of memory; None = none have."""
+    """How many masked copies at once fitted in an update after more had run out of memory; None = as above."""
     unread: Path | None = None
-    """The folder of the weights, while the model has none because it will be divided first."""
+    """The folder of the weights while they are still to be read, since the model is divided first; else None."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
     """Variables of the tokenizer's chat template, from --chat-template-args."""
 
@@ -60,9 +60,9 @@ class Policy:
         )
 
     def encode(self, text: str, ended: bool = False) -> list[int]:
-        """The token ids of a text as it stands, without a chat format and what the tokenizer would put around it.
+        """The token ids of a text as it is, without a chat format and without tokens that a tokenizer puts around it.
 
-        ended: with the end token that stands behind a completion, the last of `end_token_ids`.
+        ended: whether to add the end token of a completion, the last of `end_token_ids`.
         """
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids, self.end_token_ids[-1]] if ended else list(ids)
@@ -72,14 +72,15 @@ class Policy:
         return self.model.device
 
     def room(self, tokens: int) -> int:
-        """How many of the model's positions are left beside so many tokens; below 0 if these are more than it has."""
+        """How many of the model's positions are left after so many tokens; negative if there are too few."""
         return self.model.config.max_position_embeddings - tokens
 
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
         """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
 
-        Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
+        For new adapters it is the model without them; for a loaded adapter, the adapter as loaded; if all weights are
+        trained, their copy.
         """
         if self.frozen is not None:
             with shard.resharded(self.model), shard.unsharded(self.frozen):
@@ -97,7 +98,7 @@ class Policy:
 
     @torch.no_grad()
     def move_reference(self, share: float) -> None:
-        """Moves the copy of all weights towards the weights as they are, of which it takes a share, above 0 up to 1."""
+        """Moves the reference copy towards the weights: (1 - share) * copy + share * weights; 0 < share <= 1."""
         assert self.frozen is not None
         for kept, now in zip(self.frozen.parameters(), self.model.parameters(), strict=True):
             kept.lerp_(now.to(kept), share)
@@ -109,7 +110,7 @@ class Policy:
 
 
 def check_policy(value: object, function: str) -> None:
-    """Raises ConfigError where a function is given something else than a policy, as the name of a model."""
+    """Raises ConfigError if a function is given something other than a policy, e.g. the name of a model."""
     if not isinstance(value, Policy):
         shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
         example = value if isinstance(value, str) else "tiny"

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
-    """How transformers is told to store linear layers: NF4 with quantised scales, multiplied in `dtype`.
+    """transformers' settings to store linear layers in 4 bits: NF4 with quantised scales, multiplied in `dtype`.
 
     Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
     """
     check_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which kernels it would have liked on a CPU
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would complain of missing kernels
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -32,7 +32,7 @@ def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
 def keep_as_stored(model: torch.nn.Module) -> None:
     """Keeps bitsandbytes from repacking weights on a CPU.
 
-    Its first pass in eval mode would otherwise round their scales to bfloat16, and a rollout would sample from another
+    Its first pass in eval mode would otherwise round their scales to bfloat16. A rollout would then sample from another
     model than the update trains.
     """
     for layer in model.modules():

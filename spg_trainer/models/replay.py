@@ -1,6 +1,6 @@
 """Passes of a rollout that are replayed as CUDA graphs, so that a GPU does not wait for Python (`--rollout-graphs`).
 
-A pass starts some fifty kernels a layer. Over few rows, Python takes longer to start them than a GPU to compute them; a
+A pass starts some fifty kernels a layer. With few rows, Python takes longer to start them than a GPU to compute them; a
 graph starts all of them at once. They are the same kernels on the same shapes, so states are equal to the bit.
 """
 
@@ -28,21 +28,21 @@ logger = logging.getLogger(__name__)
 
 
 class Recording:
-    """What `work` starts on a GPU, recorded once; `replay` starts it again and writes the same `result` anew.
+    """The kernels that `work` starts on a GPU, recorded once; `replay` starts them again and overwrites `result`.
 
-    work: it may not read the GPU, and takes and returns tensors that stay where they are.
+    work: may not read values from the GPU, and takes and returns tensors that keep their place in memory.
     """
 
     def __init__(
         self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: Recording | None
     ) -> None:
-        """before: another recording, whose memory this one shares. Raises RuntimeError where it cannot be recorded."""
+        """before: another recording, whose memory this one shares. Raises RuntimeError if `work` cannot be recorded."""
         self.graph = torch.cuda.CUDAGraph()
         here = torch.cuda.current_stream(device)
         self.aside = torch.cuda.Stream(device) if before is None else before.aside
         self.aside.wait_stream(here)
         with torch.cuda.stream(self.aside):
-            # Calls of other threads, as those of the progress bar, do not disturb the recording.
+            # Calls of other threads, e.g. of the progress bar, do not disturb the recording.
             pool = None if before is None else before.graph.pool()
             self.graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
@@ -56,25 +56,24 @@ class Recording:
 
 
 class Replays:
-    """The recorded work of a rollout, by the shapes of what it takes.
+    """The recorded work of a rollout, by the shapes of its input tensors.
 
-    Work of a shape is done as ever the first time, recorded the second time, and replayed from then on. When the
-    rollout ends, so do its recordings, because its keys, values and casts of adapters go then; their memory is used
-    again.
+    Work of a shape is run normally the first time, recorded the second time, and replayed from then on. The recordings
+    end with the rollout, because its keys, values and casts of adapters are freed then; their memory is used again.
     """
 
     def __init__(self) -> None:
         self.seen: set[Any] = set()
         self.graphs: dict[Any, tuple[Recording, dict[str, Tensor]]] = {}
-        """By shape: the recording, and the tensors that it reads, which are overwritten before it is replayed."""
+        """{shape: (the recording, the tensors that it reads)}; these are overwritten before a replay."""
         self.memory: Recording | None = None
-        """The last recording, also that of an earlier rollout: the next one takes its memory."""
+        """The last recording, perhaps of an earlier rollout, whose memory the next recording shares."""
         self.failed: set[str] = set()
-        """The names of works of which one could not be recorded; they are done as ever from then on."""
+        """Names of work that could not be recorded; it is run normally from then on."""
 
     @contextmanager
     def during_rollout(self) -> Iterator[None]:
-        """Inside, passes are recorded and replayed. The model's weights may not move."""
+        """Inside, passes are recorded and replayed. The model's weights must keep their place in memory."""
         try:
             yield
         finally:
@@ -88,11 +87,11 @@ class Replays:
         tensors: dict[str, Tensor],
         fixed: Hashable,
     ) -> tuple[Tensor, ...]:
-        """What `work(tensors)` returns: done, recorded or replayed. The next work of this shape may overwrite it.
+        """What `work(tensors)` returns, run, recorded or replayed. The next work of this shape may overwrite it.
 
-        work: it may not read the GPU, nor take anything there from the host. Besides `tensors` it may use and change
-        what stays where it is for the whole rollout. Doing it twice must leave what doing it once leaves. fixed: all
-        else that decides what it does.
+        work: may neither read values from the GPU nor copy any to it. Besides `tensors` it may use and change tensors
+        that keep their place for the whole rollout. Running it twice must have the same effect as once. fixed: all else
+        that decides what it does.
         """
         if name in self.failed:
             return work(tensors)
@@ -132,7 +131,7 @@ class Replays:
         start: int | None = None,
         blocks: Tensor | None = None,
     ) -> Tensor:
-        """As `models.states.hidden_states`, without a graph of autograd."""
+        """As `models.states.hidden_states`, without autograd."""
         given: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

@@ -1,16 +1,17 @@
-"""Weights divided among the processes (`--shard`): each keeps its part of every tensor, its gradient and optimizer.
+"""Weights divided among the processes (`--shard`): each process keeps a part of every tensor, gradient and moment.
 
-`divide` does that by torch's FSDP2, layer by layer. Completions end at different lengths, so processes never make
-equally many passes. There are two ways about that:
+`divide` does this by torch's FSDP2, layer by layer. Completions end at different lengths, so processes make different
+numbers of passes. There are two ways to handle that:
 
 - `phase`: a pass calls no other process. The weights are gathered once for a whole phase (`unsharded`: a rollout, an
-  evaluation, an update), used as those of any model, and let go; an update sums its gradients by one reduce-scatter
-  (`reduce_gradients`). Each process then has all weights in the type that is computed, and in an update all gradients.
-- `layer`: a pass gathers the embedding, then a layer at a time, then the head, and processes make their passes together
-  (`lockstep`). Each has a layer or two, and sums its gradients as a backward pass comes by.
+  evaluation, an update), and let go at its end; an update sums its gradients by one reduce-scatter
+  (`reduce_gradients`). Inside a phase each process has all weights in the type of a pass, and in an update all
+  gradients.
+- `layer`: a pass gathers the embedding, then one layer at a time, then the head, and processes make their passes
+  together (`lockstep`). Each process holds a layer or two, and sums a layer's gradients as soon as they are computed.
 
-In both, each of N processes always keeps an Nth of the weights in the type that is trained, and of the optimizer. A
-model that is read from a folder is divided before it has any numbers, and each process reads its part.
+In both ways each of N processes keeps an Nth of the trained weights and of the optimizer's state. A model that is read
+from a folder is divided before it has any numbers; then each process reads its part.
 
 Adapters are not divided: they are small, and each process has them whole, as without `--shard`.
 """
@@ -45,12 +46,13 @@ def divide(
 ) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
 
-    device: this process's, to which the weights are moved, a layer at a time.
-    compute: the type in which weights are gathered; those that are kept and trained keep their own.
-    by_layer: whether each pass gathers a layer at a time, which `lockstep` has then to order; else a phase gathers all.
-    folder: of the weights of a model that has none yet (it is on the device `meta`); each process reads its part.
+    device: the process's device; the weights are moved there, a layer at a time.
+    compute: the type in which weights are gathered; the trained weights keep their type.
+    by_layer: whether each pass gathers a layer at a time, so that `lockstep` has to order passes; else a phase gathers
+        all weights.
+    folder: the folder of the weights of a model that has none yet (it is on the device `meta`).
 
-    Raises ModelError where torch is too old.
+    Raises ModelError if torch is too old.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -63,16 +65,16 @@ def divide(
         p.data = p.data.to(device)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
-        # Inputs stay what they are: positions are rotated in float32 whatever the weights are.
+        # Inputs are not cast, since positions are rotated in float32 with weights of any type.
         "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
         "ignored_params": adapters,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
     head = base.get_output_embeddings()
-    # An embedding that is not the head is needed at the beginning of a pass alone, and the head at its end.
+    # If embedding and head are two tensors, each is needed at one end of a pass only.
     ends = [embedding, head] if by_layer and embedding.weight is not head.weight else []
     for module in (*ends, *layers.children(), base):
-        # Norm and head stay after a pass: its hidden states are multiplied by the head outside of the body.
+        # Norm and head stay gathered after a pass, since the head multiplies the hidden states outside of the body.
         fully_shard(module, reshard_after_forward=by_layer and module not in (base, head), **options)
     _sum_in_backward(base, by_layer)
     for module in _gathered_at_once(base):
@@ -81,21 +83,21 @@ def divide(
         with distributed.raising_on_all():
             _read_parts(base, device, folder)
     with torch.no_grad():
-        _one_token(base)  # FSDP takes what runs first for the root, and layers run without it later
+        _one_token(base)  # FSDP takes the module that runs first for the root; later, layers may run first
     _reshard(base)
 
 
 def _adapt_to_our_losses(module: Any) -> None:
-    """Sets what FSDP does with gradients: it sums them and divides nothing, and gathers no module ahead of its turn."""
+    """Makes FSDP sum gradients without dividing them, and gather no module ahead of its turn."""
     module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
-    module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sums
-    # Left to itself, a layer's backward pass gathers the layer that ran before it. Where a pass without a graph came
-    # between, that one is let go already: one process would wait for others that have nothing to gather.
+    module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
+    # By default, a layer's backward pass gathers the layer that ran before it. If a pass without a graph came in
+    # between, the processes would disagree on what is gathered, and wait for each other.
     module.set_modules_to_backward_prefetch([module])
 
 
 def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> None:
-    """Gives a divided model that is on the device `meta` its numbers. Raises ModelError where files do not fit."""
+    """Reads the numbers of a divided model on the device `meta`. Raises ModelError for files that do not fit."""
     from safetensors import SafetensorError
 
     in_files = base.state_dict()
@@ -107,7 +109,7 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
     base._apply(lambda value: _room(value, device) if value.is_meta else value.to(device))
     base.tie_weights()
     with torch.no_grad():
-        for module in computed:  # its buffers are in no file: the frequencies of positions
+        for module in computed:  # its buffers, the frequencies of positions, are in no file
             base._init_weights(module)
         try:
             load_parts(base, folder)
@@ -116,7 +118,7 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
 
 
 def _room(value: Tensor, device: torch.device) -> Tensor:
-    """A tensor for the numbers of one on the device `meta`: this process's part, if it is divided."""
+    """An empty tensor on `device` for one on the device `meta`; of a divided tensor, for this process's part."""
     from torch.distributed.tensor import DTensor
 
     room = torch.empty(local(value).shape, dtype=value.dtype, device=device)
@@ -127,17 +129,17 @@ def _room(value: Tensor, device: torch.device) -> Tensor:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights are divided among processes, gathered at present or not."""
+    """Whether the model's weights are divided among processes, even if they are gathered at present."""
     return any(True for _ in _gathered_at_once(base_model(model)))
 
 
 def is_head_apart(model: "PreTrainedModel") -> bool:
-    """Whether the head of a divided model is gathered by itself, at the end of a pass."""
+    """Whether the head of a divided model is gathered separately, at the end of a pass."""
     return any(True for _ in _gathered_at_once(model.get_output_embeddings()))
 
 
 def trains_parts(model: nn.Module) -> bool:
-    """Whether what is trained is divided: all weights of a sharded model, not adapters on one."""
+    """Whether the trained weights are divided: all weights of a sharded model are, adapters are not."""
     base = base_model(model)
     return is_sharded(base) and any(
         p.requires_grad for name, p in base.named_parameters() if not is_adapter(name)
@@ -146,11 +148,11 @@ def trains_parts(model: nn.Module) -> bool:
 
 @contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
-    """A phase: its passes call no other process, because each has the whole weights, or they are made together.
+    """A phase. Inside, each process has the whole weights; with `--shard layer`, passes are made in lockstep instead.
 
-    All processes enter together; none waits for another to leave, unless the passes are made together. Weights that are
-    not divided but kept in a wider type than is computed have a `working_copy` inside. Otherwise nothing happens where
-    the model is not sharded, or is gathered already.
+    All processes enter together; none waits for another to leave, unless passes are made in lockstep. Weights that are
+    not divided, but kept in a wider type than a pass computes in, have a `working_copy` inside. For any other model
+    that is not sharded, and for one that is gathered already, nothing happens.
     """
     base = base_model(model)
     is_apart = distributed.lockstep is None and any(map(is_part, base.parameters()))
@@ -168,7 +170,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def resharded(model: nn.Module) -> Iterator[None]:
-    """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
+    """Lets the weights go for a while inside `unsharded`, and gathers them again unless an error was raised."""
     base = base_model(model)
     if (copy := working_copy(base)) is not None and copy.trained:
         copy.end()
@@ -185,31 +187,31 @@ def resharded(model: nn.Module) -> Iterator[None]:
 
 
 def reduce_gradients(model: nn.Module) -> None:
-    """Sums the gradients of a sharded model that is trained, inside `unsharded`; each process is left with its part's.
+    """Sums the gradients of a sharded model inside `unsharded`; each process keeps the gradient of its part.
 
-    A process without completions takes part with zeros. The weights are apart afterwards. Adapters are left alone, and
-    so is a model that is not sharded; where it has a working copy, the gradients become those of the weights as they
-    are trained, and nothing is summed over processes.
+    A process without completions takes part with zeros. Afterwards the weights are divided again. Gradients of adapters
+    and of a model that is not sharded are not summed here; if it has a working copy, its gradients become those of the
+    trained weights.
     """
     base = base_model(model)
     if (copy := working_copy(base)) is not None:
         copy.end()
     if distributed.lockstep is not None:
-        distributed.end_passes()  # each backward pass has summed its own
+        distributed.end_passes()  # each backward pass has summed its gradients already
         for p in base.parameters():
-            # No process had one. An optimizer that is given no gradient leaves out its momentum and its decay, too.
+            # No process had a gradient. Without one, an optimizer would leave out its momentum and its decay, too.
             if p.requires_grad and p.grad is None:
                 p.grad = torch.zeros_like(p)
     elif trains_parts(base):
-        # FSDP sums in a backward pass, and only tensors that have a gradient: this pass adds zero to each of them.
+        # FSDP sums gradients in a backward pass, if tensors have any; this pass adds zero to each of them.
         _sum_in_backward(base, True)
         (_one_token(base) * 0).backward()
         _sum_in_backward(base, False)
 
 
 def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":
-    """The modules of which each is gathered at once: a layer; embedding, norm and head, together or apart."""
-    # The module is slow to import; wherever anything is divided, it has been imported.
+    """The modules that are each gathered as a whole: a layer; embedding, norm and head, together or separately."""
+    # The module is slow to import. If anything has been divided, it has been imported.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     modules = () if fsdp is None else base.modules()
     return (module for module in modules if isinstance(module, fsdp.FSDPModule))
@@ -226,12 +228,12 @@ def _reshard(base: nn.Module) -> None:
 
 
 def _sum_in_backward(base: Any, sums: bool) -> None:
-    """Sets whether a backward pass sums its gradients over the processes, and lets the weights go after that."""
+    """Sets whether a backward pass sums its gradients over the processes and then lets the weights go."""
     base.set_requires_gradient_sync(sums)
     base.set_reshard_after_backward(sums)
 
 
 def _one_token(base: "PreTrainedModel") -> Tensor:
-    """A pass through all weights, as short as can be; a scalar."""
+    """A scalar from the shortest pass through all weights: over one token."""
     ids = torch.zeros((1, 1), dtype=torch.int64, device=base.device)
     return base(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()

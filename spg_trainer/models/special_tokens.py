@@ -1,4 +1,4 @@
-"""Which tokens mask, pad and end: what config, tokenizer and vocabulary of a model say of them."""
+"""Finds the tokens that mask, pad and end, from a model's config, tokenizer and vocabulary."""
 
 import re
 from collections.abc import Iterable
@@ -9,12 +9,11 @@ from transformers import PreTrainedTokenizerFast
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 
 OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())
-"""Variables of a chat template, or options of transformers beside them, that only we set, or that no task has."""
+"""Variables of a chat template, and options of transformers, that users may not set: we do, or no task has them."""
 
 
 SpecialTokens = tuple[int, int, tuple[int, ...]]
-"""`mask_id`, `pad_id` and `end_token_ids` of a `Policy`: of the last, those that end a text, then those that end a
-turn."""
+"""`mask_id`, `pad_id` and `end_token_ids` of a `Policy`. The end tokens of a text come first, those of a turn last."""
 
 
 def find_special_tokens(
@@ -22,9 +21,9 @@ def find_special_tokens(
 ) -> SpecialTokens:
     """The special tokens, from the model's config first, its tokenizer second, its vocabulary third.
 
-    asked_mask: --mask-token-id, which decides where config and tokenizer name different masks, and becomes the
-    tokenizer's. rows: how many embeddings there are, None = as the config says. Raises ModelError where there is no
-    mask or no end, or where config and tokenizer disagree.
+    asked_mask: --mask-token-id. It decides if config and tokenizer name different masks, and is set in the tokenizer.
+    rows: how many embeddings there are; None = as the config says. Raises ModelError if there is no mask or no end
+    token, or if config and tokenizer disagree.
     """
     mask = _find_mask(config, tokenizer, asked_mask, rows or config.vocab_size)
     ends = _find_ends(config, tokenizer)

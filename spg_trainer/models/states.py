@@ -1,7 +1,7 @@
 """One pass through a model's body: the last hidden states at the columns that are asked for, and the output layer.
 
-What a family is beyond its body stands in `pattern`, who attends to whom, and `shift`: with 1, the state of the column
-before a token tells what the token is.
+Two attributes of a model's class tell families apart: `pattern`, which columns attend to which, and `shift`. With a
+shift of 1, the state of the column before a token predicts the token.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ def base_model(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What of a model is trained, by name, in the order in which an optimizer numbers it."""
+    """{name: parameter} of the trained parameters, in the order in which an optimizer numbers them."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -45,26 +45,25 @@ def hidden_states(
 
     Args:
         input_ids: (b, S) int64.
-        attention_mask: (b, S) bool, false on padding; None if there is none. With a cache (b, K), false on the columns
-            that nobody attends to, or (b, 1, S, K), who attends to which.
-        keep: (b, n) int64, the columns of the tokens that are asked for, None = all. The last layer then computes no
-            others.
+        attention_mask: (b, S) bool, false on padding; None = no padding. With a cache (b, K), false on columns that
+            none attends to, or (b, 1, S, K), which column attends to which.
+        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all.
         positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
             rounding.
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
         start: the completion's first column, for a pattern whose blocks begin there.
-        clean: (b, S) int64, the tokens as later blocks see them: every block is then as in a pass of its own in which
-            `input_ids` are masked in that block alone. Rows with the same clean tokens share what is computed of these.
-            Patterns without blocks have no use for it. In a causal context None = as in `input_ids`, unless a mask of
-            pairs says who attends to which.
-        blocks: (b, S) int64, the number of each column's block; only needed beside a mask of pairs in a causal context.
-        from_context: (b, n) bool, which of the tokens that are asked for are predicted from the clean text before them
-            alone; only in a causal context, without a mask of pairs.
+        clean: (b, S) int64, the tokens as later blocks see them. The states of every block are then those of a pass in
+            which only that block is as in `input_ids`. Rows with the same clean tokens share the work on these.
+            Patterns without blocks do not use it. None in a causal context = as in `input_ids`, unless a mask of pairs
+            says which column attends to which.
+        blocks: (b, S) int64, the number of each column's block; only needed with a mask of pairs in a causal context.
+        from_context: (b, n) bool, which of the wanted tokens are predicted only from the clean text before them; only
+            in a causal context, without a mask of pairs.
 
-    Returns (b, S, D) or (b, n, D); those of padding hold garbage. Where logits are shifted, a token's state is that of
-    the column before it; the first token of all has none and takes its own. In a causal context that goes for the first
-    token of each block alone. As it is written before the others, these see it wherever they are: also in `input_ids`
-    that mask it, where `clean` is given.
+    Returns (b, S, D) or (b, n, D); states of padding are garbage. If logits are shifted, a token's state is that of the
+    column before it; the first token of all takes its own state. In a causal context, only the first token of each
+    block takes the state before it. It is written before the rest of its block, which therefore always sees it: if
+    `clean` is given, even where `input_ids` mask it.
     """
     family = base_model(model)
     pattern = family.pattern
@@ -79,7 +78,7 @@ def hidden_states(
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     if keep is None and (family.shift or shows_blocks_twice):
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
-    columns = _before(keep, positions) if family.shift else keep  # where the states asked for stand
+    columns = _before(keep, positions) if family.shift else keep  # where the wanted states stand
     mask = attention_mask
     needs_mask = not pattern.is_full and not is_of_pairs
     if needs_mask:
@@ -115,12 +114,12 @@ def hidden_states(
 def _states_of_copies(
     family: PreTrainedModel, copies: Copies, passed: dict[str, Any], may_share: bool
 ) -> Tensor:
-    """The last hidden states (S, n, D) that are asked for, of copies of whose texts each goes through the model once.
+    """The wanted last hidden states (S, n, D) of copies; each of their texts goes through the model only once.
 
     may_share: whether equal texts have equal positions, too.
     """
     text, num_texts = None, len(copies.clean)
-    # Only the kernel of that name knows of shared texts.
+    # Only our "sdpa" kernel (`clean_text.attend`) handles shared texts.
     if may_share and num_texts > 1 and family.config._attn_implementation == "sdpa":
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)
@@ -130,7 +129,7 @@ def _states_of_copies(
 
 
 def _before(keep: Tensor, positions: Tensor | None) -> Tensor:
-    """The columns (b, n) before those to keep, where a token stands there."""
+    """The columns (b, n) before those to keep; the first token of a row keeps its own column."""
     if positions is None:
         return (keep - 1).clamp(min=0)
     return keep - (positions.gather(1, keep) > 0).long()
@@ -142,7 +141,7 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
     Raises ModelError if the head is not a plain linear layer without bias, for instance under an adapter.
     """
     head = base_model(model).get_output_embeddings()
-    kinds = (type(head), *type(head).__bases__)  # that of a divided head is one of torch's, made of nn.Linear
+    kinds = (type(head), *type(head).__bases__)  # FSDP makes the class of a divided head from nn.Linear
     if torch.nn.Linear not in kinds or head.bias is not None:
         raise ModelError(f"{head} is no linear layer without bias; train without an adapter on lm_head")
     return head.weight

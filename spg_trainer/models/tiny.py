@@ -1,4 +1,5 @@
-"""The embedded models: fresh ones in the very format of LLaDA-8B, and their byte tokenizer."""
+"""New tiny models in the format of LLaDA-8B, and their byte tokenizer. Those that come trained with the package
+("embedded", `--model tiny`) were made by these functions."""
 
 from typing import Any
 
@@ -28,12 +29,12 @@ CHAT_TEMPLATE = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer in which every byte is a token whose id is the byte, so that no text is ever unknown.
+    """A tokenizer in which every byte is a token with the byte as its id, so that no text is unknown.
 
     Ids 0..255 are the bytes (one printable ASCII character or newline is one token), 256..261 the special tokens
     `<|endoftext|>` (end and padding), `<|eot_id|>`, `<|mdm_mask|>`, `<|user|>`, `<|assistant|>`, `<|system|>`, and
-    262..265 the tags `<answer>`, `</answer>`, `<reasoning>`, `</reasoning>`, which are ordinary text to a decoder that
-    skips special tokens. Pads on the left, adds nothing of its own to a text, 266 tokens in all.
+    262..265 the tags `<answer>`, `</answer>`, `<reasoning>`, `</reasoning>`. Decoding that skips special tokens keeps
+    these tags. It pads on the left, adds nothing of its own to a text, and has 266 tokens in all.
     """
     vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -55,13 +56,13 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 ARCHITECTURES = {"": "LLaDAModelLM", "block": "SDARForCausalLM", "shift": "DreamModel"}
 BLOCK = 8
-"""Tokens of an attention block of a tiny model that has such."""
+"""Tokens of an attention block in a tiny model of kind "block"."""
 
 
 def llada_config(**changes: Any) -> Any:
     """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
     settings = known_settings("LLaDA-8B-Base") | changes
-    # Two sizes follow others, unless they are given.
+    # Two sizes are equal to others unless they are given.
     following = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
     return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | following | changes)
 
@@ -86,13 +87,14 @@ def new_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "new_tiny"))
         if not kind:
-            # Earlier versions drew so many numbers and threw them away; their embedded models can be made again.
+            # Earlier versions drew so many numbers and threw them away. With this, the models that come with the
+            # package can be made again.
             torch.rand(4 * layers * hidden_size**2)
         return config.model_class(config).eval()
 
 
 def config_of_new(m: ModelConfig) -> Any:
-    """The configuration of the model of fresh weights that settings name, `new` or `new:KIND`."""
+    """The configuration of the new model that settings name, `new` or `new:KIND`."""
     kind = m.model.partition(":")[2]
     return new_config(kind, m.hidden_size, m.num_layers, m.num_heads, m.intermediate_size)
 

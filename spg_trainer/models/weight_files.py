@@ -1,7 +1,7 @@
 """The files of a model's weights, read and written a layer at a time, so that no process has all of them in memory.
 
-They lie in a folder as `save_pretrained` writes them: safetensors under the Hub's names, which are not always those of
-our tensors (`_as_ours`).
+The files are safetensors as `save_pretrained` writes them, under the Hub's names. These are not always the names of our
+tensors (`_as_ours`).
 """
 
 import copy
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 FILE_BYTES = 10**8
-"""Size of a file of weights, and so what of a whole model is in memory while it is written; or a layer, if larger."""
+"""Bytes of a file of weights, or a layer if that is larger: so much of a model is in memory while it is written."""
 
 
 INDEX = "model.safetensors.index.json"
 
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a sharded model by name, whole and on the CPU; all processes go through them together."""
+    """Yields (name, whole tensor on the CPU) for the weights of a sharded model; all processes iterate together."""
     for name, value in _stored(base_model(model)).items():
         yield name, whole(value.detach()).cpu()
 
@@ -42,7 +42,7 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
 
     model.config.save_pretrained(folder)
     files = _files_of(model)
-    weight_map: dict[str, str] = {}  # tensor's name on the Hub: file
+    weight_map: dict[str, str] = {}  # {tensor's name on the Hub: file}
     for number, sizes in enumerate(files, 1):
         of_several = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
         content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
@@ -59,7 +59,7 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
 
 
 def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
-    """For each file of a model's weights {tensor's name: bytes}: layers in their order, up to `FILE_BYTES` together."""
+    """{tensor's name: bytes} of each file of a model's weights; a file has layers up to `FILE_BYTES`, in order."""
     files: list[dict[str, int]] = [{}]
     values = _stored(model)
     for layer in _by_layer(values):
@@ -71,7 +71,7 @@ def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
 
 
 def load_parts(model: "PreTrainedModel", folder: Path) -> None:
-    """Puts the weights of a model folder into the model, of each tensor this process's part; adapters stay.
+    """Reads this process's part of each weight from a model folder into the model; adapters stay as they are.
 
     No other process is called. Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
     """
@@ -84,13 +84,13 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
 
 
 def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
-    """The weights that a model's files hold, by the names that they have without adapters."""
+    """{name without adapters: weight} of the weights that a model's files hold."""
     of_base = {base_name(name): value for name, value in model.state_dict().items() if not is_adapter(name)}
     return {name: value for name, value in of_base.items() if name not in model.all_tied_weights_keys}
 
 
 def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
-    """The weights of a model folder, a layer at a time, by the names that the model gives them without adapters.
+    """Yields the weights of a model folder, one layer at a time, as {name without adapters: weight}.
 
     Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit the model.
     """
@@ -102,7 +102,7 @@ def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Te
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
     values = base_weights(model)
     for layer in _by_layer(values):
-        # Tensors without numbers tell under which names the Hub keeps a layer.
+        # Converting tensors without numbers gives the names under which the Hub keeps a layer.
         shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
         stored = {}
         for name in revert_weight_conversion(model, shapes):
@@ -116,7 +116,7 @@ def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Te
 
 
 def unreadable(folder: Path, error: Exception) -> ModelError:
-    """What to raise where `read_layers` or `load_parts` has failed."""
+    """The error to raise if `read_layers` or `load_parts` has failed."""
     return ModelError(
         f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. $shard and merge read "
         "safetensors under the Hub's names, as save_pretrained writes them"
@@ -124,20 +124,20 @@ def unreadable(folder: Path, error: Exception) -> ModelError:
 
 
 def _stored(base: Any) -> dict[str, Tensor]:
-    """The tensors that files of a model hold: all but a head that is the embedding."""
+    """{name: tensor} of the tensors that a model's files hold: all except a head that is the embedding."""
     return {name: x for name, x in base.state_dict().items() if name not in base.all_tied_weights_keys}
 
 
 def _by_layer(names: Iterable[str]) -> list[list[str]]:
-    """Names of tensors, those of one layer together, because the Hub may keep several of our tensors as one.
+    """The names of tensors, grouped by layer, because the Hub may keep several tensors of a layer as one.
 
-    A layer is what the first three parts of a name say: `model.layers.7`.
+    The first three parts of a name are its layer: `model.layers.7`.
     """
     return [list(group) for _, group in groupby(names, lambda name: ".".join(name.split(".")[:3]))]
 
 
 def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the Hub's names as the model has them: the way back from `revert_weight_conversion`."""
+    """Converts tensors under the Hub's names to the model's: the inverse of `revert_weight_conversion`."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
         WeightConverter,
@@ -153,7 +153,7 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
     ours, collecting = {}, {}
     for key in sorted(stored, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters)
-        if pattern is None:  # it is stored as it is, under another name at most
+        if pattern is None:  # it is stored unchanged, at most under another name
             ours[name] = stored[key]
             continue
         converter = collecting.setdefault(name, copy.deepcopy(by_pattern[pattern]))
@@ -164,12 +164,12 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a tensor of this name is one of an adapter: low-rank, a whole module, or rows of the embedding."""
+    """Whether a tensor of this name belongs to an adapter: a factor, a whole module, or rows of the embedding."""
     return any(part in name for part in (".lora_", ".modules_to_save.", ".trainable_tokens_"))
 
 
 def base_name(name: str) -> str:
-    """The name that a tensor or module of a base has without adapters, of the one that it has with them in peft."""
+    """The name that a tensor or module of a base has without adapters, from its name under peft."""
     for wrapper in (".base_layer", ".original_module", ".token_adapter"):
         name = name.replace(wrapper, "")
     return name

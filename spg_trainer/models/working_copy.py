@@ -1,11 +1,11 @@
-"""Weights in the type that is computed, beside the same weights in the type that is trained (mixed precision).
+"""Mixed precision: a model computes with a copy of its weights in 16 bits, and trains the weights in float32.
 
-In bfloat16 most steps of a usual learning rate round to nothing. So what is trained is kept and stepped in float32, and
-a phase (`shard.unsharded`: a rollout, an evaluation, an update) computes with a copy of it in 16 bits, which is made
-when the phase begins. Gradients of passes are added up in float32.
+In bfloat16 most steps of a usual learning rate round to nothing. So trained weights are kept and stepped in float32. A
+phase (`shard.unsharded`: a rollout, an evaluation, an update) computes with a copy of them in 16 bits, which is made
+when the phase begins. Gradients are added up in float32.
 
-`--shard` does the same with weights that are divided among processes; this is for weights that each process has whole,
-and so for adapters on any model.
+FSDP does the same for weights that `--shard` divides. This file is for weights that each process has whole, and so also
+for adapters on a divided model.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class WorkingCopy:
-    """What a phase swaps into a model's parameters, and out of them again; the parameters stay the same objects."""
+    """Swaps numbers in a narrower type into a model's parameters for a phase; the parameters stay the same objects."""
 
     def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]], computed: torch.dtype) -> None:
-        """parameters: what returns those that are copied. computed: the type of a pass, narrower than theirs."""
+        """parameters: returns the parameters to copy. computed: the type of a pass, narrower than theirs."""
         self.parameters, self.computed = parameters, computed
         self.trained: dict[nn.Parameter, Tensor] = {}
-        """Each parameter's numbers as they are trained, while a phase computes with others."""
+        """{parameter: its trained numbers}, while a phase computes with the copy."""
         self.gradients: dict[nn.Parameter, Tensor] = {}
-        """The sums of the phase's gradients, in the type that is trained."""
+        """{parameter: the sum of the phase's gradients}, in the type of the trained numbers."""
         self._hooks: list[Any] = []
 
     def begin(self) -> None:
@@ -45,7 +45,7 @@ class WorkingCopy:
                 self._hooks.append(p.register_post_accumulate_grad_hook(self._add))
 
     def end(self) -> None:
-        """Puts the trained numbers back, with the sums of the gradients as theirs; drops the copy."""
+        """Puts the trained numbers back, with the sums of the gradients as `.grad`; drops the copy."""
         for hook in self._hooks:
             hook.remove()
         for p, numbers in self.trained.items():
@@ -55,7 +55,7 @@ class WorkingCopy:
         self._hooks, self.trained, self.gradients = [], {}, {}
 
     def _add(self, p: nn.Parameter) -> None:
-        """Adds the gradient that a backward pass has just made, which is rounded to the type of the pass."""
+        """Adds a gradient that a backward pass has just made, in the type of the pass, to the sum."""
         gradient, p.grad = p.grad, None
         if p in self.gradients:
             self.gradients[p].add_(gradient)
@@ -64,13 +64,13 @@ class WorkingCopy:
 
 
 def working_copy(model: "PreTrainedModel | PeftModel") -> WorkingCopy | None:
-    """The working copy of a model; None where it computes with the weights that it keeps."""
+    """The working copy of a model; None if the model computes with its trained weights."""
     return getattr(base_model(model), "working_copy", None)
 
 
 @contextmanager
 def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
-    """Inside, the model computes with its working copy if it has one; an outer phase goes on with that of its own."""
+    """Inside, the model computes with its working copy if it has one; within an outer phase, with that phase's."""
     copy = working_copy(model)
     if copy is None or copy.trained:
         yield

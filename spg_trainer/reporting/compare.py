@@ -1,6 +1,6 @@
-"""The `compare` command: tasks x settings x seeds, a process and a run folder for each; finished ones are tabulated.
+"""The `compare` command: trains tasks x settings x seeds, each in a process and run folder of its own, and tabulates.
 
-This file runs and prints. The intervals and p of its tables are computed in evaluation/statistics.py.
+The intervals and p of its tables are computed in evaluation/statistics.py.
 """
 
 import csv
@@ -38,7 +38,7 @@ from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
 from spg_trainer.settings.values import read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
-"""Flags of training that `compare` gives itself."""
+"""Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""
 HEAD = (
     *("task", "setting", "runs", "before", "after", "gain"),
     *("after, of each seed", "trained", "below start", "steps", "seconds"),
@@ -62,7 +62,7 @@ class Planned:
     task: str
     setting: str
     words: tuple[str, ...]
-    """What is typed to start it, without seed and folder."""
+    """The words of the command line that starts the run, without seed and folder."""
     config: Config
     root: Path
 
@@ -72,11 +72,11 @@ class Planned:
 
 
 def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
-    """Trains what has not finished, then writes the table, to standard output too, and the curves.
+    """Trains what has not finished, then writes the table (also to standard output) and the curves.
 
-    shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError for
-    what a training would refuse and for folders of other runs: for unknown names and values before anything is
-    started, for the rest, which takes seconds to find, while the first runs load.
+    shared: flags of every training. If a run fails, the others go on; returns 1 then, else 0. Raises SpgError for what
+    a training would refuse and for folders of other runs. Unknown names and values are refused before anything is
+    started. The other checks take seconds, so they are made while the first runs load.
     """
     runs = plan_runs(command, shared)
     if command.dry_run:
@@ -99,7 +99,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
 
 
 def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, list[Recorded]]]:
-    """Writes compare.md and compare.csv of the runs that have finished, and returns these by task and setting."""
+    """Writes compare.md and compare.csv of the finished runs; returns {task: {setting: its finished runs}}."""
     tasks: dict[str, dict[str, list[Recorded]]] = {run.task: {} for run in runs}
     for run in runs:
         finished = tasks[run.task].setdefault(run.setting, [])
@@ -113,9 +113,9 @@ def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, l
 
 
 def seeds_of(command: CompareCommand) -> Sequence[int]:
-    """The seeds of a comparison: so many as the one number says, or those that are named.
+    """The seeds of a comparison: a single number is how many there are, several numbers are the seeds themselves.
 
-    Raises ConfigError for none, and for one that is named twice.
+    Raises ConfigError for no seed, and for a seed that is named twice.
     """
     seeds = command.seeds
     if len(seeds) == 1:
@@ -129,7 +129,7 @@ def seeds_of(command: CompareCommand) -> Sequence[int]:
 
 
 def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a comparison, first all with one seed, then all with the next: so an early table has all settings.
+    """The runs of a comparison, all settings with the first seed, then with the next: an early table has all settings.
 
     Raises ConfigError for a task, setting or hyper-parameter that does not exist.
     """
@@ -141,7 +141,7 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         tasks = parse_tasks(task)
         env, env_args = join_names(tasks), join_arguments(tasks)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*shared, *typed(algorithm, settings)]  # of equal flags the last one counts
+        words = [*shared, *typed(algorithm, settings)]  # the last of equal flags counts
         if refused := {word.partition("=")[0] for word in words} & OWN_FLAGS:
             raise ConfigError(f"{min(refused)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
@@ -150,7 +150,7 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         with naming(*names):
             config = resolve(Config, words).config
             check(config)
-            envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
+            envs.make(config.env, split="train", **config.env_args)  # checked before torch is loaded
             algorithms.build(config.algorithm, config.hyper_parameters)
         runs.append(Planned(*names, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
@@ -169,7 +169,7 @@ def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
 def refuse(runs: Sequence[Planned]) -> None:
     """Raises SpgError for what a training would refuse, and for folders of other runs."""
     plan_training = import_module("spg_trainer.training.plan").plan_training
-    planned = dict[tuple[str, str], Config]()  # what the trainings of a task and setting have in common
+    planned = dict[tuple[str, str], Config]()  # the plan that all seeds of a task and setting share
     for run in runs:
         names = run.task, run.setting
         with naming(*names):
@@ -178,14 +178,14 @@ def refuse(runs: Sequence[Planned]) -> None:
                 planned[names] = plan_training(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
             config = replace(planned[names], seed=run.config.seed)
-            # Of what a resumed run may change, these two decide which weights model/ has.
+            # A resumed run may change these two, but they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
 
 
 @contextmanager
 def naming(task: str, setting: str) -> Iterator[None]:
-    """Puts in front of a refusal which runs it is about."""
+    """Inside, an error's message begins with the task and setting whose runs it is about."""
     try:
         yield
     except ConfigError as error:
@@ -193,13 +193,13 @@ def naming(task: str, setting: str) -> Iterator[None]:
 
 
 def label(name: str, arguments: dict[str, object]) -> str:
-    """What tables and folders call a task or a setting: without the path of a file."""
+    """The name of a task or a setting in tables and folders: without the path of a file."""
     pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
     return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
 
 
 def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
-    """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
+    """Settings of an algorithm as words of a command line: flags of training, all others as hyper-parameters."""
     words, known = list[str](), settings_of(Config)
     for name, value in settings.items():
         if (flag := name.replace("-", "_")) in known:
@@ -232,15 +232,15 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
 
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
-    """How much more a setting solves after training than the `base`, by the seeds and problems that both have.
+    """How much more a setting solves after training than the `base`, over the seeds and problems that both have.
 
-    Returns the last three columns of `AGAINST`. Seeds are the unit: what is said holds for other seeds, too.
+    Returns the last three columns of `AGAINST`. The interval is over seeds, so that it holds for other seeds, too.
     """
     of_base, of_runs = (
         {run.config.seed: run.before_after[-1].correct for run in some} for some in (base, runs)
     )
     pairs = [(of_base[seed], of_runs[seed]) for seed in sorted(of_base.keys() & of_runs.keys())]
-    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
+    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # other problems
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
     mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
@@ -251,7 +251,7 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
 def row(runs: Sequence[Recorded]) -> list[str]:
     """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on.
 
-    A run whose start another code has judged has no figures before; then nothing is compared with its start.
+    A run whose start was judged by other code has no figures before training, and is not compared with its start.
     """
     after = np.stack([run.before_after[-1].correct for run in runs])
     start, gain, worse = "-", "-", "-"
@@ -280,7 +280,7 @@ def shown_rate(rate: Mean) -> str:
 
 
 def sampled_rate(run: Recorded) -> float | None:
-    """The mean solved rate of the completions sampled in training; None of given pairs, for which none were."""
+    """The mean solved rate of the completions sampled in training; None if given completions were learned from."""
     rates = [step["correct"] for step in run.metrics if "correct" in step]
     return float(np.mean(rates)) if rates else None
 

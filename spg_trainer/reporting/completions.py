@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 MAX_BYTES = 3_000_000
-"""What the completions of a page may take; sets that would take more than their share show their first rows."""
+"""Bytes that the completions of a page may take. A set that would take more than its share shows its first rows."""
 RENDERED = 48
 """Problems before and after training that are also shown as their environment renders them."""
 COLUMNS = ("index", "generation", "completion", "correct", "reward", "rewards", "reason", "tokens")
@@ -44,7 +44,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
 
 
 def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
-    """What the task is in its author's words, and the prompt of one of its problems; what is not known is empty."""
+    """The task's description by its author, and the prompt of one of its problems; "" for what is not known."""
     sentence = envs.task.summary(type(envs.combining.around.innermost(env))) if env else ""
     return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
 
@@ -97,7 +97,7 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
 
 
 def render(env: "TextEnv", row: Row) -> str:
-    """A completion as its environment shows it; what was raised, where that fails."""
+    """A completion as its environment renders it; if that raises, the error's text."""
     try:
         if "turns" not in row:
             return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))

@@ -22,9 +22,9 @@ Column = Mapping[int, float | None]
 Groups = Mapping[str, Sequence[Recorded]]
 """Label -> runs of one setting; several runs are drawn as their mean and range."""
 WINDOW = 5
-"""How many values the moving mean is of that is drawn over those of a single run."""
+"""How many values the moving mean of a single run spans."""
 SHORT = 24
-"""A label of at most so many characters leaves room for another beside it in the legend."""
+"""Labels of at most so many characters stand two in a row of the legend."""
 STYLE = {
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#808080"
@@ -33,13 +33,14 @@ STYLE = {
     "font.size": 11,
     "legend.fontsize": 11,
 }
-"""Grey can be read on a light page and on a dark one. A point is a pixel or more: the page shows no panel narrower."""
+"""Style of all figures. Grey can be read on a light page and on a dark one. A point is at least a pixel on the page."""
 WIDE, NARROW = 4.2, 226 / 72
-"""Inches: a figure of its own, and a panel as wide as its place on the page is at least (`page.css`)."""
+"""Widths in inches: of a figure in its own file, and of a panel, which is the least width of its place in
+`page.css`."""
 UNDER_AXIS = 3.8
-"""How far below an axis its legend begins, in heights of the font: its numbers and its name stand between them."""
+"""How far below an axis the legend begins, in heights of the font: the axis' numbers and name stand in between."""
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-"""What an SVG says of itself: nothing, since it would differ between equal figures."""
+"""The metadata of an SVG: none, since they would differ between equal figures."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Panel:
     """Lower end of the axis; None = as the values are."""
     high: float | None = None
     parts: tuple[str, ...] = ()
-    """Names of `PARTS` that add up to 1 at each step. Of one setting they are drawn as areas; of several settings the
-    first of them alone is drawn, as lines."""
+    """Names of `PARTS` that add up to 1 at each step. For one setting they are drawn as areas; for several settings,
+    only the first part is drawn, as lines."""
 
 
 PARTS: dict[str, Callable[[Row], float]] = {
@@ -64,14 +65,15 @@ PARTS: dict[str, Callable[[Row], float]] = {
     "all wrong": lambda row: row["frac_groups_all_wrong"] - row["frac_groups_wrong_identical"],
     "all wrong, the same text": lambda row: row["frac_groups_wrong_identical"],
 }
-"""What groups of completions are like, as shares of all groups, from a row of metrics.jsonl."""
+"""{kind of group: its share of all groups, from a row of metrics.jsonl}."""
 COLOURS = {
     "mixed": "tab:blue",
     "all right": "tab:green",
     "all wrong": "tab:orange",
     "all wrong, the same text": "tab:red",
 }
-"""The colours of `PARTS`: what is learned from is blue, what is solved green, what teaches nothing orange and red."""
+"""The colours of `PARTS`: groups to learn from are blue, solved groups green, other groups without a signal orange and
+red."""
 SOLVED = Panel(
     "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
 )
@@ -115,7 +117,7 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
     """Title, note and SVG of every panel that has values."""
     runs = [run for members in groups.values() for run in members]
     recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
-    # Of completions that were given nothing was sampled: the dots of the evaluations are alone.
+    # A run that learns from given completions samples none: only the dots of its evaluations are drawn.
     if "correct" not in recorded and any(one.step is not None for run in runs for one in run.evaluations):
         recorded.append("correct")
     panels = []
@@ -171,7 +173,7 @@ def draw_figure(
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
+    one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then the legend names metrics, else settings
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
     columns, font_size, characters, legend_height = legend_layout([*names] if one_setting else labels, width)
     height = 0.62 * width + legend_height
@@ -195,7 +197,7 @@ def draw_figure(
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
-        # Below the numbers and the name of the axis, whose height is that of their font, not a share of the panel.
+        # Below the numbers and the name of the axis, whose height depends on the font, not on the panel's height.
         below = ScaledTranslation(0, -UNDER_AXIS * rcParams["font.size"] / 72, figure.dpi_scale_trans)
         axes.legend(
             loc="upper left",
@@ -213,7 +215,7 @@ def draw_figure(
 def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int, float]:
     """The columns, font size, width and height of the legend below a figure with these labels.
 
-    Font size in points; width in characters, of a label; height in inches. width: of the figure, in inches.
+    Font size in points, width of a label in characters, height in inches. width: of the figure, in inches.
     """
     from matplotlib import rcParams
 
@@ -225,14 +227,14 @@ def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int,
 
 
 def column(run: Recorded, metric: str) -> Column:
-    """A metric, or one of `PARTS`, at each step of a run; None where a run has none, as `sft` has no groups."""
+    """{step: a metric of a run, or one of `PARTS`}; None where the run does not have it, e.g. groups in `sft`."""
     read = PARTS.get(metric, lambda row: row.get(metric))
     has_no_groups = metric in PARTS and not any("frac_groups_all_correct" in row for row in run.metrics)
     return {row["step"]: None if has_no_groups else read(row) for row in run.metrics}
 
 
 def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
-    """Shares that add up to 1 as areas one upon the other, the mean of the runs."""
+    """Draws shares that add up to 1, in the mean of the runs, as areas on top of each other."""
     means = []
     for name in names:
         steps, values = aligned([column(run, name) for run in runs])
@@ -244,7 +246,7 @@ def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
 
 
 def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
-    """Mean and range of several runs, or one run's values, pale, and their moving mean. Returns the mean, (N,)."""
+    """Draws mean and range of several runs, or one run's values (pale) and their moving mean. Returns the mean (N,)."""
     x, values = aligned(columns)
     if not x.size:
         return x
@@ -259,7 +261,7 @@ def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
 
 
 def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:
-    """Dots where the metric was evaluated, hollow on validation problems; the kept step as a vertical line."""
+    """Draws dots where the metric was evaluated (hollow: on validation problems), and a line at the kept step."""
     if name == "correct" and run.kept_step is not None:
         axes.axvline(run.kept_step, color=colour, linewidth=1, linestyle=(0, (3, 3)))
     for one in run.evaluations:
@@ -281,12 +283,12 @@ def evaluated(one: Completions, metric: str) -> float | None:
 
 
 def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (N,) where any run has a value, and values (runs, N), NaN where one has none, e.g. has ended."""
+    """Steps (N,) where any run has a value, and values (runs, N); NaN where a run has none, e.g. because it ended."""
     places = sorted({step for one in columns for step, value in one.items() if value is not None})
     values = [[np.nan if one.get(step) is None else one[step] for step in places] for one in columns]
     return np.array(places), np.array(values, float)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of each value and the `WINDOW` - 1 before it, as far as there are."""
+    """The mean of each value and the `WINDOW` - 1 values before it, or fewer at the start."""
     return np.array([np.nanmean(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))])

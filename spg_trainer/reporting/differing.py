@@ -1,4 +1,4 @@
-"""Which settings the columns of a comparison differ in, so that nobody takes a recipe's effect for an algorithm's."""
+"""The settings in which the columns of a comparison differ: a recipe's effect may look like an algorithm's."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -29,6 +29,6 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
 
 
 def all_settings(config: Config) -> dict[str, Any]:
-    """The settings of a training by dotted name, with all hyper-parameters of its algorithm as they will be."""
+    """The settings of a training by dotted name, with all hyper-parameters of its algorithm, defaults included."""
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), OF_A_RUN)

@@ -1,4 +1,4 @@
-"""Trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`), none of which outlives its parent."""
+"""Trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`) that never outlive their parent."""
 
 import os
 import subprocess
@@ -21,11 +21,13 @@ def run_jobs(
     refuse: Callable[[], None],
     done: Callable[[], None],
 ) -> list[Path]:
-    """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders that failed.
+    """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders whose runs failed.
 
-    at_once: 0 = one for each CPU core, or on a GPU one alone. refuse: called once the first runs have been started;
-    what it raises ends them. done: called after each run that has ended well. At a signal to stop (`runs/stop.py`) the
-    children save their step and end, at a second one at once; then KeyboardInterrupt.
+    at_once: how many run at once; 0 = one for each CPU core, on a GPU just one. refuse: called once the first runs have
+    been started; an error that it raises ends them. done: called after each run that has ended well.
+
+    At a signal to stop (`runs/stop.py`) the children save their step and end; at a second signal they end at once. Then
+    KeyboardInterrupt is raised.
     """
     import torch
 
@@ -39,7 +41,7 @@ def run_jobs(
             folder = waiting.pop(0)
             running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
 
-    # The first signal ends the waiting for children, and a second one the waiting for what they save.
+    # The first signal ends the waiting for children, and the second the waiting while they save.
     with stopping(StopRequest(at_once=True), tell=lambda: None):
         try:
             with console.progress(len(jobs), "runs") as advance:
@@ -71,7 +73,7 @@ def run_jobs(
             raise
         finally:
             for process in running.values():
-                process.communicate()  # closes its input, which ends it
+                process.communicate()  # closes the child's input, which ends the child
     return failed
 
 
@@ -82,15 +84,15 @@ def start_process(folder: Path, words: Sequence[str], environment: Mapping[str, 
         return subprocess.Popen(
             [sys.executable, "-m", "spg_trainer.reporting.jobs", *words, "--output-dir", str(folder)],
             env={**os.environ, **environment},
-            stdin=subprocess.PIPE,  # its end tells the child that we have ended, however we did
+            stdin=subprocess.PIPE,  # it closes when we end, for whatever reason, and tells the child
             stdout=log,
             stderr=log,
-            start_new_session=True,  # the terminal's Ctrl-C is ours to pass on, once
+            start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on once
         )
 
 
 def main() -> int:
-    """Runs the trainer's command line; ends at once, mid-step too, when standard input does."""
+    """Runs the trainer's command line; ends at once, even within a step, when standard input is closed."""
     from spg_trainer.cli import main as trainer
 
     threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()

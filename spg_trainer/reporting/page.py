@@ -1,4 +1,4 @@
-"""The page: what runs hold, laid out by `page.html`, `page.css` and `page.js` into one file without a network."""
+"""The report on runs: one HTML file, made of `page.html`, `page.css` and `page.js`, that needs no network."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ class Report:
 
     html: str = field(repr=False)
     runs: tuple[str, ...] = ()
-    """The folders that it is about."""
+    """The run folders that the page is about."""
 
     def __repr__(self) -> str:
         size = f"{len(self.html.encode()) / 1e6:.1f} MB"
@@ -42,7 +42,7 @@ class Report:
 
 
 def report(*runs: str | Path) -> Report:
-    """What runs hold, as one HTML page without a network; several share their curves, seeds of a setting are a band.
+    """A report on runs, as one HTML page that needs no network. Several runs share axes; seeds of a setting are a band.
 
     runs: run folders, finished or not. Raises ConfigError for a folder that holds no run.
     """
@@ -62,7 +62,7 @@ def report(*runs: str | Path) -> Report:
             {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **one}
             for run, one in zip(opened, data, strict=True)
         ],
-        # Inside of a script element only `<` could end it.
+        # Within a script element, only a `<` could end the element.
         data=json.dumps([one["script"] for one in data], separators=(",", ":")).replace("<", "\\u003c"),
         css=source("page.css"),
         code=code,
@@ -79,17 +79,17 @@ def write(command: ReportCommand) -> None:
 
 
 def source(name: str) -> str:
-    """A file beside this one."""
+    """The text of a file beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def clock(seconds: float) -> str:
-    """`1:05:00`."""
+    """Seconds as hours, minutes and seconds: `1:05:00`."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def cost(run: Recorded) -> dict[str, str]:
-    """What the run took."""
+    """What the run cost, {figure: text}: times, tokens and the device."""
     rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
     tokens = sum(row.get("num_tokens", 0) for row in run.metrics)
     entries = {"updates": clock(update)}

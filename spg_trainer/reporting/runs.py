@@ -1,4 +1,4 @@
-"""What reports and tables read of a run folder: settings, metrics of every step, evaluations, completions."""
+"""What reports and tables read from a run folder: settings, metrics of every step, evaluations, completions."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from spg_trainer.settings.values import flatten, plain, without_folders
 
 Row = dict[str, Any]
 MADE_WITH = ("versions", "base_model")
-"""What environment.json of a run says, or in its place summary.json."""
+"""Keys that a run's environment.json has, or summary.json where the former lacks them."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Completions:
     """The completions of one step, or of one evaluation."""
 
     name: str
-    """`before`, `after`, `step-000010` of an evaluation, `samples/step-000010`."""
+    """`before`, `after` or `step-000010` for an evaluation, `samples/step-000010` for samples."""
     step: int | None
-    """Finished steps of the model that wrote them; None for a model of no known step."""
+    """How many steps the model that wrote them had been trained; None if that is not known."""
     split: str
-    """Which problems they answer."""
+    """The split whose problems they answer."""
     rows: list[Row]
     figures: Row | None = None
     """The evaluation's results and settings; None for samples."""
@@ -69,13 +69,13 @@ class Recorded:
 
     @property
     def before_after(self) -> list[Completions]:
-        """The first and the last evaluation on the run's own split, as far as there are."""
+        """The first and the last evaluation on the run's own split; fewer than two if it has fewer."""
         made = {one.name: one for one in self.evaluations}
         return [made[name] for name in ("before", "after") if name in made]
 
     @property
     def follows(self) -> str:
-        """What completions follow, in `before_after`, which must not be empty."""
+        """How many completions follow each habit in `before_after`, which must not be empty."""
         sets = [one.figures for one in self.before_after]
         return change_of_shares([figures["follows"] for figures in sets], sets[-1]["n"])
 
@@ -92,7 +92,7 @@ class Recorded:
 
     @property
     def task(self) -> str:
-        """What was learned: the task, or the file or data set of texts (--data)."""
+        """The task that was learned, or the file or data set of texts (--data)."""
         return without_folders(self.config.data or self.config.env)
 
     @property
@@ -102,12 +102,12 @@ class Recorded:
 
     @property
     def block_length(self) -> int:
-        """Tokens of a block in the completions at hand."""
+        """Tokens of a block in the run's completions."""
         return self.config.rollout.block_length
 
     @property
     def made_with(self) -> Row:
-        """Versions of packages, and what the model was before."""
+        """Versions of packages, and the model that the run began with."""
         return {name: self.environment.get(name) or (self.summary or {}).get(name) for name in MADE_WITH}
 
     @property
@@ -157,11 +157,12 @@ def read_run(path: str | Path) -> Recorded:
 
 
 def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
-    """Runs that differ in their seed only, by label: task, algorithm, and the settings that tell them from others.
+    """{label: runs that differ in their seed only}.
 
-    E.g. "sudoku spg" where all runs of it are alike, else "sudoku spg learning_rate=1e-4".
+    A label has the task, the algorithm, and the settings that tell these runs from others: "sudoku spg" if all runs of
+    both have equal settings, else "sudoku spg learning_rate=1e-4".
     """
-    if len(runs) == 1:  # there is nothing to tell it from
+    if len(runs) == 1:
         return {f"{runs[0].task} {runs[0].method}": runs}
     all_settings = [
         {name: value for name, value in identity(run.config, read_inputs(run.path)).items() if name != "seed"}

@@ -50,7 +50,7 @@ def answer(
     """
     texts = decode_completions(policy, rollouts)
     prefixes = [problem.completion_prefix for problem in episodes.problems]
-    going_on = episodes.answer({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
+    going_on = episodes.take_turn({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
     chats = [episodes.prompt(i) for i in going_on]
     # `prompts` are only those that fit; `fits` says of each of `going_on` whether its prompt does.
     prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)

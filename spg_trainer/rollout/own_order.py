@@ -3,7 +3,7 @@
 The function takes log-probabilities (b, n) of the tokens that were drawn for b rows, the places (b, n) of these tokens
 in their completions, from 0, and b generators on the model's device. It returns a priority (b, n), float32: the higher,
 the earlier a token is unmasked; equal priorities go from left to right. A row may have columns that are not drawn, with
-the log-probability -inf, and what stands there is ignored.
+the log-probability -inf; the priorities returned for these are ignored.
 """
 
 import importlib

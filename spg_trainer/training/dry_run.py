@@ -11,7 +11,7 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.errors import ModelError
-from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_copies
+from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.cards import Card, find_card
 from spg_trainer.estimate.fits import card_lines, what_fits
 from spg_trainer.estimate.memory import Memory, step_memory
@@ -177,7 +177,7 @@ def memory_and_time(
     if on_cpu(config):  # the seconds are those of a card
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
-    sized = with_copies(config, memory.copies)
+    sized = with_masked_copies(config, memory.copies)
     took = step_seconds(model_config, sized, algorithm, card, **options)
     rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
     seconds = (
@@ -218,7 +218,7 @@ def memory_of_process(
     def memory_of(copies: int, rows: int | None) -> Memory:
         return step_memory(
             model_config,
-            with_copies(config, copies),
+            with_masked_copies(config, copies),
             algorithm,
             dtype=dtype_of(config.model),
             shard=config.model.shard,

@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_copies
+from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.sizes import rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
@@ -71,7 +71,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     path, checkpoint_folder = planned.folder, planned.checkpoint
     policy = open_model(planned, accelerator)
     copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
-    config = with_copies(planned.config, copies)
+    config = with_masked_copies(planned.config, copies)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
     rows_per_forward = None if policy.device.type == "cpu" else rows or rows_of_a_pass(config)
     with raising_on_all():
@@ -266,7 +266,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     def memory_of(copies: int, rows: int | None) -> Memory:
         return step_memory(
             base_model(policy.model).config,
-            with_copies(config, copies),
+            with_masked_copies(config, copies),
             algorithm,
             dtype=dtype,
             shard=config.model.shard,

@@ -26,10 +26,10 @@ class Counting(Spelling):
 def test_each_way_to_end_is_told_apart():
     episodes = Episodes(Spelling(), [0, 1, 2, 3, 0])
     assert [episodes.prompt(i) for i in (0, 3)] == ["spell abc 0", "spell aaa 3"]
-    assert episodes.answer({0: "a", 1: "b", 2: "boom", 3: "x", 4: "a"}) == [0, 1, 3, 4]
-    assert episodes.answer({0: "b", 1: "c", 3: "x"}) == [0, 1, 3]
+    assert episodes.take_turn({0: "a", 1: "b", 2: "boom", 3: "x", 4: "a"}) == [0, 1, 3, 4]
+    assert episodes.take_turn({0: "b", 1: "c", 3: "x"}) == [0, 1, 3]
     episodes.cut([4])
-    assert episodes.answer({0: "c", 1: "x", 3: "x"}) == [1, 3] and episodes.answer({3: "x"}) == []
+    assert episodes.take_turn({0: "c", 1: "x", 3: "x"}) == [1, 3] and episodes.take_turn({3: "x"}) == []
     assert episodes.ended == ["over", None, "raised", "max_turns", "no_room"]
     assert episodes.terminated.tolist() == [True, False, True, False, False]
     assert episodes.truncated.tolist() == [False, False, False, True, True]
@@ -49,7 +49,7 @@ def test_each_way_to_end_is_told_apart():
 def test_all_or_some_are_scored_in_one_call_and_the_scores_are_kept():
     env = Counting()
     episodes = Episodes(env, [0, 1, 2, 0])
-    episodes.answer({0: "c", 1: "x", 2: "boom", 3: "c"})
+    episodes.take_turn({0: "c", 1: "x", 2: "boom", 3: "c"})
     assert not episodes.scores.total.any()
     episodes.score([0, 2])
     assert env.asked == [["c", "boom"]]
@@ -65,31 +65,31 @@ def test_an_episode_can_begin_after_some_turns_and_with_problems_that_were_read(
     problems = [env.problem(0), env.problem(1)]
     episodes = Episodes(env, [0, 1], problems, [(["a", "b"], ["1 so far", "2 so far"]), ([], [])])
     assert episodes.problems[0] is problems[0]
-    assert episodes.answer({0: "c", 1: "b"}) == [1] and episodes.ended == ["over", None]
+    assert episodes.take_turn({0: "c", 1: "b"}) == [1] and episodes.ended == ["over", None]
     assert episodes.score([0]).rewards["letters"].tolist() == [3.0, 0.0]
 
 
 def test_what_is_refused_changes_nothing():
     episodes = Episodes(Spelling(), [0, 1])
-    episodes.answer({0: "a", 1: "b"})
+    episodes.take_turn({0: "a", 1: "b"})
     for completions, message in (
         ({0: "b", 1: "odd"}, "problem 1: reply returned 3"),
         ({0: "b", 1: None}, "problem 1: the action is None"),
     ):
         with pytest.raises(EnvError, match=message):
-            episodes.answer(completions)
+            episodes.take_turn(completions)
     assert episodes.turns == [["a"], ["b"]] and episodes.replies == [["1 so far"]] * 2
     for letter in "bc":
-        episodes.answer({0: letter})
+        episodes.take_turn({0: letter})
     with pytest.raises(EnvError, match=r"step\(\) after the end of problem 0\."):
-        episodes.answer({0: "d", 1: "c"})
+        episodes.take_turn({0: "d", 1: "c"})
     assert episodes.turns[1] == ["b"]
 
 
 def test_a_copy_plays_on_alone():
     episodes = Episodes(Spelling(), [0])
     other = episodes.copy()
-    assert other.answer({0: "boom"}) == [] and other.score().reason == ["error"]
+    assert other.take_turn({0: "boom"}) == [] and other.score().reason == ["error"]
     assert episodes.ended == [None] and episodes.turns == [[]] and episodes.scores.reason == [""]
     assert episodes.raised == [None] and episodes.problems is other.problems
 
@@ -110,7 +110,9 @@ def test_in_a_mixture_each_task_is_asked_once_and_what_it_does_not_pay_is_no_num
     env = envs.make("countdown + arithmetic", **{"arithmetic.tries": 2})
     episodes = Episodes(env, range(4))
     tasks = [problem.task for problem in episodes.problems]
-    assert episodes.answer(dict.fromkeys(range(4), "?")) == [i for i in range(4) if tasks[i] == "arithmetic"]
+    assert episodes.take_turn(dict.fromkeys(range(4), "?")) == [
+        i for i in range(4) if tasks[i] == "arithmetic"
+    ]
     episodes.score()
     missing = np.isnan(episodes.scores.rewards["numbers_used"])
     assert missing.tolist() == [task == "arithmetic" for task in tasks] and 0 < missing.sum() < 4

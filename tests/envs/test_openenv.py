@@ -97,7 +97,7 @@ def test_our_own_server_gives_what_the_environment_gives(address, file, task):
             while going_on:
                 number = len(episodes.turns[going_on[0]])
                 texts = {i: str(here.problem(indices[i]).reference.get("answer", "x")) for i in going_on}
-                going_on = episodes.answer(
+                going_on = episodes.take_turn(
                     {i: text if i % 3 <= number else "hm" for i, text in texts.items()}
                 )
             scores = episodes.score()
@@ -129,7 +129,7 @@ def test_a_server_of_others(tmp_path):
             assert (turns, replies) == (texts, ["wrong, again"] * (len(texts) - 1))
             episodes = Episodes(env, [7])
             for text in texts:
-                episodes.answer({0: text})
+                episodes.take_turn({0: text})
             scores = episodes.score()
             assert (scores.total[0], scores.reason[0]) == (reward, reason)
             assert scores.rewards["correct"][0] == (reward >= 1)
@@ -149,11 +149,11 @@ def test_a_server_that_comes_back_is_gone_on_with(address):
         env = envs.make(f"openenv:{address}")
         problem = env.problem(1)
         episodes = Episodes(env, [1])
-        assert episodes.answer({0: "no"}) == [0]
+        assert episodes.take_turn({0: "no"}) == [0]
         process.kill()
         process.wait()
         with other(port=port):
-            assert episodes.answer({0: problem.prompt.split()[2]}) == []
+            assert episodes.take_turn({0: problem.prompt.split()[2]}) == []
             assert episodes.score().total[0] == 0.5
 
 
@@ -196,7 +196,7 @@ def test_a_failure_is_the_reason_of_an_episode():
         for number in range(50):  # by chance it may show the same again
             episodes = Episodes(env, [3])
             connections(address).idle.clear()  # no session stands at the beginning of this episode
-            episodes.answer({0: f"no {number}"})
+            episodes.take_turn({0: f"no {number}"})
             if episodes.raised[0]:
                 break
         assert "gave something else" in episodes.raised[0] and "depend on its seed" in episodes.raised[0]
@@ -204,12 +204,12 @@ def test_a_failure_is_the_reason_of_an_episode():
     with other("full") as (address, _):
         env = envs.make(f"openenv:{address}")
         episodes = Episodes(env, [0, 1, 2])
-        episodes.answer({i: "no" for i in range(3)})
+        episodes.take_turn({i: "no" for i in range(3)})
         assert any("sessions=N" in (trace or "") for trace in episodes.raised)
         for split in ("train", "test"):
             env = envs.make(f"openenv:{address}", sessions=1, split=split)
             episodes = Episodes(env, [0, 1, 2])
-            assert episodes.answer({i: "no" for i in range(3)}) == [0, 1, 2]
+            assert episodes.take_turn({i: "no" for i in range(3)}) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

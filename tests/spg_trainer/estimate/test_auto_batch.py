@@ -60,7 +60,7 @@ def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> Non
 def test_a_number_stays() -> None:
     config = replace(AUTO, batch=BatchConfig(per_device_batch_size=7))
     found = auto_batch.fitting_batch(config, build("spg"), taking, 1.0)
-    assert found == (7, None) and auto_batch.with_copies(config, 7) == config
+    assert found == (7, None) and auto_batch.with_masked_copies(config, 7) == config
 
 
 def test_another_word_is_refused() -> None:

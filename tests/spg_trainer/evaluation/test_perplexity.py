@@ -207,7 +207,7 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
         (["--max-completion-length", "9"], "a completion has 31 tokens. Use 31 or more, or 0"),
         (["--max-completion-length", "9", "12"], "9 12: --perplexity takes one"),
         (["--max-completion-length", "2000"], "and completions stand on 2,000. With"),
-        (["--temperature", "0.5"], "--temperature says nothing there"),
+        (["--temperature", "0.5"], "--temperature has no effect"),
         (["--num-masks", "12"], "Use 16"),
     ):
         assert main([*words, *more]) == 2
