@@ -2,7 +2,7 @@
 
     from spg_trainer import Config, train, evaluate, generate, load_model, log_likelihood
 
-Names are loaded on first use, so that importing the package costs nothing.
+Names are loaded on first use, so importing the package costs nothing.
 """
 
 from importlib import import_module

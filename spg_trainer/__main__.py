@@ -7,5 +7,5 @@ from spg_trainer.cli import main
 
 if __name__ == "__main__":
     status = main()
-    gc.freeze()  # Python would look through all objects for garbage before it ends: 0.2 s with those of torch
+    gc.freeze()  # else Python looks through all objects for garbage before it ends: 0.2 s with torch
     sys.exit(status)

@@ -34,9 +34,9 @@ COMMANDS = {
     "merge": (fields.MergeCommand, "export", "merge"),
     "push": (fields.PushCommand, "export", "push"),
 }
-"""{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
+"""{word: (its settings, the module and name of the function that it runs)}; without a word: `Config` and `train`."""
 STANDS_FOR = {"sft": ("--source", "demonstrations")}
-"""{word: the words for which it is short}."""
+"""{word: the flags that it stands for}."""
 OWN_FLAGS = {
     "algorithms": "algorithms.command",
     "lm-eval": "evaluation.lm_eval_command",
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SpgError, ImportError, *packages.errors()) as error:
         say_once(error, f"error: {in_flags(written(error))}\n")
         return 2
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the reader of the output, e.g. `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -134,7 +134,7 @@ def help_and_exit(cls: Any, shown: Any, word: str) -> None:
     try:
         show_help(cls, shown, note, word)
     finally:
-        sys.stdout.flush()  # here, a reader who has gone is no error
+        sys.stdout.flush()  # here `main` still handles a reader of the output that has ended
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What the processes of a run share: their number, sums, errors and decisions. Each works alone where there is one.
+"""What the processes of a run share: their number, sums, errors and decisions. All of it works for a single process.
 
-Imports torch and accelerate only where there are several processes, so that `rank` costs a command nothing.
+torch and accelerate are imported only if there are several processes, so that `rank` costs a command nothing.
 """
 
 import io
@@ -29,13 +29,14 @@ R = TypeVar("R", bound="Rows")
 
 
 lockstep: Any = None
-"""A `spg_trainer.models.lockstep.Lockstep` if passes call other processes, because each holds a part of the weights.
+"""A `spg_trainer.models.lockstep.Lockstep` if each process holds a part of the weights, so that they make passes
+together; else None.
 
-Its passes are ended (`end_passes`) before the processes call one another in any other way."""
+Before processes communicate in any other way, the passes must be ended (`end_passes`)."""
 
 
 def _distributed():
-    """torch.distributed where a process group has been made, else None."""
+    """torch.distributed if a process group has been made, else None."""
     module = sys.modules.get("torch.distributed")
     return module if module and module.is_available() and module.is_initialized() else None
 
@@ -53,7 +54,7 @@ def world_size() -> int:
 
 
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
-    """Meets the processes that a launcher has started; None for a process that is alone.
+    """Joins the processes that a launcher has started; None for a process that is alone.
 
     device: a setting; auto = this process's GPU if there is one. timeout_minutes: as in `make_accelerator`.
     """
@@ -62,19 +63,19 @@ def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
 
 
 def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":
-    """What joins the processes of a run; a process that is alone has one, too.
+    """accelerate's object that joins the processes of a run; a process that is alone gets one, too.
 
-    device: a setting, as in `join`. timeout_minutes: after which a process no longer waits for the others.
+    device: a setting, as in `join`. timeout_minutes: how long a process waits for the others.
     """
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
     global lockstep
-    lockstep = None  # of the models of an earlier run
+    lockstep = None  # an earlier run of this Python session may have set it
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     known = AcceleratorState._shared_state.get("device")
-    # accelerate keeps the device of the first run of a Python session, and refuses the next run another one.
+    # accelerate keeps the device of the first run of a Python session, and refuses another device in the next run.
     if world_size() == 1 and known is not None and (known.type == "cpu") != on_cpu:
         AcceleratorState._reset_state(reset_partial_state=True)
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes))
@@ -82,19 +83,19 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
 
 
 def begin(phase: str) -> None:
-    """Tells the other processes what this one is at, for the line of `naming_the_lost`."""
+    """Tells the other processes which phase this one has begun, for the message of `naming_the_lost`."""
     if (distributed := _distributed()) and world_size() > 1:
         distributed.distributed_c10d._get_default_store().set(f"phase of {rank()}", phase)
 
 
 @contextmanager
 def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
-    """Raises ProcessLost, which says where each process is, in place of torch's error that one has not answered."""
+    """Inside, torch's error that a process has not answered becomes ProcessLost, which says where each process is."""
     begin("the start of the run")
     try:
         yield
     except RuntimeError as error:
-        # By its words it is an error of torch's gloo; an environment may raise a timeout of its own.
+        # Its words tell gloo's error from a timeout of an environment.
         is_of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
         if world_size() == 1 or isinstance(error, SpgError) or not is_of_gloo:
             raise
@@ -109,7 +110,7 @@ def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
 
 
 def own_device(device: str, accelerator: "Accelerator | None") -> str:
-    """The device of this process: `auto` is that of its accelerator, if it has one."""
+    """The device of this process; `auto` is the device of its accelerator, if it has one."""
     return str(accelerator.device) if accelerator and device == "auto" else device
 
 
@@ -139,15 +140,15 @@ def _pickled(items: list[Any]) -> bytes:
 
 
 def end_passes() -> None:
-    """Ends the passes of all processes, where the processes make their passes together."""
+    """Ends the passes of all processes if they make their passes together (`lockstep`)."""
     if lockstep is not None:
         lockstep.drain()
 
 
 def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
-    """The sums of whole numbers, at the same place of each list, over the processes.
+    """The sum over all processes of each of several whole numbers.
 
-    Unlike the others it does not end the passes first, because lockstep itself calls it.
+    Unlike the other functions here it does not end the passes first, because lockstep itself calls it.
     """
     import torch
 
@@ -158,7 +159,7 @@ def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
 
 
 def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
-    """The indices that put what `gather` returns into the order of its numbers; equal ones keep their order.
+    """The indices that sort the items that `gather` returns by their numbers; equal numbers keep their order.
 
     numbers: (n,), one for each item of this process.
     """
@@ -168,7 +169,7 @@ def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
 
 
 def gather_rows(rows: R) -> R:
-    """The rows of all processes, on the CPU, sorted by episode; those of one episode keep their order."""
+    """The rows of all processes, on the CPU, sorted by episode; rows of one episode keep their order."""
     parts = gather([rows.to("cpu")])
     joined = type(rows).join(parts)
     return joined.select(joined.episode.argsort(stable=True)) if len(parts) > 1 else joined
@@ -190,7 +191,7 @@ def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:
 
 
 def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
-    """Adds up the sums of all processes by key; one that a process lacks counts as 0 there."""
+    """The sums over all processes by key; a key that a process lacks counts as 0 there."""
     parts = gather([dict(sums)])
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
@@ -198,9 +199,10 @@ def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
 
 @contextmanager
 def raising_on_all() -> Iterator[None]:
-    """Runs a block that calls no other process; an error in one is raised on all, or the others would wait for ever.
+    """Inside, an error in one process is raised on all; else the others would wait for ever.
 
-    Where it happened it stays what it is; elsewhere it is a TrainingError that says where and what.
+    The block must call no other process. The failing process raises its own error, all others a TrainingError that says
+    which process failed and how.
     """
     error = None
     try:
@@ -208,7 +210,7 @@ def raising_on_all() -> Iterator[None]:
     except Exception as raised:
         error = raised
     if error is not None and lockstep is not None and lockstep.is_inside:
-        raise error  # the others wait inside a pass; the launcher ends them when this process has ended
+        raise error  # the others wait inside a pass; the launcher ends them once this process has ended
     text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:
@@ -218,18 +220,18 @@ def raising_on_all() -> Iterator[None]:
 
 
 def raised_by_all(error: E) -> E:
-    """Marks an error as one that is raised on every process, so that they can still work together afterwards."""
+    """Marks an error as raised on every process, which means that they can still work together afterwards."""
     error.__dict__["on_all_processes"] = True
     return error
 
 
 def is_raised_by_all(error: BaseException) -> bool:
-    """Whether the other processes have met the same error."""
+    """Whether all other processes have raised this error, too."""
     return "on_all_processes" in error.__dict__
 
 
 def decide_on_main(decide: Callable[[], T]) -> T:
-    """What `decide` returns on the main process, on all of them; an error there is raised on each."""
+    """Returns on every process what `decide` returns on the main one; an error there is raised on all."""
     answer = None
     with raising_on_all():
         if rank() == 0:

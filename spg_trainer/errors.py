@@ -1,8 +1,7 @@
 """Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step.
 
-A message is written once, with `$block_length=0` where it names a setting with its value and `$block_length` where it
-names it alone. An error shows it as Python has it, `block_length=0`, and the command line as it is typed,
-`--block-length 0`.
+A message names a setting as `$block_length`, or with its value as `$block_length=0`. `str` of the error shows Python's
+form, `block_length=0`; the command line shows the flag, `--block-length 0`.
 """
 
 import re
@@ -17,9 +16,9 @@ from typing import Any, TypeVar, cast
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SETTINGS: dict[str, object] = {}
-"""{name of a setting: its kind}; a `$name` that is not a key stays as it is. `settings/explained.py` fills it."""
+"""{name of a setting: its kind}; filled by `settings/explained.py`. In messages, any other `$name` stays as it is."""
 SETTINGS_MODULE = "spg_trainer.settings.fields"
-"""Is imported when a message with a `$` is shown, so that all settings are known then."""
+"""The module that is imported when a message with a `$` is shown, so that all settings are known then."""
 VALUE = (
     r"""(?:'[^']*'|"[^"]*"|"""  # what stands in quotes, or
     r"(?:[^\s()]|\([^\s()]*\))*"  # characters and pairs of brackets, without a space,
@@ -132,7 +131,7 @@ def in_keywords(message: str) -> str:
 
 
 def _replaced(shown: Callable[[re.Match[str]], str], message: str) -> str:
-    """The message with each setting as `shown` gives it."""
+    """The message with each setting replaced by what `shown` returns for it."""
     if "$" not in message:
         return message
     import_module(SETTINGS_MODULE)

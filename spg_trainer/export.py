@@ -1,6 +1,6 @@
-"""What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub.
+"""The commands `merge` (an adapter into its base) and `push` (a model with its card to the Hugging Face Hub).
 
-The arithmetic of the first is in models/lora.py.
+The arithmetic of merging is in models/lora.py.
 """
 
 import shlex
@@ -36,7 +36,7 @@ PLACES = frozenset("output config dry_run gpu processes link".split())
 
 
 def merge(command: MergeCommand) -> None:
-    """Works an adapter into its base, summed in float32, a layer at a time, and writes the whole model.
+    """Merges an adapter into its base, in float32 and a layer at a time, and writes the whole model.
 
     Raises ConfigError for a source without an adapter, and for a folder that is taken.
     """
@@ -70,7 +70,7 @@ def merge(command: MergeCommand) -> None:
 def push(command: PushCommand) -> None:
     """Uploads a finished run's model with its card in one commit; with --dry-run writes the card and lists the files.
 
-    Raises ConfigError for an unfinished run, an adapter whose base is not on the Hub, and what the Hub refuses.
+    Raises ConfigError for an unfinished run, for an adapter whose base is not on the Hub, and if the Hub refuses.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -97,7 +97,7 @@ def push(command: PushCommand) -> None:
         raise ConfigError(
             f"{folder} is an adapter on {base}, which only you have. Push it whole: {merge_command}."
         )
-    family = known_settings(str(folder)).get("model_type", "llada")  # an adapter of LLaDA's does not say
+    family = known_settings(str(folder)).get("model_type", "llada")  # an adapter's folder may not say it
     card = card_of_run(
         run, command.repo, base if base_is_on_hub else None, family, adapter=bool(source.adapter)
     )
@@ -118,14 +118,14 @@ def push(command: PushCommand) -> None:
 
 
 def files_and_sizes(repo: str, files: Sequence[Path]) -> str:
-    """What an upload would send: a line for each file, with its bytes and where it lies, and their sum."""
+    """A text on what an upload would send: for each file its bytes and its place, then the sum."""
     sizes = {path: path.stat().st_size for path in sorted(files, key=lambda path: path.name)}
     lines = [f"{size:>15,}  {path.name}  ({path})" for path, size in sizes.items()]
     return "\n".join([*lines, f"{sum(sizes.values()):>15,}  bytes would be sent to {repo}"]) + "\n"
 
 
 def upload(command: PushCommand, folder: Path) -> str:
-    """One commit of a folder; returns the repository's address. Raises ConfigError with what the Hub said."""
+    """Uploads a folder in one commit; returns the repository's address. Raises ConfigError with the Hub's answer."""
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError, HTTPError
 
@@ -147,7 +147,10 @@ def upload(command: PushCommand, folder: Path) -> str:
 
 
 def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
-    """The card of a run's model. base: the Hub id of what it started from, None for a folder. family: `model_type`."""
+    """The card of a run's model. base: the Hub id of the model that it started from; None = it has no id.
+
+    family: the `model_type` of both.
+    """
     config = run.config
     start = (
         "a small model of the package spg-trainer"
@@ -173,7 +176,7 @@ It started from {f"`{base}`" if base else start}. {weights}
 
 
 def how_trained(config: Config) -> str:
-    """What a card says of how its model was trained: by which algorithm, from what."""
+    """A card's words on how the model was trained: by which algorithm, on which data."""
     algorithm = f"`{without_folders(config.algorithm)}`"
     if config.source == "environment":
         return f"trained by reinforcement learning with {algorithm} on {shown_task(config)}"
@@ -190,8 +193,8 @@ def card_text(
 ) -> str:
     """A model card.
 
-    settings: those of the run. measured: evaluations by name, the model's own first. usage: how to open the model.
-    front: further fields of the card's head.
+    settings: the run's. measured: {name: evaluation}, that of the model first. usage: how to open the model. front:
+    further fields of the card's head.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -209,7 +212,7 @@ def card_text(
 
 
 def results_table(measured: dict[str, Any]) -> str:
-    """The evaluations of a card, a line for each, and an empty line behind them; "" where there are none."""
+    """The table of a card's evaluations, a line for each, followed by an empty line; "" without evaluations."""
     if not measured:
         return ""
     lines = [

@@ -1,7 +1,7 @@
-"""Random streams that depend on what they are for, never on what ran before.
+"""Random streams that depend on their purpose, never on what ran before.
 
-Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run and
-nothing changes with the number of processes, the micro-batch or the order of work.
+Every stream is keyed by (seed, purpose, step, problem, generation, ...). So resuming a run needs no saved random state,
+and nothing changes with the number of processes, the micro-batch or the order of work.
 """
 
 import hashlib
@@ -27,5 +27,5 @@ def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
 
 
 def gpus(device: torch.device) -> list[torch.device]:
-    """What `torch.random.fork_rng` keeps of a model on `device`, besides the state of the CPU."""
+    """The GPUs whose random state `torch.random.fork_rng` has to keep for a model on `device`: it, if it is a GPU."""
     return [device] if device.type == "cuda" else []

@@ -1,6 +1,6 @@
 """The table of completions that travels through a training step, and the masks under which they are scored.
 
-Axes: B rows, M masks, L prompt tokens, T completion tokens; E episodes at hand, in P groups of G each.
+Axes: B rows, M masks, L prompt tokens, T completion tokens; E episodes in the table, in P groups of G each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from envs import Problem
 
 NEVER, GIVEN = -1, -2
-"""Of `unmask_step`: a place that stayed masked, and one whose token was given, by a template, and not written."""
+"""Values of `unmask_step`: of a place that stayed masked, and of a place whose token a template gave."""
 
 Record = Literal["entropy", "order", "confidence_change", "fallback"]
-"""The columns of `Rows` that the sampler records only if it is asked to, (B, T) each."""
+"""Columns of `Rows`, (B, T) each, that the sampler records only on request."""
 
 
 class Rows:
-    """Completions, a row for each, with named columns; a step's rows gain columns on their way.
+    """A table with a row for each completion and named columns; columns are added as a step goes on.
 
-    Where the environment answers back, each turn of an episode is a row, and the turns of an episode stand together, in
-    their order; everywhere else a row is an episode. Where a state of a completion was filled and is learned, the fill
-    is a row, too.
+    In an environment of several turns, each turn of an episode is a row, and an episode's rows stand together in order;
+    else a row is an episode. If an algorithm learns from fills (states of completions whose masks one pass filled in),
+    each fill is a row, too.
 
     A column is a tensor, an array or a list with an entry for each of the B rows, a mapping of columns, or another
-    table, such as `Masks`. All else is a fact, which holds for all rows. What nobody has given is not there: `in` says
-    so. Tables are not changed; their methods return new ones.
+    table, such as `Masks`. All else is a fact, which holds for all rows. `in` tells whether a column or fact is there.
+    Tables are never changed; their methods return new ones.
     """
 
     prompt_ids: Tensor
@@ -41,35 +41,36 @@ class Rows:
     completion_ids: Tensor
     """(B, T) int64 as sampled, also behind the first end token; the mask id where nothing was unmasked."""
     completion_mask: Tensor
-    """(B, T) bool, true up to and including the first end token. Where a template was filled in, that holds for each of
-    its holes, and it is false where the token was given."""
+    """(B, T) bool, true up to and including the first end token. If a template was filled in, this holds within each of
+    its holes, and tokens that the template gave are false."""
     unmask_step: Tensor
     """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never, -2 =
-    its token was given."""
+    a template gave the token."""
     unmask_logps: Tensor
-    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked. With
-    --top-p or --top-k, that in the distribution drawn from: tempered, cut, and without the mask id. --eos-penalty and
-    --min-completion-length change it too, as they lower the logits of end tokens first."""
+    """(B, T) float32 (float64 if the model is), log-probability of the token at that step, at temperature 1; 0 where
+    never unmasked. With --top-p or --top-k, it is taken in the distribution drawn from: tempered, cut, and without the
+    mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
     entropy: Tensor
-    """(B, T) as these, entropy of the un-tempered law at that step, nats; only if the algorithm or its masking asks."""
+    """(B, T), type as `unmask_logps`, entropy in nats of the model's distribution at that step, at temperature 1; only
+    if the algorithm or its masking needs it."""
     order: Tensor
-    """(B, T) int64, the place of the token among those of its step, in the order in which their positions were drawn; 0
-    where never unmasked; only with --remasking plackett_luce."""
+    """(B, T) int64, the rank of the token within its step, in the order in which positions were drawn; 0 where never
+    unmasked; only with --remasking plackett_luce."""
     confidence_change: Tensor
-    """(B, T) as `unmask_logps`, how much the model's highest probability at a place changed by tokens that were written
-    near it (up to 10 places away) while it was masked: the sum of the absolute changes from pass to pass, within its
-    block; only if the masking asks."""
+    """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
+    near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;
+    only if the masking needs it."""
     fallback: Tensor
-    """(B, T) bool, whether `--unmasking threshold` wrote the token because it was sure of none; only if the masking
-    asks."""
+    """(B, T) bool, whether `--unmasking threshold` wrote the token only because none was sure enough; only if the
+    masking needs it."""
     branched: Tensor
-    """(B,) bool, whether a completion took its first half over from the first one of its node; only of trees."""
+    """(B,) bool, whether a completion shares the first half of the first completion of its node; only in trees."""
 
     problem: Tensor
-    """(B,) int64, index of the problem in its environment. This and the next four say where in its step a row is; they
-    are on the CPU until a micro-batch is made."""
+    """(B,) int64, index of the problem in its environment. This column and the next four say where in the step a row
+    is; they are on the CPU until a micro-batch is made."""
     generation: Tensor
-    """(B,) int64, number of the episode in its group."""
+    """(B,) int64, number of the episode within its group."""
     turn: Tensor
     """(B,) int64, number of the completion in its episode, from 0 on."""
     episode: Tensor
@@ -80,77 +81,80 @@ class Rows:
     """How many turns an episode may have; 1 = every row is an episode."""
 
     problems: "list[Problem]"
-    """What was asked. What an episode earned, from here on, stands at each of its turns."""
+    """The problems that were asked. From here on, what an episode earned stands at each of its turns."""
     completions: list[str]
     """The texts that were written."""
     rewards: np.ndarray
-    """(B,) float64; where an environment scored, the weighted sum of `components`. A tensor in `Algorithm.prepare`."""
+    """(B,) float64; if an environment scored, the weighted sum of `components`. A tensor in `Algorithm.prepare`."""
     components: dict[str, np.ndarray]
     """{name of a reward: (B,) float64}, NaN where the problem's task has no such reward."""
     correct: np.ndarray
-    """(B,) bool, whether it is right. In `Algorithm.prepare` a tensor, and only if the algorithm asks."""
+    """(B,) bool, whether the episode is right. In `Algorithm.prepare` a tensor, and only if the algorithm needs it."""
     reason: list[str]
     """The verifier's verdict in a word."""
     extracted: list[str | None]
-    """The answer that the verifier found in the completion, None if it found none."""
+    """The answer that the verifier found in the completion; None if it found none."""
     traceback: list[str | None]
-    """The traceback where the author's `score` or `reply` raised, else None."""
+    """The traceback if the author's `score` or `reply` raised, else None."""
     replies: list[str | None]
-    """What the environment said to each completion, None at the end of an episode."""
+    """The environment's reply to each completion; None at the end of an episode."""
     truncated: np.ndarray
     """(B,) bool, whether the episode was cut off."""
     no_room: int = 0
-    """Episodes that ended because the next prompt was too long for the model."""
+    """How many episodes ended because the next prompt was too long for the model."""
     skipped: int | None = None
     """How many problems of the step, on all processes, were skipped as too long; None = --overlong does not skip."""
     chosen: tuple[int, ...] | None = None
-    """P numbers, ascending: the groups of all processes that the step learns from; None = all that were sampled."""
+    """Ascending numbers of the groups (of all processes) that the step learns from; None = all that were sampled."""
     batches: int | None = None
     """How many batches of problems were sampled for the step; None = --max-rollout-batches is 1."""
 
     probe_steps: Tensor
-    """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
+    """(B, K) int64, the denoising steps before which one pass filled in the row's state, to score it; -1 = none; only
+    if the algorithm needs them."""
     probe_rewards: Tensor
-    """(B, K) float64, what the episode earned that one pass made of these states; 0 where there is none."""
+    """(B, K) float64, the reward of the completion that this pass made of each state; 0 where there is none."""
     fill_step: Tensor
-    """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
+    """(B,) int64, of a row that is a fill: the denoising step before which one pass filled in all masks. -1 = the row
+    is no fill."""
     share_done: float = 0.0
-    """What share of the run's steps was done before this one, 0 to 1."""
+    """The share of the run's steps that were done before this one, 0 to 1."""
     num_iterations: int = 1
-    """Updates that are made with these completions."""
+    """How many updates are made with these completions."""
     advantages: Tensor
-    """(B,) float64, from `Algorithm.prepare`; all else that it returns is a column of its name, too."""
+    """(B,) float64, from `Algorithm.prepare`; every other value that it returns becomes a column of its name, too."""
     quantile: Tensor
-    """(B,) float64 from 0 to below 1, the number of a row's episode over that of all episodes of the step."""
+    """(B,) float64, the number of the row's episode divided by the number of episodes of the step: 0 to below 1."""
 
     totals: Mapping[str, float]
-    """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`;
-    without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0. The turns of
-    an episode count as one completion."""
+    """Counts over the update's completions on all processes: `completions` and `tokens` of all, `scored_completions`
+    without skipped ones, `rewarded_completions` with an advantage other than 0. The turns of an episode count as one
+    completion."""
     masks: "Masks"
-    """Of a micro-batch: the masked copies of its completions."""
+    """In a micro-batch: the masked copies of its completions."""
     masks_at_once: int
-    """Of a micro-batch: up to B times so many masked copies go through the model together."""
+    """In a micro-batch: how many masked copies of each completion go through the model together, at most."""
     old_logps: Tensor
-    """(B, M, T) float32 at scored positions, under the model that sampled; only if the algorithm asks."""
+    """(B, M, T) float32 at scored positions, under the model that sampled; only if the algorithm needs them."""
     ref_logps: Tensor
-    """(B, M, T) float32 at scored positions, under the reference model; only if the algorithm asks."""
+    """(B, M, T) float32 at scored positions, under the reference model; only if the algorithm needs them."""
     measured: Tensor
-    """(B, M, T) float32 with a graph, the figure that the masks measure, zero elsewhere; only if the algorithm asks."""
+    """(B, M, T) float32 with a graph, the figure that `Masks.measure` names, zero elsewhere; only if the algorithm
+    needs it."""
     old_measured: Tensor
-    """(B, M, T) float32, the same under the model that sampled; only if the algorithm asks for old logps too."""
+    """(B, M, T) float32, the same under the model that sampled; only if the algorithm needs old logps, too."""
     coefficients: Tensor
-    """(B,) the gradient of a coupled loss in the bound of each completion; only where the loss is coupled."""
+    """(B,) the derivative of a coupled loss by the bound of each completion; only if the loss is coupled."""
     totals_of_minibatches: tuple[dict[str, float], ...]
-    """Of a step: the `totals` of the updates with each of its minibatches."""
+    """In a step: the `totals` of the updates with each of its minibatches."""
     counts_of_minibatches: tuple[dict[str, float], ...]
-    """Of a step: what sums over the completions of each of its minibatches are divided by."""
+    """In a step: the divisors of sums over the completions of each of its minibatches."""
 
     def __init__(self, **columns: Any) -> None:
         vars(self).update(columns)
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not there.
+        # Python calls this only for names that are not there.
         raise AttributeError(f"these rows have no {name!r}. They have: {', '.join(vars(self))}.", name=name)
 
     def __contains__(self, name: str) -> bool:
@@ -160,11 +164,11 @@ class Rows:
         return next(len(value) for value in vars(self).values() if _has_rows(value))
 
     def get(self, name: str, otherwise: Any = None) -> Any:
-        """A column or fact, or `otherwise` where it is not there."""
+        """A column or fact, or `otherwise` if it is not there."""
         return vars(self).get(name, otherwise)
 
     def with_columns(self, **columns: Any) -> Self:
-        """The same rows with more columns or facts, or with others in place of those of the same names."""
+        """The same rows with columns or facts added, or replaced if they have the same name."""
         return self._made({**vars(self), **columns})
 
     def without(self, *names: str) -> Self:
@@ -172,7 +176,7 @@ class Rows:
         return self._made({name: value for name, value in vars(self).items() if name not in names})
 
     def tensors(self) -> Self:
-        """The same rows without arrays, lists and mappings of columns: what a model and a loss are given."""
+        """The same rows without arrays, lists and mappings of columns, as a model and a loss get them."""
         return self._made(
             {
                 name: value
@@ -204,9 +208,9 @@ class Rows:
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """The rows of all parts, one part after the other, with prompts as long as the longest of all.
+        """The rows of all parts, one part after the other, with all prompts padded to the longest.
 
-        All parts have the columns of the first; facts are those of the first.
+        All parts must have the columns of the first; facts are taken from the first.
         """
         if len(parts) == 1:
             return parts[0]
@@ -221,32 +225,32 @@ class Rows:
         vars(made).update(values)
         return made
 
-    # What was written.
+    # The text of a completion.
 
     @property
     def length(self) -> Tensor:
-        """(B,) int64, scored tokens of each completion, the end token included."""
+        """(B,) int64, how many tokens of each completion are scored, the end token included."""
         known = vars(self).get("length")
         return self.completion_mask.sum(-1) if known is None else known
 
     @property
     def given(self) -> Tensor:
-        """(B, T) bool, places whose tokens were given; everything else is or was a hole."""
+        """(B, T) bool, places whose tokens a template gave; all others are its holes, masked or filled."""
         return self.unmask_step == GIVEN
 
     @property
     def is_fill(self) -> Tensor:
-        """(B,) bool, whether a row is a fill of a state: its advantage is then what the fill is worth."""
+        """(B,) bool, whether a row is a fill of a state; its `advantages` are then those of the fill."""
         if "fill_step" in self:
             return self.fill_step >= 0
         return torch.zeros_like(self.completion_mask[:, 0])
 
     def canvas(self, mask_id: int) -> Tensor:
-        """(B, T) int64, what the sampler began with: the given tokens, and the mask id everywhere else."""
+        """(B, T) int64, the completion as the sampler began: a template's tokens, and the mask id everywhere else."""
         return self.completion_ids.masked_fill(~self.given, mask_id)
 
     def trim(self) -> Self:
-        """Without the prompt columns that are padding in all rows; the columns of `masks` are cut as the prompt's."""
+        """The same rows without prompt columns that are padding in all of them; `masks` are cut in the same way."""
         real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
         cut = self.prompt_mask.shape[1] - real
         trimmed = self.with_columns(
@@ -255,14 +259,17 @@ class Rows:
         return trimmed.with_columns(masks=self.masks.without_columns(cut)) if "masks" in self else trimmed
 
     def _padded(self, width: int) -> Self:
-        """With prompts of `width` columns."""
+        """The same rows with prompts padded to `width` columns."""
         missing = (width - self.prompt_ids.shape[1], 0)
         return self.with_columns(
             prompt_ids=pad(self.prompt_ids, missing), prompt_mask=pad(self.prompt_mask, missing)
         )
 
     def count_tail(self, pad_id: int) -> Self:
-        """With padding behind the first end token, as base models are trained, that counts and was unmasked last."""
+        """The same rows with padding behind the first end token that is scored, and counts as unmasked last.
+
+        Base models are trained on such padding.
+        """
         tail = ~self.completion_mask & ~self.given
         changed = {}
         if "confidence_change" in self:
@@ -274,7 +281,7 @@ class Rows:
             **changed,
         )
 
-    # Where a row is in its step.
+    # The place of a row in its step.
 
     @classmethod
     def full_groups(cls, groups: int, generations: int, **columns: Any) -> Self:
@@ -290,14 +297,14 @@ class Rows:
         return self.max_turns > 1
 
     def with_turns(self) -> Self:
-        """The same rows, each with its number among those of its episode."""
+        """The same rows with a column `turn`: the number of each row within its episode."""
         numbers = torch.arange(len(self), device=self.episode.device)
         return self.with_columns(turn=numbers - torch.searchsorted(self.episode, self.episode))
 
     def units(self, compares: str) -> Tensor:
-        """(B,) int64, the number of the unit that each row is in; the rows of a unit stay together in an update.
+        """(B,) int64, the number of each row's unit; the rows of a unit stay together in an update.
 
-        compares: an algorithm's. Units are groups for "group" and episodes for "episode"; else each row is one.
+        compares: `Algorithm.compares`. A unit is a group for "group", an episode for "episode", else a single row.
         """
         numbers = {"episode": self.episode, "group": self.group}
         if compares in numbers:
@@ -317,14 +324,17 @@ class Rows:
         return self.is_last_turn.nonzero()[:, 0].numpy(force=True)
 
     def cut_into_groups(self, values: Any) -> Any:
-        """(P, G) of values (B,), a tensor or an array, that stand at each turn of an episode; of whole groups."""
+        """(P, G) of the P groups, from values (B,) that are equal at all turns of an episode (tensor or array).
+
+        All groups must be whole.
+        """
         last = self.last_turns
         return cut_into_groups(values[last], self.generation[last])
 
     def noise_keys(self, *turn_word: str) -> list[tuple[int | str, ...]]:
-        """What keys the noise of each of the B rows: its problem and generation, from the second turn on also the turn.
+        """The key of each row's random stream: its problem and generation, from the second turn on also the turn.
 
-        turn_word: stands before the turn, so that a stream whose key goes on with a number cannot be taken for it.
+        turn_word: is put before the turn, to tell this key from one that continues with another number.
         """
         places = zip(self.problem.tolist(), self.generation.tolist(), self.turn.tolist(), strict=True)
         return [(i, g, *((*turn_word, turn) if turn else ())) for i, g, turn in places]
@@ -343,7 +353,7 @@ class Rows:
         return np.isin(self.group.numpy(), self.chosen)
 
     def learned(self, num_generations: int) -> Self:
-        """The rows that the step learns from, with episodes and groups numbered anew, without gaps."""
+        """The rows that the step learns from, with episodes and groups renumbered without gaps."""
         if self.chosen is None:
             return self
         rows = self.select(torch.from_numpy(self.is_learned))
@@ -351,17 +361,17 @@ class Rows:
         group = torch.searchsorted(torch.tensor(self.chosen), rows.group)
         return rows.with_columns(group=group, episode=group * num_generations + rows.generation, chosen=None)
 
-    # From turns to episodes and back.
+    # Values of rows to values of episodes, and back.
 
     def total(self, values: Tensor) -> Tensor:
-        """(E,) the sums of values (B,) over the turns of each of the E episodes at hand, in ascending order."""
+        """(E,) the sums of values (B,) over the turns of each episode; the table's episodes in ascending order."""
         if not self.has_turns:
             return values
         which, count = self._episodes_at_hand()
         return values.new_zeros(count).index_add(0, which, values)
 
     def first(self, values: Tensor) -> Tensor:
-        """(E,) of values (B,) those of the first row at hand of each episode."""
+        """(E,) the value, out of values (B,), of each episode's first row in the table."""
         if not self.has_turns:
             return values
         which, count = self._episodes_at_hand()
@@ -370,31 +380,31 @@ class Rows:
         return values[first_rows]
 
     def spread(self, values: Tensor) -> Tensor:
-        """(B, ...) of values (E, ...) of the episodes at hand: each turn has that of its episode."""
+        """(B, ...) from values (E, ...) of the table's episodes: each turn gets its episode's value."""
         return values[self._episodes_at_hand()[0]] if self.has_turns else values
 
     def rows_to_episodes(self, values: Tensor, absent: Tensor) -> Tensor:
-        """(E, turns * K) of values (B, K): those of an episode turn after turn, as one long completion has them.
+        """(E, turns * K) from values (B, K): the turns of an episode one after the other, like one long completion.
 
-        absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
+        turns: of the episode with the most. absent: (E,), the value in place of turns that an episode does not have.
         """
         turns = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])
         turns[self._episodes_at_hand()[0], self.turn] = values
         return turns.flatten(1)
 
     def episodes_to_rows(self, values: Tensor) -> Tensor:
-        """(B, K) of values (E, turns * K), as `rows_to_episodes` gives them."""
+        """(B, K) from values (E, turns * K): the inverse of `rows_to_episodes`."""
         turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))
         return turns[self._episodes_at_hand()[0], self.turn]
 
     def _episodes_at_hand(self) -> tuple[Tensor, int]:
-        """(B,) which of the episodes at hand, in ascending order, each row is of; and how many these are."""
+        """(B,) the rank of each row's episode among the episodes in the table, and how many of these there are."""
         distinct, which = self.episode.unique(return_inverse=True)
         return which, len(distinct)
 
 
 def cut_into_groups(values: Any, generation: Any) -> Any:
-    """(P, G) of values (N,) of episodes, which stand group by group; tensors or arrays.
+    """(P, G) from values (N,) of episodes, which stand group by group; tensors or arrays.
 
     generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
     """
@@ -402,12 +412,12 @@ def cut_into_groups(values: Any, generation: Any) -> Any:
 
 
 def _has_rows(value: Any) -> bool:
-    """Whether a value of a table is a column or a table, and no fact or mapping."""
+    """Whether a value of a table is a column or a table; not a fact or a mapping."""
     return isinstance(value, Tensor | np.ndarray | list | Rows)
 
 
 def _change(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A table, a mapping or a column with `change` in place of each column; a fact stays as it is."""
+    """A table, mapping or column with `change` applied to each column; a fact is returned as it is."""
     if isinstance(value, Mapping):
         return {name: _change(item, change) for name, item in value.items()}
     if isinstance(value, Rows):
@@ -416,7 +426,7 @@ def _change(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _join(values: Sequence[Any]) -> Any:
-    """One column or fact of several parts as that of their join; mappings have the names of the first."""
+    """The column or fact of the joined table, from those of its parts; mappings keep the names of the first part."""
     first = values[0]
     if isinstance(first, Mapping):
         return {name: _join([value[name] for value in values]) for name in first}
@@ -431,40 +441,41 @@ def _join(values: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Masks(Rows):
-    """The masked copies of some completions, and what each scored token weighs."""
+    """The masked copies of some completions, and the weight of each scored token."""
 
     masked: Tensor
-    """(B, M, L+T) bool, shown as [MASK]: prompt noise, masked tokens, what lies behind the end."""
+    """(B, M, L+T) bool, tokens shown as [MASK]: prompt noise, masked tokens, and all behind the end token."""
     scored: Tensor
     """(B, M, T) bool, the masked completion tokens whose log-probability counts."""
     weight: Tensor
     """(B, M, T) float64, importance weight of a token inside the drawn part; 0 where not scored."""
     scale: Tensor
-    """(B,) float64, 1 / probability of the part drawn once for all M masks; 1 if that is everything."""
+    """(B,) float64, 1 / probability of the part of a completion that was drawn once for all M masks; 1 if the part is
+    the whole completion."""
     part: Tensor
     """(B, T) bool, the tokens of that part."""
     measured: Tensor | None = None
-    """(B, M, T) bool, where a figure beside log-probabilities is computed, in copies that score something; None =
-    nowhere."""
+    """(B, M, T) bool, where another figure besides log-probabilities is computed, in copies that score something; None
+    = nowhere."""
     measure: str = ""
-    """Which figure that is: a name of `spg_trainer.likelihood.measures.MEASURES`."""
+    """The name of that figure in `spg_trainer.likelihood.measures.MEASURES`."""
     ref_masked: Tensor | None = None
-    """(B, M, L+T) bool, what the reference is shown as [MASK] in place of `masked`; None = the same."""
+    """(B, M, L+T) bool, the tokens that the reference is shown as [MASK] instead of `masked`; None = the same."""
     temperature: float = 1.0
-    """The temperature at which log-probabilities are taken; another than 1 is that of the sampler, and its law never
-    draws [MASK]."""
+    """The temperature at which log-probabilities are taken. Other than 1, it is the sampler's, and [MASK] has
+    probability 0 as in sampling."""
 
     @property
     def valued(self) -> Tensor:
-        """(B, M, T) bool, or (B, M, 2T) where something is measured: which values of a pass are not just zero."""
+        """(B, M, T) bool, or (B, M, 2T) if a figure is measured: which values of a pass are not merely zero."""
         return self.scored if self.measured is None else torch.cat([self.scored, self.measured], -1)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities (B, M, T) and what is measured (B, M, T), from the values of a pass, shaped as `valued`."""
+        """Log-probabilities (B, M, T), and the measured figure (B, M, T) or None, from a pass's values as `valued`."""
         return (values, None) if self.measured is None else values.tensor_split(2, -1)
 
     def without_columns(self, cut: int) -> Self:
-        """Without the first `cut` columns of the prompt."""
+        """The same masks without the first `cut` columns of the prompt."""
         columns = {"masked": self.masked[:, :, cut:]}
         if self.ref_masked is not None:
             columns["ref_masked"] = self.ref_masked[:, :, cut:]

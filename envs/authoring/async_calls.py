@@ -101,8 +101,8 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     # In the event loop's own thread, to wait for the loop would never end.
     if threading.get_ident() == thread.ident:
         wrong = (
-            "an `async` method called a task's plain scoring, which would wait for this very event loop; await that "
-            "task's `async` methods instead"
+            "an `async` method called the plain scoring of a task, which would wait for this very event loop; await "
+            "the methods of that task instead"
         )
     if wrong:
         for awaitable in awaitables:

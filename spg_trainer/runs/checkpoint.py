@@ -1,6 +1,6 @@
-"""Checkpoints: checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
+"""Checkpoints: a folder checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
 
-The folder opens with `AutoModel` or `PeftModel` like any model.
+It opens with `AutoModel` or `PeftModel` like any model.
 """
 
 import json
@@ -41,11 +41,11 @@ TRAINING = "training.pt"
 OPTIMIZER = "optimizer"
 """Folder of a checkpoint that holds the optimizer's state of a sharded model."""
 LARGE = 16e9
-"""Bytes of a checkpoint of which a run keeps fewer by default."""
+"""Bytes above which a checkpoint is large: then a run keeps fewer by default."""
 _SUPERSEDED = "superseded"
 _log = logging.getLogger(__name__)
 Weights: TypeAlias = "Iterator[tuple[str, Tensor]] | None"
-"""The whole tensors of a sharded model, one at a time; None for another, which holds them."""
+"""Yields (name, whole tensor) of a sharded model; None for any other model, which has its weights itself."""
 
 
 def save(
@@ -63,12 +63,13 @@ def save(
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest
-    checkpoints to the steps of others that have to be kept, too. resumable: steps whose checkpoints stay whole in
-    addition to the newest. tensors: what training.pt holds in addition to the optimizer's, `reference` if that moves. A
-    complete checkpoint of this step is left as it is. All processes get the path. Rank 0 writes alone; a sharded model
-    that is trained is written by all processes together, to one file system. Raises CheckpointError if the disk
-    refuses; earlier checkpoints are untouched then.
+    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: a function from the steps of the
+    newest checkpoints to the steps of others that must be kept, too. resumable: steps whose checkpoints stay whole in
+    addition to the newest. tensors: what training.pt holds besides the optimizer's state; `reference` if it moves.
+
+    A complete checkpoint of this step is left as it is. All processes get the path. Rank 0 writes alone, except for a
+    sharded model that is trained: all processes write it together, to one file system. Raises CheckpointError if the
+    disk refuses; earlier checkpoints are untouched then.
     """
     target, divided = folder_of_step(folder, step), _is_divided(policy)
     if divided:
@@ -90,7 +91,7 @@ def save(
     def prepare() -> None:
         for path in folder.glob("*.jsonl"):
             with writing(path):
-                sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+                sync(path)  # like the checkpoint, the rows up to its step must survive a power cut
         for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
             shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
 
@@ -111,7 +112,7 @@ def write_together(
     prepare: Callable[[], None],
     write: "Callable[[Path, Weights], None]",
 ) -> None:
-    """`write_folder` by all processes of a sharded model: rank 0 as ever, then each its part of the optimizer."""
+    """`write_folder` for a sharded model: rank 0 writes all else, then each process its part of the optimizer."""
     from spg_trainer.runs.sharded_optimizer import save_sharded_optimizer
 
     def begin(weights: "Weights") -> None:
@@ -131,10 +132,11 @@ def write_together(
 
 
 def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
-    """Calls `write` on rank 0 with the whole weights of a sharded model, None for others; the rest bring their parts.
+    """Calls `write` on rank 0 with the whole weights of a sharded model, and with None for any other model.
 
-    Every process goes through all the weights in the end, also through those that `write` has left, because the others
-    wait at each of them.
+    All processes must call this, since each has a part of the weights.
+
+    Every process iterates over all the weights, even those that `write` did not take, because the others wait at each.
     """
     from spg_trainer.models.weight_files import whole_tensors
 
@@ -148,7 +150,7 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
 
 
 def newest_kept(keep: int | None, size: float) -> int:
-    """How many of the newest checkpoints a run keeps, each of `size` bytes: `keep`, or if it is None one or two."""
+    """How many of the newest checkpoints a run keeps: `keep`; if that is None, one or two by their `size` in bytes."""
     return keep or (1 if size > LARGE else 2)
 
 
@@ -159,9 +161,9 @@ def delete_old(
     size: int,
     resumable: Collection[int] = (),
 ) -> None:
-    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `resumable` or `needed` beside.
+    """Deletes a run's checkpoints that are neither among the newest `keep` nor `resumable` nor `needed` (see `save`).
 
-    size: bytes of one. Of what is needed besides, a checkpoint above `LARGE` keeps the weights alone.
+    size: bytes of a checkpoint. If it is above `LARGE`, checkpoints that are only `needed` keep just their weights.
     """
     keep = newest_kept(keep, size)
     others = (path for path in _checkpoints(folder) if step_of(path) not in resumable)
@@ -173,12 +175,12 @@ def delete_old(
                 delete_folder(path)
             elif size > LARGE:
                 delete_parts(path, (TRAINING, OPTIMIZER))
-        except OSError as error:  # one checkpoint too many costs disk, not the run
+        except OSError as error:  # a checkpoint too many takes disk, but must not end the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
 
 
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
-    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; all call, rank 0 writes."""
+    """Writes a trained model with its environment.json to `folder` by `write_folder`; all processes must call it."""
     with_weights(
         policy,
         lambda weights: write_folder(folder, lambda aside: write_model(aside, policy, environment, weights)),
@@ -188,7 +190,7 @@ def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> No
 def write_model(
     folder: Path, policy: "Policy", environment: Mapping[str, Any], weights: "Weights" = None
 ) -> None:
-    """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
+    """Writes weights, tokenizer, environment.json and a README on how to open them into an existing folder."""
     from spg_trainer.models.body import base_of_adapter
     from spg_trainer.models.load import save_weights
     from spg_trainer.models.weight_files import save_whole
@@ -207,7 +209,7 @@ def write_model(
 def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "", base: str | None = None) -> str:
     """How to open a model or adapter, in Markdown.
 
-    name: its folder or Hub id. env: to measure it on. base: of an adapter, what it is put on; None for a whole model.
+    name: its folder or Hub id. env: the task to measure it on. base: the base of an adapter; None for a whole model.
     """
     kind, with_peft = "A masked diffusion language model", ""
     if base is not None:
@@ -239,7 +241,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 
 
 def latest_complete(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
+    """The newest whole checkpoint of a run folder, or None; incomplete ones are skipped, and logged."""
     for path in reversed(_checkpoints(run)):
         if (problem := incomplete(path)) is None:
             return path
@@ -253,7 +255,7 @@ def has_checkpoints(run: Path) -> bool:
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
-    """What `--resume PATH` means: (run folder, checkpoint), for the path of either; None = start at step 0.
+    """(run folder, checkpoint) for the PATH of --resume, which may be either; checkpoint None = start at step 0.
 
     Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
     """
@@ -267,10 +269,10 @@ def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
 
 
 def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -> dict[str, Any]:
-    """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
+    """Restores weights and optimizer in place, bit for bit, and returns the saved counters.
 
-    optimizer: None = the weights only. Parameters keep their identity. Raises CheckpointError if the checkpoint is
-    torn, or of another kind of model.
+    optimizer: None = the weights only. Parameters stay the same objects. Raises CheckpointError if the checkpoint is
+    incomplete, or of another kind of model.
     """
     from safetensors import SafetensorError
 
@@ -288,7 +290,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
         else:
             from spg_trainer.models.load import no_progress_bars
 
-            with no_progress_bars():  # a progress bar would cut through the live line
+            with no_progress_bars():  # they would break up our live line
                 saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
             policy.model.load_state_dict(saved.state_dict())
         if optimizer is not None:
@@ -303,7 +305,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
 
 
 def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> None:
-    """Puts an optimizer's state back, whatever number of processes has saved it, sharded or not."""
+    """Restores an optimizer's state, even if another number of processes saved it, sharded or not."""
     import torch
 
     from spg_trainer.models.parts import own_part
@@ -314,7 +316,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
         state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
         saved = {**optimizer.state_dict(), "state": state}
     else:
-        divided = _is_divided(policy)  # then the whole need not be in memory
+        divided = _is_divided(policy)  # then the file is mapped, since the whole state may exceed the memory
         file = folder / TRAINING
         if not file.is_file():
             raise CheckpointError(
@@ -331,7 +333,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
 
 
 def load_reference(folder: Path, policy: "Policy") -> None:
-    """Puts a reference back in place that had moved away from the start."""
+    """Restores a reference that moves during training (`Policy.move_reference`)."""
     import torch
 
     if policy.frozen is not None and (file := folder / TRAINING).is_file():
@@ -349,9 +351,9 @@ def require_complete(folder: Path) -> None:
 
 
 def set_aside_after(run: Path, step: int) -> None:
-    """Moves whole checkpoints later than `step`, where a run continues, to checkpoints/superseded; deletes torn ones.
+    """Moves checkpoints later than `step`, at which a run continues, to checkpoints/superseded.
 
-    They belong to another continuation and are not ours to delete.
+    They belong to another continuation, so they are kept; only incomplete ones are deleted.
     """
     for path in (path for path in _checkpoints(run) if step_of(path) > step):
         if incomplete(path):
@@ -375,19 +377,19 @@ def require_up_to(run: Path, step: int) -> Path:
 
 
 def folder_of_step(run: Path, step: int) -> Path:
-    """The checkpoint of a step, there or not."""
+    """The path of a step's checkpoint, which may not exist."""
     return run / "checkpoints" / f"step-{step:06d}"
 
 
 def _is_divided(policy: "Policy") -> bool:
-    """Whether the processes have to write and read together what is trained."""
+    """Whether the trained weights are divided, so that processes must write and read the optimizer together."""
     from spg_trainer.models.shard import trains_parts
 
     return world_size() > 1 and trains_parts(policy.model)
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    """Visible checkpoints of a run, whole or torn, oldest first."""
+    """The checkpoints of a run, whole or incomplete, oldest first; not the hidden folders of an interrupted save."""
     folders = (run / "checkpoints").glob("step-*")
     return sorted((path for path in folders if path.name[5:].isdigit()), key=step_of)
 

@@ -1,7 +1,7 @@
-"""What a person sees of a run: live lines on a terminal, plain lines anywhere else, warnings in words.
+"""What a person sees of a run: live lines on a terminal, plain lines anywhere else, and warnings.
 
-Only rank 0 prints. Nothing shown can stop a run: a closed pipe or terminal ends the output, not the training.
-Of escape codes in a text only colours reach the terminal, since completions may hold any bytes.
+Only rank 0 prints. Output cannot stop a run: a closed pipe or terminal ends the output, not the training. Completions
+may hold any bytes, so colours are the only escape codes of a text that reach the terminal.
 """
 
 import re
@@ -33,14 +33,14 @@ _FIGURES = {
     "best_loss": "  [dim]validation[/] [cyan]{:.3f}[/]",
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
-"""The figures of a step that are shown if they are there, in rich's markup."""
+"""{figure of a step: how it is shown, in rich's markup}; figures that a step lacks are left out."""
 
 
 class _Line(ProgressColumn):
     """`step 3/9  reward 0.25  0:01:00 left`, on a terminal no wider than this."""
 
     def __init__(self, screen: RichConsole | None = None) -> None:
-        """screen: the terminal, None = nothing is cut."""
+        """screen: the terminal whose width cuts the line; None = it is not cut."""
         super().__init__()
         self._screen = screen
 
@@ -58,10 +58,10 @@ class _Line(ProgressColumn):
 
 
 class Console:
-    """Shows a run on a stream, by default standard output; as a context manager it gives the terminal back.
+    """Shows a run on a stream, by default standard output; as a context manager it restores the terminal at the end.
 
-    quiet: show nothing. every_seconds: how often a plain line tells how far something is, off a terminal. word: what
-    the live line begins with.
+    quiet: show nothing. every_seconds: how often a plain line reports progress if the stream is no terminal. word: how
+    the live line begins.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Console:
     def step(self, metrics: Mapping[str, Any], *, total: int, seconds_left: float | None = None) -> None:
         """Shows a finished step of `total`; the first call starts the live line and the last step ends it.
 
-        metrics: `step` and what is there of `_FIGURES`. seconds_left: to a time limit, None = there is none.
+        metrics: `step`, and any of `_FIGURES`. seconds_left: until a time limit; None = there is no limit.
         """
         if self._training is None:
             self._training = self._start(self._word, total, metrics["step"] - 1, shown=float("-inf"))
@@ -114,7 +114,7 @@ class Console:
             self.end_steps()
 
     def end_steps(self) -> None:
-        """Ends the line of steps; where the run ends before its last step, that of its newest one is shown first."""
+        """Ends the line of steps. If the run ends before its last step, the newest step is shown first."""
         if (task := self._training) is not None:
             self._training = None
             if not task.fields["said"]:
@@ -123,9 +123,10 @@ class Console:
 
     @contextmanager
     def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
-        """Shows how far the task `what` of `total` items is, `first` of them done before.
+        """Shows the progress of the task `what` of `total` items, of which `first` were done before.
 
-        Yields `advance(done, text="", total=total)`: items done so far, and how many there are as far as is known.
+        Yields `advance(done, text="", total=total)`; done: items done so far; total: how many there are, if that has
+        changed.
         """
         task = self._start(what, total, first, shown=time.monotonic())
 
@@ -141,7 +142,7 @@ class Console:
     def say(self, text: str) -> None:
         """Prints a line, or several, above the live line; colours included where the terminal has them.
 
-        A setting that the text names as `$block_length=0` is shown as it is typed.
+        A setting that the text names as `$block_length=0` is shown as its flag, `--block-length 0`.
         """
         text = in_flags(text)
         if self._live:
@@ -155,13 +156,13 @@ class Console:
         self.say(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
     def close(self) -> None:
-        """Ends the line of steps, removes the live ones and gives the terminal back; safe to call twice."""
+        """Ends the line of steps, removes live lines and restores the terminal; safe to call twice."""
         self.end_steps()
         if self._live:
             self._guarded(self._progress.stop)
 
     def _start(self, what: str, total: int, done: int, shown: float) -> Task:
-        """A task of the live lines. shown: the moment of its last plain line."""
+        """Starts a task of the live lines. shown: when its last plain line was printed."""
         self._progress.add_task(
             what, total=total, completed=done, figures="", limit=None, shown=shown, said=False
         )
@@ -170,7 +171,7 @@ class Console:
         return self._progress.tasks[-1]
 
     def _update(self, task: Task, *, now: bool = False, **values: Any) -> None:
-        """Redraws the live lines, or prints a plain one where it is time, or `now`."""
+        """Redraws the live lines, or prints a plain line if it is time for one, or if `now`."""
         self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
         moment = time.monotonic()
         task.fields["said"] = now or (not self._live and moment - task.fields["shown"] >= self._every_seconds)
@@ -179,7 +180,7 @@ class Console:
             self.say(_Line().render(task).plain)
 
     def _stop(self, task: Task) -> None:
-        """Ends a task; without another, the live lines go."""
+        """Ends a task; after the last one, the live lines are removed."""
         self._progress.remove_task(task.id)
         if not self._progress.task_ids:
             self.close()
@@ -189,14 +190,14 @@ class Console:
             return
         try:
             action()
-        except (OSError, ValueError) as error:  # nobody is watching any more, and the run continues
+        except (OSError, ValueError) as error:  # the output is closed; the run continues
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
             self._quiet = True
 
 
 def shortened(text: str, width: int) -> str:
-    """A text of at most `width` characters, 9 at least, whose middle is left out: its ends tell names apart."""
+    """A text cut to `width` characters (9 at least) by leaving out its middle, since names differ at their ends."""
     if len(text) <= (width := max(9, width)):
         return text
     tail = (width - 1) // 2
@@ -204,7 +205,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def clean(text: str, *, colours: bool) -> str:
-    """`text` without control characters but newline and tab; of escape codes, colours stay if wanted."""
+    """`text` without control characters except newline and tab. colours: whether escape codes of colours stay."""
     return _CONTROL.sub(lambda match: (match[1] or "") if colours else "", text)
 
 

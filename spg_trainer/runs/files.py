@@ -1,4 +1,4 @@
-"""How the trainer touches the disk: every file is whole or absent, and every failure names the path."""
+"""Reads and writes the trainer's files: every file is whole or absent, and every failure names the path."""
 
 import errno
 import json
@@ -15,12 +15,12 @@ from spg_trainer.settings.values import to_json
 
 COMPLETE = "COMPLETE"
 _FULL = ("inline_container", "iostream error", "StorageFull", "No space left")
-"""What torch and safetensors say where a file could not be written to its end."""
+"""Words in the errors of torch and safetensors that mean: the file could not be written to its end."""
 
 
 @contextmanager
 def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
-    """Turns a refusal (disk full, no permission; OSError or `refusals`) into a CheckpointError that names `path`."""
+    """Inside, a disk's refusal (OSError or one of `refusals`) becomes a CheckpointError that names `path`."""
     try:
         yield
     except (OSError, *refusals) as error:
@@ -58,10 +58,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder aside by `write`, marks it COMPLETE (the sizes of all files) and renames it to `target`.
+    """Fills a temporary folder by `write`, adds COMPLETE (the sizes of all files) and renames the folder to `target`.
 
-    Every file is synced first and the old folder is renamed away, so that a kill at any moment leaves a whole one.
-    Raises CheckpointError if the disk refuses; `target` is as it was then.
+    Every file is synced first, and an old folder is renamed away, so a kill at any moment leaves a whole folder. Raises
+    CheckpointError if the disk refuses; `target` is unchanged then.
     """
     try:
         begin_folder(target, write)
@@ -71,13 +71,13 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def aside_of(target: Path) -> Path:
-    """Where a folder is written before it takes its name."""
+    """The temporary folder, beside `target`, in which `write_folder` fills it."""
     target = target.resolve()  # `.` and `..` have no name of their own
     return target.with_name(f".{target.name}.tmp")
 
 
 def begin_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """The first half of `write_folder`: fills a new folder aside."""
+    """The first half of `write_folder`: fills the temporary folder."""
     from safetensors import SafetensorError
 
     aside = aside_of(target)
@@ -88,13 +88,15 @@ def begin_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def finish_folder(target: Path) -> None:
-    """The second half: marks what is aside COMPLETE and gives it its name."""
+    """The second half of `write_folder`: adds COMPLETE to the temporary folder, and renames it to `target`."""
     target, aside = target.resolve(), aside_of(target)
     with writing(target):
         paths = sorted(aside.rglob("*"))
         sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
         (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
-        mode = (aside / COMPLETE).stat().st_mode  # what the user's umask leaves; safetensors asks for less
+        mode = (
+            (aside / COMPLETE).stat().st_mode
+        )  # as the user's umask says; safetensors writes files with fewer rights
         for path in [*paths, aside / COMPLETE]:
             if path.is_file():
                 path.chmod(mode)
@@ -107,12 +109,12 @@ def finish_folder(target: Path) -> None:
 
 
 def delete_folder(path: Path) -> None:
-    """Deletes a folder; a kill in between leaves no visible half of it."""
+    """Deletes a folder; if it is killed in between, no visible half is left."""
     shutil.rmtree(_hide(path), ignore_errors=True)
 
 
 def delete_parts(folder: Path, names: Collection[str]) -> None:
-    """Deletes files and folders out of a whole folder of `write_folder`, which is whole without them at any moment."""
+    """Deletes files and folders from a folder of `write_folder`, which counts as whole at any moment."""
     sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
     left = {name: size for name, size in sizes.items() if name.split("/")[0] not in names}
     if left != sizes:
@@ -139,7 +141,7 @@ def unused(path: Path) -> Path:
 
 
 def incomplete(folder: Path) -> str | None:
-    """What makes a folder of `write_folder` unusable, in words that follow its name; None if it is whole."""
+    """Why a folder of `write_folder` is not whole, in words that follow its name; None if it is whole."""
     try:
         sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError):
@@ -160,19 +162,19 @@ def check_writable(folder: Path) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Raises CheckpointError if nothing can be written where a folder is or would be made; makes nothing."""
+    """Raises CheckpointError if nothing can be written into a folder, or where it would be made; makes nothing."""
     with writing(folder):
         above = next(place for place in (folder, *folder.parents) if place.exists())
         tempfile.TemporaryFile(dir=above).close()
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """What a JSON file holds, None before it has been written."""
+    """The content of a JSON file; None if there is no such file."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; torn lines are left out, an absent file has none."""
+    """The rows of a JSONL file; [] without a file. Lines that are cut off are left out."""
     rows = []
     for line in file.read_bytes().split(b"\n")[:-1] if file.is_file() else ():
         with suppress(ValueError):
@@ -181,5 +183,5 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """One JSONL line; floats in their shortest exact form, so that equal values give equal bytes."""
+    """A line of JSONL; floats are in their shortest exact form, so equal values give equal bytes."""
     return json.dumps(to_json(row), allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, who may write to it, and what a resumed run cuts to do it again."""
+"""The folder of a run: what it holds, which process may write to it, and what a resumed run cuts to do again."""
 
 import logging
 import os
@@ -49,15 +49,15 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
-"""Where evaluations lie that the code of the task judged as it was before --accept-changed-code."""
+"""The folder for evaluations from before --accept-changed-code, which other code of the task judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
-"""Files of a step: samples and validations, and the evaluations that `eval` made of its checkpoint."""
+"""Names of files about a step: samples, validations, and evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Writes a run's files, on rank 0 only; every writer raises CheckpointError if the disk refuses."""
+    """Writes a run's files, on rank 0 only; every method that writes raises CheckpointError if the disk refuses."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -74,7 +74,7 @@ class RunFolder:
 
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
-        """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
+        """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken. Call it on rank 0 only, because clocks differ."""
         moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         name = re.sub(r"[^\w.\[\]=+-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
         return unused(Path("runs") / name)
@@ -85,7 +85,7 @@ class RunFolder:
             return
         with writing(self.path):
             names = os.listdir(self.path)
-        # What `create` writes before the settings is no run yet.
+        # `create` writes these before the settings, so with them alone no run has begun.
         allowed = {ENVIRONMENT, INPUTS, TASK_COPIES, ALGORITHM_COPIES}
         taken = [n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n in allowed)]
         if CONFIG in taken:
@@ -97,7 +97,7 @@ class RunFolder:
             )
 
     def holds_a_run(self) -> ConfigError:
-        """What is raised where a new run would be written over this one."""
+        """The error to raise if a new run would be written over this one."""
         steps = len(self.history())
         resume = f"$resume={shlex.quote(str(self.path))}"
         return ConfigError(
@@ -108,18 +108,18 @@ class RunFolder:
     def create(
         self, config_yaml: str, environment: Mapping[str, Any], inputs: Inputs = MappingProxyType({})
     ) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if there is a run already.
+        """Starts a run here and locks out other processes; ConfigError if there is a run already.
 
-        config_yaml, environment, inputs: the content of its three files; the first marks the run and is written last.
+        config_yaml, environment, inputs: the content of three files. The settings mark a run, so they are written last.
 
-        Whether the folder is taken by anything else is looked at before, by `choose_folder`.
+        `choose_folder` has checked before that the folder holds nothing else.
         """
         if rank():
             return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        if self.holds_run:  # one that was begun since the folder was chosen
+        if self.holds_run:  # another process began a run since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         write_inputs(self.path, inputs)
@@ -152,7 +152,7 @@ class RunFolder:
         return self._write(file, json_document(result))
 
     def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
-        """Writes what was measured of NAME.jsonl: perplexity-NAME.json, NAME-2 for another file of this name."""
+        """Writes perplexity-NAME.json, the result for texts NAME.jsonl; NAME-2 for another file of this name."""
         name = re.sub(r"[^\w.+-]+", "_", Path(texts).stem)
         file, number = f"perplexity-{name}.json", 1
         while (read_json(self.path / file) or result)["file"] != texts:
@@ -161,15 +161,15 @@ class RunFolder:
         return self._write(file, json_document(result))
 
     def evaluation_path(self, name: str) -> Path:
-        """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""
+        """The file for the figures of the evaluation NAME; characters that a shell would interpret become `_`."""
         return self.path / "eval" / (re.sub(r"[^\w.\[\]=,+-]+", "_", name) + ".json")
 
     def figures(self, name: str) -> dict[str, Any] | None:
-        """The results of the evaluation NAME, if it has been made."""
+        """The results of the evaluation NAME; None if it has not been made."""
         return read_json(self.evaluation_path(name))
 
     def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions to those of the evaluation NAME, which is not finished."""
+        """Appends completions to those of the unfinished evaluation NAME."""
         self._append(f"eval/{self.evaluation_path(name).name}l", rows)
 
     def completions(self, name: str) -> list[dict[str, Any]]:
@@ -177,18 +177,18 @@ class RunFolder:
         return read_lines(self.evaluation_path(name).with_suffix(".jsonl"))
 
     def validations(self) -> dict[int, Any]:
-        """Step -> whether each problem was solved, or the loss of what is held out, of the validations made so far."""
+        """{step: whether each problem was solved, or the loss of the held-out texts}, of the validations so far."""
         found: dict[int, Any] = {}
         for file in sorted((self.path / "eval").glob("step-*.json")):
             figures = self.figures(file.stem) or {}
             if "loss" in figures:
                 found[int(file.stem[5:])] = figures["loss"]
-            elif "correct" in figures:  # otherwise it has only begun
+            elif "correct" in figures:  # otherwise the validation is not finished
                 found[int(file.stem[5:])] = [row["correct"] for row in self.completions(file.stem)]
         return found
 
     def set_aside_evaluations(self) -> None:
-        """Moves all evaluations to `OTHER_CODE`: another code has judged them, so nothing is compared with them."""
+        """Moves all evaluations to `OTHER_CODE`: other code has judged them, so they are compared with nothing."""
         if rank():
             return
         with writing(self.path):
@@ -198,7 +198,7 @@ class RunFolder:
 
     @property
     def start_of_other_code(self) -> str | None:
-        """The folder of the evaluation of the start, if another code has judged it; else None."""
+        """The folder with the evaluation of the start, if other code has judged it; else None."""
         aside = self.path / OTHER_CODE
         return str(aside) if (aside / self.evaluation_path("before").name).is_file() else None
 
@@ -211,10 +211,10 @@ class RunFolder:
         return read_lines(self.path / METRICS)
 
     def truncate_after(self, step: int) -> None:
-        """Readies the folder for a run that continues from `step`: what came later will be done again.
+        """Prepares the folder for a run that continues from `step` and does all later work again.
 
-        Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here.
+        It cuts later rows and incomplete lines, removes summary, report, and later samples and evaluations, moves later
+        checkpoints to checkpoints/superseded, and locks out other processes. ConfigError if another process is writing.
         """
         if rank():
             return
@@ -227,7 +227,7 @@ class RunFolder:
                 if (match := _STEP.search(path.name)) and int(match[1]) > step:
                     if path.name.startswith("step-"):
                         path.unlink()
-                    else:  # of another continuation, and not ours to delete
+                    else:  # it belongs to another continuation, so it is kept
                         (aside := path.parent / "superseded").mkdir(exist_ok=True)
                         os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
@@ -237,7 +237,7 @@ class RunFolder:
             set_aside_after(self.path, step)
 
     def release(self) -> None:
-        """Lets other processes write here again; the end of the process does so too."""
+        """Lets other processes write here again, as the end of the process would."""
         unlock(self.path)
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -252,7 +252,7 @@ class RunFolder:
 
 
 def lock(folder: Path) -> None:
-    """Takes a folder for this process until it ends or unlocks it, however it ends; ConfigError if another has it."""
+    """Locks a folder for this process until it ends, or unlocks the folder; ConfigError if another process has it."""
     place = folder.resolve()
     if place in _LOCKS:
         return
@@ -267,7 +267,7 @@ def lock(folder: Path) -> None:
 
 
 def unlock(folder: Path) -> None:
-    """Lets other processes have the folder again."""
+    """Lets other processes lock the folder again."""
     if file_lock := _LOCKS.pop(folder.resolve(), None):
         file_lock.release()
 
@@ -275,8 +275,8 @@ def unlock(folder: Path) -> None:
 def find_unfinished(root: Path, config: "Config") -> Path | None:
     """The newest unfinished run under `root` that `config` may continue, for `--resume auto`.
 
-    Its code may have changed since, which is refused later. Runs in which another process is writing at this moment are
-    passed over with a message.
+    Changed code is not looked at here; it is refused later. A run to which another process is writing is skipped with a
+    message.
     """
     files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
     if not files:
@@ -300,16 +300,16 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
 
 
 def newest_unfinished(root: Path) -> Path | None:
-    """The newest unfinished run under `root`, of whatever settings."""
+    """The newest unfinished run under `root`, with any settings."""
     files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
 def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
-    """The folder that the settings of a training mean, whether a run there continues, and from where.
+    """(folder, whether a run in it continues, the checkpoint from which) by the settings of a training.
 
-    From where is a checkpoint, or None for the start. Raises SpgError if the folder is taken, or what should be resumed
-    is no run.
+    The checkpoint is None at the start of a run. Raises SpgError if the folder is taken, or if there is no run to
+    resume.
     """
     resume, out = command.output.resume, command.output.output_dir
     if resume in (None, "auto"):
@@ -332,7 +332,7 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
 
 
 def default_folder(command: "Config", resume: str | None) -> Path:
-    """The folder of settings that name none; with --resume auto, that of the newest unfinished run.
+    """The folder if settings name none: a new one, or with --resume auto the newest unfinished run's.
 
     Raises ConfigError if there is no such run.
     """
@@ -355,12 +355,15 @@ def default_folder(command: "Config", resume: str | None) -> Path:
 
 
 def names_of_tasks(env: str) -> str:
-    """What a folder is called after tasks: their names without the paths and modules before them."""
+    """The names of tasks for the name of a folder, without paths and modules."""
     return "+".join(task.last for task in parse_tasks(env))
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":
-    """The lock of a run folder, and who holds it if that is another process; where nothing can be locked, nobody."""
+    """(the lock of a run folder, its holder if that is another process).
+
+    The holder is None, too, if the file system has no locks.
+    """
     from filelock import FileLock, Timeout
 
     file_lock = FileLock(run / LOCK, blocking=False, fallback_to_soft=False)

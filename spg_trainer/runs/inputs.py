@@ -1,8 +1,8 @@
 """The files that a run reads, its inputs: their hashes, and copies of those that are code.
 
-A file is its hash, not its path. A run that begins writes RUN/inputs.json, which has the absolute path and the sha256
-of each file and, of code, where the run keeps a copy. When the run goes on, each file is compared with its hash,
-wherever it lies by now: data that was moved is named by its flag, and code that is gone is read from its copy.
+A file is identified by its hash, not by its path. A run that begins writes RUN/inputs.json: the absolute path and the
+sha256 of each file and, for code, the place of the run's copy. When the run goes on, each file must have its hash, but
+may lie elsewhere: the user names the new path of moved data, and code that is gone is read from its copy.
 """
 
 import hashlib
@@ -29,32 +29,32 @@ TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
 """The folders of a run that hold its copies of code: of tasks and rewards, and of the algorithm and
 the order of unmasking."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
-"""The endings of data files, which are what counts in a folder that an argument of a task names."""
+"""The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
-"""Sources of problems that a task knows by these words, also where a folder is called so."""
+"""Words for sources of problems; they name no folder, even if there is a folder of that name."""
 MODEL = "model.model"
 ORDER = "rollout.remasking"
 LARGE = 2**26
-"""Bytes of a file of weights above which its size and 64 parts of 1 MB are hashed in place of the whole."""
+"""Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 
 
 class Input(NamedTuple):
     """A file, or a folder of data or of a model, that a run reads."""
 
     path: str
-    """Where it was when the run was last started, absolute."""
+    """The absolute path that it had when the run was last started."""
     sha256: str
     copy: str = ""
-    """Where the run's copy of it is, inside the run's folder; "" for data and models, of which there is none."""
+    """The place of the run's copy of it, within the run's folder; "" for data and models, which are not copied."""
 
 
 Inputs = Mapping[str, Input]
-"""{what names the input: the input}. The names are those of settings, e.g. `env`, `env_args.source`, `pairs`; `env 2`
-is the second file in `env`, and `env/helper.py` a module that is imported from the folder of the file `env`."""
+"""{name: input}. A name is a setting, e.g. `env`, `env_args.source`, `pairs`; `env 2` is the second file in `env`, and
+`env/helper.py` a module that is imported from the folder of the file `env`."""
 
 
 def file_settings(command: Any) -> dict[str, str]:
-    """{dotted name: text} of the settings of a command that may name files, or a folder of data or of a model."""
+    """{dotted name: text} of a command's settings that may name files, or a folder of data or of a model."""
     texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
     texts[MODEL] = command.model.model
     order = getattr(getattr(command, "rollout", None), "remasking", "")
@@ -64,16 +64,16 @@ def file_settings(command: Any) -> dict[str, str]:
 
 
 def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
-    """All inputs that `file_settings` name, as they are now."""
+    """All inputs that settings name, as they are now. settings: of `file_settings`, here and below."""
     others = {name: path for name, path in name_paths(settings).items() if not is_code(path)}
     hashes = {name: (hash_of_model if name == MODEL else hash_of)(path) for name, path in others.items()}
     return {**find_code(settings), **{name: Input(path, hashes[name]) for name, path in others.items()}}
 
 
 def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
-    """The inputs that are code: the files that `file_settings` name, and all loaded modules beside them.
+    """The inputs that are code: the files that settings name, and all loaded modules beside these files.
 
-    The copies of the files of one folder lie in one folder, so that these find each other there.
+    Copies of files from one folder lie in one folder, so that they can import each other there.
     """
     found: dict[str, Input] = {}
     named = {name: path for name, path in name_paths(settings).items() if is_code(path)}
@@ -94,7 +94,7 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """{name of an input: its absolute path} of the files and folders that `file_settings` name."""
+    """{name of an input: its absolute path} of the files and folders that settings name."""
     found: dict[str, str] = {}
 
     def note(setting: str, path: str) -> str:
@@ -107,12 +107,12 @@ def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """`file_settings` with absolute paths of the files that they name; what names no file that is there stays."""
+    """The settings with absolute paths for all files that exist; other texts stay as they are."""
     return _replace_paths(settings, lambda setting, path: path)
 
 
 def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str]) -> dict[str, str]:
-    """The texts of settings with `change(setting, absolute path)` in place of each path in them."""
+    """The settings with each path in their texts replaced by `change(setting, absolute path)`."""
     return {
         setting: "".join(_replace_path(setting, piece, change) for piece in _pieces(setting, text))
         for setting, text in settings.items()
@@ -120,14 +120,17 @@ def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str
 
 
 def _pieces(setting: str, text: str) -> list[str]:
-    """A text divided at each plus, which stays, if it names several files: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`."""
+    """The parts of a text that names several files joined by plus signs: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`.
+
+    The plus signs are parts, too, so that joining all parts gives the text again.
+    """
     plus = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
     is_one = plus is None or setting.endswith("system_prompt") or os.path.exists(os.path.expanduser(text))
     return [text] if is_one else re.split(f"({re.escape(plus)})", text)
 
 
 def _replace_path(setting: str, piece: str, change: Callable[[str, str], str]) -> str:
-    """`FILE` or `FILE.py:NAME` with another path in place of FILE, if it names an input."""
+    """A `piece` FILE or FILE.py:NAME with FILE replaced by `change(setting, FILE)`, if FILE is an input."""
     if setting.endswith("system_prompt"):  # a text, or @FILE
         path = os.path.abspath(os.path.expanduser(piece[1:]))
         return f"@{change(setting, path)}" if piece.startswith("@") and os.path.isfile(path) else piece
@@ -139,7 +142,7 @@ def _replace_path(setting: str, piece: str, change: Callable[[str, str], str]) -
 
 
 def _names_input(setting: str, text: str, path: str) -> bool:
-    """Whether the text of a setting names a file, or a folder, that is there. path: the text as an absolute path."""
+    """Whether the text of a setting names an existing file or folder. path: the text as an absolute path."""
     if setting == MODEL:
         return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
     if not text or (setting in ("algorithm", ORDER) and not is_code(text)):
@@ -152,19 +155,19 @@ def _names_input(setting: str, text: str, path: str) -> bool:
 
 
 def is_code(path: str) -> bool:
-    """Whether an input is a file of Python."""
+    """Whether an input is a Python file."""
     return path.endswith(".py")
 
 
 def hash_of(path: str) -> str:
-    """The sha256 of a file; of a folder, that of its data files and their names, or "" if it has none."""
+    """The sha256 of a file; for a folder, of its data files and their names, or "" if it has no data files."""
     if os.path.isfile(path):
         return _hash_of_file(path)
     return _hash_of_files(_data_below(path))
 
 
 def hash_of_model(folder: str) -> str:
-    """The sha256 of the weights in a folder of a model or a run, with the settings and the tokenizer beside them."""
+    """The sha256 of the weights in the folder of a model or a run, with the config and tokenizer beside them."""
     weights = resolve_model(folder)
     endings = (".safetensors", ".bin", ".model", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
     files = Path(weights.adapter or weights.base).iterdir()
@@ -174,7 +177,7 @@ def hash_of_model(folder: str) -> str:
 
 
 def _data_below(folder: str) -> list[Path]:
-    """The data files in a folder and in those below it."""
+    """The data files in a folder and its subfolders."""
     return sorted(file for ending in DATA for file in Path(folder).rglob(f"*{ending}"))
 
 
@@ -184,14 +187,14 @@ def _hash_of_files(files: list[Path], largest: float = float("inf")) -> str:
 
 
 def _hash_of_file(path: str, largest: float = float("inf")) -> str:
-    """The sha256 of a file; of one larger than `largest` bytes, that of its size and of 64 parts of it."""
+    """The sha256 of a file; above `largest` bytes, of its size and 64 parts of it."""
     state = os.stat(path)
     return _hash_of_state(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_size > largest)
 
 
 @cache
 def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
-    """As `_hash_of_file`, once for each state of a file: a run that goes on asks twice."""
+    """As `_hash_of_file`, cached by the file's size and time, since a run that goes on needs the hash twice."""
     with open(path, "rb") as content:
         if not in_parts:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -205,16 +208,16 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
 def _loaded_from(folder: Path) -> list[Path]:
     """The files of all loaded modules that lie in a folder."""
     files = [file for m in [*sys.modules.values()] if (file := getattr(m, "__file__", None))]
-    # Of some 3,000 modules: a path is made of each folder, not of each file, since every start asks this.
-    # torch has modules whose file is a bare name, which is in no folder.
+    # Some 3,000 modules are loaded, and every start calls this. So paths are resolved for folders, not for files.
+    # torch has modules whose file is a bare name, without a folder.
     names = {name for name in set(map(os.path.dirname, files)) if name and Path(name).resolve() == folder}
     return sorted({Path(file) for file in files if os.path.dirname(file) in names and is_code(file)})
 
 
 def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
-    """Copies the code among the inputs into a run's folder, and writes the list of all into it.
+    """Copies the code among the inputs into a run's folder, and writes the list of all inputs there.
 
-    again: over copies that are there. Raises CheckpointError if the disk refuses.
+    again: whether existing copies are overwritten. Raises CheckpointError if the disk refuses.
     """
     for one in inputs.values():
         copy = run / one.copy
@@ -226,14 +229,14 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
 
 
 def read_inputs(run: Path) -> dict[str, Input]:
-    """The inputs that a run has recorded; none where there is no such file."""
+    """The inputs that a run has recorded; {} if it has no such file."""
     return {name: Input(**one) for name, one in (read_json(run / INPUTS) or {}).items()}
 
 
 def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
-    """Nested settings of a run in which the run's copies stand in place of code that is gone.
+    """Nested settings of a run, with paths of code that is gone replaced by those of the run's copies.
 
-    changed: also in place of code that has changed since.
+    changed: whether code that has changed since is replaced, too.
     """
 
     def replaced(value: Any, old: str, new: str) -> Any:
@@ -251,21 +254,21 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
 
 
 def is_changed(one: Input) -> bool:
-    """Whether the file of an input is there and has another content than when the run began."""
+    """Whether the file of an input exists, with another content than when the run began."""
     return os.path.isfile(one.path) and hash_of(one.path) != one.sha256
 
 
 def setting_naming(name: str, value: str) -> str:
-    """How a message writes the setting that names an input (`errors.py`), e.g. `$env_args source=mine.jsonl`."""
+    """The setting that names an input, as a message writes it (`errors.py`): `$env_args source=mine.jsonl`."""
     setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
     setting = key if setting == "rollout" else setting
     return f"$env_args {key}={quote(value)}" if setting == "env_args" else f"${setting}={value}"
 
 
 def refuse_gone(run: Path, typed: Collection[str]) -> None:
-    """Raises ConfigError for data, or a model, of a run that is not where it was, unless the user names where it is.
+    """Raises ConfigError if data or the model of a run is gone, unless the user names its new place.
 
-    typed: the settings that the user gives, by dotted name. A run with a copy of the model's weights needs no model.
+    typed: dotted names of the settings that the user gives. A run with a copy of the model's weights needs no model.
     """
     for name, one in read_inputs(run).items():
         setting = name.partition(" ")[0]
@@ -278,14 +281,14 @@ def refuse_gone(run: Path, typed: Collection[str]) -> None:
 
 
 def _has_own_model(run: Path) -> bool:
-    """Whether a run has a copy of the weights that it started from, so that their folder is not opened again."""
+    """Whether a run has a copy of the weights that it started from, and so does not open their folder again."""
     return (run / "reference").is_dir()
 
 
 def refuse_changed_inputs(
     run: Path, settings: Mapping[str, str], accept_changed_code: bool
 ) -> dict[str, Input]:
-    """The inputs of a run that goes on with some `file_settings`; ConfigError for one that has changed since it began.
+    """The inputs of a run that goes on with these settings; ConfigError for an input that has changed since it began.
 
     accept_changed_code: whether code may have changed.
     """
@@ -319,7 +322,7 @@ def refuse_changed_inputs(
 
 
 def task_code_differs(before: Inputs, now: Inputs) -> bool:
-    """Whether code of a task or of a reward is another than it was, so that the same completion may earn otherwise."""
+    """Whether code of a task or of a reward has changed, so that a completion may now earn another reward."""
     return any(
         one.copy.startswith(TASK_COPIES) and now[name].sha256 != one.sha256
         for name, one in before.items()
@@ -328,7 +331,7 @@ def task_code_differs(before: Inputs, now: Inputs) -> bool:
 
 
 def first_difference(before: Path, now: Path) -> str:
-    """The first line in which two texts differ, e.g. "line 3 was 'a = 1', now 'a = 2'"."""
+    """The first line in which two files differ, e.g. "line 3 was 'a = 1', now 'a = 2'"."""
     if not before.is_file():
         return "its hash is another"
     texts = (file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (before, now))

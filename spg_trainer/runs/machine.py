@@ -1,4 +1,4 @@
-"""What the machine leaves to a command that computes."""
+"""Whether other work of the machine leaves enough cores to a command."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 def crowded_cores(device: torch.device) -> str:
-    """What to say where other work leaves fewer free cores than PyTorch has threads; nothing on a GPU.
+    """A warning if other work leaves fewer free cores than PyTorch has threads; "" if not, and on a GPU.
 
     A thread that waits for a core makes all the others wait at each operation.
     """
@@ -22,9 +22,9 @@ def crowded_cores(device: torch.device) -> str:
 
 
 def others_running() -> int:
-    """How many cores other processes keep busy, now and on average over the last minute; 0 where nobody says."""
+    """How many cores other processes keep busy, both now and over the last minute; 0 if the system does not say."""
     try:
         minute, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
     except OSError:
         return 0
-    return min(round(float(minute)), int(now.partition("/")[0]) - 1)  # of those now, one is this process
+    return min(round(float(minute)), int(now.partition("/")[0]) - 1)  # this process is among those now

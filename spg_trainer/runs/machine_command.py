@@ -1,4 +1,4 @@
-"""`python -m spg_trainer machine`: whether a machine is ready to train, in a minute."""
+"""`python -m spg_trainer machine`: says within a minute whether a machine is ready to train."""
 
 import argparse
 import importlib.util
@@ -12,18 +12,18 @@ from spg_trainer.settings.packages import envs
 
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"
 SAMPLE = 64 * 2**20
-"""Bytes of the model that are downloaded to learn how fast it goes; they are thrown away."""
+"""Bytes of the model that are downloaded to measure the speed; they are thrown away."""
 LEAST_MEMORY, LEAST_DISK = 16 * 2**30, 40 * 2**30
-"""Bytes of a card that a model of 8 billion weights needs with 4 bits or a cut batch, and of the disk for its files and
-those of a run."""
+"""Bytes that a model of 8 billion weights needs: on a card (with 4 bits or a small batch), and on disk for its files
+and those of a run."""
 SLOW_DOWNLOAD, SLOW_PRODUCTS = 5e6, 20e12
-"""Bytes and operations a second below which a first run takes its day for waiting."""
+"""Bytes a second of a download, and operations a second of a card, below which a first run is mostly waiting."""
 DONE = 0
 FAULT = 1
 
 
 Found = tuple[bool, str]
-"""Whether one thing that a training needs is there, and what was measured of it; if it is not there, what to do."""
+"""(whether something that a training needs is there, a text: what was measured, or else what to do)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,7 +111,7 @@ def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> 
 
 
 def disk() -> Found:
-    """The room where models are downloaded to."""
+    """The free space where models are downloaded to."""
     from pathlib import Path
 
     from huggingface_hub import constants
@@ -163,6 +163,6 @@ def download(model: str) -> Found:
 
 
 def packages_of_gpu() -> Iterator[Found]:
-    """What some flags need besides."""
+    """The packages that some flags need on a GPU."""
     if importlib.util.find_spec("bitsandbytes") is None:
         yield (True, "without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")

@@ -1,4 +1,4 @@
-"""Pins the settings of a run: all filled in, all paths absolute. A run goes on with the settings that it began with."""
+"""Which settings a resumed run may change; all others are pinned: filled in, with absolute paths, as it began."""
 
 import re
 import shlex
@@ -29,22 +29,22 @@ MAY_CHANGE = frozenset(
     "dry_run force gpu processes eval.eval_steps eval.keep_worse output.keep output.sample_steps "
     "output.save_steps".split()
 )
-"""Settings that may change on resume: how long, what is shown and kept, and where it runs."""
+"""Settings that may change on resume: how long the run takes, what is shown and kept, and where it runs."""
 
 
 def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None) -> Config:
     """The settings as a run records them: adapters settled, hyper-parameters filled in, paths absolute.
 
-    Settings that are pinned stay as they are. algorithm: that of the settings. run: the run that goes on.
+    Settings that are pinned already stay as they are. algorithm: made from `config`. run: the run that goes on.
     """
     config = replace_nested(config, absolute_paths(file_settings(config)))
     return replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
 
 
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
-    """What makes a run the run that it is: its settings by dotted name, where a file stands for its content.
+    """{dotted name: setting} of all settings that tell one run from another.
 
-    The path of data or of a model is replaced by its hash, the path of code by the name of its file.
+    A path of data or of a model is replaced by its hash, a path of code by the name of its file.
 
     may_change: the settings that are left out.
     """
@@ -59,15 +59,15 @@ def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_C
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """`seed was 3, now 4; ...` for all that differs, or nothing."""
+    """`seed was 3, now 4; ...` for all settings that differ; "" if none does."""
     pairs = {name: (before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys())}
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
 def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
-    """The inputs of a run that goes on. Raises SpgError for other settings, data or code than it began with.
+    """The inputs of a run that goes on. Raises SpgError if settings, data or code are other than when it began.
 
-    With `accept_changed_code` the code may be another.
+    With `accept_changed_code`, other code is accepted.
     """
     inputs = refuse_changed_inputs(run, file_settings(pinned), pinned.output.accept_changed_code)
     refuse_other_settings(run, pinned, inputs)
@@ -77,7 +77,7 @@ def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
 def refuse_other_settings(
     run: Path, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
 ) -> None:
-    """Raises SpgError if the settings that a run began with differ from `pinned` where they may not.
+    """Raises SpgError if `pinned` differs from the settings that a run began with.
 
     may_change: the settings that may differ.
     """
@@ -100,7 +100,7 @@ def refuse_other_settings(
 
 
 def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """The `recorded` values of settings that now name the commit which a data set on the hub had when the run began."""
+    """{setting: its value in `recorded`} of settings that now name a data set's commit, if the run had that commit."""
     commits = (record_of(run).get("origin") or {}).values()
     return {
         name: recorded.get(name)
@@ -111,10 +111,10 @@ def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str,
 
 
 def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
-    """Raises ConfigError if a data set on the hub, or a package of tasks, is not what it was when a run began.
+    """Raises ConfigError if a data set on the hub, or a package of tasks, has changed since a run began.
 
-    origin: {data set: its commit, or a hash of its rows; package: its version} of the environment as it is now; hashes
-    of files have a check of their own.
+    origin: {data set: its commit, or a hash of its rows; package: its version} of the environment as it is now. Files
+    are checked by `refuse_changed_inputs`.
     """
     before = record_of(run).get("origin") or {}
     for name in before.keys() & origin.keys():

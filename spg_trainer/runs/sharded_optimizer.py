@@ -1,6 +1,7 @@
-"""The optimizer of a sharded model on disk: each process writes its part, and any number of processes reads it.
+"""The optimizer's state of a sharded model on disk: each process writes its part; any number of processes can read it.
 
-torch.distributed.checkpoint keeps every tensor by name, here PARAMETER/exp_avg and the like, and where its parts lie.
+torch.distributed.checkpoint records every tensor by name (here PARAMETER/exp_avg and the like), and where its parts
+lie.
 """
 
 import warnings
@@ -31,7 +32,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
     }
     try:
         dcp.save(named, checkpoint_id=folder)
-    except CheckpointException as error:  # it is no Exception
+    except CheckpointException as error:  # a BaseException, which no `except Exception` would catch
         process, (reason, _) = next(iter(error.failures.items()))
         raise raised_by_all(
             CheckpointError(
@@ -42,9 +43,9 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
 
 
 def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
-    """The `state` of an optimizer's state_dict, of each tensor what this process keeps; no other process is called.
+    """The `state` of an optimizer's state_dict, with this process's part of each tensor; no other process is called.
 
-    Raises KeyError, RuntimeError or OSError for what is not there or does not fit.
+    Raises KeyError, RuntimeError or OSError for a state that is missing or does not fit.
     """
     from torch.distributed import checkpoint as dcp
 
@@ -57,7 +58,7 @@ def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[s
         like = saved.size == p.shape
         wanted[key] = torch.zeros_like(p, dtype=dtype) if like else torch.zeros(saved.size, dtype=dtype)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which is no news
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as intended
         dcp.load(wanted, storage_reader=reader, no_dist=True)
     state: dict[int, dict[str, Any]] = {}
     for key, value in wanted.items():

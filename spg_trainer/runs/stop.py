@@ -1,6 +1,6 @@
-"""What Ctrl-C, a launcher and a closed terminal do: the first signal ends the work at the next good moment.
+"""How a run stops on Ctrl-C, a launcher's signal or a closed terminal: at the first signal, at the next good moment.
 
-SIGTERM is what `kill` and schedulers send, SIGUSR1 the warning of Slurm's `--signal`, SIGHUP the end of a terminal.
+`kill` and schedulers send SIGTERM, Slurm's `--signal` sends SIGUSR1 as a warning, a closing terminal sends SIGHUP.
 """
 
 import signal
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGHUP") if hasattr(signal, name))
-"""Signals that ask for no more than the first of them did: a terminal that closes sends several. Windows has none."""
+"""Signals that, when repeated, still ask only once: a terminal that closes sends several. Windows has none of them."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
-"""What asks a process to end."""
+"""The signals that ask a process to end."""
 
 
 @dataclass
@@ -21,26 +21,27 @@ class StopRequest:
 
     requested: bool = False
     by: int = 0
-    """The signal that asked."""
+    """The signal that asked; 0 = none has."""
     at_once: bool = False
     """Whether the first signal ends the work at once, as if it were the second."""
 
     @property
     def how_at_once(self) -> str:
-        """What a message about the first signal adds for a user at the terminal; "" where nobody waits there."""
+        """A hint for the message about the first signal if a user waits at the terminal, else ""."""
         return "" if self.by_launcher else " Press Ctrl-C again to stop at once."
 
     @property
     def by_launcher(self) -> bool:
-        """Whether nobody waits at the terminal: soon the process will be killed, or nobody reads what it says."""
+        """Whether the signal came from a launcher or a closing terminal, so that no user waits for the end."""
         return self.requested and self.by != signal.SIGINT
 
 
 @contextmanager
 def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first of `SIGNALS` is noted in `stop` and told, unless `at_once`; a second one ends all.
+    """Inside, the first of `SIGNALS` is noted in `stop`, and `tell` is called; a second one raises KeyboardInterrupt.
 
-    A second of the `WARNINGS` says nothing new. What `nohup` ignores stays ignored.
+    With `stop.at_once`, the first signal already does. A second of the `WARNINGS` changes nothing. Signals that `nohup`
+    has set to be ignored stay ignored.
     """
 
     def ask(number: int, frame: object) -> None:

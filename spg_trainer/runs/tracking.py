@@ -1,6 +1,6 @@
 """Sends a step's metrics to the trackers asked for with --track.
 
-The run folder is the record; a tracker is a view of it. One that fails is dropped with a message, because a
+The run folder is the record, and a tracker only shows it. A tracker that fails is dropped with a message, because a
 lost connection must not cost a step.
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 PROJECT = "spg-trainer"
 TRACKED = "trackers.json"
-"""{tracker: what it knows the run by}, in the run's folder."""
+"""File in a run's folder: {tracker: the name or id by which it knows the run}."""
 COLUMNS = ["prompt", "completion", "reward", "correct", "reason"]
 TABLE_ROWS = 32
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
+    """Raises ConfigError unless the packages of all trackers are installed."""
     for name in names:
         if find_spec(name) is None:
             raise ConfigError(f"$track={name}: the package is not installed. Run `pip install {name}`.")
@@ -44,15 +44,15 @@ class Trackers:
     def open(self, names: Sequence[str], folder: Path, config: Any) -> None:
         """Starts accelerate's trackers with the run's settings.
 
-        TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In the last two all runs are
-        of the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder. A run that goes on goes
-        on in them too: RUN/trackers.json has the names by which they know it.
+        TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In W&B and trackio all runs
+        are in the project `spg-trainer` ($WANDB_PROJECT for W&B), under the names of their folders. A resumed run
+        continues there, too: RUN/trackers.json has the names by which they know it.
         """
         if rank() or not names:
             return
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        earlier = read_json(folder / TRACKED) if (folder / TRACKED).is_file() else {}  # of a run that goes on
+        earlier = read_json(folder / TRACKED) if (folder / TRACKED).is_file() else {}  # a resumed run has it
         leaves = flatten(to_json(config)).items()
         settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
         options = {
@@ -73,17 +73,17 @@ class Trackers:
         self._each(lambda tracker: tracker.store_init_configuration(settings))
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Forwards the numbers of a step."""
+        """Sends the numbers of a step."""
         numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Forwards the first completions of a step or an evaluation, with what they earned."""
+        """Sends the first completions of a step or an evaluation, with their rewards."""
         data = [[str(row[column]) for column in COLUMNS] for row in rows[:TABLE_ROWS]]
         self._each(lambda tracker: _send_table(tracker, name, data, step))
 
     def finish(self) -> None:
-        """Lets the trackers send what they have not sent yet."""
+        """Closes the trackers, which then send what they have not sent yet."""
         self._each(lambda tracker: tracker.finish())
 
     def _each(self, action: "Callable[[GeneralTracker], None]") -> None:
@@ -96,12 +96,12 @@ class Trackers:
 
 
 def name_of_run(tracker: "GeneralTracker", folder: Path) -> str:
-    """What a tracker that was started knows the run by: W&B has an id for it, the others the name of its folder."""
+    """The name by which a started tracker knows the run: W&B's id for it, elsewhere the name of its folder."""
     return str(tracker.run.id) if tracker.name == "wandb" else folder.name
 
 
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:
-    """A table in the tracker's own form; TensorBoard's is Markdown."""
+    """Sends a table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
         table = [COLUMNS, ["---"] * len(COLUMNS), *data]
         lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in table]
