@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 from spg_trainer.algorithms.base import Algorithm
@@ -75,6 +76,8 @@ kind. Third line: the systems that published tables compare use these."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
 """{our name: other names, divided by spaces}: by these a user may look for the algorithm, or for one that it replaced.
 """
+LISTED = 8
+"""How many algorithms a message names."""
 OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
 """As `ALGORITHMS`, for what learns from demonstrations alone (the command `sft`) and is no choice of an RL run."""
 
@@ -133,6 +136,33 @@ def get(name: str) -> type[Algorithm]:
     return cls
 
 
+def has_hyper_parameter(algorithm: str, name: str) -> bool:
+    """Whether an algorithm has a hyper-parameter of this name; False if it cannot be loaded, which `get` refuses."""
+    if ":" not in algorithm and not _is_written_here(name):
+        return False
+    try:
+        return name in {field.name for field in fields(get(algorithm))}
+    except ConfigError:
+        return False
+
+
+@cache
+def _is_written_here(name: str) -> bool:
+    """Whether a file of this folder writes `name: TYPE` in a class. It is asked before classes are loaded, as torch
+    takes seconds.
+    """
+    return any(
+        f"\n    {name}: " in file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("*.py")
+    )
+
+
+def algorithms_with(name: str) -> str:
+    """The algorithms that have a hyper-parameter of this name, up to `LISTED` of them; "" if none has it."""
+    found = [algorithm for algorithm in ALGORITHMS if has_hyper_parameter(algorithm, name)]
+    more = [f"{len(found) - LISTED} more"] if len(found) > LISTED else []
+    return ", ".join(found[:LISTED] + more)
+
+
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
     """What is wrong with each hyper-parameter that a class sets in its body, but that its constructor would ignore."""
     known = {field.name for field in fields(cls)}
@@ -178,4 +208,10 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     for key in own.keys() & given.keys():
         if given[key] != own[key]:
             raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {own[key]}.")
+    for key, value in given.items():
+        if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
+            raise ConfigError(
+                f"$algorithm_args {key}={value!r}: {name} has no such hyper-parameter, but {others}. {name} has: "
+                f"{', '.join(field.name for field in fields(cls))}."
+            )
     return cls(**read_nested(cls, {**own, **given}, lambda key: f"$algorithm_args {key}"))

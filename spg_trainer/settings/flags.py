@@ -6,13 +6,14 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, dropwhile
 from typing import Any, get_origin
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import convert, parse_pairs, settings_of, settings_value
 
@@ -63,7 +64,7 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
         else:
             parsed[name], *more = last
             left_over += more
-    refuse_unknown(cls, left_over)
+    refuse_unknown(cls, left_over, parsed)
     if left_over and cls.positional:
         if kind_of(settings_of(cls)[cls.positional][1]) is tuple:  # it takes all words
             parsed[cls.positional], left_over = left_over, []
@@ -195,16 +196,23 @@ def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
     return steps_at_rate(rate)
 
 
-def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
-    """Raises ConfigError for a flag among the words that no flag has taken; the error names the nearest known one."""
-    flag = next((word for word in left_over if re.match(r"--?[A-Za-z]", word)), "").partition("=")[0]
-    if not flag:
+def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a flag among the words that no flag has taken; the error says where its name belongs.
+
+    It may be that of a hyper-parameter or of an argument of the task, or much like that of a flag. parsed: the flags
+    that are known.
+    """
+    words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
+    if not words:
         return
+    flag, _, joined = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
     ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
-    known = [as_flag(name).removeprefix("--") for name in kinds_of_flags(cls)]
-    nearest = did_you_mean(ours, known, "--{}")
+    known = kinds_of_flags(cls)
+    value = joined or (words[1] if len(words) > 1 and not words[1].startswith("--") else "...")
+    nearest = place_of(typed.replace("-", "_"), value, parsed, known) if ours == typed else ""
+    nearest = nearest or did_you_mean(ours, [as_flag(name).removeprefix("--") for name in known], "--{}")
     if cls is CompareCommand and (ours in SHORT or ours.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
     raise ConfigError(f"No flag {dashes}{typed}. {nearest}{all_flags(cls)}")

@@ -22,6 +22,7 @@ from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, kinds_of_flags, read_keywords, read_words
+from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
@@ -229,13 +230,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
         if value is None:
             continue
         if name not in known:
-            nearest = did_you_mean(name, known | kinds_of_flags(cls))
             if is_dataclass(group := hints(cls).get(name)):
                 nearest = f"{name} is a group: give its settings by their own names, e.g. {fields(group)[0].name}=... "
-            elif not nearest and "algorithm_args" in known:
-                nearest = (
-                    f"A hyper-parameter of the algorithm is given as $algorithm_args {name}={value!r:.80}. "
-                )
+            else:
+                nearest = place_of(name, value, flags, known) or did_you_mean(name, known | kinds_of_flags(cls))
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )

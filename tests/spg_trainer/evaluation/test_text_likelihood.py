@@ -149,7 +149,9 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: load_model("tiny", lora_r=-1), "lora_r=-1: should be 0 or more"),
         (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
-        (lambda: defaults(Config, env="sudoku", psi=0.5), r"given as algorithm_args=\{'psi': 0.5\}"),
+        (lambda: defaults(Config, "sudoku", psi=0.5, algorithm="wd1"), r": algorithm_args=\{'psi': 0.5\}"),
+        (lambda: defaults(Config, "sudoku", num_masks=4), r"of spg: algorithm_args=\{'num_masks': 4\}"),
+        (lambda: defaults(Config, "sudoku", blanks=4), r"of the task sudoku: env_args=\{'blanks': 4\}"),
         (lambda: defaults(Config, env="sudoku", algorithm="wd2"), "no such algorithm. Did you mean 'wd1'"),
         (lambda: defaults(Config, env="sudoku", temperature=-1), "temperature=-1.0: should be from 0 to 100"),
         (

@@ -1,0 +1,54 @@
+"""Where a name belongs that is no setting: it may be a hyper-parameter of an algorithm, or an argument of the task."""
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recipes import recipe_of_all
+from spg_trainer.settings.recorded import recipe_kind
+from spg_trainer.settings.task import Task, parse_tasks
+
+NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"})
+"""Parameters of environments that --env-args does not take."""
+
+
+def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
+
+    It is "" for a name that belongs nowhere. value: what it was given. given: the other settings of the user, by name,
+    of which env, model, algorithm and source count. known: the settings that the command has.
+    """
+    tasks = parse_tasks(str(given.get("env") or Config().env))
+    shown = f"{name}={value!s:.80}"
+    if "algorithm_args" in known:
+        algorithm = given.get("algorithm") or usual_algorithm(tasks, given)
+        if has_hyper_parameter(algorithm, name):
+            return f"{name} is a hyper-parameter of {algorithm}: $algorithm_args {shown}. "
+        if others := algorithms_with(name):
+            return f"{name} is a hyper-parameter of {others}, not of {algorithm} ($algorithm_args {shown}). "
+    for task in tasks if "env_args" in known else ():
+        if name in arguments_of(task):
+            prefix = f"{task.name}." if task.name else ""
+            return f"{name} is an argument of the task {task.last}: $env_args {prefix}{shown}. "
+    return ""
+
+
+def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
+    """The algorithm of a run where the user names none."""
+    if given.get("source") == "demonstrations":
+        return "mle"
+    layers = recipe_of_all(tasks, recipe_kind(str(given.get("model") or Config().model.model)))
+    said = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
+    return said[-1] if said else Config().algorithm
+
+
+def arguments_of(task: Task) -> set[str]:
+    """The arguments that the environment of a task names; none where it cannot be opened, which is refused later."""
+    try:
+        cls = packages.envs.registry.known()[packages.envs.resolve(task.env)]
+    except packages.envs.EnvError:
+        return set()
+    return signature(cls).parameters.keys() - NEVER_AN_ARGUMENT
