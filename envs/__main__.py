@@ -267,7 +267,7 @@ def _check(options: argparse.Namespace) -> int:
                 mark = "FAILS"
             else:
                 mark = "note" if finding.is_note else "ok"
-            sys.stdout.write(f"{mark:6} {finding.name:15} {finding.figure}\n")
+            sys.stdout.write(f"{mark:6} {finding.name:15} {finding.written}\n")
         sys.stdout.flush()
     return 0 if all_ok else 1
 

@@ -20,7 +20,7 @@ from envs.combining.around import author_task
 from envs.combining.divided import Divided
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
-from envs.errors import EnvError, NoDemonstration
+from envs.errors import EnvError, NoDemonstration, in_keywords
 from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make, written
@@ -60,10 +60,15 @@ class Finding:
 
     name: str
     ok: bool
-    figure: str
-    """What was measured or, unless `ok`, what is wrong."""
+    written: str
+    """What was measured or, unless `ok`, what is wrong; arguments stand as the flags of a command line."""
     is_note: bool = False
     """Whether this is only a hint to the author: the task can be trained on as it is."""
+
+    @property
+    def figure(self) -> str:
+        """`written` for Python, with arguments as the keywords of `make`."""
+        return in_keywords(self.written)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ MAX_DIVIDED = 10**7
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 
 
+EACH_HAS_SOME = 18
+"""So many problems are needed for one in each split: problem 17 is the first that the hash gives to test."""
+
+
 def tenth(indices: np.ndarray) -> np.ndarray:
     """(n,) int64 indices -> (n,) int64 in 0..9, by a fixed hash (SplitMix64, Steele et al. 2014)."""
     x = indices.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
@@ -36,16 +40,16 @@ class Divided(Around):
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
         if not len(self.indices):
             raise EnvError(
-                f"{self._how_it_is_divided}, too few. Give it more, or take `split` in its __init__ and divide them "
-                "there."
+                f"{self._how_it_is_divided}. Give it {EACH_HAS_SOME} problems or more, of which every split gets some, "
+                "or take `split` in its __init__ and divide them there."
             )
 
     @property
     def _how_it_is_divided(self) -> str:
         """The sentence, still without its end, with which messages begin.
 
-        "NAME takes no `split`: of its 100 problems 12 are test". An error goes on with ", too few.", and `notice` with
-        " by a hash of their index (80/10/10).".
+        "NAME takes no `split`: of its 100 problems 12 are test". `notice` goes on with ", by a hash of their index
+        (80/10/10).".
         """
         name, count = self.inner.spec_name, len(self.indices)
         return f"{name} takes no `split`: of its {len(self.inner)} problems {count} are {self.split}"

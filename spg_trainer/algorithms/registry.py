@@ -82,6 +82,16 @@ OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
 """As `ALGORITHMS`, for what learns from demonstrations alone (the command `sft`) and is no choice of an RL run."""
 
 
+def is_known(name: str) -> bool:
+    """Whether a name is that of an algorithm of ours, or says where to find one."""
+    return ":" in name or name in ALGORITHMS | OF_DEMONSTRATIONS
+
+
+def replacement(name: str) -> str:
+    """Our algorithm that others call by this name, or that has replaced the one of this name; "" if there is none."""
+    return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
+
+
 def find_algorithm(name: str) -> tuple[str, str]:
     """(file or module, class name) of an algorithm, which is not imported.
 
@@ -90,7 +100,7 @@ def find_algorithm(name: str) -> tuple[str, str]:
     """
     where, _, class_name = (ALGORITHMS | OF_DEMONSTRATIONS).get(name, name).rpartition(":")
     if not where:
-        ours = next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
+        ours = replacement(name)
         nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
         if "," in name:
             nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
@@ -211,7 +221,7 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     for key, value in given.items():
         if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
             raise ConfigError(
-                f"$algorithm_args {key}={value!r}: {name} has no such hyper-parameter, but {others}. {name} has: "
+                f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "
                 f"{', '.join(field.name for field in fields(cls))}."
             )
     return cls(**read_nested(cls, {**own, **given}, lambda key: f"$algorithm_args {key}"))

@@ -16,5 +16,8 @@ def make_env(
     weights = {"reward_weights": reward_weights} if reward_weights else {}
     made = envs.make(env, split=split, **env_args, **weights)
     if len(made) < 1:
-        raise envs.EnvError(f"{made.spec_name} has no {split} problems; its __len__ must be at least 1.")
+        raise envs.EnvError(
+            f"{made.spec_name} has no {split} problems; it needs at least 1. Where envs.split_of divides "
+            f"few problems, {split} may get none: give it more, or choose those of {split} yourself."
+        )
     return made

@@ -50,6 +50,8 @@ REPORT = "report.html"
 LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
 """The folder for evaluations from before --accept-changed-code, which other code of the task judged."""
+LAST_STEP = "last_step.json"
+"""The file there that names the last step which that code judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
 """Names of files about a step: samples, validations, and evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -187,14 +189,22 @@ class RunFolder:
                 found[int(file.stem[5:])] = [row["correct"] for row in self.completions(file.stem)]
         return found
 
-    def set_aside_evaluations(self) -> None:
-        """Moves all evaluations to `OTHER_CODE`: other code has judged them, so they are compared with nothing."""
+    def set_aside_evaluations(self, step: int) -> None:
+        """Moves all evaluations to `OTHER_CODE`: other code has judged them, so they are compared with nothing.
+
+        step: the last one that the other code has judged.
+        """
         if rank():
             return
         with writing(self.path):
+            (self.path / OTHER_CODE).mkdir(parents=True, exist_ok=True)
             for path in (self.path / "eval").glob("*.json*"):
-                (self.path / OTHER_CODE).mkdir(exist_ok=True)
                 os.replace(path, unused(self.path / OTHER_CODE / path.name))
+        self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
+
+    def judged_since(self, step: int) -> int:
+        """The last step that other code of the task has judged, of a run that goes on from `step`; 0 = none."""
+        return min(step, (read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0})["step"])
 
     @property
     def start_of_other_code(self) -> str | None:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Generic, TypeVar
 
-from spg_trainer.algorithms.registry import find_algorithm, named_ancestor
+from spg_trainer.algorithms.registry import find_algorithm, is_known, named_ancestor, replacement
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
@@ -233,7 +234,9 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
             if is_dataclass(group := hints(cls).get(name)):
                 nearest = f"{name} is a group: give its settings by their own names, e.g. {fields(group)[0].name}=... "
             else:
-                nearest = place_of(name, value, flags, known) or did_you_mean(name, known | kinds_of_flags(cls))
+                nearest = place_of(name, value, flags, known) or did_you_mean(
+                    name, known | kinds_of_flags(cls)
+                )
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
@@ -294,13 +297,18 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
     """The settings of the run that goes on, without its output folder; its copies stand in place of code that is gone.
 
-    Raises ConfigError for data that is gone unless the user says where it is now, and for another algorithm of ours
-    than that of the run.
+    Raises ConfigError for data that is gone unless the user says where it is now, for another algorithm of ours than
+    that of the run, and for a run of one that is no longer there.
     """
     run = settings_file.parent
     recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
     algorithm = recorded.values.get("algorithm")
     algorithm_now = given.get("algorithm")
+    if isinstance(algorithm, str) and not is_known(algorithm):
+        raise ConfigError(
+            f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
+            f"a new run from its weights: $model={quote(str(run))} $algorithm={replacement(algorithm) or 'NAME'}."
+        )
     # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):

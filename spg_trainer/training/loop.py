@@ -221,7 +221,7 @@ def train_step(run: Run) -> None:
     if run.due(run.config.output.sample_steps):
         text = run.source.render_turns(scored.problems[0], *scored.dialogue(0))
         run.console.say(f"{sample_label(run, scored)}\n{text}")
-    for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
+    for warning in new_warnings(state.comparable, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 
 

@@ -170,8 +170,8 @@ def write_summary(
         "settings",
     )
     # Where completions are given, a row has neither "correct" nor "frac_reward_zero_std".
-    sampled = [row["correct"] for row in run.state.history if "correct" in row]
-    grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
+    sampled = [row["correct"] for row in run.state.comparable if "correct" in row]
+    grouped = [row for row in run.state.comparable if "frac_reward_zero_std" in row]
     found = {
         "eval_before": before and {key: before[key] for key in keys},
         "eval_after": after and {key: after[key] for key in keys},

@@ -43,6 +43,8 @@ class TrainingState:
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
+    judged_since: int = 0
+    """The step after which the task's code is as it is now; above 0 in a run that went on with changed code."""
     validations: dict[int, Any] = field(default_factory=dict)
     """Step -> whether each validation problem was solved, or the loss of what is held out (`Config.validates`); empty
     where --eval-steps is 0."""
@@ -53,6 +55,11 @@ class TrainingState:
     def elapsed_seconds(self) -> float:
         """Time spent on this run, over all resumes."""
         return self.seconds + time.monotonic() - self.started
+
+    @property
+    def comparable(self) -> list[dict[str, Any]]:
+        """The rows of `history` that the present code of the task has judged."""
+        return [row for row in self.history if row["step"] > self.judged_since]
 
     def will_change(self) -> None:
         """Notes that a finite update is about to change the weights."""

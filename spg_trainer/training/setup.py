@@ -318,10 +318,11 @@ def prepare_folder(run: Run, planned: Plan) -> None:
             if run.accelerator.is_main_process:
                 inputs = refuse_changed_inputs(path, files, accept)
                 if task_code_differs(read_inputs(path), inputs):
-                    run.folder.set_aside_evaluations()
+                    run.folder.set_aside_evaluations(run.state.step)
                 write_inputs(path, inputs, again=accept)
             run.folder.write_config(settings)
     run.state.history = decide_on_main(run.folder.history)
+    run.state.judged_since = decide_on_main(lambda: run.folder.judged_since(run.state.step))
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE_FOLDER)):

@@ -273,6 +273,7 @@ def test_numbers_may_stand_in_a_tensor_and_functions_in_several_files(place):
 
 def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     from spg_trainer.cli import main
+    from spg_trainer.runs.folder import RunFolder
     from tests.common.trainer_cases import rows, tiny_folder
 
     assert (
@@ -309,8 +310,12 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert summary["lost"] == {} and summary["validation"]["start"] is None
     aside = json.loads((place / "run/eval/other_code/before.json").read_text())
     assert aside["rewards"]["brevity"] == started and not (place / "run/eval/before.json").exists()
+    assert summary["solved_sampled"] == rows(place / "run/metrics.jsonl")[1]["correct"], "of step 2 alone"
     assert main([*again, "3"]) == 0, capsys.readouterr().err
     assert "not compared with the start" in capsys.readouterr().out
+    assert RunFolder(place / "run").judged_since(3) == 1, (
+        "the step before the change, also after another resume"
+    )
     (place / "mine.py").write_text(CODE)
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
 

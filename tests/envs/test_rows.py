@@ -382,7 +382,10 @@ def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch)
     named = [*sums, {"prompt": "The largest city of the USA?", "answer": "New York"}]
     _, note = checking.check(_lines(tmp_path / "named.jsonl", named), verifier="math500")
     assert note.ok and note.is_note and "1 of 40 answers cannot be read as mathematics" in note.figure
-    assert "(New York)" in note.figure and "--reward ./FILE.py:FUNCTION" in note.figure
+    assert "(New York)" in note.figure
+    assert note.figure.endswith('reward="./FILE.py:FUNCTION"') and note.written.endswith(
+        "--reward ./FILE.py:FUNCTION"
+    )
 
 
 def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path) -> None:

@@ -81,5 +81,8 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
 
 def test_a_split_without_problems_is_named():
     assert len(envs.make("doubling", size=1, split="train")) == 1  # index 0 is in tenth 5
-    with pytest.raises(EnvError, match=r"its 1 .*0 .*test"):
-        envs.make("doubling", size=1, split="test")
+    with pytest.raises(EnvError, match=r"of its 3 problems 0 are test\. Give it 18 problems or more"):
+        envs.make("doubling", size=3, split="test")
+    with pytest.raises(EnvError, match=r"0 are test\. Give it 18 problems or more"):
+        envs.make("doubling", size=17, split="test")
+    assert all(len(envs.make("doubling", size=18, split=split)) for split in SPLITS)

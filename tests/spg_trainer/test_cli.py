@@ -96,7 +96,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--level 2", ["level is an argument of the task sudoku: --env-args level=2. "]),
         ("eval --env countdown --level 2", ["of the task countdown: --env-args level=2. "]),
         ("--env countdown sudoku --blanks 3", ["of the task sudoku: --env-args sudoku.blanks=3. "]),
-        ("--algorithm-args psi=0.5", ["psi=0.5: spg has no such hyper-parameter, but wd1, wd1_repro."]),
+        ("--algorithm-args psi=0.5", ["psi=0.5: spg has no such setting; these have it: wd1, wd1_repro."]),
         ("--env a.jsonl --verifer gsm8k", ["Did you mean --verifier?"]),
         ("--algorithm spg,raft", ["Several, which `compare` takes, are divided by spaces: spg raft."]),
         ("--no-env sudoku", ["--no-env", "--help"]),

@@ -323,6 +323,20 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
     assert new.algorithm_args == SUDOKU.algorithm_args and new.seed == 0, "where no run is"
 
 
+@pytest.mark.parametrize(
+    ("gone", "instead", "more"),
+    [("ebpo", "slim_rl", []), ("ebpo", "slim_rl", ["--algorithm", "slim_rl"]), ("old_one", "NAME", [])],
+)
+def test_a_run_of_an_algorithm_that_is_gone_is_begun_anew_from_its_weights(
+    run: Path, gone: str, instead: str, more: list[str]
+) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("algorithm: spg", f"algorithm: {gone}"))
+    with pytest.raises(ConfigError, match=f"run of '{gone}', .* it cannot go on") as caught:
+        typed("--resume", str(run), *more)
+    assert str(caught.value).endswith(f"from its weights: model={run} algorithm={instead}.")
+
+
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     words = "--seed 4 --env-args blanks=9 --learning-rate 0.5 --reward-weights cells=0.5 --max-steps 9"
     with pytest.raises(ConfigError) as caught:

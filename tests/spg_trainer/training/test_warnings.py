@@ -12,7 +12,8 @@ from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.warnings import form_warning, new_warnings
+from spg_trainer.training.run import TrainingState
+from spg_trainer.training.warnings import all_warnings, form_warning, new_warnings
 from tests.common.trainer_cases import small_config
 
 
@@ -37,6 +38,15 @@ CUT = {"completions/clipped_ratio": 0.6}
 def history(*parts: tuple[int, dict]) -> list[dict]:
     """Rows: each part is so many steps with these values instead of the good ones."""
     return [{**GOOD, **values} for count, values in parts for _ in range(count)]
+
+
+def test_what_another_code_has_judged_warns_of_nothing() -> None:
+    """Of 6 steps with a task that paid for form, and 4 with one that does not, the warnings see the last 4."""
+    fallen = history((6, {}), (4, {"rewards/format/mean": 0.03, "reward": 0.6}))
+    state = TrainingState(history=[{**row, "step": step} for step, row in enumerate(fallen, start=1)])
+    assert "format" in all_warnings(state.comparable, False).popitem()[1]
+    state.judged_since = 6
+    assert len(state.comparable) == 4 and not all_warnings(state.comparable, False)
 
 
 @pytest.mark.parametrize(
