@@ -23,6 +23,8 @@ from verifiers.math500.read.units import letter_of
 from verifiers.math500.read.values import Quantity, Several, Value, expressions
 from verifiers.verdicts import encoded
 
+POINTS_APART = 4  # letters of the alphabet from the first point of a figure to its last
+
 
 class Reference:
     """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
@@ -39,9 +41,10 @@ class Reference:
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
         self.is_money = False
+        self.is_name = is_name_of_capitals(answer.strip())
         self.unit_letter = ""  # W of 5 watts
         self.clock: Value | None = (
-            None  # what 14:30 says as a ratio, which no other ratio equals where it is a time
+            None  # what 14:30 says as a ratio, which no other time equals, and no other ratio where it is one
         )
         self.is_list = False  # of values side by side, in which a comma may group digits or not
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # of integration
@@ -102,6 +105,18 @@ def is_name_or_code(answer: str) -> bool:
         return has_digits and all(part.isdigit() or (has_letters and part.isupper()) for part in parts)
     is_named = parts[0][:1].isupper() and parts[-1][:1].isupper()
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
+
+
+def is_name_of_capitals(answer: str) -> bool:
+    """True for US, HCl and DNA, whose letters have an order; not for AB and PQR, which may be segments and products.
+
+    Points are named by letters that follow each other closely in the alphabet.
+    """
+    capitals = [letter for letter in answer if letter.isupper()]
+    if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):
+        return False
+    ordered = capitals == sorted(set(answer))
+    return not (ordered and ord(capitals[-1]) - ord(capitals[0]) <= POINTS_APART)
 
 
 def is_slash_date(answer: str) -> bool:

@@ -18,7 +18,7 @@ from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
 from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.asked.form import Form, form_of, formulas_of
-from verifiers.math500.asked.question import asks_for_ratio
+from verifiers.math500.asked.question import asks_for_ratio, asks_for_time
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
@@ -36,7 +36,7 @@ from verifiers.math500.read.lexer import (
 )
 from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
-from verifiers.math500.read.values import Relation, Several, Value, Words, inside
+from verifiers.math500.read.values import Quantity, Relation, Several, Value, Words, inside, is_expression
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.sentence import find_answer
 from verifiers.verdicts import (
@@ -131,7 +131,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return chosen
     if outcome := outcome_by_text(answer, gold, problem):
         return outcome
-    if gold.is_money and "$" in answer:
+    if "$" in answer and (gold.is_money or (not gold.variables and has_magnitude(answer))):
         answer = with_price_marked(answer)
     if gold.unit_letter:
         answer = with_unit_marked(answer, gold.unit_letter)
@@ -149,7 +149,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
             tokens = with_constant_named(tokens)
         outcome = outcome_by_number(number, gold, len(answer) + len(gold.text)) if number else None
         reading = Reading(number) if number else read(tokens, gold.variables)
-        return outcome or compared(reading, gold, problem, lenient, len(answer))
+        return outcome or compared(reading, gold, problem, lenient, answer)
     except Unsupported:
         if problem is not None and gold.meaning is not None:
             return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
@@ -163,6 +163,12 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
             "math500: %.200r counts as wrong, as judging it failed: %r", answer, error
         )
         return WRONG, PROBE
+
+
+def has_magnitude(answer: str) -> bool:
+    """True for a number and a letter that is a power of ten behind money: $5M."""
+    number = answer.rstrip(" .").rstrip("kKmMbBtT")
+    return number != answer.rstrip(" .") and number[-1:].isdigit()
 
 
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
@@ -271,21 +277,20 @@ def with_constant_named(tokens: list[Token]) -> list[Token]:
     return [(LETTERS, "C", token[2]) if token[:2] == (LETTERS, "c") else token for token in tokens]
 
 
-def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
+def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, answer: str) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
     value = meaning(reading.value)
     if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
-    is_time = gold.clock and not asks_for_ratio(form.words)
-    if is_time and gold.clock not in (reading.value, *inside(reading.value)):
-        return WRONG, TYPED  # 7:15 is no 14:30
+    if is_another_time(reading.value, gold, form, answer) or is_another_name(value, gold, form):
+        return WRONG, TYPED
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
     first_side = first.sides[0] if type(first) is Relation else None
     is_asked = first_side is not None and form.asks_for(first_side)
     if type(gold.meaning) is Words and reading.subject is not None and type(value) is not Several:
         value = reading.subject
-    comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
+    comparison = Comparison(len(answer) + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict == YES and (
         not form.allows_unit(value, gold.meaning, reading.in_units)
@@ -297,6 +302,25 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     if verdict == UNSURE:
         return None
     return OK if verdict == YES else WRONG, comparison.tier
+
+
+def is_another_time(value: Value, gold: Reference, form: Form, answer: str) -> bool:
+    """True for 7:15 where the reference is 14:30; also for 1:2 where the problem asks for a time, or 9:00 is one."""
+    if not gold.clock or asks_for_ratio(form.words) or gold.clock in (value, *inside(value)):
+        return False
+    return text.has_minutes(answer) or ":0" in gold.text or asks_for_time(form.words)
+
+
+def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
+    """True for the letters of a name in another order, SU for US, and for what begins with that of a choice.
+
+    The letters are a product where they stand in formulas of the problem.
+    """
+    if gold.is_choice:
+        return type(value) is Quantity  # A good idea
+    if not gold.is_name or not is_expression(value) or value == gold.meaning:
+        return False
+    return not all(form.has_letters({letter}) for letter in gold.variables)
 
 
 def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from math import gcd
 from string import ascii_letters
 
+from verifiers.amounts import currencies_of
 from verifiers.math500.asked.form_rules import (
     RULES,
     Rule,
@@ -174,6 +175,8 @@ class Form:
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         name = unit.partition("^")[0]
+        if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
+            return any(currencies_of(unit) & currencies_of(one) for one in named)
         if self.units and units.is_known(unit):
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]

@@ -103,6 +103,10 @@ KIND_WORDS = {
 }
 RATIO_WORDS = frozenset("ratio ratios proportion proportions odds scale".split())
 """Words by which a problem asks for a ratio, where 14:30 is no time."""
+TIME_WORDS = frozenset(
+    "time clock watch o'clock noon midnight morning afternoon evening am pm hour hours minute minutes".split()
+)
+"""Words by which a problem asks for a time, unless it asks for a ratio: there 10:20 is none."""
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 _PLURAL = {
@@ -127,6 +131,11 @@ def asks_for_ratio(words: Sequence[str]) -> bool:
         if mark == ":"
     )
     return not RATIO_WORDS.isdisjoint(words) or any(letters)
+
+
+def asks_for_time(words: Sequence[str]) -> bool:
+    """True for a problem in which 10:20 is a time and no ratio."""
+    return not TIME_WORDS.isdisjoint(words) and not asks_for_ratio(words)
 
 
 NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits".split())

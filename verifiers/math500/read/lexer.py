@@ -275,7 +275,7 @@ class Lexer:
                 return self.add(SIGN, run.lower())  # EUR 5
             if self.tokens and self.tokens[-1][0] == NUMBER and not self.is_factor(run):
                 return self.add(WORD, run)  # 5 EUR
-        if run in SYMBOLS and len(run) > 1 and self.tokens and self.tokens[-1][0] == NUMBER:
+        if run in SYMBOLS and len(run) > 1 and self.tokens and self.is_behind_number():
             if not self.is_factor(run) and not all(letter in (self.variables or ()) for letter in run):
                 return self.add(WORD, run)  # 5 kW
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
@@ -288,6 +288,10 @@ class Lexer:
                 self.add(LETTERS, letter)
         else:
             self.word(run)
+
+    def is_behind_number(self) -> bool:
+        """True right behind a number or the end of a fraction."""
+        return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
     def is_factor(self, run: str) -> bool:
         """True for letters right behind a number that the reference has, or that stand in it: the CAD of 2CAD."""
@@ -490,7 +494,8 @@ def with_price_marked(text: str) -> str:
 def with_unit_marked(text: str, letter: str) -> str:
     r"""A text that ends in a number and this letter with the letter in \\text: 5 W, where the reference is 5 watts."""
     number = text.removesuffix(letter).rstrip(" ")
-    return f"{number}\\text{{ {letter}}}" if text.endswith(letter) and number[-1:] in ASCII_DIGITS else text
+    is_unit = text.endswith(letter) and (number[-1:] in ASCII_DIGITS or number.endswith("}"))
+    return f"{number}\\text{{ {letter}}}" if is_unit else text
 
 
 def with_words_marked(text: str) -> str:

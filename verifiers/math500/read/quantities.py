@@ -6,6 +6,7 @@ For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
@@ -70,8 +71,13 @@ def with_part(value: Node, times: tuple[int, int], part: Quantity) -> Quantity:
     return Quantity(("+", (("*", (value, ("num", *times))), *terms)), part.unit)
 
 
-def sum_of_units(items: Sequence[Value]) -> Quantity | None:
-    """2 hours and 30 minutes as 150 minutes; None where an item is no part of one unit of the item before it."""
+def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
+    """2 hours and 30 minutes as 150 minutes; None where an item is no part of one unit of the item before it.
+
+    Joined by "and" they may stand in any order: 30 minutes and 2 hours.
+    """
+    if join == "and":
+        items = largest_unit_first(items)
     whole: Quantity | None = None
     bound = 0, 1  # what the part before is to be more than, in units of `whole`
     for item in reversed(items):
@@ -83,6 +89,17 @@ def sum_of_units(items: Sequence[Value]) -> Quantity | None:
         bound = item.value[1] * times[0], item.value[2] * times[1]
         whole = with_part(item.value, times, whole) if whole else item
     return whole
+
+
+def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
+    """Quantities of one kind by the size of their units; any others as they stand."""
+    if any(type(item) is not Quantity for item in items):
+        return items
+    sizes = [units.conversion(item.unit, items[0].unit) for item in items]
+    if None in sizes:
+        return items
+    order = sorted(range(len(items)), key=lambda place: Fraction(*sizes[place]), reverse=True)
+    return [items[place] for place in order]
 
 
 def scaled(cursor: Cursor, value: Value) -> Value:
@@ -101,7 +118,7 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             cursor.go(cursor.end)
         elif at_unit_fraction(cursor):
             cursor.advance()
-            above, below = (read_label(cursor).replace("^ ", "^").split() for _ in range(2))
+            above, below = (unit_words(read_label(cursor)) for _ in range(2))
             words += [*above, "/", *below]
         elif (
             (cursor.kind == WORD and cursor.value.lower() not in JOINING)
@@ -168,9 +185,31 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:
-    r"""True at `\frac{\text{miles}}{\text{hour}}`."""
-    worded = cursor.peek()[1] == "{" and cursor.peek(2)[0] == WORD
-    return worded and (cursor.kind, cursor.value) == (COMMAND, "frac")
+    r"""True at `\frac{\text{miles}}{\text{hour}}`, and in an answer at `\frac{m}{s}` behind a number."""
+    if (cursor.kind, cursor.value) != (COMMAND, "frac") or cursor.peek()[1] != "{":
+        return False
+    return cursor.peek(2)[0] == WORD or at_fraction_of_letters(cursor)
+
+
+def at_fraction_of_letters(cursor: Cursor) -> bool:
+    r"""True at `\frac{m}{s^2}` behind a number, where the reference has no such letters."""
+    match = cursor.text.match
+    close = match.get(cursor.position + 1, cursor.end)
+    end = match.get(close + 1, 0)
+    before = cursor.peek(-1)
+    if cursor.text.is_reference or not end or (before[0] != NUMBER and before[1] != "}"):
+        return False
+    inside = (*cursor.tokens[cursor.position + 2 : close], *cursor.tokens[close + 2 : end])
+    own = cursor.text.letters
+    return all(
+        (kind == LETTERS and value in units.UNIT_LETTERS and value not in own) or value in UNIT_SIGNS
+        for kind, value, _ in inside
+    ) and all(cursor.tokens[place][0] == LETTERS for place in (cursor.position + 2, close + 2))
+
+
+def unit_words(label: str) -> list[str]:
+    """The words of a unit with their powers: `s ^ { 2 }` as ["s", "^2"]."""
+    return label.replace("{ ", "").replace(" }", "").replace("^ ", "^").split()
 
 
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:

@@ -76,7 +76,7 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
 def as_one(items: list[Value], join: str) -> Value:
     if len(items) == 1:
         return items[0]
-    compound = None if join == "or" else sum_of_units(items)
+    compound = None if join == "or" else sum_of_units(items, join)
     return compound or Several(tuple(items), join)
 
 

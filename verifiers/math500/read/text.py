@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import gcd
 from string import ascii_uppercase
+from unicodedata import normalize
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
@@ -30,7 +31,7 @@ _BY_START = {
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
-    text = without_thin_spaces(text)
+    text = without_thin_spaces(text if text.isascii() else normalize("NFC", text))
     for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
         for old, new in _BY_START.get(start, ()):
             text = text.replace(old, new)
@@ -120,6 +121,11 @@ def is_clock(text: str) -> bool:
     hours, _, minutes = text.partition(":")
     digits = hours.isdigit() and minutes.isdigit() and len(hours) <= 2 == len(minutes)
     return digits and int(hours) < 24 and int(minutes) < 60 and gcd(int(hours), int(minutes)) > 1
+
+
+def has_minutes(text: str) -> bool:
+    """True for 5:10, with two digits behind a colon, which may be a time; 1:2 is a ratio."""
+    return any(part[:2].isdigit() and len(part[:2]) == 2 for part in text.split(":")[1:])
 
 
 def time_of(text: str) -> Time | None:

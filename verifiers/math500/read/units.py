@@ -53,9 +53,11 @@ _SPELLINGS = {
     "milliwatt": "milliwatt milliwatts",
     "kilowatt": "kilowatt kilowatts",
     "megawatt": "megawatt megawatts",
+    "gigawatt": "gigawatt gigawatts",
     "volt": "volt volts",
     "millivolt": "millivolt millivolts",
     "kilovolt": "kilovolt kilovolts",
+    "megavolt": "megavolt megavolts",
     "ampere": "amps ampere amperes",
     "milliampere": "milliamp milliamps milliampere milliamperes",
     "ohm": "ohms",
@@ -65,6 +67,8 @@ _SPELLINGS = {
     "gigahertz": "gigahertz",
     "joule": "joule joules",
     "kilojoule": "kilojoule kilojoules",
+    "millijoule": "millijoule millijoules",
+    "megajoule": "megajoule megajoules",
     "watt-hour": "watt-hour watt-hours",
     "kilowatt-hour": "kilowatt-hour kilowatt-hours",
     "calorie": "calorie calories",
@@ -90,10 +94,14 @@ _SPELLINGS = {
 _SYMBOLS = {
     "kelvin": "K",
     "watt": "W",
+    "milliwatt": "mW",
     "kilowatt": "kW kw",
+    "megawatt": "MW",
+    "gigawatt": "GW",
     "volt": "V",
     "kilovolt": "kV",
     "millivolt": "mV",
+    "megavolt": "MV",
     "ampere": "A amp",
     "milliampere": "mA",
     "ohm": "ohm",
@@ -102,7 +110,9 @@ _SYMBOLS = {
     "megahertz": "MHz",
     "gigahertz": "GHz",
     "joule": "J",
+    "millijoule": "mJ",
     "kilojoule": "kJ",
+    "megajoule": "MJ",
     "watt-hour": "Wh",
     "kilowatt-hour": "kWh kwh",
     "calorie": "cal",
@@ -128,11 +138,18 @@ _SCALES = (
     {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
     {"pascal": 1, "kpa": 1000},
     {"month": 1, "year": 12, "decade": 120, "century": 1200},
-    {"milliwatt": 1, "watt": 1000, "kilowatt": 10**6, "megawatt": 10**9},
-    {"millivolt": 1, "volt": 1000, "kilovolt": 10**6},
+    {"milliwatt": 1, "watt": 1000, "kilowatt": 10**6, "megawatt": 10**9, "gigawatt": 10**12},
+    {"millivolt": 1, "volt": 1000, "kilovolt": 10**6, "megavolt": 10**9},
     {"milliampere": 1, "ampere": 1000},
     {"hertz": 1, "kilohertz": 1000, "megahertz": 10**6, "gigahertz": 10**9},
-    {"joule": 1, "kilojoule": 1000, "watt-hour": 3600, "kilowatt-hour": 3600000},
+    {
+        "millijoule": 1,
+        "joule": 10**3,
+        "kilojoule": 10**6,
+        "megajoule": 10**9,
+        "watt-hour": 3600 * 10**3,
+        "kilowatt-hour": 3600 * 10**6,
+    },
     {"calorie": 1, "kilocalorie": 1000},
     {"newton": 1, "kilonewton": 1000},
 )
@@ -207,6 +224,11 @@ def kind_of(unit: str) -> str:
     """What a unit measures, by the smallest unit of its kind."""
     name = unit.partition("^")[0].partition(" ")[0]
     return next((min(scale, key=scale.get) for scale in _SCALES if name in scale), name)
+
+
+def is_money(unit: str) -> bool:
+    """True for a unit of money; a pound may be a weight."""
+    return currencies_of(unit) > 0 and unit not in _SPELLINGS
 
 
 def power_of(unit: str) -> int:
