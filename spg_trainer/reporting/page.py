@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -20,13 +20,11 @@ from spg_trainer.settings.fields import ReportCommand
 from spg_trainer.settings.recorded import shown_settings, to_yaml
 
 
-@dataclass(frozen=True)
 class Report:
-    """A page about one or several runs; a notebook shows it."""
+    """A page about one or several runs; a notebook shows it. `html` is the page, `runs` are the folders."""
 
-    html: str = field(repr=False)
-    runs: tuple[str, ...] = ()
-    """The run folders that the page is about."""
+    def __init__(self, html: str, runs: Sequence[str] = ()) -> None:
+        self.html, self.runs = html, tuple(runs)
 
     def __repr__(self) -> str:
         size = f"{len(self.html.encode()) / 1e6:.1f} MB"
@@ -69,7 +67,7 @@ def report(*runs: str | Path) -> Report:
         digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         version=__version__,
     )
-    return Report(page, tuple(map(str, runs)))
+    return Report(page, [str(run) for run in runs])
 
 
 def write(command: ReportCommand) -> None:
