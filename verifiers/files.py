@@ -30,7 +30,9 @@ _OBJECT = re.compile(
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c"
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
-Piece = list[bytes] | list[tuple[int, bytes]]  # lines, and their numbers where these do not go on by one
+Piece = (
+    list[bytes] | list[tuple[int, bytes | LineError]]
+)  # lines, and their numbers where these do not go on by one
 
 
 class Block(NamedTuple):
@@ -93,10 +95,15 @@ class Source:
             stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
         if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
             csv.field_size_limit(LINE_LIMIT)
-            head = stream.peek(LINE_LIMIT).partition(b"\n")[0]
-            delimiter = ";" if delimiter == "," and head.count(b";") > head.count(b",") else delimiter
+            head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
+            if (
+                delimiter == ","
+            ):  # some programs write a .csv with others; of equally frequent ones, it is the first
+                delimiter = max(",;\t", key=head.count)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-            return _table(csv.DictReader(text, delimiter=delimiter, strict=True))
+            reader = csv.DictReader(text, delimiter=delimiter, strict=True)
+            _refuse_twice(self.path, reader.fieldnames or ())
+            return _table(reader)
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
         if _OBJECT.match(stream.peek(64)[:64]):
@@ -106,8 +113,8 @@ class Source:
 
 def numbered_rows(
     path: str, columns: set[str] | None = None, fields: Iterable[str] = ()
-) -> Iterator[tuple[int, bytes]]:
-    """(number, line of JSON) of each row of a file, as `Block` has them.
+) -> Iterator[tuple[int, bytes | LineError]]:
+    """(number, line of JSON) of each row of a file, as `Block` has them; `read_line` takes such lines.
 
     columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
     CommandError where there is no file, and, behind the rows that could be read, for a file that breaks off or holds no
@@ -115,9 +122,7 @@ def numbered_rows(
     """
     source = Source(path, columns)
     for block in source.blocks():
-        for number, line in zip(block.numbers, block.lines, strict=True):
-            if isinstance(line, bytes):
-                yield number, line
+        yield from zip(block.numbers, block.lines, strict=True)
     if source.failure or source.empty:
         needs = f" Each row needs {', '.join(fields)}." if fields and source.empty else ""
         raise CommandError(f"{path} {source.cause or 'holds no rows'}.{needs}")
@@ -125,9 +130,13 @@ def numbered_rows(
 
 def _without_blank(block: Block) -> Block | None:
     """A block without the lines that hold nothing but white space, None where it holds no others."""
-    if all(block.lines) and not any(map(bytes.isspace, block.lines)):
+    there = [
+        (number, line)
+        for number, line in zip(block.numbers, block.lines, strict=True)
+        if isinstance(line, LineError) or (line and not line.isspace())
+    ]
+    if len(there) == len(block.lines):
         return block
-    there = [(number, line) for number, line in zip(block.numbers, block.lines, strict=True) if line.strip()]
     return block._replace(numbers=[n for n, _ in there], lines=[line for _, line in there]) if there else None
 
 
@@ -210,8 +219,20 @@ def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
-def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes]]]:
-    """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines."""
+def _refuse_twice(path: str, names: Sequence[str]) -> None:
+    """Raises CommandError for a table in which two columns have one name, as it would not be clear which is meant."""
+    for name in names:
+        places = [place for place, other in enumerate(names, 1) if other == name]
+        if name.strip() and len(places) > 1:
+            which = ", ".join(map(str, places))
+            raise CommandError(f'{path} has several columns "{name}" ({which}). Rename all but one.')
+
+
+def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
+    """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines.
+
+    In place of a row with more cells than the header there is an error. Empty cells at its end do not count.
+    """
     breaks = re.compile("\r\n|\r|\n")
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -225,13 +246,19 @@ def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes]]]:
             )
             raise csv.Error(f"line {reader.reader.line_num}: {error}. {fix}") from error
 
-    def numbered() -> Iterator[tuple[int, bytes]]:
+    def numbered() -> Iterator[tuple[int, bytes | LineError]]:
         for row in rows():
-            cells = [
-                cell for value in row.values() for cell in (value if isinstance(value, list) else [value])
-            ]
-            within = sum(len(breaks.findall(cell)) for cell in cells if cell)
-            yield reader.line_num - within, _as_line(row)
+            beyond: list[str] = row.pop(None, [])
+            within = sum(len(breaks.findall(cell)) for cell in (*row.values(), *beyond) if cell)
+            yield reader.line_num - within, too_many(row, beyond) or _as_line(row)
+
+    def too_many(row: dict[str, Any], beyond: Sequence[str]) -> LineError | None:
+        if not any(map(str.strip, beyond)):
+            return None
+        delimiter = {",": "comma", ";": "semicolon", "\t": "tab"}[reader.reader.dialect.delimiter]
+        count = len(row) + len(beyond)
+        fix = f"Put a cell with a {delimiter} into quotation marks."
+        return LineError(f"has {count} cells, and the header {len(row)}. {fix}")
 
     yield from _in_blocks(numbered())
 

@@ -534,7 +534,7 @@ def text_or_none(answer: object) -> str | None:
     return text if isinstance(text, str) and not half_character(text) else None
 
 
-def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: bool) -> Entry:
+def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
         row = asked(read_line(line, column_of.values()))

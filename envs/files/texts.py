@@ -155,14 +155,19 @@ def names_hub(file: str) -> bool:
 
 
 def _add_row(
-    where: str, row: bytes | Mapping[str, Any], rows: list[tuple[Prompt, str]], wrong: list[str]
+    where: str, row: bytes | LineError | Mapping[str, Any], rows: list[tuple[Prompt, str]], wrong: list[str]
 ) -> bool:
     """Appends (prompt, completion) of a row to `rows`, or, if it cannot be used, a sentence that says why to `wrong`.
 
-    Returns whether the row can be used. row: the line of a file as bytes, or a row of a data set on the hub.
+    Returns whether the row can be used. row: a line of a file as `numbered_rows` has it, or a row of a data set on the
+    hub.
     """
     try:
-        rows.append(_row(where, read_line(row, ("prompt", "completion")) if isinstance(row, bytes) else row))
+        rows.append(
+            _row(
+                where, read_line(row, ("prompt", "completion")) if isinstance(row, bytes | LineError) else row
+            )
+        )
     except LineError as error:
         wrong.append(f"{where} {error}")
     except EnvError as error:

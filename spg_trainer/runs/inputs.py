@@ -206,8 +206,9 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
 
 
 def _loaded_from(folder: Path) -> list[Path]:
-    """The files of all loaded modules that lie in a folder."""
-    files = [file for m in [*sys.modules.values()] if (file := getattr(m, "__file__", None))]
+    """The files of all loaded modules that lie in a folder, but for the script that Python runs."""
+    modules = [module for name, module in [*sys.modules.items()] if name not in ("__main__", "__mp_main__")]
+    files = [file for module in modules if (file := getattr(module, "__file__", None))]
     # Some 3,000 modules are loaded, and every start calls this. So paths are resolved for folders, not for files.
     # torch has modules whose file is a bare name, without a folder.
     names = {name for name in set(map(os.path.dirname, files)) if name and Path(name).resolve() == folder}

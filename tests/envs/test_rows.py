@@ -336,6 +336,24 @@ def test_a_row_of_a_table_has_the_number_of_the_line_on_which_it_begins(tmp_path
     assert "rows.csv, line 5: " in str(refused.value) and "rows.csv, line 8: " in str(refused.value)
 
 
+def test_a_row_with_more_cells_than_the_header_is_refused_or_left_out(tmp_path):
+    """Read by its first cells, it would teach 1 for 1,250, and a prompt that breaks off at its comma."""
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "prompt,answer\n" + "1000 + 250?,1,250\n" + "".join(f"{i}+1?,{i + 1}\n" for i in range(60))
+    )
+    with pytest.raises(
+        EnvError, match=r"rows.csv, line 2 has 3 cells, and the header 2\. Put a cell with a comma into"
+    ):
+        envs.make(str(path), verifier="gsm8k")
+    env = envs.make(str(path), verifier="gsm8k", bad_rows="skip")
+    assert env.notice.startswith("Left out: 1 of 61 rows")
+    with pytest.raises(EnvError, match=r"line 2 has 3 cells"):
+        texts = tmp_path / "texts.csv"
+        texts.write_text(path.read_text().replace("answer", "completion"))
+        envs.Texts(str(texts))
+
+
 def test_a_cell_whose_quotation_marks_would_be_lost_is_named_with_its_line(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('prompt,answer\na "quoted" b,2\n\n"x"y,3\n')

@@ -421,6 +421,39 @@ def test_a_csv_file_has_a_header_line(run, tmp_path):
     assert run("sudoku", path)[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "called"),
+    [(",", "comma"), (";", "semicolon"), ("\t", "tab")],
+    ids=["comma", "semicolon", "tab"],
+)
+def test_a_row_with_more_cells_than_the_header_is_an_error_of_its_line(run, tmp_path, delimiter, called):
+    """An unquoted comma shifts all cells behind it: 1 would be judged against 250."""
+    path = tmp_path / "a.csv"
+    rows = (
+        "completion,answer",
+        "The answer is 1|250,1250",
+        '"The answer is 1|250",1250',
+        "The answer is 5,5,,",
+    )
+    path.write_text(
+        "\n".join(rows).replace(",", delimiter).replace("|", delimiter if delimiter == "," else ",")
+    )
+    status, found, said = run("gsm8k", path)
+    if delimiter != ",":  # then there is none too many
+        assert [row["correct"] for row in found] == [True, True, True], said
+        path.write_text(path.read_text().replace("1,250", f"1{delimiter}250"))
+        status, found, said = run("gsm8k", path)
+    assert (status, found[0]["correct"], found[2]["correct"]) == (0, None, True), said
+    assert f"line 2 has 3 cells, and the header 2. Put a cell with a {called} into quotation marks." in said
+
+
+def test_a_name_of_two_columns_is_refused(run, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("completion,answer,,answer,\n5,5,,6,\n")
+    status, _, said = run("gsm8k", path)
+    assert status == 2 and 'has several columns "answer" (2, 4). Rename all but one.' in said
+
+
 @pytest.mark.parametrize("numbers", ["[3, 5, 7]", "3 5 7", "[3 5  7]", "3,5,7"])
 def test_a_table_holds_lists_as_text(run, tmp_path, numbers):
     path = tmp_path / "a.csv"

@@ -173,7 +173,7 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
             yield block._replace(numbers=numbers, lines=lines)
 
 
-def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
+def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
     """The candidate that fits the first line that any of them fits; else the task's own, or the only one.
 
     A line that none of them fits, as it lacks a field, is passed over. Raises CommandError if several tools write lines

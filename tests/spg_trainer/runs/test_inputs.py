@@ -6,6 +6,7 @@ import shutil
 import sys
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -108,6 +109,18 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     assert f"{file} has changed" in said and repr(new)[1:-1] in said
     assert f"{flag}=run/" in said and "output_dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
+
+
+def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
+    """It changes from start to start, as with `resume=`; a module that the algorithm imports counts."""
+    for name in ("drive", "helper", "mine"):
+        (tmp_path / f"{name}.py").write_text("")
+    for name, module in (("drive", "__main__"), ("helper", "helper")):
+        loaded = ModuleType(module)
+        loaded.__file__ = str(tmp_path / f"{name}.py")
+        monkeypatch.setitem(sys.modules, module, loaded)
+    found = find_inputs({"algorithm": f"{tmp_path}/mine.py:Mine"})
+    assert {Path(one.path).name for one in found.values()} == {"mine.py", "helper.py"}
 
 
 def test_the_runs_own_copy_goes_on(run) -> None:
