@@ -1,9 +1,9 @@
-"""What each completion of a step is credited with: its advantage, and all else that the updates need of it.
+"""What each completion of a step is credited with: its advantage, and all else that the updates need to know of it.
 
-How rewards become advantages is `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
+Rewards become advantages in `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
 
-Axes: B completions, of one process or of all, as is said there; K probed states of a completion. A *fill* is such a
-state whose masks one pass has filled; `fills` are rows, one for each state, those of a completion together.
+Axes: B completions, of one process or of all, as each function says; K probed states of a completion. A *fill* is a
+probed state whose masks were filled in one pass. `fills` has a row for each; those of a completion are neighbours.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
     numbered without gaps.
     """
     if run.algorithm.score_tail:
-        # The places behind the end are learned too, with padding in them.
+        # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
     scored, fills = look_into_states(run, scored)
     everyone, names = prepare_step(run, scored)
@@ -58,9 +58,9 @@ def step_of_process(
 ) -> tuple[torch.Tensor, Rows]:
     """The advantages of this process's completions, and the rows of the step that it updates with.
 
-    scored, fills: those of this process. everyone: the completions of all processes; names: the columns of it that
-    `prepare` returned. The rows are those that change the loss, in the order of their groups, with these facts:
-    `totals_of_minibatches` and `counts_of_minibatches`, the numbers of `count_minibatches`.
+    scored, fills: those of this process. everyone: the completions of all processes. names: the columns of `everyone`
+    that `prepare` returned. The returned rows are those that change the loss, in the order of their groups.
+    `count_minibatches` returns their `totals_of_minibatches` and `counts_of_minibatches`.
     """
     batch, algorithm, device = run.config.batch, run.algorithm, run.policy.device
     group, episode = everyone.group.numpy(), everyone.episode.numpy()
@@ -94,7 +94,7 @@ def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
     """Fills the half-written states that the algorithm asks for, in one pass each, and has the task judge the fills.
 
     Returns the completions with `probe_steps` and `probe_rewards`, which say what each state was worth, and the fills.
-    Where the algorithm asks for no states, the completions are returned unchanged, and None for the fills. All noise is
+    If the algorithm asks for no states, it returns the completions unchanged, and None for the fills. All noise is
     keyed by problem, generation and turn, so that it does not depend on the place of a row.
     """
     config, step_number, algorithm = run.config, run.state.step, run.algorithm
@@ -110,7 +110,7 @@ def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
     )
     if steps is None:
         return scored, None
-    # Fills that are learned from are drawn. Others only tell what a state is worth, and have the likeliest tokens.
+    # Fills that are learned from are drawn. Others only tell what a state is worth: they take the likeliest tokens.
     temperature = config.rollout.temperature if "fills" in algorithm.needs else 0.0
     with raising_on_all():
         return probe(
@@ -127,7 +127,7 @@ def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
 
 
 def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -> ByKind:
-    """The kinds by whose numbers losses and metrics are divided. active: (B,) bool, which completions change the loss.
+    """Which completions are of which kind. active: (B,) bool, which completions change the loss.
 
     A completion that does not change the loss itself is still one of `learned_completions`, if a fill of it does.
     """
@@ -136,7 +136,7 @@ def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -
         learned = active | rows.fill_advantages.any(-1).numpy(force=True)
     return {
         "completions": np.ones_like(active),
-        "scored_completions": active,  # with a reference also those with the advantage 0, which it still pulls
+        "scored_completions": active,  # with a reference also those of advantage 0, as it pulls them, too
         "rewarded_completions": (rows.advantages != 0).numpy(force=True),
         "learned_completions": learned,
     }

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 SLOW = 60.0
-"""Seconds from which a rollout that takes longer than its updates is told of a cache."""
+"""A line advises a cache if the rollout takes more seconds than this, and more than the update."""
 ONLY_DRY = ("dry_run", "gpu", "processes", "config")
-"""Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read what is
-printed by --config."""
+"""Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read the printed
+text with --config."""
 
 
 def show(planned: Plan, processes: int) -> str:
     """The settings of a training as YAML with the origin of each; below, a step in numbers and an estimate as comments.
 
-    processes: how many will train. Raises ConfigError or ModelError where the texts of the run do not fit its model.
+    processes: how many will train. Raises ConfigError or ModelError if the texts of the run do not fit its model.
     """
     config, algorithm = planned.config, planned.algorithm
     note_on_texts = check_texts(planned)
@@ -68,17 +68,17 @@ def show(planned: Plan, processes: int) -> str:
 
 
 def check_texts(planned: Plan) -> str:
-    """A note on the texts that are skipped as too long for the model, or why they were not measured; "" without either.
+    """A note on texts that are skipped as too long for the model, or on why they were not measured; "" without either.
 
     Opens the source of completions as the run does, with the model's tokenizer in place of the model, and raises what
-    the run would raise. A model of this package whose prompts are short needs no tokenizer for it.
+    the run would raise. Short prompts of a model of this package are not even tokenized.
     """
     config = planned.config
     if planned.missing:
         return ""
     m = model_to_open(config.model, planned.own_copy)
-    as_it_comes = m.mask_token_id is None and not m.chat_template_args
-    if config.samples and as_it_comes and is_embedded(m.model, "tiny", "new"):
+    is_unchanged = m.mask_token_id is None and not m.chat_template_args
+    if config.samples and is_unchanged and is_embedded(m.model, "tiny", "new"):
         positions = find_config(m, config.env).max_position_embeddings
         if are_surely_short(config, planned.splits, positions):
             return ""
@@ -120,11 +120,9 @@ def reward_lines(env: "TextEnv", origins: Mapping[str, str]) -> list[str]:
 
 
 def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
-    """The settings and all hyper-parameters as YAML, with the origin of each value in a comment behind it.
+    """The settings, except `ONLY_DRY`, and all hyper-parameters as YAML, each with its origin in a comment behind it.
 
-    Those of `ONLY_DRY` are left out.
-
-    origins: by dotted names, e.g. {"rollout.block_length": "--block-length"}; what is not in it is a default.
+    origins: by dotted names, e.g. {"rollout.block_length": "--block-length"}; a value that is not in it is a default.
     """
     # An algorithm takes the rollout's blocks, unless its arguments say others (`Config.hyper_parameters`).
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
@@ -136,7 +134,7 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
                 yield f"{indent}{key}:"
                 yield from lines(value, f"{path}{key}.", f"{indent}  ")
             else:
-                # A list is written on one line, as `key: [a, b]`, which None stands for.
+                # None writes a list on one line, as `key: [a, b]`.
                 flow_style = None if isinstance(value, list) else False
                 text = yaml.safe_dump(
                     {key: value}, default_flow_style=flow_style, width=1e9, allow_unicode=True
@@ -151,8 +149,8 @@ def memory_and_time(
 ) -> list[str]:
     """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
-    There is none where the model's shape cannot be known here. gpu: as --gpu, then further lines say whether the run
-    fits on that card; None = the seconds are those of an H200.
+    There is none if the model's shape is not known here. gpu: the card of --gpu; further lines then say whether the run
+    fits on it. None = the seconds are those of an H200.
     """
     model_config = find_config(config.model, config.env)
     if model_config is None:
@@ -162,7 +160,7 @@ def memory_and_time(
     card = find_card(gpu or "H200")
 
     def memory_of(changed: Config, processes: int = processes) -> Memory:
-        """The memory of a process with `config`, or with `config` and some changes."""
+        """The memory of a process under changed settings, or under `config` itself."""
         usable = usable_bytes(changed, card, processes)
         return memory_of_process(model_config, changed, algorithm, processes, usable)
 
@@ -193,26 +191,26 @@ def memory_and_time(
         shorter = step_seconds(model_config, cached, algorithm, card, **options).rollout
         seconds += f"; --cache dual, which is an approximation, makes it a rollout of {shorter:.1f}"
     if algorithm.probes:
-        seconds += "; completing half-written texts, to see what they earn, takes more, which is not counted"
+        seconds += "; the completing and judging of half-written texts is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
-        seconds += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
+        seconds += f"; this is for one batch: a rollout of {batches} batches takes {batches} times as long"
     if not gpu:
-        seconds += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
+        seconds += "; for another card give --gpu, e.g. --gpu A100-80; there is no such estimate for a CPU"
         return [*lines, seconds]
     return [*lines, seconds, *card_lines(config, shape, took, memory_of, card, processes)]
 
 
 def on_cpu(config: Config) -> bool:
-    """Whether the run is said to be on a CPU; a dry run takes any other for one on a GPU."""
+    """Whether --device is cpu; a dry run takes any other run for one on a GPU."""
     return config.model.device == "cpu"
 
 
 def memory_of_process(
     model_config: Any, config: Config, algorithm: algorithms.Algorithm, processes: int, usable: float
 ) -> Memory:
-    """The memory of each of `processes` in a step of these settings; for `auto`, of the largest batch that fits.
+    """The memory of each of `processes` in a step of these settings; for `auto`, with the largest batch that fits.
 
-    model_config: that of the model. usable: bytes that the tensors of a process can take.
+    model_config: the model's configuration. usable: bytes that the tensors of a process can take.
     """
 
     def memory_of(copies: int, rows: int | None) -> Memory:
@@ -237,10 +235,7 @@ def usable_bytes(config: Config, card: Card, processes: int) -> float:
 
 
 def dtype_of(model: ModelConfig) -> str:
-    """The type in which a pass of the model is computed.
-
-    --dtype auto stands for bfloat16 on a GPU and float32 on a CPU (--device cpu).
-    """
+    """The dtype in which a pass is computed; --dtype auto is bfloat16 on a GPU and float32 on a CPU (--device cpu)."""
     if model.dtype != "auto":
         return model.dtype
     return "float32" if model.device == "cpu" else "bfloat16"

@@ -57,10 +57,10 @@ def run_validation(run: Run, last: bool = False) -> None:
 
 
 def measure_loss(run: Run) -> dict[str, float]:
-    """The loss of the held-out completions, {"validation/loss": nats a token}; {} where this step's was measured.
+    """The loss of the held-out completions, {"validation/loss": nats a token}; {} if this step has been validated.
 
-    Every validation uses the same masks. It is noted in `state.validations` and written to eval/. Raises TrainingError
-    for a loss that is not finite.
+    Every validation uses the same masks. The loss is noted in `state.validations` and written to eval/. Raises
+    TrainingError for a loss that is not finite.
     """
     config, step = run.config, run.state.step
     if step in run.state.validations:
@@ -86,7 +86,7 @@ def held_out_loss(run: Run) -> float:
     # The held-out completions as one step; their advantages are not needed.
     _, held_out_step = credit(run, run.source.collect("validation"))
     with raising_on_all():
-        # `number` keys the masks: with a word in place of a step's number, they are the same each time.
+        # `number` is a part of the masks' key: with a word in place of a step's number, masks are the same each time.
         (update,) = plan_updates(
             run.policy, run.algorithm, held_out_step, config.batch, seed=config.seed, number="validation"
         )
@@ -115,9 +115,9 @@ def write_best_model(run: Run) -> int:
 def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
 
-    Returns None if it does not, or else what `solved_validation.end_below_start` says and, as `kept`, the step in
-    model/: 0, or with --keep-worse that of the trained model. step: the number of the trained
-    model, which has been evaluated.
+    Returns None if it does not. Else it returns what `solved_validation.end_below_start` says and, as `kept`, the step
+    in model/: 0, or with --keep-worse the step of the trained model. step: the step of the trained model, which has
+    been evaluated.
     """
 
     def judged() -> dict[str, Any] | None:
@@ -179,11 +179,11 @@ def best_saved_step(run: Run) -> int:
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
-    It is None where there is no task to evaluate on, before the training of fresh weights, which solve nothing, and
-    before a training whose start other code has judged (--accept-changed-code). If the run was resumed and has this
-    evaluation already, the figures are read from its file. Otherwise the evaluation is made now. step: the step whose
-    weights the policy has. Raises CheckpointError if the file of "before" is lost and the run has made a step, because
-    the weights of the start are gone.
+    It is None if there is no task to evaluate on. "before" is also None for fresh weights, which solve nothing, and if
+    other code has judged the start (--accept-changed-code). If the run was resumed and has this evaluation already, the
+    figures are read from its file. Otherwise the evaluation is made now. step: the step whose weights the policy has.
+    Raises CheckpointError if the file of "before" is lost and the run has made a step, because the weights of the start
+    are gone.
     """
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
@@ -219,8 +219,8 @@ def evaluated_already(folder: RunFolder, name: str, step: int) -> Mapping[str, A
 def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> list[dict[str, Any]]:
     """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
 
-    It has some if it was interrupted: whole batches of all processes, `batch` completions each, so that the rest is
-    decoded as if it had not been, and those of the batch in which it was asked to stop.
+    It has some if it was interrupted. Whole batches are kept, each of `batch` completions over all processes, so that
+    the rest is decoded as without the interruption. If it was asked to stop, its last batch is kept, too.
     """
     begun, made = folder.figures(name), []
     if begun and begun["step"] == step:
@@ -231,9 +231,9 @@ def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> lis
 
 
 def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseException:
-    """Notes how many of `count` completions an evaluation has that was asked to stop; returns the error to raise.
+    """Notes how many of its `count` completions a stopped evaluation has, and returns the error to raise.
 
-    It is a KeyboardInterrupt where somebody asked, and a TrainingError where --max-minutes did.
+    It is a KeyboardInterrupt if the user asked to stop, and a TrainingError if --max-minutes was over.
     """
 
     def note() -> int:
@@ -266,7 +266,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes
     made = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
-    # Before the training there is nothing to save but this; afterwards a run that is late ends with its evaluations.
+    # Only before the training does --max-minutes stop an evaluation: a late run ends with its evaluations.
     limit = 60 * run.config.max_minutes if name == "before" else 0
 
     def is_late() -> bool:
@@ -274,8 +274,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
 
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
-        told = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
-        with unsharded(run.policy.model), told, progress as advance:
+        step_for_rewards = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
+        with unsharded(run.policy.model), step_for_rewards, progress as advance:
             result = evaluate_checked(
                 run.policy,
                 env,
@@ -295,6 +295,6 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         raise raised_by_all(stopped_evaluation(run, name, step, count)) from stopped
     # `step` had these weights; the trackers log them at the step that the run has reached, which may be a later one.
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
-    by_task = "".join(f"; {task} {its['solved']:.3f} of {its['n']}" for task, its in result.tasks.items())
+    by_task = "".join(f"; {name} {task['solved']:.3f} of {task['n']}" for name, task in result.tasks.items())
     run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{by_task}")
     return result

@@ -33,15 +33,14 @@ def fidelity_sums(
 ) -> dict[str, float]:
     """Sums over the tokens of the completions that are looked at and that this process has, for `fidelity_means`.
 
-    `logp` and `logp_exact` sum the log-probabilities that were recorded and the exact ones, `equal_tokens` counts the
-    tokens that exact decoding writes too, and `tokens` counts all. The first two are left out where they would be of
-    different distributions (`records_the_models_law`). In a tree of rollouts, a completion that copied its first
-    half from another completion (`Rows.branched`) is not looked at: decoded again, it would get
-    another first half.
+    `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
+    exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different
+    distributions (`records_the_models_law`). A completion that copied its first half in a tree of rollouts
+    (`Rows.branched`) is not looked at: decoded again, it would get another first half.
 
-    Call it before an update: the policy must have the weights that sampled. episodes: how many are
-    looked at, from the first on. They must be of the step's first rollout batch (--max-rollout-batches), because the
-    noise of later ones has other keys.
+    Call it before an update: the policy must have the weights that sampled. episodes: how many are looked at, from the
+    first on. They must be of the step's first rollout batch (--max-rollout-batches), because the noise of later batches
+    has other keys.
     """
     is_looked_at = scored.episode < episodes
     if "branched" in scored:

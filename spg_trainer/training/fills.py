@@ -1,6 +1,6 @@
 """Fills as rows of a step, beside the completions from which they were made.
 
-A fill is a half-written state of a completion, a probed state, whose masks one pass filled all at once.
+A fill is a half-written (probed) state of a completion whose masks were all filled in one pass.
 """
 
 import torch
@@ -11,14 +11,14 @@ from spg_trainer.tensors import Rows
 def with_fills(step: Rows, completions: Rows, fills: Rows) -> Rows:
     """The step with a row for each fill whose advantage is not 0, behind the rows of its episode.
 
-    completions: the B of this process, whether they change the loss or not; `fill_advantages` (B, K) is for their fills
-    and `probe_steps` (B, K) the denoising step before which each state was probed, -1 = none. fills: one for each
-    probed state, those of a completion together.
+    completions: the B of this process, whether they change the loss or not, with `fill_advantages` (B, K), those of
+    their fills, and `probe_steps` (B, K), the denoising step before which each state was probed, -1 = none. fills: a
+    row for each probed state; those of a completion are neighbours.
 
-    The row of a fill has the values of its completion, except that its advantage is its own and that `fill_step` marks
-    it. Its turn is a number behind all that an episode may have, so that no noise is drawn twice.
+    The row of a fill has the values of its completion, except that it has its own advantage and that `fill_step` marks
+    it. Its turn has a number above all turns of an episode, so that no noise is drawn twice.
     """
-    # Of each fill: the number of its completion, and that of the state, 0..K-1.
+    # For each fill, the number of its completion and of the state, 0..K-1.
     completion, state = (completions.probe_steps.cpu() >= 0).nonzero(as_tuple=True)
     advantage = completions.fill_advantages[completion, state]
     is_learned = advantage != 0

@@ -70,10 +70,10 @@ from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"
-"""What `reason_to_end` returns where the user or a launcher asked the run to stop."""
+"""What `reason_to_end` returns if the user or a launcher asked the run to stop."""
 KNOWS_NOTHING = 256
-"""If none of the first completions is right, and there are at least so many, the run ends unless --force is given. That
-none of fewer is right may be chance."""
+"""Unless --force is given, a run ends before its first update if it has sampled at least so many completions and none
+is right. If they are fewer, that may be chance."""
 
 
 @packages.envs.own_files.each_file_once()
@@ -94,10 +94,13 @@ def train(
         Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
         return finished
     run = start(planned, quiet=quiet)
-    told = packages.envs.authoring.reward_functions.reports.during(run.state.step, run.config.max_steps)
+    # Reward functions may ask for the step and the number of steps.
+    step_for_rewards = packages.envs.authoring.reward_functions.reports.during(
+        run.state.step, run.config.max_steps
+    )
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
-        with run.console, told, stopping_here, naming_the_lost(run.config.timeout_minutes):
+        with run.console, step_for_rewards, stopping_here, naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             ended_by = make_steps(run)
@@ -108,7 +111,7 @@ def train(
             save_checkpoint(run)
             kept = write_best_model(run)
             after = evaluate_once(run, "after", kept)
-            # What a loss validates need not solve more: a base may be taught other habits than those of its start.
+            # A run that validates a loss need not solve more than its start: it may teach other habits.
             is_judged = before and after and run.config.validates == "solved"
             worse = keep_start_if_worse(run, kept) if is_judged else None
             look_at_groups(run)
@@ -140,17 +143,17 @@ def make_steps(run: Run) -> str:
 def save_finished_steps(run: Run, error: BaseException) -> None:
     """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
-    Nothing is written if the weights have changed since that step, if the run continues and has made none, or if other
-    processes are missing that would have to write it together with this one.
+    Nothing is written if the weights have changed since that step, if the run was resumed and has made no step since,
+    or if processes are missing that would have to write the checkpoint together with this one.
     """
-    # Of a sharded model each process has only its part. The others are not here if only this one met the error.
+    # Each process has only its part of a sharded model. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_raised_by_all(error))
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
     refusal_allowed = suppress(CheckpointError) if disk_refused else nullcontext()
-    # The checkpoint that a run continues from is there.
+    # The checkpoint from which a run was resumed is there already.
     has_made_steps = run.state.step > run.state.resumed_at
     if run.state.consistent and has_made_steps and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
@@ -180,7 +183,7 @@ def train_step(run: Run) -> None:
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
         metrics = {}
-        if run.source.env is not None:  # the model has sampled these completions; others are given
+        if run.source.env is not None:  # the completions are sampled, not given
             metrics = rollout_metrics(scored, ended(run.policy, scored))
             if state.step == 0:
                 look_at_base(run, scored, metrics)
@@ -234,9 +237,9 @@ def sample_label(run: Run, scored: Rows) -> str:
 
 
 def shown_of_validation(run: Run) -> dict[str, Any]:
-    """What the live line shows of validation: the solved rate of the newest one.
+    """What the live line shows of validations: the solved rate of the newest one.
 
-    Where a loss is validated, these are the lowest so far and, beside it, the training loss of the last steps.
+    If validations measure a loss, it shows the lowest one so far, and the training loss of the last steps.
     """
     state = run.state
     if run.config.validates == "loss":
@@ -256,12 +259,11 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
 
 
 def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
-    """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
+    """Says before the first update what completions are like, since RL picks among the behaviours that a model has.
 
-    How long they are is looked at first. metrics: those of the rollout.
-    Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group
-    has unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the
-    model is an embedded one that was not taught the task.
+    Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
+    unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the model is
+    one of this package that was not taught the task. metrics: those of the rollout.
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -290,14 +292,14 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
             "right. All completions of a problem earn the same, and such rewards teach nothing. If the "
             "model is right now and then, but less often than that, train all the same: "
-            f"{run.folder.go_on} --force. A run with --max-rollout-batches looks at more "
-            f"completions before it ends here, but learns less from as many. {remedy}"
+            f"{run.folder.go_on} --force. With --max-rollout-batches a run looks at more completions "
+            f"before it ends here, but learns less per completion. {remedy}"
         )
     goes_on = ""
     if teaches_nothing and not cannot_be_chance:
         goes_on = (
-            f" None of {base.completions} completions is right. So few may miss what the model does now and then, so "
-            f"the run goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
+            f" None of {base.completions} completions is right. They are so few that this may be chance, so the run "
+            f"goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
         )
     run.console.warn(
         f"before step 1: no group is mixed, with both right and wrong completions.{goes_on} {remedy}"
@@ -307,8 +309,9 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
 def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) -> str:
     """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
 
-    All of them are longer than the model was taught to write, or all are cut, and most are wrong. A model that decodes
-    as it was taught may leave no room for an end. shortest: tokens of the shortest one. metrics: those of the rollout.
+    Something is wrong if all of them are longer than the model was taught to write, or if all are cut and most are
+    wrong. (A model that decodes as it was taught may leave no room for an end.) shortest: tokens of the shortest one.
+    metrics: those of the rollout.
     """
     length, model = config.rollout.max_completion_length, config.model.model
     record = model_environment(model).get("rollout") or {}
@@ -325,13 +328,16 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
 
 
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
-    """Every --sample-steps, metrics of how far the decoding of a step is from exact decoding; before weights change."""
+    """Metrics, every --sample-steps, of how far a step's decoding is from exact decoding.
+
+    Call it before the weights change.
+    """
     config, steps_before = run.config, run.state.step
     this_step, every = steps_before + 1, config.output.sample_steps
     is_due = every > 0 and (this_step % every == 0 or this_step == config.max_steps)
     if not is_due or not config.rollout.shortcuts or run.source.env is None:
         return {}
-    # Of the further batches of a step (--max-rollout-batches) nothing is looked at: their noise has other keys.
+    # Later batches of a step (--max-rollout-batches) are not looked at, since their noise has other keys.
     first_batch = config.batch.prompts_per_step * config.batch.num_generations
     with raising_on_all():
         sums = fidelity_sums(
@@ -364,7 +370,7 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()
         try:
-            # The updates of an iteration are those of all minibatches, in order; then those of the next one follow.
+            # An iteration makes an update of each minibatch, in order; then the next iteration follows.
             metrics = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
@@ -375,19 +381,19 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    return {name: float(np.mean([of_update[name] for of_update in metrics])) for name in metrics[-1]}
+    return {name: float(np.mean([of_one[name] for of_one in metrics])) for name in metrics[-1]}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Makes one update and returns its metrics. number: that of the update in its step.
+    """Makes one update and returns its metrics. number: the update's number in its step.
 
-    The gradient is computed, summed over the processes and clipped, and if it is finite, the optimizer steps.
+    The gradient is computed, summed over the processes and clipped; if it is finite, the optimizer makes its step.
     """
     with unsharded(run.policy.model):
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    # The metrics of a coupled loss are sums over episodes, those of any other over completions, the turns of episodes.
+    # The metrics of a coupled loss are sums over episodes. Those of other losses are sums over completions (turns).
     counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics = means(sum_metrics(sums), counts)
     rate = next_rate(run)

@@ -1,6 +1,6 @@
-"""What the validations of a run say where each measures a loss: the best step, and whether the run got worse.
+"""What validations that measure a loss say of a run: which step is the best, and whether the run got worse.
 
-The loss is that of completions that are held out. `solved_validation` has the same functions for validations that solve
+The loss is that of held-out completions. `solved_validation` has the same functions for validations that solve
 problems.
 """
 
@@ -13,8 +13,8 @@ Losses = Mapping[int, float]
 """Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""
 
 BETTER = 0.01
-"""A loss counts as falling if it is more than this share, 1%, below the last one that counted: after 2.00, one below
-1.98."""
+"""A loss counts as falling if it is more than this share (1%) below the last one that counted: e.g. below 1.98, after
+2.00."""
 
 
 def best_step(losses: Losses) -> int:

@@ -1,4 +1,4 @@
-"""Which problems are measured before the first step, and whether the shortness of their texts alone says that they fit.
+"""Which problems are measured before the first step, and whether their texts are so short that they surely fit.
 
 It imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
 """
@@ -15,16 +15,13 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 ADORNED = 32
-"""Tokens that the chat format of a model which comes with the package puts around a prompt, at most."""
+"""The most tokens that the chat format of a model of this package puts around a prompt."""
 
 
 def asked_problems(
     e: EvalConfig, splits: "Mapping[str, TextEnv]"
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
-    """The problems that evaluations and validations ask.
-
-    Of a user's file these are all lines, so that all that are too long are named at once.
-    """
+    """The problems that evaluations and validations ask; all lines of a user's file, to name all that are too long."""
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
     asked = {e.eval_split: [e.eval_problems]} if e.eval_split in splits else {}
     if e.eval_steps and "held_out" not in splits:  # else a validation measures a loss
@@ -36,9 +33,9 @@ def asked_problems(
 
 
 def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:
-    """Whether each measured prompt, of an embedded model, has so few characters that it must leave room.
+    """Whether each measured prompt is so short that it surely leaves room, for a model of this package.
 
-    In ASCII no tokenizer makes two tokens of a character. positions: those of the model.
+    An ASCII text has at most as many tokens as characters. positions: how many the model has.
     """
     room = positions - config.rollout.max_completion_length - ADORNED
     trained = measured_whole(splits["train"]) if config.samples else ()
@@ -46,7 +43,7 @@ def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions:
         for index in indices:
             try:
                 problem = envs.problem.read_problem(env, int(index))
-            except envs.EnvError:  # it is raised where the problem is used
+            except envs.EnvError:  # it is raised again when the problem is used
                 continue
             text = problem.prompt
             if not isinstance(text, str) or problem.completion_template:

@@ -32,10 +32,10 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     completions = gathered_columns(scored, ended)
     texts, tasks, failures = gathered_episodes(scored)
     failed = Counter(reason for reason in failures if reason is not None)
-    # What an episode earned is in the row of its last turn.
+    # The reward of an episode is in the row of its last turn.
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
-    generation = episodes.pop("generation")  # the number of each episode in its group: at a 0 a group begins
+    generation = episodes.pop("generation")  # each episode's number in its group; a 0 begins a group
     rewards = cut_into_groups(episodes["reward"], generation)
     correct = cut_into_groups(episodes["correct"], generation)
     written, passes = completions["written"].sum(), completions["passes"].sum()
@@ -66,10 +66,10 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
 def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     """Name -> (B,) float64, a value for each completion of all processes, in ascending order of episodes.
 
-    `length` counts the places of a completion up to its end token, also those that stayed masked, `written` those of
-    them that the model unmasked, and `unmasked` all that it unmasked, also behind the end. None of the three counts
-    what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the number of denoising
-    steps.
+    `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
+    places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
+    the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
+    number of denoising steps.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
     columns = {
@@ -97,9 +97,10 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
 def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(texts, tasks, failures), an entry for each episode of all processes, in ascending order of episodes.
 
-    A text is all that the model wrote in the episode. A failure is the reason why it could not be scored, else None.
+    A text is all that the model wrote in the episode. A failure is the reason why the episode could not be scored; None
+    if it was scored.
     """
-    of_each = [
+    episodes_here = [
         (
             int(scored.episode[b]),
             "\n".join(scored.dialogue(b)[0]),
@@ -108,12 +109,12 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         )
         for b in scored.last_turns
     ]
-    found = np.array(sorted(gather(of_each), key=itemgetter(0)), dtype=object)
+    found = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
     return found[:, 1], found[:, 2], found[:, 3]
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """How alike the episodes of a group are. rewards, correct, texts: those of its episodes, group by group."""
+    """How alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
     all_correct = [bool((of_group == 1).all()) for of_group in correct]
     all_wrong = [bool((of_group == 0).all()) for of_group in correct]
     identical = [bool((of_group == of_group[0]).all()) for of_group in texts]
@@ -160,7 +161,7 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
 
 
 def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np.ndarray) -> dict[str, float]:
-    """The figures of each task of a mixture; none where the environment is a single task.
+    """The figures of each task of a mixture; none if the environment is a single task.
 
     task: (N,), the name of each episode's task, "" for a single one. is_first: (N,) bool, whether an episode is the
     first of its group.

@@ -24,10 +24,9 @@ class Update:
     """What this process adds to one optimizer step."""
 
     totals: Mapping[str, float]
-    """As in `Rows`."""
+    """As in `Rows`: by these, sums over episodes are divided."""
     counts: Mapping[str, float]
-    """The numbers by which sums over completions are divided: of the same kinds, but where an episode has turns, each
-    of them counts as one."""
+    """By these, sums over completions are divided: the kinds of `totals`, but each turn of an episode counts."""
     completions: list[tuple[int, int]]
     """(problem, generation) of each completion."""
     micro_batches: list[Rows]
@@ -36,9 +35,9 @@ class Update:
 def micro_batch(
     step: Rows, row_indices: list[int], masks: Masks, totals: Mapping[str, float], masks_at_once: int
 ) -> Rows:
-    """Some completions of a step, on one device and with prompts as long as the longest of them.
+    """Some completions of a step, on one device, padded to the longest of their prompts.
 
-    masks: those of all completions of the step.
+    masks: the masks of all completions of the step.
     """
     chosen = torch.tensor(row_indices)
     rows = step.select(chosen).to(step.completion_ids.device)
@@ -53,7 +52,7 @@ def copies_at_once(micro: Rows) -> int:
 
 
 def split_micro_batch(micro: Rows, most_copies: int, compares: str) -> list[Rows]:
-    """A micro-batch in parts of up to `most_copies`, or more where a unit of what the loss compares is larger."""
+    """A micro-batch in parts of up to `most_copies`, or more if a unit of what the loss compares is larger."""
     if copies_at_once(micro) <= most_copies:
         return [micro]
     rows, masks = micro.masks.scored.shape[:2]
@@ -88,7 +87,7 @@ def draw_masks(
 ) -> Masks:
     """The masks of all completions of a step for one of its iterations.
 
-    number: that of the step, or "validation" for the masks of a validation loss. Masks are drawn from streams keyed by
+    number: the step's number, or "validation" for the masks of a validation loss. Masks are drawn from streams keyed by
     problem, generation and turn, so that they do not depend on which process or row a completion is in.
     """
     streams = KeyedStreams(
@@ -98,7 +97,7 @@ def draw_masks(
 
 
 def order_by_length(step: Rows) -> np.ndarray:
-    """The numbers of the rows, (B,), those with short prompts first.
+    """(B,) the numbers of the rows, in the order of the lengths of their prompts.
 
     The prompt of a turn is the chat so far. In this order a micro-batch holds prompts of about the same length, and
     first turns need no padding up to the length of last ones.

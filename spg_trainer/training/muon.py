@@ -1,7 +1,7 @@
 """Muon, an optimizer for weight matrices: a step is the gradient's momentum with all singular values brought near 1.
 
-So rare directions of a matrix get steps as large as common ones. torch has a Muon of its own (torch.optim.Muon, since
-2.9), but computes in bfloat16, and on a CPU that takes longer than the gradient itself.
+So rare directions of a matrix get steps as large as common ones. torch.optim.Muon (since 2.9) computes in bfloat16,
+which on a CPU takes longer than the gradient itself.
 """
 
 import math
@@ -23,7 +23,8 @@ MOMENTUM = 0.95
 def orthogonalized(matrix: Tensor) -> Tensor:
     """The matrix (M, N) with all singular values brought near 1, float32.
 
-    It is divided by its Frobenius norm, so that they are at most 1, and then put through the polynomial five times.
+    It is divided by its Frobenius norm, so that no singular value is above 1, and then put through the polynomial
+    `ITERATIONS` times.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
@@ -41,12 +42,12 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.AdamW):
     """Muon for the matrices of the layers, AdamW for all else: embedding, head, norms and biases.
 
-    A matrix's step is 0.2 sqrt(max(M, N)) times its orthogonalized Nesterov momentum, about the size of one of AdamW,
-    so that both take one learning rate and weight decay (Moonlight, arXiv 2502.16982, section 2.2).
+    A matrix's step is 0.2 sqrt(max(M, N)) times its orthogonalized Nesterov momentum. This is about the size of a step
+    of AdamW, so that both use one learning rate and weight decay (Moonlight, arXiv 2502.16982, section 2.2).
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], **settings: Any) -> None:
-        """parameters: by name; those of a layer have its number in their names, such as
+        """parameters: {name: tensor}; the names of a layer's parameters hold its number, e.g.
         `layers.3.self_attn.q_proj.weight`. settings: what `torch.optim.AdamW` takes.
         """
         matrices, others = [], []

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from spg_trainer.training.run import Run
 
 MAX_SKIPPED = 3
-"""So many updates in a row whose loss or gradient is not finite stop a run."""
+"""A run stops after so many updates in a row whose loss or gradient is not finite."""
 
 
 def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-    """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
+    """Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits. parameters: those that are trained, by name.
 
-    Raises ConfigError where torchao is not installed or cannot run.
+    Raises ConfigError if torchao is needed and is not installed or cannot run.
     """
     trained = list(parameters.values())
     options: dict[str, Any] = {
@@ -55,7 +55,7 @@ def sum_gradients(model: nn.Module) -> None:
     Call it inside `models.shard.unsharded`.
     """
     reduce_gradients(model)
-    # It leaves whole tensors alone: adapters, and all weights of a model that is not divided.
+    # That leaves whole tensors alone: adapters, and all weights of a model that is not divided.
     whole_tensors = [p for p in model.parameters() if p.requires_grad and not is_part(p)]
     if whole_tensors:
         all_reduce_gradients(whole_tensors)
@@ -64,7 +64,7 @@ def sum_gradients(model: nn.Module) -> None:
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
     """Scales the gradients so that the norm of all of them together is at most `limit`; returns the norm before.
 
-    Of a divided gradient each process scales its own part, by the norm over the parts of all processes.
+    The norm is over the parts of all processes; each process scales its own part of a divided gradient.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = whole(torch.nn.utils.get_total_norm(gradients))
@@ -99,7 +99,7 @@ def optimizer_step(
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
     """Counts an update that was skipped because it is not finite; the next finite one sets the count back to 0.
 
-    If it is the last of `MAX_SKIPPED` in a row, its completions are written to a file, and TrainingError is raised.
+    After `MAX_SKIPPED` in a row it writes the completions of the last one to a file and raises TrainingError.
 
     completions: (problem, generation) of each completion that this process had in the update. number: the update's
     number in its step.
@@ -118,9 +118,8 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
         f"finite update. {file} names the batch. Lower $learning_rate={rate} or $max_grad_norm in a new run; "
         "$model with the path of a checkpoint begins from its weights."
     )
-    raise raised_by_all(
-        TrainingError(text)
-    )  # marked, since all processes raise it: they may still save together
+    # Marked, since all processes raise it: they may still save together.
+    raise raised_by_all(TrainingError(text))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -8,7 +8,7 @@ from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.demonstrations import normalised
-from spg_trainer.training.remedies import for_mix
+from spg_trainer.training.remedies import remedy_for_mix
 from spg_trainer.training.run import Run
 
 GROUPS = 32
@@ -16,15 +16,15 @@ GROUPS = 32
 GENERATIONS = 8
 """Completions of each of these problems."""
 FAR = 2.0
-"""Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
+"""If the odds of `right` in the completions differ by more than this factor from those in the mix, a line says so."""
 FEWEST = 20
-"""Completions that follow one rule alone, without which nothing is told."""
+"""The fewest completions that follow one rule alone from which the share of `right` is judged."""
 
 
 def look_at_groups(run: Run) -> None:
     """Samples groups as RL would, and says which habits they follow and how many of them RL could learn from.
 
-    Where the model itself has sampled, its first step has shown that; without a task there is nothing to sample.
+    A run whose completions are sampled has said so before its first step; without a task there is nothing to sample.
     """
     config, split = run.config, run.config.eval.eval_split
     if config.samples or split not in run.splits or not config.rollout.draws_noise:
@@ -64,7 +64,7 @@ def look_at_groups(run: Run) -> None:
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
     """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
 
-    That they are more frequent is no fault where most groups are mixed: RL has what it needs.
+    If most groups are mixed, right ones may be more frequent: RL has what it needs.
     """
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False
@@ -79,22 +79,22 @@ def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
 
 
 def far_line(mix: Mapping[str, float], sampled: HabitCounts, task: str) -> str:
-    """Says how far the completions are from the mix. sampled: at the temperature of RL. task: of several."""
+    """A line that says how far the completions are from the mix. task: the task's name in a mixture of tasks, or ""."""
     the_mix = f"{task}: the mix" if task else "The mix"
     follows_none = 2 * sampled.neither > sampled.completions
     if follows_none:
         found = f"{sampled.neither} of {sampled.completions} sampled completions follow none of its rules yet"
     else:
         found = f"{share_of_right(sampled):.0%} of the sampled completions are, where the rules differ"
-    remedy = for_mix(follows_none, more_right=share_of_right(sampled) > mix["right"])
+    remedy = remedy_for_mix(follows_none, more_right=share_of_right(sampled) > mix["right"])
     return f"{the_mix} asks for {mix['right']:.0%} right: {found}. {remedy}"
 
 
 def share_of_right(counts: HabitCounts) -> float:
     """The share of `right` among the completions that follow one rule alone.
 
-    Where a habit gives the right answer, a completion says nothing of which rule it follows. Half a completion is added
-    to either side, so that the share is never 0 or 1.
+    (If a habit also gives the right answer, a completion does not show which of the two it follows.) Half a completion
+    is added to either side, so that the share is never 0 or 1.
     """
     alone = sum(counts.alone.values())
     return (counts.alone["right"] + 0.5) / (alone + 1)

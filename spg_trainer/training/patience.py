@@ -1,12 +1,12 @@
-"""How long the validations of a run have brought nothing, whatever they measure."""
+"""How long the validations of a run have brought no improvement, whatever they measure."""
 
 from collections.abc import Iterable
 
 
 def stale(improved: Iterable[tuple[int, bool]]) -> int:
-    """How many validations in a row, up to the newest, brought nothing.
+    """How many validations in a row, up to the newest, brought no improvement.
 
-    improved: (step, whether it did) of each, in the order of steps.
+    improved: (step, whether it improved) of each validation, in the order of steps.
     """
     count = 0
     for _, better in improved:
@@ -15,7 +15,7 @@ def stale(improved: Iterable[tuple[int, bool]]) -> int:
 
 
 def stalled_at(improved: Iterable[tuple[int, bool]], patience: int) -> int | None:
-    """The first step at which `patience` validations in a row had brought nothing; None where there is none.
+    """The first step at which `patience` validations in a row had brought no improvement; None if there is none.
 
     improved: as for `stale`.
     """

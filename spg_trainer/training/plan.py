@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Resolved[Config]):
-    """Settings that are pinned and that nothing refuses, where they write, and what was opened to check them."""
+    """Settings that were checked and pinned, the folder that they write to, and what was opened to check them."""
 
     folder: Path
     """The folder of the run, which need not exist yet."""
@@ -60,10 +60,10 @@ class Plan(Resolved[Config]):
     none."""
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
-    """Split -> the environment with its problems, for `train` and each split that is evaluated; and `held_out`, where a
-    validation measures a loss. It is empty where data is missing."""
+    """Split -> the environment with its problems: for `train`, for each split that is evaluated, and for `held_out` if
+    validations measure a loss. It is empty if data is missing."""
     mix: Mapping[str, float]
-    """The share of each habit among demonstrations, `right` among them; they sum to 1. {} for any other source."""
+    """{habit: its share among demonstrations}, `right` included; they sum to 1. {} for any other source."""
     pairs: "Mapping[str, Pair] | None" = None
     """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
     notice: str = ""
@@ -77,8 +77,8 @@ class Plan(Resolved[Config]):
 def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -> Plan:
     """Checks and pins the settings of a training; a plan is returned as it is.
 
-    All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
-    where data is missing, and its plan says so in `missing`: a step in numbers needs no problem.
+    All processes of a run call it together, and the first one chooses the folder. A dry run (`config.dry_run`) goes on
+    if data is missing, since a step in numbers needs no problem; its plan says so in `missing`.
 
     Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
@@ -91,9 +91,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             check(config)
         check_processes(config.model, num_processes)
         check_trackers(config.output.track)
-        algorithms.find_algorithm(
-            config.algorithm
-        )  # refuses an unknown name; `build` makes the algorithm later
+        algorithms.find_algorithm(config.algorithm)  # raises ConfigError for an unknown name
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
     missing = None
     splits: Mapping[str, TextEnv] = {}
@@ -102,7 +100,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     learns_demonstrations, mix = config.source == "demonstrations", {}
     with raising_on_all():
         if learns_demonstrations:
-            if not config.rollout.max_completion_length:  # they decide how long a completion is
+            if not config.rollout.max_completion_length:  # the demonstrations decide how long completions are
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
             config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
@@ -164,7 +162,7 @@ def settle_lengths(
 ) -> Config:
     """The settings with the lengths that demonstrations leave open.
 
-    train, mix: what is learned, where it decides how long a completion is.
+    train, mix: the demonstrations and their shares, if they decide the length; else None and {}.
     """
     from spg_trainer.models.load import without_weights
     from spg_trainer.rollout.lengths import settled_decoding
@@ -174,7 +172,7 @@ def settle_lengths(
 
 
 def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
-    """The share of each habit among demonstrations, as `mix_shares` has it."""
+    """{habit: its share among demonstrations}, as `mix_shares` returns it."""
     from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
 
     return mix_shares(mix, train)
@@ -187,7 +185,7 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     earlier of the two are made again. Raises CheckpointError if there is no checkpoint up to there.
     """
     before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
-    # Those that another code has judged are set aside, so that the run has none.
+    # Validations that other code has judged are set aside: then the run has none.
     judged_anew = config.output.accept_changed_code and task_code_differs(
         read_inputs(folder), find_inputs(file_settings(config))
     )
@@ -206,10 +204,10 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
 def refuse_lost_checkpoints(folder: Path) -> None:
     """Raises CheckpointError for a run whose checkpoints are gone: it would begin again, over its results.
 
-    Torn ones are another matter: these steps are made again, and come out the same.
+    Torn checkpoints are not refused: their steps are made again, and come out the same.
     """
     steps, every = len(RunFolder(folder).history()), read_config(folder / CONFIG).output.save_steps
-    # That of the last step may not have been written when the run was killed.
+    # A run that was killed may not have written the checkpoint of its last step.
     has_saved = (folder / SUMMARY).is_file() or 0 < every < steps
     if has_saved and not has_checkpoints(folder):
         raise CheckpointError(
@@ -249,7 +247,7 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
 
 
 def model_to_open(m: ModelConfig, own_copy: Path | None) -> ModelConfig:
-    """The settings of a model with the run's copy of the weights that it started from, if it has one, in its place.
+    """The settings of the model to open: the run's own copy of the weights that it started from, if there is one.
 
     The original may have changed since.
     """
@@ -287,7 +285,10 @@ def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern:
 
 
 def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
-    """The pairs of the file that --pairs names, None without; raises ConfigError or EnvError for a file with none."""
+    """The pairs of the file that --pairs names; None without --pairs.
+
+    Raises ConfigError or EnvError if the file is missing or has no pairs.
+    """
     if file is None:
         return None
     if not Path(file).is_file():
@@ -300,15 +301,17 @@ def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
 def open_splits(config: Config) -> "dict[str, TextEnv]":
     """The environment with the problems of `train`, and of each split that is evaluated.
 
-    Raises EnvError where an environment cannot be opened, and ConfigError where it has no split for validation.
+    Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
     """
     open_split = partial(make_env, config.env, config.env_args, config.reward_weights)
     splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
-        of_file = {"train": "train", "held_out": "validation"}
-        # Beside a task, arguments are the task's.
-        of_texts = {} if config.env else config.env_args
-        return splits | {name: envs.Texts(config.data, split, **of_texts) for name, split in of_file.items()}
+        split_of_file = {"train": "train", "held_out": "validation"}
+        # If a task is named beside the file, --env-args are the task's.
+        args = {} if config.env else config.env_args
+        return splits | {
+            name: envs.Texts(config.data, split, **args) for name, split in split_of_file.items()
+        }
     splits["train"] = open_split("train")
     if config.validates == "loss":
         splits["held_out"] = open_split("validation")
@@ -329,7 +332,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
     from spg_trainer.rollout.dealing import check_prompts  # it imports torch
 
     train = splits["train"]
-    if not config.data:  # whose texts nobody scores
+    if not config.data:  # nobody scores the texts of a file
         with envs.authoring.reward_functions.reports.during(0, config.max_steps):
             envs.checking.try_scoring(train)
     if not config.samples:
@@ -340,9 +343,9 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
 
 def check_demonstrations(train: "TextEnv", force: bool) -> str:
-    """A note on demonstrations that the task itself does not find right; "" where all that are looked at are.
+    """A note on demonstrations that the task itself does not find right; "" if it finds all right that it looks at.
 
-    Raises ConfigError, unless `force`, where a task has none that is: a model that learns to write them is never right.
+    Raises ConfigError, unless `force`, if it finds none right: a model that learned to write them would never be right.
     """
     notes = []
     for task in train.parts.values() or [train]:
@@ -361,7 +364,7 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
 
 
 def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:
-    """Refuses an embedded model that was taught none of the task: its solved rate could only be zero."""
+    """Refuses a model of this package that was taught none of the task: its solved rate could only be zero."""
     if knows_nothing(model, env):
         task = " ".join(task_words(env, env_args))
         # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.

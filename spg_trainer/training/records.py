@@ -25,7 +25,7 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.remedies import HELP_IS_ON_PAGE, WORSE, for_no_gain
+from spg_trainer.training.remedies import HELP_IS_ON_PAGE, WORSE, remedy_for_no_gain
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
     shares_of_groups,
@@ -38,7 +38,7 @@ def record_step(
 ) -> None:
     """Writes the rows of a finished step, and every --sample-steps its completions.
 
-    From here on, a checkpoint may be saved of this step. metrics, timings: the rows for metrics.jsonl and
+    From here on, a checkpoint of this step may be saved. metrics, timings: the rows for metrics.jsonl and
     timings.jsonl, without `step`. advantages: those of the completions that were learned from, which may be fewer than
     the scored ones.
     """
@@ -86,7 +86,7 @@ def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[
 def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step.
 
-    No process calls another, unless the model is divided: one that alone has met an error may save.
+    Unless the model is divided, no process waits for another here: so one that met an error alone can save.
     """
     state = run.state
     begin(f"the checkpoint of step {state.step}")
@@ -106,9 +106,9 @@ def save_checkpoint(run: Run) -> None:
         state=saved,
         environment=environment_record(run),
         keep=run.config.output.keep,
-        # The best steps up to each that is kept.
+        # For each checkpoint that is kept, the best step up to it is needed.
         needed=partial(validation.needed_steps, state.validations, choose=run.criterion.best_step),
-        # From where the rate began to fall a longer run goes on.
+        # A longer run goes on from where the rate began to fall.
         resumable={decay_start} if decay_start < state.step else (),
         **tensors,
     )
@@ -153,9 +153,9 @@ def write_summary(
 ) -> dict[str, Any]:
     """Writes summary.json and returns what it holds.
 
-    before, after: what eval/before.json says of the model at the start, and eval/after.json of the trained one; None
-    where that was not evaluated. kept: the step of the trained one. ended_by: the setting that ended the run, e.g.
-    "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
+    before, after: the contents of eval/before.json, about the model at the start, and of eval/after.json, about the
+    trained one; None if it was not evaluated. kept: the step of the trained one. ended_by: the setting that ended the
+    run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
     """
     keys = (
         "step",
@@ -169,7 +169,7 @@ def write_summary(
         "follows",
         "settings",
     )
-    # Where completions are given, a row has neither "correct" nor "frac_reward_zero_std".
+    # If completions are given, not sampled, a row has neither "correct" nor "frac_reward_zero_std".
     sampled = [row["correct"] for row in run.state.comparable if "correct" in row]
     grouped = [row for row in run.state.comparable if "frac_reward_zero_std" in row]
     found = {
@@ -225,8 +225,9 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
         )
     is_start = bool(after) and summary["kept_step"] < after["step"]
     if validations:
+        start = "the start, and not " if is_start else ""
         lines.append(
-            f"model/ is {'the start, and not ' * is_start}{validations['chosen']}; the last, step "
+            f"model/ is {start}{validations['chosen']}; the last, step "
             f"{validations['last_step']}, has {validations['last']:.3f}."
         )
     minutes = f"{summary['seconds'] / 60:.1f} minutes"
@@ -275,10 +276,10 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
 def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:
     """What is said of a finished run that is resumed without more to do. summary: the content of its summary.json."""
     steps, quoted = summary["steps"], shlex.quote(str(folder))
-    without = " --patience 0" if summary["ended_by"] == "patience" else ""
+    no_patience = " --patience 0" if summary["ended_by"] == "patience" else ""
     return (
         f"{folder} is finished ({plural(steps, 'step')}, ended by --{summary['ended_by'].replace('_', '-')}); nothing "
-        f"was changed. To go on: python -m spg_trainer --resume {quoted} --max-steps {2 * steps or 100}{without}"
+        f"was changed. To go on: python -m spg_trainer --resume {quoted} --max-steps {2 * steps or 100}{no_patience}"
     )
 
 
@@ -305,16 +306,16 @@ def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
 
 
 TRIED = 20
-"""A run of fewer steps is taken for a first look, and not said to have gained nothing."""
+"""A run of fewer steps counts as a first look, and is not said to have gained nothing."""
 MEANINGFUL = 0.1
-"""Only a run whose interval excludes that the solved rate has risen by so much is said to have gained nothing."""
+"""A run is said to have gained nothing only if its interval excludes so large a gain in the solved rate."""
 
 
 def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     """Whether a run of at least `TRIED` steps gained nothing, and its interval excludes a gain of `MEANINGFUL`.
 
-    It gained something if a validation solves more than that of the start, or where there are none, if the evaluation
-    after training solves more than the one before. summary: the content of summary.json.
+    It gained something if a validation solves more than that of the start, or, without validations, if the evaluation
+    after the training solves more than the one before. summary: the content of summary.json.
     """
     validations = summary["validation"]
     if validations and validations["start"] is not None:
@@ -327,18 +328,21 @@ def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
 
 
 def nothing_gained_line(summary: Mapping[str, Any]) -> str:
-    """A line that says that a run did not beat its start, and what its groups were. summary: that of summary.json."""
+    """A line that says that a run did not beat its start, and what its groups were like.
+
+    summary: the content of summary.json.
+    """
     groups = summary["groups"]
     why = ""
     if summary["solved_sampled"] == 0:
         why = ": not one sampled completion was right, so there was nothing to reinforce"
     elif groups:
         why = f": {groups['equal']:.0%} of its groups had equal rewards ({what_equal_groups_are(groups)})"
-    return f"The run did not beat its start{why}. {for_no_gain(groups)}"
+    return f"The run did not beat its start{why}. {remedy_for_no_gain(groups)}"
 
 
 def write_report(run: Run) -> None:
-    """Writes report.html, where the run wants one."""
+    """Writes report.html, unless the settings say not to."""
     if run.config.output.report and run.accelerator.is_main_process:
         save_report(run.folder.path, run.console)
 

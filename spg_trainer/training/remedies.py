@@ -1,6 +1,6 @@
-"""What helps a run that did not gain what it was meant to: the sentences that its warnings and last lines end with.
+"""What helps a run that did not gain what it should: sentences at the end of its warnings and of its last lines.
 
-`docs/learned_nothing.md` says more, where the repository is at hand.
+`docs/learned_nothing.md`, in the repository, says more.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ WORSE = (
 """After "Next:", for a run that ended worse than it began."""
 
 
-def for_equal_groups(shares: Mapping[str, float]) -> str:
-    """For groups whose rewards are equal. shares: what `warnings.shares_of_groups` returns."""
+def remedy_for_equal_groups(shares: Mapping[str, float]) -> str:
+    """What to do if groups have equal rewards. shares: what `warnings.shares_of_groups` returns."""
     half = shares["equal"] / 2
     if shares["all_right"] > half:
         return "The problems are solved: take harder ones (--env-args)."
@@ -27,14 +27,15 @@ def for_equal_groups(shares: Mapping[str, float]) -> str:
     return "Use a reward that tells right from wrong, e.g. --reward-weights correct=1."
 
 
-def for_no_gain(groups: Mapping[str, float] | None) -> str:
-    """For a run that did not beat its start. groups: the shares of its groups, None = the model sampled none."""
-    more = "Or train longer (--max-steps), or with another --algorithm."
-    return f"{for_equal_groups(groups)} {more}" if groups else more.removeprefix("Or ").capitalize()
+def remedy_for_no_gain(groups: Mapping[str, float] | None) -> str:
+    """What to do if a run did not beat its start. groups: the shares of its groups; None = the model sampled none."""
+    if groups is None:
+        return "Train longer (--max-steps), or with another --algorithm."
+    return f"{remedy_for_equal_groups(groups)} Or train longer (--max-steps), or with another --algorithm."
 
 
-def for_mix(follows_none: bool, more_right: bool) -> str:
-    """For a base whose completions do not follow its mix.
+def remedy_for_mix(follows_none: bool, more_right: bool) -> str:
+    """What to do if the completions of a base do not follow its mix.
 
     follows_none: whether most of them follow no rule yet. more_right: whether more are right than the mix asks for.
     """

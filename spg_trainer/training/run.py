@@ -46,8 +46,8 @@ class TrainingState:
     judged_since: int = 0
     """The step after which the task's code is as it is now; above 0 in a run that went on with changed code."""
     validations: dict[int, Any] = field(default_factory=dict)
-    """Step -> whether each validation problem was solved, or the loss of what is held out (`Config.validates`); empty
-    where --eval-steps is 0."""
+    """Step -> whether each validation problem was solved, or the loss of held-out completions (`Config.validates`);
+    empty if --eval-steps is 0."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
 
@@ -85,8 +85,7 @@ class Run:
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
     criterion: ModuleType
-    """One of `validation.CRITERIA`."""
-    """What the validations of this run say of it."""
+    """The module of `validation.CRITERIA` that judges this run's validations."""
     stop: StopRequest = field(default_factory=StopRequest)
 
     @property
@@ -116,6 +115,6 @@ class Run:
 
     @property
     def saves(self) -> bool:
-        """Whether a checkpoint of the finished step is due, as it is where the rate begins to fall."""
+        """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
         total, decay_start = self.steps_and_decay_start
         return self.state.step == decay_start < total or self.due(self.config.output.save_steps)

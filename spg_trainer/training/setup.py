@@ -158,10 +158,10 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
 def finished_summary(
     folder: Path, newest: Path | None, e: EvalConfig, max_steps: int
 ) -> dict[str, Any] | None:
-    """What summary.json says of the run that would go on from `newest`, if it has nothing left to do; else None.
+    """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
 
-    A run has something to do with more steps, from an earlier checkpoint, after --max-minutes, with other settings of
-    its evaluations, or if its model is lost.
+    A run has something to do if it is to make more steps, if it goes on from an earlier checkpoint, if --max-minutes
+    ended it, if the settings of its evaluations have changed, or if its model/ is lost.
     """
     if newest is None:
         return None
@@ -184,7 +184,7 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
 
 
 def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
-    """The model that the run starts from, with its reference where the algorithm needs one."""
+    """The model that the run starts from, with a reference if the algorithm needs one."""
     config, algorithm = planned.config, planned.algorithm
     device = own_device(config.model.device, accelerator)
     with raising_on_all():
@@ -198,15 +198,14 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    # `source` names the model in what the run writes: not the copy, but the original, as environment.json of the copy
-    # has it.
+    # What the run writes names the original model (`source`), not the copy. environment.json of the copy has its name.
     if planned.own_copy:
         policy.source = model_environment(str(planned.own_copy))["base_model"]
     return policy
 
 
 def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
-    """Prints what the user should be warned of, and then what the run trains, with which model and where.
+    """Prints warnings, and then what the run trains, with which model and where.
 
     settings_note: what the plan has to say. skipped_note: what `open_source` returned.
     """
@@ -255,9 +254,9 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
 
 
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
-    """`fitting_batch` of this device; for `auto`, the least of what the devices of all processes hold.
+    """(copies, rows) as `fitting_batch` finds them; for `auto`, the least that it finds for any process's device.
 
-    A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as it did.
+    A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
     """
     config, algorithm = planned.config, planned.algorithm
     is_cpu = policy.device.type == "cpu"
@@ -308,7 +307,7 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path
     accept = config.output.accept_changed_code
     with raising_on_all():
-        # Not those that are for one start only, such as --resume.
+        # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, config=None, output=config.output.recorded)
         settings, files = to_yaml(recorded), file_settings(config)
         if not goes_on:

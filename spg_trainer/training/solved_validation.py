@@ -1,4 +1,4 @@
-"""What the validations of a run say where each solves problems: the best step, and whether the run got worse.
+"""What validations that solve problems say of a run: which step is the best, and whether the run got worse.
 
 Every validation of a run asks the same problems, so two of them are compared problem by problem. `loss_validation` has
 the same functions for validations that measure a loss.
@@ -14,10 +14,10 @@ Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""
 
 END_ALPHA = 0.05
-"""The two-sided level of the sign test at the end of a run, of which only "worse" is ever reported."""
+"""The two-sided level of the sign test at the end of a run; only "worse" is ever reported."""
 ALPHA = 0.005
-"""The chance of a false alarm at one validation: 2.5%, as on one side of a 95% interval, divided by five
-(Bonferroni). So in a run of five validations, the chance of at least one false alarm is 2.5% at most."""
+"""The chance of a false alarm at one validation: 2.5% (one side of a 95% interval), divided by five (Bonferroni). So in
+a run of five validations the chance of a false alarm is at most 2.5%."""
 
 RULE = "the latest step within one standard error of the highest rate"
 """How `best_step` chooses, in words."""
@@ -33,11 +33,11 @@ def rate(solved: Sequence[bool]) -> float:
 def best_step(validations: Validations) -> int:
     """The latest step that solves at most one standard error fewer problems than the step that solves most.
 
-    Where several steps are good, and there are few problems, it is chance which of the steps solves most. Then the one
-    that was trained longest is the better bet. No step is chosen that solves fewer problems than step 0. Source: the
-    one-standard-error rule (Breiman et al. 1984, section 3.4.3).
+    If several steps are about equally good, chance decides which of them solves most, and the one that was trained
+    longest is the better bet. No step is chosen that solves fewer problems than step 0. Source: the one-standard-error
+    rule (Breiman et al. 1984, section 3.4.3).
     """
-    best = max(validations, key=lambda step: (sum(validations[step]), step))  # of equal ones the latest
+    best = max(validations, key=lambda step: (sum(validations[step]), step))  # the latest of equals
     solved_at_start = sum(validations.get(0, ()))
 
     def is_as_good(step: int) -> bool:

@@ -1,6 +1,6 @@
 """The source of a run's completions, and whether its texts fit the model: looked at before the first step.
 
-A run opens its source with its model, a dry run with the model's tokenizer alone: what the one refuses, the other does.
+A run opens its source with its model, a dry run with the model's tokenizer alone; both refuse the same texts.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> tuple[Source, str]:
-    """Where completions come from, and a note on the problems that are skipped as too long.
+    """(the source of completions, a note on the problems that are skipped as too long).
 
-    policy: the model, whose weights are not needed. Raises ConfigError for what does not fit and is not skipped.
+    policy: the model, whose weights are not needed. Raises ConfigError for texts that do not fit and are not skipped.
     """
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     source: Source
@@ -37,9 +37,7 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
         notice = f"{train.notice} {skipped}".strip()
         source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
     else:
-        # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
-        # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
-        # learns from a group whose completions are all correct.
+        # `Algorithm` in algorithms/base.py says what these four mean.
         source = EnvironmentSource(
             splits["train"],
             policy,
@@ -54,12 +52,12 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
 
 
 def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
-    """A note on the problems that are skipped as too long for the model, "" where there are none.
+    """A note on the problems that are skipped as too long for the model, "" if there are none.
 
-    It looks at the problems that the evaluations and validations ask, and at those of the training unless they are a
-    stream: more than 20,000 that come from no file, e.g. generated ones. A problem of a stream that is too long is
-    found when it is drawn. Raises ConfigError where a problem is too long and may not be skipped (--overlong), and
-    where too few are left for a step.
+    It looks at the problems of evaluations and validations, and at those of the training unless they are a stream: more
+    than 20,000 that come from no file, e.g. generated ones. A problem of a stream that is too long is found when it is
+    drawn. Raises ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a
+    step.
     """
     found = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:

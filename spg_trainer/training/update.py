@@ -46,7 +46,7 @@ def plan_updates(
 ) -> list[Update]:
     """The updates of a step with their masks, old and reference logps: in each iteration, one of every minibatch.
 
-    number: that of the step, or "validation" for a loss that is only measured. Old and reference logps are computed
+    number: the step's number, or "validation" for a loss that is only measured. Old and reference logps are computed
     here, before any weight changes, and with the rows, padding and masks at once that the update itself uses.
     """
     updates: list[Update] = []
@@ -86,9 +86,9 @@ def plan_updates(
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
 
-    Where memory runs out, all is computed once more with half as many masked copies at once; later updates begin with
-    this number. Both need a `.grad` that was empty before, and gradients that are whole on each process; else the error
-    ends the run.
+    If memory runs out, everything is computed again with half as many masked copies at once, and later updates begin
+    with this number. That is only possible if `.grad` was empty before and gradients are whole on each process; else
+    the error ends the run.
     """
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
@@ -101,7 +101,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
         return _gradient(policy, algorithm, update, at_first, coupled_sums)
 
     def attempt(copies: int) -> Sums:
-        if copies < at_first:  # after an attempt that left some
+        if copies < at_first:  # the attempt before may have left gradients
             drop_gradients(policy.model)
         return _gradient(policy, algorithm, update, copies, coupled_sums)
 
@@ -128,7 +128,7 @@ def _gradient(
     )
     for micro in parts:
         # `couple` has computed the value of a coupled loss and the coefficients. What is left is the gradient of
-        # sum(coefficients * bounds), to which completions whose coefficient is 0 add nothing: they stay away.
+        # sum(coefficients * bounds). Completions whose coefficient is 0 add nothing to it and are left out.
         sent = micro.select(micro.coefficients != 0) if coupled else micro
         loss = accumulate(
             policy.model,
@@ -199,8 +199,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
 def rows_with_bounds(policy: Policy, algorithm: CoupledAlgorithm, micro: Rows) -> Rows:
     """What a coupled loss needs of the completions of a micro-batch, on the CPU, with their `bounds`, (B,).
 
-    `old_bounds` are the current ones if the algorithm asks for no old logps, and `ref_bounds` are there if it asks for
-    those of the reference.
+    `old_bounds` are the current bounds if there are no `old_logps`; `ref_bounds` are there if there are `ref_logps`.
     """
     bound = partial(algorithm.bound, masks=micro.masks)
     logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
@@ -221,7 +220,7 @@ def rows_with_bounds(policy: Policy, algorithm: CoupledAlgorithm, micro: Rows) -
 def rows_of_episodes(rows: Rows, totals: Mapping[str, float]) -> Rows:
     """The E episodes that a coupled loss compares, from the rows of their turns (`rows_with_bounds`).
 
-    An episode has the advantage that all its turns have, and the sums of their bounds and lengths.
+    An episode has the advantage of any of its turns, which is the same, and the sums of their bounds and lengths.
     """
     same_in_all_turns = ("advantages", "episode", "group")
     columns = {name: column for name, column in vars(rows).items() if isinstance(column, Tensor)}

@@ -7,8 +7,8 @@ from typing import Any
 from spg_trainer.training import loss_validation, solved_validation
 
 CRITERIA: dict[str, ModuleType] = {"solved": solved_validation, "loss": loss_validation}
-"""By what a validation measures (`Config.validates`). Both modules have the same functions of {validated step: what was
-measured}: `best_step`, `improvements`, `warning`, `summary`, `why_ended`."""
+"""{what a validation measures (`Config.validates`): the module that judges it}. Both modules have the same functions:
+`best_step`, `improvements`, `warning` and `summary` of {validated step: what was measured}, and `why_ended`."""
 
 
 def needed_steps(

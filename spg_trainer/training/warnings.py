@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.rollout.failures import listed
-from spg_trainer.training.remedies import HELP_IS_ON_PAGE, for_equal_groups
+from spg_trainer.training.remedies import HELP_IS_ON_PAGE, remedy_for_equal_groups
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
@@ -13,11 +13,11 @@ History = Sequence[Mapping[str, Any]]
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 NO_SIGNAL_SHARE = 0.75
-"""A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, which
-teach nothing; where the algorithm's `right_groups_teach` is true, a group whose completions are all right has one."""
+"""From this share of groups without a signal on, a run warns. A group has no signal if its rewards are equal, since
+such rewards teach nothing; but if the algorithm's `right_groups_teach` is true, an all-right group has a signal."""
 STUCK = 10
-"""How many steps in a row most groups must be without a signal, while the reward does not rise, before a run warns.
-Fewer may be normal: if few completions are right at first, most groups are all wrong, and become mixed as the reward
+"""A run warns after so many steps in a row in which most groups have no signal and the reward does not rise. Fewer such
+steps may be normal: if few completions are right at first, most groups are all wrong, and become mixed as the reward
 rises."""
 RISES = 1.25
 """The reward rises if its mean over the later half of the `STUCK` steps is more than this times that of the first."""
@@ -32,9 +32,9 @@ def form_warning(
 ) -> str:
     """A warning if advantages are divided by the group's deviation and the reward pays for form, too; else "".
 
-    In a group of wrong answers only their form differs, and divided by its deviation, the difference becomes as large
-    as one between right and wrong: while most groups are such, form is what is taught. metrics: those of the first
-    rollout; a component that nearly all of its completions have is no reason to warn.
+    In a group of wrong answers only the form differs. Divided by the group's deviation, this difference becomes as
+    large as one between right and wrong. So form is what is taught while most groups are all wrong. metrics: those of
+    the first rollout; a component that nearly all of its completions have is no reason to warn.
     """
     paid = [
         name
@@ -99,9 +99,9 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     first, now = (mean(steps, "completions/tokens_per_pass") for steps in (history[:3], recent))
     if now >= 1.5 * first:
         warnings["unmasking"] = (
-            f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold passes more as the model "
-            "grows surer, which may be all that grows. Compare with `eval`, which is exact by default; lower "
-            "--max-tokens-per-step, or train with --unmasking schedule."
+            f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold lets more tokens through "
+            "as the model grows surer, and it may have learned nothing else. Compare with `eval`, which is exact by "
+            "default; lower --max-tokens-per-step, or train with --unmasking schedule."
         )
     return warnings | fallen_components(history)
 
@@ -109,7 +109,7 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
 def fallen_components(history: History) -> dict[str, str]:
     """{name: text}, a warning for each component that fell to less than half of what it was, while the reward rose.
 
-    Components without a weight in the reward are measured, too.
+    Components of weight 0 are looked at, too.
     """
     first, recent = history[:3], history[-3:]
     warnings = {}
@@ -121,8 +121,8 @@ def fallen_components(history: History) -> dict[str, str]:
         fell = before >= ENOUGH_TO_FALL and max(row[key] for row in recent) < before / 2
         if fell and mean(recent, "reward") >= mean(first, "reward"):
             warnings[f"{name} falls"] = (
-                f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions are paid without "
-                f"it. Look at samples/; if it matters, {HELP_IS_ON_PAGE}"
+                f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions earn it without "
+                f"{name}. Look at samples/; if {name} matters, {HELP_IS_ON_PAGE}"
             )
     return warnings
 
@@ -142,15 +142,15 @@ def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     shares = shares_of_groups(history)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row), and such rewards "
-        f"teach nothing: {what_equal_groups_are(shares)}. {for_equal_groups(shares)}"
+        f"teach nothing: {what_equal_groups_are(shares)}. {remedy_for_equal_groups(shares)}"
     )
 
 
 def has_learned(history: History) -> bool:
-    """Whether groups have equal rewards because the run has learned its problems, which is no reason to warn."""
+    """Whether groups have equal rewards because the run has learned its problems; that is no reason to warn."""
     shares = shares_of_groups(history[-STUCK:])
     at_first = mean(history[:3], "frac_groups_all_correct")
-    # Problems that the model solved from the start are not learned: all-right groups must have doubled.
+    # Problems that the model solved from the start were not learned: so all-right groups must have doubled.
     return shares["all_right"] > max(shares["equal"] / 2, 2 * at_first)
 
 
@@ -162,7 +162,7 @@ def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> fl
 
 
 def shares_of_groups(history: History) -> dict[str, float]:
-    """The shares of the groups of some steps that have equal rewards, are all right, all wrong, or one wrong text."""
+    """The shares of groups, over some steps, that have equal rewards, are all right, all wrong, or one wrong text."""
     names = {
         "equal": "frac_reward_zero_std",
         "all_right": "frac_groups_all_correct",
