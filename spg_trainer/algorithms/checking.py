@@ -27,7 +27,7 @@ from spg_trainer.algorithms.base import (
 from spg_trainer.algorithms.registry import build
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.streams import KeyedStreams
-from spg_trainer.likelihood.targets import OWN, TARGETS, miss
+from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
@@ -533,7 +533,7 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
     masking = algorithm.make_masking()
     known = ", ".join(TARGETS)
     if masking.target in TARGETS:
-        if difference := miss(masking):
+        if difference := difference_from_target(masking):
             raise CheckFailed(
                 f"target = {masking.target!r}, but {difference}. Correct what is masked or its weights, or name "
                 f"another target ({known}, or {OWN!r} where the docstring states one), or, where the mean is no "

@@ -106,9 +106,9 @@ class ActiveBlockMasking(Masking):
 
 @dataclass(frozen=True)
 class GaussBlocksMasking(Masking):
-    """Masks each token with a chance around a node of a quadrature; it falls from first block to last (SLIM-RL).
+    """Masks each token with a chance near a node of a quadrature; the chance falls from first block to last (SLIM-RL).
 
-    Each of the M copies has a node t of Gauss's and Legendre's quadrature on 0..1, of weight w. Block j of the K that
+    Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Block j of the K that
     hold a token masks each of its tokens with t + s/2 cos(pi j / (K-1)), where s is `spread`, or twice the distance of
     t from 0 or 1 if that is less; the mean of the chances over the blocks is t. Each of the k masked tokens is scored
     and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy that masks none scores

@@ -36,7 +36,7 @@ class CopyIndex(NamedTuple):
 
 
 def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
-    """All copies that score anything, in the order of their sequences: mask by mask where each has one of its own."""
+    """All copies that score anything, in the order of their sequences; mask by mask if none share a sequence."""
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if pattern.is_full or not len(row):
         return CopyIndex(row, mask, torch.arange(len(row), device=row.device))
@@ -51,13 +51,15 @@ def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: T
     """For each of S copies, how many sequences of its completion come before its own.
 
     Copies take their turn by the first block that they score, and each goes into the first sequence in which all its
-    blocks are free. Where each scores neighbouring blocks, no division needs fewer sequences.
+    blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
     """
     taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
     blocks_as_bits = [sum(1 << b for b in blocks.nonzero()[0].tolist()) for blocks in taken.cpu().numpy()]
     first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
-    sequences = defaultdict(list)  # of each completion: (masks of the prompt, blocks taken) of each sequence
+    sequences = defaultdict(
+        list
+    )  # completion -> [(masks of the prompt, blocks taken) of each of its sequences]
     levels = [0] * len(rows)
     for copy in sorted(range(len(rows)), key=first_block.__getitem__):
         prompt, blocks, others = prompts[copy].tobytes(), blocks_as_bits[copy], sequences[rows[copy]]
@@ -92,7 +94,7 @@ def sequences_of(
         zeros = torch.zeros(len(numbers), values.shape[1], dtype=torch.int64, device=row.device)
         return zeros.index_add_(0, sequence, values.long() * is_own)
 
-    # The copies of a sequence have the completion and the masks of the prompt in common: those of any one of them.
+    # The copies of a sequence share the completion and the masks of the prompt, so any one of them stands for all.
     one_copy = torch.empty_like(numbers)
     one_copy[sequence] = torch.arange(len(row), device=row.device)
     width = rollouts.prompt_mask.shape[1]

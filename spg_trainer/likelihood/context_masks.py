@@ -1,4 +1,4 @@
-"""The masking of a loss of two terms: masked copies, and one that is clean, of models with a causal context."""
+"""The masking of a loss of two terms, for models with a causal context: masked copies, and one clean copy."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -49,11 +49,12 @@ class ContextMasking(Masking):
         copies = self.masked_copies.copies(row)
         masked, number = copies.masked, len(copies.masked)
         clean = np.zeros((1, row.size), bool)
+        # A bound is a mean over the copies; the factors make up for their being one more.
         weight = np.broadcast_to(copies.weight, masked.shape) * (number + 1) / number
-        of_context = np.full((1, row.size), self.context_weight * (number + 1) / copies.scale)
+        clean_weight = np.full((1, row.size), self.context_weight * (number + 1) / copies.scale)
         return copies._replace(
             masked=np.concatenate([masked, clean]),
             scored=np.concatenate([copies.scored, clean | (np.arange(row.size) < row.length)]),
-            weight=np.concatenate([weight, of_context]),
+            weight=np.concatenate([weight, clean_weight]),
             part=slice(None),
         )

@@ -27,8 +27,8 @@ def token_logps(
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
     If the masks name a measure (`likelihood/measures.py`), the result is (B, M, 2T), as in `score`. mask_id,
-    masks_at_once: as for `gradient.accumulate`. If both functions are given the same ones, they find the same values,
-    bit for bit: in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
+    masks_at_once: as for `gradient.accumulate`. With the same arguments both functions find the same values, bit for
+    bit. (In bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.)
     """
     logps = nothing_scored(model, masks)
     for copies in passes(model, rollouts, masks, masks_at_once):
@@ -49,7 +49,7 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     if not len(copies.row):
         return []
     limit = masks_at_once * len(masks.scored)
-    # The sequences left over are in the first pass: as if it were full, and the numbers began that much later.
+    # The first pass has the sequences left over: sequences are numbered as if that pass were full.
     missing = -(int(copies.sequence[-1]) + 1) % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
     return list(map(CopyIndex, *(column.split(sizes) for column in copies)))
@@ -66,16 +66,16 @@ def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
 def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
-    Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
-    (`masks.split` parts them). The model's last layer computes nothing but these positions. If `masks.temperature` is
-    not 1, log-probabilities are those of the law that the sampler draws from at this temperature: of logits divided by
-    it, without the mask id.
+    If the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
+    (`masks.split` separates them). The model's last layer computes nothing but these positions. If `masks.temperature`
+    is not 1, log-probabilities are those of the law from which the sampler draws at this temperature: of logits divided
+    by it, without the mask id.
 
-    Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
-    token unmasked; masked prompt tokens stay masked. So it is predicted from the hidden state that it was drawn from.
-    If logits are shifted, the first token of a block is predicted from the last state of the block before, which was
-    unmasked when the token was drawn, and is so here. In a causal context a token that is scored though it is shown is
-    predicted from the clean text before it alone.
+    Under block-causal attention a token sees its own block as the mask shows it, and earlier blocks with every
+    completion token unmasked; masked prompt tokens stay masked. So the token is predicted from the same hidden state
+    from which the sampler drew it. If logits are shifted, the first token of a block is predicted from the last state
+    of the block before, which is unmasked here as it was then. In a causal context a token that is scored though it is
+    shown is predicted from the clean text before it alone.
     """
     from spg_trainer.models.states import base_model, head_weight, hidden_states
 
@@ -159,24 +159,24 @@ class HeadLogps(torch.autograd.Function):
         # The gradients of all chunks are added to one tensor (V, D), in float32 or float64: to the weight's own
         # `.grad` where that is of such a type, which saves a second tensor of its size.
         if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
-            of_weight = torch.zeros_like(weight, dtype=result_dtype(weight))
+            weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
         else:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-            of_weight = weight.grad
-        of_states = head_gradient(
+            weight_gradient = weight.grad
+        states_gradient = head_gradient(
             states,
             weight,
             targets,
             coefficients,
             rows_per_chunk(len(weight)),
-            of_weight,
+            weight_gradient,
             ctx.kept,
             ctx.never_drawn,
         )
-        if of_weight is weight.grad:  # it has been added already
-            return of_states, None, None, None, None
-        return of_states, of_weight.to(weight.dtype), None, None, None
+        if weight_gradient is weight.grad:  # it has been added already
+            return states_gradient, None, None, None, None
+        return states_gradient, weight_gradient.to(weight.dtype), None, None, None
 
 
 Softmax = tuple[Tensor, Tensor, Tensor]
@@ -319,7 +319,7 @@ def chunks_to_keep(bytes_of_weight: int, vocabulary: int, bytes_of_logit: int = 
 
 
 CPU_COLUMNS = 2048
-"""So many tokens of the vocabulary a CPU works on at once: float32 logits of 256 positions are then 2 MB."""
+"""How many tokens of the vocabulary a CPU works on at once; float32 logits of 256 positions are then 2 MB."""
 
 
 def columns_at_once(head: Tensor) -> int:

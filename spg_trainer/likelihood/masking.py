@@ -25,10 +25,10 @@ from spg_trainer.tensors import GIVEN, Masks, Record, Rows
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
 
-OF_TOKENS = get_args(Record)
-"""What a rollout records of each token for a masking that names it in `records`."""
-OF_ROWS = ("branched", "fill_step")
-"""The columns of `Rows` that say of a row as a whole where it comes from."""
+TOKEN_COLUMNS = get_args(Record)
+"""The columns of `Rows` that a rollout records of each token for a masking that names them in `records`."""
+ROW_COLUMNS = ("branched", "fill_step")
+"""The columns of `Rows` that say of a whole row where it comes from."""
 
 
 class Completion(NamedTuple):
@@ -59,8 +59,8 @@ class Completion(NamedTuple):
     iteration: int = 0
     """The number of the step's iteration, from 0."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
-    """The columns `OF_TOKENS` and `OF_ROWS` of `Rows`, as far as they are there; figures of tokens, (T,), are in the
-    order of entries."""
+    """{name: values} of the columns `TOKEN_COLUMNS` and `ROW_COLUMNS` that the rows have; figures of tokens, (T,), are
+    in the order of entries."""
 
     def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -82,7 +82,7 @@ class Copies(NamedTuple):
     weight: np.ndarray | float
     """What a scored token weighs in the bound; anything that broadcasts to (M, T)."""
     part: slice = slice(None)
-    """Those of the n tokens that the masks are about, if these are only a part that was drawn, such as one block."""
+    """Which of the n tokens the masks are about: all, or only a part that was drawn, such as one block."""
     scale: float = 1.0
     """1 over the probability with which that part was drawn."""
     measured: np.ndarray | None = None
@@ -95,7 +95,7 @@ class Copies(NamedTuple):
 class Masking(ABC):
     """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
-    num_masks: M, >= 1. p_mask_prompt: the chance that a prompt token, which is no padding, is masked; in [0, 1).
+    num_masks: M, >= 1. p_mask_prompt: the chance that a prompt token (not padding) is masked; in [0, 1).
     score_temperature: as `Masks.temperature`.
     """
 
@@ -109,8 +109,8 @@ class Masking(ABC):
     """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. If a masking
     says False, the algorithms that compare the likelihoods of completions refuse it."""
     target: ClassVar[str] = ""
-    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS`, by which `algorithms check` tries it;
-    `own` if the docstring says it and it is none of these; "" if `is_likelihood` is False."""
+    """What the mean of the ELBO over all masks is. A name of `targets.TARGETS`: `algorithms check` tries whether that
+    is true. "own": the docstring states another target. "": none, as `is_likelihood` is False."""
     measure: ClassVar[str] = ""
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true, "" = nothing."""
     hints: ClassVar[bool] = False
@@ -137,7 +137,7 @@ class Masking(ABC):
         return self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """How many sequences the copies of a completion of `size` tokens take at most (`block_replay`); by default M.
+        """How many sequences hold the copies of a completion of `size` tokens at most (`block_replay`); by default M.
 
         pattern: the attention of the model.
         """
@@ -150,9 +150,9 @@ class Masking(ABC):
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
         """Masks M copies of every completion; the masks are on the device of the rows.
 
-        Without a column `quantile` these rows are a whole step. iteration: the number of the step's iteration, from 0
-        to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked: training on
-        it would raise the probability of [MASK] itself.
+        If the rows have no column `quantile`, they are a whole step. iteration: the number of the step's iteration,
+        from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked:
+        training on it would raise the probability of [MASK] itself.
         """
         prompt_mask, unmask_step = rows.prompt_mask.cpu().numpy(), rows.unmask_step.cpu().numpy()
         batch_size, width = prompt_mask.shape  # B, L
@@ -207,7 +207,7 @@ class Masking(ABC):
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
-    """The rows, one after the other, as maskings see them."""
+    """Each row as a masking sees it, one after the other."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
     quantile = (
@@ -220,7 +220,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     surprise = -rows.unmask_logps.double().cpu().numpy()
     recorded = {
         name: (column.double() if column.is_floating_point() else column).cpu().numpy()
-        for name in (*OF_TOKENS, *OF_ROWS)
+        for name in (*TOKEN_COLUMNS, *ROW_COLUMNS)
         if (column := rows.get(name)) is not None
     }
     for row, place in enumerate(places):
@@ -235,7 +235,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             quantile=quantile[row],
             iteration=iteration,
             recorded={
-                name: column[row][place] if name in OF_TOKENS else column[row]
+                name: column[row][place] if name in TOKEN_COLUMNS else column[row]
                 for name, column in recorded.items()
             },
         )
@@ -266,7 +266,7 @@ def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | f
 
 
 def count_scored(scored: np.ndarray) -> np.ndarray:
-    """(M, 1) how many tokens each copy scores, and 1 for a copy that scores none, so that it can be divided by."""
+    """(M, 1) how many tokens each copy scores; 1 for a copy that scores none, as this is a divisor."""
     return scored.sum(-1, keepdims=True).clip(min=1)
 
 

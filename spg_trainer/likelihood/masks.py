@@ -38,10 +38,10 @@ MASKINGS: dict[str, Masking] = {
     "coupled_full": FullCoupledMasking(),
     "gauss_blocks": GaussBlocksMasking(),
 }
-"""What `--algorithm-args masking=NAME` chooses from, with default fields; an algorithm replaces those of fields that it
-has too, such as num_masks."""
+"""What `--algorithm-args masking=NAME` chooses from, with default fields. An algorithm replaces the fields that it also
+has, such as num_masks."""
 
 
 def likelihoods() -> dict[str, Masking]:
-    """The maskings of `MASKINGS` whose mean bound is one on the log-likelihood (`Masking.is_likelihood`)."""
+    """The maskings of `MASKINGS` whose ELBO bounds, or is, a log-likelihood in the mean (`Masking.is_likelihood`)."""
     return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}

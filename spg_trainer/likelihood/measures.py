@@ -35,14 +35,14 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "confidence": confidence,
     "right_entropy": right_entropy,
 }
-"""{what a masking's `measure` says: the measure}."""
+"""{name, as in `Masking.measure`: the measure}."""
 
 
 class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     As in `HeadLogps`, if the weight is frozen, the forward pass computes the gradient of each value in its state, too.
-    name: that of the measure. chunk_rows: how many positions a chunk has.
+    name: a name of `MEASURES`. chunk_rows: how many positions a chunk has.
     """
 
     @staticmethod

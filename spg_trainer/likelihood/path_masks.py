@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepMergeMasking(Masking):
-    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it then wrote.
+    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it wrote there.
 
     Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; those that
     unmasked none are left out. segment_draw says which of them are shown, one in each copy:
@@ -32,7 +32,7 @@ class StepMergeMasking(Masking):
     fallback  those that `--unmasking threshold` wrote because it was sure of no token; num_masks random ones of them
               if they are more
 
-    With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` the others weigh 0.
+    With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
     score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
     the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
     segment at once; with segments of one step, that of the path that the sampler took.
@@ -66,7 +66,7 @@ class StepMergeMasking(Masking):
         if not len(starts):
             raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
         chosen, weights = self._choose(row, len(starts), segment_of_token)
-        # Of each copy, (M, 1): the first step of its segment, the end, and the weight. A copy for which no segment is
+        # For each copy, (M, 1): the first step of its segment, the end, and the weight. A copy for which no segment is
         # left begins and ends at step 0, and scores nothing.
         start, stop, weight = np.zeros((3, self.count(row.size), 1))
         start[: len(chosen), 0] = starts[chosen]
@@ -134,7 +134,7 @@ class StepMergeMasking(Masking):
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): first step and end of each segment, (S,) each; of each token, its segment.
+        """(starts, stops, segment_of_token): first step and end of each segment, (S,) each; each token's segment.
 
         A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
         token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the three
@@ -146,19 +146,19 @@ class StepMergeMasking(Masking):
         edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
         if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
-        # Of each token, between which edges it was unmasked.
+        # Between which edges each token was unmasked.
         interval = np.searchsorted(edges, steps, side="right") - 1
         used, segment_of_token = np.unique(interval, return_inverse=True)
         return edges[used], edges[used + 1], segment_of_token
 
 
 class HalvesMasking(Masking):
-    """For trees of rollouts, whose leaves of one node share the first half: masks everything, then the second half.
+    """For trees of rollouts, in which the leaves of a node share the first half of a completion: scores each half.
 
-    The first copy shows what the sampler saw at the root, and scores the first half; the second copy shows what it saw
-    at the node, and scores the second half. The first leaf of a node wrote the first half. The others, its branches,
-    have a copy of that, so that their first copy scores nothing. Mean over both copies: the log-probability of writing
-    each half at once.
+    The first copy masks everything, as the sampler saw it at the root, and scores the first half. The second copy masks
+    the second half, as the sampler saw it at the node, and scores that. The first leaf of a node wrote the first half;
+    the other leaves (`branched`) only took it over, so their first copy scores nothing. Mean over both copies: the
+    log-probability of writing each half at once.
     """
 
     target: ClassVar[str] = "halves"
@@ -206,7 +206,7 @@ class AutoregressiveMasking(Masking):
         tokens = np.arange(row.length)
         if row.length > self.num_masks:
             tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
-        # The token of each copy, (M, 1); if none is left for a copy, a place behind all.
+        # The token of each copy, (M, 1); a copy for which no token is left has a place behind all.
         token = np.full((copies, 1), row.size)
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
@@ -324,7 +324,7 @@ class HorizonMasking(StepMergeMasking):
 
 
 def sequences_of_path(copies: int, pattern: "Pattern") -> int:
-    """How many sequences copies take at most of which no two score the same token."""
+    """How many sequences hold the copies at most (`block_replay`), if no two of them score the same token."""
     return copies if pattern.is_full else min(copies, pattern.block_size)
 
 

@@ -1,6 +1,7 @@
 """The random streams from which the masks of completions are drawn.
 
-Which stream a masking asks for says what it draws alike: a stream is the same whenever the same is asked for.
+A stream belongs to what shares its draws: one copy, all copies of a row, all iterations of a row, or one copy of all
+rows. Whenever it is asked for, its numbers are the same.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Streams(Protocol):
 class KeyedStreams:
     """`Streams` that depend on a seed and on the key of a row, but not on the number of the row.
 
-    So a completion has the same masks in whichever process and place it is scored.
+    So a completion has the same masks in any process and any place of the batch.
     """
 
     seed: int
@@ -58,9 +59,9 @@ class KeyedStreams:
 
 
 class RowStreams:
-    """The streams of one row. Asked again for one, it returns the same generator, which goes on where it was.
+    """The streams of one row. A stream that is asked for again is the same generator, and goes on where it was.
 
-    Only `of_everyone` returns a new one each time, which begins anew.
+    Only `of_everyone` returns a new generator each time, at the beginning of its stream.
     """
 
     def __init__(self, streams: Streams, row: int) -> None:

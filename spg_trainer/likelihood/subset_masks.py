@@ -64,12 +64,12 @@ class RandomMasking(SubsetMasking):
 
 @dataclass(frozen=True)
 class InformedMasking(SubsetMasking):
-    """A random subset of k tokens, k uniform on 1..n, in which tokens are likelier that depended on others.
+    """A random subset of k tokens, k uniform on 1..n; tokens that depended on others are in it more often.
 
-    A token depended on others as much as the model's highest probability at its place changed when the sampler wrote
-    tokens near it (`Rows.confidence_change`). With z this figure less its mean over the n tokens,
-    over its standard deviation, the k tokens are drawn one after the other, in proportion to exp(sharpness * z) among
-    those that are left. As a token counts more the more often it is masked, the mean is no likelihood.
+    How much a token depended on others is measured by how much the model's highest probability at its place changed
+    when the sampler wrote tokens near it (`Rows.confidence_change`). z is this figure, standardised over the n tokens.
+    The k tokens are drawn one after the other, in proportion to exp(sharpness * z) among those that are left. Tokens
+    that are masked more often count more, so the mean is no likelihood.
 
     sharpness: 0 draws as `random` does; below 0, tokens that depended on others are masked less often.
 
@@ -89,7 +89,7 @@ class InformedMasking(SubsetMasking):
         for mask, subset in enumerate(scored):
             stream = row.streams.of_mask(mask)
             count = stream.integers(1, row.length + 1)
-            # The largest of these, with independent Gumbel noise, are drawn as the docstring says.
+            # The `count` largest of these sums with Gumbel noise are a draw as the docstring describes.
             keys = self.sharpness * z + stream.gumbel(size=row.length)
             subset[np.argsort(-keys)[:count]] = True
         return scored, row.length / count_scored(scored)
@@ -104,7 +104,8 @@ class BernoulliMasking(SubsetMasking):
         scored = np.zeros((self.num_masks, row.length), bool)
         weight = np.zeros((self.num_masks, 1))
         # A copy without masked tokens would be worth nothing. So the tokens are drawn on condition that at least one is
-        # masked, and the weight is multiplied by the probability of that, which bounds it by n and changes no mean.
+        # masked, and the weight is multiplied by the probability of this condition. That bounds the weight by n and
+        # changes no mean.
         for mask in range(self.num_masks):
             stream = row.streams.of_mask(mask)
             p_clean, u = stream.random(2)  # t = 1 - p_clean, so that it is never 0
@@ -153,7 +154,7 @@ class CoupledMasking(SubsetMasking):
 
 @dataclass(frozen=True)
 class GaussMasking(SubsetMasking):
-    """A random subset of k = t n tokens for each of the M nodes t of Gauss's and Legendre's quadrature on 0..1.
+    """A random subset of k = t n tokens for each of the M nodes t of Gauss-Legendre quadrature on 0..1.
 
     The quadrature is exact where the ELBO's integrand is a polynomial in t of degree up to 2M - 1. w is the weight of a
     node. by_ratio: whether a masked token weighs M w/t, as in NeMo-RL, and not M w n/k.
@@ -245,7 +246,7 @@ class RatioMasking(SubsetMasking):
 class RisingMasking(SubsetMasking):
     """A random subset of k = t n tokens: t is drawn from 0..1 for a step's first iteration and rises to 1 (UniGRPO).
 
-    It rises linearly and reaches 1 in the step's last iteration.
+    t rises linearly and reaches 1 in the step's last iteration.
     """
 
     is_likelihood: ClassVar[bool] = False
@@ -259,7 +260,7 @@ class RisingMasking(SubsetMasking):
 
 @cache
 def gauss_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(nodes, weights) of Gauss's and Legendre's quadrature on 0..1, (count,) each."""
+    """(nodes, weights) of Gauss-Legendre quadrature on 0..1, (count,) each."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return (1 + nodes) / 2, weights / 2  # from -1..1 to 0..1
 

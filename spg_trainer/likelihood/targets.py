@@ -1,9 +1,9 @@
 """What a masking estimates: the mean over all masks that it can draw, as a weight of each token in each context.
 
-The bound that a masking gives is a weighted sum of log p(token | what is shown). Its mean over the masks is a known
-likelihood, or a bound on one, for every model at once exactly where each token has the right weight in each context; so
-a masking is tried without a model, on a tiny completion. A context is the set of the completion's other tokens that a
-copy shows. All weights are those of the bound: the mean over the M copies, times `Copies.scale`.
+The bound that a masking gives is a weighted sum of log p(token | context). A context is the set of the completion's
+other tokens that a copy shows. If each token has the right weight in each context, the mean of the bound over the masks
+is the known likelihood, or a bound on it, for every model; and only then. So a masking is tried without a model, on a
+tiny completion. All weights are those of the bound: the mean over the M copies, times `Copies.scale`.
 """
 
 import math
@@ -25,7 +25,7 @@ from spg_trainer.tensors import Rows
 Weights = np.ndarray
 """(n, 2**n) float, what each of the n tokens weighs in each context; bit i of a context says that token i is shown."""
 STEPS, ROWS = 32, 40
-"""How many steps are drawn, and rows in each; rows of a step may share what is random, steps do not."""
+"""How many steps are drawn, and how many rows in each. The rows of a step may share random draws; steps do not."""
 BOUND = 6.0
 """How many standard errors a mean may be off."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
@@ -66,7 +66,7 @@ def blocks(masking: Masking, row: Completion) -> Weights:
 
 
 def quadrature(masking: Masking, row: Completion) -> Weights:
-    """Of M nodes t with weights w, the sets of k = t n hidden tokens, each token weighing w n/k in them."""
+    """For each of M nodes t of weight w, all sets of k = t n hidden tokens; a token weighs w n/k in the mean over them."""
     weights, everyone = nothing(row), range(row.length)
     nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
     for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
@@ -114,12 +114,12 @@ TARGETS: dict[str, tuple[str, Callable[[Masking, Completion], Weights]]] = {
     "path": ("the log-likelihood of the sampler's path, segment by segment", path),
     "halves": ("the log-likelihood of writing one half, then the other", halves),
 }
-"""{what `Masking.target` says: (the target in words, what each token weighs in each context)}."""
+"""{name, as in `Masking.target`: (the target in words, what each token weighs in each context)}."""
 OWN = "own"
-"""What `Masking.target` says where the docstring of the masking states a target that is none of these."""
+"""The `Masking.target` of a masking whose docstring states a target that is none of these."""
 
 
-def completion(masking: Masking) -> Rows:
+def tiny_completion() -> Rows:
     """`ROWS` rows of one tiny completion, whose tokens the sampler wrote in the order 2, 0, 3, 1."""
     noise = numpy_generator(0, "target")
     order = torch.tensor([1, 3, 0, 2, -1])
@@ -138,7 +138,7 @@ def completion(masking: Masking) -> Rows:
 
 def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
     """(mean, standard error): what each token weighs in each context in the mean of many draws."""
-    rows, drawn = completion(masking), []
+    rows, drawn = tiny_completion(), []
     place = 1 << np.arange(TOKENS)
     for step in range(STEPS):
         weights = np.zeros((TOKENS, 2**TOKENS))
@@ -154,10 +154,11 @@ def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
 
 
 @cache
-def miss(masking: Masking) -> str:
-    """How the mean of a masking differs from the target that it states, "" where it does not.
+def difference_from_target(masking: Masking) -> str:
+    """How the mean of a masking differs from the target that it states; "" if it does not.
 
-    Every context is compared, and all contexts with equally many shown tokens together, which are drawn more often.
+    All contexts with equally many shown tokens are compared together, since they are drawn more often, and then each
+    context alone.
     """
     what, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
@@ -165,7 +166,7 @@ def miss(masking: Masking) -> str:
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
-    row = next(completions_of(completion(masking), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
+    row = next(completions_of(tiny_completion(), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
     wanted = weights_of(masking, row)
     found, error = mean_weights(masking)
     shown = np.array([context.bit_count() for context in range(2**TOKENS)])

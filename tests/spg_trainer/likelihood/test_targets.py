@@ -14,8 +14,8 @@ from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.likelihood.subset_masks import RandomMasking
 
 
-def row_of(masking: Masking) -> Completion:
-    rows = targets.completion(masking)
+def row_of_tiny_completion() -> Completion:
+    rows = targets.tiny_completion()
     return next(completions_of(rows, KeyedStreams(0, (), [(0,)] * len(rows)), 0, 1))
 
 
@@ -28,7 +28,7 @@ def test_a_masking_that_is_a_likelihood_says_of_what() -> None:
 
 @pytest.mark.parametrize("name", [*likelihoods()])
 def test_a_masking_averages_to_its_target(name: str) -> None:
-    assert targets.miss(MASKINGS[name]) == ""
+    assert targets.difference_from_target(MASKINGS[name]) == ""
 
 
 @pytest.mark.parametrize("name", [*targets.TARGETS])
@@ -38,7 +38,7 @@ def test_the_weights_of_a_target_are_those_of_a_likelihood(name: str) -> None:
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=targets.BLOCK)
     _, weights_of = targets.TARGETS[name]
-    weights = weights_of(masking, row_of(masking))
+    weights = weights_of(masking, row_of_tiny_completion())
     assert weights.sum(-1) == pytest.approx(np.ones(targets.TOKENS))
     for token in range(targets.TOKENS):
         assert weights[token, [context for context in range(16) if context >> token & 1]].sum() == 0
@@ -46,7 +46,7 @@ def test_the_weights_of_a_target_are_those_of_a_likelihood(name: str) -> None:
 
 def test_the_any_order_elbo_weighs_contexts_by_the_orders_that_pass_through_them() -> None:
     """Of 24 orders of four tokens, 6 begin with token 0, 2 have it behind token 1 alone, and 6 have it last."""
-    weights = targets.any_order(RandomMasking(), row_of(RandomMasking()))
+    weights = targets.any_order(RandomMasking(), row_of_tiny_completion())
     assert 24 * weights[0, [0b0000, 0b0010, 0b0110, 0b1110]] == pytest.approx([6, 2, 2, 6])
 
 
@@ -76,4 +76,6 @@ class Heavy(RandomMasking):
 
 @pytest.mark.parametrize("masking", [LeansLate(), Heavy(), replace(MASKINGS["coupled"], num_masks=4)])
 def test_what_is_off_is_found(masking: Masking) -> None:
-    assert ("in the any-order ELBO" in targets.miss(masking)) == (type(masking) in (LeansLate, Heavy))
+    assert ("in the any-order ELBO" in targets.difference_from_target(masking)) == (
+        type(masking) in (LeansLate, Heavy)
+    )
