@@ -66,7 +66,7 @@ def blocks(masking: Masking, row: Completion) -> Weights:
 
 
 def quadrature(masking: Masking, row: Completion) -> Weights:
-    """For each of M nodes t of weight w, all sets of k = t n hidden tokens; a token weighs w n/k in the mean over them."""
+    """For each of M nodes t of weight w, all sets of k = t n hidden tokens; over them, a token weighs w n/k."""
     weights, everyone = nothing(row), range(row.length)
     nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
     for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
