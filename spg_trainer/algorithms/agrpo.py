@@ -3,8 +3,8 @@
     loss = -1/N sum_b 1/M sum_m w_bm sum_{i unmasked at step t_bm} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta r k3]
 
 r and k3 are the ratio of token i and its KL to the reference. The M steps t_bm are drawn from the S_b steps of a
-completion, and w_bm = 1/(S_b P(t_bm)). So the expected sum over m is the mean over all its steps of the sum over a
-step's tokens. Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
+completion, and w_bm = 1/(S_b P(t_bm)). So in expectation the mean over m is a mean over all steps of the completion.
+Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
 """
 
 from __future__ import annotations

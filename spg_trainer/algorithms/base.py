@@ -1,6 +1,9 @@
 """What every algorithm has in common: hyper-parameters, a masking, advantages and a pure loss.
 
 Axes: P prompts, G generations, B completions, M masks, T completion tokens.
+
+In the formulas of the other files, b is one of N completions, with n_b tokens, the reward R_b and the advantage A_b. i
+is a token, r its importance ratio, p over p of the model that sampled, and k3 its KL penalty (both in ratios.py).
 """
 
 from __future__ import annotations

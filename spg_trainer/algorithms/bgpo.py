@@ -1,4 +1,4 @@
-"""BGPO, boundary-guided policy optimization: a bound of the ratio's objective that is a sum over masks.
+"""BGPO, boundary-guided policy optimization: a lower bound of the objective with a ratio, as a mean over masks.
 
 Source: arXiv 2510.11683, the paper alone; we have not read its code. docs/algorithms/bgpo.md has the formulas.
 """

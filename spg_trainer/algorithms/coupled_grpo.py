@@ -5,8 +5,7 @@
 
 h is the first half of a pair of masks: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
 reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to 1.125 up to 3 in a draw.
-Source: arXiv 2506.20639,
-formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
+Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@
 
 An update has C children of two kinds:
 
-- first halves; the siblings of one are the first halves of all nodes of its problem
-- second halves; the siblings of one are the second halves of all leaves of its node
+- first halves, whose siblings are the first halves of all nodes of the same problem
+- second halves, whose siblings are the second halves of all leaves of the same node
 
-Each child is scored in one pass from the state in which it began. r_i and k3_i are the ratio of its token i and the KL
-to the reference there. At each place, SD sums over the siblings that have A_c > 0 and a token there; places without
-such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code (THU-BPM/d-TreeRPO);
-docs/algorithms/d_treerpo.md.
+Each child is scored in one pass from the state in which it began. Its L_c tokens i have the ratios r_i and, to the
+reference, the KL k3_i. SD is the self-distillation. At each place it sums over the siblings that have A_c > 0 and a
+token there; places without such a sibling are left out. Source: arXiv 2512.09675, formulas as in its code
+(THU-BPM/d-TreeRPO); docs/algorithms/d_treerpo.md.
 """
 
 from __future__ import annotations

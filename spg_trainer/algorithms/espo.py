@@ -37,7 +37,7 @@ class ESPO(SequenceRatio):
     """
 
     masking: str = "coupled"
-    """Pairs of complementary masks (paper and code); any with a likelihood behind it."""
+    """Pairs of complementary masks (paper and code). Any other masking with a likelihood will do."""
     num_masks: Count = 4
     """M, even for `coupled`; two pairs (code: num_mc 2)."""
     p_mask_prompt: Below1 = 0.0

@@ -1,4 +1,4 @@
-"""GDPO, group diffusion policy optimization: one clipped ratio per completion, of ELBOs by quadrature.
+"""GDPO, group diffusion policy optimization: one clipped ratio per completion, from ELBOs by quadrature.
 
 The advantage is computed as for every algorithm, by `Algorithm.compute_advantages` in base.py.
 
@@ -41,9 +41,9 @@ class GDPO(SequenceRatio):
     """
 
     masking: str = "gauss"
-    """Gauss-Legendre quadrature of the masking ratio (paper); any with a likelihood behind it."""
+    """Gauss-Legendre quadrature over the masking ratio (paper). Any other masking with a likelihood will do."""
     num_masks: Count = 3
-    """M, nodes of the quadrature, one mask each (N = 3, K = 1)."""
+    """M, nodes of the quadrature, one mask each (the paper's N = 3, K = 1)."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the published runs."""
     epsilon: Below1 = 0.5

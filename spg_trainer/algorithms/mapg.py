@@ -41,7 +41,7 @@ class MAPG(SequenceRatio):
     steps_per_segment: Count = 1
     """Denoising steps of a segment; 1 is exact. The paper has 32 segments, so 4 for 128 steps."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which segments have a copy: num_masks random ones, or all; if all are more than num_masks, they are merged."""
+    """Which segments have a copy: num_masks random ones, or all; if all are more than num_masks, neighbours merge."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"

@@ -37,7 +37,7 @@ class SlimRL(Algorithm):
     num_masks: Count = 3
     """M, nodes of the quadrature (paper)."""
     spread: Below1 = 0.2
-    """How much more often a token of the first block is masked than one of the last (paper)."""
+    """How much higher the chance of being masked is in the first block than in the last (paper)."""
     p_mask_prompt: Zero = 0.0
     """0: the prompt is shown as it is."""
     epsilon: Below1 = 0.1

@@ -2,7 +2,7 @@
 
 Taken over from the code, with what the paper says in brackets; docs/algorithms/spg.md compares the two in full:
 
-1. Mask m masks block perm[m] modulo the number of blocks in use, where perm is a random permutation of all blocks of
+1. Mask m takes block perm[m] modulo the number of blocks in use, where perm is a random permutation of all blocks of
    the window [a block in use, drawn uniformly].
 2. Every masked token up to the end is scored, also in other blocks than the active one [the block's].
 3. The ELBO is n times a mean over masked tokens, and the EUBO n times a mean over positions masked at least once [sums

@@ -26,7 +26,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class StableDRL(SPG):
-    """SPG off policy: a completion counts the more, the likelier it became against the others of its group.
+    """SPG off policy: a completion that became likelier counts more than the others of its group.
 
     On policy it is SPG. All completions of a group are compared, also those without an advantage. Defaults are the
     code's. Raises ConfigError as `SPG`.

@@ -26,7 +26,7 @@ from spg_trainer.tensors import Masks, Rows
 class TraceRL(Algorithm):
     """Raises the tokens of good completions as the sampler wrote them, by a clipped ratio for each token.
 
-    A completion weighs by its number of segments. Defaults are the paper's. Raises ConfigError for values out of range.
+    A completion with more segments weighs more. Defaults are the paper's. Raises ConfigError for values out of range.
     """
 
     masking: str = "step_merge"

@@ -7,7 +7,7 @@ public code (trainer type wll_d1_neg). Taken over from the code, with what the p
 
 1. The loss is summed over a group and averaged over groups [1/G in front, that is, averaged over completions].
 2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
-3. 12 iterations, on Sudoku 8 [8]: in the recipes.
+3. A rollout is used 12 times, on Sudoku 8 times [8]; the recipes set this.
 
 Not reproduced: a softmax over the rows of a micro-batch, which equals that over a group only if the micro-batch is one
 group, as published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with

@@ -25,8 +25,8 @@ from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import plain
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.measured import are_surely_short
 from spg_trainer.training.plan import Plan, model_to_open
+from spg_trainer.training.prompts_to_measure import are_surely_short
 
 if TYPE_CHECKING:
     from envs import TextEnv

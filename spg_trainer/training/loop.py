@@ -178,6 +178,7 @@ def train_step(run: Run) -> None:
     lockstep = distributed.lockstep
     # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
+    # If a process is lost from here on, the error says that it was during this.
     begin(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
@@ -217,7 +218,7 @@ def train_step(run: Run) -> None:
     run_validation(run)
     limit = 60 * run.config.max_minutes
     run.console.step(
-        {**state.history[-1], **timings, **shown_of_validation(run)},
+        {**state.history[-1], **timings, **validation_figures(run)},
         total=run.steps_and_decay_start[0],
         seconds_left=max(0.0, limit - (time.monotonic() - state.started)) if limit else None,
     )
@@ -236,7 +237,7 @@ def sample_label(run: Run, scored: Rows) -> str:
     return f"{said}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
 
 
-def shown_of_validation(run: Run) -> dict[str, Any]:
+def validation_figures(run: Run) -> dict[str, Any]:
     """What the live line shows of validations: the solved rate of the newest one.
 
     If validations measure a loss, it shows the lowest one so far, and the training loss of the last steps.

@@ -14,8 +14,8 @@ from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.scored import Source
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.measured import asked_problems
 from spg_trainer.training.plan import Plan
+from spg_trainer.training.prompts_to_measure import asked_problems
 
 if TYPE_CHECKING:
     from envs import TextEnv
