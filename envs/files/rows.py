@@ -148,6 +148,7 @@ class Rows(TextEnv):
         check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
         self.split, self.verifier, self.prompt_style = split, verifier, prompt_style
         self.names_demonstrations = bool(demonstration)
+        self.skips_bad = bad_rows == "skip"
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
             self.score_timeout = score_timeout
@@ -161,7 +162,7 @@ class Rows(TextEnv):
         )
         self.fields = fields_of(verifier, column_of)
         all_columns = any(map(takes_more, self.functions.values()))
-        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, skips_bad=bad_rows == "skip")
+        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad)
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
@@ -184,6 +185,26 @@ class Rows(TextEnv):
         entry = self._entries[check_index(self, index)]
         metadata = {"demonstration": entry.demonstration, "where": entry.where, "columns": entry.columns}
         return Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
+
+    def keep_demonstrated(self) -> None:
+        """Leaves out the rows without a demonstration, of which imitation learns nothing, and says so in `notice`.
+
+        Raises EnvError where no row has one, and, unless `bad_rows` is "skip", where only some have.
+        """
+        without = [entry.where for entry in self._entries if entry.demonstration is None]
+        if not without:
+            return
+        if len(without) == len(self):
+            self.demonstration(self.problem(0))  # raises
+        few = f"{len(without):,} of {len(self):,} {self.split} rows of {self.spec_name} have no demonstration"
+        if not self.skips_bad:
+            raise EnvError(
+                f"{few} ({_listed(without)}): no right completion in the column that demonstration= names, or no "
+                "assistant's message at the end of a chat. Complete these rows, or leave them out by --env-args "
+                "bad_rows=skip."
+            )
+        self._entries = [entry for entry in self._entries if entry.demonstration is not None]
+        self.notice = f"{self.notice} Left out: {few} ({_listed(without)}).".lstrip()
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         formed = [only_answer(completion) is not None for completion in completions]

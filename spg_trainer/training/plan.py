@@ -315,6 +315,10 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
     splits["train"] = open_split("train")
     if config.validates == "loss":
         splits["held_out"] = open_split("validation")
+        for split in (splits["train"], splits["held_out"]):
+            for part in split.parts.values() or [split]:
+                if isinstance(task := envs.combining.around.innermost(part), envs.files.rows.Rows):
+                    task.keep_demonstrated()
     elif config.eval.eval_steps and "validation" not in splits:
         try:
             splits["validation"] = open_split("validation")

@@ -1,5 +1,6 @@
 """What a training starts from is found out once, whether it is started from Python or from the command line."""
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import envs
+from envs.errors import EnvError
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.checkpoint import step_of
@@ -19,6 +22,7 @@ from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, plan, setup
 from spg_trainer.training.plan import plan_training, where_to_go_on
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
+from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import change, rows, small_config
 
 ONCE = {
@@ -92,6 +96,35 @@ def test_a_whole_run_finds_out_no_more_than_its_start(tmp_path: Path) -> None:
     assert begun["evaluate_checked"] == 2 and resumed["evaluate_checked"] == 1
     assert begun["resolve"] == 1  # to tell of settings that only the recipe has
     assert begun["parse_tasks"] == resumed["parse_tasks"] == 1  # the second command line names no task
+
+
+@pytest.mark.parametrize("mixed_with", ["", " + count"])
+def test_rows_without_a_demonstration_are_refused_or_left_out_by_bad_rows(
+    tmp_path: Path, mixed_with: str
+) -> None:
+    """Every sixth chat ends with the user; it is no bad row for RL."""
+    asked = [[{"role": "user", "content": f"{i}+1?"}] for i in range(60)]
+    chats = [
+        chat + [{"role": "assistant", "content": f"{i + 1}"}] * (i % 6 > 0) for i, chat in enumerate(asked)
+    ]
+    rows = [{"messages": chat, "answer": str(i + 1)} for i, chat in enumerate(chats)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prefix = "chats." if mixed_with else ""
+
+    def planned(**more: object) -> plan.Plan:
+        args = {f"{prefix}verifier": "gsm8k", **{f"{prefix}{name}": value for name, value in more.items()}}
+        return plan_training(
+            change(SMALL, env=f"{tmp_path / 'chats.jsonl'}{mixed_with}", env_args=args, force=True)
+        )
+
+    with pytest.raises(
+        EnvError, match=r"7 of 43 train rows of chats.* have no .*line 1; .* bad_rows=\"skip\"\.$"
+    ):
+        planned()
+    train = planned(bad_rows="skip").splits["train"]
+    assert "Left out: 7 of 43 train rows" in train.notice and "4 more" in train.notice
+    assert len(train.parts["chats"] if mixed_with else train) == 36
+    assert len(envs.make(str(tmp_path / "chats.jsonl"), verifier="gsm8k", split="train")) == 43
 
 
 def test_a_plan_is_not_made_again() -> None:
