@@ -83,12 +83,12 @@ OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
 
 
 def is_known(name: str) -> bool:
-    """Whether a name is that of an algorithm of ours, or says where to find one."""
+    """Whether a name is an algorithm of this package, or says where to find one (FILE:CLASS)."""
     return ":" in name or name in ALGORITHMS | OF_DEMONSTRATIONS
 
 
 def replacement(name: str) -> str:
-    """Our algorithm that others call by this name, or that has replaced the one of this name; "" if there is none."""
+    """Our algorithm that others call by this name, or that replaced an algorithm of this name; "" if there is none."""
     return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
 
 

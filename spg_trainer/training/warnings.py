@@ -48,8 +48,8 @@ def form_warning(
     if "mean" in choices:
         remedies.insert(0, "--algorithm-args advantage=mean")
     return (
-        f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few are right, wrong ones in the "
-        f"right form are raised, too, and right ones may die out. Use {' or '.join(remedies)}."
+        f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few completions are right, wrong "
+        f"ones in the right form are raised, too, and right ones may die out. Use {' or '.join(remedies)}."
     )
 
 
