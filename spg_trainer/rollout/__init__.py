@@ -1,1 +1,1 @@
-"""Completions from the model: sampling, tokens, where scored completions come from."""
+"""Completions of a training: sampling them, text to tokens and back, and the sources of scored completions."""

@@ -1,8 +1,8 @@
 """Keys and values that are kept between passes, and which columns a pass computes anew (`--cache`).
 
-A *refresh* computes all columns; with most caches it is the first pass of a block. The other passes compute a window of
-them and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this one computes
-the block, 8 columns before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
+A *refresh* computes all columns; with most caches it is the first pass of a block. All other passes compute a window of
+columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this cache
+computes the block, 8 columns before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ CACHES: dict[str, Margins | None] = {
     "window": lambda sampling: (sampling.window_tokens, sampling.window_tokens),
     "blocks": lambda sampling: (0, 0),
 }
-"""What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `prefix` and `dual` are
+"""{NAME of --cache: its margins}; None = every pass is a refresh, and nothing is kept. `prefix` and `dual` are
 Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
 attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
-block of attention that holds the active block. `columns.py` knows this cache by its name."""
+block of attention that holds the active block. `columns.py` treats this name specially."""
 
 
 def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
-    """First column and end of what a pass within a block computes.
+    """(first column, end) of the window that a pass within a block computes.
 
-    start, stop: first column and end of the block. columns: how many columns the row sees; the window does not go
-    beyond them.
+    start, stop: first column and end of the block. columns: how many columns the row sees; the window ends there at
+    most.
     """
     before, behind = CACHES[sampling.cache](sampling)
     end = columns if behind is None else min(columns, stop + behind)
@@ -58,9 +58,9 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
 
 
 def pass_bytes(config: PreTrainedConfig) -> int:
-    """The bytes that a refresh has in memory at once for one column of one row.
+    """An estimate of the bytes that a refresh has in memory at once for one column of one row.
 
-    It is an estimate: three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
+    It counts three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
     """
     float32_bytes = 4
     return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
@@ -71,8 +71,8 @@ def rows_in_flight(
 ) -> int:
     """How many of `num_rows` are decoded, and have keys and values, at once.
 
-    They are `rows_per_forward` if it is set. Else they are all rows on a GPU, and on a CPU as many as fill one forward
-    pass (`POSITIONS_PER_THREAD` for each thread) if each computes one block.
+    They are `rows_per_forward` if it is set. Else they are all rows on a GPU; on a CPU as many rows as fill a forward
+    pass (`POSITIONS_PER_THREAD` for each thread) with one block each.
     """
     at_once = num_rows
     if rows_per_forward:
@@ -87,7 +87,7 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    # What torch has reserved and does not use at present is as good as free.
+    # Memory that torch has reserved and does not use at present is free for us, too.
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (free + unused - 2**31) // row_bytes
 
@@ -116,8 +116,8 @@ def buffers_for(
 ) -> KeyValues | None:
     """Buffers for the rows that are decoded at once: `rows_in_flight`, or fewer where the device has no room for them.
 
-    columns: how many each row has. Returns None where the cache keeps nothing. Raises ConfigError where the model's
-    attention cannot compute a part of the columns alone, or the device has no room for one row.
+    columns: how many each row has. Returns None if the cache keeps nothing. Raises ConfigError if the model's attention
+    cannot compute a part of the columns, or if the device has no room for a single row.
     """
     from spg_trainer.models.states import head_weight
 
@@ -143,8 +143,8 @@ def buffers_for(
 class KeyValues:
     """Keys (with their rotary positions) and values of the rows in flight: a buffer for each layer, written in place.
 
-    slots: how many rows a buffer has room for; a row in flight has the same slot in all layers. columns: how many
-    columns a slot has. A buffer is made when its layer's first keys come, and has their number type.
+    slots: how many rows a buffer has room for; a row has the same slot in all layers. columns: how many columns a slot
+    has. A buffer is made when its layer's first keys come, with their number type.
     """
 
     def __init__(self, slots: int, columns: int) -> None:
@@ -157,7 +157,7 @@ class KeyValues:
         like: keys of that layer, (b, heads, s, head_dim), from which a new buffer takes its shape and type.
         """
         if layer not in self.layers:
-            # Not `torch.empty`: attention multiplies what its mask hides by 0, and 0 * NaN would be NaN.
+            # Not `torch.empty`: attention multiplies hidden values by 0, and 0 * NaN would be NaN.
             shape = (2, self.slots, self.columns, like.shape[1], like.shape[3])
             self.layers[layer] = torch.zeros(shape, dtype=like.dtype, device=like.device)
         return self.layers[layer]
@@ -173,20 +173,21 @@ class Access:
     """What attention does with the buffers in one forward pass of b rows; it stands in for transformers' `Cache`.
 
     Attention first writes the keys and values that the pass computes into the rows' slots. In a refresh it then attends
-    to these alone, else to the columns first .. end - 1 of the slots, which also hold what earlier passes computed.
+    to these alone. In other passes it attends to the columns first .. end - 1 of the slots, some of which earlier
+    passes computed.
     """
 
     store: KeyValues
     slots: Tensor | slice
-    """The slots that are written: (b,) int64, or a slice where they are neighbours."""
+    """The slots that are written: (b,) int64, or a slice if they are neighbours."""
     columns: Tensor | slice
-    """The columns that the pass computes: a slice or (s,) int64 where all rows compute the same ones, else (b, s)
-    int64, and `slots` is then a tensor too."""
+    """The columns that the pass computes: a slice or (s,) int64 if all rows compute the same ones; else (b, s) int64,
+    and `slots` is a tensor, too."""
     first: int = 0
     end: int = 0
-    """The column behind the last one that is attended to; 0 in a refresh, which attends to what it computes."""
+    """The end of the columns that are attended to; 0 in a refresh, which attends to the columns that it computes."""
     computed_row: Tensor | None = None
-    """Which of the c computed rows each of the b slots takes, (b,) int64. A refresh computes equal rows once, so that c
+    """(b,) int64, which of the c computed rows goes into each of the b slots. A refresh computes equal rows once, so c
     may be less than b. None = every slot has a computed row of its own, in the same order."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object) -> tuple[Tensor, Tensor]:
@@ -207,8 +208,8 @@ class Access:
         """Where keys and values go; a replayed pass (`models/replay.py`) takes other tensors in place of these."""
         return {"slots": self.slots, "columns": self.columns, "computed_row": self.computed_row}
 
-    # transformers asks a cache what it holds, to make attention masks and positions. Here `models.states.hidden_states`
-    # makes them. So the first two methods answer as if no column had come before, and the third counts keys from 0.
+    # transformers asks a cache for its length, to make attention masks and positions. Here `models.states` makes them.
+    # So the first two methods return 0, as if no column had come before, and the third counts keys from 0.
 
     def get_seq_length(self, layer: int = 0) -> int:
         return 0

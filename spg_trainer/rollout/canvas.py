@@ -20,12 +20,12 @@ NEAR = 10
 
 
 MOST_SENT = 1024
-"""So many small tensors are kept on the device at most, to be used again."""
+"""How many small tensors are kept on the device at most, to be used again."""
 
 
 @dataclass
 class Blocks:
-    """For each of the b rows of a pass: its active block of S places, and its *drawn places*, which get a token.
+    """For each of the b rows of a pass: its active block of S places, and the *drawn places*, which get a token.
 
     n is the largest number of drawn places of a row; a row with fewer is filled up to n with places that are not drawn.
     E.g. a block with the S = 4 places 8..11, of which 8 and 10 are masked, beside a row with 3 drawn places: its
@@ -43,12 +43,12 @@ class Blocks:
     """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
     because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses: those
-    of `within`, or where a pass computes only the row's own block, its first drawn place again and again."""
+    """(b, n) int64, the drawn places in ascending order, and then places to fill up, whose results are not used. These
+    are as in `within`; but if a pass computes only the row's own block, they repeat the first drawn place."""
     count: list[int]
     """b numbers: how many drawn places each row has."""
     written: Tensor | None
-    """(b, n) bool, which of `places` hold a token already; None where only masked places are drawn."""
+    """(b, n) bool, which of `places` hold a token already; None if only masked places are drawn."""
 
     def first_of(self, order: Tensor, count: Tensor) -> Tensor:
         """(b, S) bool, the first `count` (b,) of the drawn places in an `order` (b, n) of them."""
@@ -68,10 +68,9 @@ class Canvas:
         records: frozenset[Record] = frozenset(),
         template_ids: Tensor | None = None,
     ) -> None:
-        """prompt_ids, prompt_mask: (B, L). length: T. records: what is recorded beside step and log-probability.
+        """prompt_ids, prompt_mask: (B, L). length: T. records: what is recorded besides step and log-probability.
 
-        template_ids: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is
-        one hole.
+        template_ids: (B, T) int64, tokens that stay, and the mask id in the holes; None = a completion is one hole.
         """
         device = prompt_ids.device
         batch_size, self.width = prompt_ids.shape
@@ -98,14 +97,14 @@ class Canvas:
         """{name of a record: (B, T)}"""
         if "confidence_change" in records:
             self.highest = torch.full_like(self.unmask_logps, float("nan"))
-            """(B, T) the highest probability at each place in the last pass that drew a token for it; NaN before."""
+            """(B, T), the highest probability at each place in the last pass that drew a token for it; NaN before."""
         self._sent: dict[str, Tensor] = {}
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
         """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU.
 
-        Most of a pass's small lists are those of the pass before: equal ones are sent once, so nobody may write to it.
+        Most small lists of a pass equal those of the pass before, and are sent once. So the tensor may not be changed.
         """
         key = str(values)
         if (sent := self._sent.get(key)) is None:
@@ -126,12 +125,12 @@ class Canvas:
         ]
         most = max(count)
         numbers = self.tensor([row.number for row in rows])
-        # A span has to end on the canvas: that of a short last block begins before the block.
+        # A span has to end on the canvas, so the span of a short last block begins before the block.
         edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
         span_start, block_start, block_stop = edges[:, :1], edges[:, 1:2], edges[:, 2:]
         span = span_start + torch.arange(size, device=numbers.device)
         step = self.unmask_step[numbers.unsqueeze(-1), span]
-        masked = (step == NEVER) & (span < block_stop)  # in front of the block nothing is masked any more
+        masked = (step == NEVER) & (span < block_stop)  # before the block nothing is masked any more
         drawn = masked
         if edits:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
@@ -153,7 +152,7 @@ class Canvas:
         )
 
     def tokens_at(self, blocks: Blocks) -> Tensor:
-        """(b, n) int64, the ids that stand at the blocks' `places` now."""
+        """(b, n) int64, the ids at the blocks' `places` now."""
         return self.ids[blocks.numbers.unsqueeze(-1), self.width + blocks.places]
 
     def write(
@@ -169,10 +168,10 @@ class Canvas:
     ) -> None:
         """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
 
-        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps, entropy: (b, n), one for
-        each of the blocks' `places`. steps: (b, n), the denoising step of this pass. order: (b, n), which of the n
-        comes first, second and so on. falls_back: (b,) bool, whether the step was sure of no token; None = that is not
-        recorded.
+        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps, entropy: (b, n), a value
+        for each of the blocks' `places`. steps: (b, n), the denoising step of this pass. order: (b, n), the numbers of
+        the n places in the order of unmasking. falls_back: (b,) bool, whether the step was sure of no token; None = it
+        is not recorded.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -191,14 +190,14 @@ class Canvas:
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
-        """Adds to `confidence_change` what the tokens of the last pass changed at the masked places of the blocks.
+        """Adds to `confidence_change` how much the tokens of the last pass changed the masked places of the blocks.
 
-        highest: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising
-        step of this pass. Where the last pass wrote no token within `NEAR` places, and where a place had no probability
-        before, nothing is added.
+        highest: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising step
+        of this pass. Nothing is added at a place without a new token within `NEAR` places, and at a place that had no
+        probability before.
         """
         numbers = blocks.numbers.unsqueeze(-1)
-        # In a row's first pass this is true of all masked places (-1 is NEVER), which have no probability before.
+        # In a row's first pass this is true of all masked places (-1 is NEVER), which had no probability before.
         just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
         is_near = max_pool1d(just_written.to(highest.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
         before = self.highest[numbers, blocks.span]  # (b, S)
@@ -208,14 +207,14 @@ class Canvas:
         self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, whether each row of `numbers` is finished: all that is still masked is behind its end token."""
+        """(b,) bool, whether each row of `numbers` is finished: its places still masked are all behind an end token."""
         step = self.unmask_step[numbers]
         is_given = step == GIVEN if self.has_given else None
         before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, is_given)
         return ~((step == NEVER) & before_end).any(-1)
 
     def rollouts(self) -> Rows:
-        """The completions as they stand on the canvas now, with the records of when each token was unmasked."""
+        """The completions as they are on the canvas now, with the records of when each token was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
         is_given = self.unmask_step == GIVEN if self.has_given else None
         return Rows(
@@ -232,15 +231,15 @@ class Canvas:
 def until_end(completion_ids: Tensor, end_tokens: Tensor, is_given: Tensor | None = None) -> Tensor:
     """(B, T) bool, true up to and including the first end token of each completion (B, T).
 
-    is_given: (B, T) bool, the tokens of a template, where the result is false. Between them lie holes, and each hole is
-    true up to and including its own first end token. None = a completion is one hole. E.g. with E as end token and "x"
-    given, a b E c x d E gives true true true false false true true.
+    is_given: (B, T) bool, the tokens of a template, where the result is false. Each hole between them is true up to and
+    including its own first end token. None = a completion is one hole. E.g. with E as end token and "x" given,
+    a b E c x d E gives true true true false false true true.
     """
     ends = torch.isin(completion_ids, end_tokens)
     if is_given is None:
         return ends.cumsum(-1) - ends.long() == 0  # no end token before this one
     ends &= ~is_given
     ends_so_far = ends.cumsum(-1)
-    # How many ends stand up to the last given token, which is in front of the hole.
+    # How many end tokens stand up to the last given token, which is just before the hole.
     ends_before_hole = ends_so_far.masked_fill(~is_given, 0).cummax(-1).values
     return ~is_given & (ends_so_far - ends.long() == ends_before_hole)

@@ -1,4 +1,4 @@
-"""Refuses settings of decoding that cannot work, alone or with a model's attention; it needs no model's weights."""
+"""Refuses settings of decoding that cannot work, in themselves or with a model's attention; weights are not needed."""
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
@@ -11,7 +11,7 @@ from spg_trainer.settings.decoding import Sampling
 def check_names(sampling: Sampling) -> None:
     """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
 
-    An order from outside is loaded and tried.
+    An order from a user's file or module (`own_order.py`) is loaded and tried.
     """
     for flag, table in (
         ("cache", CACHES),

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class EnvironmentSource:
     """The source of completions of a training on an environment: the model plays its problems.
 
-    A group *teaches* if an algorithm can learn from it: its rewards differ, or they are all right and the algorithm
-    learns from that too.
+    A group *teaches* if an algorithm can learn from it: its rewards differ, or its completions are all right and the
+    algorithm learns from such groups, too.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class EnvironmentSource:
         self.dealt_by, self.branches = dealt_by, branches
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
-        self.mix: dict[str, float] = {}  # what the model writes follows no mix
+        self.mix: dict[str, float] = {}  # only demonstrations follow a mix
         self.pools = None
         if config.batch.pools:
             self.pools = Pools(
@@ -79,7 +79,7 @@ class EnvironmentSource:
         """The completions of a step: of one batch of problems, or of further ones until enough groups teach.
 
         With `max_rollout_batches` above 1, the step learns from the groups that teach, in the order in which they were
-        sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
+        sampled (dynamic sampling, DAPO, arXiv 2503.14476); if these are too few, other groups fill it up.
         """
         config = self.config.batch
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
@@ -103,9 +103,9 @@ class EnvironmentSource:
         teaching_first = np.argsort(~teaches, kind="stable")
         chosen = np.sort(teaching_first[: config.prompts_per_step])
         counts = {"no_room": sum(part.no_room for part in parts)}
-        if parts[0].skipped is not None:  # of each batch it counts the problems of all processes
+        if parts[0].skipped is not None:  # in each batch it counts the problems of all processes
             counts["skipped"] = sum(part.skipped or 0 for part in parts)
-        # As part after part is in ascending order of episodes, so is what they are joined to.
+        # The parts are in ascending order of episodes, and so are the joined rows.
         return Rows.join(parts).with_columns(chosen=tuple(chosen.tolist()), batches=len(parts), **counts)
 
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
@@ -122,7 +122,7 @@ class EnvironmentSource:
         return choose_more(seed, step, batch, count, size, taken)
 
     def groups_that_teach(self, scored: Rows) -> np.ndarray:
-        """(P,) bool, which groups of a batch, of all processes, teach."""
+        """(P,) bool, which groups of a batch (of all processes) teach."""
         rewards, correct = gather_groups(scored, scored.rewards, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0  # the largest reward minus the smallest
         if self.right_groups_teach:
@@ -133,7 +133,7 @@ class EnvironmentSource:
         """This process's scored completions of a batch of a step.
 
         batch: its number in the step, from 0 on. index: (P,), the problems of the batch. groups_before: how many groups
-        the step's earlier batches have; those of this one are numbered from there on.
+        the step's earlier batches have; the groups of this batch are numbered from there on.
         """
         rollout, num_generations = self.config.rollout, self.config.batch.num_generations
         with raising_on_all():
@@ -141,7 +141,7 @@ class EnvironmentSource:
             if self.config.overlong == SKIP:  # others take the place of problems that are too long
                 room = Room(self.policy, rollout.max_completion_length)
                 index, skipped = room.next_fitting(self.env, index)
-            # How long prompts are is asked where several processes have to share the work evenly.
+            # Only several processes, which share the work evenly, need the lengths of prompts.
             lengths = [prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
             episode = deal_groups(lengths, num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
@@ -158,14 +158,14 @@ class EnvironmentSource:
                 self.env,
                 first_turns,
                 rollout,
-                # The key of the first batch has no number: its noise is that of a step which has one batch only.
+                # The key of the first batch has no number, so its noise is the same as in a step with one batch.
                 key=("rollout", step, *(("batch", batch) if batch else ())),
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 records=self.records,
                 branches=self.branches,
             ).with_columns(skipped=skipped)
-        # Of all processes together; raises if too many completions could not be scored.
+        # Counts over all processes; raises if too many completions could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         return scored
 
@@ -184,9 +184,9 @@ def sample_and_score(
 ) -> Rows:
     """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
 
-    key: the noise of a turn is keyed by `seed`, `key` and then what `Rows.keys` says of the turn. rows_per_forward,
-    records: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
-    as for `sample_trees`; 1 = none do.
+    key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
+    `sample_completions`. branches: how many neighbouring rows share the first half of their first turn, as for
+    `sample_trees`; 1 = none.
     """
     index = first_turns.problem.tolist()
     episodes = envs.episodes.Episodes(env, index)
@@ -230,7 +230,7 @@ def sample_and_score(
     try:
         rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     except RolloutStopped as stopped:
-        if env.max_turns == 1 and branches == 1 and stopped.finished:  # then a row is a whole episode
+        if env.max_turns == 1 and branches == 1 and stopped.finished:  # each finished row is a whole episode
             stopped.scored = score_finished(policy, env, first_turns, sampling, prompts, stopped)
         raise
     return score_rounds(first_turns, episodes, rounds)

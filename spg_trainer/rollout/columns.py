@@ -1,11 +1,11 @@
-"""What a pass computes: which columns of which rows, in which calls of the model, and what it attends to.
+"""Which columns of which rows a pass computes, in which calls of the model, and which columns it attends to.
 
 Work that cannot change a token is left out:
 
 - the last layer at places that are not drawn;
 - padding that all rows of a call have;
 - at a refresh, all but one of several rows whose ids are equal;
-- under block-causal attention, what stands behind the block of attention in which the active block lies.
+- under block-causal attention, all columns behind the block of attention in which the active block lies.
 """
 
 from collections import defaultdict
@@ -43,8 +43,8 @@ class Columns:
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"
         self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa
-        """Whether padding is hidden by a mask of pairs: of a mask of columns, transformers reads from the GPU whether
-        it hides anything."""
+        """Whether padding is hidden by a mask of pairs. To use a mask of columns, transformers would read from the GPU
+        whether it hides anything, and wait."""
         self.compute = partial(hidden_states, policy.model)
         if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)
@@ -70,8 +70,8 @@ class Columns:
         slots = [row.slot for row in in_flight]
         if not all_move or slots == list(range(len(slots))):
             return
-        # What is kept moves with its row, except for what the coming pass computes anew. With `--cache blocks` finished
-        # blocks move, otherwise prompts, if these are kept beyond a refresh.
+        # Kept keys and values move with their row, unless the coming pass computes them anew. So with `--cache blocks`
+        # finished blocks move; with other caches prompts do, if they are kept beyond a refresh.
         if self.store and (self.keeps_blocks or self.sampling.prompt_refresh_steps):
             kept_columns = max(map(self._seen, in_flight)) if self.keeps_blocks else self.canvas.width
             self.store.move(self.canvas.tensor(slots), kept_columns)
@@ -79,7 +79,7 @@ class Columns:
             row.slot = slot
 
     def hidden_states(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
-        """Last hidden states at places (b, n) of the completions, (b, n, D).
+        """The last hidden states (b, n, D) at places (b, n) of the completions.
 
         numbers: (b,) int64, the rows' numbers on the canvas. refresh: whether the rows compute all that they see,
         except prompts that `prompt_refresh_steps` keeps beyond a refresh.
@@ -88,7 +88,7 @@ class Columns:
         if self.on_gpu:  # passes of equal shapes, whatever is masked, can be replayed
             unread = places[:, :1].expand(-1, self.sampling.block_length - number)
             places = torch.cat([places, unread], 1)
-        # Indices of rows by the width of the window that they compute; 0 where they compute everything.
+        # {width of a window: indices of the rows that compute it}; width 0 = these rows compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
             first, end = self.window(row, refresh)
@@ -109,7 +109,7 @@ class Columns:
         return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :number]
 
     def _seen(self, row: Row) -> int:
-        """How many columns a row sees: all, or under block-causal attention those up to the end of its block."""
+        """How many columns a row sees: all; under block-causal attention, those up to the end of its block."""
         return self.canvas.columns if self.pattern.is_full else self._attention_block(row)[1]
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
@@ -123,9 +123,9 @@ class Columns:
         return width + start, min(width + stop, self.canvas.columns)
 
     def window(self, row: Row, refresh: bool) -> tuple[int, int]:
-        """First column and end of the window that a row computes, or (0, 0) where it computes all that it sees.
+        """(first column, end) of the window that a row computes; (0, 0) if it computes all columns that it sees.
 
-        Where logits are shifted (`shift` 1), a token is predicted from the column before it, so a window begins there.
+        If logits are shifted (`shift` 1), a token is predicted from the column before it, so a window begins there.
         """
         s, width = self.sampling, self.canvas.width
         if refresh:
@@ -135,25 +135,27 @@ class Columns:
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
             if row.block_passes == 0 and row.block > 0:
-                # The first pass of a block begins with the block decoded before, whose last tokens were written after
-                # its keys were computed. Blocks between the two, which a template fills altogether, have no keys yet.
+                # The first pass of a block begins with the block decoded before: its last tokens were written after its
+                # keys were computed. Blocks between the two, which a template fills completely, have no keys yet.
                 start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
         return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
-        """Hidden states as `hidden_states` returns them, from all columns that rows see; equal rows are computed once.
+        """The result of `hidden_states`, computed from all columns that rows see; equal rows are computed once.
 
         If there is a cache, the keys and values of a computed row go into the slots of all rows that are equal to it.
         """
         # 1. `seen` (b, L + T) are the ids of the rows, -1 on padding. Equal rows are computed once: `distinct_of` (b,)
-        #    says which of the distinct rows each is (`index_of_rows` is the same on the device), and `example` is for
-        #    each distinct row the index of one that is equal to it.
-        # 2. The distinct rows are sorted, most padding first, so that rows of like length share a call of the model.
-        # 3. A call computes the columns lowest .. end - 1 only, as none of its rows sees another one.
+        #    says which of the distinct rows each is (`index_of_rows` is the same on the device). `example` has, for
+        #    each distinct row, the index of a row that is equal to it.
+        # 2. The distinct rows are sorted, most padding first, so that rows of similar length share a call of the model.
+        # 3. A call computes only the columns lowest .. end - 1, since its rows see no others.
         seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
         distinct_of, example = self._distinct(rows, seen)
         distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
-        columns_read = places.new_empty(len(distinct), places.shape[1])  # where hidden states are asked for
+        columns_read = places.new_empty(
+            len(distinct), places.shape[1]
+        )  # the columns whose hidden states are wanted
         columns_read[index_of_rows] = self.canvas.width + places  # equal rows have equal places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
@@ -194,24 +196,24 @@ class Columns:
         return torch.cat(results)[index_of_rows]
 
     def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
-        """Which of the sorted distinct rows of `seen` each row is, and for each distinct row an index where it stands.
+        """(which of the distinct rows each row of `seen` is, for each distinct row an index in `seen`).
 
-        E.g. where the rows see b, a, b, the distinct rows are a, b, and this returns [1, 0, 1] and [1, 2].
+        The distinct rows are sorted. E.g. for the rows b, a, b they are a, b, and this returns [1, 0, 1] and [1, 2].
         """
         if self.sampling.editing_threshold is not None:
-            # Where tokens are edited, rows with equal ids may be at different blocks; these are not equal.
+            # With editing, rows with equal ids may be at different blocks, and then do not count as equal.
             seen = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
         distinct_of = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
         row_of = {number: row for row, number in enumerate(distinct_of)}
         return distinct_of, [row_of[number] for number in range(len(row_of))]
 
     def _compute_windows(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
-        """Hidden states as `hidden_states` returns them, from a window of each row that attends to what is kept too.
+        """The result of `hidden_states`, computed from a window of each row, which also attends to kept columns.
 
         All windows have the same width w.
         """
         # 1. `columns` (b, w) are the windows.
-        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots. `_visible` hides what a row can't see.
+        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots; `_visible` hides some of them.
         # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
         spans = [self.window(row, refresh) for row in rows]
         width = spans[0][1] - spans[0][0]
@@ -226,7 +228,7 @@ class Columns:
             if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
                 slots = self.canvas.tensor([row.slot for row in part_rows])
             written = slice(firsts[0], firsts[0] + width) if same_window else columns
-            if self.on_gpu:  # by a tensor, so that one recording serves all blocks
+            if self.on_gpu:  # a tensor in place of a slice, so that one recording serves all blocks
                 written = columns[0] if same_window and isinstance(slots, slice) else columns
             blocks = {}
             if self.pattern.has_causal_context:
@@ -248,7 +250,7 @@ class Columns:
     ) -> Tensor | None:
         """Which of the K keys in the columns lowest .. end - 1 each row's window sees, bool.
 
-        Returns (b, K) where all columns w of a window see the same, (b, 1, w, K) where not, None where all see all.
+        Returns (b, K) if all w columns of a window see the same keys, else (b, 1, w, K); None if all see all keys.
         """
         if self.keeps_blocks or self.pattern.has_causal_context:
             ranks = blocks = self.blocks[numbers]

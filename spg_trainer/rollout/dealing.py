@@ -22,11 +22,10 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
 def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: Sequence[int]) -> np.ndarray:
     """`count` distinct problem indices for a further batch of a step, none of them `taken` by its earlier batches.
 
-    Returns fewer than `count` where not so many are left.
+    Returns fewer than `count` if fewer are left.
     """
     draw = numpy_generator(seed, "problems", step, batch)
-    # So many are drawn that at least `count` of them are not taken, even if all that are taken are among them. Where
-    # `size` is smaller, all problems are drawn.
+    # Even if all taken problems are among those drawn, `count` others are left. If `size` is smaller, all are drawn.
     index = draw.choice(size, size=min(size, count + len(taken)), replace=False)
     return index[~np.isin(index, taken)][:count]
 
@@ -34,13 +33,14 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
 def deal_groups(
     lengths: Sequence[int], num_generations: int, dealt_by: Literal["episode", "group"]
 ) -> np.ndarray:
-    """The numbers, ascending, of the episodes of a rollout batch that this process samples.
+    """The ascending numbers of the episodes of a rollout batch that this process samples.
 
-    Episode k of group g has the number g * num_generations + k. All processes get about the same number of
-    episodes, with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode",
-    each process gets the same number of whole groups; the groups left over are those with the shortest prompts, and
-    their episodes are dealt one at a time. E.g. of 5 groups on 2 processes, each process gets 2 groups, and half of
-    the group with the shortest prompt. lengths: how long each group's prompt is.
+    Episode k of group g has the number g * num_generations + k. All processes get about the same number of episodes,
+    with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode", each process
+    gets the same number of whole groups; of the groups left over, which have the shortest prompts, episodes are dealt
+    singly. E.g. if 2 processes share 5 groups, each gets 2 groups, and half of the group with the shortest prompt.
+
+    lengths: the length of each group's prompt.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
     num_whole = len(longest_first)
@@ -50,7 +50,7 @@ def deal_groups(
     groups = [kept_whole[i] for i in deal_rows([lengths[group] for group in kept_whole])]
     episodes = [group * num_generations + k for group in groups for k in range(num_generations)]
     single = [group * num_generations + k for group in left_over for k in range(num_generations)]
-    episodes += [single[i] for i in deal_rows([0] * len(single))]  # 0: as if all were equally long
+    episodes += [single[i] for i in deal_rows([0] * len(single))]  # 0 for all: they count as equally long
     return np.array(sorted(episodes), dtype=np.int64)
 
 
@@ -68,11 +68,11 @@ def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
 
 
 def deal_rows(lengths: Sequence[int]) -> list[int]:
-    """The numbers, ascending, of the rows that this process gets.
+    """The ascending numbers of the rows that this process gets.
 
-    All processes get about the same number of rows, and rows of about the same length. The longest rows are dealt
-    first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on. lengths: how long each row is;
-    they are the same on all processes.
+    All processes get about the same number of rows, of about the same lengths. The longest rows are dealt first, in
+    rounds that go up and down: for 3 processes 0 1 2, 2 1 0, 0 1 2 and so on. lengths: of each row; they must be the
+    same on all processes.
     """
     longest_first = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     processes = world_size()

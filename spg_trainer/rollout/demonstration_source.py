@@ -1,4 +1,4 @@
-"""The source of completions where demonstrations are learned (`--source demonstrations`): right ones and habits."""
+"""The source of completions with `--source demonstrations`: right solutions, and habits (typical wrong ones)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Demonstrations:
-    """--prompts-per-step demonstrations a step, as `draw_demonstrations` draws them; each of them counts as right."""
+    """Gives --prompts-per-step demonstrations a step, drawn by `draw_demonstrations`; each of them counts as right."""
 
     env, pools = None, None
-    """What a source that samples has: its environment, and its pools of problems."""
+    """Only a source that samples has an environment and pools of problems."""
 
     def __init__(
         self,
@@ -38,17 +38,21 @@ class Demonstrations:
         mix: Mapping[str, float],
         notice: str = "",
     ) -> None:
-        """train, held_out: what is learned, and of what a validation measures the loss. mix: shares that sum to 1."""
+        """train: the split that is learned. held_out: the split on which a validation measures the loss.
+
+        mix: {`right` or a habit: its share}; the shares sum to 1.
+        """
         self.train, self.held_out, self.policy, self.config, self.mix = train, held_out, policy, config, mix
         self.spec_name, self.notice = train.spec_name, notice
 
     def collect(self, step: int | str) -> Rows:
-        """This process's share of the demonstrations of a step: one group, in the order of their prompts' lengths.
+        """This process's share of the demonstrations of a step: one group, sorted by the lengths of their prompts.
 
-        step: its number, or "validation" for those whose loss a validation measures, which are always the same. A
-        micro-batch holds prompts of similar length, and several processes have about as many and as long ones. The
-        whole canvas is the completion: padding behind its end is learned like any other token. Raises ConfigError for
-        one that is too long, unless those are skipped.
+        So a micro-batch has prompts of similar length. All processes get about as many demonstrations, of about the
+        same lengths. The whole canvas is learned: padding behind a completion's end counts like any other token.
+
+        step: its number, or "validation" for the demonstrations whose loss a validation measures; these are always the
+        same. Raises ConfigError for a demonstration that is too long, unless such ones are skipped.
         """
         env, count = self.train, self.config.batch.prompts_per_step
         if step == "validation":
@@ -84,16 +88,16 @@ class Demonstrations:
         return given_rows(drawn_rows.trim(), np.ones(len(chosen)), reason=["given"] * len(chosen))
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
-        """A prompt and its demonstration as they are shown."""
+        """A prompt and its demonstration for a terminal."""
         return f"{problem.prompt}\n{turns[0]}"
 
 
 def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, float], config: Config) -> str:
-    """A note on the problems and texts that are skipped as too long, "" where there are none.
+    """A note on the problems and texts that are skipped as too long; "" if there are none.
 
-    Prompts are measured in all splits that have an end. Completions are measured for a user's file, because another
-    task may have to play a game for each of them; of such a task, those of the first step are. Raises ConfigError where
-    something is too long and may not be skipped (--overlong).
+    Prompts are measured in all splits that are not streams. Completions are all measured for a user's file; for any
+    other task, which may have to play a game for each of them, only those of the first step. Raises ConfigError for a
+    text that is too long and may not be skipped (--overlong).
     """
     found, names = TooLong(room), {name for name, share in mix.items() if share}
     for env in splits:
@@ -120,7 +124,8 @@ def draw_fitting(
 ) -> "list[tuple[int, Problem, str]]":
     """`count` demonstrations, as `draw_demonstrations` draws them: (index, problem, completion) of each.
 
-    In the place of one that is too long comes the next problem of the split, or ConfigError, as --overlong says.
+    With --overlong skip, a demonstration that is too long is replaced by that of the next problem of the split; else it
+    raises ConfigError.
     """
     drawn = [draw_demonstration(env, mix, config.seed, step, row) for row in range(count)]
     for distance in range(1, IN_A_ROW + 1):
@@ -131,7 +136,7 @@ def draw_fitting(
             return drawn
         index, name = drawn[long[0]][0], name_of(env, drawn[long[0]][0])
         if config.overlong != SKIP:
-            room.refuse_first(env, [index], [long_prompts.get(long[0], 0)])  # if it is the prompt
+            room.refuse_first(env, [index], [long_prompts.get(long[0], 0)])  # raises if it is the prompt
             tokens = long_texts[long[0]]
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "

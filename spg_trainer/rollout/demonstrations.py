@@ -1,7 +1,7 @@
-"""Demonstrations of an environment: which text of which problem is learned. The texts are `Task.demonstration`.
+"""Draws demonstrations: which text of which problem is learned. Tasks write the texts: `envs/task.py: demonstration`.
 
-A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
-demonstrations follows which habit of the environment; `right` is always its `demonstration`.
+RL can only teach a base model that already *has* the right behaviour among others. So `mix` gives each habit of the
+environment a share of the demonstrations, besides `right`, which is `Task.demonstration`.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 MEASURED = 2000
-"""So many turns of demonstrations decide how long a completion is: 2,000 problems of one turn, 200 of ten turns."""
+"""How many turns of demonstrations are measured to choose the length of a completion: 2,000 problems of one turn, 200
+of ten turns."""
 
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
@@ -62,10 +63,7 @@ def normalised(mix: Mapping[str, float]) -> dict[str, float]:
 
 
 def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
-    """The part of the mix that a problem can follow.
-
-    It is all of the mix where there is one task. Among several tasks it is `right` and the habits of the problem.
-    """
+    """The part of the mix that a problem can follow: all of it, or in a mixture of tasks `right` and its own habits."""
     if not env.parts:
         return mix
     return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem))}
@@ -74,9 +72,9 @@ def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> 
 def draw_demonstrations(
     env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, count: int
 ) -> "tuple[list[Problem], list[str]]":
-    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r).
+    """`count` problems of the environment, and a completion of each; row r is a pure function of (seed, step, r).
 
-    Where the environment answers back, a row is any turn of an episode, and the prompt of its problem the chat so far.
+    In an environment of several turns, a row is one turn of an episode, and its problem's prompt is the chat so far.
     """
     drawn = [draw_demonstration(env, mix, seed, step, row) for row in range(count)]
     return [problem for _, problem, _ in drawn], [text for *_, text in drawn]
@@ -87,7 +85,7 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: the problem is taken so many places behind the one that is drawn, because that one is too long for the model.
+    past: how many places behind the drawn problem, which is too long for the model, the problem is taken from.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -114,10 +112,10 @@ def draw_turn(
     draw: Callable[[], str],
     rng: np.random.Generator,
 ) -> "tuple[Problem, str]":
-    """Plays an episode and draws one of its turns: (problem, completion), the problem's prompt being the chat so far.
+    """Plays an episode and draws one of its turns: (problem, completion); the problem's prompt is the chat so far.
 
-    text: the completions of the whole episode as a list, or that of its first turn as a text. In the second case, each
-    later turn is written by a habit that `draw` draws anew.
+    text: a list of all completions of the episode, or a text for its first turn. In the latter case, every later turn
+    follows a habit that `draw` draws anew.
     """
     prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
 
@@ -137,7 +135,7 @@ def draw_turn(
 def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str]:
     """The completion of a problem by the habit `name`, or for `right` its demonstration; a list has one for each turn.
 
-    Raises ConfigError where the problem has no such habit.
+    Raises ConfigError if the problem has no such habit.
     """
     if name == "right":
         return env.demonstration(problem)
@@ -149,14 +147,14 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
 
 
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
-    """How many tokens a completion gets: those of the longest demonstration that is looked at, and a tenth more.
+    """How many tokens a completion gets: as many as the longest of `MEASURED` demonstrations, and a tenth more.
 
-    The end token is counted. The tenth is for longer demonstrations among those that are not looked at (`MEASURED`).
+    The end token is counted. The tenth is for longer demonstrations among those that are not measured.
     """
     written = []
     for part in [*env.parts.values()] or [
         env
-    ]:  # each alone: a stride through a mixture may meet one task only
+    ]:  # each task by itself, since a stride through a mixture may meet one task only
         stride = max(1, len(part) // max(1, MEASURED // part.max_turns))
         for index in range(0, len(part), stride):
             problem = envs.problem.read_problem(part, index)

@@ -1,4 +1,4 @@
-"""The model plays the episodes of an environment round by round: in each, those that go on are decoded as one batch."""
+"""Plays episodes of an environment with the model, round by round: a round decodes a turn of all that go on."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -27,32 +27,32 @@ def play(
     sampling: Sampling,
     write: Callable[[Prompts, list[int], int], Rows],
 ) -> list[Round]:
-    """Plays episodes to their end, and returns their rounds; they are not scored yet.
+    """Plays episodes to their end, and returns the rounds; they are not scored yet.
 
-    owners: the numbers of the episodes that the `prompts` belong to. write: decodes a round; it gets the prompts, their
-    owners and the number of the round, from 0 on.
+    owners: the numbers of the episodes to which `prompts` belong. write: decodes a round, from its prompts, their
+    owners and its number, from 0 on.
     """
     rounds: list[Round] = []
     while owners:
         rollouts = write(prompts, owners, len(rounds))
         rounds.append((rollouts, owners))
-        prompts, owners = answer(policy, episodes, rollouts, owners, sampling)
+        prompts, owners = take_turns(policy, episodes, rollouts, owners, sampling)
     return rounds
 
 
-def answer(
+def take_turns(
     policy: Policy, episodes: "Episodes", rollouts: Rows, owners: Sequence[int], sampling: Sampling
 ) -> tuple[Prompts, list[int]]:
     """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
 
-    `Episodes.answer` calls the environment's `reply`. An episode whose next prompt is too long for the model ends; the
-    model does not read its last reply. owners: the episodes of the completions.
+    `Episodes.take_turn` calls the environment's `reply`. An episode whose next prompt is too long for the model ends;
+    the model does not read its last reply. owners: the episodes of the completions.
     """
     texts = decode_completions(policy, rollouts)
     prefixes = [problem.completion_prefix for problem in episodes.problems]
     going_on = episodes.take_turn({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
     chats = [episodes.prompt(i) for i in going_on]
-    # `prompts` are only those that fit; `fits` says of each of `going_on` whether its prompt does.
+    # `prompts` has only the prompts that fit; `fits` says for each of `going_on` whether its prompt fits.
     prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)
     episodes.cut([i for i, fit in zip(going_on, fits, strict=True) if not fit])
     return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]

@@ -9,10 +9,10 @@ from torch.nn.functional import linear
 from spg_trainer.likelihood.logps import columns_at_once
 
 Generators = Sequence[torch.Generator] | None
-"""One per row, on the model's device; None where nothing is random."""
+"""A generator for each row, on the model's device; None if nothing is random."""
 
 Measure = Callable[[Tensor], Tensor]
-"""(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
+"""From probabilities over the whole vocabulary (c, V), how sure the model is at each position (c,): higher = surer."""
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
@@ -24,9 +24,9 @@ MAX_LOGITS = 2**26
 """How many logits are in memory at once (256 MB in float32), unless a single row has more: a row is not split, because
 its noise is one draw."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
-"""The smallest E that is kept. It guards against an exact 0 only, whose infinite logarithm would turn the forbidden
-mask's score into NaN. Real draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what
-rare tokens score."""
+"""The lower bound for E. It only guards against an exact 0, whose infinite logarithm would turn the score of the
+forbidden mask into NaN. Draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change the
+scores of rare tokens."""
 
 
 def sample_tokens(
@@ -48,29 +48,28 @@ def sample_tokens(
 
     A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
     temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: ids of the
-    embedding that the tokenizer does not know can be drawn, as by the plain LLaDA sampler.
+    embedding that the tokenizer does not know can be drawn, as in the plain LLaDA sampler.
 
-    Log-probabilities are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative
-    to the largest logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are those of
-    the distribution that tokens are drawn from: tempered, without the mask id and what `cut_distribution` leaves out.
+    Log-probabilities are taken at temperature 1 over the whole vocabulary (mask id included, as in training), relative
+    to the largest logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are taken in
+    the distribution drawn from: tempered, and without the mask id and the tokens that `cut_distribution` leaves out.
 
     Args:
         hidden_states: (N, D) at positions of b rows, one row after the other.
         head: (V, D) output embedding.
         temperature: 0 = greedy.
         generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V), with `count` from `counts`.
-        counts: b numbers, how many of the N positions are of each row.
-        measures: what is measured of the model's probabilities at each position, un-tempered and uncut.
+        counts: b numbers, how many of the N positions belong to each row.
+        measures: functions of the model's probabilities at each position, at temperature 1 and uncut.
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
-            forbids them. It comes before everything else, so tokens, log-probabilities and measures all see it.
-        noise: (N, V), what `fill_noise` has drawn already for the N positions, which are then one piece.
+            forbids them. This is done first, so tokens, log-probabilities and measures all see it.
+        noise: (N, V), drawn already by `fill_noise`; the N positions are then one piece.
 
-    Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
-    at the positions (N,).
+    Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """
     cuts = is_cut(temperature, top_k, top_p)
-    # How many columns of the vocabulary are computed at a time: all of them where every probability is needed.
+    # How many columns of the vocabulary are computed at a time: all of them if every probability is needed.
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
     for row_numbers, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
@@ -108,17 +107,17 @@ def sample_tokens(
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities (c, V) after a cut by top_p and top_k; -inf for the tokens that are left out.
 
-    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the most probable tokens stay, as few
-    as have a probability of at least top_p together; 1 = all stay. top_k: of these, at most so many stay; 0 = all.
-    Tokens exactly as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`,
-    which cuts by both in this order.
+    logits: (c, V), tempered, -inf for forbidden tokens. top_p: only the fewest most probable tokens stay whose
+    probabilities sum to at least top_p; 1 = all. top_k: of these, at most so many stay; 0 = all. Tokens exactly as
+    probable as the last that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by both in
+    this order.
     """
     threshold = logits.amin(-1, keepdim=True)  # the smallest logit that stays, (c, 1)
     if top_k:
         threshold = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
     if top_p < 1:
         descending = logits.sort(-1, descending=True).values
-        mass_before = descending.softmax(-1).cumsum(-1).roll(1, -1)  # of all more probable tokens
+        mass_before = descending.softmax(-1).cumsum(-1).roll(1, -1)  # the sum over all more probable tokens
         mass_before[:, 0] = 0  # nothing is before the most probable token, which therefore stays
         number_staying = (mass_before < top_p).sum(-1, keepdim=True)
         threshold = threshold.maximum(descending.gather(-1, number_staying - 1))
@@ -126,16 +125,16 @@ def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def is_cut(temperature: float, top_k: int, top_p: float) -> bool:
-    """Whether tokens are drawn from what `cut_distribution` leaves."""
+    """Whether tokens are drawn from a cut distribution (`cut_distribution`)."""
     return temperature > 0 and (top_k > 0 or top_p < 1)
 
 
 def fill_noise(
     noise: Tensor, counts: Sequence[int], generators: Sequence[torch.Generator], factor: float
 ) -> None:
-    """Fills (N, V) in place with factor * log E, for each row one draw of (count, V) from its generator.
+    """Fills (N, V) in place with factor * log E; each row is one draw of (count, V) from its generator.
 
-    factor: the temperature, but 1 where `is_cut`, since the cut distribution is tempered itself.
+    factor: the temperature; 1 if `is_cut`, since the cut distribution is tempered itself.
     """
     log_exponential(noise, noise.split(list(counts)), generators)
     if factor != 1:
@@ -145,14 +144,14 @@ def fill_noise(
 def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
     """Fills each of `parts` of `noise` in place with log E, E ~ Exp(1), one draw from its generator.
 
-    noise: float32, also for a float64 model, so that it sees the same noise as its float32 twin. What is in no part
-    holds garbage afterwards.
+    noise: float32, also for a float64 model, so that the model has the same noise in both types. Elements outside of
+    all parts hold garbage afterwards.
     """
     for part, generator in zip(parts, generators, strict=True):
         part.exponential_(generator=generator)
     noise.clamp_(
         min=_MIN_EXPONENTIAL
-    ).log_()  # of all rows at once: a GPU waits for each kernel that Python starts
+    ).log_()  # for all rows at once, since each kernel takes Python time to start
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
@@ -174,7 +173,7 @@ def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice
 
 
 EndPenalty = tuple[Sequence[int], Tensor] | None
-"""End tokens, and what is subtracted from their logits at each of c positions (c,); None = nothing."""
+"""(end tokens, (c,) the number that is subtracted from their logits at each of c positions); None = nothing is."""
 
 
 def _subtract_penalty(logits: Tensor, ends: Sequence[int], penalty: Tensor, start: int) -> None:
@@ -187,8 +186,8 @@ def _subtract_penalty(logits: Tensor, ends: Sequence[int], penalty: Tensor, star
 Choice = tuple[Tensor, Tensor, Tensor, Tensor]
 """(tokens, logps, powers, sum_of_powers) at c positions; the model's uncut probabilities are powers / sum_of_powers.
 
-tokens: (c,) int64, those drawn. logps: (c,), their log-probabilities. powers: (c, V), exp(logit - largest logit), where
-all columns of the vocabulary were computed at once; otherwise only those of the last columns, which nobody reads.
+tokens: (c,) int64, the drawn ones. logps: (c,), their log-probabilities. powers: (c, V), exp(logit - largest logit), if
+all columns of the vocabulary were computed at once; otherwise those of the last columns, which are not used.
 sum_of_powers: (c,), over the whole vocabulary."""
 
 
@@ -205,7 +204,7 @@ def _choose_from_cut(
 ) -> Choice:
     """Draws as `_choose` does, with all V columns at once, from the tokens that top_k and top_p leave.
 
-    noise: (c, V) log E; where the token that `_choose` draws with the same noise is left, it is drawn here too.
+    noise: (c, V) log E. With the same noise, it draws the token that `_choose` draws, unless the cut leaves that out.
     """
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -229,9 +228,9 @@ def _choose(
 ) -> Choice:
     """The tokens with the highest score, logit - noise, computed for `width` columns of the vocabulary at a time.
 
-    noise: (c, V) temperature * log E; None = a token's score is its logit. Over the columns so far, `best_score` and
-    `best_logit` are those of the best token, `peak` is the largest logit and `sum_of_powers` the sum of exp(logit -
-    peak), (c,) each.
+    noise: (c, V) temperature * log E; None = a token's score is its logit. The locals, (c,) each, are over the columns
+    so far: `best_score` and `best_logit` of the best token, `peak` the largest logit, and `sum_of_powers` the sum of
+    exp(logit - peak).
     """
     tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
     best_logit, best_score, peak = torch.full(
@@ -247,14 +246,14 @@ def _choose(
         if end_penalty is not None:
             _subtract_penalty(logits, *end_penalty, start)
         scores = logits if noise is None else logits - noise[:, start : start + width]
-        # The mask cannot be drawn, but it has a probability. Without noise, `scores` are the logits themselves, so the
-        # mask's logit is put aside here and put back below.
+        # The mask cannot be drawn, but it has a probability. Without noise, `scores` and the logits are one tensor, so
+        # the mask's logit is put aside here and put back below.
         if has_mask := start <= mask_id < start + width:
             mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
         highest = scores.amax(-1)
-        # argmax takes ten times as long as amax, so it runs only for positions whose best score these columns raise:
-        # after some columns they are few. NaN counts as raised, so that it is not lost.
+        # argmax takes ten times as long as amax. So it runs only for positions whose best score these columns raise,
+        # which soon are few. NaN counts as raised, so that it is not lost.
         better = slice(None)
         if width < head.shape[0]:
             better = (~(highest <= best_score)).nonzero().squeeze(-1)

@@ -22,12 +22,12 @@ MAX_ERROR_SHARE = 0.05
 
 
 def is_failure(reason: str, traceback: str | None) -> bool:
-    """Whether a completion could not be scored: the author's code raised, or the environment itself says "error"."""
+    """Whether a completion could not be scored: the author's code raised, or the environment's reason is "error"."""
     return traceback is not None or reason == "error"
 
 
 def listed(count: Mapping[str, float]) -> str:
-    """How often each reason came, as a text: "3 error, 1 timeout"."""
+    """A text on how often each reason occurred: "3 error, 1 timeout"."""
     return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
 
 
@@ -43,7 +43,7 @@ class Failures:
         self.count: Counter[str] = Counter()
 
     def add(self, env: "TextEnv", scored: "Rows | None") -> None:
-        """Counts the failures among completions (None = there are no completions); raises ScoringFailed at too many."""
+        """Counts the failures among completions (None = there are none); raises ScoringFailed if they are too many."""
         outcomes = []
         if scored is not None:
             problem = scored.problem.tolist()
@@ -69,9 +69,9 @@ class Failures:
 
 
 def own_frames(trace: str) -> str:
-    """A traceback without the frames of installed packages and of our own; the whole one if it has no other frames.
+    """A traceback without the frames of installed packages and of our packages; if no frame is left, the whole one.
 
-    trace: as `traceback.format_exception` writes it.
+    trace: a text of `traceback.format_exception`.
     """
     kept: list[str] = []
     in_installed_frame = found_other = False
@@ -80,7 +80,7 @@ def own_frames(trace: str) -> str:
             in_installed_frame = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
             found_other |= not in_installed_frame
         elif not line.startswith("   "):
-            # Lines that are indented further are the source of the frame above them; this one is of no frame.
+            # Lines that are indented further are the source of the frame above them; this line belongs to no frame.
             in_installed_frame = False
         if not in_installed_frame:
             kept.append(line)
@@ -89,7 +89,7 @@ def own_frames(trace: str) -> str:
 
 @cache
 def installed() -> tuple[str, ...]:
-    """The folders of Python's own modules, of site-packages, and of our packages, which a checkout has elsewhere."""
+    """The folders of Python's own modules, of site-packages, and of our packages (elsewhere in a checkout)."""
     our_packages = (spg_trainer, packages.envs, packages.verifiers)
     ours = [str(Path(str(package.__file__)).parent) for package in our_packages]
     return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *ours)

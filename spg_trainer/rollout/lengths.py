@@ -1,4 +1,4 @@
-"""The lengths of completions and blocks that settings leave open where demonstrations are learned."""
+"""Chooses the lengths of completions and blocks that settings leave open if demonstrations are learned."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 BLOCK_LENGTH = "rollout.block_length"
-"""The setting, by its dotted name, whose origin decides whether it gives way where it does not fit."""
+"""The setting of a block's length. Whether it gives way if it does not fit depends on its origin: who set it."""
 
 
 def settled_decoding(
@@ -27,20 +27,20 @@ def settled_decoding(
     train: "TextEnv | None",
     mix: Mapping[str, float],
 ) -> Sampling:
-    """The decoding of a run on demonstrations, with all its lengths; settled ones stay as they are.
+    """The decoding of a run on demonstrations, with all its lengths; lengths that are set stay as they are.
 
-    origins: where each setting is from. policy: its tokenizer and configuration are enough. train: what is learned,
-    None where a length is given and the data is not here. mix: as `mix_shares` has it. Raises ConfigError for what
-    cannot be decoded.
+    origins: {setting: where its value is from}. policy: its tokenizer and configuration are enough. train: the split
+    that is learned; None if a length is given and the data is not here. mix: as `mix_shares` returns it. Raises
+    ConfigError for settings that cannot decode.
     """
     r, origin = (
         config.rollout,
         origins.get(BLOCK_LENGTH, FLAG),
-    )  # without origins, as from Python, all is asked for
+    )  # without origins, e.g. from Python, all settings count as the user's
     length, pattern = r.max_completion_length, pattern_of(policy.model.config)
     if not length:
         length = completion_length(policy, train, mix)
-        # In whole blocks if somebody has said how long a block is; that of a training by RL gives way instead.
+        # Whole blocks, if the user has set a block's length. A length from a training by RL gives way instead.
         length += 0 if origin.startswith(TRAINING) else -length % max(1, r.block_length)
     block = fitting_block(length, r.block_length, pattern, origin, asked_for=origin in (FLAG, config.config))
     sampling = replace(
@@ -56,9 +56,9 @@ def settled_decoding(
 def fitting_block(length: int, block: int, pattern: Pattern, origin: str, *, asked_for: bool) -> int:
     """The length of a block of a completion of `length` tokens.
 
-    Where none is given, or that of a training by RL does not fit, blocks are those of the model's attention, or the
-    largest parts of these that divide the completion, or the whole completion. One that was asked for stays, and is
-    refused later where it does not fit.
+    A block length that the user asked for stays, and is refused later if it does not fit. If none is given, or that of
+    a training by RL does not fit, blocks are those of the model's attention, else the largest parts of these that
+    divide the completion, else the whole completion.
     """
     does_not_divide = block > 0 and length % block > 0
     is_of_other_attention = origin.startswith(TRAINING) and not pattern.is_full

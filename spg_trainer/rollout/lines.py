@@ -1,4 +1,4 @@
-"""Where problems come from: the lines of a file, or a stream that is made as it is asked for."""
+"""Whether problems come from the lines of a file, or from a stream that makes each problem when it is asked for."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 MEASURED_WHOLE = 20_000
-"""The prompts of a split with at most so many problems are all counted in tokens before the first step."""
+"""If a split has at most so many problems, all its prompts are counted in tokens before the first step."""
 
 
 def place_of(problem: "Problem") -> str | None:
@@ -19,7 +19,7 @@ def place_of(problem: "Problem") -> str | None:
 
 
 def is_file(env: "TextEnv") -> bool:
-    """Whether the problems of a split come from the lines of a file; the first one stands for all."""
+    """Whether the problems of a split come from the lines of a file, judged by the first problem."""
     try:
         return place_of(envs.problem.read_problem(env, 0)) is not None
     except envs.EnvError:  # it is raised again, and reported, where the problem is used
@@ -32,7 +32,7 @@ def is_measured_whole(env: "TextEnv") -> bool:
 
 
 def measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
-    """A split and all its problems, unless it is a stream; of a mixture of tasks, the split of each task."""
+    """Yields (a split, its problems) if the split is no stream; for a mixture of tasks, the split of each task."""
     for part in [*env.parts.values()] or [env]:
         if is_measured_whole(part):
             yield part, range(len(part))

@@ -20,7 +20,7 @@ from spg_trainer.rollout.draw import Generators
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 
 OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
-"""The signature of an order from outside; this file says what it takes and returns."""
+"""The signature of a user's order; the text at the top of this file says what it takes and returns."""
 
 
 def own_order(name: str) -> OwnOrder:
@@ -51,8 +51,8 @@ def own_order(name: str) -> OwnOrder:
 def refuse_order(name: str, order: OwnOrder) -> None:
     """Raises ConfigError unless an order keeps its contract, tried on 3 rows of 8 tokens.
 
-    It returns finite floating-point numbers of the right shape, changes nothing that it is given, draws only from the
-    generators that it is given, and does to a row the same whatever the other rows are.
+    The contract: it returns finite floating-point numbers of the right shape, changes none of its arguments, draws only
+    from the generators that it gets, and gives a row the same priorities whatever the other rows are.
     """
 
     def called(rows: slice) -> Tensor:

@@ -1,8 +1,8 @@
 """Pairs of a chosen and a rejected completion from a file (--pairs), in place of completions that the model samples.
 
-The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as texts or as chat messages; the prompt may
-stand inside the other two. In the training
-loop, `PairFile` then takes the place of `EnvironmentSource`: there is no environment, and a pair is a group of two.
+The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as texts or as chat messages; `chosen` and
+`rejected` may contain the prompt. In the training loop, `PairFile` takes the place of `EnvironmentSource`: there is no
+environment, and a pair is a group of two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ COLUMNS = ("prompt", "chosen", "rejected")
 
 
 Pair = tuple[Prompt, str, str]
-"""A prompt and two completions of it, the better one first: the values of `COLUMNS`."""
+"""(prompt, chosen completion, rejected completion): the values of `COLUMNS`."""
 
 
 class PairFile:
@@ -42,21 +42,21 @@ class PairFile:
     """
 
     env = None
-    """No environment judges these completions: the file says which is the better one of a pair."""
+    """No environment judges these completions: the file says which of a pair is better."""
     pools = None
     """There are no difficulty pools (`rollout/pools.py`): all pairs are drawn equally often."""
     mix: Mapping[str, float] = {}
     """Pairs follow no habits of a task."""
 
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
-        """pairs: those of the file, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
+        """pairs: the file's pairs, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
         self.pairs = list(pairs.values())
         room = Room(policy, config.rollout.max_completion_length)
         fits, self.notice = fitting_pairs(room, config.pairs, pairs, config.overlong)
         differ = np.array([chosen != rejected for _, chosen, rejected in self.pairs])
         self.index = np.flatnonzero(fits & differ)
-        """Which of `pairs` are trained on, int64."""
+        """The numbers of the `pairs` that are trained on, int64."""
         if equal := int((fits & ~differ).sum()):
             why = "is left out: its" if equal == 1 else "are left out: their"
             note = f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs {why} two completions are equal."
@@ -65,9 +65,9 @@ class PairFile:
 
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, (P,) int64. Steps go through the file again and again, each time in another order."""
-        # An epoch is one pass through the file, in an order of its own. The run takes its pairs from these orders, one
-        # after the other, and each step takes the next `count` pairs. E.g. with 10 pairs and `count` 4, step 2 takes
-        # the places 8 to 11: the last two of epoch 0 and the first two of epoch 1.
+        # An epoch goes through the file once, in an order of its own. Each step takes the next `count` pairs of these
+        # orders, one order after the other. E.g. with 10 pairs and `count` 4, step 2 takes the places 8 to 11: the last
+        # two of epoch 0 and the first two of epoch 1.
         count, size = self.config.batch.prompts_per_step, len(self.index)
         places = np.arange(step * count, (step + 1) * count)  # counted over all epochs
         epochs = np.unique(places // size)
@@ -79,12 +79,12 @@ class PairFile:
         return self.index[order_of_epochs[places - first_place]]
 
     def collect(self, step: int) -> Rows:
-        """This process's pairs of a step as if they had been sampled: a chosen one has reward 1, a rejected one 0."""
+        """This process's pairs of a step, like sampled completions: a chosen one has reward 1, a rejected one 0."""
         index = self.choose(step)
         # Pair p of the step is group p; its chosen completion is episode 2p and its rejected one is episode 2p + 1.
-        # `deal_groups` returns the numbers of this process's episodes, ascending. Every process gets about equally long
-        # pairs, and never half of one.
-        lengths = [len(str(self.pairs[i])) for i in index]  # roughly: characters of prompt and completions
+        # `deal_groups` returns the ascending numbers of this process's episodes. Every process gets pairs of about the
+        # same lengths, and never half of a pair.
+        lengths = [len(str(self.pairs[i])) for i in index]  # about the characters of prompt and completions
         episode = torch.from_numpy(deal_groups(lengths, 2, dealt_by="group"))
         group, generation = episode // 2, episode % 2
         problem = torch.from_numpy(index)[group]
@@ -107,7 +107,7 @@ class PairFile:
         return given_rows(rows, rewards, reason=["chosen", "rejected"] * len(pairs))
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
-        """A prompt and its completion for a terminal; of a chat, each message stands behind its role."""
+        """A prompt and its completion for a terminal; the messages of a chat are shown with their roles."""
         prompt = problem.prompt
         if not isinstance(prompt, str):
             prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
@@ -117,10 +117,10 @@ class PairFile:
 def read_pairs(path: str) -> dict[str, Pair]:
     """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file, in its order: {"pairs.jsonl, line 3": pair}.
 
-    Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
-    its line.
+    Raises ConfigError or EnvError for another kind of file, for a file without rows, and for a row that is no pair,
+    naming its line.
     """
-    formats = envs.files.datasets.FORMATS  # those of the verifiers' command
+    formats = envs.files.datasets.FORMATS
     if not path.endswith(formats):
         raise ConfigError(f"$pairs={path}: should end in {', '.join(formats)}.")
     rows = envs.files.datasets.read_files("--pairs", [Path(path)], COLUMNS, with_prompt_apart)
@@ -128,10 +128,10 @@ def read_pairs(path: str) -> dict[str, Pair]:
 
 
 def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose prompt stands inside `chosen` and `rejected`, as messages that both begin with, with a prompt apart.
+    """A row with the prompt taken out of `chosen` and `rejected`, if both begin with the same messages.
 
-    So UltraFeedback and TRL's implicit prompts have it. A row whose `prompt` says something else stays as it is, and is
-    refused later.
+    UltraFeedback and TRL's implicit prompts have such rows. A row whose `prompt` differs from these messages stays as
+    it is, and is refused later.
     """
     row = {
         name: envs.files.row_forms.as_messages(value) if name in COLUMNS else value
@@ -147,9 +147,9 @@ def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
-    """The pair of a row, whose prompt is text or messages and whose completions are text or one assistant's message.
+    """The pair of a row. The prompt must be text or messages, each completion text or one message of the assistant.
 
-    line: what an error calls the row.
+    line: the row's name in errors.
     """
     values: list[Any] = []
     for name in COLUMNS:
@@ -165,9 +165,9 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
 
 
 def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: str) -> tuple[np.ndarray, str]:
-    """Which of N pairs have a prompt and completions that fit, (N,) bool; and a notice on those that are skipped.
+    """((N,) bool, which of N pairs have a prompt and completions that fit; a notice on those that are skipped).
 
-    Where `overlong` is "error", ConfigError says it instead. pairs: by what a message calls them.
+    If `overlong` is "error", such pairs raise ConfigError instead. pairs: {name in messages: pair}.
     """
     texts = [(line, text) for line, (_, *both) in pairs.items() for text in both]
     long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
@@ -180,10 +180,10 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:
     """Makes rollouts of T = `length` positions from completions that no sampler wrote.
 
-    Their tokens up to and including the first end token count as unmasked at step 0; the positions behind it stay
+    Their tokens up to and including the first end token count as unmasked at step 0; positions behind it count as
     masked.
 
-    Raises ConfigError for a completion that with its end token is longer than `length`.
+    Raises ConfigError for a completion that is longer than `length` with its end token.
     """
     prompt_ids, prompt_mask = encode_prompts(policy, prompts)
     ids = encode_completions(policy, completions, length).to(policy.device)

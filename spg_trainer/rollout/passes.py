@@ -12,8 +12,8 @@ def rollout_passes(
 ) -> Iterator[tuple[int, int, int]]:
     """Yields (columns computed, columns seen, tokens drawn: the block's masked ones) for each pass over a row.
 
-    They are those that `columns.py` computes. Without `--unmasking schedule` the passes are the most that a row can
-    take: each then unmasks a single token.
+    `columns.py` computes these columns. Without `--unmasking schedule` a row may need fewer passes: here each pass
+    unmasks a single token.
     """
     keeps_columns = CACHES[sampling.cache] is not None
     columns = prompt_length + sampling.max_completion_length
@@ -25,7 +25,7 @@ def rollout_passes(
         start, stop, size = prompt_length + first, prompt_length + last, last - first
         steps = -(-size * steps_of_full_block // sampling.block_length)  # rounded up
         attention_start, seen = start, columns
-        if not pattern.is_full:  # nobody sees what stands behind the block of attention
+        if not pattern.is_full:  # columns behind the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
         alone = (
@@ -40,7 +40,7 @@ def rollout_passes(
             elif sampling.cache == "blocks":
                 computed = seen - attention_start
                 if step == 0 and start == attention_start:
-                    # The last tokens of the block before were written after its keys were computed: it is computed too.
+                    # The last tokens of the block before were written after its keys were computed: it comes again.
                     computed += pattern.block_size
             elif not is_refresh:
                 first_column, end_column = window(start, stop, seen, sampling)

@@ -1,6 +1,6 @@
 """Difficulty pools: problems whose last two groups were both all right, or both all wrong, are drawn less often.
 
-prime-rl has such pools too. It sorts a problem by the mean reward of its last group; here its last two groups count,
+prime-rl has such pools, too. It sorts a problem by the mean reward of its last group. Here the last two groups count,
 and only whether their completions are right.
 """
 
@@ -11,21 +11,21 @@ import numpy as np
 from spg_trainer.seeding import numpy_generator
 
 LONGEST_STREAK = 2
-"""How many groups of a problem have to be all right, or all wrong, one after the other."""
+"""How many groups of a problem in a row must be all right, or all wrong, so that it is drawn less often."""
 
 
 class Pools:
     """Remembers how the latest groups of each problem ended, and draws the problems of a step.
 
-    streaks: {problem: n}; n = 2 says that its latest two groups were all right, n = -2 that they were all wrong, and 1
-    or -1 the same of its latest group alone; n stops at `LONGEST_STREAK`. A problem whose latest group was mixed is not
-    in it.
+    streaks: {problem: n}; n = 2: its latest two groups were all right; n = -2: they were all wrong; 1 or -1: the same
+    of its latest group alone. n stops at `LONGEST_STREAK`. A problem whose latest group was mixed is not in it.
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
         """size: how many problems the training set has.
 
-        all_right, all_wrong: the weight, from 0.01 to 1, of a problem whose last two groups were so; others weigh 1.
+        all_right, all_wrong: the weight, 0.01 to 1, of a problem whose last two groups were all right, or all wrong.
+        All other problems have weight 1.
         """
         self.seed, self.size = seed, size
         self.weights = {LONGEST_STREAK: all_right, -LONGEST_STREAK: all_wrong}
@@ -34,11 +34,11 @@ class Pools:
     def choose(self, step: int, batch: int, count: int, taken: Sequence[int] = ()) -> np.ndarray:
         """`count` distinct problems for a batch of a step, (count,) int64; the same for every process.
 
-        A problem is drawn with probability in proportion to its weight among those that are left. taken: the problems
-        of the step's earlier batches. Returns fewer than `count` where not so many are left.
+        Each draw is in proportion to the weights of the problems that are left. taken: the problems of the step's
+        earlier batches. Returns fewer than `count` if fewer are left.
         """
-        # Rejection sampling: a training set may be too large to weigh each of its problems. A problem of the least
-        # weight, 0.01, is rejected in 99 of 100 draws.
+        # Rejection sampling, since a training set may be too large to weigh each of its problems. A problem with the
+        # least weight, 0.01, is rejected in 99 of 100 draws.
         generator = numpy_generator(self.seed, "pools", step, batch)
         not_left, chosen = {*taken}, []
         while len(chosen) < count and len(not_left) < self.size:
@@ -50,7 +50,7 @@ class Pools:
         return np.array(chosen, dtype=np.int64)
 
     def note(self, index: np.ndarray, correct: np.ndarray) -> dict[str, int]:
-        """Notes the groups of a step that has ended; returns, as metrics, how many problems are drawn less often.
+        """Notes the groups of a finished step; returns, as metrics, how many problems are drawn less often.
 
         index: (P,) problems. correct: (P, G) bool.
         """

@@ -1,6 +1,6 @@
-"""Finds out what half-written completions are worth: one pass fills all their masks, and the episode is played on.
+"""Scores half-written completions: one pass fills in all their masks, and the episode is played on.
 
-A *state* is a completion as it was before one of its denoising steps; its *fill* is the completion that one pass makes
+A *state* is a completion as it was before one of its denoising steps. Its *fill* is the completion that one pass makes
 of it.
 """
 
@@ -14,7 +14,7 @@ from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
-from spg_trainer.rollout.dialogues import Prompts, answer, play
+from spg_trainer.rollout.dialogues import Prompts, play, take_turns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.room import name_in
@@ -38,14 +38,14 @@ def fill_states(
     generators: Generators = None,
     rows_per_forward: int | None = None,
 ) -> Rows:
-    """Fills all masks that each completion had before a denoising step, in a single pass.
+    """Fills in all masks that each completion had before a denoising step, in a single pass.
 
-    Tokens that were unmasked before that step stay, and every other place takes a new one. E.g. a completion "a b c"
-    whose tokens were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c, and b is replaced by a new token.
+    Tokens that were unmasked before that step stay; every other place takes a new token. E.g. the tokens of "a b c"
+    were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c, and b is replaced by a new token.
 
-    Where episodes may have turns, completions with prompts of like length share a call of the model. steps: (B,) int64,
-    the step of each completion. temperature: 0 takes the likeliest tokens; else they are drawn with B generators, as in
-    the sampler. Returns completions that can be trained on as any others, in which the new tokens have that step.
+    steps: (B,) int64, the step of each completion. temperature: 0 takes the likeliest tokens; else they are drawn with
+    B generators, as in the sampler. Returns completions that can be trained on like any others; their new tokens have
+    the step of `steps`.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
@@ -58,7 +58,7 @@ def fill_states(
     width = rollouts.prompt_ids.shape[1]
     prompt_lengths = rollouts.prompt_mask.sum(-1)
     order = torch.arange(len(rollouts), device=ids.device)
-    if rollouts.has_turns:  # prompts grow from turn to turn: those of like length go together
+    if rollouts.has_turns:  # prompts grow from turn to turn: those of similar length share a call
         order = prompt_lengths.argsort(stable=True)
     for index in order.split(rows_per_forward) if len(order) else ():
         padding = 0  # prompt columns left out, because they are padding in all of these rows
@@ -72,7 +72,7 @@ def fill_states(
         masked = ~stays[index]
         row_generators = None if generators is None else [generators[row] for row in index.tolist()]
         counts = masked.sum(-1).tolist()
-        head = head_weight(policy.model)  # read after the pass: with --shard, it is whole only then
+        head = head_weight(policy.model)  # read after the pass, since only then is it whole with --shard
         tokens, new_logps, _ = sample_tokens(
             states[masked], head, policy.mask_id, temperature, row_generators, counts
         )
@@ -102,16 +102,16 @@ def probe(
     keys: Callable[[str, int, int], tuple[int | str, ...]],
     temperature: float = 0.0,
 ) -> tuple[Rows, Rows]:
-    """Looks into states that completions passed through: one pass fills each of them, and the fill is scored.
+    """Fills in states of completions, each in one pass, and scores the fills.
 
-    Returns the completions with `probe_steps` and `probe_rewards`, and the fills, a row for each state, those of a
-    completion together. Raises TrainingError where too many episodes could not be scored.
+    Returns the completions with `probe_steps` and `probe_rewards`, and the fills: a row for each state, those of a
+    completion together. If the environment replies to a fill, the model plays on with `sampling`, and the reward is the
+    whole episode's. Raises TrainingError if too many episodes could not be scored.
 
-    steps: (B, K) int64, the denoising steps that give up to K states of each completion,
-    -1 = none. temperature: 0 fills a state with the likeliest tokens; else they are drawn. Where the environment
-    answers a completion, the model plays on with `sampling`, and the reward is that of the whole episode. keys: the
-    noise is keyed by `seed` and keys("fills", b, k) for state k of completion b, and for the turns after it by
-    keys("after fills", b, k) and the turn.
+    steps: (B, K) int64, the denoising steps before which up to K states of each completion are taken; -1 = none.
+    temperature: 0 fills in the likeliest tokens; else they are drawn. keys: the noise is keyed by `seed` and
+    keys("fills", b, k) for state k of completion b, and for the turns after it by keys("after fills", b, k) and the
+    turn.
     """
     row, column = (steps >= 0).nonzero(as_tuple=True)
     states = list(zip(row.tolist(), column.tolist(), strict=True))  # (b, k) of each
@@ -160,8 +160,7 @@ def _play_on(
 ) -> Tensor:
     """Gives the environment each of N fills in place of a completion, and plays on; returns the rewards, (N,) float64.
 
-    completions: N rows of `scored`, the completion whose place each fill takes. noise_keys: N keys, to which the later
-    turns add their number.
+    completions: N rows of `scored`, which the fills replace. noise_keys: N keys, to which later turns add their number.
     """
     index = scored.problem[completions].tolist()
     problems = [scored.problems[b] for b in completions]
@@ -176,7 +175,7 @@ def _play_on(
         canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
         return sample(policy, prompts, sampling, seed, keys, rows_per_forward, canvas=canvas)
 
-    prompts, going_on = answer(policy, episodes, fills, range(len(fills)), sampling)
+    prompts, going_on = take_turns(policy, episodes, fills, range(len(fills)), sampling)
     play(policy, episodes, prompts, going_on, sampling, write)
     scores = episodes.score()
     outcomes = list(zip(index, scores.reason, scores.traceback, strict=True))

@@ -1,9 +1,9 @@
 """Passes inside a block as two pieces of recorded work, so that a GPU does not wait for Python (`--rollout-graphs`).
 
-Besides those of the layers, a pass starts more than a hundred kernels. Where rows stand alike, these are recorded too:
-the *pass* computes hidden states at all places of the blocks, and the *draw* chooses tokens and writes them on the
-canvas. What the host knows of the rows reaches the GPU in one tensor. Only this transfer and the noise, which each row
-draws from its own generator, are done anew in every pass.
+Besides the kernels of the layers, a pass starts more than a hundred others. If all rows have equally many masked
+places, these are recorded, too: the *pass* computes hidden states at all places of the blocks, and the *draw* chooses
+tokens and writes them on the canvas. What the host knows of the rows reaches the GPU in one tensor. Only this transfer
+and the noise, which each row draws from its own generator, are done anew in every pass.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spg_trainer.tensors import NEVER
 
 
 class Decoder(Protocol):
-    """What the recorded work needs of the sampler (`sampler.py: Sampler`)."""
+    """The attributes of the sampler (`sampler.py: Sampler`) that recorded work uses."""
 
     policy: Policy
     sampling: Sampling
@@ -49,7 +49,7 @@ class Decoder(Protocol):
 
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
-    """Recorded passes for a sampler; None where it decodes on a CPU, without a cache, or by rules that ask the host."""
+    """Recorded passes for a sampler; None if it decodes on a CPU, without a cache, or by rules that need the host."""
     s, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     has_device_rules = (
         REMASKING.get(s.remasking) in (surest_first, leftmost_first)
@@ -75,12 +75,13 @@ class RecordedSteps:
     def __init__(self, sampler: Decoder, replays: Replays, store: KeyValues) -> None:
         self.sampler, self.replays, self.store = sampler, replays, store
         self.noise: Tensor | None = None
-        """(N, V) of the largest pass: noise is drawn where the recorded work reads it."""
+        """(N, V) for the largest pass, the memory in which noise is drawn and recorded work reads it."""
 
     def step(self, rows: list[Row]) -> tuple[list[int] | None, Tensor | None] | None:
-        """Makes a pass that is no refresh; returns what `Sampler._advance` takes behind the rows.
+        """Makes a pass that is no refresh; returns the arguments of `Sampler._advance` after the rows.
 
-        None where the rows do not stand alike, or are too many for one call of the model: then nothing is done.
+        If the rows have different numbers of masked places, or are too many for one call of the model, nothing is done
+        and None is returned.
         """
         sampler, s = self.sampler, self.sampler.sampling
         columns, canvas, size = sampler.columns, sampler.canvas, s.block_length
@@ -110,7 +111,7 @@ class RecordedSteps:
         )
         lowest = min(row.padding for row in rows)
         slots = [row.slot for row in rows]
-        # Neighbouring slots with one window are a slice, which is read and written without copies.
+        # Neighbouring slots with the same window are a slice, which is read and written without copies.
         are_neighbours = slots == list(range(slots[0], slots[0] + len(slots)))
         one_window = are_neighbours and len(set(windows)) == 1
         hides = any(row.padding != lowest for row in rows)
@@ -135,11 +136,11 @@ class RecordedSteps:
     def _pass(
         self, known: Tensor, width: int, lowest: int, hides: bool, first_slot: int | None
     ) -> tuple[Tensor, ...]:
-        """Hidden states (b, S, D) at all places of the blocks, masked ones first; and `span`, `masked`, `within` and
-        `places` as `Blocks` has them, for n = S.
+        """Hidden states (b, S, D) at all places of the blocks, masked ones first; then `span`, `masked`, `within` and
+        `places` as in `Blocks`, with n = S.
 
-        width: columns of a window. lowest: the first column that is attended to. hides: whether some row has more
-        padding. first_slot: where the rows' slots are neighbours and their windows equal, the first slot.
+        width: columns of a window. lowest: the first column that is attended to. hides: whether a row has padding
+        behind it. first_slot: the first slot if the rows' slots are neighbours and their windows equal, else None.
         """
         sampler = self.sampler
         canvas, size = sampler.canvas, sampler.sampling.block_length
@@ -164,7 +165,7 @@ class RecordedSteps:
         return states, span, masked, within, places
 
     def _drawn_noise(self, rows: list[Row], count: int) -> Tensor:
-        """(b * count, V), the noise of the pass, in memory that stays."""
+        """(b * count, V), the noise of the pass, in memory that keeps its place."""
         sampler, s = self.sampler, self.sampler.sampling
         if self.noise is None:
             vocabulary = head_weight(sampler.policy.model).shape[0]
@@ -177,10 +178,10 @@ class RecordedSteps:
         return noise
 
     def _draw(self, taken: dict[str, Tensor], count: int, noise: Tensor | None, asks: bool) -> Tensor:
-        """Draws tokens at the masked places and writes those that are unmasked; returns what `Sampler.to_read` returns,
-        or where nothing is asked some tensor.
+        """Draws tokens at the masked places and writes those that are unmasked; returns `Sampler.to_read`'s result.
 
-        taken: what `_pass` returned, and `known`. count: how many places of each block are masked.
+        taken: the results of `_pass`, and `known`. count: how many places of each block are masked. asks: whether the
+        result is read; if not, any tensor is returned.
         """
         sampler = self.sampler
         known = taken["known"]

@@ -1,8 +1,8 @@
-"""Decides which rows take part in a pass: who enters, who waits for a refresh, whose block is over, and who leaves.
+"""Decides which rows take part in a pass: which enter, wait for a refresh, begin the next block, or leave.
 
-A row's tokens depend on its own prompt and noise alone. So rows may be at different blocks, wait for each other before
-a refresh (a pass that computes all columns, see `cache.py`), and take the place of others that have ended. Nothing here
-reads a tensor, which would make a GPU wait.
+A row's tokens depend only on its own prompt and noise. So rows may be at different blocks, wait for each other before a
+refresh (a pass that computes all columns, see `cache.py`), and replace rows that have ended. Nothing here reads a
+tensor, which would make a GPU wait.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class Row:
     def __init__(self, number: int, padding: int, blocks: Sequence[tuple[int, int, int, bool]]) -> None:
         """number: its number on the canvas. padding: how many columns of padding stand before its first token.
 
-        blocks: `start`, `stop`, `holes` and `first_alone`, as `open_block` has them, of each of its blocks. A block
-        that a template fills altogether is left out.
+        blocks: (`start`, `stop`, `holes`, `first_alone`) of each of its blocks, see `open_block`. A block that a
+        template fills completely is left out.
         """
         self.number, self.padding, self.blocks = number, padding, blocks
         self.passes = 0
@@ -37,15 +37,15 @@ class Row:
         self.block = number
         """The number of the active block in `blocks`."""
         self.start, self.stop, self.holes, self.first_alone = self.blocks[number]
-        """Of the active block: its first place and end, counted from the completion's first token; how many of its
-        places are to be written, all or what a template leaves; and whether a pass of its own writes its first place,
-        before the others."""
+        """Of the active block: its first place and its end, counted from the completion's first token; how many of its
+        places are to be written (all, or the holes of a template); and whether its first place is written before the
+        others, in a separate pass."""
         self.masked = self.holes
         """How many places of the active block are masked."""
         self.block_passes = 0
         """How many passes it has taken part in since the active block was opened."""
         self.post_passes = 0
-        """How many of these began without a masked token: they only edit."""
+        """How many of these passes began without a masked token, and so only edited."""
 
     @property
     def writes_first(self) -> bool:
@@ -57,7 +57,7 @@ class Refill:
     """The rows that wait for their first pass, and the rows in flight, of which there are at most `capacity`."""
 
     def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling, num_all: int) -> None:
-        """num_all: the rows of the whole rollout, those among them that a template fills altogether."""
+        """num_all: how many rows the whole rollout has, including those that a template fills completely."""
         self.num_all = num_all
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
@@ -65,10 +65,10 @@ class Refill:
 
     def next_rows(self) -> tuple[list[Row], bool]:
         """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
-        # A refresh is for many rows at once: rows that need one wait until they are a quarter of those in flight, and
-        # the others go on. Waiting rows enter with a refresh, their first pass, once a quarter of the places in flight
-        # are free. With `--cache blocks` a row is refreshed once, when it enters, and nobody waits.
-        if CACHES[self.sampling.cache] is None:  # nothing is kept between passes: each is a refresh
+        # A refresh serves many rows at once: rows that need one wait until they are a quarter of those in flight, while
+        # the others go on. Rows enter with a refresh, their first pass, once a quarter of the places in flight are
+        # free. With `--cache blocks` a row is refreshed once, when it enters, and no row waits.
+        if CACHES[self.sampling.cache] is None:  # nothing is kept, so every pass is a refresh
             due = list(self.in_flight)
         elif self.sampling.cache == "blocks":
             due = [row for row in self.in_flight if row.passes == 0]
@@ -92,8 +92,8 @@ class Refill:
         whether written tokens were replaced in this pass; None = decoding does not edit.
 
         Without editing, a block is over when none of its places is masked, and a row leaves as soon as its text is
-        finished. With editing, the block goes on until a pass that began without a masked place has replaced nothing,
-        or until `POST_PASSES_LIMIT` such passes; a row leaves at the end of a block only.
+        finished. With editing, a block is over when a pass that began without a masked place has replaced nothing, or
+        after `POST_PASSES_LIMIT` such passes; a row leaves only at the end of a block.
         """
         edits = edited is not None
         for i, row in enumerate(rows):
@@ -113,14 +113,14 @@ class Refill:
                 row.open_block(row.block + 1)
 
     def finished(self) -> list[int]:
-        """The numbers of the rows that are finished, those without a hole among them."""
+        """The numbers of the finished rows, including those without a hole."""
         going_on = {row.number for row in (*self.waiting, *self.in_flight)}
         return [number for number in range(self.num_all) if number not in going_on]
 
     def share_done(self) -> float:
         """An estimate of the share of the rollout that is done, 0 to 1."""
         steps = self.sampling.steps_per_block
-        # In whole rows: those in flight count by the blocks, and the steps of a block, that they have done.
+        # How many rows are done; a row in flight counts by the share of its blocks and steps that it has done.
         in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.blocks) for r in self.in_flight)
         finished = self.num_rows - len(self.waiting) - len(self.in_flight)
         return (finished + in_flight) / self.num_rows

@@ -1,4 +1,4 @@
-"""The room that a model leaves for a prompt beside a completion, and the problems that do not fit into it.
+"""The room that a model has for a prompt besides a completion, and the problems that do not fit into it.
 
 Every source asks one `Room` what fits. A split that is read from a file, or that has few problems (`lines.py`), is
 measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 
 SMALL_MODEL = 1024
-"""A model of at most so many positions is a small one, for which the prompts of large ones are too long."""
+"""A model of at most so many positions counts as small: prompts for large models are too long for it."""
 LISTED = 3
 """How many problems a message names."""
 IN_A_ROW = 1000
-"""The search for a problem that fits ends after so many in a row that do not."""
+"""The search for a problem that fits ends after so many problems in a row that do not."""
 _BATCH = 1000
 """How many problems are read before their prompts are encoded in one call of the tokenizer."""
 SKIP = "skip"
@@ -50,7 +50,7 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 @dataclass(frozen=True)
 class Room:
-    """What fits beside a completion of `length` tokens."""
+    """The room beside a completion of `length` tokens."""
 
     policy: Policy
     """The model, whose weights are not needed."""
@@ -65,16 +65,16 @@ class Room:
         """The problems that leave no room for a completion: {problem: tokens of its prompt}."""
         given = list(problems.values())
         texts = prompt_texts(self.policy, [p.prompt for p in given], [p.completion_prefix for p in given])
-        # In ASCII no tokenizer makes two tokens of a character, so that a short text need not be encoded.
+        # No tokenizer makes two tokens of an ASCII character, so a short ASCII text need not be encoded.
         named = zip(problems, texts, strict=True)
         unsure = {key: text for key, text in named if len(text) >= self.prompt or not text.isascii()}
         encoded = zip(unsure, encode_plain(self.policy, list(unsure.values())), strict=True)
         return {key: len(ids) for key, ids in encoded if len(ids) > self.prompt}
 
     def long_completions(self, texts: Sequence[tuple[Key, str]]) -> dict[Key, int]:
-        """The completions that are longer than `length`: {what they are called: tokens with the end token}.
+        """The completions that are longer than `length`: {name: tokens, with the end token}.
 
-        If several of one name are too long, its tokens are those of the longest.
+        If several with one name are too long, the longest counts.
         """
         unsure = [(key, text) for key, text in texts if len(text) >= self.length or not text.isascii()]
         rows = completion_rows(self.policy, [text for _, text in unsure]) if unsure else []
@@ -87,9 +87,9 @@ class Room:
     def too_long(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """The problems of an environment that leave no room for a completion: {problem: tokens of its prompt}.
 
-        A problem that the environment cannot make is passed over; its error is raised where it is used. Raises
-        ConfigError for a completion template of more than `length` tokens and for prompts that the model's chat
-        template refuses, even with --overlong skip.
+        A problem that the environment cannot make is left out; its error is raised when it is used. Raises ConfigError
+        for a completion template of more than `length` tokens, and for prompts that the model's chat template refuses,
+        even with --overlong skip.
         """
         long: dict[int, int] = {}
         indices = [int(index) for index in indices]  # from NumPy's integers
@@ -108,7 +108,7 @@ class Room:
         return long
 
     def refused_rows(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
-        """The error that names the problems whose prompts the model's chat template refuses, of which there is one."""
+        """The error that names the problems whose prompts the model's chat template refuses; there must be one."""
         refused: dict[str, str] = {}
         for index in indices:
             try:
@@ -146,8 +146,7 @@ class Room:
         return [index for index in indices if index not in long]
 
     def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """The problems of a step, and how many were skipped: in place of each that does not fit comes the next that
-        does.
+        """(problems of a step, how many were skipped); each that does not fit is replaced by the next that does.
 
         indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
         """
@@ -210,7 +209,7 @@ class Room:
 
 @dataclass
 class TooLong:
-    """What was measured, and what of it does not fit."""
+    """How many prompts and completions were measured, and which of them do not fit."""
 
     room: Room
     measured: int = 0
@@ -219,7 +218,7 @@ class TooLong:
     splits: dict[str, list[str]] = field(default_factory=dict)
     """{task or file: its splits in which some problem does not fit}."""
     completions: int = 0
-    """How many completions were measured; only those that are given are."""
+    """How many completions were measured; only given ones are (demonstrations, pairs)."""
     long_completions: dict[str, int] = field(default_factory=dict)
     """{name of a problem with a completion that does not fit: tokens of the completion}."""
 
@@ -231,7 +230,7 @@ class TooLong:
         return long
 
     def add_prompts(self, source: str, split: str, measured: int, long: Mapping[str, int]) -> None:
-        """Adds prompts that have been measured. long: {name: tokens} of those that do not fit."""
+        """Adds prompts that have been measured. long: {name: tokens} of the prompts that do not fit."""
         self.measured += measured
         if long:
             self.splits.setdefault(source, []).append(split)
@@ -244,7 +243,7 @@ class TooLong:
 
     @property
     def text(self) -> str:
-        """How many problems do not fit, the first of them and why; "" if all fit."""
+        """A text on how many problems do not fit, which are the first, and why; "" if all fit."""
         if not self.named:
             return ""
         tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
@@ -260,7 +259,7 @@ class TooLong:
 
     @property
     def text_of_completions(self) -> str:
-        """How many completions that are given do not fit, and the first of them; "" if all fit."""
+        """A text on how many given completions do not fit, and which are the first; "" if all fit."""
         if not self.long_completions:
             return ""
         verb = "has" if len(self.long_completions) == 1 else "have"
@@ -270,9 +269,9 @@ class TooLong:
         )
 
     def note(self, overlong: str, source: str = "") -> str:
-        """A notice on what does not fit and is skipped, or ""; ConfigError for it where `overlong` is "error".
+        """A notice on the problems and completions that are skipped, or ""; if `overlong` is "error", a ConfigError.
 
-        source: the task or the file of the completions, which an error begins with.
+        source: the task or the file of the completions, with which an error begins.
         """
         notices = []
         if self.text:
@@ -291,13 +290,13 @@ class TooLong:
 
 
 def first_of(named: Mapping[str, int]) -> str:
-    """The first `LISTED` problems of {name: tokens}, and how many there are besides.
+    """The first `LISTED` problems of {name: tokens}, and how many more there are.
 
     E.g. "line 9 (70 tokens), line 10 (81 tokens), line 12 (90 tokens), 5 more".
     """
 
     def with_numbers(name: str) -> list[tuple[bool, int | str]]:
-        """A key that sorts "line 9" before "line 10"."""
+        """A key for sorting "line 9" before "line 10"."""
         return [(part.isdigit(), int(part) if part.isdigit() else part) for part in _NUMBER.split(name)]
 
     order = sorted(named, key=with_numbers)
@@ -308,26 +307,26 @@ def first_of(named: Mapping[str, int]) -> str:
 
 
 def split_of(env: "TextEnv") -> str:
-    """The split of an environment, "" where it does not say."""
+    """The split of an environment; "" if it does not say."""
     return str(getattr(env, "split", ""))
 
 
 def name_of(env: "TextEnv", index: int) -> str:
-    """What a message calls a problem: its line in a file, or else its number, as "train problem 7"."""
+    """A problem's name in messages: its line in a file, or else its number, e.g. "train problem 7"."""
     return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
 
 
 def name_in(env: "TextEnv", index: int) -> str:
-    """What a message calls a problem where several tasks may be meant: its task, then as `name_of`."""
+    """A problem's name in messages about several tasks: its task, then as in `name_of`."""
     return f"{env.spec_name}, {name_of(env, index)}"
 
 
 def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:
     """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
 
-    The model's weights are not read. name, arguments: the task, as `envs.make` takes it. model: as `--model`. count:
-    how many problems of each stream are measured. length: tokens of a completion, 0 = as the model is trained by
-    default. Raises SpgError or EnvError for what cannot be opened.
+    The model's weights are not read. name, arguments: the task, as for `envs.make`. model: as --model. count: how many
+    problems of each stream are measured. length: tokens of a completion; 0 = as the model is trained by default. Raises
+    SpgError or EnvError for a task or model that cannot be opened.
     """
     length = length or defaults(Config, env=name, model=model).rollout.max_completion_length
     room = Room(without_weights(ModelConfig(model=model), name), length)

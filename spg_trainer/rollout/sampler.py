@@ -8,9 +8,9 @@ many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unma
 `--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
 Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
-block, a row's first block is the rest of it, and unmasks as many tokens in a pass as a whole block does. The last block
-is cut before it is decoded, where the completion ends; the published samplers decode it whole and cut it afterwards.
-Both give the same if prompt and completion end where a block ends.
+block, a row's first block is the rest of that block, and unmasks as many tokens in a pass as a whole block. The last
+block is cut to the end of the completion before it is decoded; the published samplers decode it whole and cut it
+afterwards. Both give the same completions if prompt and completion end where a block ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -53,14 +53,14 @@ _watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] 
 
 
 class RolloutStopped(Exception):
-    """A rollout, or an evaluation between two of them, that was asked to end early."""
+    """Raised when a rollout, or an evaluation between two rollouts, was asked to end early."""
 
     def __init__(self, rollouts: Rows | None = None, finished: Sequence[int] = ()) -> None:
-        """rollouts: all its rows, as far as they are written. finished: the numbers of those that are finished."""
+        """rollouts: all rows, as far as they are written. finished: the numbers of the finished rows."""
         super().__init__(f"stopped with {len(finished)} finished completions")
         self.rollouts, self.finished = rollouts, finished
         self.scored: Rows | None = None
-        """The finished completions, scored, where `sample_and_score` has played them; None if there are none."""
+        """The finished completions with their scores, set by `sample_and_score`; None if there are none."""
 
 
 def sample_completions(
@@ -80,17 +80,17 @@ def sample_completions(
         prompt_ids: (B, L) int64, left-padded.
         prompt_mask: (B, L) bool, false on padding.
         sampling: how to decode. It is not checked here: call `check_sampling` once before.
-        generators: B on the model's device; None where nothing is random.
+        generators: B on the model's device; None if nothing is random.
         rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
-            time, which bounds memory; None = what is fastest: all rows on an accelerator, and on a CPU few enough to
+            time, which bounds memory. None = the fastest number: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
         records: what is recorded in addition to the step and the log-probability of each token, e.g. {"entropy"}.
-        canvas: (B, T) int64, given tokens that stay, and the mask id in the holes, which alone are written; an end
+        canvas: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an end
             token in a hole ends that hole. None = nothing is given.
 
-    Returns rows on the model's device. Positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and
-    for a canvas of another shape, ModelError for logits that are not finite.
+    Returns rows on the model's device. Positions that were still masked when a row was finished have the mask id, step
+    -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and for
+    a canvas of another shape, ModelError for logits that are not finite.
     """
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
@@ -117,7 +117,7 @@ def sample_completions(
 def _rows_to_decode(
     policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, template_ids: Tensor | None
 ) -> list[Row]:
-    """The rows that have a hole, each with those of its blocks that have one.
+    """The rows that have a hole, each with its blocks that have a hole.
 
     width: columns of the prompts, with padding. template_ids: (B, T), given tokens and the mask id in the holes; None =
     each completion is one hole.
@@ -144,7 +144,7 @@ def _rows_to_decode(
 
 
 def check_sampling(policy: Policy, sampling: Sampling) -> None:
-    """Raises ConfigError for settings of decoding that cannot work, with any model or with this one."""
+    """Raises ConfigError for settings of decoding that cannot work with this model, or with any."""
     if not isinstance(sampling, Sampling):
         raise ConfigError(
             f"sampling is a {type(sampling).__name__}, {sampling!r:.60}. Write it as "
@@ -159,7 +159,7 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
 def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Inside, `report` is called after every denoising step with the share of the rollout that is done, 0 to 1.
 
-    stops: asked after every denoising step; where it is true, the rollout raises `RolloutStopped`.
+    stops: called after every denoising step; if it returns true, the rollout raises `RolloutStopped`.
     """
     token = _watcher.set((report, stops))
     try:
@@ -182,12 +182,12 @@ class Sampler:
     ) -> None:
         self.policy, self.sampling, self.generators = policy, sampling, generators
         self.canvas, self.refill, self.columns = canvas, refill, columns
-        # On the device, and read once at the end: a read at every pass would make a GPU wait.
+        # It is on the device, and read once at the end, since a read in every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
-        """Passes whose log-probabilities were not all finite."""
+        """How many passes had log-probabilities that were not all finite."""
         self.recorded = recorded_steps(self)
         remasking = sampling.remasking
-        # Looked up once, so that all passes have the same one, also if its file is edited meanwhile.
+        # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
 
     def run(self) -> None:
@@ -197,8 +197,8 @@ class Sampler:
             rows, refresh = self.refill.next_rows()
             if not rows:
                 break
-            # So that the rows in flight have the cache's slots 0, 1, 2, ..., they may change their slots where that
-            # costs little: where all are refreshed, and with `--cache blocks` in any pass.
+            # Rows in flight should have the cache's slots 0, 1, 2, ... They may change slots when that costs little: if
+            # all are refreshed, and with `--cache blocks` in any pass.
             all_refresh = refresh and len(rows) == len(self.refill.in_flight)
             all_move = all_refresh or self.sampling.cache == "blocks"
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
@@ -216,13 +216,13 @@ class Sampler:
             )
 
     def _step(self, rows: list[Row], refresh: bool) -> None:
-        """One pass of b rows: a token is drawn for each of n places of their blocks, and the best ones are written."""
+        """One pass of b rows: draws a token for each of n places of their blocks, and writes the best of them."""
         # 1. Tokens are drawn for n places of each row's block.
         # 2. The masked places are ordered by `--remasking`, and the first `count` of each row take their tokens.
-        # 3. With editing, written places take another token too where the model is sure of it.
-        # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each has left
-        #    (`left`); with others it is None, and the canvas is asked.
-        # `take` and `still_masked` are (b, S), of all places of the blocks; the others are (b, n), of the n places.
+        # 3. With editing, written places also take another token if the model is sure of it.
+        # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each row has left
+        #    (`left`); with other rules `left` is None, and is read from the canvas.
+        # `take` and `still_masked` are (b, S), for all places of the blocks; all others are (b, n), for the n places.
         # `order` permutes the n places, and `blocks.within` says where in the block each is.
         s, canvas = self.sampling, self.canvas
         if self.recorded is not None and not refresh and (done := self.recorded.step(rows)):
@@ -248,12 +248,12 @@ class Sampler:
             edits = blocks.written & is_other & (logps.exp() > s.editing_threshold)
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited = edits.any(-1)
-            left = None  # then `_advance` reads it from the device together with `edited`, in one transfer
+            left = None  # `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
             if any(
                 row.writes_first for row in rows
-            ):  # its other places are masked, and have no probability yet
+            ):  # the row's other places are masked, and have no probability yet
                 is_drawn = torch.arange(order.shape[1], device=order.device) < canvas.tensor(
                     blocks.count
                 ).unsqueeze(-1)
@@ -269,23 +269,23 @@ class Sampler:
     ) -> Drawn:
         """Tokens, log-probabilities, sureness, the order of unmasking, entropies, highest probabilities; (b, n) each.
 
-        Sureness is what `--unmasking` compares: the log-probabilities, or with `--fallback leftmost` the highest ones
-        at each place. Places that fill a row up to n, and get no token, have log-probability -inf; the order ends with
-        these and with the written places. Entropies and highest probabilities are None unless a record needs them.
+        `--unmasking` compares sureness: the tokens' log-probabilities, or with `--fallback leftmost` the highest ones
+        at each place. Places that only fill a row up to n have log-probability -inf; the order ends with these and with
+        the written places. Entropies and highest probabilities are None unless a record needs them.
 
         states: (b, n, D). generators: b. noise: as for `sample_tokens`.
         """
         s, count = self.sampling, blocks.count
         shape = states.shape[:2]
         states = states.flatten(0, 1)
-        index = None  # of the drawn places among the b * n; None = all are drawn
+        index = None  # the drawn places among the b * n; None = all are drawn
         if min(count) < shape[1]:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
         measures = {}
         if s.remasking in MEASURES:
             measures["priority"] = MEASURES[s.remasking]
-        elif s.fallback == "leftmost":  # which places are written then follows from the state alone
+        elif s.fallback == "leftmost":  # the state alone then decides which places are written
             measures["priority"] = confidence
         if "entropy" in self.canvas.recorded:
             measures["certainty"] = certainty  # minus the entropy
@@ -339,7 +339,7 @@ class Sampler:
     def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
 
-        index: (N,), the drawn ones among the b * n places of the blocks; None = all.
+        index: (N,), the drawn places among the b * n places of the blocks; None = all.
         """
         s = self.sampling
         options: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
@@ -355,14 +355,15 @@ class Sampler:
     ) -> tuple[Tensor | list[int], list[int] | None]:
         """How many tokens each row unmasks, and how many places of its block are masked afterwards; b numbers each.
 
-        If the first depends on log-probabilities, it is a tensor and the second is None, since reading it would make a
-        GPU wait. logps: (b, n), in the order in which places would be unmasked; None = the rule looks at none.
+        If the first depends on log-probabilities, it is a tensor, and the second is None, since reading the tensor
+        would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None = the rule does not
+        use them.
         """
         s = self.sampling
-        # A pass that writes a block's first place alone is none of its steps.
+        # A pass that writes only a block's first place does not count as a step of the block.
         number = [max(0, row.block_passes - row.first_alone) for row in rows]
         count = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
-        # A row that only edits may unmask none.
+        # A row that only edits unmasks none.
         limits = [
             1 if row.writes_first else min(row.masked, s.max_tokens_per_step or row.masked) for row in rows
         ]
@@ -372,28 +373,26 @@ class Sampler:
         return limited, [row.masked - n for row, n in zip(rows, limited, strict=True)]
 
     def asks(self, left: list[int] | None) -> bool:
-        """Whether a pass reads which rows have ended.
+        """Whether a pass reads from the GPU which rows have ended, for which the host has to wait.
 
-        left: how many places of each row's block it leaves masked; None = that is not known.
+        left: how many places of each row's block it leaves masked; None = that has to be read, too.
 
-        Reading makes a GPU wait. Where `left` has to be read, both are read at once; where it is known, only when some
-        row's block has no masked place left. Without a cache it is read at every pass, as each pass that a row takes
-        after its end is a full one.
+        If `left` has to be read, both are read at once. If it is known, they are read when a row's block has no masked
+        place left. Without a cache they are read in every pass, because passes of rows that have ended are expensive.
         """
         return left is None or self.columns.store is None or 0 in left
 
     def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
-        """(2, b) int64, whether each row's text has ended and how many places of its block are masked; with editing a
-        third row, whether a written token was replaced.
+        """(2, b) int64, whether each row's text has ended, and how many places of its block are masked.
 
-        still_masked: (b, S), which places of the blocks are masked after the pass. edited: (b,), None = nothing is
-        edited.
+        With editing it is (3, b), and also says whether a written token was replaced. still_masked: (b, S), which
+        places of the blocks are masked after the pass. edited: (b,); None = nothing is edited.
         """
         asked = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
         return torch.stack(asked if edited is None else [*asked, edited.long()])
 
     def _advance(self, rows: list[Row], left: list[int] | None, to_read: Tensor | None) -> None:
-        """Tells the rows what the pass left. to_read: what `to_read` returned, None = nothing is read."""
+        """Advances the rows after a pass. to_read: the result of `to_read`; None = nothing is read."""
         ended, was_edited = [False] * len(rows), None
         if to_read is not None:
             ended, left, *rest = to_read.tolist()
@@ -402,7 +401,7 @@ class Sampler:
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:
-    """Raises ConfigError if a prompt, of which `lengths` are the tokens, leaves no room for a completion."""
+    """Raises ConfigError if a prompt leaves no room for a completion. lengths: the prompts' tokens."""
     completion, longest = sampling.max_completion_length, max(lengths, default=0)
     if longest > policy.room(completion):
         left = policy.room(longest)

@@ -1,4 +1,4 @@
-"""Rows that have been scored: what every source hands to the training loop, and how samples/ records them."""
+"""Scored rows, which every source gives to the training loop, and their records in samples/."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def given_rows(rows: Rows, rewards: np.ndarray, reason: list[str]) -> Rows:
-    """Rows whose completions no model sampled and no environment judged; one with a reward above 0 is right."""
+    """Scored rows of given completions, which no environment judged; those with a reward above 0 count as right."""
     count = len(rows)
     return rows.with_columns(
         rewards=rewards,
@@ -34,35 +34,35 @@ def given_rows(rows: Rows, rewards: np.ndarray, reason: list[str]) -> Rows:
 def gather_groups(rows: Rows, *columns: np.ndarray) -> list[np.ndarray]:
     """Gathers each column from all processes and cuts it into groups, e.g. the rewards into (P, G).
 
-    Every process must call it, or the others wait. columns: (B,) each, of this process's rows; an episode's value is
-    that of its last turn.
+    Every process must call this, or the others wait. columns: (B,) each, of this process's rows; an episode's value is
+    taken from its last turn.
     """
     columns_here = (rows.episode.numpy(), rows.generation.numpy(), *columns)
     columns_by_process = gather([[values[rows.last_turns] for values in columns_here]])
-    of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays, one of each process
+    of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays from all processes
     episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
     order = episode.argsort(kind="stable")
     return [cut_into_groups(values[order], generation[order]) for values in gathered]
 
 
 class Source(Protocol):
-    """What the training loop knows of where completions come from."""
+    """What the training loop uses of a source of completions."""
 
     spec_name: str
     """The name of the task or the file that the problems come from, as samples/ records it."""
     notice: str
     """A line the user should read, or empty."""
     env: "TextEnv | None"
-    """The environment that the model answers; None where completions are given."""
+    """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
-    """The share of each habit among the completions, `right` among them; {} where no demonstrations are given."""
+    """{`right` or a habit: its share among the demonstrations}; {} if no demonstrations are learned."""
     pools: "Pools | None"
-    """What is known of each problem's latest groups; None where all problems are drawn equally often."""
+    """The difficulty pools of the problems; None if all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Rows:
         """This process's completions of a step.
 
-        step: its number, or "validation" where a validation measures the loss of completions that are held out.
+        step: its number, or "validation" for the held-out completions whose loss a validation measures.
         """
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
@@ -78,17 +78,16 @@ def sample_rows(
     advantages: torch.Tensor | None = None,
     set_aside: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
+    """The rows of samples/step-N.jsonl: prompts, completions, rewards, and when each token was unmasked.
 
-    "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position. A position that stayed masked has "", -1 and null. A position that a template filled has the token
-    of the template, -2 and null; if that token is padding, it has "" instead of it. An episode is one row, with its
-    last completion; where the environment answers back, "turns" has all completions of the episode, with the reply to
-    each.
+    "tokens", "reveal_step" and "confidence" (the model's probability of the token when it was unmasked) have an entry
+    for each position. A position that stayed masked has "", -1 and null. A position that a template filled has the
+    template's token ("" for padding), -2 and null. An episode is one row, with its last completion; in an environment
+    of several turns, "turns" has all completions of the episode, each with the reply to it.
 
-    env: names the task; for completions that are given it is their `Source`. advantages: (B,), 0 for completions that
-    were set aside. set_aside: (B,) bool, the completions that the step did not learn from; None if
-    --max-rollout-batches is 1, where a step learns from all.
+    env: gives the task's name; for given completions, their `Source`. advantages: (B,), 0 for completions that were set
+    aside. set_aside: (B,) bool, the completions that the step did not learn from; None if --max-rollout-batches is 1,
+    since a step then learns from all.
     """
     rows, turns = [], []
     is_last_turn, has_turns = scored.is_last_turn.tolist(), scored.has_turns
@@ -128,7 +127,7 @@ def sample_rows(
         if set_aside is not None:
             row["set_aside"] = bool(set_aside[b])
         for name, value in scored.problems[b].reference.items():
-            row.setdefault(name, value)  # a reference with the name of one of our columns does not replace it
+            row.setdefault(name, value)  # a field of the reference does not replace a column of ours
         rows.append(row)
     return rows
 

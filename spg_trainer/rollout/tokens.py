@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 DEMONSTRATED = 16
-"""How many problems' demonstrations tell whether a completion is long enough for an answer."""
+"""How many problems' demonstrations are measured to tell whether a completion is long enough for an answer."""
 
 APART = "\ufdd0\ufdef"
-"""Two characters that Unicode keeps out of all texts. Where a prompt spells a special token, they mark a cut inside it,
-so that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
+"""Two characters that Unicode keeps out of all texts. If a prompt spells a special token, they mark a cut inside it, so
+that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
 
@@ -56,21 +56,21 @@ def generate(
     Args:
         policy: what `load_model` returned.
         prompts: texts, each sent as one user message, or lists of chat messages.
-        sampling: how to decode; None = greedily, with the lengths that the model was trained with (its
-            environment.json), or the default lengths for a model which does not say. `defaults(Sampling, model=...,
+        sampling: how to decode; None = greedily, with the lengths that the model was trained with (from its
+            environment.json), or default lengths for a model without this file. `defaults(Sampling, model=...,
             temperature=0.9)` keeps these lengths.
         seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
-        completion_prefixes: text that each answer is made to start with; not part of what is returned.
-        canvas: texts with holes, one for each prompt. The holes alone are written, and the whole text is returned.
+        completion_prefixes: a text with which each answer is made to start; it is not part of the result.
+        canvas: texts with holes, one for each prompt. Only the holes are written, and the whole text is returned.
             `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
             (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
-        rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
-        num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
-        return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked,
-            at temperature 1 whatever the temperature was; with `top_k` or `top_p`, that with which it was drawn.
+        rows_per_forward: at most so many prompts in one call of the model; None = the fastest number.
+        num_return_sequences: answers to each prompt (K), which are neighbours; more than one needs a temperature.
+        return_logps: whether to return also, for each answer, the log-probabilities (n,) of its tokens when they were
+            unmasked. They are taken at temperature 1; with `top_k` or `top_p`, in the distribution drawn from.
 
-    Raises ConfigError for settings that cannot decode, a prompt too long for the model, or a canvas without a hole or
-    longer than max_completion_length, else as `encode_prompts`.
+    Raises ConfigError for settings that cannot decode, for a prompt too long for the model, and for a canvas without a
+    hole or longer than max_completion_length; further errors as `encode_prompts`.
     """
     check_policy(policy, "generate")
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
@@ -91,7 +91,7 @@ def generate(
     canvas_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
     if canvas_ids is not None:
         canvas_ids = canvas_ids.repeat_interleave(count, 0)
-    # The key of the first answer has no number, so that it is the answer which num_return_sequences=1 gives.
+    # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
     keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
     rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, canvas=canvas_ids)
     texts = decode_completions(policy, rollouts)
@@ -113,8 +113,8 @@ def sample(
 ) -> Rows:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
-    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`. Where memory runs out, all
-    is sampled once more with half as many rows at once, and later calls begin with so many.
+    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`. If memory runs out, all is
+    sampled again with half as many rows at once, and later calls begin with that number.
     """
     if policy.most_rows is not None:
         rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
@@ -141,7 +141,7 @@ def sample(
 
 
 def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:
-    """`encode_canvas` of what `generate` was given; raises ConfigError where there is not one text for each prompt."""
+    """`encode_canvas` of the `canvas` of `generate`; raises ConfigError unless it has one text for each prompt."""
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
@@ -155,7 +155,7 @@ def encode_canvas(
 ) -> Tensor | None:
     """The sampler's canvas, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
 
-    It takes the arguments of `canvas_rows` and raises its errors. Returns None where all templates are "".
+    Takes the arguments of `canvas_rows`, and raises its errors. Returns None if all templates are "".
     """
     if not any(templates):
         return None
@@ -168,12 +168,12 @@ def canvas_rows(
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Each text between holes is encoded by itself. Behind the whole stand one end token and padding, as far as `length`
-    leaves room; they are given too, as in what models are trained on. E.g. where 7 is a token, "7[MASK]" in 5 tokens is
-    7, mask, end, padding, padding.
+    Each text between holes is encoded by itself. It is followed by one end token and padding, as far as `length` leaves
+    room; these are given, too, since models are trained on them. E.g. if 7 is a token, "7[MASK]" in 5 tokens is 7,
+    mask, end, padding, padding.
 
-    templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: what an error calls
-    a row. Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
+    templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: gives a row's name in errors.
+    Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
     """
     special = special_tokens(policy).values()
     # The hole `[MASK*]` takes all the room that the other parts leave.
@@ -187,10 +187,10 @@ def canvas_rows(
             raise ConfigError(f"{name(row)}: the template {error}") from error
         texts = [spell_apart(part, special) for part in parts if isinstance(part, str)]
         ids_of_texts = iter(encode_plain(policy, texts))
-        # `rest` is 0, so that its piece is empty until the room that is left is known.
+        # `rest` is 0, so its piece is empty until the remaining room is known.
         pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         takes_rest = rest in parts
-        # `rest` leaves room for the end token, unless it is the last part: then the end token is written into it.
+        # `rest` leaves room for the end token, unless it is the last part: then the model writes one into it.
         end_token_behind = int(takes_rest and parts[-1] != rest)
         taken = sum(map(len, pieces)) + end_token_behind
         needed = taken + takes_rest  # `rest` takes one token at least
@@ -211,14 +211,14 @@ def encode_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
-    A `str` becomes one user message. Where the tokenizer has no chat template, it is taken as it is, behind the token
-    with which that tokenizer begins a text (`bos_token`), if it adds one. A completion prefix
-    follows the opening of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat
-    template's own tokens are special.
+    A `str` becomes one user message. If the tokenizer has no chat template, the text is taken as it is, behind the
+    token with which that tokenizer begins a text (`bos_token`), if it adds one. A completion prefix follows the opening
+    of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat template's own
+    tokens are special.
 
     Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool, false on padding, on the model's device; L is the
-    length of the longest prompt. Raises ConfigError if `prompts` is a string, or one of them neither text nor messages;
-    ModelError for chat messages where the tokenizer has no chat template.
+    length of the longest prompt. Raises ConfigError if `prompts` is a string, or if a prompt is neither text nor
+    messages; ModelError for chat messages if the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
@@ -249,7 +249,7 @@ def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes:
 def encode_fitting(
     policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
 ) -> tuple[tuple[Tensor, Tensor], list[bool]]:
-    """Encodes the prompts that leave room for a completion, as `encode_prompts` does; also says of each if it does."""
+    """(prompts that leave room for a completion, encoded as by `encode_prompts`; whether each prompt leaves room)."""
     ids, mask = encode_prompts(policy, prompts, completion_prefixes)
     lengths = mask.sum(-1)
     fits = lengths <= policy.room(sampling.max_completion_length)
@@ -270,13 +270,13 @@ def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of texts, without tokens that the tokenizer adds; what `spell_apart` has cut is encoded as text.
+    """The token ids of texts, without tokens that the tokenizer adds. `APART` marks cuts, at which texts are divided.
 
     Raises ConfigError for half of a character (a lone surrogate).
     """
     if what_is_broken := envs.text.surrogates.half_character(texts):
         raise ConfigError(f"a text for the model {what_is_broken}")
-    # The pieces between the cuts are encoded by themselves, those of all texts in one call of the tokenizer.
+    # The pieces between cuts are encoded separately, for all texts in one call of the tokenizer.
     pieces = [text.split(APART) for text in texts]
     flat = [piece for pieces_of_text in pieces for piece in pieces_of_text]
     ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
@@ -286,7 +286,7 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
 def spell_apart(text: str, special: Iterable[str]) -> str:
     """The text with `APART` inside every special token that it spells, so that `encode_plain` takes it as text.
 
-    A special token of one character cannot be cut, and stays what it is.
+    A special token of one character cannot be cut, and stays special.
     """
     if not (found := [token for token in special if len(token) > 1 and token in text]):
         return text
@@ -297,7 +297,7 @@ def spell_apart(text: str, special: Iterable[str]) -> str:
 
 
 def special_tokens(policy: Policy) -> dict[int, str]:
-    """{id: spelling} of the tokens that are no text: those the tokenizer calls special, and mask, padding and ends."""
+    """{id: spelling} of the tokens that are no text: the tokenizer's special ones, and mask, padding and end tokens."""
     ids_of_policy = {policy.mask_id, policy.pad_id, *policy.end_token_ids}
     added = policy.tokenizer.added_tokens_decoder.items()
     return {index: token.content for index, token in added if token.special or index in ids_of_policy}
@@ -306,8 +306,8 @@ def special_tokens(policy: Policy) -> dict[int, str]:
 def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: Iterable[str]) -> str:
     """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
 
-    special: the spellings that `special_tokens` returned; in a message they are text, in the chat template they are
-    not. Raises TemplateRefuses for messages that the template does not take.
+    special: the spellings from `special_tokens`; they count as text in messages, but not in the chat template. Raises
+    TemplateRefuses for messages that the template does not take.
     """
     spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
     # `enable_thinking` is for Qwen3's template: diffusion models that have it were not trained to think.
@@ -336,9 +336,9 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 
 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
-    """The token ids of each completion and one end token, as LLaDA's own training data ends.
+    """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    An end token that a completion spells is one, as in files of demonstrations; a mask token that it spells is text.
+    If a completion spells an end token, that is one, as in files of demonstrations; a spelled mask token is text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
     ids = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
@@ -354,11 +354,11 @@ def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: 
 def decode_completions(policy: Policy, rollouts: Rows) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings.
 
-    Of a completion that fills a template it is the whole text, with each hole up to its own end token.
+    A completion that fills a template is the whole text, with each hole up to its own end token.
     """
     texts, decode = [], policy.tokenizer.decode
     given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)
-    # `completion_mask` ends with the first end token, of each hole, and leaves out what is given.
+    # `completion_mask` ends with the first end token (of each hole), and is false where tokens are given.
     shown = rollouts.completion_mask | given_text
     for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
@@ -367,7 +367,7 @@ def decode_completions(policy: Policy, rollouts: Rows) -> list[str]:
 
 
 def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The token that a tokenizer puts in front of every text, "" where it puts none."""
+    """The token that a tokenizer puts before every text; "" if it puts none."""
     first = tokenizer("a")["input_ids"][:1]
     return str(tokenizer.bos_token) if first == [tokenizer.bos_token_id] else ""
 
@@ -385,10 +385,10 @@ def is_chat(value: object) -> bool:
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:
-    """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
+    """Whether each completion has an end token: written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)
-    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    XX = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # A template whose tokens reach the last place has been completed, by `canvas_rows`: it ends there.
     return (written.any(-1) | is_given[:, -1]).tolist()
@@ -400,14 +400,14 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 
 
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
-    """A warning if none of some problems' demonstrations fits into `length` tokens; "" if one does.
+    """A warning if of `DEMONSTRATED` problems no demonstration fits into `length` tokens; "" if one does.
 
-    An answer that leaves no room for its end token fits: a completion that is cut there is still right.
+    An answer without room for its end token fits, since a completion that is cut there is still right.
     """
     tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
     chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
     problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]
-    # Demonstrations that fail are what `envs check` reports.
+    # Demonstrations that fail are left out; `envs check` reports them.
     demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
     turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
     counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]  # of the longest turn

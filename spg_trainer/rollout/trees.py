@@ -1,8 +1,8 @@
 """Trees of rollouts: completions that share a first half, from two calls of the sampler.
 
-The middle of a completion is the end of a block (`settings.check.check_trees`). When the sampler reaches it,
-the first half is written and the second half is still all masks. So the sampler can take prompt and first half as a
-longer prompt, and write another second half behind it.
+The middle of a completion is the end of a block (`settings.check.check_trees`). When the sampler reaches it, the first
+half is written and the second half is all masks. So the sampler can take prompt and first half as a longer prompt, and
+write another second half behind it.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ def sample_trees(
     *,
     branches: int,
 ) -> Rows:
-    """Samples as `sample` does, but trees: each run of `branches` neighbouring rows, which have one prompt, is a tree.
+    """Samples trees, else like `sample`: every `branches` neighbouring rows, which must have one prompt, are a tree.
 
     The first completion of a tree is sampled whole. The others begin with its first half, and their second halves are
-    sampled. Where the first completion ended in its first half, the others are copies of it.
+    sampled. If the first completion ended in its first half, the others are copies of it.
     """
     prompt_ids, prompt_mask = encoded
     half = sampling.max_completion_length // 2
@@ -48,7 +48,7 @@ def sample_trees(
     )
     tree = torch.arange(len(keys), device=prompt_ids.device) // branches
     rollouts = firsts.select(tree)  # for now, all completions of a tree are copies of its first one
-    # True for all rows but the first of each tree: their first half is copied, whether or not a second half follows.
+    # True for all rows but the first of each tree: their first half is copied, even if no second half follows.
     branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
     has_second_half = rollouts.completion_mask.sum(-1) > half
     resampled = (branched & has_second_half).nonzero()[:, 0]  # the rows whose second half is sampled anew
@@ -64,12 +64,12 @@ def sample_trees(
         rows_per_forward,
         records,
     )
-    # The columns (N, T) of the copies are written in place.
+    # The columns (B, T) of the copies are written in place.
     for name in ("completion_ids", "completion_mask", "unmask_logps", *get_args(Record)):
         if name in rollouts:
             rollouts.get(name)[resampled, half:] = second_halves.get(name)
-    # The steps of a second half count on from those of its first half. The order of a step's tokens needs no such
-    # shift: it starts from 0 in each step.
+    # The steps of a second half continue those of its first half. The order of a step's tokens starts from 0 in each
+    # step, and needs no shift.
     steps_before = rollouts.unmask_step[resampled, :half].amax(-1, keepdim=True) + 1
     steps = second_halves.unmask_step
     rollouts.unmask_step[resampled, half:] = torch.where(steps < 0, NEVER, steps + steps_before)

@@ -1,6 +1,6 @@
 """In what order masked tokens are unmasked (`--remasking`), and how many of them in a pass (`--unmasking`).
 
-The rules are functions in two tables, REMASKING and UNMASKING. To add one, put it there: `UNMASKING["mine"] = rule`.
+The rules are functions in two tables, REMASKING and UNMASKING. To add a rule: `UNMASKING["mine"] = rule`.
 """
 
 import math
@@ -16,11 +16,11 @@ from spg_trainer.settings.decoding import Sampling
 
 @dataclass(frozen=True)
 class Pass:
-    """What an unmasking rule knows of the b rows of a pass. A token has been drawn for each of their masked places."""
+    """What an unmasking rule gets of the b rows of a pass. A token has been drawn for each of their masked places."""
 
     logps: Tensor
-    """(b, n), log-probabilities of the drawn tokens, or with `--fallback leftmost` the highest ones at their places, in
-    the order in which these would be unmasked; -inf behind the last one of a row with fewer than n."""
+    """(b, n), log-probabilities of the drawn tokens, in the order in which these would be unmasked; with `--fallback
+    leftmost`, the highest ones at their places. A row with fewer than n tokens ends with -inf."""
     masked: Sequence[int]
     """b numbers: how many places of each row's block are masked."""
     number: Sequence[int]
@@ -30,15 +30,15 @@ class Pass:
 RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
 """Takes log-probabilities (b, n) of the drawn tokens, b generators, and b counts: how many of the n each row has.
 
-Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position, and what
-stands behind a row's count is ignored. A rule of `MEASURES` gets its measure in place of log-probabilities."""
+Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position; priorities
+behind a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
 UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
-"""Returns how many tokens each row unmasks, (b,): a list where the settings alone say it, which costs no read from a
-GPU, or a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
+"""Returns how many tokens each row unmasks, (b,): a list if the settings alone decide it, which needs no read from a
+GPU; else a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
 
 
 def surest_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """First the tokens that the model is surest of."""
+    """The tokens that the model is surest of first."""
     return logps
 
 
@@ -78,25 +78,24 @@ def margin(probabilities: Tensor) -> Tensor:
 
 
 def confidence(probabilities: Tensor) -> Tensor:
-    """The log-probability of the best token, which unlike that of the drawn token depends on no noise."""
+    """The log-probability of the best token; unlike the drawn token's, it does not depend on noise."""
     return probabilities.amax(-1).log()
 
 
 def scheduled_counts(now: Pass, sampling: Sampling) -> list[int]:
     """The numbers of `unmask_counts`, from the settings alone."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    # Where `max_tokens_per_step` allows fewer than the schedule, a block takes more passes; they repeat the last
-    # number.
+    # If `max_tokens_per_step` allows fewer than the schedule, a block takes more passes; these repeat the last number.
     return [counts[min(number, len(counts) - 1)] for number in now.number]
 
 
 def counts_above_threshold(now: Pass, sampling: Sampling) -> Tensor:
-    """All tokens of at least the probability `threshold`: Fast-dLLM (arXiv 2505.22618)."""
+    """The number of tokens with at least the probability `threshold`: Fast-dLLM (arXiv 2505.22618)."""
     return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
 def none_is_sure(logps: Tensor, sampling: Sampling) -> Tensor:
-    """(b,) bool, whether `counts_above_threshold` has 0 for a row, which then falls back on a token. logps: (b, n)."""
+    """(b,) bool, whether `counts_above_threshold` is 0 for a row, so that it falls back on one token. logps: (b, n)."""
     return (logps.double() < math.log(sampling.threshold)).all(-1)
 
 
@@ -107,11 +106,11 @@ def counts_above_threshold_or_scheduled(now: Pass, sampling: Sampling) -> Tensor
 
 
 def counts_within_budget(now: Pass, sampling: Sampling) -> Tensor:
-    """The surest tokens above the probability `threshold` whose doubts, 1 - p, add up to a budget; or the schedule's.
+    """How many of the surest tokens above the probability `threshold` have doubts, 1 - p, that sum to at most a budget.
 
-    The budget is factor * (1 - threshold): by the model's own belief, the chance that any of these tokens is wrong is
-    at most that, since the chance of one of several events is at most the sum of theirs. Never fewer tokens than the
-    number of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
+    The budget is factor * (1 - threshold). By the model's own belief it bounds the chance that any of these tokens is
+    wrong, since the chance of any of several events is at most the sum of their chances. The number is never below that
+    of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
     doubt = -now.logps.double().expm1()  # in ascending order
     allowed = 1 - sampling.threshold
@@ -122,9 +121,9 @@ def counts_within_budget(now: Pass, sampling: Sampling) -> Tensor:
 
 
 def counts_within_factor(now: Pass, sampling: Sampling) -> Tensor:
-    """The first tokens, as long as the n-th (from 1 on) has a probability of at least 1 - factor / (n + 1).
+    """How many tokens come before the first n-th (n from 1 on) with a probability below 1 - factor / (n + 1).
 
-    The first token is always taken. If a single masked place would be left, it is taken too, as by the published code.
+    The first token is always taken. If a single masked place would be left, it is taken, too, as in the published code.
     Source: Fast-dLLM (arXiv 2505.22618), theorem 1.
     """
     ranks = torch.arange(1, now.logps.shape[1] + 1, dtype=torch.float64, device=now.logps.device)
@@ -144,13 +143,13 @@ REMASKING: dict[str, RemaskingRule] = {
     "sequential": leftmost_first,
     "plackett_luce": plackett_luce_order,
 }
-"""What `--remasking NAME` chooses from."""
+"""{NAME of --remasking: rule}."""
 MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
-"""The rules of `REMASKING` that see, in place of the log-probability of the drawn token, this measure of the model's
-probabilities at the position."""
+"""{rule of `REMASKING`: measure}. These rules get a measure of the model's probabilities at each position in place of
+the drawn token's log-probability."""
 DRAWS_POSITIONS = "plackett_luce"
-"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and the
-rollout records as `order` in which order the positions of a step were drawn."""
+"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and the rollout
+records the order in which the positions of a step were drawn as `order`."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": scheduled_counts,
     "threshold": counts_above_threshold,
@@ -158,15 +157,15 @@ UNMASKING: dict[str, UnmaskingRule] = {
     "dynamic": counts_above_threshold_or_scheduled,
     "budget": counts_within_budget,
 }
-"""What `--unmasking NAME` chooses from."""
+"""{NAME of --unmasking: rule}."""
 
 
 FALLBACKS = ("surest", "leftmost", "leftmost_drawn")
-"""What `--fallback NAME` chooses from: which token `--unmasking threshold` writes where none is sure."""
+"""The names of --fallback: which token `--unmasking threshold` writes if the model is sure of none."""
 
 
 def unmask_counts(masked: int, steps: int) -> list[int]:
-    """How many of `masked` tokens each of `steps` steps unmasks: equally many, with the rest given to the first steps.
+    """How many of `masked` tokens each of `steps` steps unmasks: equally many; the first steps take the remainder.
 
     E.g. 8 tokens in 3 steps are [3, 3, 2]. Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
     """
