@@ -388,7 +388,7 @@ def ended(policy: Policy, rollouts: Rows) -> list[bool]:
     """Whether each completion has an end token: written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)
-    XX = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # A template whose tokens reach the last place has been completed, by `canvas_rows`: it ends there.
     return (written.any(-1) | is_given[:, -1]).tolist()
