@@ -33,6 +33,7 @@ from verifiers.math500.read.tree import (
     is_whole,
     substituted,
 )
+from verifiers.math500.read.units import DEGREE_LETTERS
 from verifiers.math500.read.values import REALS, Row, Set, is_expression, released
 from verifiers.math500.read.words import ORDINALS
 
@@ -59,7 +60,6 @@ UNSUPPORTED = frozenset(
 OPENING, CLOSING = ("(", "["), (")", "]")
 POSTFIX = frozenset("deg ^ ! %".split())
 PLUS_MINUS = frozenset("+ - pm mp".split())
-TEMPERATURES = {"C": "celsius", "F": "fahrenheit"}
 
 
 def read_expression(cursor: Cursor) -> Node:
@@ -187,8 +187,8 @@ def read_power(cursor: Cursor) -> Node:
     while cursor.value in POSTFIX:
         if accept_degree(cursor):
             node = ("deg", node)
-            if cursor.value in TEMPERATURES and cursor.peek()[0] == "end":
-                cursor.temperature = TEMPERATURES[cursor.advance()]
+            if cursor.value in DEGREE_LETTERS and cursor.peek()[0] == "end":
+                cursor.temperature = DEGREE_LETTERS[cursor.advance()]
         elif cursor.value == "^" and accept_raised(cursor, WORD, ORDINALS):
             continue  # 5^{\text{th}}
         elif cursor.accept("^"):

@@ -25,6 +25,8 @@ TEXT_LIMIT = 4096  # characters that are parsed; longer answers are compared as 
 TOKEN_LIMIT = 1500
 DIGIT_LIMIT = 1000  # of one number
 
+MICRO = "µ"
+METRIC_LETTERS = frozenset("kMm")  # before \\Omega
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 SMALL = SUPERSCRIPTS | SUBSCRIPTS
@@ -41,6 +43,7 @@ TABLE = str.maketrans({
     "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "″": "''", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    "Ω": r"\Omega ", "\u2126": r"\Omega ", "μ": MICRO,
     "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "℃": r"^\circ C",
     "℉": r"^\circ F",
 })  # fmt: skip
@@ -266,6 +269,14 @@ class Lexer:
         run, self.position = text[self.position : end], end
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
+        if (
+            run in METRIC_LETTERS
+            and text.startswith("\\Omega", end)
+            and self.tokens
+            and self.is_behind_number()
+        ):
+            self.position = end + len("\\Omega")
+            return self.add(WORD, f"{run}ohm")  # 5 k\\Omega
         if run == "x" and self.is_times_sign(end):
             return self.add(SIGN, "*")
         if run == "Rs" and text.startswith(".", end):
@@ -288,6 +299,16 @@ class Lexer:
                 self.add(LETTERS, letter)
         else:
             self.word(run)
+
+    def micro(self, c: str) -> None:
+        """µ before the symbol of a unit: 5 µm."""
+        end = self.position + 1
+        while self.text[end : end + 1] in LATIN:
+            end += 1
+        run, self.position = self.text[self.position : end], end
+        if run not in SYMBOLS:
+            raise Malformed(f"character {c!r}")
+        self.add(WORD, run)
 
     def is_behind_number(self) -> bool:
         """True right behind a number or the end of a fraction."""
@@ -357,6 +378,8 @@ class Lexer:
         if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
+        if name == "Omega" and self.tokens and self.is_behind_number():
+            return self.add(WORD, "ohm")  # 5 \\Omega
         self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
 
     def opening_command(self, name: str) -> None:
@@ -453,6 +476,7 @@ READERS: dict[str, Callable[[Lexer, str], None]] = {
     "}": Lexer.closing_brace,
     ".": Lexer.point,
     "!": Lexer.exclamation,
+    MICRO: Lexer.micro,
     "$": Lexer.dollar,
 }
 COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {

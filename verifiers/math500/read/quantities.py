@@ -6,7 +6,6 @@ For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
@@ -98,7 +97,7 @@ def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
     sizes = [units.conversion(item.unit, items[0].unit) for item in items]
     if None in sizes:
         return items
-    order = sorted(range(len(items)), key=lambda place: Fraction(*sizes[place]), reverse=True)
+    order = sorted(range(len(items)), key=lambda place: sizes[place][0] / sizes[place][1], reverse=True)
     return [items[place] for place in order]
 
 
@@ -126,10 +125,19 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             or cursor.value == "%"
         ):
             read_unit_word(cursor, words)
+        elif at_scale_of_degrees(cursor, words):
+            words.append(units.DEGREE_LETTERS[cursor.advance()])
         elif words and cursor.accept("/"):
             words.append("/")
         else:
             return
+
+
+def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
+    """True at the C of 20 degrees C, where the reference has no such letter."""
+    is_letter = cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS
+    behind_degrees = is_letter and words and units.UNITS.get(words[-1].lower()) == "degree"
+    return bool(behind_degrees) and cursor.value not in (cursor.text.letters or ())
 
 
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.amounts import CODES, NAMES, currencies_of
+from verifiers.math500.read.metric import BASES, SMALLEST, prefixed
 from verifiers.math500.read.words import JOINING, ORDINALS
 
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
     "percent": "percent percents percentage % pct",
-    "celsius": "celsius centigrade",
-    "fahrenheit": "fahrenheit",
+    "degree celsius": "celsius centigrade",
+    "degree fahrenheit": "fahrenheit",
     "mm": "mm millimeter millimeters millimetre millimetres",
     "cm": "cm cms centimeter centimeters centimetre centimetres",
     "km": "km kms kilometer kilometers kilometre kilometres",
@@ -50,41 +51,31 @@ _SPELLINGS = {
     "radian": "rad radian radians",
     "kelvin": "kelvin kelvins",
     "watt": "watt watts",
-    "milliwatt": "milliwatt milliwatts",
-    "kilowatt": "kilowatt kilowatts",
-    "megawatt": "megawatt megawatts",
-    "gigawatt": "gigawatt gigawatts",
     "volt": "volt volts",
-    "millivolt": "millivolt millivolts",
-    "kilovolt": "kilovolt kilovolts",
-    "megavolt": "megavolt megavolts",
     "ampere": "amps ampere amperes",
-    "milliampere": "milliamp milliamps milliampere milliamperes",
     "ohm": "ohms",
     "hertz": "hertz",
-    "kilohertz": "kilohertz",
-    "megahertz": "megahertz",
-    "gigahertz": "gigahertz",
     "joule": "joule joules",
-    "kilojoule": "kilojoule kilojoules",
-    "millijoule": "millijoule millijoules",
-    "megajoule": "megajoule megajoules",
     "watt-hour": "watt-hour watt-hours",
-    "kilowatt-hour": "kilowatt-hour kilowatt-hours",
     "calorie": "calorie calories",
-    "kilocalorie": "kilocalorie kilocalories",
     "newton": "newton newtons",
-    "kilonewton": "kilonewton kilonewtons",
     "mole": "mole moles",
     "byte": "byte bytes",
-    "kilobyte": "kilobyte kilobytes",
-    "megabyte": "megabyte megabytes",
-    "gigabyte": "gigabyte gigabytes",
-    "terabyte": "terabyte terabytes",
     "tonne": "tonne tonnes",
     "ton": "tons",
     "acre": "acre acres",
     "hectare": "hectare hectares",
+    "stone": "stone stones",
+    "quintal": "quintal quintals",
+    "bar": "bar bars",
+    "bit": "bit bits",
+    "electronvolt": "electronvolt electronvolts",
+    "horsepower": "horsepower",
+    "barrel": "barrel barrels",
+    "furlong": "furlong furlongs",
+    "fortnight": "fortnight fortnights",
+    "basis-point": "basis-point basis-points",
+    "light-year": "light-year light-years lightyear lightyears",
     "knot": "knot knots",
     "decade": "decade decades",
     "century": "century centuries",
@@ -94,69 +85,64 @@ _SPELLINGS = {
 _SYMBOLS = {
     "kelvin": "K",
     "watt": "W",
-    "milliwatt": "mW",
-    "kilowatt": "kW kw",
-    "megawatt": "MW",
-    "gigawatt": "GW",
+    "kilowatt": "kw",
     "volt": "V",
-    "kilovolt": "kV",
-    "millivolt": "mV",
-    "megavolt": "MV",
     "ampere": "A amp",
-    "milliampere": "mA",
     "ohm": "ohm",
     "hertz": "Hz hz",
-    "kilohertz": "kHz",
-    "megahertz": "MHz",
-    "gigahertz": "GHz",
     "joule": "J",
-    "millijoule": "mJ",
-    "kilojoule": "kJ",
-    "megajoule": "MJ",
     "watt-hour": "Wh",
-    "kilowatt-hour": "kWh kwh",
+    "kilowatt-hour": "kwh",
     "calorie": "cal",
-    "kilocalorie": "kcal",
+    "electronvolt": "eV",
     "newton": "N",
-    "kilonewton": "kN",
+    "pascal": "Pa",
     "mole": "mol",
-    "kilobyte": "kB KB",
-    "megabyte": "MB",
-    "gigabyte": "GB",
-    "terabyte": "TB",
+    "kilobyte": "KB",
     "ton": "ton",
+    "horsepower": "hp",
 }
+_SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
+SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
 """{spelling: unit} of those that are units right behind a number, and may be letters elsewhere; capitals count."""
-_SCALES = (
-    {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
-    {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
-    {"mg": 1, "g": 1000, "kg": 10**6, "tonne": 10**9},
-    {"ounce": 1, "pound": 16, "ton": 32000},
-    {"cent": 1, "dollar": 100, "usd": 100},
-    {"ml": 1, "l": 1000},
-    {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
-    {"pascal": 1, "kpa": 1000},
-    {"month": 1, "year": 12, "decade": 120, "century": 1200},
-    {"milliwatt": 1, "watt": 1000, "kilowatt": 10**6, "megawatt": 10**9, "gigawatt": 10**12},
-    {"millivolt": 1, "volt": 1000, "kilovolt": 10**6, "megavolt": 10**9},
-    {"milliampere": 1, "ampere": 1000},
-    {"hertz": 1, "kilohertz": 1000, "megahertz": 10**6, "gigahertz": 10**9},
-    {
-        "millijoule": 1,
-        "joule": 10**3,
-        "kilojoule": 10**6,
-        "megajoule": 10**9,
-        "watt-hour": 3600 * 10**3,
-        "kilowatt-hour": 3600 * 10**6,
-    },
-    {"calorie": 1, "kilocalorie": 1000},
-    {"newton": 1, "kilonewton": 1000},
+
+
+def with_prefixes(scale: dict[str, int]) -> dict[str, int]:
+    """How many of the smallest of them the units of a scale are, with those that have a prefix added."""
+    sizes = {unit: size * 10**SMALLEST for unit, size in scale.items()}
+    more = {
+        unit: scale[forms.base] * 10 ** (SMALLEST + forms.power)
+        for unit, forms in _METRIC.items()
+        if forms.base in scale
+    }
+    return sizes | more
+
+
+_SCALES = tuple(
+    with_prefixes(scale)
+    for scale in (
+        {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "fortnight": 1209600},
+        {"mm": 10, "m": 10**4, "inch": 254, "foot": 3048, "yard": 9144, "furlong": 2011680, "mile": 16093440},
+        {"g": 1, "quintal": 10**5, "tonne": 10**6},
+        {"ounce": 1, "pound": 16, "stone": 224, "ton": 32000},
+        {"cent": 1, "dollar": 100, "usd": 100},
+        {"l": 1},
+        {"percent": 100, "basis-point": 1},
+        {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
+        {"pascal": 1, "bar": 10**5},
+        {"month": 1, "year": 12, "decade": 120, "century": 1200},
+        {"joule": 1, "watt-hour": 3600},
+        *({unit: 1} for unit in "watt volt ampere ohm hertz calorie newton mole electronvolt".split()),
+    )
 )
-UNITS = NAMES | {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *NAMES.values()) for part in unit.split())
+UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
+_KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *_METRIC, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
+DEGREE_LETTERS = {"C": "celsius", "F": "fahrenheit"}
+"""The scales of temperature that stand as letters behind degrees."""
 TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "celsius", "f", "fahrenheit"))})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 """Letters that are units without `\\text`. N, V, A and the like are more often variables."""
@@ -180,7 +166,9 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     names: list[str] = []
     power, named = "", False
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
-    for word in text.replace("per cent", "percent").replace("watt hour", "watt-hour").split():
+    for pair in ("watt hour", "light year", "basis point"):
+        text = text.replace(pair, pair.replace(" ", "-"))
+    for word in text.replace("per cent", "percent").split():
         if word == "of" and names and is_known(names[-1]):
             break  # cups of sugar
         if word in POWERS or word[0] == "^":
@@ -191,7 +179,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
             named, power = True, ""
-    return None if power else " ".join(name for name in names if name != "unit")
+    unit = " ".join(name for name in names if name != "unit")
+    return None if power else unit.replace("degree degree", "degree")
 
 
 def conflict(answer: str, gold: str) -> bool:
@@ -221,9 +210,9 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 
 
 def kind_of(unit: str) -> str:
-    """What a unit measures, by the smallest unit of its kind."""
+    """What a unit measures, by the first unit of its kind in the table."""
     name = unit.partition("^")[0].partition(" ")[0]
-    return next((min(scale, key=scale.get) for scale in _SCALES if name in scale), name)
+    return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
 
 
 def is_money(unit: str) -> bool:
