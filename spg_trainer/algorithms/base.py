@@ -104,7 +104,7 @@ class Algorithm(ABC):
     p_mask_prompt: Below1 = 0.15
     """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
     block_length: Count = 32
-    """Tokens of a block for `block` and `block_active`; usually that of the rollout."""
+    """Tokens of a block for `block` and `block_active`; usually the rollout's."""
     advantage: Advantage = "mean"
     """How a reward becomes an advantage: see `Advantage`."""
     score_tail: bool = False
@@ -135,7 +135,7 @@ class Algorithm(ABC):
     """The reference moves towards the current weights each time so many updates are done; 0 = it stays the model that
     training started from. If adapters are trained, it always stays: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
-    """How far it moves: its weights become alpha times the current ones + (1 - alpha) times its own."""
+    """How far the reference moves: its weights become alpha * (current weights) + (1 - alpha) * (its old weights)."""
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all correct has advantages, e.g. because rewards are compared over the
     whole step."""
@@ -238,8 +238,8 @@ class Algorithm(ABC):
         if rewards.ndim != 2:
             shape = tuple(rewards.shape)
             raise ConfigError(
-                f"rewards of the shape {shape} are no groups; compute_advantages takes (P, G), those of "
-                "rows.cut_into_groups(rows.rewards)"
+                f"rewards of the shape {shape} are not cut into groups; compute_advantages takes (P, G), as "
+                "rows.cut_into_groups(rows.rewards) returns them"
             )
         size = rewards.shape[1]
         if size < 2:

@@ -168,7 +168,7 @@ def fault_of_loss(algorithm: Algorithm) -> str:
 
 
 def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
-    """Raises ConfigError where the loss of an algorithm from outside has a fault that `fault_of_loss` finds."""
+    """Raises ConfigError if the loss of an algorithm from outside has a fault that `fault_of_loss` finds."""
     if what := fault_of_loss(algorithm):
         raise ConfigError(
             f"$algorithm={name}: {what.rstrip('.')}. `python -m spg_trainer algorithms check {name}` tries more."
@@ -176,7 +176,7 @@ def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
 
 
 def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
-    """Raises ConfigError where a masking from outside does not pass `masks_soundly`, before a model is opened."""
+    """Raises ConfigError if a masking from outside does not pass `masks_soundly`, before a model is opened."""
     masking = type(algorithm.make_masking())
     if masking.__module__.startswith("spg_trainer."):
         return
@@ -422,7 +422,7 @@ def divides_by_totals(algorithm: Algorithm) -> str:
             f"with totals twice as large the loss is {half:.6g}, not half of {one:.6g}. Divide by batch.totals, not by "
             "what is at hand: that would depend on the micro-batch and on the number of processes"
         )
-    return "halves where an update has twice as many"
+    return "halves if an update has twice as many"
 
 
 def adds_up(algorithm: Algorithm) -> str:
@@ -536,7 +536,7 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
         if difference := difference_from_target(masking):
             raise CheckFailed(
                 f"target = {masking.target!r}, but {difference}. Correct what is masked or its weights, or name "
-                f"another target ({known}, or {OWN!r} where the docstring states one), or, where the mean is no "
+                f"another target ({known}, or {OWN!r} if the docstring states one), or, if the mean is no "
                 "likelihood, set is_likelihood = False"
             )
         return f"the mean over masks is {TARGETS[masking.target][0]}"

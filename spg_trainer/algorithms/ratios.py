@@ -26,8 +26,8 @@ def clipped_surrogate(
 ) -> tuple[Tensor, Tensor]:
     """PPO's objective min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A), and a bool tensor: where the clip acted.
 
-    A loss is minus this objective. Where the clip acted, the objective has no gradient. log_ratio: log of the
-    probability under the current weights over that of the model that sampled. epsilon_high: `epsilon` unless given.
+    A loss is minus this objective. Where the clip acted, the objective has no gradient. log_ratio: the log-probability
+    under the current weights minus that under the model that sampled. epsilon_high: `epsilon` unless given.
     Source: PPO (arXiv 1707.06347), equation 7.
     """
     # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip holds such a ratio anyway; for A < 0 it has

@@ -193,7 +193,7 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
 
 
 def named_ancestor(name: str) -> str:
-    """The name of the algorithm whose recipe an algorithm has: its own, or that of the nearest class it derives from.
+    """The name under which an algorithm finds its recipe: its own, or the name of the nearest class it derives from.
 
     It is "" for a class from outside that derives from no class of `ALGORITHMS`, and for a class that cannot be loaded
     (`get` refuses it).

@@ -25,7 +25,7 @@ class SPG(Algorithm):
 
     loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else what
     `negatives` says, and norm_b what `normalizer` says. Defaults are the paper's; on Sudoku it used eubo_beta 1.0.
-    Raises ConfigError for values out of range, and where the masks allow no upper bound.
+    Raises ConfigError for values out of range, and if the masks allow no upper bound.
     """
 
     negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"

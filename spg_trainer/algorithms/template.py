@@ -23,8 +23,8 @@ class {name}(Algorithm):
     strength: float = 1.0
 
     # Say what the loss needs: `needs: ClassVar[frozenset[str]] = frozenset({{"old", "reference"}})` fills
-    # batch.old_logps, those of the model that sampled, and batch.ref_logps, those of the model that training started
-    # from. If the loss compares the completions of a group, `compares: ClassVar[str] = "group"` keeps them in one
+    # batch.old_logps (under the model that sampled) and batch.ref_logps (under the model that training started from).
+    # If the loss compares the completions of a group, `compares: ClassVar[str] = "group"` keeps them in one
     # micro-batch.
 
     def loss(self, logps, masks, batch) -> Loss:

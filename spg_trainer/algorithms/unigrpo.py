@@ -1,4 +1,4 @@
-"""UniGRPO (MMaDA): diffu-GRPO on partly masked completions, more of which is masked in each iteration.
+"""UniGRPO (MMaDA): diffu-GRPO on partly masked completions; in each iteration a larger share is masked.
 
     loss = -1/N sum_b 1/M sum_m 1/k sum_{i masked} [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta kl]
 

@@ -14,7 +14,7 @@ Taken over from the code, with what the paper says in brackets:
 Where this file differs from the code:
 
 - Copies in which nothing was masked count as zero in the mean; the code leaves them out of it.
-- Minibatches divide whole groups; those of the code divide copies.
+- Minibatches are made of whole groups; in the code they are made of single copies.
 
 Not taken over from the code: a divisor for each micro-batch; the KL of completions whose advantage is exactly 0;
 training of the first padding behind the end (`post_num`); answers encoded again from text; the value model.

@@ -54,7 +54,7 @@ def apply_flags(config: Any, m: ModelConfig) -> None:
 
 
 def check_block_size(config: Any) -> None:
-    """Raises ModelError where neither config.json nor a flag says who attends to whom."""
+    """Raises ModelError if neither config.json nor a flag says who attends to whom."""
     if config.block_size is None:
         raise ModelError(
             "config.json does not say who attends to whom; pass $attention_block=N (or "

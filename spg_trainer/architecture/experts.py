@@ -20,7 +20,7 @@ def expert_layers(config: "PreTrainedConfig") -> int:
 
 
 def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) -> None:
-    """Raises ConfigError for adapters on experts (--lora-experts) where there are none, and for dropout on them."""
+    """Raises ConfigError for --lora-experts if the model has no experts, or with dropout."""
     if experts and not expert_layers(config):
         raise ConfigError(
             "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"

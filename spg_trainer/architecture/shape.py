@@ -19,7 +19,7 @@ class Shape(NamedTuple):
 
     layers: int
     width: int
-    """Of the hidden states."""
+    """Width of the hidden states."""
     ffn: int
     """Inner width of the feed-forward part; in a mixture, summed over the experts that a token takes."""
     queries: int

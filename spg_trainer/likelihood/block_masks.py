@@ -25,8 +25,8 @@ from spg_trainer.likelihood.subset_masks import gauss_nodes
 class BlockMasking(Masking):
     """SPG's block-wise masking: it masks a random subset of one block, everything behind it, and some tokens before it.
 
-    Each token before the block is masked with probability p_mask_prompt, as those of the prompt are. Every masked one
-    of the n tokens is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
+    Each token before the block is masked with probability p_mask_prompt, as prompt tokens are. Every masked token of
+    the n is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
     uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the expectation
     over random masks is no likelihood: tokens of late blocks weigh more in it.
 

@@ -3,9 +3,9 @@
 Under block-causal attention a token is predicted from what its own block shows, from the prompt, and from earlier
 blocks without their masks (`logps.score`). What a copy shows in another block reaches none of the tokens that it
 scores. So copies of one completion under the same masks of the prompt can share a sequence, as long as each block is
-scored by one of them: the block then stands there as that copy shows it. Log-probabilities and gradients are those of
-a sequence for each copy, up to rounding. A path of 128 steps in 8 blocks, with a copy for each step, takes 16
-sequences.
+scored by one of them: the block then stands there as that copy shows it. Log-probabilities and gradients are the same
+as if each copy had a sequence of its own, up to rounding. A path of 128 steps in 8 blocks, with a copy for each step,
+takes 16 sequences.
 
 Axes: B completions, M masks, L prompt tokens, T completion tokens; S copies, Q sequences.
 """

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ContextMasking(Masking):
     """The copies of another masking, and one more that masks nothing and scores each token from the text before it.
 
-    Mean over all masks: that of the other masking, plus `context_weight` times the log-likelihood from left to right
-    under the attention of the context. Source: the training pass of Nemotron-Labs-Diffusion.
+    Mean over all masks: the mean of the other masking, plus `context_weight` times the log-likelihood from left to
+    right under the attention of the context. Source: the training pass of Nemotron-Labs-Diffusion.
     """
 
     masked_copies: Masking = field(default_factory=RandomMasking)

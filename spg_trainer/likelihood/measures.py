@@ -18,7 +18,7 @@ def confidence(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 SHARPENING = 0.5
-"""The temperature at which `right_entropy` takes the entropy, that of dParallel."""
+"""The temperature at which `right_entropy` takes the entropy; dParallel has the same."""
 
 
 def right_entropy(logits: Tensor, targets: Tensor) -> Tensor:

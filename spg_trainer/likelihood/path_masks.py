@@ -35,7 +35,7 @@ class StepMergeMasking(Masking):
     With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
     score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
     the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
-    segment at once; with segments of one step, that of the path that the sampler took.
+    segment at once; with segments of one step, the log-probability of the sampler's path.
     """
 
     steps_per_segment: int = 1
@@ -93,7 +93,7 @@ class StepMergeMasking(Masking):
             order = row.streams.of_row().permutation(num_segments)
             return np.resize(order, copies), np.full(num_segments, num_segments)
         if self.segment_draw == "entropy":
-            # A segment's probability is its surprise over that of all. Copy i takes the one at quantile (i + u) / M.
+            # A segment's probability is its share of the surprise. Copy i takes the segment at quantile (i + u) / M.
             surprise = np.bincount(segment_of_token, row.surprise[: row.length][unmasked]) + 1e-8
             weights = surprise.sum() / surprise
             quantiles = (np.arange(copies) + row.streams.of_row().random(1)) / copies
@@ -126,7 +126,7 @@ class StepMergeMasking(Masking):
     def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(first steps, numbers) of the S segments, in descending order of the mean entropy of their tokens.
 
-        steps, entropy: (n,), those of each token; see `segments`.
+        steps, entropy: (n,), a value for each token; steps as in `segments`.
         """
         starts, _, segment_of_token = self.segments(steps)
         mean = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
@@ -220,7 +220,7 @@ class PositionMasking(StepMergeMasking):
     Every token that a segment unmasked is scored, also one behind the first end token, since the sampler chose its
     position, too. The confidence is measured at each place that was still masked when the segment began, in the blocks
     in which the segment wrote. With segments of one step, these are all the probabilities that the path depends on.
-    block_length: tokens, that of the rollout.
+    block_length: the rollout's, in tokens.
     """
 
     block_length: int = 32
@@ -229,7 +229,7 @@ class PositionMasking(StepMergeMasking):
     measure: ClassVar[str] = "confidence"
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError where the rollout's first block may be shorter, or not all positions are chosen."""
+        """Raises ConfigError if the rollout's first block may be shorter, or if not all positions are chosen."""
         if not pattern.is_full and pattern.origin == "sequence":
             raise ConfigError(
                 "a rollout's choice of positions: this model attends in blocks that begin with the prompt, so that a "
@@ -252,8 +252,8 @@ class HintMasking(StepMergeMasking):
 
     Each copy draws its own hint from tokens that it masks and does not score. hint: which of these are candidates:
     `blocks` = those behind the blocks in which the segment wrote, `steps` = all. hint_share: the share of the
-    candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: tokens, that of the
-    rollout.
+    candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: the rollout's, in
+    tokens.
     """
 
     hint_share: float = 0.25
@@ -297,7 +297,7 @@ class HorizonMasking(StepMergeMasking):
     Near tokens are those that the next `horizon` denoising steps wrote; far tokens were written later, in the blocks of
     near ones, and are scored unless far_weight is 0. The reference is shown the state at the horizon, in which the near
     tokens are unmasked and the far ones are not. At near tokens `right_entropy` is measured, how undecided the model is
-    where it is right, unless certainty_weight is 0. block_length: tokens, that of the rollout.
+    where it is right, unless certainty_weight is 0. block_length: the rollout's, in tokens.
     """
 
     horizon: int = 4

@@ -43,7 +43,7 @@ class KeyedStreams:
     row_keys: Sequence[tuple[int | str, ...]]
     """(B,) the part of the key that tells the rows apart, e.g. `Rows.noise_keys`."""
     update: tuple[int, ...] = ()
-    """The part of the key that tells the iterations of a step apart: (iteration,), or () where there is only one."""
+    """The part of the key that tells the iterations of a step apart: (iteration,), or () if there is only one."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, mask)

@@ -127,7 +127,7 @@ def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
 
 
 def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -> ByKind:
-    """Which completions are of which kind. active: (B,) bool, which completions change the loss.
+    """{kind: which completions are of this kind}. active: (B,) bool, which completions change the loss.
 
     A completion that does not change the loss itself is still one of `learned_completions`, if a fill of it does.
     """

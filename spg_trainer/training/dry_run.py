@@ -150,7 +150,7 @@ def memory_and_time(
     """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
     There is none if the model's shape is not known here. gpu: the card of --gpu; further lines then say whether the run
-    fits on it. None = the seconds are those of an H200.
+    fits on it. None = the seconds are for an H200.
     """
     model_config = find_config(config.model, config.env)
     if model_config is None:
@@ -172,7 +172,7 @@ def memory_and_time(
         usable = usable_bytes(config, card, processes)
         holds = "does not even hold" if memory.peak > usable else "holds"
         lines.insert(0, f"per_device_batch_size auto: by this estimate, {where} {holds} {fits} at once")
-    if on_cpu(config):  # the seconds are those of a card
+    if on_cpu(config):  # seconds are estimated for cards only
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
     sized = with_masked_copies(config, memory.copies)

@@ -264,7 +264,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
 
     Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
     unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the model is
-    one of this package that was not taught the task. metrics: those of the rollout.
+    one of this package that was not taught the task. metrics: the rollout's.
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -312,7 +312,7 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
 
     Something is wrong if all of them are longer than the model was taught to write, or if all are cut and most are
     wrong. (A model that decodes as it was taught may leave no room for an end.) shortest: tokens of the shortest one.
-    metrics: those of the rollout.
+    metrics: the rollout's.
     """
     length, model = config.rollout.max_completion_length, config.model.model
     record = model_environment(model).get("rollout") or {}

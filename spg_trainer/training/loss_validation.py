@@ -46,7 +46,7 @@ def warning(losses: Losses) -> str:
 
 
 def summary(losses: Losses, best: int) -> dict[str, Any] | None:
-    """What summary.json says of validations by a loss; None where there are none. best: the step that became model/."""
+    """What summary.json says of validations by a loss; None if there are none. best: the step that became model/."""
     if not losses:
         return None
     last, lowest = max(losses), min(losses, key=lambda step: (losses[step], step))

@@ -1,6 +1,6 @@
 """The figures of a step's rollout in metrics.jsonl, computed from the completions that all processes have gathered.
 
-A completion is one turn of an episode; where the environment does not answer back, each episode has one.
+A completion is one turn of an episode; if the environment does not answer back, each episode has one.
 """
 
 from collections import Counter

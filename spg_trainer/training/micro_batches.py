@@ -69,7 +69,7 @@ def split_micro_batch(micro: Rows, most_copies: int, compares: str) -> list[Rows
 def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities (B, M, T), and what the masks measure, (B, M, T) or None.
 
-    With the same weights they are those of the update itself, bit for bit.
+    With the same weights they equal, bit for bit, those that the update itself computes.
     """
     return micro.masks.split(token_logps(model, micro, micro.masks, mask_id, micro.masks_at_once))
 
@@ -77,7 +77,7 @@ def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Te
 def reference_logps(micro: Rows, model: nn.Module, mask_id: int) -> Tensor:
     """Log-probabilities (B, M, T) of a reference model, without a graph.
 
-    A reference that equals the policy and is shown the same has those of the update itself, bit for bit.
+    If the reference equals the policy and is shown the same, they equal those of the update itself, bit for bit.
     """
     return token_logps(model, micro, micro.masks.as_shown_to_reference(), mask_id, micro.masks_at_once)
 

@@ -12,7 +12,7 @@ from spg_trainer.training.remedies import remedy_for_mix
 from spg_trainer.training.run import Run
 
 GROUPS = 32
-"""Problems, at most, of which completions are sampled."""
+"""The most problems for which completions are sampled."""
 GENERATIONS = 8
 """Completions of each of these problems."""
 FAR = 2.0

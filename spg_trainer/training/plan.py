@@ -229,7 +229,7 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
     """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
     A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
-    fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
+    fresh adapters is the base model. checkpoint_folder: of the checkpoint that the run continues from, None = it
     begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE_FOLDER

@@ -101,7 +101,7 @@ def end_below_start(before: Sequence[bool], after: Sequence[bool]) -> dict[str, 
 
 
 def summary(validations: Validations, best: int) -> dict[str, Any] | None:
-    """What summary.json says of a run's validations; None where there are none. best: the step that was chosen.
+    """What summary.json says of a run's validations; None if there are none. best: the step that was chosen.
 
     "best" is the solved rate of that step. "highest", the highest rate of any step, may be a little above it
     (`best_step`); "chosen" says so in words.
