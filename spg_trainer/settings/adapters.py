@@ -1,7 +1,7 @@
-"""Settles the rank, scale (alpha) and dropout of a run's LoRA adapters.
+"""Fills in ("settles") the rank, scale (alpha) and dropout of a run's LoRA adapters.
 
-A user may leave them open (`--lora-alpha` unset). They then depend on whether the adapters are fresh or those of a
-folder. A run and its config.yaml hold the settled numbers. This file imports no torch.
+A user may leave them open (`--lora-alpha` unset). Their values then depend on whether the adapters are new or come from
+a folder. A run and its config.yaml have the settled numbers. This file imports no torch.
 """
 
 import json
@@ -16,24 +16,24 @@ from spg_trainer.settings.weights import is_embedded
 Model = TypeVar("Model", bound=ModelConfig)
 
 REFERENCE_FOLDER = "reference"
-"""The folder inside a run's folder that holds a copy of the weights, or of the adapter, that the run started from. It
-is there if the reference model of the KL penalty needs it."""
+"""The folder, in a run's folder, with a copy of the weights or the adapter that the run started from. It is there if
+the reference model of a KL penalty needs it."""
 
 
 def settle(m: Model, run: Path | None = None) -> Model:
-    """The settings with rank, scale and dropout as they are trained; settled ones stay as they are.
+    """The settings with rank, scale and dropout filled in; those that are set stay as they are.
 
-    Fresh adapters get the alpha of `default_alpha` and no dropout, unless these are set. If --model is an adapter, it
-    keeps its rank and alpha, and its dropout unless one is set. run: the run that is continued; its copy of the
-    adapter, if it has one, is read in place of --model, which may be gone. Raises ConfigError for a rank or alpha that
-    is set and not the adapter's, ModelError for an adapter that cannot be read.
+    New adapters get the alpha of `default_alpha` and no dropout. If --model is an adapter, it keeps its rank and alpha,
+    and its dropout unless one is set. run: the run that is continued; its copy of the adapter, if it has one, is read
+    in place of --model, which may be gone. Raises ConfigError if a rank or alpha is set that is not the adapter's,
+    ModelError for an adapter that cannot be read.
     """
     folder = find_adapter(m.model)
     if run and (run / REFERENCE_FOLDER / "adapter_config.json").is_file():
         folder = run / REFERENCE_FOLDER
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
-        # The reference of fresh adapters is the model below them, which needs no copy. All weights (rank 0) need one.
+        # The reference of new adapters is the model without them, which needs no copy. All weights (rank 0) need one.
         settled = without_idle_copy(m, needed=not m.lora_r)
         return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
@@ -43,17 +43,17 @@ def settle(m: Model, run: Path | None = None) -> Model:
             text = f"{flag}={setting}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
-    # `ref_copy` is about all weights: a run that trains an adapter keeps a copy of it without being asked.
+    # `ref_copy` is for all weights; a run that trains a loaded adapter always keeps a copy of the adapter.
     return replace(without_idle_copy(m, needed=False), lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
 
 
 def without_idle_copy(m: Model, *, needed: bool) -> Model:
-    """Switches `ref_copy`, which keeps a copy of all start weights, off unless the copy is needed."""
+    """The settings without `ref_copy` (a copy of all start weights), unless the copy is `needed`."""
     return replace(m, ref_copy=m.ref_copy and needed)
 
 
 def find_adapter(model: str) -> Path | None:
-    """The folder of the LoRA adapter that `--model` names, directly or by its run folder; None if it is no adapter."""
+    """The folder of the LoRA adapter that --model names, directly or by its run folder; None for any other model."""
     if is_embedded(
         model, "tiny", "new"
     ):  # a model without a file, e.g. `tiny:block`, even if a folder has that name
@@ -62,13 +62,13 @@ def find_adapter(model: str) -> Path | None:
     for place in (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
-        if (place / "config.json").is_file():  # a whole model; a folder in it is not meant
+        if (place / "config.json").is_file():  # a whole model; an adapter in one of its folders is not meant
             return None
     return None
 
 
 def trains_adapters(m: ModelConfig) -> bool:
-    """Whether adapters are trained, fresh ones or those that `--model` names, rather than all weights."""
+    """Whether adapters are trained (new ones, or those that --model names) rather than all weights."""
     return m.lora_r > 0 or find_adapter(m.model) is not None
 
 

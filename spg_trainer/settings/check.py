@@ -1,8 +1,8 @@
 """Refuses settings that cannot work, before anything is loaded; each message names a value that would.
 
-`check` refuses what settings and files show, and needs no torch. `check_algorithm` and `check_chance` refuse what does
-not go with the algorithm. A function takes only the settings that it is about. All raise ConfigError, but ModelError
-for a model or a device that cannot be used, and EnvError for a task that cannot be found.
+`check` judges settings and files, and needs no torch. `check_algorithm` and `check_chance` refuse settings that do not
+fit the algorithm. Each function takes only the settings that it judges. All raise ConfigError, except ModelError for a
+model or a device that cannot be used, and EnvError for a task that cannot be found.
 """
 
 import re
@@ -25,34 +25,34 @@ from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
 def refuse(is_wrong: object, message: str) -> None:
-    """Raises ConfigError, with a message that names what would be right, if something is wrong."""
+    """Raises ConfigError with `message`, which must name what would be right, if `is_wrong`."""
     if is_wrong:
         raise ConfigError(message)
 
 
 LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
-"""{source of completions that are given: the algorithm that learns from it}, which has the source among its `needs`."""
+"""{source of given completions: the algorithm that learns from it}; this algorithm has the source among its `needs`."""
 
 
 def check(command: Any) -> None:
-    """Refuses numbers, choices, files, tasks and devices that cannot be."""
+    """Refuses numbers and choices that are not allowed, and files, tasks and devices that do not exist."""
     check_ranges(command)
     if isinstance(command, MergeCommand) and command.source:
         resolve_model(command.source)
     if not isinstance(command, TaskSettings):
         return
     check_arguments(command.env_args)
-    # A training that goes on may have its own copy of a model that is gone.
+    # A resumed training may have its own copy of a model that is gone.
     resumes = isinstance(command, Config) and bool(command.output.resume)
     check_load(command.model, command.env, resumes)
-    # A dry run for other machines asks for none of the devices of this one.
+    # A dry run for other machines needs no device of this machine.
     if not (isinstance(command, Config) and command.is_for_other_machines):
         check_build(command.model.device)
     if isinstance(command, Config):
         check_training(command)
     elif isinstance(command, EvalCommand):
         check_eval(command)
-    if command.env:  # the last, because the package `envs` takes a while to load
+    if command.env:  # comes last, because the package `envs` takes a while to load
         packages.envs.resolve(command.env)
 
 
@@ -64,7 +64,7 @@ def check_arguments(env_args: Mapping[str, object]) -> None:
 
 
 def check_load(m: LoadConfig, env: str, resumes: bool) -> None:
-    """Refuses a model, a revision, adapters and a device that cannot be used; of a run that resumes only the device."""
+    """Refuses a model, a revision, adapters and a device that cannot be used; in a resumed run, only the device."""
     refuse(
         m.load_4bit and m.is_divided,
         "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
@@ -99,7 +99,7 @@ def check_new_model(m: ModelConfig) -> None:
 
 
 def check_adapters(m: ModelConfig) -> None:
-    """Refuses settings that need adapters where none are trained."""
+    """Refuses settings that need adapters if none are trained."""
     trained = trains_adapters(m)
     refuse(
         m.load_4bit and not trained,
@@ -136,14 +136,14 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
 
 
 def check_device(name: str) -> None:
-    """Refuses a device that cannot be."""
+    """Refuses a name that is no name of a device."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
         raise ModelError(f"$device={name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
 
 
 def check_build(name: str) -> None:
-    """Refuses a CUDA device where the installed torch is one for the CPU."""
-    if "torch" in sys.modules:  # then nothing is saved by refusing the device before torch does
+    """Refuses a CUDA device if the installed torch is built for the CPU alone."""
+    if "torch" in sys.modules:  # torch itself will refuse the device; asking it first saves nothing
         return
     try:
         build = version("torch")
@@ -157,7 +157,7 @@ def check_build(name: str) -> None:
 
 
 def check_training(config: Config) -> None:
-    """Refuses decoding, batches, flags and optimizers of a training that cannot work with any algorithm."""
+    """Refuses decoding, batches, flags and optimizers that cannot work with any algorithm."""
     b, e, m, gpu = config.batch, config.eval, config.model, config.gpu
     if config.rollout.is_settled:
         config.rollout.check_together()
@@ -210,8 +210,8 @@ def check_source(config: Config) -> None:
             f"$num_generations={count}: each demonstration is one completion. Use $num_generations=1.",
         )
         return
-    config.rollout.check_together()  # only demonstrations leave lengths open
-    refuse(  # the advice is 8, because every algorithm takes it: trees of rollouts need a multiple of their branches
+    config.rollout.check_together()  # only demonstrations may leave lengths open
+    refuse(  # the advice is 8, because all algorithms take it: trees of rollouts need a multiple of their branches
         count < 2,
         f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
     )
@@ -220,7 +220,7 @@ def check_source(config: Config) -> None:
 def check_texts(
     data: str | None, mix: Mapping[str, object], env: str, env_args: Mapping[str, object]
 ) -> None:
-    """Refuses a file of texts that is not there, and settings of a task or a mix beside it."""
+    """Refuses a file of texts (--data) that does not exist, and settings of a task or a mix besides it."""
     if not data:
         return
     refuse(
@@ -239,7 +239,7 @@ def check_texts(
 
 
 def check_save_dtype(dtype: str, m: ModelConfig) -> None:
-    """Refuses --save-dtype where only a part of the weights is at hand, or adapters are written."""
+    """Refuses --save-dtype if each process has only a part of the weights, or if adapters are written."""
     refuse(
         m.is_divided and dtype != "auto",
         f"$shard writes weights as they are trained, not in {dtype}. Use $save_dtype=auto.",
@@ -274,7 +274,7 @@ def check_optimizer(o: OptimizerConfig, is_divided: bool) -> None:
 
 
 def check_eval(command: EvalCommand) -> None:
-    """Refuses several completions of a problem that would be equal, and numbers of steps and masks that cannot be.
+    """Refuses several completions of a problem that would be equal, and impossible numbers of steps and masks.
 
     Lengths and steps that do not divide are refused later, by `EvalRollout.samplings`.
     """
@@ -310,7 +310,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
 
 
 def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
-    """Refuses decoding, updates, model or processes that do not go with the algorithm.
+    """Refuses decoding, updates, model or processes that do not fit the algorithm.
 
     algorithm: an instance of a class of `algorithms/`, whose class attributes say what it needs.
     """
@@ -333,9 +333,9 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
 
 
 def check_needed_source(source: str, b: BatchConfig, algorithm: Any, flag: str) -> None:
-    """Refuses completions that are given with an algorithm or a batch that cannot learn from them.
+    """Refuses a source of completions that the algorithm or the batch cannot learn from.
 
-    An algorithm that learns from demonstrations alone is refused for what the model samples.
+    Given completions need an algorithm for them; an algorithm for demonstrations cannot learn from sampled completions.
     """
     refuse(
         "demonstrations" in algorithm.needs and source != "demonstrations",
@@ -374,7 +374,8 @@ def check_left_to_right(b: BatchConfig, r: Sampling, flag: str) -> None:
 def check_shares(b: BatchConfig, whole_groups: bool, num_processes: int) -> None:
     """Refuses a step with too few completions for every process to get one.
 
-    whole_groups: whether a process gets whole groups, as the algorithm says (`dealt_by`), and of the pairs of a file.
+    whole_groups: whether each process gets whole groups: for pairs from a file, and if the algorithm's `dealt_by` says
+    so.
     """
     size = b.num_generations
     needed = num_processes * (size if whole_groups else 1)
@@ -395,11 +396,11 @@ def check_fallback(r: Sampling, flag: str) -> None:
 
 
 def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) -> None:
-    """Refuses unmasking by confidence that is not safe, and editing of written tokens.
+    """Refuses unsafe unmasking by confidence, and editing of written tokens.
 
-    Tokens of high confidence are unmasked together, and RL raises confidence: without a high threshold and a limit,
-    more and more tokens are written without having seen one another. scores_fallbacks: whether the algorithm learns
-    from steps of low confidence alone, so that it raises no other tokens'.
+    Tokens of high confidence are unmasked together, and RL raises confidence. Without a high threshold and a limit,
+    more and more tokens are then written that have not seen each other. scores_fallbacks: whether the algorithm learns
+    only from steps of low confidence, and so does not raise the confidence of other tokens.
     """
     by_threshold = r.unmasking in ("threshold", "dynamic") or (r.unmasking == "budget" and r.factor <= 1)
     is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
@@ -418,11 +419,10 @@ def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) ->
 
 
 def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
-    """Refuses decoding without chance where the rewards of equal completions teach nothing.
+    """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
-    A bonus that raises all completions, whatever they earn, changes nothing about that.
-
-    count: the completions of a problem. name: that of the algorithm.
+    It refuses this also with a bonus that raises all completions, whatever they earn. count: how many completions a
+    problem has. name: the algorithm's.
     """
     refuse(
         not (r.draws_noise or algorithm.right_groups_teach),
@@ -433,7 +433,7 @@ def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
 
 
 def check_score_temperature(r: Sampling, algorithm: Any) -> None:
-    """Refuses scores at a temperature that is neither 1 nor that of the rollout."""
+    """Refuses scoring at a temperature that is neither 1 nor the rollout's."""
     temperature = getattr(algorithm, "score_temperature", 1.0)
     refuse(
         temperature not in (1.0, r.temperature),
@@ -444,7 +444,7 @@ def check_score_temperature(r: Sampling, algorithm: Any) -> None:
 
 
 def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
-    """Refuses a rollout that draws no positions, or draws them otherwise than the algorithm scores them.
+    """Refuses a rollout that does not draw positions, or draws them differently from how the algorithm scores them.
 
     Only an algorithm that needs "order" has the attributes `position_temperature` and `block_length`.
     """
@@ -494,7 +494,7 @@ def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
     """Refuses a reference model that the algorithm does not use, or that the run cannot have.
 
     The reference is the model that training started from: the weights without the adapters' changes, or a frozen copy.
-    With `ref_model_sync_steps`, a frozen copy follows the policy, and then no process may hold a part of it alone.
+    With `ref_model_sync_steps`, the frozen copy follows the policy; then its weights cannot be divided among processes.
     """
     if "reference" not in algorithm.needs:
         if m.ref_copy:

@@ -1,7 +1,7 @@
 """The settings of decoding: lengths, steps, temperature, and what a denoising step computes and unmasks.
 
-`Sampling` is how one completion is decoded, and the settings of a training. `eval` has `EvalRollout`, with several
-lengths and numbers of steps, from which it makes a `Sampling` for each pair.
+`Sampling` has the settings for one completion, and for a training. `eval` has `EvalRollout`, with several lengths and
+numbers of steps, and makes an `EvalSampling` for each pair of these.
 """
 
 import math
@@ -32,10 +32,11 @@ _UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
 the most probable tokens it may unmask together, and needs them first."""
 
 LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
-"""The settings that belong together: one of them from another source would not divide the others."""
+"""The settings of lengths. All three must come from one source (a recipe, a model), since they must divide each
+other."""
 LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
-"""The settings of `Decoding` that say how tokens and their positions are drawn. Its other settings only save time: they
-say how many tokens a step unmasks, and what it computes anew."""
+"""The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
+change how many tokens a step unmasks, and what it computes anew."""
 
 
 @explained
@@ -57,19 +58,19 @@ class Decoding:
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
-    add up to --factor times that of --threshold (SLIM-RL). All but schedule decode faster and are approximations."""
+    add up to --factor times (1 - --threshold) (SLIM-RL). All but schedule decode faster and are approximations."""
     fallback: str = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
-    token (Fast-dLLM), leftmost the token of the first masked position. With leftmost, positions are compared with the
-    threshold by the highest probability there, so that which of them a step writes follows from the text so far; with
-    leftmost_drawn by that of the drawn token, as in the paper on Fork-dLLM. For --algorithm forkgrpo."""
+    token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
+    each position with the threshold, so that the text so far decides which positions a step writes; leftmost_drawn
+    compares the drawn token's probability, as in the paper on Fork-dLLM. For --algorithm forkgrpo."""
     threshold: Probability = 0.95
     """The probability, above 0 and up to 1, from which --unmasking threshold, dynamic and budget unmask a token. Lower
     values decode faster and less exactly."""
     factor: Positive = 1.0
-    """How much doubt --unmasking factor and budget allow, above 0. factor: the n most probable tokens are unmasked
-    together, for the largest n whose n-th probability is at least 1 - factor / (n + 1). budget: for the largest n whose
-    1 - probability add up to at most factor * (1 - threshold). Raise it to decode faster."""
+    """How much doubt --unmasking factor and budget allow, above 0. Both unmask the n most probable tokens together, for
+    the largest n that is allowed. factor: the n-th probability must be at least 1 - factor / (n + 1). budget: the sum
+    of 1 - probability over the n tokens must be at most factor * (1 - threshold). Raise it to decode faster."""
     max_tokens_per_step: CountOrZero = 0
     """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic, budget or
     factor needs a limit such as 4."""
@@ -86,10 +87,9 @@ class Decoding:
     """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
     empty, or end before their answer."""
     cache: str = "none"
-    """Which keys and values are kept between steps. none keeps nothing and is exact; prefix keeps those of the tokens
-    before the block; dual those before and after it; window all but those of the block and of --window-tokens on each
-    side; blocks those of finished blocks, which is exact, for models whose attention goes by blocks. Set one to decode
-    faster."""
+    """The tokens whose keys and values are kept between steps. none keeps nothing and is exact; prefix keeps the tokens
+    before the block; dual those before and after it; window all except the block and --window-tokens on each side;
+    blocks the finished blocks, which is exact, for models whose attention goes by blocks. Set one to decode faster."""
     window_tokens: CountOrZero = 16
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
@@ -104,11 +104,11 @@ class Decoding:
 
     @property
     def unusual(self) -> list[str]:
-        """What the name of an evaluation says of its decoding: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
+        """The settings that the name of an evaluation has: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
         return self._changed(besides=[name for name in LAW if name not in ("top_p", "top_k")])
 
     def _changed(self, besides: Sequence[str]) -> list[str]:
-        """The settings that differ from their defaults, with their values, besides some and besides `cache blocks`."""
+        """The settings that differ from their defaults, with their values, without `besides` and `cache blocks`."""
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         texts = [f"{name} {getattr(self, name)}" for name in changed if name not in besides]
@@ -145,10 +145,11 @@ class Sampling(Decoding):
     completions of a problem are alike."""
 
     editing_threshold = None
-    """No setting of a training, so no field. The sampler reads it from every `Sampling`; `EvalSampling` can set it."""
+    """Not a setting of a training, and so no field. The sampler reads it from every `Sampling`; only `EvalSampling` can
+    set it."""
 
     def __post_init__(self) -> None:
-        """Counts the steps of `length/N`, unless the lengths are still to be found (`is_settled`)."""
+        """Turns `length/N` into a number of steps, unless the lengths are still open (`is_settled`)."""
         if isinstance(self.diffusion_steps, str) and self.is_settled:
             steps = count_steps(self.max_completion_length, self.block_length, self.diffusion_steps)
             object.__setattr__(self, "diffusion_steps", steps)
@@ -157,10 +158,10 @@ class Sampling(Decoding):
     def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
         """Decoding of completions of a length; a block is at most as long as the completion.
 
-        steps: a number, or `length/N`: then each block takes the same number of steps, as many as unmask about N tokens
-        each. `of(64, 32, "length/2")` has 32 steps. more: any other setting.
+        steps: a number, or `length/N` for about N tokens a step; all blocks then take equally many steps.
+        `of(64, 32, "length/2")` has 32 steps. more: any other setting.
 
-        Raises ConfigError for numbers that cannot be, and text that is not `length/N`.
+        Raises ConfigError for impossible numbers, and for text that is not `length/N`.
         """
         block = min(block_length, length)
         count = count_steps(length, block, steps)
@@ -170,7 +171,7 @@ class Sampling(Decoding):
 
     @property
     def is_settled(self) -> bool:
-        """Whether a completion and its blocks have lengths that go together, so that steps can be counted."""
+        """Whether the lengths of a completion and its blocks are set and fit, so that steps can be counted."""
         length, block = self.max_completion_length, self.block_length
         return length > 0 and block > 0 and length % block == 0
 
@@ -188,7 +189,7 @@ class Sampling(Decoding):
 
     @property
     def draws_noise(self) -> bool:
-        """Whether decoding is random at all; if not, no generators are needed. An order from outside may be."""
+        """Whether decoding may be random, so that it needs generators; a user's own order (a file) may be."""
         return self.temperature > 0 or self.remasking not in _GREEDY
 
     def check(self) -> None:
@@ -199,8 +200,8 @@ class Sampling(Decoding):
     def check_together(self) -> None:
         """Raises ConfigError for settings that are allowed one by one but not together.
 
-        E.g. a block length that does not divide the completion length, a setting that another choice leaves unread, or
-        a cache that has nothing to keep.
+        E.g. a block length that does not divide the completion length, a setting that has no effect with another one,
+        or a cache that has nothing to keep.
         """
         self._check_lengths()
         self._check_choices()
@@ -247,12 +248,12 @@ class Sampling(Decoding):
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
             is_unread = chosen in values or (choice == "remasking" and ":" in str(chosen))
-            if is_unread and value != getattr(Decoding, name):  # not the default
+            if is_unread and value != getattr(Decoding, name):
                 raise ConfigError(
                     f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
                     f"e.g. ${choice}={instead}."
                 )
-        # A block's first step computes all columns anew, so with one step a block nothing that is kept is read again.
+        # A block's first step computes all columns anew. So with one step a block, kept columns are never used.
         one_step_a_block = self.unmasking == "schedule" and self.steps_per_block == 1
         if self.cache not in ("none", "blocks") and one_step_a_block and not self.prompt_refresh_steps:
             raise ConfigError(
@@ -306,18 +307,18 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, another one, the values of that under which nothing reads the first, a value under which it is read)."""
+"""(a setting, another setting, values of the latter with which the former has no effect, a value with which it has)."""
 
 
 def steps_at_rate(tokens: float) -> str:
-    """The text for as many steps as unmask about `tokens` tokens each: `length/2` for 2."""
+    """The value of --diffusion-steps for about `tokens` tokens a step: `length/2` for 2."""
     return f"length/{repr(float(tokens)).removesuffix('.0')}"
 
 
 def count_steps(length: int, block_length: int, steps: Steps) -> int:
-    """The number of denoising steps of a completion of `length` tokens; of `length/N`, so many in each block.
+    """The number of denoising steps of a completion of `length` tokens; with `length/N`, equally many in each block.
 
-    A `block_length` that cannot be is refused elsewhere (`Sampling.check`). Raises ConfigError as `check_steps`.
+    An impossible `block_length` is refused elsewhere (`Sampling.check`). Raises ConfigError as `check_steps`.
     """
     check_steps(steps)
     if isinstance(steps, int):

@@ -19,12 +19,15 @@ WIDTH = 100
 
 
 def explained(cls: type[Settings]) -> type[Settings]:
-    """A dataclass of settings whose `help` lists them and shows plain types, and which messages can name. Its repr has
-    the settings that are not the defaults. It holds values of Python, whatever it is made of (`settings_value`).
+    """Decorates a dataclass of settings.
 
-    The text is made when it is asked for. `cls.__doc__` holds it; `summary` returns the docstring of the class alone.
+    - `help(cls)` lists the settings with plain types. This text, `cls.__doc__`, is made when it is asked for; `summary`
+      returns the docstring alone.
+    - Messages can name the settings (`errors.SETTINGS`).
+    - `repr` shows the settings that differ from their defaults.
+    - Values are turned into those of Python (`settings_value`).
     """
-    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # without those of `Annotated`
+    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
     cls.__repr__ = _shown  # type: ignore[assignment, method-assign]
     hints = cls.__init__.__annotations__
@@ -34,7 +37,7 @@ def explained(cls: type[Settings]) -> type[Settings]:
 
 
 def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
-    """The `__init__` of a dataclass, which is called with `settings_value` of each argument."""
+    """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument."""
 
     @wraps(init)
     def made(self: Any, *arguments: Any, **keywords: Any) -> None:
@@ -44,19 +47,19 @@ def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _shown(settings: Any) -> str:
-    """`Sampling(max_completion_length=20, temperature=0.9)`."""
+    """The repr of settings: `Sampling(max_completion_length=20, temperature=0.9)`."""
     values = {field: getattr(settings, field.name) for field in fields(settings)}
     changed = [f"{field.name}={value!r}" for field, value in values.items() if value != default_of(field)]
     return f"{type(settings).__name__}({', '.join(changed)})"
 
 
 def default_of(field: "Field[Any]") -> Any:
-    """The default of a field; MISSING where it has none."""
+    """The default of a field; MISSING if it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 class _Help:
-    """The `__doc__` of a class: its docstring, and a list of its settings."""
+    """A descriptor for the `__doc__` of a class: its docstring, and a list of its settings."""
 
     def __init__(self, summary: str) -> None:
         self.summary = summary
@@ -90,7 +93,7 @@ def settings_text(cls: type) -> str:
 
 
 def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
-    """`top_k: int = 0 (0 or more)`."""
+    """The first line on a setting: `top_k: int = 0 (0 or more)`."""
     kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
     value = default_of(field)
     default = "" if value is MISSING else f" = {value!r}"
@@ -110,8 +113,8 @@ def _wrapped(text: str) -> str:
 
 
 def as_in_python(text: str) -> str:
-    """The text of a setting with the names that Python has: `--num-masks` -> `num_masks`; commands stay as they are."""
-    parts = text.split("`")  # every second one is code
+    """The text of a setting with Python's names: `--num-masks` -> `num_masks`; commands stay as they are."""
+    parts = text.split("`")  # every second part is code
     parts[::2] = [
         re.sub(r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), part)
         for part in parts[::2]
@@ -121,9 +124,9 @@ def as_in_python(text: str) -> str:
 
 @cache
 def docstrings(cls: type) -> dict[str, str]:
-    """{name of a field: the docstring below it} of a dataclass and of those that it inherits from.
+    """{name of a field: the docstring below it} of a dataclass and its base classes.
 
-    A class without source, such as one of a prompt, has none.
+    A class without source, e.g. from Python's prompt, has none.
     """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):

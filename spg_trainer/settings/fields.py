@@ -4,8 +4,8 @@ The groups of settings that commands hold have files of their own: `model.py`, `
 `results.py`. `resolve.py` finds the value of each setting, and `check.py` refuses values that cannot work. This file
 imports nothing heavy.
 
-Class attributes of a command say how it is typed: `word` is its name, `positional` the setting that is typed without a
-flag, and `first` the settings of its groups with which its help begins.
+Class attributes of a command: `word` is its name on the command line, `positional` the setting that is typed without a
+flag, and `first` the settings from its groups that are shown first in its help.
 """
 
 from dataclasses import dataclass, field
@@ -53,9 +53,10 @@ class Config(TaskSettings):
     word, positional = "", ""
 
     source: Literal["environment", "pairs", "demonstrations"] = "environment"
-    """Where the completions come from that a step learns from. environment: the model samples them. pairs: a file has
-    a better and a worse one for each prompt; --pairs sets it. demonstrations: the right completions of the task and
-    its habits (--mix), or those of a file (--data); the command `sft` sets it, with a recipe for base models."""
+    """Where the completions come from that a step learns from. environment: the model samples them. pairs: a file has a
+    better and a worse one for each prompt; --pairs sets this source. demonstrations: the task's right completions and
+    its habits (--mix), or those of a file (--data); the command `sft` sets this source, with a recipe for base
+    models."""
     algorithm: str = "spg"
     """The algorithm: spg, raft, justgrpo, d2_stepmerge, forkgrpo, slim_rl, wd1, gdpo, bgpo, diffu_grpo, unigrpo or
     vrpo; for comparison, another that `python -m spg_trainer algorithms list` names; or yours, as
@@ -71,13 +72,13 @@ class Config(TaskSettings):
     with `prompt` and `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of
     its rows is held out for the validation loss. If --env is given too, the model is evaluated on it."""
     mix: Pairs = field(default_factory=dict)
-    """With --source demonstrations: the share of the task's right completions, called `right`, and the share of each
-    habit, which are plausible completions that are often wrong, e.g. `right=0.4 careless=0.6`. If it is left out, all
-    are right."""
+    """With --source demonstrations: the share of the task's right completions, called `right`, and of each habit (a
+    plausible way to solve a problem that is often wrong), e.g. `right=0.4 careless=0.6`. If it is left out, all are
+    right."""
     force: bool = False
-    """Trains where the trainer would refuse to: if none of 256 or more completions is right (for a small model that
-    comes with the package, on a task it does not know: none of any number), if no demonstration is right, or if the
-    decoding is unsafe (a threshold below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
+    """Trains even if the trainer would refuse: because none of 256 or more completions is right (for a small model that
+    comes with the package, on a task that it does not know: none of any number), because no demonstration is right, or
+    because decoding is unsafe (a threshold below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0
@@ -106,22 +107,22 @@ class Config(TaskSettings):
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
-        """The algorithm's arguments; a `block_length` that is not among them is that of the rollout."""
+        """The algorithm's arguments; `block_length`, unless it is among them, is the rollout's."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
     @property
     def is_for_other_machines(self) -> bool:
-        """Whether this is a dry run for other machines than the one that it runs on."""
+        """Whether this is a dry run for other machines than this one."""
         return self.dry_run and (self.gpu is not None or self.processes > 0)
 
     @property
     def samples(self) -> bool:
-        """Whether the model itself writes the completions that it learns from."""
+        """Whether the model itself samples the completions that it learns from."""
         return self.source == "environment"
 
     @property
     def validates(self) -> Literal["solved", "loss"]:
-        """What a validation measures: the problems that are solved, or the loss of demonstrations that are held out."""
+        """What a validation measures: the problems that are solved, or the loss of held-out demonstrations."""
         return "loss" if self.source == "demonstrations" else "solved"
 
 

@@ -28,7 +28,7 @@ ELSEWHERE = {
     "env": "dataset dataset-name task",
     "max-completion-length": "max-new-tokens gen-length",
 }
-"""{a flag of ours: what TRL and published code call it}, for the advice after an unknown flag."""
+"""{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 SHORT = ("verifier", "reward", "bad_rows")
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 RATE = "tokens_per_step"
@@ -36,9 +36,9 @@ RATE = "tokens_per_step"
 
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
-    """What a command line says: {name of a setting: the word or words behind its flag, or its KEY=VALUE pairs}.
+    """{name of a setting: the word or words behind its flag, or its KEY=VALUE pairs} from a command line.
 
-    A flag may be typed several times: the last one counts, and pairs are merged. Raises ConfigError for an unknown
+    A flag may be typed several times: the last one counts, but pairs are merged. Raises ConfigError for an unknown
     flag, a flag without its value, and words that belong to no flag.
     """
     words = [word for word in words if word not in HELP]
@@ -76,10 +76,10 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as `read_words` for keywords: {name of a setting: value}, without those that are None.
+    """As `read_words`, from keywords: {name of a setting: value}, without keywords that are None.
 
-    A function or a class of the user's stands as the name of it in its file, as a run records it. Raises ConfigError
-    for one that no file names.
+    A user's function or class is replaced by its name in its file, as a run records it. Raises ConfigError for a
+    function or class that is not in a file.
     """
     given = {
         name: named(name, settings_value(value)) for name, value in keywords.items() if value is not None
@@ -91,7 +91,7 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(setting: str, value: Any) -> Any:
-    """A function or a class as its name, `FILE.py:NAME`, and several rewards as theirs; any other value as it is."""
+    """The name of a function or class, `FILE.py:NAME`; of several rewards, their names; any other value as it is."""
     is_own = isinstance(value, type) or inspect.isroutine(value)
     if not is_own and (setting != "reward" or isinstance(value, str)):
         return value
@@ -104,7 +104,7 @@ def named(setting: str, value: Any) -> Any:
 
 
 def without_short(given: dict[str, Any]) -> dict[str, Any]:
-    """What is given, with each flag that stands for another setting as that setting."""
+    """The given settings, with each flag that is short for another setting replaced by that setting."""
     for name in SHORT:
         if name in given:
             add_argument_of_rows(given, name, given.pop(name))
@@ -114,7 +114,7 @@ def without_short(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def kinds_of_flags(cls: Any) -> dict[str, Any]:
-    """{name of each flag of a command, without dashes: the kind of its value}, also of those that stand for others."""
+    """{name of a flag, without dashes: the kind of its value} of a command, also of flags that are short for others."""
     settings = {name: kind_of(hint) for name, (_, hint) in settings_of(cls).items() if name != cls.positional}
     of_rows = dict.fromkeys(SHORT, str) if "env_args" in settings else {}
     return settings | of_rows | ({RATE: str} if "diffusion_steps" in settings else {})
@@ -126,13 +126,13 @@ def kind_of(hint: Any) -> Any:
 
 
 def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
-    """({name of a flag: what stood behind it each time that it was typed}, the words that belong to no flag).
+    """({name of a flag: its values, one for each time that it was typed}, the words that belong to no flag).
 
-    Of a switch it is whether it was typed without `no-`; of another flag, all words up to the next flag. The only word
-    behind `--flag=` is the one that is joined to it.
+    The value of a switch is whether it was typed without `no-`. The value of any other flag is all words up to the next
+    flag; after `--flag=WORD`, that word alone.
 
-    tyro, which writes the help, would read the words too. But its import takes 0.2 s, it does not say which values were
-    typed, and it answers a mistake with a box of many lines.
+    tyro, which writes the help, could read the words, too. But its import takes 0.2 s, it does not say which values
+    were typed, and it answers a mistake with a box of many lines.
     """
     typed: dict[str, list[Any]] = {}
     left_over: list[str] = []
@@ -159,7 +159,7 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
     """Raises ConfigError for a word that belongs to no flag.
 
-    The word `yes` of `--dry-run=yes` belongs to none: the message then says that a switch takes no value.
+    For the word `yes` of `--dry-run=yes`, the message says that a switch takes no value.
     """
     switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
     advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
@@ -167,7 +167,7 @@ def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
 
 
 def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
-    """Puts an argument of files of rows, e.g. their verifier, among those of the tasks that are such files."""
+    """Adds an argument for files of rows, e.g. their verifier, to the arguments of the tasks that are such files."""
     flag, tasks = as_flag(name), parse_tasks(parsed.get("env", ""))
     if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
         raise ConfigError(
@@ -186,7 +186,7 @@ def is_rows(task: Task) -> bool:
 
 
 def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
-    """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError where steps are typed, too."""
+    """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError if steps are given, too."""
     flag = as_flag(RATE)
     rate = convert(tokens, float, flag)
     if rate <= 0:
@@ -197,10 +197,10 @@ def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
 
 
 def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a flag among the words that no flag has taken; the error says where its name belongs.
+    """Raises ConfigError if a word that belongs to no flag looks like a flag; the error says where its name belongs.
 
-    It may be that of a hyper-parameter or of an argument of the task, or much like that of a flag. parsed: the flags
-    that are known.
+    The name may be that of a hyper-parameter or of an argument of the task, or similar to a flag's. parsed: the known
+    flags that were typed.
     """
     words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
     if not words:
@@ -224,5 +224,5 @@ def all_flags(cls: Any) -> str:
 
 
 def program(cls: Any) -> str:
-    """What is typed to start a command, e.g. `python -m spg_trainer eval`."""
+    """The words that start a command, e.g. `python -m spg_trainer eval`."""
     return f"{PROG} {cls.word}".rstrip()

@@ -1,4 +1,4 @@
-"""Makes the text of --help with tyro: the docstrings in the dataclasses of settings explain each setting."""
+"""Writes --help with tyro, from the docstrings of the settings in their dataclasses."""
 
 from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -26,7 +26,7 @@ SHORT_HELP = {
         "counted and listed in FILE.bad-rows.txt. Short for --env-args bad_rows=NAME.",
     ),
 }
-"""Flags that are short for an argument of the environment: {name: (what stands for the value, the help)}."""
+"""{flag that is short for an argument of the environment: (the placeholder of its value, its help)}."""
 RATE_HELP = (
     "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
     "faster and less accurate."
@@ -34,13 +34,13 @@ RATE_HELP = (
 
 
 class Words(list[str]):
-    """The words that would be typed behind a flag for its default; the type that tyro is told for all but switches."""
+    """The words that one would type for a setting's default. tyro is told this type for all settings but switches."""
 
 
 def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
-    """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults.
+    """Writes the help of a command to standard output, and exits. base: an instance with the defaults to show.
 
-    word: what is typed for the command, where that is not the word of its class.
+    word: the command's word on the command line, if that is not the word of its class.
     """
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
@@ -75,15 +75,15 @@ def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
 def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     """tyro's fields for the help of a command or of one of its groups.
 
-    first: names of settings that are shown at the top of the help of a command, and not again at their places. E.g.
-    `eval` begins with --model, a setting of its group `model`.
+    first: names of settings that are shown at the top of a command's help, and not again in their groups. E.g. the help
+    of `eval` begins with --model, a setting of its group `model`.
     """
     has_first = issubclass(cls, TaskSettings)  # only commands on a task have `first`; a group has none
     found = [explained_in_group(cls, values, name) for name in first] if has_first else []
     # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
     of_any_decoding = hints(EvalDecoding).keys()
     for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
-        # A group is always shown, also the group `model`, whose name is that of a setting in `first`.
+        # All groups are shown, also the group `model`, which has the name of a setting in `first`.
         if name not in first or is_dataclass(hint):
             found.append(explained(cls, values, name))
         if name == "env_args":
@@ -94,7 +94,7 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
 
 
 def explained_in_group(cls: Any, values: Any, name: str) -> Any:
-    """tyro's field for a setting that stands in a group of a command."""
+    """tyro's field for a setting from a group of a command."""
     dotted_name, _ = settings_of(cls)[name]
     *groups, _ = dotted_name.split(".")
     for group in groups:
@@ -105,8 +105,8 @@ def explained_in_group(cls: Any, values: Any, name: str) -> Any:
 def explained(cls: Any, values: Any, name: str) -> Any:
     """tyro's field for a setting, with its default and text, or for a group of settings.
 
-    tyro is told that each setting but a switch is of the type `Words`, and that its default is the list of words that
-    would be typed for it, e.g. ["0.2"]. Switches and groups keep their own types and values.
+    tyro is told that every setting has the type `Words`, and as its default the words that one would type for it, e.g.
+    ["0.2"]. Only switches and groups keep their own types and values.
     """
     from tyro import conf
     from tyro.constructors import StructFieldSpec
@@ -118,13 +118,13 @@ def explained(cls: Any, values: Any, name: str) -> Any:
         return StructFieldSpec(name, hint, value, text)
     kind = flag(Words, name, metavar(name, hint))
     if name == getattr(cls, "positional", ""):
-        # It is typed without a flag, and has no default; so the help says "(default: none)" of it.
+        # It is typed without a flag and has no default, so the help shows "(default: none)".
         return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
     return StructFieldSpec(name, kind, Words(as_words(value)), text)
 
 
 def short_flag(name: str, metavar: str, text: str) -> Any:
-    """tyro's field for a flag that stands for another one."""
+    """tyro's field for a flag that is short for another one."""
     from tyro.constructors import StructFieldSpec
 
     return StructFieldSpec(name, flag(Words, name, metavar), Words(["unset"]), text)
@@ -138,7 +138,7 @@ def flag(kind: Any, name: str, metavar: str) -> Any:
 
 
 def metavar(name: str, hint: Any) -> str:
-    """What stands for the value of a flag in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
+    """The placeholder of a flag's value in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
     # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
     choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
     if choices and int in get_args(hint):
@@ -149,7 +149,7 @@ def metavar(name: str, hint: Any) -> str:
 
 
 def as_words(value: Any) -> list[str]:
-    """A default as it would be typed; `unset` if there is none."""
+    """The words that one would type for a default; `unset` for None."""
     if value is None or value in ((), {}):
         return ["unset"]
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""What settings need of the machine that they run on: a device, compilers and packages.
+"""Checks that this machine has what settings need: a device, compilers and packages.
 
-`check_machine` looks at all of it before a model is opened. A dry run for other machines leaves it out.
+`check_machine` checks all before a model is opened. A dry run for other machines leaves it out.
 """
 
 import shutil
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_machine(m: ModelConfig, adam_moments: str) -> None:
-    """Raises ConfigError or ModelError where a device, a compiler or a package of some settings is missing here."""
+    """Raises ConfigError or ModelError if a device, a compiler or a package that the settings need is missing."""
     device = find_device(m.device)
     if m.load_4bit:
         check_bitsandbytes()
@@ -38,19 +38,19 @@ def find_device(name: str) -> "torch.device":
 
 
 def check_bitsandbytes() -> None:
-    """Raises ModelError where the package is missing in which --load-4bit stores weights."""
+    """Raises ModelError if bitsandbytes is missing, with which --load-4bit stores weights."""
     if find_spec("bitsandbytes") is None:
         raise ModelError('$load_4bit needs the package bitsandbytes: pip install "bitsandbytes>=0.49"')
 
 
 def check_compiler(device: "torch.device") -> None:
-    """Raises ConfigError where --compile has no compiler."""
+    """Raises ConfigError if there is no compiler for --compile."""
     if missing := missing_compiler(device):
         raise ConfigError(f"$compile needs {missing}, and there is none. Install it, or leave out $compile.")
 
 
 def check_torchao(device: "torch.device") -> None:
-    """Raises ConfigError where torchao, whose AdamW has moments of 8 bits, is missing or cannot run."""
+    """Raises ConfigError if torchao, whose AdamW has moments of 8 bits, is missing or cannot run."""
     try:
         import torchao.optim  # noqa: F401
     except ImportError as error:
@@ -62,7 +62,7 @@ def check_torchao(device: "torch.device") -> None:
 
 
 def missing_compiler(device: "torch.device") -> str:
-    """The program that torch needs to compile for a device, if it is not installed; empty if it is."""
+    """The name of the program that torch needs to compile for a device, if it is missing; "" if it is installed."""
     if device.type == "cpu":
         has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
         return "" if has_compiler else "a C++ compiler on a CPU"

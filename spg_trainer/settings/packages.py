@@ -1,6 +1,7 @@
-"""The packages `verifiers` and `envs`, after a check that Python found ours; the trainer imports them from here only.
+"""The packages `verifiers` and `envs`, after a check that Python found ours. The trainer imports them only from here.
 
-Another project ships a package named `verifiers`, and a folder `envs/` beside a script would hide ours.
+The check is needed because another project has a package `verifiers`, and a folder `envs/` beside a script would hide
+ours.
 """
 
 from importlib import import_module
@@ -16,7 +17,7 @@ def own_package(name: str) -> ModuleType:
     try:
         package = import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:  # it was found, and a package that it imports was not
+        if error.name != name:  # it was found, but a package that it imports was not
             raise
         raise ImportError(
             f'spg_trainer needs the package "{name}", which Python does not find: {_INSTALL_AGAIN}'
@@ -37,13 +38,13 @@ def __getattr__(name: str) -> ModuleType:
     """`verifiers` or `envs`, loaded on first use: together they take 0.4 s, and a refused flag needs only the first."""
     if name not in ("verifiers", "envs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()["verifiers"] = own_package("verifiers")  # which `envs` imports, so that it is checked first
+    globals()["verifiers"] = own_package("verifiers")  # checked first, because `envs` imports it
     if name == "envs":
         globals()["envs"] = own_package("envs")
     return globals()[name]
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """The base classes of the errors of those packages that have been loaded; others can have raised none."""
+    """The base errors of the packages that have been loaded; others cannot have raised any."""
     known = (("verifiers", "VerifierError"), ("envs", "EnvError"))
     return tuple(getattr(globals()[package], error) for package, error in known if package in globals())

@@ -16,7 +16,7 @@ FILE = "models/published.yaml"
 
 
 def known_settings(base: str) -> dict[str, Any]:
-    """The config.json of a folder; for a Hub id, what `published.yaml` has of it; {} where there is neither."""
+    """The config.json of a folder; for a Hub id, its settings in `published.yaml`; {} if there is neither."""
     file = Path(base) / "config.json"
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -27,15 +27,16 @@ def known_settings(base: str) -> dict[str, Any]:
 def decoding_layer(model: str) -> Layer | None:
     """The decoding that the authors of the model's family publish, as a layer of settings (`resolve.py`).
 
-    None for LLaDA, which is decoded as the recipes say, and for a model whose family is not known here. The layer of a
-    family whose authors publish no decoding is empty: a dry run tells the user so.
+    None for LLaDA, which is decoded by the recipes, and for a model of an unknown family. If a family's authors publish
+    no decoding, the layer is empty, and a dry run says so.
     """
     try:
         settings = known_settings(resolve_model(model).base)
-    except ModelError:  # it is raised again where the model is opened
+    except ModelError:  # it is raised again when the model is opened
         return None
     model_type = str(settings.get("model_type"))
-    # The name of a family is its model_type, or where several share one, `llada LLaDAMoEModelLM`.
+    # The name of a family is its model_type; if several families share it, model_type and class: `llada
+    # LLaDAMoEModelLM`.
     names = {model_type}
     names |= {f"{model_type} {architecture}" for architecture in settings.get("architectures") or ()}
     for name, rollout in _facts()["families"].items():

@@ -1,4 +1,4 @@
-"""The ranges of numbers in settings, as part of a field's type (`learning_rate: Positive`), and the check of them."""
+"""The ranges of numbers in settings, as parts of a field's type (`learning_rate: Positive`), and their check."""
 
 import math
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class Range(NamedTuple):
     """The values that a number may have."""
 
     expected: str
-    """What would be right, as an error says it: "0 or more"."""
+    """What an error says would be right: "0 or more"."""
     holds: Callable[[Any], bool]
-    """Whether a value is one of them."""
+    """Whether a value is in the range."""
 
 
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
@@ -39,17 +39,17 @@ Zero = Annotated[float, Range("0", lambda v: v == 0)]
 
 
 def setting_with_value(name: str, value: object) -> str:
-    """How a message writes a setting with its value (`errors.py`)."""
+    """A setting with its value, as a message writes it (`errors.py`)."""
     return f"${name}={value}"
 
 
 def argument_with_value(name: str, value: object) -> str:
-    """How a message writes a hyper-parameter with its value (`errors.py`)."""
+    """A hyper-parameter with its value, as a message writes it (`errors.py`)."""
     return f"$algorithm_args {name}={value}"
 
 
 def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and those inside it.
+    """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and the dataclasses in it.
 
     shown: how the error writes the name and the value.
     """
@@ -58,7 +58,7 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
         name, value = field.name, getattr(settings, field.name)
         if is_dataclass(value):
             check_ranges(value, shown)
-        # The range is in the `__metadata__` of an Annotated type; in `Count | None`, of the first part of the union.
+        # The range is in the `__metadata__` of an Annotated type; for `Count | None`, of the first part of the union.
         for hint in (hints[name], *get_args(hints[name])):
             # A union may allow a word in place of a number, as `Count | str` does.
             is_allowed_word = not isinstance(value, Real) and hint is not hints[name]

@@ -1,6 +1,6 @@
 """Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model.
 
-What a run's config.yaml holds, and which of it may change when the run goes on, is decided in `runs/pin.py`.
+`runs/pin.py` decides which settings a run's config.yaml has, and which of them may change on --resume.
 """
 
 import json
@@ -24,14 +24,14 @@ Settings = TypeVar("Settings")
 CONFIG = "config.yaml"
 """The settings of a run, in its folder."""
 ENVIRONMENT = "environment.json"
-"""What a run, or a model, was made for: its task and decoding."""
+"""The file in the folder of a run or a model that says for which task it was made, and how it decodes."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
     """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
 
-    Of the embedded models, `tiny:block`, `tiny:shift` and `tiny:TASK` have one that is read. That of `tiny` is not: its
-    settings are in the recipes. A new model has none, nor has one that was opened from nowhere, "".
+    For `tiny` the file is not read, since the recipes have its settings; for `tiny:block`, `tiny:shift` and `tiny:TASK`
+    it is. A new model has no such file, and neither has "", a model that was not opened from a folder.
     """
     has_own_record = is_embedded(model, "tiny") and model != "tiny"
     if not has_own_record and (not model or is_embedded(model, "tiny", "new")):
@@ -45,12 +45,12 @@ def model_environment(model: str) -> dict[str, Any]:
 
 
 def taught_length(model: str) -> int:
-    """The tokens that a model was taught to write a completion on, by its environment.json; 0 if that says none."""
+    """The length of completions, in tokens, that a model was taught, by its environment.json; 0 if it does not say."""
     return int((model_environment(model).get("rollout") or {}).get("max_completion_length", 0))
 
 
 def other_lengths(sampling: Sampling, model: str) -> str:
-    """A sentence if a model decodes here in other lengths, blocks or steps than it was taught with; else ""."""
+    """A sentence if a model decodes here with other lengths, blocks or steps than it was taught; else ""."""
     taught = model_environment(model).get("rollout") or {}
     if all(taught.get(name, getattr(sampling, name)) == getattr(sampling, name) for name in LENGTHS):
         return ""
@@ -62,7 +62,7 @@ def other_lengths(sampling: Sampling, model: str) -> str:
 
 
 def lengths_left_out(sampling: Sampling, model: str) -> str:
-    """What to say where a `Sampling` was given no lengths, and the model was taught others than it has by default."""
+    """A note if a `Sampling` was made without lengths, and its default lengths are not those the model was taught."""
     note = other_lengths(sampling, model)
     if not note or any(getattr(sampling, f.name) != f.default for f in fields(Sampling) if f.name in LENGTHS):
         return ""
@@ -70,7 +70,7 @@ def lengths_left_out(sampling: Sampling, model: str) -> str:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The environment.json of the folder of a run; {} where there is none."""
+    """The environment.json in the folder of a run; {} if there is none."""
     file = folder / ENVIRONMENT
     return read_record(file) if file.is_file() else {}
 
@@ -81,7 +81,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """What an environment.json holds; ConfigError if it cannot be read."""
+    """The content of an environment.json; ConfigError if it cannot be read."""
     try:
         return dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
@@ -90,7 +90,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path is or in which it lies, as its model or a checkpoint; None where there is none."""
+    """The run folder that a path is, or in which it lies (as its model or a checkpoint); None if there is none."""
     place = Path(path).expanduser()
     if (place / CONFIG).is_file():
         return place
@@ -102,10 +102,10 @@ def run_holding(path: str | Path) -> Path | None:
 def task_record(
     env: str, env_args: Mapping[str, object], model: LoadConfig, sampling: Sampling, **more: Any
 ) -> dict[str, Any]:
-    """What environment.json of a model says of the task it was made for. more: further keys of it.
+    """The content of a model's environment.json: the task that it was made for, and its decoding. more: further keys.
 
-    Of decoding it has the lengths, steps and remasking (and the `position_temperature` that belongs to plackett_luce),
-    so that no later run inherits an approximation.
+    Of decoding it only has the lengths, steps and remasking (with plackett_luce, also `position_temperature`), so that
+    no later run inherits an approximation.
     """
     recorded = {"max_completion_length", "block_length", "diffusion_steps", "remasking"}
     if sampling.remasking == "plackett_luce":
@@ -118,14 +118,14 @@ def task_record(
 
 
 def recipe_kind(model: str) -> str:
-    """Which recipes suit a model: `tiny` for embedded models and those made from them, `llada` for all others."""
+    """The kind of recipes for a model: `tiny` for models of the package and those trained from them, else `llada`."""
     if is_embedded(model, "tiny", "new"):
         return "tiny"
     return model_environment(model).get("preset", "llada")
 
 
 def shown_settings(config: Config) -> dict[str, Any]:
-    """The settings of a run as a reader is shown them: without the sizes of a new model where the model is none."""
+    """The settings of a run to show to a reader: without the sizes of a new model, unless the model is new."""
     shown = asdict(config)
     if not is_embedded(config.model.model, "new"):
         for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
@@ -139,7 +139,7 @@ def to_yaml(settings: Any) -> str:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What is in a YAML file; ConfigError if it cannot be read."""
+    """The content of a YAML file; ConfigError if it cannot be read."""
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:

@@ -1,10 +1,17 @@
 """Finds the value of each setting in a list of layers, and keeps the name of the layer that it comes from.
 
-A layer has what one source says of some settings, and replaces the values of the layers below it. Over the defaults of
-the dataclass (`fields.py`) lie, in this order: the task's recipe (`recipes/`, which names its algorithm), the published
-decoding of the model's family, the algorithm's recipe (`algorithms/recipes.yaml`), environment.json of the model (of
-one that was made for another task, how it decodes), --config FILE, and flags. For a run that is resumed, its own
-config.yaml stands in place of all layers below --config and flags.
+A layer has the values of some settings from one source, and overrides the layers below it. From the lowest to the
+highest they are:
+
+1. the defaults of the dataclass (`fields.py`);
+2. the task's recipe (`recipes/`), which names its algorithm;
+3. the published decoding of the model's family;
+4. the algorithm's recipe (`algorithms/recipes.yaml`);
+5. the model's environment.json; if the model was made for another task, only its decoding;
+6. --config FILE;
+7. flags.
+
+For a run that is resumed, its own config.yaml replaces the layers 2 to 5.
 """
 
 import os
@@ -55,32 +62,32 @@ from spg_trainer.settings.values import (
 Settings = TypeVar("Settings")
 
 FLAG = "flag"
-"""The origin of settings that flags or keywords give."""
+"""The origin of settings that come from flags or keywords. An origin is the name of the layer that set a value."""
 TRAINING = "training on"
-"""The first words of the origin of settings that `eval` and demonstrations take from a training by RL on their task."""
+"""The origin of settings that `eval` and demonstrations take from a training by RL on their task begins with this."""
 DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
-"""The settings, besides the arguments of tasks, on which it depends where others come from."""
+"""The settings that decide, with the arguments of tasks, from which layers all others come."""
 JUDGES = ("verifier", "reward")
-"""The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
-from a recipe or a model."""
+"""The arguments of a file of rows that say what judges a completion. If a user gives one, none is taken from a recipe
+or a model."""
 
 
 @dataclass(frozen=True)
 class Resolved(Generic[Settings]):
-    """The settings of a command, and which layer has set each of them."""
+    """The settings of a command, and the layer that has set each of them."""
 
     config: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
-    """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. A setting
-    that is not in it has the default of the dataclass, or was set by the code that made `config`."""
+    """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. Any other
+    setting has the default of the dataclass, or was set by the code that made `config`."""
     checked: bool = False
-    """Whether `settings.check.check` has been called, as the command line does before it imports what takes seconds."""
+    """Whether `settings.check.check` has been called; the command line calls it before any slow import."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
-    """The settings of the command `cls` for the words of a command line, or for keywords that are named as its flags.
+    """The settings of the command `cls` from the words of a command line, or from keywords named like its flags.
 
     A keyword that is None counts as not given. Raises ConfigError for an unknown name, a wrong type, or a file that
     cannot be read.
@@ -92,7 +99,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
     from_user = [with_plain_names(layer) for layer in from_user]
-    # What decides which layers lie below.
+    # The user's settings that decide which layers lie below.
     given = {
         name: value
         for layer in from_user
@@ -108,10 +115,10 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
-    """The settings of lower layers that make no sense beside what the user gives.
+    """The settings of lower layers that the user's settings remove.
 
-    `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier, as either is what
-    judges a task. A remasking that does not read `position_temperature` leaves none.
+    E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task. A
+    remasking that has no use for `position_temperature` removes that.
     """
     # `env_args`, or `env_args.TASK` among several tasks.
     prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
@@ -121,10 +128,9 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
 
 
 def with_plain_names(layer: Layer) -> Layer:
-    """A layer whose `env` has the names of tasks alone (`Task.with_one_name`), with their arguments in `env_args`.
+    """A layer whose `env` has only the names of tasks (`Task.with_one_name`), with their arguments in `env_args`.
 
-    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2. A file of `pairs` also says that it is what
-    the run learns from.
+    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2. A file of `pairs` also sets `source`.
     """
     source = {"source": "pairs"} if layer.values.get("pairs") else {}
     tasks = parse_tasks(layer.values.get("env") or "")
@@ -134,7 +140,7 @@ def with_plain_names(layer: Layer) -> Layer:
 
 
 def one_name_each(tasks: Iterable[Task]) -> str:
-    """The names of tasks as one text, each without arguments and as `Task.with_one_name` has it."""
+    """The names of tasks as one text, without arguments, each as `Task.with_one_name` returns it."""
     return join_names(task.with_one_name() for task in tasks)
 
 
@@ -145,15 +151,15 @@ def defaults(
     algorithm: str | type | None = None,
     **more: Any,
 ) -> Settings:
-    """The settings of a command for a task, a model and an algorithm, where nothing else is given.
+    """The settings of a command for a task, a model and an algorithm, with all other values from recipes and the model.
 
-    env: a name as `--env`, the class of an environment that has been registered, or several of these. algorithm: a name
-    as `--algorithm`, or a class of your own in a file. more: any other of its flags, also `config`; a function in a
-    file, such as a reward, may stand in place of its name. Raises ConfigError for an unknown name of a task, an
-    algorithm or a setting, for a number out of range, and for a function or a class that stands in no file of its own.
+    env: a name as for --env, a registered class of an environment, or several of these. algorithm: a name as for
+    --algorithm, or your own class from a file. more: any other flags of the command, also `config`; a function from a
+    file, such as a reward, may be given in place of its name. Raises ConfigError for an unknown task, algorithm or
+    setting, for a number out of range, and for a function or a class that is not in a file.
 
-    `defaults(Sampling, ...)` is how a training on the task decodes with the model, `defaults(EvalSampling, ...)` how an
-    evaluation does, at temperature 0: with the lengths that the model was taught. more: settings of decoding.
+    `defaults(Sampling, ...)` is how a training on the task decodes, `defaults(EvalSampling, ...)` how an evaluation
+    does, at temperature 0; both have the lengths that the model was taught. more: settings of decoding.
     """
     if issubclass(cls, Sampling):
         return sampling_of(cls, env, model, algorithm, more)
@@ -166,7 +172,7 @@ def defaults(
     for task in parse_tasks(env or ""):
         if re.fullmatch(
             r"[\w ,-]+", task.env
-        ):  # a bare name: what has a path or a module is known when it is opened
+        ):  # a bare name; a name with a path or a module is checked when it is opened
             try:
                 packages.envs.resolve(task.env)
             except packages.envs.EnvError as error:
@@ -175,15 +181,15 @@ def defaults(
     check_ranges(config)
     if (
         isinstance(config, Config) and ":" not in config.algorithm
-    ):  # that of a file is known when it is opened
+    ):  # an algorithm from a file is checked when it is opened
         find_algorithm(config.algorithm)
     return config
 
 
 def without_recipe(config: Config) -> str:
-    """What to say of settings that nobody gave and that the recipe has otherwise, as in `Config(env="sudoku")`.
+    """A note on defaults of `Config` that differ from the task's recipe, as in `Config(env="sudoku")`; else "".
 
-    It is "" where there is nothing to say. One or two settings alone may be meant: somebody may have given them.
+    One or two differing settings get no note, since the user may have given these values.
     """
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
@@ -204,7 +210,7 @@ def without_recipe(config: Config) -> str:
 def sampling_of(
     cls: type[Settings], env: Any, model: str | Path | None, algorithm: Any, more: Mapping[str, Any]
 ) -> Settings:
-    """How a training decodes, or for `EvalSampling` an evaluation, with some settings in place of its own."""
+    """How a training (for `EvalSampling`: an evaluation) decodes, with `more` in place of its own settings."""
     known, of_a_training = settings_of(cls), settings_of(Config)
     for name, value in more.items():
         if name not in known and name != RATE:
@@ -246,12 +252,12 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:
-    """A nested layer, as files have it, turned into {dotted name: value of the setting's type}."""
+    """A nested layer, as in files, turned into {dotted name: value of the setting's type}."""
     return Layer(layer.origin, read_nested(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
 
 
 def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
-    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults."""
+    """The settings of a command from the dataclass's defaults and layers; a later layer overrides an earlier one."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
@@ -267,9 +273,9 @@ def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
 
 
 def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
-    """The layers between the dataclass's defaults and what the user gives by --config and flags.
+    """The layers between the dataclass's defaults and the user's --config and flags.
 
-    They are those of the run that goes on, or else of recipes and of the model. cls: a command on a task. given: the
+    They come from the run that is resumed, or else from recipes and the model. cls: a command on a task. given: the
     user's settings among `DECIDING`, and arguments of tasks.
     """
     if settings_file := find_resumed(cls, given):
@@ -281,13 +287,13 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
     default = "" if given.get("data") else cls().env  # the texts of a file need no task
     env = given.get("env", last_value(task_layers, "env", default))
-    if not env:  # without this layer, the default task of the dataclass would be taken
+    if not env:  # this layer overrides the dataclass's default task
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config and not learns_demonstrations:
         return [*task_layers, *for_training(env, model, given.get("algorithm")), of_model]
-    # `eval` and demonstrations take settings from what a training by RL on the task has by default.
+    # `eval` and demonstrations take settings from the defaults of a training by RL on the task.
     trained = merge_layers(Config, for_training(env, model))
     if cls is EvalCommand:
         return [*task_layers, *for_eval(env, model, trained), of_model]
@@ -295,10 +301,10 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
 
 
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
-    """The settings of the run that goes on, without its output folder; its copies stand in place of code that is gone.
+    """The settings of a resumed run, without its output folder; its copies replace code that is gone.
 
-    Raises ConfigError for data that is gone unless the user says where it is now, for another algorithm of ours than
-    that of the run, and for a run of one that is no longer there.
+    Raises ConfigError for data that is gone, unless the user names its new place; if the user names another of our
+    algorithms than the run's; and if the run's algorithm no longer exists.
     """
     run = settings_file.parent
     recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
@@ -309,7 +315,7 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
             f"a new run from its weights: $model={quote(str(run))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
-    # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
+    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm may have been moved.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
         raise ConfigError(
@@ -322,9 +328,9 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
 
 
 def for_training(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
-    """The layers of recipes, and over them that of the model's environment.json.
+    """The layers of recipes, and over them the layer of the model's environment.json.
 
-    algorithm: the one that the user names; None = that of the task's recipe.
+    algorithm: the user's; None = the algorithm of the task's recipe.
     """
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
@@ -339,10 +345,9 @@ def for_training(env: str, model: str, algorithm: str | None = None) -> list[Lay
 
 
 def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
-    """A layer over that of the model which sets blocks of one token and a step for each, if a recipe has such blocks.
+    """A layer, to lie over the model's, that sets blocks of one token and a step for each; [] if no recipe has these.
 
-    `justgrpo` needs them, also with a model whose environment.json has blocks of 32. For other recipes there is no such
-    layer.
+    `justgrpo` needs such blocks even with a model whose environment.json has blocks of 32.
     """
     if last_value(from_recipes, "rollout.block_length", None) != 1:
         return []
@@ -355,9 +360,9 @@ def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
 
 
 def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
-    """What `eval` takes from `trained`, a training on its task: arguments and decoding; and the model's number type.
+    """The layers with which `eval` takes arguments, decoding and number type from `trained`, a training on its task.
 
-    What a training takes from the model's environment.json has that origin here, too.
+    Settings that the training takes from the model's environment.json keep that origin.
     """
     config, own_record = trained.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
@@ -372,14 +377,14 @@ def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
 
 
 def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
-    """The layers where demonstrations are learned: what is taken from `trained`, a training by RL on the task; the
-    recipe `sft`; and the model's length.
+    """The layers of a training on demonstrations: settings of `trained` (a training by RL on the task), the recipe
+    `sft`, and the length that the model was taught.
     """
     kind, r = recipe_kind(model), trained.rollout
     decoding = {
         "temperature": r.temperature,
         "block_length": r.block_length,
-        # A small model decodes fast enough for one token a step, also where its recipe trains with more.
+        # A small model decodes fast enough for one token a step, even if its recipe trains with more.
         "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
         "remasking": r.remasking,
     }
@@ -397,7 +402,7 @@ def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
-    """Recipes for a model; if it is an adapter, without their `model` group, because its rank and scale are fixed."""
+    """The recipes for a model; for an adapter without their `model` group, because its rank and scale are fixed."""
     if not find_adapter(model):
         return recipes
     return [
@@ -409,9 +414,8 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
 def settings_made_with(env: str, model: str) -> dict[str, Any]:
     """The arguments and the decoding that a model was made with, if it was made for the tasks of `env`; else {}.
 
-    A model that learned from texts alone was made for no task: its decoding is taken for any `env`. Where `env` is one
-    of several tasks that the model was made for, the arguments are those of that task, or none if several of them have
-    its name.
+    A model that learned from texts was made for no task, so its decoding is taken for any `env`. If the model was made
+    for several tasks, and `env` is one of them, only this task's arguments are taken; none if several have its name.
     """
     record = model_environment(model)
     env_args = record.get("env_args") or {}
@@ -429,15 +433,16 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
 
 
 def is_copy(env: str, origin: Mapping[str, str]) -> bool:
-    """Whether `env` is a file with the content of the one file of rows that a model was made with, by another name."""
+    """Whether `env` is a file with the same content as the one file of rows that a model was made with."""
     rows = [state for name, state in origin.items() if name.endswith(DATA)]
     return len(rows) == 1 and os.path.isfile(env) and rows == [f"sha256 {hash_of(env)}"]
 
 
 def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
-    """How a model decodes that was made for another task: as it was taught, where the task's own recipe says nothing.
+    """The decoding of a model that was made for another task: as taught, for settings that no recipe sets.
 
-    recipes: those of the task and of the algorithm, whose lengths on every task give way, while its order stays.
+    recipes: of the task and of the algorithm. Lengths that an algorithm's recipe has for every task do not count as
+    set.
     """
     said = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
     lengths_are_said = any(of_task for name, of_task in said if name in LENGTHS)
@@ -447,10 +452,10 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
 
 
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
-    """The config.yaml of the run that --resume continues; None if none goes on.
+    """The config.yaml of the run that --resume continues; None if no run is resumed.
 
-    For `--resume auto` without --output-dir it is None too: `runs.folder.choose_folder` then looks for the newest run
-    with the same settings, once these are known. It also chooses the checkpoint.
+    For `--resume auto` without --output-dir it is None, too: once the settings are known, `runs.folder.choose_folder`
+    looks for the newest run with the same settings. It also chooses the checkpoint.
     """
     if cls is EvalCommand:
         return None
@@ -459,7 +464,7 @@ def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
         resume = given.get("output.output_dir")
     if resume is None:
         return None
-    # It names a run folder, or a checkpoint in one, up to three folders below it.
+    # --resume names a run folder, or a checkpoint up to three folders below one.
     place = Path(resume).resolve()
     files = (folder / CONFIG for folder in (place, *list(place.parents)[:3]))
     return next((file for file in files if file.is_file()), None)

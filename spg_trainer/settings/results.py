@@ -12,7 +12,7 @@ from spg_trainer.settings.ranges import Count, CountOrZero
 class EvalConfig:
     """Greedy evaluation before and after training, and validation during it, which chooses the model that is kept.
 
-    A validation solves problems; where demonstrations are learned, it measures the loss of some that are held out.
+    A validation solves problems; if demonstrations are learned, it measures the loss of held-out ones.
     """
 
     eval_steps: CountOrZero = 0
@@ -21,7 +21,7 @@ class EvalConfig:
     patience: CountOrZero = 0
     """The run ends after this number of validations in a row that solve no more problems than the best before them, or
     whose loss is not 1% below the lowest; with --lr-schedule warmup_stable_decay the rate falls first. 0 goes on to
-    --max-steps. Set it where you do not know how many steps are enough."""
+    --max-steps. Set it if you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
     """The number of problems of a validation, or of demonstrations whose loss it measures; 0, or more than there are,
     takes the whole validation split. More problems make the choice of the best step more reliable and take longer."""
@@ -32,8 +32,8 @@ class EvalConfig:
     """The split of the evaluations before and after training. Choose validation while you compare settings."""
 
     keep_worse: bool = False
-    """Keep the trained model in model/ even if it solves fewer problems than the start by more than chance. Otherwise
-    model/ is the start then."""
+    """Keeps the trained model in model/ even if it solves fewer problems than the start, by more than chance. Without
+    it, model/ then becomes the start model."""
 
 
 @explained
@@ -52,15 +52,14 @@ class OutputConfig:
     """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
     wandb."""
     accept_changed_code: bool = False
-    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
+    """With --resume, goes on even if the code of your task, algorithm or reward has changed, for example because you
     repaired what stopped the run. Later changes of the code are refused again."""
     save_steps: CountOrZero = 10
-    """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
-    often interrupted."""
+    """The number of steps between checkpoints; 0 writes one only at the end. Lower it if runs are often interrupted."""
     keep: Count | None = None
     """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
-    or one where a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older
-    than these, and its checkpoint takes more than 16 GB, only the weights of it are kept."""
+    or one if a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older than
+    these, and its checkpoint takes more than 16 GB, only its weights are kept."""
     sample_steps: CountOrZero = 10
     """The number of steps after which completions are written to samples/ and one of them is shown; 0 does neither.
     Lower it to watch more closely how the model writes."""
@@ -70,5 +69,5 @@ class OutputConfig:
 
     @property
     def recorded(self) -> Self:
-        """The settings as the run's own file holds them: without those that are for a single start of it."""
+        """The settings for the run's config.yaml: without those that are for a single start of the run."""
         return replace(self, resume=None, accept_changed_code=False)

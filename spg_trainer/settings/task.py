@@ -1,7 +1,7 @@
 """Reads and writes the names of tasks: `countdown`, `gsm8k:weight=2,level=3`, `./my_task.py:my/MyTask-v0`.
 
-A run may have several tasks. Its settings then hold one text, `countdown + gsm8k`, and the arguments of all tasks under
-names such as `gsm8k.level`.
+A run may have several tasks. Its settings then have one text, `countdown + gsm8k`, and the arguments of all tasks,
+under names such as `gsm8k.level`.
 """
 
 import re
@@ -16,7 +16,7 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 from spg_trainer.settings.values import read_word, settings_value
 
 _WEIGHT = "weight"
-"""The argument of a task that is no argument of its environment, but `Task.weight`."""
+"""The argument of a task that is not for its environment, but becomes `Task.weight`."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Task:
     """One task of a run."""
 
     name: str
-    """What arguments and metrics call the task among others: `countdown`, `sudoku-2`; "" for the only task of a run."""
+    """The task's name in arguments and metrics: `countdown`, `sudoku-2`; "" for the only task of a run."""
     file: str | None
     """The Python file of its author, `./my_task.py`; None for a task that is installed and for a file of rows."""
     id: str
@@ -33,7 +33,7 @@ class Task:
     args: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of its environment."""
     weight: Any = None
-    """How often its problems come, in proportion to the weights of the other tasks; None = 1."""
+    """How often its problems are drawn, relative to the weights of the other tasks; None = 1."""
 
     @classmethod
     def parse(cls, word: str) -> "Task":
@@ -74,8 +74,8 @@ class Task:
     def ours(self) -> str | None:
         """The short name of one of our tasks: `sudoku` for `sudoku`, `spg/Sudoku-v0` and `envs:spg/Sudoku-v0`.
 
-        None for a task of other people, which may have the same name and be quite another one:
-        `./my_task.py:my/Sudoku-v0`, `reasoning_gym:sudoku`.
+        None for a task of other people, which may be another task of the same name: `./my_task.py:my/Sudoku-v0`,
+        `reasoning_gym:sudoku`.
         """
         file_or_module, _, id = self.env.rpartition(":")
         is_elsewhere = file_or_module != "" and file_or_module.partition(".")[0] != "envs"
@@ -85,10 +85,10 @@ class Task:
         return "math500" if self.short == "math" else self.short  # an alias of `envs.registry.ALIASES`
 
     def with_one_name(self) -> "Task":
-        """The task under the one name that settings have for it, so that equal tasks have equal settings.
+        """The task with the one name that settings have for it, so that equal tasks have equal settings.
 
-        `Math`, `math500` and, while v0 is the newest version, `envs:spg/MATH500-v0` all become `math500`. An older
-        version of a task and a task of other people keep their names.
+        `Math`, `math500` and `envs:spg/MATH500-v0` (while v0 is the newest version) all become `math500`. An older
+        version of a task, and a task of other people, keep their names.
         """
         if self.ours is None:
             return self
@@ -104,8 +104,8 @@ class Task:
 
 @cache
 def parse_tasks(text: str) -> tuple[Task, ...]:
-    """The tasks of a text such as `countdown + gsm8k`; none for "". Every text is parsed once in a process."""
-    if " " not in text:  # a single task, for which `envs` need not be loaded: --help would take twice as long
+    """The tasks of a text such as `countdown + gsm8k`; none for "". The result is cached."""
+    if " " not in text:  # a single task: without loading `envs`, --help takes half the time
         return (Task.parse(text),) if text else ()
     tasks = [Task.parse(word) for word in text.split(packages.envs.combining.mixture.TOGETHER)]
     names = packages.envs.combining.mixture.names_of([task.env for task in tasks]) if len(tasks) > 1 else [""]
@@ -113,7 +113,7 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
 
 
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
-    """The task with its own among the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
+    """The task with its share of the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
     prefix = _prefix(task)
     of_task = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
     args = {**task.args, **of_task}
@@ -121,7 +121,7 @@ def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
 
 
 def join_tasks(tasks: Iterable[Task | str]) -> str:
-    """Some tasks, or the words for them, as the text that `parse_tasks` reads.
+    """The text that `parse_tasks` reads, from tasks or the words for them.
 
     A word may be a lone `+`, because users also type `--env countdown + gsm8k`.
     """
@@ -129,9 +129,9 @@ def join_tasks(tasks: Iterable[Task | str]) -> str:
 
 
 def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
-    """A task, or several, as a user names them in Python, as the text that `parse_tasks` reads.
+    """The text that `parse_tasks` reads, from one or several tasks as a user names them in Python.
 
-    A class stands for the name under which it has been registered.
+    A class becomes the name under which it has been registered.
     """
     several: Sequence[Any] = settings_value(env if isinstance(env, list | tuple) else [env])
     for one in several:
@@ -144,7 +144,7 @@ def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
 
 
 def join_names(tasks: Iterable[Task]) -> str:
-    """Some tasks as a text without their arguments, as `parse_tasks` reads and `envs.make` takes it."""
+    """The names of tasks as one text without arguments, for `parse_tasks` and `envs.make`."""
     return _join([task.env for task in tasks])
 
 
@@ -173,5 +173,5 @@ def _join(words: list[str]) -> str:
 
 
 def _prefix(task: Task) -> str:
-    """What the arguments of a task begin with among those of all: `countdown.`; "" for a single task."""
+    """The first part of a task's argument names if there are several tasks: `countdown.`; "" for a single task."""
     return f"{task.name}." if task.name else ""

@@ -15,7 +15,7 @@ from spg_trainer.settings.ranges import (
 )
 
 AUTO = "auto"
-"""The --per-device-batch-size that stands for as many as fit."""
+"""The value of --per-device-batch-size for as many copies as fit into memory."""
 
 
 @explained
@@ -27,9 +27,9 @@ class BatchConfig:
     """The number of problems that a step samples, or of demonstrations that it learns, over all processes. More of them
     make the gradient less noisy and the step longer."""
     num_generations: Count = 6
-    """The number of completions of each problem (the group, G), at least 2; of demonstrations each is one. More of them
-    make a group with right and wrong completions likelier, but where we measured it, as many completions of more
-    problems taught more."""
+    """The number of completions of each problem (the group, G), at least 2; with demonstrations 1. More of them make a
+    group with right and wrong completions likelier, but in our measurements the same number of completions taught more
+    when spread over more problems."""
     max_rollout_batches: Count = 1
     """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
     unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
@@ -53,9 +53,9 @@ class BatchConfig:
     per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
     times as many completions at once. auto fills a GPU by the estimate of --dry-run, with copies in updates and with
-    completions in rollouts, up to all of a step; on a CPU, and with --shard, it takes at most 8 copies. Where a GPU's
-    memory runs out, the number is halved and the work done once more. The result stays the same, except for rounding;
-    set a number where it should be the same to the bit on another GPU."""
+    completions in rollouts, up to all of a step; on a CPU, and with --shard, it takes at most 8 copies. If a GPU's
+    memory runs out, the number is halved and the work is repeated. The result stays the same, except for rounding; set
+    a number if it should be the same to the bit on another GPU."""
 
 
 @explained
@@ -65,8 +65,8 @@ class OptimizerConfig:
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """The optimizer. muon updates the matrices of layers by Muon, whose steps are as large as AdamW's but have nearly
-    equal singular values, and all other weights by AdamW. Try it where AdamW needs too many updates; it does not go
-    with --shard."""
+    equal singular values, and all other weights by AdamW. Try it if AdamW needs too many updates; it does not work with
+    --shard."""
     learning_rate: Rate = 3e-6
     """The highest learning rate, after the warm-up. Lower it if rewards collapse, the loss jumps or updates are
     skipped."""
@@ -81,10 +81,9 @@ class OptimizerConfig:
     reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
     lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the learning rate does after the warm-up: constant keeps it; linear and cosine let it fall from step to
-    step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps
-    alone (--lr-decay-share), or once --patience is out. Let it fall if a rate that learns fast makes later steps
-    worse. A run with warmup_stable_decay that goes on to a larger --max-steps does so from where its rate began to
-    fall."""
+    step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps only
+    (--lr-decay-share), or once --patience is out. Let it fall if a rate that learns fast makes later steps worse. A run
+    with warmup_stable_decay that is resumed with a larger --max-steps continues from where its rate began to fall."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""
@@ -95,5 +94,5 @@ class OptimizerConfig:
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""
     adam_moments: Literal["float32", "8bit"] = "float32"
-    """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
-    --shard."""
+    """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not work
+    with --shard."""

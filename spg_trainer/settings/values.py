@@ -1,6 +1,6 @@
-"""Converts values to the types of settings: `KEY=VALUE` words, and nested mappings (YAML, JSON) for a dataclass.
+"""Converts values to the types of settings: `KEY=VALUE` words (`parse_pairs`), and nested mappings (YAML, JSON).
 
-pydantic would do the second in some thirty lines less, but its import would add 0.16 s to every start.
+For nested mappings pydantic would save some thirty lines, but its import would add 0.16 s to every start.
 """
 
 import json
@@ -16,13 +16,13 @@ from spg_trainer.errors import ConfigError, did_you_mean, python_value
 
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
-"""{type: what an error calls it}."""
+"""{type: its name in errors}."""
 FOLDERS = re.compile(r"(?:^|(?<=\+)|(?<=\+ ))(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:+]*[/\\])?")
-"""The folders in front of each path in a text, `FILE.py:ID` included; an id such as `org/model` has none."""
+"""Matches the folders before each path in a text, also in `FILE.py:ID`; but not `org/` in an id such as `org/model`."""
 
 
 def settings_value(value: Any) -> Any:
-    """A value as settings hold it: `python_value`, also of what is in a dict, a list or a tuple."""
+    """A value as settings have it: `python_value` of it, and of all values in a dict, a list or a tuple."""
     if type(value) is dict:
         return {name: settings_value(item) for name, item in value.items()}
     return type(value)(map(settings_value, value)) if type(value) in (list, tuple) else python_value(value)
@@ -43,7 +43,7 @@ def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
     """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may have commas.
 
-    A comma separates arguments only where KEY= follows it. flag: what an error begins with.
+    A comma separates arguments only if KEY= follows it. flag: the first words of an error.
     """
     name, *arguments = re.split(r":(?=\w+=)", word, maxsplit=1)
     if not arguments:
@@ -52,9 +52,9 @@ def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
 
 
 def scalar(text: str) -> object:
-    """The int, float, bool or None that a text says, or the text itself.
+    """The int, float, bool or None that a text spells, or else the text itself.
 
-    Numbers are those of Python, because YAML 1.1 reads 1e-3 as text and 4:11 as a number.
+    Numbers are read as in Python, because YAML 1.1 reads 1e-3 as text and 4:11 as a number.
     """
     for kind in (int, float):
         try:
@@ -74,8 +74,8 @@ def hints(cls: type) -> dict[str, Any]:
 def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
     """{name of a setting: (its dotted name, its type)} of a command, e.g. `"seed": ("seed", int)`.
 
-    A setting of a group has its name too: `"block_length": ("rollout.block_length", int)`. No two settings of a command
-    have the same name. path: the groups that `cls` is in, for the recursion.
+    The dotted name of a setting in a group begins with the group: `"block_length": ("rollout.block_length", int)`. No
+    two settings of a command have the same name. path: the groups that `cls` is in, for the recursion.
     """
     found: dict[str, tuple[str, Any]] = {}
     for name, hint in hints(cls).items():
@@ -85,16 +85,16 @@ def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
 
 
 def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
-    """Nested values for a dataclass by dotted name, each converted to its type: `{"batch.num_generations": 6}`.
+    """{dotted name: value converted to its type} of nested values for a dataclass: `{"batch.num_generations": 6}`.
 
-    Each key of a dict field gets a name, too: `env_args.blanks`. shown: how an error writes a dotted name and the file
-    that it is in. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises ConfigError for an
-    unknown key or a wrong type.
+    Each key of a dict field gets a dotted name, too: `env_args.blanks`. shown: writes a dotted name and the file that
+    it is in for an error. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises ConfigError for
+    an unknown key or a wrong type.
     """
     if not isinstance(values, Mapping):
         path_of_group = path.rstrip(".")
         group = path_of_group.rpartition(".")[2]
-        # The group `model` has a setting `model`: `model: tiny` was probably meant for it.
+        # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
         what = shown(path_of_group or "it")
         raise ConfigError(f"{what} should hold `name: value` lines, not {values!r}.{nearest}")
@@ -118,9 +118,9 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
 
 
 def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
-    """{dotted name: value converted to its type} of one setting; of a dict, each of its keys: `env_args.blanks`.
+    """{dotted name: value converted to its type} of one setting; a dict has an entry for each key: `env_args.blanks`.
 
-    where: what an error begins with.
+    where: the first words of an error.
     """
     read = convert(value, hint, where)
     if isinstance(read, dict):
@@ -129,7 +129,7 @@ def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
 
 
 def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
-    """A copy of a dataclass in which `leaves`, {dotted name: value} as `read_nested` returns, replace its own values.
+    """A copy of a dataclass with values replaced by `leaves`, {dotted name: value} as `read_nested` returns.
 
     `batch.num_generations` is a setting of a group; `env_args.blanks` is a key of a dict, whose other keys stay.
     """
@@ -145,29 +145,29 @@ def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
         elif isinstance(old, dict):
             changes[field_name] = old | inner
         else:
-            changes[field_name] = inner[""]  # a name without a dot has no rest
+            changes[field_name] = inner[""]  # "" is the rest of a name without a dot
     return replace(base, **changes)  # type: ignore[type-var]
 
 
 def overlay(base: T, values: Any, source: str) -> T:
-    """A copy of the dataclass `base` in which nested `values` replace its own; dicts are merged by key.
+    """A copy of the dataclass `base` with values replaced by nested `values`; dicts are merged by key.
 
-    source: what an error calls the file that the values are in. Raises ConfigError as `read_nested`.
+    source: the name of the file of the values in errors. Raises ConfigError as `read_nested`.
     """
     return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint`: a scalar, Literal, optional, dict or tuple; ConfigError if it is none.
+    """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it is none.
 
-    A text is read as that type, as it is typed behind a flag; any other value, of YAML or Python, has to be of it.
-    where: what an error begins with.
+    A text is read as that type, as behind a flag; any other value, from YAML or Python, must have the type already.
+    where: the first words of an error.
     """
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if type(None) in options:  # `int | None`
             return None if value in (None, "none", "None") else convert(value, options[0], where)
-        read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number where it is one
+        read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number if the text is one
         words = [word for option in options for word in get_args(option)]  # `int | Literal["auto"]`
         if words and type(read) is not options[0] and value not in words:
             choices = " or ".join([NAMES[options[0]], *words])
@@ -200,7 +200,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> Any:
-    """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
+    """`value` for JSON: arrays become numbers and lists, NaN and infinities null, other objects text."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, int | str):
@@ -215,7 +215,7 @@ def to_json(value: Any) -> Any:
 
 
 def json_document(content: Mapping[str, Any]) -> str:
-    """A JSON file for people: indented, keys in the order given."""
+    """The text of a JSON file for people: indented, with keys in the given order."""
     return json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"
 
 
@@ -234,7 +234,7 @@ def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str =
 
 
 def without_folders(value: Any) -> Any:
-    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
+    """A setting, or a tree of settings, with paths cut to their last name: `/home/ada/puzzles.csv` -> `puzzles.csv`."""
     if isinstance(value, Mapping):
         return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,9 +1,11 @@
 """Finds the weights that `--model` opens (`resolve_model`). This file imports no torch.
 
-- `tiny` is the embedded model of the task, or if the task has none, that of Sudoku.
-- `tiny:TASK` is the embedded model of TASK, whatever task it is tried on.
-- `tiny:block` and `tiny:shift` are embedded models of other families, which know Sudoku alone.
-- A folder stands for the model or adapter in it, a run folder for that in its `model/`, the best by validation.
+An *embedded* model is a small trained one that comes with the package.
+
+- `tiny` is the embedded model of the task, or of Sudoku if the task has none.
+- `tiny:TASK` is the embedded model of TASK, even if another task is named.
+- `tiny:block` and `tiny:shift` are embedded models of other families, which only know Sudoku.
+- A folder stands for the model or adapter in it; a run folder for the one in its `model/`, the best by validation.
 - Anything else is a Hub id.
 """
 
@@ -18,11 +20,11 @@ from spg_trainer.settings import packages  # `packages.verifiers` is ours, loade
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
-"""The task whose embedded model `tiny` stands for if no task is named, or none that has an embedded model."""
+"""`tiny` is the embedded model of this task if no task is named, or no named task has an embedded model."""
 LISTED = 5
-"""How many models of a folder an error names, the last ones."""
+"""How many models in a folder an error names: the last ones."""
 PATTERNS = ("block", "shift")
-"""The NAMEs of `tiny:NAME` that are no tasks but kinds of models: `block` has block-causal attention, and `shift`
+"""The NAMEs of `tiny:NAME` that are kinds of models instead of tasks: `block` has block-causal attention, and `shift`
 predicts each token from the position before it. All other embedded models are of LLaDA's kind."""
 
 
@@ -35,7 +37,7 @@ class Weights:
     adapter: Path | None = None
     """The folder of the adapter that is put on the base, if there is one."""
     note: str = ""
-    """What to tell the user of an embedded model that does not know the task."""
+    """A note for the user if an embedded model does not know the task; else ""."""
 
     @property
     def is_local(self) -> bool:
@@ -44,9 +46,9 @@ class Weights:
 
 
 def resolve_model(name: str, env: str | None = None) -> Weights:
-    """Finds the model that `name` stands for. env: the tasks that --env names, of which `tiny` is the embedded model.
+    """Finds the model that `name` stands for. env: the tasks of --env, for which `tiny` chooses an embedded model.
 
-    Raises ModelError for a folder that does not exist or has no model; it names the nearest one.
+    Raises ModelError for a folder that does not exist or has no model; the error names the nearest folder.
     """
     if of_task := task_model(name):
         return Weights(str(of_task))
@@ -76,13 +78,13 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 def unseen(name: str, env: str) -> str:
     """A note on the tasks of `env` that an embedded model has not seen.
 
-    It is "" if the model has seen all of them, and for a model that is not embedded, which may know any task.
+    It is "" if the model has seen all of them, and for any other model, which may know any task.
     """
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
 
 def knows_nothing(name: str, env: str) -> bool:
-    """Whether `--model` is an embedded model that has seen no task of `env`, so that all it writes is wrong."""
+    """Whether --model is an embedded model that has seen no task of `env`, so that all it writes is wrong."""
     if not is_embedded(name, "tiny") or task_model(name):
         return False
     kind = name.partition(":")[2]
@@ -90,9 +92,9 @@ def knows_nothing(name: str, env: str) -> bool:
 
 
 def is_embedded(model: str, *words: str) -> bool:
-    """Whether `--model` is one of `words` (of `tiny` and `new`), or one with a kind behind it, as `new:block`.
+    """Whether --model is one of `words` (`tiny`, `new`), alone or with a kind, as in `new:block`.
 
-    If `tiny` is one of the words, `tiny:TASK` counts too, for a task that has an embedded model.
+    With the word `tiny`, `tiny:TASK` counts, too, for a task that has an embedded model.
     """
     is_word = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
     return is_word or ("tiny" in words and task_model(model) is not None)
@@ -102,12 +104,12 @@ def task_model(name: str) -> Path | None:
     """The folder of the embedded model that `tiny:TASK` names; None for any other name, and if the task has none."""
     word, _, task = name.partition(":")
     folder = _embedded_folder(task, "")
-    # The name of a task has letters and digits only. `tiny:sudoku-block` names none, though there is such a folder.
+    # Names of tasks have only letters and digits. So `tiny:sudoku-block` names no task, although the folder exists.
     return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
 
 
 def _tiny(env: str | None, kind: str) -> Weights:
-    """The embedded model of the first task of `env` that has one, or Sudoku's; with a note on tasks it has not seen.
+    """The embedded model of the first task of `env` that has one, or Sudoku's; with a note on tasks new to it.
 
     kind: a name of `PATTERNS`, or "" for LLaDA's kind.
     """
@@ -125,19 +127,19 @@ def _tiny(env: str | None, kind: str) -> Weights:
 
 
 def _embedded_folder(task: str | None, kind: str) -> Path:
-    """The folder of the embedded model of a task, which exists only if there is one. kind: as for `_tiny`."""
+    """The folder of a task's embedded model; it exists only if there is such a model. kind: as for `_tiny`."""
     return models_folder() / (f"tiny-{task}-{kind}" if kind else f"tiny-{task}")
 
 
 def models_folder() -> Path:
-    """The folder of all embedded models: inside this package where it is installed, and beside it in a checkout."""
+    """The folder of all embedded models: inside this package if it is installed, and beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "data"
     return (inside if inside.is_dir() else package.parent / "data") / "models"
 
 
 def _open_folder(folder: Path) -> Weights:
-    """The adapter or model in a folder or in its `model/`; where there is none, ModelError says what to do."""
+    """The adapter or model in a folder or in its `model/`; if there is none, a ModelError says what to do."""
     if (folder / "adapter_config.json").is_file():
         return Weights(_base_of(folder), adapter=folder)
     if (folder / "config.json").is_file():
@@ -162,9 +164,9 @@ def _open_folder(folder: Path) -> Weights:
 
 
 def models_inside(folder: Path) -> list[Path]:
-    """The folders in a folder that hold a model, an adapter or a run, in the order of their numbers and names.
+    """The folders in a folder that hold a model, an adapter or a run, sorted by their numbers and names.
 
-    So other trainers leave `checkpoint-500` and `checkpoint-1000` in a folder of results.
+    E.g. other trainers leave `checkpoint-500` and `checkpoint-1000` in a folder of results.
     """
 
     def numbers_then_name(path: Path) -> tuple[list[int], str]:
@@ -176,7 +178,7 @@ def models_inside(folder: Path) -> list[Path]:
 
 
 def finishing(folder: Path) -> str:
-    """The command that continues the unfinished run in a folder to its end."""
+    """The command that finishes the unfinished run in a folder."""
     return f"python -m spg_trainer --resume {shlex.quote(str(folder))}"
 
 
@@ -195,7 +197,7 @@ def _base_of(adapter: Path) -> str:
     for folder in (base, adapter / base):  # relative to the present folder, or to that of the adapter
         if folder.is_dir():
             return _open_folder(folder).base
-    # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
+    # An adapter on an embedded model may come from another machine, where the package lies elsewhere.
     embedded = models_folder() / base.name
     if base.name.startswith("tiny-") and embedded.is_dir():
         return str(embedded)
@@ -207,7 +209,7 @@ def _base_of(adapter: Path) -> str:
 
 
 def looks_local(name: str) -> bool:
-    """Whether a name is a path and no Hub id: it is not ORG/NAME as the Hub allows it, or a folder ORG exists here.
+    """Whether a name is a path, not a Hub id: it is no ORG/NAME that the Hub allows, or a folder ORG exists here.
 
     Source of what the Hub allows: huggingface_hub.utils.validate_repo_id.
     """

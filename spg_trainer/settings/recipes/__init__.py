@@ -1,6 +1,6 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
-A file has sections, each of which holds settings, nested as in config.yaml. The name of a section says what it is for:
+A file has sections of settings, nested as in config.yaml. The name of a section says what it is for:
 
 - in a task's file, `tiny` and `llada` are for training models of this kind, `tiny sft` and `llada sft` for `sft`;
 - in gymnasium.yaml, `tiny blackjack` is for that game alone;
@@ -23,21 +23,21 @@ class Layer(NamedTuple):
     """Some settings, and where they come from."""
 
     origin: str
-    """What the user is told of where they come from, e.g. `recipes/sudoku.yaml: tiny`."""
+    """The source of the settings, as the user is told it, e.g. `recipes/sudoku.yaml: tiny`."""
     values: dict[str, Any]
     """Nested as in config.yaml; after `resolve.read_layer`, by dotted name."""
     of_task: bool = False
-    """Whether they are shipped for this task, and not for every one."""
+    """Whether the settings are shipped for this task, not for every task."""
 
 
 def task_recipe(task: Task | None, section: str) -> list[Layer]:
-    """What is shipped for a task: the section of `default.yaml`, for all tasks, and over it that of its own file.
+    """The layers that are shipped for a task: the section of `default.yaml`, and over it the section of its own file.
 
-    task: None where there is no task, as in `sft --data FILE`. section: e.g. `tiny` or `tiny sft`.
+    task: None if there is no task, as in `sft --data FILE`. section: e.g. `tiny` or `tiny sft`.
     """
     default = resources.files(__name__) / "default.yaml"
     layers = sections(default, f"recipes/{default.name}", section)
-    if not layers:  # then the kind is neither tiny nor llada, and it can only come from environment.json
+    if not layers:  # the kind is neither tiny nor llada; only environment.json can have such a kind
         raise ConfigError(f"The model's environment.json: preset {section!r} should be one of tiny, llada.")
     if name := recipe_of(task) if task else None:
         file = resources.files(__name__) / f"{name}.yaml"
@@ -46,7 +46,7 @@ def task_recipe(task: Task | None, section: str) -> list[Layer]:
 
 
 def game_recipe(task: Task, section: str) -> list[Layer]:
-    """What is shipped for one of Gymnasium's own games alone, where it is the only task of a run."""
+    """The layers that are shipped for one of Gymnasium's own games, if it is the only task of a run."""
     game = re.fullmatch(r"gymnasium:([A-Za-z0-9]+)-v\d+", task.env)
     if not game:
         return []
@@ -55,14 +55,15 @@ def game_recipe(task: Task, section: str) -> list[Layer]:
 
 
 def recipe_of(task: Task) -> str | None:
-    """The name of a task's file here, without `.yaml`; Gymnasium's environments share one, others' tasks have none."""
+    """The name of a task's file here, without `.yaml`. Gymnasium's environments share a file; tasks of others have
+    none."""
     return "gymnasium" if task.env.startswith("gymnasium:") else task.ours
 
 
 def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
-    """The recipe of a run: that of its task, or of several tasks that of the one with the longest completions.
+    """The recipe of a run: its task's; for several tasks, the recipe of the task with the longest completions.
 
-    Of the other tasks only the arguments are taken, each under the name of its task: `countdown.level`.
+    From the recipes of the other tasks only arguments are taken, under the name of the task: `countdown.level`.
     """
     if not tasks:
         return task_recipe(None, section)
@@ -73,7 +74,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     def completion_length(layers: list[Layer]) -> float:
         groups = {group: value for layer in layers for group, value in layer.values.items()}
         length = groups.get("rollout", {}).get("max_completion_length")
-        return length or float("inf")  # 0 (of `sft`) stands for as long as demonstrations are
+        return length or float("inf")  # 0 (in `sft`) means: as long as demonstrations are
 
     longest = max(recipes, key=lambda name: completion_length(recipes[name]))
     arguments = {
@@ -90,7 +91,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
 
 
 def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]:
-    """What is shipped for an algorithm on every task; and over it, if the run has a single task, on that task."""
+    """The layers that are shipped for an algorithm on every task; and over them, for a single task, on that task."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
     on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
     origin = "algorithms/recipes.yaml"
@@ -98,9 +99,9 @@ def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]
 
 
 def sections(file: Traversable, origin: str, *names: str, of_task: bool = False) -> list[Layer]:
-    """The sections of a file with these names; names that it does not have are passed over.
+    """The sections of a file with these names; names that it does not have are left out.
 
-    origin: what the layers call the file. of_task: whether they are for the task of the run alone.
+    origin: the name of the file in the layers. of_task: whether the layers are only for the task of the run.
     """
     content = parsed(file.read_text())
     there = [name for name in names if name in content]
@@ -109,7 +110,7 @@ def sections(file: Traversable, origin: str, *names: str, of_task: bool = False)
 
 @lru_cache
 def parsed(text: str) -> dict[str, dict[str, Any]]:
-    """The content of YAML; it is kept, because a command asks for the same text several times."""
+    """The content of YAML; cached, because a command asks for the same text several times."""
     import yaml
 
     # If PyYAML was built with libyaml, CSafeLoader takes 0.8 ms for a file, and SafeLoader 14 ms.
