@@ -1,9 +1,9 @@
-"""What is the task? Gymnasium environments over text: a prompt in, a completion out, rewards with reasons."""
+"""Tasks as Gymnasium environments over text: a prompt in, a completion out, rewards with reasons."""
 
 from importlib import import_module
 
 __version__ = "0.1.0"
-__spg_trainer__ = __version__  # marks a package as part of spg-trainer, for whoever imports it
+__spg_trainer__ = __version__  # tells importers that this package is part of spg-trainer
 
 
 def _check_verifiers() -> None:

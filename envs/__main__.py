@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EnvError, ImportError) as error:
         sys.stderr.write(f"error: {with_flags(error)}\n")
         return 2
-    except BrokenPipeError:  # whoever read the output, such as `head`, has closed it
-        # Python writes out what is left when it ends, and would complain: that goes nowhere.
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        # At its end Python would write the rest and complain; so the rest is sent to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -113,7 +113,7 @@ def _positive(text: str) -> int:
 
 
 def environment_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The environment's arguments that a command line gives: --env-args, and the flags that are short for one."""
+    """The environment's arguments from a command line: --env-args, and flags that are short for an argument."""
     flags = {name: getattr(options, name) for name in ("verifier", "reward", "bad_rows")}
     named = {name: value for name, value in flags.items() if value is not None}
     if options.reward_weights:
@@ -142,7 +142,7 @@ def key_values(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]
 
 
 def _list(_: argparse.Namespace) -> int:
-    """Prints a table of the registered environments; opens none, since some draw thousands of problems to do so."""
+    """Prints a table of the registered environments without opening them, since some draw thousands of problems."""
     rows = [("--env", "id", "what it is")]
     for id, cls in known().items():
         rows.append((short_name(id) + ("*" if offline_arguments(id) else ""), id, summary(cls)))
@@ -191,7 +191,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _model_reads(problem: Problem) -> str:
-    """What the model reads: the prompt, a chat message by message, and what its completion begins with or fills in."""
+    """What the model reads, as text: the prompt, a chat message by message, and the completion's prefix or template."""
     if isinstance(problem.prompt, str):
         text = f"-- prompt:\n{problem.prompt}\n"
     else:
@@ -210,10 +210,10 @@ def _for_stdout(text: str) -> str:
 def _scored(
     env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str], errors: set[str]
 ) -> str:
-    """What a completion earns and looks like, as it is printed.
+    """A text on a completion and its rewards, to be printed.
 
-    text: the completion, or one for each turn. errors: what `score` has raised so far; this adds to them, as the
-    traceback of each error is shown only once.
+    text: the completion, or a list with one for each turn. errors: what `score` has raised so far; this function adds
+    to it, since the traceback of each error is shown only once.
     """
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
@@ -232,7 +232,7 @@ def _scored(
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
     lines = [head, f"{problem.completion_prefix}{completion}"]
-    if writes(type(scorer), "render_text"):  # that of the base class would show the prompt again
+    if writes(type(scorer), "render_text"):  # the base class's would show the prompt again
         lines.append(_for_stdout(env.render_text(problem, completion)))
     return "\n".join(lines) + "\n"
 

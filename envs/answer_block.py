@@ -10,7 +10,7 @@ _MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
-    """The completion up to its first end token, of whatever model family; what follows was never meant to be read."""
+    """The completion up to its first end token, of any model family; text behind it was never meant to be read."""
     if "<|" in completion or "</s>" in completion:
         for token in _END_TOKENS:
             completion = completion.partition(token)[0]
@@ -20,7 +20,7 @@ def until_end(completion: str) -> str:
 def read_answer(completion: str) -> str | None:
     """The text of the last closed `<answer>` block, without space around it; None if there is no such block.
 
-    Time is linear in the length of the completion, whatever it holds.
+    The time is linear in the length of any completion.
     """
     text = until_end(completion)
     before_last_close, close, _ = text.rpartition(CLOSE)
@@ -33,9 +33,9 @@ def read_answer(completion: str) -> str | None:
 def only_answer(completion: str) -> str | None:
     """The text of the <answer> block, without space around it; None unless there is exactly one and it is closed.
 
-    This is the format check of every task; what the block must hold is the task's to say.
+    This is the format check of every task; each task checks the content of the block itself.
     """
-    # For speed: all tags and end tokens begin with "<", so whatever stands before the first "<" need not be searched.
+    # For speed: all tags and end tokens begin with "<", so nothing before the first "<" need be searched.
     text = completion[completion.find("<") :]
     if "<|" in text or "</s>" in text:
         text = until_end(text)
@@ -53,14 +53,14 @@ def tagged_completion(work: str, answer: str) -> str:
 def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     """The score of a task whose answer is right or wrong: components "correct" and "format", each 0 or 1.
 
-    is_right: says whether the text inside the answer block is right; it sees any text of up to 65,536 characters.
-    format is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer",
-    "malformed" (a longer answer).
+    is_right: whether the text inside the answer block is right; it may get any text of up to 65,536 characters. format
+    is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer", "malformed" (a
+    longer answer).
     """
     answer = only_answer(completion)
     rewards = {"correct": 0.0, "format": float(answer is not None)}
     if answer is None:
-        answer = read_answer(completion)  # the format is wrong, but there may be an answer all the same
+        answer = read_answer(completion)  # the format is wrong, but there may still be an answer
     if answer is None:
         return Score(rewards, "no_answer")
     if len(answer) > _MAX_LENGTH:

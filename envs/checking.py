@@ -1,4 +1,4 @@
-"""`python -m envs check`: does an environment keep its contract? Each check gives a figure, or says what is wrong."""
+"""`python -m envs check`: whether an environment keeps its contract. Each check gives a figure, or the fault."""
 
 import json
 import math
@@ -32,9 +32,9 @@ from verifiers.math500.reference import is_compared_as_text
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
-"""Of 100 problems of validation, or of test, at least 90 must differ from each other: a copy adds no evidence."""
+"""The share of problems of validation, and of test, that must differ from each other: a copy adds no evidence."""
 SLOWEST = 2.0
-"""Seconds of processor time within which any completion must be scored."""
+"""The most seconds of processor time that scoring a completion may take."""
 SMALL = 100
 """If validation or test has fewer problems, the check says how uncertain a rate over them is."""
 # Advice on how to divide problems into splits.
@@ -43,11 +43,11 @@ _BY_CONTENT = (
     "envs.draw_for(self.split, index, ...)"
 )
 SHORT = 2
-"""An answer of at most so many characters is short: nearly every long text holds it somewhere."""
+"""An answer of at most so many characters is short: nearly every long text contains it."""
 _FEW = 16
-"""How many problems the more costly checks take: to make them in a fresh process, to score them with junk."""
+"""How many problems the more costly checks take, e.g. to make them in a fresh process, or to score junk for them."""
 _JUNK = "<answer>?</answer>"
-# What a fresh process runs: `contents` below, and the trainer's measurement of lengths.
+# Code for a fresh process: `contents` below, and the trainer's measurement of lengths.
 _CONTENTS_CODE = (
     "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 )
@@ -90,10 +90,10 @@ class _Subject:
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
     ) -> np.ndarray:
-        """(n,) bool: which of n texts are right. `play` plays text i in an episode of problem i.
+        """(n,) bool: which of n texts are right. `play` plays text i in an episode of the i-th problem.
 
-        problems: {index: problem}, n of them. texts: a str is written in every turn of its episode, and a list holds
-        one text for each turn. Adds to `ranges`. Raises EnvError where the author's code raises.
+        problems: {index: problem}, n of them. texts: a str is written in every turn of its episode; a list has one text
+        for each turn. Adds to `ranges`. Raises EnvError if the author's code raises.
         """
         pairs = zip(problems.items(), texts, strict=True)
         turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
@@ -109,7 +109,7 @@ class _Subject:
             self.raised.add(why)
             raise EnvError(f"score raised {where}: {why}")
         for name, values in scored.rewards.items():
-            # Values are NaN for problems of a mixture whose own task does not have the component.
+            # In a mixture, values are NaN for problems whose task does not have the component.
             values_here = values[~np.isnan(values)].tolist()
             range_before = self.ranges.get(name, ())  # () before the first value
             if known := [*range_before, *values_here]:
@@ -118,7 +118,7 @@ class _Subject:
 
 
 def check(name: str | type | Sequence[str | type], problems: int = 1000, **arguments: Any) -> list[Finding]:
-    """Checks an environment on up to `problems` problems of each split; docs/add_a_task.md says what is looked at.
+    """Checks an environment on up to `problems` problems of each split; docs/add_a_task.md describes the checks.
 
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
@@ -127,7 +127,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             f"problems={problems!r:.60}: should be at least 1, and whole: how many problems of each split are looked "
             "at."
         )
-    name = written(name)  # also a fresh process opens it
+    name = written(name)  # a text, by which a fresh process can open it, too
     if arguments.get("reward") is not None:
         arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
@@ -138,7 +138,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             findings.append(Finding(title, True, run(subject)))
         except EnvError as error:
             findings.append(Finding(title, False, error.written()))
-        except Exception as error:  # what an author's code or Gymnasium raises is a finding too
+        except Exception as error:  # any error of the author's code or of Gymnasium is a finding
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
         findings += [Finding(title, True, note, is_note=True) for note in subject.notes]
         subject.notes.clear()
@@ -146,10 +146,10 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
 
 
 def check_lengths(name: str, problems: int, model: str, length: int = 0, **arguments: Any) -> Finding:
-    """Whether prompts fit a model. The trainer measures it, in a process of its own: this package has no tokenizer.
+    """Whether prompts fit a model. The trainer measures this in a separate process: this package has no tokenizer.
 
-    name, problems, arguments: as for `check`. model: as `--model` of the trainer. length: how many tokens a completion
-    has, 0 = as the model is trained by default.
+    name, problems, arguments: as for `check`. model: as --model of the trainer. length: tokens of a completion; 0 = as
+    the model is trained by default.
     """
     job = {"name": name, "arguments": arguments, "model": model, "count": problems, "length": length}
     done = _fresh_process(_LENGTHS_CODE, job)
@@ -162,8 +162,8 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
 def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
     """Runs Python code in a process that finds the same packages, with `job` as JSON on its command line.
 
-    Its hash seed is fixed, so that an environment whose problems depend on the order of a set gives other ones there
-    than here, where the seed is random, and gives the same ones whenever this is run.
+    Its hash seed is fixed, while the seed of this process is random. So an environment whose problems depend on the
+    order of a set gives other problems there than here; there it gives the same problems in every run.
     """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return subprocess.run(
@@ -181,9 +181,9 @@ def _last_line(text: str) -> str:
 
 
 def try_scoring(env: TextEnv) -> None:
-    """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
+    """Plays and scores a demonstration (if there is one) and junk on the first problem of each task.
 
-    Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises: in a run, a
+    Raises EnvError, with file and line, if the author's `demonstration`, `reply` or `score` raises. In a run, a
     completion for which `score` raises would only earn 0.
     """
     for part in env.parts.values() or [env]:  # the tasks of a mixture; any other environment has no `parts`
@@ -195,7 +195,7 @@ def try_scoring(env: TextEnv) -> None:
                 if text is not None:
                     subject.score(part, {0: problem}, [text])
             except EnvError as error:
-                # An error of an episode or `reply` begins with the name; one of `score` or `demonstration` does not.
+                # Errors of an episode or `reply` begin with the name; errors of `score` or `demonstration` do not.
                 said = error.written()
                 named_error = said if said.startswith(part.spec_name) else f"{part.spec_name}: {said}"
                 more = "Nothing was trained; `python -m envs check` tries more completions."
@@ -255,7 +255,7 @@ def _splits(subject: _Subject) -> str:
                     questions.add(split, index, problem)
                 except EnvError as copied:
                     faults.append(str(copied))
-        # None of its problems is in an earlier split, so its different problems are those whose first split it is.
+        # No problem of this split is in an earlier one, so its different problems are those that were first seen in it.
         num_different = list(split_of.values()).count(split)
         if not faults and split != "train" and num_different < DIFFERENT * len(problems):
             faults.append(
@@ -266,8 +266,8 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    # With several turns one question may have several references, as in guessing a number. The notice of a file of rows
-    # says already which questions have several, and becomes a note below.
+    # With several turns, a question may have several references, e.g. in guessing a number. For a file of rows, its
+    # notice says which questions have several references; it becomes a note below.
     is_divided = isinstance(train.inner if isinstance(train, TaskEnv) else train, Divided)
     said_by_notice = train.notice and not is_divided
     if train.max_turns > 1 or said_by_notice:
@@ -280,7 +280,7 @@ def _splits(subject: _Subject) -> str:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))
     if differing:
         text += f"; {differing}"
-    if is_divided:  # instead of its notice, this clause tells of the division
+    if is_divided:  # this clause replaces its notice
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
         count = len(subject.splits[split])
@@ -291,7 +291,7 @@ def _splits(subject: _Subject) -> str:
 
 
 def _twice(split: str, env: TextEnv, problems: Mapping[int, Problem], num_different: int) -> str:
-    """What to do about problems that come twice: rows of a file, or what a generator makes of several indices."""
+    """Advice on problems that occur twice: rows of a file, or problems that a generator makes for several indices."""
     if not isinstance(env, Rows):
         return (
             "A generator makes the same problem of several indices: list what it can make once, so that the pool has a "
@@ -305,7 +305,10 @@ def _twice(split: str, env: TextEnv, problems: Mapping[int, Problem], num_differ
 
 
 def _pool(num_different: int, num_drawn: int) -> int:
-    """How many equally likely problems there are if so many of those drawn differ: N with N (1 - exp(-n / N)) = d."""
+    """How many equally likely problems there are, from how many drawn ones differ.
+
+    It is the N with N (1 - exp(-n / N)) = d, for n = num_drawn and d = num_different.
+    """
     low, high = num_different, max(num_different, 1) * num_drawn
     while low < high:
         middle = (low + high) // 2
@@ -320,16 +323,16 @@ def _pool(num_different: int, num_drawn: int) -> int:
 class _Questions:
     """The questions of all splits, and where each is asked. Runs of white space count as one space.
 
-    Two problems are copies of each other if their questions are the same, but for capitals, and their references are
-    exactly the same. References must be compared because capitals may carry the meaning: in
-    `envs.small.satisfiability`, `A` is the opposite of `a`, so that "sat Abc" has another reference than "sat abc".
+    Two problems are copies of each other if their questions are the same except for capitals, and their references are
+    exactly the same. References are compared because capitals may carry the meaning: in `envs.small.satisfiability`,
+    `A` is the opposite of `a`, so "sat Abc" has another reference than "sat abc".
     """
 
     without_capitals: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
-    """{question in small letters: {its reference: (split, place) of the first problem with both}}. By it `add` finds
+    """{question in small letters: {its reference: (split, place) of the first problem with both}}. In it `add` finds
     copies in another split. A place is e.g. "problem 3 of train"."""
     with_capitals: dict[str, dict[str, str]] = field(default_factory=dict)
-    """{question with its capitals: {its reference: place of the first problem with both}}. By it `differing` finds
+    """{question with its capitals: {its reference: place of the first problem with both}}. In it `differing` finds
     questions that have several references."""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
@@ -340,8 +343,8 @@ class _Questions:
             raise EnvError(f"{place} asks nothing: its prompt is empty")
         reference = json.dumps(problem.reference, sort_keys=True, default=str)
         text_with_capitals = question(problem.prompt, capitals=True)
-        # The task is part of both keys, as two tasks may ask the same and judge otherwise. `setdefault` keeps what the
-        # first problem with this question and this reference has put there.
+        # The task is part of both keys, since two tasks may judge the same question differently. `setdefault` keeps the
+        # entry of the first problem with this question and reference.
         place_of_reference = self.with_capitals.setdefault(f"{problem.task} {text_with_capitals}", {})
         place_of_reference.setdefault(reference, place)
         first_of_reference = self.without_capitals.setdefault(f"{problem.task} {text}", {})
@@ -362,9 +365,9 @@ class _Questions:
 
 
 def _accepted_references(subject: _Subject) -> str:
-    """A clause on a file of rows, whose verifier accepts each right answer for itself; "" for any other environment.
+    """A clause that the verifier of a file of rows accepts each right answer itself; "" for any other environment.
 
-    Raises EnvError for an answer that it refuses, so that no completion could earn it.
+    Raises EnvError for an answer that its own verifier refuses, since no completion could be right then.
     """
     count = 0
     texts: list[str] = []  # answers that are compared as text
@@ -430,15 +433,15 @@ def _demonstrations(subject: _Subject) -> str:
 
 
 def _place(index: int, problem: Problem, split: str) -> str:
-    """Where a problem stands, e.g. "problem 3 of train (rows.jsonl, line 4)"."""
+    """The place of a problem, e.g. "problem 3 of train (rows.jsonl, line 4)"."""
     return name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
 
 
 def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[str]) -> str:
-    """A clause on a demonstration that is not right: why it is not and, where that is known, what would be.
+    """A clause on a demonstration that is not right: why not and, if that is known, what would be right.
 
-    E.g. "is not solved by '18': no_answer, No answer was found ... '<answer>18</answer>' would be right". Where reward
-    functions judge alone, it says what the first of them pays.
+    E.g. "is not solved by '18': no_answer, No answer was found ... '<answer>18</answer>' would be right". If only
+    reward functions judge, it says what the first of them pays.
     """
     clause = f"is not solved by {text!r:.80}"
     task = author_task(env, problem)
@@ -462,24 +465,24 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
 
 
 DEMONSTRATIONS = 256
-"""So many demonstrations of each task are judged before they are learned: as many as need no compiled code."""
+"""How many demonstrations of each task are judged before they are learned: so few that it needs no compiled code."""
 
 
 class Demonstrated(NamedTuple):
-    """What the demonstrations of a task are found to be worth before they are learned."""
+    """Whether the demonstrations of a task are right, as found before they are learned."""
 
     looked_at: int
     wrong: int
     first: str
-    """A sentence on the first one that is not right; "" if all are."""
+    """A sentence on the first demonstration that is not right; "" if all are."""
     teaches: bool
-    """Whether any of them is right, or reward functions judge alone."""
+    """Whether any demonstration is right, or only reward functions judge."""
 
 
 def judge_demonstrations(env: TextEnv) -> Demonstrated:
     """Judges up to `DEMONSTRATIONS` demonstrations of a task, evenly spread; problems without one are left out.
 
-    Raises EnvError where the author's `demonstration` or `reply` raises; where `score` does, nothing is earned.
+    Raises EnvError if the author's `demonstration` or `reply` raises; if `score` raises, nothing is earned.
     """
     problems = _problems(env, DEMONSTRATIONS)
     found = {index: demonstration_of(env, problem) for index, problem in problems.items()}
@@ -490,7 +493,7 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
     scored = score_all(env, list(shown), list(shown.values()), turns)
     task = author_task(env, next(iter(shown.values())))
-    # Functions have a scale of their own, on which 0 may be the best: they say that nothing is earned, and no more.
+    # A reward function has a scale of its own, on which 0 may be the best. So a 0 from it does not mean "wrong".
     functions_alone = isinstance(task, Rows) and not task.verifier
     right = scored.total > 0 if functions_alone else scored.rewards["correct"] == 1
     if right.all() or (functions_alone and right.any()):
@@ -524,7 +527,7 @@ def _habits(subject: _Subject) -> str:
 
 
 def _junk(subject: _Subject) -> str:
-    """Texts that answer nothing do not count as right, and scoring them raises nothing and takes no time."""
+    """Texts that answer nothing do not count as right, and scoring them raises no error and is fast."""
     env = subject.splits["train"]
     problems = _problems(env, _FEW)
     rng = np.random.default_rng(0)
@@ -556,7 +559,7 @@ def _junk(subject: _Subject) -> str:
 
 
 def _is_relative(env: TextEnv, problems: Mapping[int, Problem]) -> bool:
-    """Whether what a completion earns depends on the others that are scored with it."""
+    """Whether a completion's reward depends on the other completions that are scored with it."""
     if env.max_turns > 1:
         return False
     index, problem = next(iter(problems.items()))
@@ -564,7 +567,7 @@ def _is_relative(env: TextEnv, problems: Mapping[int, Problem]) -> bool:
     together = score_all(env, [index] * len(texts), [problem] * len(texts), texts)
     alone = [score_all(env, [index], [problem], [text]) for text in texts]
     if any(together.traceback) or any(scored.traceback[0] for scored in alone):
-        return False  # what raises is found by the check itself
+        return False  # the check itself will report this error
     return not np.allclose(together.total, [scored.total[0] for scored in alone], equal_nan=True)
 
 
@@ -604,8 +607,8 @@ def _components(subject: _Subject) -> str:
             outside = f"outside {declared_low:g} to {declared_high:g}"
             advice = "if that is meant, write reward_ranges in the class"
             raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}; {advice}")
-    # Components that have a weight and were 0 for every completion. No completion was meant to be right if there are no
-    # demonstrations, and the first problem shows whether there are any.
+    # Components that have a weight and were 0 for every completion. Without demonstrations, no completion was meant to
+    # be right; the first problem shows whether there are any.
     unpaid = [name for name, span in subject.ranges.items() if span == (0, 0) and weights.get(name)]
     if unpaid and sound_demonstration_of(train, read_problem(train, 0)) is None:
         subject.notes.append(
@@ -633,12 +636,11 @@ def spread(length: int, count: int) -> list[int]:
 def contents(
     name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False
 ) -> dict[str, list[Any]]:
-    """What `count` problems of each split contain, and how the environment replies, in types that JSON has.
+    """The content of `count` problems of each split, and the environment's replies, in types that JSON has.
 
-    E.g. {"train 17": ["content of problem 17", {"right": [completions, replies], "junk": [completions, replies]}]}.
-    Episodes are played only where an environment has several turns: with the demonstration ("right"), with each habit
-    and with junk. Elsewhere the dict of episodes is empty. backwards: whether the problems are asked for in descending
-    order.
+    E.g. {"train 17": ["content of problem 17", {"right": [completions, replies], "junk": [completions, replies]}]}. If
+    the environment has several turns, episodes are played with the demonstration ("right"), with each habit and with
+    junk; else the dict of episodes is empty. backwards: whether the problems are made in descending order.
     """
     contents_of = {}
     for split in SPLITS:
@@ -653,7 +655,7 @@ def contents(
                     **habits_of(env, problem),
                     "junk": _JUNK,
                 }
-                # Lists, not tuples: they are compared with those that a fresh process sends as JSON.
+                # Lists, not tuples, since they are compared with what a fresh process sends as JSON.
                 played = {
                     kind: list(play(env, index, problem, text))
                     for kind, text in texts_of.items()
@@ -666,7 +668,7 @@ def contents(
 def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
     """The author's demonstration; None if there is none.
 
-    Raises EnvError, with file and line where that is known, if the author's code raises anything but NoDemonstration.
+    Raises EnvError, with file and line if known, if the author's code raises anything but NoDemonstration.
     """
     try:
         return env.demonstration(problem)
@@ -691,7 +693,7 @@ def habits_of(env: TextEnv, problem: Problem) -> Mapping[str, str | list[str]]:
 
 
 def sound_demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
-    """The author's demonstration; None if there is none, or if it raises, which the check of demonstrations reports."""
+    """The author's demonstration; None if there is none, or if it raises (the check of demonstrations reports that)."""
     try:
         return demonstration_of(env, problem)
     except EnvError:
@@ -707,9 +709,9 @@ def _prompt_text(problem: Problem) -> str:
 def junk(
     problem: Problem, right: str | list[str] | None, rng: np.random.Generator
 ) -> Iterator[tuple[str, str]]:
-    """(what it is, completion): texts that solve no problem, some of them long, broken or hostile.
+    """Yields (description, completion): texts that solve no problem, some of them long, broken or hostile.
 
-    right: the demonstration of the problem, which is put behind an end token; None if there is none.
+    right: the problem's demonstration, which one of the texts has behind an end token; None if there is none.
     """
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""
@@ -726,5 +728,5 @@ def junk(
     yield "20,000 brackets", f"<answer>{'(' * 20_000}</answer>"
     if right is not None:
         last = right if isinstance(right, str) else right[-1]
-        # A text ends at its end token (`answers.until_end`), so that what stands behind must not count.
+        # A completion ends at its end token (`answer_block.until_end`), so the answer behind it must not count.
         yield "an answer behind the end", f"<|endoftext|>{last}"

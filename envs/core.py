@@ -1,4 +1,4 @@
-"""The class that a task author derives from, and its face to Gymnasium: one episode at a time."""
+"""The class that a task author derives from, which is a Gymnasium environment with one episode at a time."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
     """A task over text: every episode shows one problem's prompt, takes one completion and pays for it.
 
     An author writes `__len__`, `problem` and `score` (or `score_batch`), sets `reward_weights`, and calls
-    `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. An environment
-    that answers back also sets `max_turns`, and writes `reply`.
+    `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. For several
+    turns, an author also sets `max_turns`, and writes `reply`.
 
     `score`, `score_turns`, `score_batch` and `reply` may be `async`, e.g. because they ask another model. Calls for
     many completions are then awaited side by side, `score_concurrency` at once, each for at most `score_timeout`
@@ -39,8 +39,8 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
     ) -> tuple[Prompt, dict[str, Any]]:
         """Starts an episode; returns (prompt, {"index": i}).
 
-        options: {"index": i} picks the problem; without it a random one is drawn from `np_random` (see
-        `seed`). Raises EnvError for an index outside 0 .. len(self) - 1.
+        options: {"index": i} picks the problem; without it, a random one is drawn from `np_random` (see `seed`). Raises
+        EnvError for an index outside 0 .. len(self) - 1.
         """
         super().reset(seed=read_seed(self, seed))
         index = check_index(self, choose_index(self, self.np_random, options))
@@ -48,10 +48,10 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
         return self._episode.prompt(0), {"index": index}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Takes a completion; returns (reply, 0.0, False, False, {"index": i}) while the environment answers.
+        """Takes a completion; returns (reply, 0.0, False, False, {"index": i}) while the environment replies.
 
         At the end it scores the episode and returns ("", reward, True, False, info), or ("", reward, False, True, info)
-        where the environment would go on after `max_turns`. info: {"index", "rewards": {component: float}, "correct":
+        if the environment would go on after `max_turns`. info: {"index", "rewards": {component: float}, "correct":
         bool, "reason": str, "extracted": str | None}. If the author's `reply` or `score` raises, the episode ends, all
         rewards are 0, the reason is "error" or "timeout" and info["traceback"] says where. Raises EnvError before
         `reset`, after the end, if `action` is not a string, or if reply or score is not valid.
@@ -59,7 +59,7 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
         if self._episode is None:
             raise EnvError(before_reset(self))
         episode = self._episode.copy()
-        # `Episodes` numbers its episodes, and the only one here is number 0.
+        # The only episode here has the number 0.
         goes_on = bool(episode.take_turn({0: action}))
         info: dict[str, Any] = {"index": episode.indices[0]}
         if not goes_on:
@@ -69,7 +69,7 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
             info |= {"reason": scores.reason[0], "extracted": scores.extracted[0]}
             if scores.traceback[0] is not None:
                 info["traceback"] = scores.traceback[0]
-        self._episode = episode  # only now, so that an error above leaves the turn to be taken again
+        self._episode = episode  # only now, so that after an error above the turn can be taken again
         if goes_on:
             return episode.replies[0][-1], 0.0, False, False, info
         terminated = bool(episode.terminated[0])
@@ -102,11 +102,11 @@ def as_env(task: Task) -> TextEnv:
 
 
 def render_turns(task: Task, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
-    """An episode as text for a terminal: by `render_text` where there is one turn, else turn by turn."""
+    """An episode as text for a terminal: by `render_text` if there is one turn, else turn by turn."""
     task = author_task(task, problem)
     if len(turns) < 2 and not replies:
         return task.render_text(problem, turns[0] if turns else None)
-    # An author's own `render_text` shows the problem with every completion, so it is not shown before the first.
+    # An author's own `render_text` shows the problem with every completion, so the problem is not shown before.
     by_author = writes(type(task), "render_text")
     lines = [] if by_author else [task.render_text(problem, None)]
     for number, turn in enumerate(turns):

@@ -40,10 +40,10 @@ class Episodes:
         problems: Sequence[Problem] | None = None,
         begun: Sequence[tuple[Sequence[str], Sequence[str]]] | None = None,
     ) -> None:
-        """Starts an episode of each problem in `indices`; raises EnvError for one that cannot be read.
+        """Starts an episode of each problem in `indices`; raises EnvError for a problem that cannot be read.
 
-        problems: those of `indices`, if they have been read already. begun: for each episode its (completions, replies)
-        so far; None = all start at their first turn.
+        problems: the problems of `indices`, if they have been read already. begun: (completions, replies) so far of
+        each episode; None = all start at their first turn.
         """
         self.env, self.indices = env, list(indices)
         if problems is None:
@@ -58,16 +58,16 @@ class Episodes:
         self.ended: list[Ending | None] = [None] * len(self)
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)
-        """The traceback of the author's `reply` where it raised, else None."""
+        """For each episode the traceback of the author's `reply` if it raised, else None."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
-        """What the episodes have earned; 0 before they are scored. Never changed in place, so that copies of these
-        episodes may share it: new scores are put into a copy of it."""
+        """The rewards of the episodes; 0 before they are scored. New scores are put into a copy, never in place, since
+        copies of these episodes share it."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def copy(self) -> "Episodes":
-        """The same episodes once more: what is played in the copy leaves these as they are."""
+        """A copy of the episodes; playing the copy does not change these."""
         other = copy.copy(self)
         other.turns = [list(turns) for turns in self.turns]
         other.replies = [list(replies) for replies in self.replies]
@@ -81,7 +81,7 @@ class Episodes:
 
     @property
     def truncated(self) -> np.ndarray:
-        """(n,) bool, the episodes that were cut off: by `max_turns`, or for want of room for the next prompt."""
+        """(n,) bool, the episodes that were cut off: by `max_turns`, or because the next prompt had no room."""
         return np.array([ending in ("max_turns", "no_room") for ending in self.ended], bool)
 
     def prompt(self, episode: int) -> Prompt:
@@ -91,8 +91,8 @@ class Episodes:
     def take_turn(self, completions: Mapping[int, str]) -> list[int]:
         """Takes the next completion of some episodes, {episode: text}; returns those that go on, each with a reply.
 
-        An episode in which the author's `reply` raises has ended. Raises EnvError for an episode that had ended before,
-        a completion that is no string, and a reply that is neither a string nor None; then nothing has changed.
+        If the author's `reply` raises, the episode has ended. Raises EnvError, and changes nothing, for an episode that
+        had ended before, a completion that is no string, and a reply that is neither a string nor None.
         """
         self._check(completions)
         episodes = list(completions)
@@ -112,13 +112,13 @@ class Episodes:
         return going_on
 
     def cut(self, episodes: Sequence[int]) -> None:
-        """Ends episodes whose next prompt is too long for the model, and drops the replies that nobody reads."""
+        """Ends episodes whose next prompt is too long for the model, and drops their last replies, which are unread."""
         for i in episodes:
             self.ended[i] = "no_room"
             self.replies[i].pop()
 
     def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
-        """Scores some episodes in one call, None = all; returns the scores of all, which it also keeps in `scores`."""
+        """Scores some episodes in one call (None = all); returns the scores of all episodes, also kept in `scores`."""
         columns = (self.indices, self.problems, self.turns, self.raised)
         if episodes is None:
             self.scores = score_all(self.env, *columns)
@@ -150,7 +150,7 @@ def before_reset(env: Task) -> str:
 def _replies(
     env: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> list[Outcome]:
-    """What the author's `reply` returns for each of n episodes, None at the end of one; or what it raises.
+    """What the author's `reply` returns for each of n episodes (None at an episode's end), or what it raises.
 
     Raises EnvError, naming environment and problem, for a reply that is neither a text nor None.
     """
@@ -166,9 +166,9 @@ def _replies(
 
 
 def cause(env: Task, trace: str) -> str:
-    """What the author's code raised and where, from its traceback: 'ValueError: no digits (File "task.py", line 9)'.
+    """The error of the author's code and its place, from a traceback: 'ValueError: no digits (File "task.py", line 9)'.
 
-    The place is the last line of the traceback that is in the author's own file; without one, the last line of all.
+    The place is the last line of the traceback in the author's own file; without such a line, the last line of all.
     """
     lines = trace.rstrip().splitlines()
     own_file = str(getattr(sys.modules.get(type(env).__module__), "__file__", ""))
@@ -193,9 +193,9 @@ def play(
 ) -> tuple[list[str], list[str]]:
     """(completions, replies) of an episode in which the model writes `text`.
 
-    text: one text for every turn, a list with a text for each turn, or a function that makes the text from the number
-    of the turn, 0, 1, ... The episode ends where the environment ends it, at `max_turns`, or with the last text of a
-    list. Raises EnvError if texts are left after the end, or if `reply` raises.
+    text: one text for every turn, a list with a text for each turn, or a function from the number of a turn (0, 1, ...)
+    to its text. The episode ends when the environment ends it, at `max_turns`, or with the last text of a list. Raises
+    EnvError if texts are left after the end, or if `reply` raises.
     """
     episodes = Episodes(env, [index], [problem])
     is_list = False

@@ -1,6 +1,6 @@
 """The errors of this package, and the check of arguments that raises them most often.
 
-A message is written with flags, as a command line takes them; an error shows them as keywords, as Python does.
+Messages are written with flags, for the command line; `str` of an error shows them as Python's keywords.
 """
 
 import re
@@ -11,7 +11,7 @@ from verifiers.errors import did_you_mean
 
 _VALUE = r"[^\s,;`]*[^\s,;:.)`]"
 _FLAGS = re.compile(rf"--env-args((?: \w+={_VALUE})+)|--(verifier|reward) ([A-Z]+\b|{_VALUE}\.py{_VALUE})")
-"""Arguments of an environment as flags, with their values."""
+"""Matches arguments of an environment that are written as flags, with their values."""
 
 
 class EnvError(Exception):
@@ -50,7 +50,7 @@ def in_keywords(message: str) -> str:
 
 
 def _as_python(text: str) -> str:
-    """The text of a value as Python has it: a number, or a word in capitals that stands for one, as it is."""
+    """The text of a value in Python: text in quotes; numbers, and placeholders in capitals, as they are."""
     if text.isupper() and text.isalpha():
         return text
     try:
@@ -69,15 +69,15 @@ class NoDemonstration(EnvError):
 
 
 class JudgeFailed(EnvError):
-    """A reward function that raised; the service that it asks may answer the next time."""
+    """A reward function raised; the service that it uses may work the next time."""
 
 
 class BadRows(EnvError):
-    """Some rows of a file of the user's that cannot be used; the text names those that `refused_rows` shows."""
+    """Some rows of a user's file cannot be used; the text, made by `refused_rows`, names the first of them."""
 
 
 class DataUnavailable(EnvError):
-    """A published data set that is not here and cannot be downloaded; the text names it and what to use instead."""
+    """A published data set is not here and cannot be downloaded; the text names it, and what to use instead."""
 
 
 SHOWN_ROWS = 10
@@ -85,10 +85,10 @@ SHOWN_ROWS = 10
 
 
 def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
-    """The error for rows that cannot be used: BadRows; but a plain EnvError if a file has several rows and all are bad.
+    """The error for rows that cannot be used: BadRows, but EnvError if a file has several rows and all are bad.
 
-    In that case the name of a column that was asked for is the likely mistake. wrong: a sentence on each row that
-    cannot be used, at least one, in the order of the file. count: how many rows the file has.
+    In the latter case a wrong name of a column is the likely mistake. wrong: a sentence on each bad row, at least one,
+    in the order of the file. count: how many rows the file has.
     """
     if len(wrong) == count > 1:
         others = f"None of the other {count - 1:,} rows of {file} can be used either."
@@ -103,18 +103,18 @@ def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
 
 
 def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
-    """Raises EnvError unless `value`, given for the argument `name` of `env`, is in `known`; it names the nearest one.
+    """Raises EnvError unless `value` of the argument `name` of `env` is in `known`; the error names the nearest value.
 
-    other: what the error adds to the list of known values, e.g. "or the path of a file".
+    other: added by the error to the list of known values, e.g. "or the path of a file".
     """
     known = list(known)
-    # Types are compared too, as 1 == 1.0 == True: what is written into a run's config must be what was meant.
+    # Types are compared, too, because 1 == 1.0 == True, and the value is written into a run's config.
     if not any(type(value) is type(choice) and value == choice for choice in known):
         if same := [choice for choice in known if choice is not None and str(choice) == str(value)]:
             raise EnvError(f"{env}: {name}={value!r} should be {name}={same[0]!r}, {_kind(same[0])}.")
         words = [str(choice) for choice in known if choice is not None]  # None = the argument is left out
         hint = did_you_mean(value, words)
-        # Of --env-args level=2,size=4 the value of level is "2,size=4".
+        # With --env-args level=2,size=4, the value of level is "2,size=4".
         if isinstance(value, str) and re.search(r",\w+=", value):
             hint = f"Divide arguments by spaces, --env-args {name}={value.replace(',', ' ')}. "
         or_other = f", {other}" if other else ""
@@ -122,6 +122,6 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
 
 
 def _kind(value: object) -> str:
-    """What a value is, in words."""
+    """The kind of a value, in words."""
     kinds = {bool: "a truth value", int: "a whole number", float: "a number", str: "text"}
     return kinds.get(type(value), f"a {type(value).__name__}")

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class MadeClass(type):
-    """The type of a class that a call made, and of its subclasses."""
+    """The metaclass of a class that `made_class` made, and of its subclasses."""
 
 
 def made_class(maker: Callable[..., type], argument: str, base: type, attributes: dict[str, Any]) -> Any:

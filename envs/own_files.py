@@ -1,7 +1,7 @@
-"""A Python file of the user's as a module: what runs is what the file holds now.
+"""Imports a user's Python file as a module, with its present content.
 
-A file that has changed since it was loaded is loaded anew, as in a notebook whose user edits it between two runs. While
-a run goes on (`each_file_once`), each file stays what it was when the run first read it.
+A file that has changed since it was loaded is loaded again, e.g. if a notebook's user edits it between two runs. During
+a run (`each_file_once`), each file keeps the content that the run first read.
 """
 
 import ast
@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
     helpers: dict[Path, str]
     """{file of a module that it imported from its own folder: its sha256}."""
     unused: dict[Path, str]
-    """The same of modules that only an earlier content imported; Python still has them as they were."""
+    """{file: sha256} of modules that only an earlier content imported; Python still has them loaded as they were."""
 
 
 _loaded: dict[Path, Loaded] = {}  # {resolved path of a file: its newest module}
@@ -36,7 +36,7 @@ _read_in_this_run: set[Path] | None = None  # None = no run goes on
 
 @contextmanager
 def each_file_once() -> Iterator[None]:
-    """While it lasts, a file is loaded anew at most once, so that an edit during a run waits for the next run."""
+    """Inside, a file is loaded at most once, so that an edit during a run waits for the next run."""
     global _read_in_this_run
     outer = _read_in_this_run
     _read_in_this_run = set() if outer is None else outer
@@ -47,10 +47,10 @@ def each_file_once() -> Iterator[None]:
 
 
 def import_file(file: str | Path) -> ModuleType:
-    """The module of a Python file, which runs once for each content that it is found with.
+    """The module of a Python file; the file is run once for each content that it has had.
 
-    A file that registered an environment when a script imported it by its name is that module. Raises EnvError where
-    there is no file, or where a file beside it that it imports has changed, and whatever the file itself raises.
+    If a script has imported the file by its name, and it registered an environment then, that module is returned.
+    Raises EnvError if there is no file, or if a file beside it that it imports has changed; and any error of the file.
     """
     path = Path(file)
     if not path.is_file():
@@ -58,7 +58,7 @@ def import_file(file: str | Path) -> ModuleType:
     path = path.resolve()
     known = _loaded.get(path)
     if known is not None and sys.modules.get(known.module.__name__) is not known.module:
-        known = None  # the user, or a reload, has taken it away
+        known = None  # the user, or a reload, has removed it
     if known is not None and _read_in_this_run is not None and path in _read_in_this_run:
         return known.module
     content = path.read_bytes()
@@ -76,7 +76,7 @@ def import_file(file: str | Path) -> ModuleType:
 
 
 def note_registration(cls: type) -> None:
-    """Remembers the file of a module that registers a class as loaded, so that `import_file` does not run it again."""
+    """Notes that the file of a class that is being registered is loaded: `import_file` need not run it again."""
     module = sys.modules.get(cls.__module__)
     path = file_of(cls)
     if module is None or path is None or (path in _loaded and _loaded[path].module is module):
@@ -86,19 +86,19 @@ def note_registration(cls: type) -> None:
 
 
 def file_of(own: Any) -> Path | None:
-    """The resolved path of the Python file that defines a class or a function; None for one of a notebook."""
+    """The resolved path of the Python file that defines a class or a function; None if a notebook defines it."""
     return _file_of_module(sys.modules.get(own.__module__))
 
 
 def name_in_file(own: Any, *, is_reward: bool = False) -> str:
-    """The name by which a function or a class of the user's is found again: "/home/ada/mine.py:brevity".
+    """The name by which a user's function or class is found again: "/home/ada/mine.py:brevity".
 
-    It is "package.module:NAME" for a module of a package, except for a reward function, which has a file in any case.
-    Raises EnvError for what a name does not lead to, e.g. a lambda or a function of a notebook.
+    In a module of a package it is "package.module:NAME", except for a reward function, which is always named by file.
+    Raises EnvError if no name leads to it, e.g. for a lambda or a function of a notebook.
     """
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
-    if hasattr(own, "__wrapped__"):  # a decorator has given it the name of the function that it calls
+    if hasattr(own, "__wrapped__"):  # a decorated function has the name of the function that it wraps
         known = vars(sys.modules.get(own.__module__, ast)).items()
         name = next((known_name for known_name, value in known if value is own), f"{name}, as decorated,")
     if path is None or own.__module__ == "__main__" or not name.isidentifier():
@@ -120,20 +120,20 @@ def _file_of_module(module: Any) -> Path | None:
 def _run(
     path: Path, sha256: str, content: bytes, helpers: dict[Path, str], loaded_before: dict[Path, str]
 ) -> Loaded:
-    """Runs a file as a module of its own, and says which modules it imported from its folder.
+    """Runs a file as a module of its own, and finds the modules that it imported from its folder.
 
-    loaded_before: {file: sha256} of those that Python had already from an earlier content; helpers: those among them
-    that this content imports.
+    loaded_before: {file: sha256} of the modules that an earlier content has loaded; helpers: those among them that this
+    content imports.
     """
-    # The name depends on the path, so that files task.py in two folders are two modules, and on the content, so that
-    # what the file registers now is told from what it registered before.
+    # The name depends on the path, so that files task.py in two folders are two modules; and on the content, to tell
+    # what the file registers now from what it registered before.
     place = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
     name = f"{path.stem}_{place}"
-    # Compiled from `content`, as Python would take the compiled file of before for an edit within the same second that
-    # leaves the size.
+    # Compiled from `content`: after an edit within the same second that keeps the size, Python would take the old
+    # compiled file.
     loader = _Content(name, str(path), content)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None, path  # a spec is made wherever a loader is given
+    assert spec is not None, path  # with a loader, a spec is always made
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the file can import its neighbours
@@ -150,7 +150,7 @@ def _run(
 
 
 class _Content(SourceFileLoader):
-    """Loads a file from a content that was read before, and neither reads nor writes a compiled file."""
+    """Loads a file from content that has been read; it neither reads nor writes a compiled file."""
 
     def __init__(self, name: str, path: str, content: bytes) -> None:
         super().__init__(name, path)
@@ -161,7 +161,7 @@ class _Content(SourceFileLoader):
 
 
 def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
-    """{file: sha256} of the modules of a file's folder that it imported, or that it has names from."""
+    """{file: sha256} of the modules in a file's folder that the file imported, or has names from."""
     names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
     names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
     names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
@@ -178,10 +178,10 @@ def _sha256_of(file: Path) -> str:
 
 
 def _imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
-    """Those of the modules that Python has from a file's folder which a content of the file imports.
+    """The modules in `loaded_before` that a content of a file imports, {file: sha256}, directly or through each other.
 
-    Also through one another, and all of them where one imports by names that only a run makes (`importlib`). Found in
-    the text, as Python does not run a module again that it has.
+    If one of them imports by a computed name (`importlib`), all are returned. The imports are read from the text, since
+    Python does not run a loaded module again.
     """
     found: dict[Path, str] = {}
     texts = [content]
@@ -193,13 +193,13 @@ def _imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dic
             name = file.parent.name if file.stem == "__init__" else file.stem
             if name in names and file not in found:
                 found[file] = sha256
-                if file.is_file() and _sha256_of(file) == sha256:  # else it is refused
+                if file.is_file() and _sha256_of(file) == sha256:  # a changed one is refused
                     texts.append(file.read_bytes())
     return found
 
 
 def _imported_names(text: bytes, path: Path) -> set[str]:
-    """Each part of each name in the import statements of a text, and `__import__` if it calls that."""
+    """All parts of all names in the import statements of a text, and `__import__` if the text calls it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -211,7 +211,7 @@ def _imported_names(text: bytes, path: Path) -> set[str]:
 
 
 def _refuse_changed_helpers(path: Path, helpers: dict[Path, str]) -> None:
-    """Raises EnvError if a module that a file imports from its folder is no longer what Python has loaded."""
+    """Raises EnvError if a module that a file imports from its folder has changed since Python loaded it."""
     for helper, sha256 in helpers.items():
         if helper.is_file() and _sha256_of(helper) != sha256:
             raise EnvError(

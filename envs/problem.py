@@ -1,4 +1,4 @@
-"""A problem, what a completion of it earned, and how a problem is picked from a task and read."""
+"""A problem, the score of a completion, and how a problem is picked from a task and read."""
 
 import sys
 import traceback
@@ -18,18 +18,18 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Problem:
-    """One task: what the model is shown, and what its answer is judged by."""
+    """One problem of a task: what the model is shown, and what its answer is judged by."""
 
     prompt: Prompt
-    """What the model reads."""
+    """The text or chat that the model reads."""
     reference: dict[str, Any]
     """The keyword fields that `verifiers.verify` takes for this task, e.g. {"puzzle": "0310..."}."""
     completion_prefix: str = ""
-    """The text with which every completion begins: the model goes on from it."""
+    """The text with which every completion begins; the model continues it."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Whatever else is worth knowing: a solution, a level; never shown to the model."""
+    """Anything else about the problem, e.g. a solution or a level; never shown to the model."""
     task: str = ""
-    """The name of the problem's task in a mixture of several tasks, which sets it; "" in any other environment."""
+    """The name of the problem's task in a mixture of tasks (the mixture sets it); "" in any other environment."""
     completion_template: str = ""
     """A text with holes; filled in by the model, it is the completion. `[MASK]` is a hole for one token, `[MASK*8]` for
     eight, `[MASK*]` for all that there is room for (`envs.text.template`). "" = no template: the model writes
@@ -64,12 +64,12 @@ class Scores:
 
 
 def as_score(value: Any) -> Any:
-    """What an author's code returned for one episode, unchecked: a dict of rewards as a Score, all else as it is."""
+    """The result of an author's code for one episode, unchecked: a dict becomes a Score, all else stays as it is."""
     return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
 def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:
-    """n single scores as those of a batch."""
+    """n single scores as one Scores."""
     rewards = {name: [score.rewards[name] for score in scores] for name in components}
     return Scores(rewards, [score.reason for score in scores], [score.extracted for score in scores])
 
@@ -84,7 +84,7 @@ def _is_message(x: Any) -> bool:
 
 
 class HasProblems(Protocol):
-    """What has a name and numbered problems, as every task has (`envs.task`)."""
+    """Anything with a name and numbered problems; every task is (`envs.task`)."""
 
     @property
     def spec_name(self) -> str: ...
@@ -130,9 +130,9 @@ def check_index(task: HasProblems, index: Any) -> int:
 def read_problem(task: HasProblems, index: int) -> Problem:
     """Calls `task.problem(index)` and checks what it returns.
 
-    Raises EnvError, naming task and problem, if the call raises, if it returns no Problem with a text or a chat
-    as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see
-    `envs.text.surrogates`), or if the completion template cannot be read.
+    Raises EnvError, naming task and problem, if the call raises, if it returns no Problem with a text or a chat as its
+    prompt, if the prompt, prefix or template has half of a character (a lone surrogate, see `envs.text.surrogates`), or
+    if the completion template cannot be read.
     """
     problem = asked_of(task, index, lambda: task.problem(index))
     if not isinstance(problem, Problem) or not is_prompt(problem.prompt):
@@ -155,14 +155,14 @@ def read_problem(task: HasProblems, index: int) -> Problem:
 
 
 def asked_of(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
-    """What `call`, which calls the author's code for one problem, returns; where it raises, `broken` with its line."""
+    """The result of `call`, which runs the author's code for one problem; an error becomes `broken`, with its line."""
     try:
         return call()
     except EnvError:
         raise
     except Exception as error:
-        # The message shows the innermost frame that is in the file of the task's class, which its author can
-        # mend; if no frame is, the innermost of all.
+        # The message shows the innermost frame in the file of the task's class, which its author can mend; if there is
+        # none, the innermost frame of all.
         frames = traceback.extract_tb(error.__traceback__)
         own_file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
         shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
@@ -176,6 +176,6 @@ def broken(task: HasProblems, index: int, why: str) -> EnvError:
 
 
 def name_of(index: int, problem: Problem) -> str:
-    """What messages call a problem: "problem 3", or "problem 3 (rows.jsonl, line 4)" where it is a row of a file."""
+    """A problem's name in messages: "problem 3", or "problem 3 (rows.jsonl, line 4)" for a row of a file."""
     where = problem.metadata.get("where")
     return f"problem {index} ({where})" if isinstance(where, str) else f"problem {index}"

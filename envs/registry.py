@@ -1,4 +1,4 @@
-"""How an environment gets its name, and how every way of writing that name leads to the same class."""
+"""Registers environments under names, and finds the class for every way of writing a name."""
 
 import hashlib
 import importlib
@@ -37,15 +37,15 @@ ADAPTERS = {
     "reasoning_gym": "envs.adapters.reasoning_gym",
     "verifiers": "envs.adapters.verifiers_package",
 }
-"""{what stands before the colon in a name: the module whose `class_of` makes the class of what stands behind it}."""
+"""{part of a name before the colon: the module whose `class_of` makes the class from the part behind it}."""
 AROUND: dict[str, tuple[Callable[[Task, Any], Task], Any]] = {
     "infill": (Infill, False),
     "tries": (Tries, 1),
     "split": (Divided, None),
-    "system_prompt": (SystemPrompt, None),  # outermost, as a problem's split may be a hash of its prompt
+    "system_prompt": (SystemPrompt, None),  # outermost, since a problem's split may be a hash of its prompt
 }
-"""{argument that every task takes: what is put around the task for it, and the default, for which nothing is}. From the
-inside out. A class whose `__init__` takes such an argument itself gets it instead."""
+"""{argument that every task takes: (the wrapper that is put around the task, the value with which none is)}, from the
+inside out. If a class's own `__init__` takes such an argument, the class gets it instead."""
 _classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
 _files: dict[str, Path | None] = {}  # {id: the file in which that class was written}
 
@@ -60,7 +60,7 @@ def _create(
 ) -> TextEnv:
     """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
-    An argument of `AROUND` that the class's `__init__` does not take is for what is put around the task.
+    An argument of `AROUND` that the class's `__init__` does not take is for the wrapper around the task.
     """
     name = Path(cls.file).name if id.startswith("rows_") else id  # the id of a file is a hash of its place
     check_choice(name, "render_mode", render_mode, [None, "ansi"])
@@ -71,7 +71,7 @@ def _create(
     _check_arguments(signature, name, of_class)
     task = cls(**of_class)
     task._env_id = id
-    # `spec_name` shows the arguments of what is around the task, too, and of all those that are not the default.
+    # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
     defaults = {name: default for name, (_, default) in AROUND.items()}
     defaults |= {name: parameter.default for name, parameter in parameters.items()}
     task._env_arguments = {
@@ -82,7 +82,7 @@ def _create(
     task.reward_weights = _merged_weights(name, task.reward_weights, reward_weights)
     combined = task
     for name, (put_around, default) in AROUND.items():
-        # A value of another type, such as tries=True, is refused there, though True == 1.
+        # A value of another type, such as tries=True, is refused by the wrapper, although True == 1.
         value = default if name in of_class else arguments.get(name, default)
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
@@ -92,7 +92,7 @@ def _create(
 
 
 def _shown(argument: Any) -> Any:
-    """An argument as `spec_name` has it: a function by its name, several as `one+two`."""
+    """An argument for `spec_name`: a function by its name, several functions as `one+two`."""
     if isinstance(argument, list | tuple) and any(map(inspect.isroutine, argument)):
         return "+".join(str(_shown(one)) for one in argument)
     return argument.__name__ if inspect.isroutine(argument) else argument
@@ -103,11 +103,11 @@ def _create_vector(cls: type[Task], id: str, *, num_envs: int = 1, **arguments: 
 
 
 def register(id: str, cls: type[Task]) -> None:
-    """Makes an environment known under `id`, e.g. register("my/Countdown-v0", Countdown).
+    """Registers an environment under `id`, e.g. register("my/Countdown-v0", Countdown).
 
     id: "namespace/Name-vN"; raise N whenever prompts, splits or scores change. A class that is defined again, in a
-    notebook or by a file that is loaded again, takes the place of its older self. Raises EnvError if the id is badly
-    formed or taken by another class, or if the class lacks a method.
+    notebook or in a file that is loaded again, replaces its older self. Raises EnvError if the id is malformed or taken
+    by another class, or if the class lacks a method.
     """
     parts = _ID.fullmatch(id)
     if parts is None or parts["space"] is None or parts["version"] is None:
@@ -120,7 +120,7 @@ def register(id: str, cls: type[Task]) -> None:
         raise EnvError(f'"{id}" is taken by {_qualified_name(taken)}; {new} needs another name or version.')
     if taken is None and id in gymnasium.registry:
         raise EnvError(f'"{id}" is taken by an environment of Gymnasium; choose another namespace or name.')
-    gymnasium.registry.pop(id, None)  # a class that was defined anew takes the place of its older self
+    gymnasium.registry.pop(id, None)  # a class that is defined again replaces its older self
     gymnasium.register(
         id,
         entry_point=partial(_create, cls, id),
@@ -147,9 +147,9 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
 
 
 def in_split(env: TextEnv, split: str) -> TextEnv:
-    """One split of an environment that `make` opened without one and whose class takes none; any other as it is.
+    """One split of an environment; an environment that was opened in a split, or whose class takes one, as it is.
 
-    Such an environment has the problems of all splits.
+    Without a split, an environment whose class takes none has the problems of all splits.
     """
     task = innermost(env)
     is_whole = task._env_id is not None and not hasattr(env, "split")
@@ -232,7 +232,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
 
 
 def written(name: str | Path | type | Sequence[str | Path | type]) -> str:
-    """A name as `make` takes it as one text, with the names of classes; what is no name comes back as it is."""
+    """A name that `make` takes, as one text; classes become their names. Anything else is returned as it is."""
     several = name if isinstance(name, list | tuple) else [name]
     texts = [name_of(one) if isinstance(one, type) else one for one in several]
     texts = [str(text) if isinstance(text, Path) else text for text in texts]
@@ -248,18 +248,18 @@ def _registered(id: str, cls: type[Task]) -> str:
 
 
 def _as_id(name: str) -> str:
-    """A name that another package gave, with "_" for each character that an id cannot hold."""
+    """A name from another package, with "_" for each character that an id may not have."""
     return re.sub(r"[^-.a-zA-Z0-9_]", "_", name)
 
 
 def _find_in_module(where: str, id: str, name: str) -> str:
-    """The full id of an environment that a module or file registers; raises EnvError where it registers no such one.
+    """The full id of an environment that a module or file registers; EnvError if it registers no such environment.
 
-    where: what to import. id: which of its environments, "" = its only one. name: what the user wrote, for messages.
+    where: the module or file. id: which of its environments; "" = its only one. name: the user's text, for messages.
     """
     module = _import(where, name)
-    # A package "a" has the classes of "a" and of its modules such as "a.b", but not those of a module "ab": the dots at
-    # the ends keep these apart.
+    # A package "a" has the classes of "a" and of its modules such as "a.b", but not of a module "ab"; the added dots
+    # tell these apart.
     inside = [known_id for known_id, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
     if not inside:
         wanted = 'end it with envs.register("my/Task-v0", YourClass)'
@@ -283,9 +283,9 @@ def short_name(id: str) -> str:
 def name_of(cls: type[Task]) -> str:
     """The name under which `resolve` finds a registered class: "/home/ada/my_tasks.py:my/Task-v0".
 
-    For a class of the script that runs, or of this package, the name is the id alone, "my/Task-v0", as its module need
-    not be imported; for one of a package, it begins with the module. A class whose file has been loaded again since
-    stands for its newer self. Raises EnvError for a class that has not been registered.
+    For a class of the running script, or of this package, the name is only the id, "my/Task-v0", since its module need
+    not be imported. For a class of another package, it begins with the module. If the file of a class has been loaded
+    again, its newer self is named. Raises EnvError for a class that has not been registered.
     """
     ids = [id for id, known_class in _classes.items() if known_class is cls]
     ids += [
@@ -300,7 +300,7 @@ def name_of(cls: type[Task]) -> str:
     is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
     if is_imported_already:
         return id
-    # By its file, what runs is what the file holds now, and a run keeps it.
+    # A name by file runs the present content of the file, of which a run keeps a copy.
     in_package = file_of(cls) is None or "." in cls.__module__ or mixture.TOGETHER in str(file_of(cls))
     return f"{cls.__module__ if in_package else file_of(cls)}:{id}"
 
@@ -311,16 +311,16 @@ def known() -> dict[str, type[Task]]:
 
 
 def offline_arguments(id: str) -> dict[str, str]:
-    """{"source": "generated"} for an environment that would otherwise ask a hub for its problems, else {}."""
+    """{"source": "generated"} for an environment that would otherwise load its problems from a hub, else {}."""
     source = inspect.signature(_classes[id]).parameters.get("source")
     return {"source": "generated"} if source is not None and source.default == "hub" else {}
 
 
 def _find(name: str, among: Iterable[str]) -> str | None:
-    """The id that `name` means, whether its letters are capital or small; None if no id fits.
+    """The id that `name` means, in capital or small letters; None if no id fits.
 
-    A name without a version means the newest version. A name without a namespace means an id in the namespace "spg" or,
-    if none of these fits, an id in the one namespace that has some; EnvError is raised if several namespaces have some.
+    Without a version, the newest one is meant. Without a namespace, the namespace "spg" is meant or, if no id in it
+    fits, the only namespace with an id that fits. Raises EnvError if several namespaces have one.
     """
     wanted = _ID.fullmatch(name.lower())
     if wanted is None:
@@ -339,7 +339,7 @@ def _find(name: str, among: Iterable[str]) -> str | None:
         raise EnvError(f'"{name}" could be any of {full}. Give the full id.')
     if not matches:
         return None
-    _, _, newest = max(ours or matches)  # all are of one namespace, so the version decides
+    _, _, newest = max(ours or matches)  # all have one namespace, so the version decides
     return newest
 
 
@@ -375,12 +375,12 @@ def _import(where: str, name: str) -> str:
 
 
 def _qualified_name(cls: type) -> str:
-    """Module and name of a class. If a notebook defines a class again, both classes have the same ones."""
+    """Module and name of a class; they stay the same if a notebook defines the class again."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _is_again(id: str, taken: type, cls: type) -> bool:
-    """Whether a class is another one's newer self: of the same name, or of the same file, loaded again."""
+    """Whether `cls` is the newer self of `taken`: of the same name, or from the same file, loaded again."""
     if taken.__module__ == cls.__module__:
         return taken.__qualname__ == cls.__qualname__
     return file_of(cls) is not None and _files[id] == file_of(cls)
@@ -401,7 +401,7 @@ def _check_arguments(signature: inspect.Signature, name: str, arguments: Mapping
 def _merged_weights(
     name: str, weights: Mapping[str, float], changes: Mapping[str, float] | None
 ) -> dict[str, float]:
-    """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
+    """`weights` updated by `changes`; raises EnvError for an unknown component or a bad weight."""
     if "correct" not in weights:
         raise EnvError(f'{name}: reward_weights has {sorted(weights)}, but "correct" is required.')
     for component in changes or {}:
@@ -414,7 +414,7 @@ def _merged_weights(
 
 
 def _check_class(cls: Any, id: str) -> None:
-    """Raises EnvError unless `cls` is a TextEnv class that has all an environment needs."""
+    """Raises EnvError unless `cls` is a TextEnv class with all that an environment needs."""
     if not (inspect.isclass(cls) and issubclass(cls, Task)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(Task, name)]
@@ -422,6 +422,6 @@ def _check_class(cls: Any, id: str) -> None:
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    # If `reward_weights` is a property, only an instance has a value; `make` checks that one.
+    # If `reward_weights` is a property, only an instance has a value, which `make` checks.
     if not isinstance(cls.reward_weights, property):
         _merged_weights(id, cls.reward_weights, None)

@@ -1,4 +1,4 @@
-"""What completions earn: how an author's class is asked for scores, and the check of what it returns."""
+"""Scores completions: calls the scoring methods of an author's class, and checks what they return."""
 
 import inspect
 import logging
@@ -43,7 +43,7 @@ class ScoredBatch:
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
-        """Puts each score of `scored` in the place that `indices` names; a component that it lacks stays as it is."""
+        """Puts the scores of `scored` into the places `indices`; components that it lacks stay as they are."""
         self.total[indices] = scored.total
         for name, values in scored.rewards.items():
             self.rewards[name][indices] = values
@@ -61,13 +61,15 @@ def score_all(
 ) -> ScoredBatch:
     """Scores n episodes, with one call of `score_batch` for each author's environment that has this method.
 
-    completions: for each episode its only completion, or those of all turns: `score_turns` sees all of them, any other
-    method the last one. raised: for each episode the traceback of the author's `reply` if it raised, else None; () = it
-    raised in none. An exception in the author's code marks only the completions that cause it: all their rewards are 0,
-    and the reason is "error", or "timeout" for a TimeoutError. In a mixture, a component that a problem's own task does
-    not have is NaN. Raises EnvError, naming environment and problem, for scores that break the contract: a component
-    that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted
-    part that is no text.
+    completions: for each episode its only completion, or the completions of all turns; `score_turns` gets all of them,
+    the other methods the last one. raised: for each episode the traceback of the author's `reply` if it raised, else
+    None; () = it raised in none.
+
+    An exception in the author's code only affects the completions that cause it: all their rewards are 0, and the
+    reason is "error", or "timeout" for a TimeoutError. In a mixture, components that a problem's own task does not have
+    are NaN. Raises EnvError, naming environment and problem, for scores that break the contract: a component that is
+    missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part
+    that is no text.
     """
     raised = raised or [None] * len(problems)
     authors = [author_task(task, problem) for problem in problems]
@@ -75,7 +77,7 @@ def score_all(
     numbers_of_author: dict[int, list[int]] = {}
     for number, author in enumerate(authors):
         numbers_of_author.setdefault(id(author), []).append(number)
-    is_mixture = bool(task.parts)  # then components that only other tasks have are NaN
+    is_mixture = bool(task.parts)  # in a mixture, components that only other tasks have are NaN
     if len(numbers_of_author) == 1 and not is_mixture:
         return _score_part(authors[0], indices, problems, completions, raised)
     scored = ScoredBatch.filled(task.reward_weights, len(problems), np.nan)
@@ -92,7 +94,7 @@ def _score_part(
     completions: Sequence[str | Sequence[str]],
     raised: Sequence[str | None],
 ) -> ScoredBatch:
-    """`score_all` of problems that all belong to one author's environment."""
+    """`score_all` for problems of one author's environment."""
     scores, traces = _ask(task, indices, problems, list(map(as_turns, completions)))
     _check_form(task, indices, scores)
     rewards = {name: _numbers(task, indices, name, scores.rewards[name]) for name in task.reward_weights}
@@ -109,11 +111,11 @@ def _score_part(
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
-    """The completions of all turns; a single text is that of the only turn."""
+    """The completions of all turns; a single text is the completion of the only turn."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-# How an author's class is asked.
+# Which methods of an author's class score.
 
 ARGUMENTS = {
     "score": ("problem", "completion"),
@@ -134,21 +136,21 @@ class Scoring:
 
 
 def decide_scoring(cls: type[Task], name: str) -> Scoring:
-    """Decides how a class is scored, and keeps that in the class; `register` calls this once.
+    """Decides how a class is scored, and stores the decision in the class; `register` calls this once.
 
     Raises EnvError, which begins with `name`, for a method of `ARGUMENTS` that does not take its arguments.
     """
     written = [method for method in ARGUMENTS if writes(cls, method)]
     for method in written:
         _check_call(cls, method, name)
-    # Where both are written, `score_turns` scores: `score_batch` sees the last turn alone.
+    # If both are written, `score_turns` scores, because `score_batch` only gets the last turn.
     batch = "score_batch" in written and "score_turns" not in written
     cls._scoring = Scoring(batch, alone=not batch or "score" in written)
     return cls._scoring
 
 
 def scoring_of(cls: type[Task]) -> Scoring:
-    """How a class is scored, decided now if the class was never registered."""
+    """How a class is scored; decided now if the class was never registered."""
     return cls.__dict__.get("_scoring") or decide_scoring(cls, cls.__name__)
 
 
@@ -159,10 +161,10 @@ def _check_call(cls: type[Task], method: str, name: str) -> None:
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
     self = () if isinstance(attribute, staticmethod) else ("self",)
-    # Of a decorated method it is the outermost function that is called.
+    # If a method is decorated, its outermost function is called.
     signature = inspect.signature(function, follow_wrapped=False)
     try:
-        signature.bind(*self, *ARGUMENTS[method])  # any values do: only their number is tried
+        signature.bind(*self, *ARGUMENTS[method])  # any values do, since only their number is checked
     except TypeError as error:
         arguments = ", ".join((*self, *ARGUMENTS[method]))
         raise EnvError(
@@ -174,9 +176,9 @@ def _check_call(cls: type[Task], method: str, name: str) -> None:
 def _ask(
     task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Any, list[str | None]]:
-    """The scores of some episodes as the author's class gives them, and the traceback of each in which it raised."""
+    """The scores of some episodes by the author's class, and for each the traceback if it raised, else None."""
     scoring = scoring_of(type(task))
-    # A single episode goes to `score`, where that is written, else to `score_batch` as a batch of one.
+    # A single episode is scored by `score` if that is written, else by `score_batch` as a batch of one.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _ask_each(task, indices, problems, turns)
     call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
@@ -185,13 +187,13 @@ def _ask(
         return outcome.value, [None] * len(problems)
     is_async = inspect.iscoroutinefunction(task.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
-        # All are given up, and not scored again one by one, as each might wait as long as the batch did. An `async` one
-        # cannot, as the environment's `score_timeout` cuts it off.
+        # All completions are given up instead of being scored one by one, since each might wait as long as the batch.
+        # An `async` method cannot, because `score_timeout` ends it.
         zeros = [Score(dict.fromkeys(task.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, task.reward_weights), [outcome.traceback] * len(problems)
-    # The error of a batch does not say which completions caused it, so each is scored again alone.
+    # The error of a batch does not tell which completions caused it, so each is scored again on its own.
     scores, traces = _ask_each(task, indices, problems, turns)
-    # The error may be over by now, as when a server was busy.
+    # The cause of the error, e.g. a busy server, may be gone by now.
     if is_async or isinstance(outcome.error, JudgeFailed):
         failed = len(traces) - traces.count(None)
         logging.getLogger("envs").warning(
@@ -199,7 +201,7 @@ def _ask(
             *(task.spec_name, outcome.error, len(problems), failed),
         )
     elif not any(traces):
-        if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
+        if isinstance(outcome.error, EnvError):  # it already says what is wrong, such as too few numbers
             raise EnvError(f"{task.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
             f"{task.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
@@ -211,7 +213,7 @@ def _ask(
 def _ask_each(
     task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
-    """`_ask` with a call for each episode; where the author's code raises, all rewards of the episode are 0."""
+    """As `_ask`, with a call for each episode; if the author's code raises, all rewards of the episode are 0."""
     outcomes = call_scores(task, problems, turns)
     scores: list[Score] = []
     for index, outcome in zip(indices, outcomes, strict=True):
@@ -262,6 +264,6 @@ def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.n
     else:
         valid, wanted = np.isfinite(numbers), "a finite number"
     if not valid.all():
-        i = int(np.argmin(valid))  # the first that is not
+        i = int(np.argmin(valid))  # the first that is not valid
         raise broken(task, indices[i], f'"{name}" is {values[i]!r:.80}; it must be {wanted}.')
     return numbers

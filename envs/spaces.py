@@ -1,4 +1,4 @@
-"""What Gymnasium is told of prompts and completions: their spaces, and how `AsyncVectorEnv` shares prompts."""
+"""Gymnasium's spaces of prompts and completions, and how `AsyncVectorEnv` shares prompts between processes."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from gymnasium.vector.utils.shared_memory import (
 from envs.errors import EnvError
 from envs.problem import Prompt, is_prompt
 
-# `Unicode.sample` makes its texts of these.
+# `Unicode.sample` makes its texts from these.
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
 
 
@@ -49,15 +49,15 @@ class PromptText(Unicode):
         return is_prompt(x)
 
 
-# The memory that the processes of `AsyncVectorEnv` share, by which it passes observations.
+# The memory through which the processes of `AsyncVectorEnv` pass observations.
 
 PROMPT_BYTES = 1 << 20
-"""Room for the prompt of one environment, as JSON; pages that nothing is written to take no memory."""
-_HEAD = 4  # bytes of its length
+"""Bytes for the prompt of one environment, as JSON; pages that are never written take no memory."""
+_HEAD = 4  # bytes for the length of a prompt
 
 
 class SharedPrompts(Sequence[Prompt]):
-    """The newest prompt of each of n environments; a copy (`deepcopy`) is a tuple of those of now."""
+    """The newest prompt of each of n environments; `deepcopy` gives a tuple of the present prompts."""
 
     def __init__(self, memory: Any, count: int) -> None:
         self._bytes, self._count = memoryview(memory.get_obj()).cast("B"), count

@@ -1,4 +1,4 @@
-"""Which problems are for training, validation and test: every split rule of this package.
+"""The rules by which problems are divided into training, validation and test, for all tasks of this package.
 
 A task draws problems with a private generator, `default_rng([number of the task, STREAMS[split], ...])`, until one
 belongs to the split that is asked for. A `SplitRule` says to which split a problem belongs. The rules of released
@@ -21,9 +21,9 @@ SPLITS = ("train", "validation", "test")
 SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 """How many problems the generated splits have."""
 STREAMS = {"train": 0, "validation": 1, "test": 2}
-"""What a task adds to its seed, so that the splits draw from separate streams."""
+"""{split: the number that a task adds to its seed}, so that splits draw from separate streams."""
 SEARCHED = 20
-"""To find n different problems for an evaluation, the first SEARCHED * n are looked through."""
+"""To find n different problems for an evaluation, the first SEARCHED * n problems are searched."""
 _MAX_DRAWS = 2000  # of `draw_for`
 _SEED = 20_260_701  # keeps the streams of `draw_for` apart from all others
 Drawn = TypeVar("Drawn")
@@ -33,9 +33,9 @@ Drawn = TypeVar("Drawn")
 class SplitRule:
     """Assigns a text to a split by its hash, which is a number from 0 to parts - 1.
 
-    hash: a constructor of `hashlib`; the first 8 bytes of its digest, read as a big-endian number, are taken modulo
-    `parts`. validation, test: the numbers that mean these splits; all others mean train. test=None: no text is in the
-    test split. salt: is put before every text.
+    hash: a constructor of `hashlib`; the first 8 bytes of its digest, as a big-endian number, are taken modulo `parts`.
+    validation, test: the numbers of these splits; all other numbers mean train. test=None: no text is in the test
+    split. salt: is put before every text.
     """
 
     hash: Callable[[bytes], Any]
@@ -51,24 +51,23 @@ class SplitRule:
         return "test" if part == self.test else "train"
 
 
-# Each rule says below what text it is given of a problem.
+# The text below each rule says which text of a problem it hashes.
 DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
 """Hashes the problem's content, written as JSON. This rule is the default of `split_of` and `draw_for`, which the small
 tasks use."""
 COUNTDOWN = DEFAULT
 """Hashes the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
-"""Hashes the solved grid, whose digits are first renamed so that the first row reads 123456789. Grids that differ only
-by the names of their digits are thus in one split. The 288 grids of 4x4 are divided by a list in `envs.sudoku.problems`
-instead."""
+"""Hashes the solved grid, with digits renamed so that the first row reads 123456789. So grids that differ only in the
+names of their digits are in one split. The 288 grids of 4x4 are divided by a list in `envs.sudoku.problems` instead."""
 GUESS = SplitRule(DEFAULT.hash, parts=6, validation=0, test=1)
 """Hashes the range and the number in it. Validation and test have a sixth each, as level 1 has only 372 problems."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Hashes the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
 """Hashes the text of a generated problem without its letters, so that the same problem with another name of its unknown
-is in the same split. Several salts were tried in turn, and this one is the first with which every template of every
-level has at least an eighth of its problems in each split."""
+is in the same split. The salt is the first of several with which every template of every level has at least an eighth
+of its problems in each split."""
 PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Hashes the text of a problem of a published train set. The published test set is the test split."""
 
@@ -76,13 +75,13 @@ PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 def split_of(value: Any, rule: SplitRule = DEFAULT) -> str:
     """The split ("train", "validation" or "test") that a problem belongs to, by a hash of its content (80/10/10).
 
-    value: the content, made of strings, numbers, lists, tuples, dicts and numpy arrays. rule: one with other shares.
+    value: the content, made of strings, numbers, lists, tuples, dicts and numpy arrays. rule: may have other shares.
     """
     return rule(json.dumps(value, sort_keys=True, default=_as_list))
 
 
 def _as_list(value: Any) -> Any:
-    """What `split_of` writes for a value that JSON does not know; raises EnvError unless it is of numpy."""
+    """What `split_of` writes for a value that is not a JSON type; raises EnvError unless it is numpy's."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     types = "strings, numbers, lists, tuples, dicts and numpy arrays"
@@ -94,13 +93,14 @@ def draw_for(
 ) -> Drawn:
     """Problem number `index` of a split, drawn by `generate`; no two splits ever share a problem.
 
-    generate: makes a random problem from a generator. The problem must be of the types that `split_of` takes. It is
-    called until what it makes belongs to `split`: once or twice for "train", about ten times for the others. rule: as
-    for `split_of`. The same split, index and generate give the same problem in every process. Raises EnvError for an
-    unknown split, and if 2,000 draws make nothing for it (then there are too few different problems).
+    generate: makes a random problem, of types that `split_of` takes, from a generator. It is called until a problem
+    belongs to `split`: once or twice for "train", about ten times for the others. rule: as for `split_of`.
+
+    The same split, index and generate give the same problem in every process. Raises EnvError for an unknown split, and
+    if 2,000 draws give no problem of the split, because there are too few different problems.
     """
     check_choice("draw_for", "split", split, SPLITS)
-    # All splits draw from the same stream here: they share no problem since each keeps only what belongs to it.
+    # All splits draw from the same stream here. They share no problem, since each keeps only problems of its own.
     rng = np.random.default_rng([_SEED, index])
     for _ in range(_MAX_DRAWS):
         drawn = generate(rng)
@@ -115,7 +115,7 @@ def distinct(
 ) -> tuple[Drawn, ...]:
     """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set.
 
-    They are fewer if the first SEARCHED * count draws hold fewer different ones.
+    They are fewer if the first SEARCHED * count draws have fewer different keys.
     """
     first_of_key: dict[Any, Drawn] = {}
     for number in range(SEARCHED * count):
@@ -127,10 +127,10 @@ def distinct(
 
 
 def distinct_problems(env: HasProblems, count: int = 0) -> list[int]:
-    """The indices of the first `count` different problems of a split, ascending; 0 = of all that differ.
+    """The ascending indices of the first `count` different problems of a split; count 0 = of all different problems.
 
-    The indices are fewer than `count` if the split, or its first SEARCHED * count problems, hold fewer different ones.
-    A problem that comes twice is measured once, since the second time would add no evidence.
+    They are fewer than `count` if the split, or its first SEARCHED * count problems, has fewer different problems. A
+    problem that occurs twice is measured once, since a second time would add no evidence.
     """
     wanted = min(count or len(env), len(env))
     first_of_key: dict[str, int] = {}
@@ -139,16 +139,16 @@ def distinct_problems(env: HasProblems, count: int = 0) -> list[int]:
             break
         try:
             problem = read_problem(env, index)
-            key = f"{problem.task} {content(problem)}"  # two tasks may ask the same and judge otherwise
+            key = f"{problem.task} {content(problem)}"  # two tasks may judge the same question differently
         except EnvError:
-            # A broken problem counts as different; the error comes when the problem is asked for.
+            # A broken problem counts as different; its error is raised when the problem is used.
             key = f"broken {index}"
         first_of_key.setdefault(key, index)
     return list(first_of_key.values())
 
 
 def content(problem: Problem) -> str:
-    """A text that is equal for equal problems: it holds all that the model reads, and the reference."""
+    """A text that is equal for equal problems: all that the model reads, and the reference."""
     parts = [problem.prompt, problem.completion_prefix, problem.completion_template, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
@@ -164,7 +164,7 @@ def question(prompt: Prompt, capitals: bool = False) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """What `content` writes for a value that JSON does not know."""
+    """What `content` writes for a value that is not a JSON type."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

@@ -1,4 +1,4 @@
-"""What a task author writes: problems, what completions of them earn, demonstrations, and the data of the reward."""
+"""The methods and attributes that a task author writes: problems, scores, demonstrations, weights of rewards."""
 
 import hashlib
 import inspect
@@ -17,35 +17,35 @@ from envs.problem import Problem, Score, Scores, as_score, stacked
 class Task:
     """A task over text, without a way to play it: `envs.core.TextEnv`, which authors derive from, adds that.
 
-    What combines tasks (`envs.combining.around`) is a task, too.
+    A wrapper around tasks (`envs.combining.around`) is a task, too.
     """
 
     reward_weights: Mapping[str, float] = {}
     """{component: weight}. The reward is the weighted sum of all components, of which one must be called "correct". A
     component with weight 0 is measured and shown, not paid."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
-    """{component: (lowest, highest)} of those that may leave 0 to 1; `python -m envs check` refuses other values."""
+    """{component: (lowest, highest)} of components that may leave 0 to 1; `python -m envs check` checks the ranges."""
     max_turns: int = 1
-    """The most completions of an episode, its turns; `reply` answers all but the last."""
+    """The most turns (completions) of an episode; `reply` answers all but the last."""
     score_concurrency: int = 16
-    """Where methods are `async`: how many calls each process awaits at once."""
+    """For `async` methods: how many calls each process awaits at once."""
     score_timeout: float = 60.0
-    """Where methods are `async`: the seconds that a call may take; a longer one fails with the reason "timeout"."""
+    """For `async` methods: the seconds that a call may take; a longer call fails with the reason "timeout"."""
     notice: str = ""
     """What a run should say about this task before it starts; "" for nothing."""
     origin: Mapping[str, str] = {}
-    """Where the data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
+    """Where the data came from, e.g. {"openai/gsm8k": "the commit"}; a run records it."""
     parts: Mapping[str, "Task"] = {}
     """In a mixture {name of a task: the task}; empty in any other task."""
     _env_id: str | None = None
-    """The id under which `make` opened it, e.g. "spg/GSM8K-v0"; None where its class was called directly."""
+    """The id under which `make` opened it, e.g. "spg/GSM8K-v0"; None if its class was called directly."""
     _env_arguments: Mapping[str, Any] = {}
     """The arguments that `make` was given, without those that are the default."""
     _scoring: ClassVar[Any]
     """Which of the methods below scores episodes; `envs.scoring` decides it once for each class."""
 
-    # What an author writes. The defaults of `score` and `score_batch` call each other: that ends, since `register` asks
-    # for one of them.
+    # The methods that an author writes. The defaults of `score` and `score_batch` call each other; `register` makes
+    # sure that one of them is overridden.
 
     @abstractmethod
     def __len__(self) -> int:
@@ -58,28 +58,28 @@ class Task:
     def score(
         self, problem: Problem, completion: str
     ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
-        """What `completion` earns, component by component. Write this or `score_batch`; either may be `async`."""
+        """The rewards of `completion`, component by component. Write this or `score_batch`; either may be `async`."""
         scores = self.score_batch([problem], [completion])
         return _awaited_score_of_one(scores) if inspect.isawaitable(scores) else _score_of_one(scores)
 
     def score_batch(
         self, problems: Sequence[Problem], completions: Sequence[str]
     ) -> Scores | Awaitable[Scores]:
-        """What n completions earn, each for its own problem. Override it where a batch is faster.
+        """The rewards of n completions, each for its own problem. Override it if a batch is faster.
 
-        An `async` one has `score_timeout` seconds for the batch; where it fails, each completion is scored alone.
+        If it is `async`, it has `score_timeout` seconds for the batch; if it fails, each completion is scored alone.
         """
         outcomes = call_scores(self, problems, [[text] for text in completions])
         return stacked([value_of(outcome) for outcome in outcomes], self.reward_weights)
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
-        """The environment's answer to the completions so far; None ends the episode. A pure function, as `problem`."""
+        """The environment's reply to the completions so far; None ends the episode. A pure function, like `problem`."""
         return None
 
     def score_turns(
         self, problem: Problem, turns: Sequence[str]
     ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
-        """What an episode of these completions earns; by default what its last one does."""
+        """The rewards of an episode with these completions; by default those of the last completion."""
         return self.score(problem, turns[-1])
 
     def feedback(self, problem: Problem, score: Score) -> str:
@@ -99,9 +99,9 @@ class Task:
         return "The answer is not right."
 
     def demonstration(self, problem: Problem) -> str | list[str]:
-        """A completion that solves the problem, or one for each turn.
+        """A completion that solves the problem, or a list with one for each turn.
 
-        Raises NoDemonstration where there is none, as this default does.
+        Raises NoDemonstration if there is none, as this default does.
         """
         raise NoDemonstration(
             f"{self.spec_name} has no demonstrations. Write demonstration(self, problem) -> str: "
@@ -109,15 +109,16 @@ class Task:
         )
 
     def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
-        """Named plausible completions of other quality, {"careless": "..."}; none by default.
+        """{name: completion} of plausible but often wrong ways to solve the problem, {"careless": "..."}; default {}.
 
-        In an episode of several turns a text is written at every turn; a list holds one text for each turn.
+        In an episode of several turns, a text is written in every turn; a list has one text for each turn.
         """
         return {}
 
     def completion_template(self, problem: Problem) -> str:
-        """The answer as a text with holes (`Problem.completion_template`), which the task gives if it is opened with
-        `infill=True`. Raises EnvError where a task has none, as this default does.
+        """The answer as a text with holes, which becomes `Problem.completion_template` with `infill=True`.
+
+        Raises EnvError if a task has none, as this default does.
         """
         raise EnvError(
             f"{self.spec_name} takes no infill, as it has no text with holes. Write completion_template(self, problem) "
@@ -125,7 +126,7 @@ class Task:
         )
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
-        """The problem and, if there is one, its completion, as text for a terminal, maybe in colours."""
+        """The problem and its completion, if there is one, as text for a terminal; it may have colours."""
         prompt = problem.prompt
         if not isinstance(prompt, str):
             prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
@@ -135,8 +136,8 @@ class Task:
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task.
 
-        E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of an absolute path its last
-        part, and of a long text the beginning and a few digits of its hash.
+        E.g. "gsm8k[generated,level=2]". The argument `source` is shown by its value alone, an absolute path by its last
+        part, and a long text by its beginning and a few digits of its hash.
         """
         id = self._env_id
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
@@ -147,24 +148,24 @@ class Task:
 
 
 def limits_of(task: Task) -> Limits:
-    """The limits that a task sets to its `async` methods."""
+    """The limits that a task sets for its `async` methods."""
     return Limits(task.score_concurrency, task.score_timeout)
 
 
 def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
-    """What the author's code returns for each episode, or raises; `async` calls are awaited side by side."""
+    """What the author's scoring returns or raises for each episode; `async` calls are awaited side by side."""
     calls = [partial(task.score_turns, *pair) for pair in zip(problems, turns, strict=True)]
     outcomes = call_all(lambda: task.spec_name, calls, limits_of(task))
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
 
 
 def writes(cls: type[Task], method: str) -> bool:
-    """Whether the author of a class wrote this method, so that it is not the default of `Task`."""
+    """Whether a class has its own `method` instead of the default of `Task`."""
     return getattr(cls, method) is not getattr(Task, method)
 
 
 def summary(cls: type[Task]) -> str:
-    """What a task is: the first paragraph of its docstring, without ids like "(`spg/Guess-v0`)"; "" without one."""
+    """The first paragraph of a task's docstring, without ids like "(`spg/Guess-v0`)"; "" without a docstring."""
     text = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
     return " ".join(text.split())
 
@@ -180,7 +181,7 @@ def _score_of_one(scores: Scores) -> Score:
 
 
 def short(value: str) -> str:
-    """The value of an argument as a name has it: of a long text the beginning and a hash."""
+    """The value of an argument in a name; a long text is cut to its beginning and a hash."""
     if len(value) <= 40:
         return value
     return f"{value[:24].rstrip()}...{hashlib.sha256(value.encode()).hexdigest()[:6]}"

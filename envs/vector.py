@@ -14,7 +14,7 @@ from envs.problem import Prompt, check_index, choose_index, read_seed
 
 
 class TextVectorEnv(VectorEnv):
-    """`num_envs` episodes side by side, all of the one environment `env`."""
+    """`num_envs` episodes of the environment `env` side by side."""
 
     metadata: ClassVar[dict[str, Any]] = {**TextEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
 
@@ -34,7 +34,7 @@ class TextVectorEnv(VectorEnv):
         """Starts n episodes; returns (n prompts, {"index": (n,) int64}).
 
         options: {"index": (n,) integers} picks the problems, repeats allowed; without it they are drawn from
-        `np_random` (see `seed`). Raises EnvError unless there are n of them, each from 0 to len(env) - 1.
+        `np_random` (see `seed`). Raises EnvError unless there are n indices, each from 0 to len(env) - 1.
         """
         super().reset(seed=read_seed(self.env, seed))
         index = choose_index(self.env, self.np_random, options, self.num_envs)
@@ -50,12 +50,13 @@ class TextVectorEnv(VectorEnv):
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes n completions; returns (n replies, rewards (n,) float64, terminated, truncated, info).
 
-        Episodes go in lockstep: one that has ended waits for `reset`, and until then its action is not looked at, its
-        reply is "" and its reward 0. All that end in the same step are scored in one call. info: {"index": (n,),
-        "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words, "extracted": n texts or None},
-        with 0, False, "" and None for episodes that go on; and "traceback" (n texts or None) if the author's code
-        raised in any. Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or
-        score is not valid.
+        Episodes go in lockstep: an episode that has ended waits for `reset`; until then its action is ignored, its
+        reply is "" and its reward 0. All episodes that end in the same step are scored in one call.
+
+        info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
+        "extracted": n texts or None}, with 0, False, "" and None for episodes that go on; and "traceback" (n texts or
+        None) if the author's code raised in any. Raises EnvError before `reset`, when all have ended, for anything but
+        n strings, or if a reply or score is not valid.
         """
         n = self.num_envs
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
@@ -66,13 +67,13 @@ class TextVectorEnv(VectorEnv):
             raise EnvError(before_reset(self.env))
         episodes = self._episodes.copy()
         playing = [i for i, ending in enumerate(episodes.ended) if ending is None]
-        # If all have ended, all get their actions, for which `answer` raises.
+        # If all have ended, all get their actions, for which `take_turn` raises.
         going_on = set(episodes.take_turn({i: actions[i] for i in playing or range(n)}))
         just_ended = [i for i in playing if episodes.ended[i]]
         scores = episodes.score(just_ended) if just_ended else episodes.scores
         rewards = np.zeros(n)
         rewards[just_ended] = scores.total[just_ended]
-        self._episodes = episodes  # only now, so that an error above leaves the turn to be taken again
+        self._episodes = episodes  # only now, so that after an error above the turn can be taken again
         info = {
             "index": np.array(episodes.indices, np.int64),
             "rewards": dict(scores.rewards),
