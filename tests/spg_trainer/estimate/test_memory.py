@@ -286,6 +286,9 @@ def test_all_weights_are_kept_in_float32_and_computed_in_bfloat16() -> None:
     assert mixed.held == wide.held and "working copy" not in wide.update
     assert mixed.update["working copy"] == mixed.rollout["working copy"] == wide.held["weights"] / 2
     assert "working copy" not in of_8b(128).update
+    # Adapters are in float32, and a pass in bfloat16 has them in its own type, too.
+    assert "adapters" in of_8b(128).rollout
+    assert "adapters" not in of_8b(128, dtype="float32").rollout and "adapters" not in mixed.rollout
 
 
 def test_by_layer_a_pass_holds_the_head_or_two_layers() -> None:

@@ -103,10 +103,12 @@ def test_only_the_first_batch_of_a_step_is_looked_at(tmp_path):
 
 
 def test_a_run_records_them_with_its_samples(tmp_path):
-    train(small_config(tmp_path / "run", cache="dual", sample_steps=2), quiet=True)
+    config = small_config(tmp_path / "run", cache="dual", sample_steps=2)
+    train(config, quiet=True)
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert ["decoding/logp" in row for row in metrics] == [False, True, True]
-    assert all(row["completions/tokens_per_pass"] > 0 for row in metrics)
+    by_schedule = config.rollout.tokens_per_step
+    assert [row["completions/tokens_per_pass"] for row in metrics] == pytest.approx([by_schedule] * 3)
 
 
 def test_the_name_of_an_evaluation_says_a_cut_which_is_no_approximation():
