@@ -258,6 +258,8 @@ def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
 def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """The values of one component as (n,) float64. Raises EnvError unless all are finite, those of "correct" 0 or 1."""
     kinds = int | float | np.integer | np.floating | np.bool_
+    # Of an array or a tensor without axes, the number in it.
+    values = [value.item() if getattr(value, "shape", None) == () else value for value in values]
     numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
     if name == "correct":
         valid, wanted = (numbers == 0) | (numbers == 1), "0 or 1"

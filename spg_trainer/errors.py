@@ -153,18 +153,23 @@ def first_line(error: Exception) -> str:
 
 
 def python_value(value: Any) -> Any:
-    """A Python number for a number of numpy or a tensor without axes, the text of a path; any other value as it is."""
+    """A Python number for a number of numpy or a tensor without axes, the text of a path, the name of a number type of
+    torch (`bfloat16`); any other value as it is.
+    """
     if isinstance(value, PurePath):
         return str(value)
+    if type(value).__name__ == "dtype" and str(value).startswith("torch."):  # torch need not be imported
+        return str(value).removeprefix("torch.")
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def naming_keywords(function: Function) -> Function:
     """Wraps a function: a keyword that it does not have is refused, and the nearest of its own is named.
 
-    The function is called with `python_value` of each argument.
+    The function is called with `python_value` of each argument. Where it takes an `int`, anything else is refused.
     """
     known = signature(function).parameters
+    whole = {name for name, parameter in known.items() if parameter.annotation is int}
 
     @wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
@@ -177,9 +182,12 @@ def naming_keywords(function: Function) -> Function:
                 )
             takes = ", ".join(known)
             raise ConfigError(f"{function.__name__}({name}=...): no such argument. {near}Known: {takes}.")
-        return function(
-            *map(python_value, arguments), **{name: python_value(v) for name, v in keywords.items()}
-        )
+        given = [python_value(value) for value in arguments]
+        named = {name: python_value(value) for name, value in keywords.items()}
+        for name, value in {**dict(zip(known, given, strict=False)), **named}.items():
+            if name in whole and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")
+        return function(*given, **named)
 
     return cast("Function", checked)
 

@@ -212,9 +212,13 @@ class Verdicts(Sequence[Verdict]):
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
 
 
+_OF_A_CHAT = " Of a chat, give the content of its last message."
+_WAY_OUT = {"list": _OF_A_CHAT, "dict": _OF_A_CHAT, "bytes": " Decode it."}
+
+
 def no_text(kind: str) -> str:
     """What is wrong with a completion that is an object of another type than text."""
-    return f"The completion is of the type {kind}, not text."
+    return f"The completion is of the type {kind}, not text.{_WAY_OUT.get(kind, '')}"
 
 
 def encoded(text: str) -> bytes:

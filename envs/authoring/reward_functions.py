@@ -154,7 +154,9 @@ def load_functions(
 def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str, RewardFunction]:
     """The functions of a file that have these names; EnvError as for `load_functions`. reward: what the user gave."""
     if not file.endswith(".py"):
-        raise EnvError(f"--reward {reward}: should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE+TWO.")
+        raise EnvError(
+            f"--reward ./FILE.py:FUNCTION is the form of a reward, ./FILE.py:ONE+TWO of several; not {reward!r:.60}."
+        )
     if not Path(file).is_file():
         raise EnvError(f"--reward {reward}: there is no file {file} (looked in {Path.cwd()}).")
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spg_trainer.errors import ConfigError, naming_keywords
+from spg_trainer.errors import ConfigError, ModelError, naming_keywords
 from spg_trainer.evaluation.log_likelihood import (
     COPIES_AT_ONCE,
     attention_end,
@@ -124,6 +124,11 @@ def log_likelihood(
         elbo, eubo, copies = elbo + bounds[0], eubo + bounds[1], max(copies, len(weights))
         if not tries_all(stop - start, num_masks):
             variances += jackknife(logps, masked_in_block, weights, eubo_beta)
+    if not np.isfinite([elbo, eubo]).all():
+        raise ModelError(
+            f"the ELBO is {elbo} and the EUBO {eubo}: the model's logits are not finite (NaN or infinite). Are its "
+            "weights whole, and is its dtype wide enough?"
+        )
     return LogLikelihood(elbo, eubo, *np.sqrt(variances).tolist(), tokens, copies, canvas)
 
 

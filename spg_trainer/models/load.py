@@ -75,11 +75,11 @@ def load_model(
     """Opens a masked diffusion model without running any code that comes with it.
 
     name: as `--model`, see `resolve_model`. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16,
-    float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of new adapters, drawn
-    from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` fills
-    them in. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags; None = as in the
-    model's files. lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args None = as in the
-    model's environment.json.
+    float16 or float64, or that type of torch. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank
+    of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None
+    = as `settle` fills them in. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the
+    flags; None = as in the model's files. lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args
+    None = as in the model's environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for a rank or alpha other than the adapter's and for
     variables that the chat template does not read.
@@ -242,6 +242,8 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     check_policy(policy, "save_model")
     if not isinstance(folder, str | Path):
         raise ConfigError(f"save_model writes into a folder, not {folder!r:.60}. Give its path.")
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise ConfigError(f"save_model writes into a folder, and {folder} is a file. Give another path.")
     save_weights(policy, folder)
     record = model_environment(policy.source)
     if record or policy.chat_template_args:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -57,6 +57,12 @@ class Policy:
         return (
             f"Policy({self.source!r}: {type(self.model).__name__}, {count:,.2f} million weights, {self.model.dtype} on "
             f"{self.device}, masks with {name(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError(
+            "A policy cannot be pickled. Write it to a folder, save_model(policy, FOLDER), and open that in each "
+            "process, load_model(FOLDER)."
         )
 
     def encode(self, text: str, ended: bool = False) -> list[int]:

@@ -71,7 +71,8 @@ class Failures:
 def own_frames(trace: str) -> str:
     """A traceback without the frames of installed packages and of our packages; if no frame is left, the whole one.
 
-    trace: a text of `traceback.format_exception`.
+    Of an error of `envs` with no frame left it is the message, which says all. trace: a text of
+    `traceback.format_exception`.
     """
     kept: list[str] = []
     in_installed_frame = found_other = False
@@ -84,6 +85,8 @@ def own_frames(trace: str) -> str:
             in_installed_frame = False
         if not in_installed_frame:
             kept.append(line)
+    if not found_other and (ours := re.search(r"^envs\.errors\.\w+: ", trace, re.MULTILINE)):
+        return trace[ours.end() :]
     return "\n".join(kept) if found_other else trace
 
 

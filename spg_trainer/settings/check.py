@@ -234,7 +234,7 @@ def check_texts(
         others and not env,
         f"{', '.join(others)}: with $data there is no task that would take this. Its columns are `prompt` and "
         "`completion`, or chat `messages`: rename those of the file, or teach it as a task, with $env=FILE $env_args "
-        "prompt=COLUMN demonstration=COLUMN and --verifier or --reward.",
+        "prompt=COLUMN demonstration=COLUMN and $verifier or $reward.",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, dropwhile
 from typing import Any, get_origin
 
-from spg_trainer.errors import ConfigError, as_flag, did_you_mean
+from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
@@ -31,6 +31,7 @@ ELSEWHERE = {
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 SHORT = ("verifier", "reward", "bad_rows")
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+SETTINGS.update(dict.fromkeys(SHORT, str))
 RATE = "tokens_per_step"
 """The flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
@@ -168,11 +169,11 @@ def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
 
 def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
     """Adds an argument for files of rows, e.g. their verifier, to the arguments of the tasks that are such files."""
-    flag, tasks = as_flag(name), parse_tasks(parsed.get("env", ""))
+    tasks = parse_tasks(parsed.get("env", ""))
     if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
         raise ConfigError(
-            f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, e.g. "
-            f"--env rows.jsonl {flag} {value}."
+            f"${name}={value}: {tasks[0].env} judges its answers itself. ${name} is for a file of your own rows, e.g. "
+            f"$env=rows.jsonl ${name}={value}."
         )
     # Among several tasks, an argument begins with the name of its task; a single task has no name.
     prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]

@@ -32,7 +32,6 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved, without_recipe
-from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
@@ -370,10 +369,9 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
 def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:
     """Refuses a model of this package that was taught none of the task: its solved rate could only be zero."""
     if knows_nothing(model, env):
-        task = " ".join(task_words(env, env_args))
         # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.
         what_is_unseen = unseen(model, env).partition(";")[0]
         raise ConfigError(
-            f"{task} with $model={model}: {what_is_unseen}. Teach it the task first with "
+            f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "
             f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."
         )

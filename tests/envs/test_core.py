@@ -161,6 +161,19 @@ def test_a_problem_that_raises_is_named_with_its_line(arguments):
 RIGHT = {"correct": 1.0, "short": 0.0}
 
 
+def test_a_score_may_hold_numbers_of_tensors():
+    torch = pytest.importorskip("torch")
+    env = envs.make("returning")
+    env.value = {"correct": torch.tensor(1.0), "short": torch.tensor(3)}
+    env.reset(options={"index": 13})
+    _, reward, _, _, info = env.step("x")
+    assert (
+        info["correct"] is True
+        and info["rewards"] == {"correct": 1.0, "short": 3.0}
+        and isinstance(reward, float)
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "seen"),
     [

@@ -232,7 +232,10 @@ def test_chats_are_given_as_chats(place):
     ("arguments", "text"),
     [
         ({}, r"Give verifier=NAME, one of .*, or reward=\"./FILE.py:FUNCTION\""),
-        ({"reward": "mine"}, "should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE"),
+        (
+            {"reward": "mine"},
+            'reward="./FILE.py:FUNCTION" is the form of a reward, ./FILE.py:ONE\\+TWO of several',
+        ),
         ({"reward": "./nobody.py:a"}, r"reward=\"./nobody.py:a\": there is no file ./nobody.py"),
         ({"reward": "./mine.py:nothing"}, "has no function 'nothing'; it has brevity, right, chats"),
         ({"reward": "./broken.py:a"}, "importing ./broken.py raised SyntaxError"),

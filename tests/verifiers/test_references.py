@@ -55,6 +55,18 @@ def test_an_invalid_reference_is_named_with_its_place(task, argument, value, wor
         assert caught.value.value is value
 
 
+def test_a_target_may_be_a_tensor_and_its_verdict_is_explained():
+    torch = pytest.importorskip("torch")
+    numbers = torch.tensor([3, 5, 7])
+    assert verify("countdown", "<answer>3*5+7</answer>", numbers=numbers, target=torch.tensor(22)).correct
+    assert verify(
+        "countdown", "<answer>7/(3+5)</answer>", numbers=numbers, target=torch.tensor(0.875)
+    ).correct
+    columns = {"numbers": numbers.repeat(2, 1), "target": torch.tensor([22, 23])}
+    many = verify_batch("countdown", ["<answer>3*5+7</answer>"] * 2, **columns)
+    assert many.correct.tolist() == [True, False] and many.details[1] == "It makes 22, not 23."
+
+
 @pytest.mark.parametrize(
     "column", ["#### 24", "She has 3 * 8 = <<3*8=24>>24.\n#### 24", "so \\boxed{24}", 24]
 )

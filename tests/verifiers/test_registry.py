@@ -162,14 +162,12 @@ def test_a_task_that_returns_no_verdict_is_named(own_registry):
 def test_a_completion_that_is_no_text_is_said_so(task):
     reference = {"puzzle": PUZZLE} if task == "sudoku" else {"answer": "18"}
     said = verify(task, b"18", **reference).detail
-    assert said == "The completion is of the type bytes, not text."
+    assert said == "The completion is of the type bytes, not text. Decode it."
     texts = ["#### 18", b"18", ["18"]]
     many = verify_batch(task, texts, **{name: [value] * 3 for name, value in reference.items()})
     assert many[1].detail == many.details[1] == many[1:][0].detail == said
-    assert (
-        many.details[2] == many[1:].details[1] == said.replace("bytes", "list")
-        and "type" not in many.details[0]
-    )
+    of_chat = "The completion is of the type list, not text. Of a chat, give the content of its last message."
+    assert many.details[2] == many[1:].details[1] == of_chat and "type" not in many.details[0]
 
 
 def test_a_decimal_or_a_fraction_is_a_reference():

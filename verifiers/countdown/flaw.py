@@ -8,6 +8,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from verifiers import characters as ch
+from verifiers.batch import as_reference
 from verifiers.countdown.expression import SAFE_DIGITS_LIMIT, Memory, Puzzle, evaluate_expression, inner
 from verifiers.verdicts import Reason, encoded
 
@@ -39,13 +40,18 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
         return misused(max(sides, key=lambda side: len(numbers_in(side))), numbers_given)
     from fractions import Fraction  # only now: slow to import
 
-    wanted = Fraction(str(target))
+    wanted = Fraction(target_text(target))
     try:
         values = [value_of(side) for side in sides]
     except ZeroDivisionError:
         return "It divides by 0."
     what = "One side" if wanted in values else "It"
     return next((f"{what} makes {value}, not {wanted}." for value in values if value != wanted), "")
+
+
+def target_text(target: Any) -> str:
+    """The target as text; of an array or a tensor with one number, this number."""
+    return (as_reference(target) if getattr(target, "shape", None) == () else None) or str(target)
 
 
 def sides_of(answer: str) -> list[list[str]]:

@@ -24,7 +24,7 @@ from verifiers.countdown.expression import (
     Memory,
     Puzzle,
 )
-from verifiers.countdown.flaw import explain
+from verifiers.countdown.flaw import explain, target_text
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.unmarked import last_expression
@@ -64,7 +64,9 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
     else:
         readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
     with suppress(ValueError, ZeroDivisionError):
-        value = Fraction(str(target)) if readable else None  # 0.1 is one tenth, not the double next to it
+        value = (
+            Fraction(target_text(target)) if readable else None
+        )  # 0.1 is one tenth, not the double next to it
     if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)

@@ -156,5 +156,7 @@ def reference_of(answer: object, index: int | None) -> Reference:
     reference = None if exact is None else _read(exact)
     if reference is None:
         problem = "is neither text nor a number, or empty; an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
+        if isinstance(answer, bool):
+            problem += f'. Write a truth value as text, "{answer}"'
         raise invalid_reference("answer", answer, problem, index)
     return reference

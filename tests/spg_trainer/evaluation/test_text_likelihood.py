@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import pickle
 from dataclasses import replace
 from itertools import combinations
 
@@ -20,14 +21,17 @@ from spg_trainer import (
     generate,
     load_model,
     log_likelihood,
+    save_model,
     train,
 )
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.settings.model import ModelConfig
 from tests.common.block_cases import plain_logits
 from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import change
+
+SPECIAL = tiny_tokenizer(), 258, 256, (256, 257), "test"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def policy() -> Policy:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(4)
-    return Policy(model, tiny_tokenizer(), 258, 256, (256, 257), "test")
+    return Policy(model, *SPECIAL)
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
@@ -146,6 +150,20 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: generate(policy, ["a"], temperature=1.0), r"sampling=Sampling\(temperature=..., ...\)"),
         (lambda: log_likelihood(policy, "a", "b", num_mask=9), "Did you mean 'num_masks'"),
         (lambda: load_model("tiny", lora_rank=9), "Known: name, env"),
+        (
+            lambda: evaluate(policy, "sudoku", num_problems=4.0),
+            r"num_problems=4\.0\): should be a whole number",
+        ),
+        (lambda: log_likelihood(policy, "a", "b", num_masks=2.5), r"num_masks=2\.5\): should be a whole"),
+        *(
+            (lambda s=s: generate(policy, ["a"], seed=s), r"seed=.*whole number")
+            for s in (1.5, "1", None, True)
+        ),
+        (lambda: save_model(policy, __file__), "writes into a folder, and .* is a file"),
+        (
+            lambda: defaults(Config, "math500", verifier="gsm8k"),
+            "^verifier=gsm8k: .* env=rows.jsonl verifier=",
+        ),
         (lambda: load_model("tiny", lora_r=-1), "lora_r=-1: should be 0 or more"),
         (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
@@ -169,6 +187,16 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         log_likelihood(policy, "a", "b", num_masks=1)
     with pytest.raises(ConfigError, match="1,024 positions"):
         log_likelihood(policy, "a", "b" * 2000)
+
+
+def test_weights_that_are_not_finite_have_no_likelihood_and_a_policy_is_not_pickled(policy):
+    broken = Policy(new_tiny(hidden_size=16, layers=1, heads=2, ffn=24), *SPECIAL)
+    next(broken.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="logits are not finite"):
+        log_likelihood(broken, "a", "b", num_masks=8)
+    with pytest.raises(ModelError, match=r"save_model\(policy, FOLDER\), and open that in each process"):
+        pickle.dumps(policy)
+    assert load_model("tiny", dtype=torch.bfloat16, device="cpu").model.dtype == torch.bfloat16
 
 
 def test_a_policy_is_shown_in_one_line_with_the_tokens_that_it_writes(policy):
