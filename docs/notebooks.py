@@ -1,6 +1,6 @@
-"""Hook of mkdocs.yml: a notebook is a page like any other, with the site's colours and links that are checked.
+"""Hook of mkdocs.yml: it makes a page of each notebook, with the site's colours and checked links.
 
-Signatures that stand in the pages for readers of the checkout are left out, since the site makes its own.
+It also leaves out the signatures that the reference pages have for readers of the checkout; the site makes its own.
 """
 
 import re
@@ -14,7 +14,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 
 def on_files(files: Files, **_: Any) -> Files:
-    """Takes notebooks for pages, under their own names, so that links to them work on a git host, too."""
+    """Makes notebooks pages, under their own names, so that links to them work on a git host, too."""
     for file in filter(is_notebook, files):
         file.is_documentation_page = lambda: True
         file.dest_uri = str(PurePosixPath(file.src_uri).with_suffix(".html"))

@@ -1,7 +1,7 @@
 """Writes the tables of published.md: `python docs/published_tables.py`, after a change of recipes or of published.yaml.
 
-What is ours is read from the recipes, so no table can say other values than a run has; what sources state is in
-published.yaml. A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+Our values are read from the recipes, so a table always says what a run has. published.yaml holds what sources state.
+On the page, a table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -33,19 +33,19 @@ QUIET = {
 }
 """Settings of algorithms that a row leaves out while they have these values."""
 IN_COLUMNS = ("masking", "num_masks", "p_mask_prompt", "advantage", "epsilon", "beta", "block_length")
-"""Settings of algorithms that have columns, or that a table's text tells of."""
+"""Settings of algorithms that have a column, or that the text above a table explains."""
 WIDTH = 150
 
 
 @cache
 def recipe(name: str, task: str = "gsm8k") -> dict[str, Any]:
-    """What a training of LLaDA has by its recipes: {setting: value}, those of the algorithm over those of the run."""
+    """{setting: value} of a training of LLaDA by its recipes; the algorithm's settings replace those of the run."""
     return {**run_settings(name, task), **own_settings(name, task)}
 
 
 @cache
 def run_settings(name: str, task: str) -> dict[str, Any]:
-    """The settings of a run by name, but those of files and evaluations; alpha and dropout as they are trained."""
+    """{setting: value} of a run, without files and evaluations; alpha and dropout are as they are trained."""
     of_others = ("env", "algorithm_args", "eval.", "output.")
     leaves = flatten(plain(config(name, task)))
     found = {key.rpartition(".")[2]: value for key, value in leaves.items() if not key.startswith(of_others)}
@@ -74,9 +74,9 @@ def written(value: object) -> str:
 
 
 def differences(states: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """What a source states otherwise than the recipe, as "`lora_dropout` 0.05"; of several values those not ours.
+    """Values that a source states and the recipe does not have, each as "`lora_dropout` 0.05".
 
-    Raises ValueError for a name that is no setting of the recipe.
+    states: {setting: value, or a list of values}. Raises ValueError for a name that is no setting of the recipe.
     """
     if unknown := states.keys() - ours.keys():
         raise ValueError(f"published.yaml: {', '.join(sorted(unknown))}: no such setting")
@@ -145,7 +145,7 @@ def algorithm_table() -> list[list[str]]:
 
 
 def other_tasks_table() -> list[list[str]]:
-    """What differs on other tasks. Raises ValueError where the algorithms of a row differ from each other."""
+    """What differs on other tasks. Raises ValueError if the algorithms of a row differ from each other."""
     rows = ["task|algorithms|differs from GSM8K|source".split("|")]
     for task, groups in FACTS["other_tasks"].items():
         named = {name for group in groups if group["algorithms"] != "others" for name in group["algorithms"]}
@@ -173,7 +173,7 @@ def systems_table() -> list[list[str]]:
 
 
 def commands() -> list[str]:
-    """The commands of each block, below the systems and the algorithms that they are for."""
+    """The commands of each block, below a comment that names their systems and algorithms."""
     lines = []
     for block, words_of_task in FACTS["commands"].items():
         systems = [facts for facts in FACTS["systems"] if facts["commands"] == block]
@@ -218,7 +218,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(text: str) -> str:
-    """A page with its tables made anew; raises ValueError for a name that is none of `TABLES`."""
+    """The page's text with new tables; raises ValueError for a name that is not in `TABLES`."""
 
     def made(found: re.Match[str]) -> str:
         if found[1] not in TABLES:

@@ -1,7 +1,7 @@
 """Writes signatures and fields into the pages of docs/reference, for readers of the checkout.
 
-The site makes more of each `::: name` by itself, and leaves out what stands between `<!-- signature -->` and
-`<!-- end -->` (`notebooks.py`). After a change of what these pages name: `python docs/reference_signatures.py`.
+The site shows more of each `::: name` by itself, so it leaves out what stands between `<!-- signature -->` and
+`<!-- end -->` (`notebooks.py`). Run `python docs/reference_signatures.py` when an object that these pages name changes.
 """
 
 import inspect

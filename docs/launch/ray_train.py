@@ -1,4 +1,4 @@
-"""Trains on a Ray cluster, one process a worker; what is behind the number of workers are flags of the trainer:
+"""Trains on a Ray cluster, with one process for each worker. The trainer's flags follow the number of workers:
 
     python ray_train.py 16 --env sudoku --model GSAI-ML/LLaDA-8B-Instruct --output-dir /shared/llada --save-steps 20
 
