@@ -51,7 +51,7 @@ ENDINGS = ("です", "입니다", "이다")
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
 _MORE = {  # English words that the languages do not share
-    SO: "so thus therefore hence then",
+    SO: "so thus therefore hence then yes",
     MODAL: "should would must will",
     ASIDE: "to of for in we you that which",
     CONDITION: "doubt nobody",

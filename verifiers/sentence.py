@@ -41,7 +41,7 @@ from verifiers.extract import (
 
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong incorrect or")
 _DENIALS = word_keys(
-    "no not never wrong incorrect wait actually or"
+    "no not never cannot isn wasn doesn t wrong incorrect wait actually or"
 )  # in what follows a value: it is taken back
 # What begins no value: "The answer is found by adding."
 _NO_VALUE = word_keys(

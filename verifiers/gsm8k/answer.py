@@ -61,7 +61,7 @@ class Side:
 
 
 _OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
-_AND_WORD = word_key("and")
+_AND_WORD, _NO, _WAIT = word_key("and"), word_key("no"), word_key("wait")
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -358,6 +358,13 @@ def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> boo
     return kind != num.WORD or is_one_of(money, _NATIONS) or found(money, _MONEY, _MONEY_MEANS) == 0
 
 
+def takes_back(data: Bytes, after: int, end: int) -> bool:
+    """True for a "no" that ends before `after` and denies what stands before it: "18. Wait, no."; not for "no more"."""
+    low = num.skip_spaces(data, after, end)
+    kind, _, key = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
+    return kind != num.WORD or key == _WAIT
+
+
 def note_money_sign(currencies: int, side: Side) -> None:
     """Note a sign such as that of the euro, before the number or behind it; 0 for any other mark."""
     if currencies and side.numbers == 0:
@@ -478,6 +485,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             note_dollar(data, first, after, end, side)
         elif kind == num.WORD and says_nothing(data, key, after, end, side):
             note_word(OVER_LONG, False, side)
+        elif kind == num.WORD and key == _NO and side.numbers and takes_back(data, after, end):
+            blame(side, OPAQUE)
         elif kind == num.WORD or kind == ch.GREATER:
             is_capital = ch.UPPER_A <= data[i] <= ch.UPPER_Z
             note_word(key if kind == num.WORD else _THAN, is_capital, side)  # "> 18" is "more than 18"

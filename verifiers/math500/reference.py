@@ -20,7 +20,7 @@ from verifiers.math500.read.markup import CHOICES, without_approximation
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import symbols
 from verifiers.math500.read.units import letter_of
-from verifiers.math500.read.values import Quantity, Several, Value, expressions
+from verifiers.math500.read.values import Quantity, Several, Value, Words, expressions
 from verifiers.verdicts import encoded
 
 POINTS_APART = 4  # letters of the alphabet from the first point of a figure to its last
@@ -43,6 +43,7 @@ class Reference:
         self.is_money = False
         self.is_name = is_name_of_capitals(answer.strip())
         self.unit_letter = ""  # W of 5 watts
+        self.takes_reason = False  # words, which "because" may follow: Paris
         self.clock: Value | None = (
             None  # what 14:30 says as a ratio, which no other time equals, and no other ratio where it is one
         )
@@ -56,6 +57,7 @@ class Reference:
                 self.is_text, self.meaning = True, None
             else:
                 self.read(answer)
+            self.takes_reason = self.is_choice or self.is_text or self.is_name or type(self.meaning) is Words
 
     def read(self, answer: str) -> None:
         """Find the meaning, or that there is none."""

@@ -55,7 +55,7 @@ from verifiers.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from verifiers.worker import Workers
 
@@ -127,6 +127,9 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     """`judge` of the whole answer."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
         return outcome
+    if lenient:
+        answer = markup.plain(answer)
+        answer = markup.without_reason(answer) if gold.takes_reason else answer
     if lenient and (chosen := judge_choice(answer, gold, problem)):
         return chosen
     if outcome := outcome_by_text(answer, gold, problem):
@@ -136,7 +139,6 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     if gold.unit_letter:
         answer = with_unit_marked(answer, gold.unit_letter)
     if lenient:
-        answer = markup.plain(answer)
         if gold.key.lower() in markup.YES_OR_NO:
             answer = markup.yes_or_no(answer)
         answer = without_words(answer, gold, problem)
@@ -187,6 +189,8 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
     if (gold.meaning is None or gold.is_time or gold.clock) and text.same_text(answer, gold.text):
         return OK, TEXT
+    if is_name(gold, problem) and text.key(answer).lower() == gold.key.lower():
+        return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     digits = text.digits_of(answer) if base and len(answer) < 40 else None
     if digits:
@@ -209,7 +213,6 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
-    answer = markup.plain(answer)
     # A bare c may be a name: of a variable of the problem, or where the reference is a value.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = markup.with_large_letter(answer)
@@ -231,18 +234,30 @@ def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
     `7` it is the letter of the only choice with this value. Of `B) Paris` no problem is needed.
     """
     options = markup.options_of(problem)
-    if gold.is_choice:
-        return gold.key, options.get(gold.key, ""), True
-    labelled = markup.leading_choice(gold.text) if options else ""
+    letter = gold.key if gold.is_choice else letter_of_choice(gold.text, problem, options)
+    if letter:
+        return letter, options.get(letter, ""), True
+    labelled_text = markup.with_large_letter(gold.text)
+    labelled = markup.leading_choice(labelled_text) if options else ""
     if option := options.get(labelled, ""):
-        value = markup.behind_letter(gold.text, labelled)
+        value = markup.behind_letter(labelled_text, labelled)
         if value and is_right(value, reference_of(option, None)):
             return labelled, option, True
     if not options:
-        letter, value = markup.labelled_choice(gold.text)
+        letter, value = markup.labelled_choice(labelled_text)
         return letter, value, True
     right = [letter for letter, option in options.items() if option and is_right(option, gold)]
     return (right[0], gold.text, False) if len(right) == 1 else ("", "", False)
+
+
+def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -> str:
+    """The letter of a reference such as `c`, `(c)` and `C)` where the problem lists it as a choice, or else ""."""
+    label = markup.bare_label(reference)
+    if not label or (options and label.upper() not in options):
+        return ""
+    if label.isupper() or not options:
+        return label if label.isupper() and ")" in reference else ""
+    return label.upper() if ")" in reference or markup.has_small_label(problem, label) else ""
 
 
 def is_right(answer: str, gold: Reference) -> bool:
@@ -312,15 +327,17 @@ def is_another_time(value: Value, gold: Reference, form: Form, answer: str) -> b
 
 
 def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
-    """True for the letters of a name in another order, SU for US, and for what begins with that of a choice.
-
-    The letters are a product where they stand in formulas of the problem.
-    """
+    """True for the letters of a name in another order, SU for US, and for what begins with that of a choice."""
     if gold.is_choice:
         return type(value) is Quantity  # A good idea
-    if not gold.is_name or not is_expression(value) or value == gold.meaning:
-        return False
-    return not all(form.has_letters({letter}) for letter in gold.variables)
+    return is_name(gold, form.problem) and is_expression(value) and value != gold.meaning
+
+
+def is_name(gold: Reference, problem: str | None) -> bool:
+    """True for a name such as US, whose letters stand in no formula of the problem."""
+    if not gold.is_name or not problem or not gold.variables:
+        return gold.is_name
+    return not all(form_of(problem).has_letters({letter}) for letter in gold.variables)
 
 
 def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:

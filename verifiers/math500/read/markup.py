@@ -24,6 +24,8 @@ HEDGES = frozenset(
     "or but maybe perhaps however if unless only when except sometimes unsure although "
     "probably possibly likely assuming wait wrong incorrect".split()
 )
+_NO_REASON = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
+"""Words behind a value and "because" that may take it back."""
 SMALL = CHOICES.lower()
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
@@ -134,6 +136,17 @@ def yes_or_no(answer: str) -> str:
     return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
 
+def without_reason(answer: str) -> str:
+    """Paris of "Paris, because it is the capital"; the answer where none follows, or one that may take it back."""
+    for mark in (" because ", ", since "):
+        value, _, reason = answer.partition(mark)
+        words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
+        value = value.rstrip(" ,.;:-–—")
+        if words and value and _NO_REASON.isdisjoint(words):
+            return value + "}" * max(value.count("{") - value.count("}"), 0)
+    return answer
+
+
 def behind_choice(answer: str) -> str:
     r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
     mark, brace, rest = answer.partition("}")
@@ -170,6 +183,17 @@ def behind_letter(answer: str, letter: str) -> str:
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     rest = trimmed(answer[next(places, len(answer)) + 1 :].lstrip(" ).:}"))
     return rest[:-1] if rest.count("}") > rest.count("{") else rest
+
+
+def bare_label(text: str) -> str:
+    """The letter that is all of `c`, `(c)`, `c)` and `C.`; else an empty text."""
+    letter = text.strip().rstrip(" .:").removeprefix("(").removesuffix(")")
+    return letter if len(letter) == 1 and letter.upper() in CHOICES else ""
+
+
+def has_small_label(problem: str, letter: str) -> bool:
+    """True if a problem lists a choice as `(c)` or `c)`."""
+    return any(c == letter and is_small_label(problem, place) for place, c in enumerate(problem))
 
 
 def is_label(text: str, place: int) -> bool:
