@@ -32,7 +32,7 @@ _SEED = 20_261_123  # keeps these streams apart from those of any other task
 
 @dataclass(frozen=True)
 class Game:
-    """What Gymnasium does not say of one of its environments."""
+    """Facts about an environment of Gymnasium that Gymnasium does not tell."""
 
     actions: tuple[str, ...]
     """A word for each action."""
@@ -41,9 +41,9 @@ class Game:
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal_reward: float = 0.0
-    """What an answer that is no legal action earns. FrozenLake, CliffWalking and Taxi have a table of transitions, `P`,
-    from which the reward of the worst action is known. If that is lower than `illegal_reward`, the answer earns it
-    instead: otherwise the model would learn to avoid bad actions by writing nonsense."""
+    """The reward of an answer that is no legal action. FrozenLake, CliffWalking and Taxi have a table of transitions,
+    `P`, with the reward of the worst action. If that is lower than `illegal_reward`, the answer gets it instead:
+    otherwise the model would learn to avoid bad actions by writing nonsense."""
     forfeits: bool = False
     """Whether an answer that is no legal action ends the game. Set this where the game could otherwise go on and be
     won, as in FrozenLake, where such an answer costs nothing: the model would learn to give such answers."""
@@ -74,7 +74,7 @@ _LAKE = Game(
     # Down to the last row, then right to the goal in its corner.
     habits={"hasty": lambda cell, lake: "down" if cell < lake.ncol * (lake.nrow - 1) else "right"},
 )
-# A step costs 1 and a fall from the cliff 100, so that whoever has fallen has a return below -99.
+# A step costs 1 and a fall from the cliff 100, so a game with a fall has a return below -99.
 _CLIFF = Game(("up", "right", "down", "left"), solved_from=-99)
 GAMES = {
     "Blackjack": Game(
@@ -100,7 +100,7 @@ GAMES = {
 
 @dataclass(frozen=True)
 class Play:
-    """Where a game stands."""
+    """The state of a game."""
 
     observation: Any
     info: Mapping[str, Any]
@@ -113,9 +113,9 @@ class Play:
 
 
 class _Last:
-    """The game that was played last: its seed, its completions and where it stands; `play` is None before the first.
+    """The game that was played last: its seed, its completions and its state; `play` is None before the first game.
 
-    A deep copy of this holds no game, because a copy of Gymnasium's environment need not stand where the original does.
+    A deep copy has no game, because a copy of Gymnasium's environment need not be in the state of the original.
     """
 
     seed: int = 0
@@ -123,7 +123,7 @@ class _Last:
     play: Play | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        """How `copy.deepcopy` and `pickle` make a copy: by `_Last()`, without the attributes of this one."""
+        """Makes `copy.deepcopy` and `pickle` copy this as `_Last()`, without its attributes."""
         return _Last, ()
 
 
@@ -162,7 +162,7 @@ class GymnasiumGame(TextEnv):
         self.split, self.prompt_style, self.max_turns = split, prompt_style, turns
         try:
             self._env = gymnasium.make(self.game, disable_env_checker=True, **settings)
-        except Exception as error:  # of a package that the user has installed
+        except Exception as error:  # any error of a package that the user has installed
             raise EnvError(f"gymnasium:{self.game} with {settings} cannot be opened: {error}") from error
         self._last = _Last()
         self.name = self._env.spec.name
@@ -186,7 +186,7 @@ class GymnasiumGame(TextEnv):
     def problem(self, index: int) -> Problem:
         """A game that begins with a seed of its own."""
         rng = np.random.default_rng([_SEED, STREAMS[self.split], check_index(self, index)])
-        # No seed is in two splits: the remainder of its division by 3 is the number of its split.
+        # A seed modulo 3 is the number of its split, so no seed is in two splits.
         seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]
         prompt = f"{self.name} {self.show(self.played(seed, ()), with_actions=True)}"
         if self.prompt_style == "rules":
@@ -208,7 +208,7 @@ class GymnasiumGame(TextEnv):
         return f"No such action. {self.show(play, with_actions=True)}"
 
     def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:
-        """Reasons: "ok", "wrong", and "unfinished" where the game goes on."""
+        """Reasons: "ok", "wrong", and "unfinished" if the game is not over."""
         play = self.played(problem.reference["seed"], turns)
         threshold = self.rules.solved_from
         if threshold is None:
@@ -253,7 +253,7 @@ class GymnasiumGame(TextEnv):
         return completions
 
     def completions_by(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
-        """The completions of a whole game in which `choose` picks each action by where the game stands."""
+        """The completions of a whole game in which `choose` picks each action by the state of the game."""
         seed = problem.reference["seed"]
         turns: list[str] = []
         play = self.played(seed, ())
@@ -271,13 +271,13 @@ class GymnasiumGame(TextEnv):
         return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)]
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
-        """Where the game of this seed stands after these completions.
+        """The state of the game of this seed after these completions.
 
-        A completion without a legal action leaves the state as it is. It earns what `Game.illegal_reward` says, and it
-        ends the game if `Game.forfeits` is true.
+        A completion without a legal action leaves the state as it is. It earns `Game.illegal_reward`, and it ends the
+        game if `Game.forfeits` is true.
 
-        The last call is remembered. If it had the same seed, and if its completions are the first of these, only the
-        rest is played, so that an episode is not played anew at every turn.
+        The last call is remembered. If it had the same seed, and its completions are the first of these, only the rest
+        is played, so that an episode is not played again from its start at every turn.
         """
         last = self._last
         turns_played, play = last.turns, last.play
@@ -300,7 +300,7 @@ class GymnasiumGame(TextEnv):
         return play
 
     def legal(self, play: Play) -> list[str]:
-        """The words of the actions that the game's own mask allows, where it has one."""
+        """The words of the legal actions: those that the game's own mask allows, or all if it has no mask."""
         mask = play.info.get("action_mask", np.ones(len(self.rules.actions)))
         return [word for word, allowed in zip(self.rules.actions, mask, strict=True) if allowed]
 
@@ -316,7 +316,7 @@ class GymnasiumGame(TextEnv):
 def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
     """Whether every game is known to be the same: it begins in one state, and nothing is left to chance.
 
-    That is known where there is a table of transitions (Gymnasium's toy text).
+    It is known if there is a table of transitions (Gymnasium's toy text).
     """
     start = getattr(env.unwrapped, "initial_state_distrib", None)
     table = getattr(env.unwrapped, "P", None)
@@ -340,14 +340,13 @@ def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
 
 
 def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
-    """(states, actions): what each action is worth in each state if the best actions follow, the Q of value iteration.
+    """(states, actions): the value of each action in each state if the best actions follow, the Q of value iteration.
 
-    table: of transitions, as Gymnasium's toy text has it: state -> action -> outcomes (probability, next state, reward,
-    whether the game ends). Rewards are discounted by 0.99 an action, so that of two ways to the goal the shorter one is
-    better.
+    table: transitions, as in Gymnasium's toy text: {state: {action: outcomes (probability, next state, reward, whether
+    the game ends)}}. Rewards are discounted by 0.99 an action, so that the shorter of two ways to the goal is better.
     """
     most_outcomes = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
-    # Where an action has fewer outcomes, the rest have probability 0.
+    # If an action has fewer outcomes than others, the rest have probability 0.
     transitions = np.zeros((len(table), len(table[0]), most_outcomes, 4))
     for state, actions in table.items():
         for action, outcomes in actions.items():
@@ -366,7 +365,7 @@ def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bo
 
 @cache
 def class_of(name: str) -> type[GymnasiumGame]:
-    """The environment class of one of Gymnasium's, by its id; raises EnvError for one that Gymnasium does not know."""
+    """The environment class for an id of Gymnasium; raises EnvError if Gymnasium does not know it."""
     if ":" not in name:  # the environments of "module:NAME" are not known before the module is imported
         try:
             gymnasium.spec(name)

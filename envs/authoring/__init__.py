@@ -1,1 +1,1 @@
-"""What calls an author's own code: a file to start from, `async` methods, functions of a reward."""
+"""Support for an author's own code: a file to start from, calls of `async` methods, reward functions."""

@@ -1,7 +1,7 @@
 """Calls an author's methods: plain ones one after the other, `async` ones awaited side by side.
 
-Each process has one event loop for all of them, in a thread of its own. It lives as long as the process, so that a
-client which an environment keeps (of HTTP, say) can be used again in the next batch.
+Each process has one event loop for all `async` methods, in a separate thread. It lives as long as the process, so that
+a client that an environment keeps (e.g. of HTTP) can be used again in the next batch.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What came of a call: its value, or the error that it raised and the traceback as text."""
+    """The outcome of a call: its value, or the error that it raised and the traceback as text."""
 
     value: Any = None
     error: BaseException | None = None
@@ -68,11 +68,11 @@ def value_of(outcome: Outcome) -> Any:
 
 
 def call_all(name: Callable[[], str], calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
-    """Makes the calls one after the other, then awaits those that are `async` side by side; returns what came of each.
+    """Makes the calls one after the other, then awaits the `async` ones side by side; returns the outcome of each.
 
-    name: gives the environment's name, for messages; it is called only if there is anything to await. Then EnvError is
-    raised for limits that make no sense, and if an `async` method blocks the event loop, so that no time limit can end
-    it.
+    name: gives the environment's name, for messages; it is called only if there is anything to await. If there is,
+    EnvError is raised for impossible limits, and if an `async` method blocks the event loop, so that no time limit can
+    end it.
     """
     outcomes = [_call(call) for call in calls]
     to_await = [i for i, outcome in enumerate(outcomes) if inspect.isawaitable(outcome.value)]
@@ -95,10 +95,10 @@ def _failed(error: BaseException) -> Outcome:
 
 
 def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
-    """Awaits all in the event loop, and says from time to time which are not done; raises EnvError as `call_all`."""
+    """Awaits all in the event loop, and logs from time to time which are not done; raises EnvError as `call_all`."""
     loop, thread = _loop(os.getpid())
     wrong = _wrong_limits(limits)
-    # In the event loop's own thread, to wait for the loop would never end.
+    # Waiting for the event loop in its own thread would never end.
     if threading.get_ident() == thread.ident:
         wrong = (
             "an `async` method called the plain scoring of a task, which would wait for this very event loop; await "
@@ -127,7 +127,7 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
             _say_awaited(name, not_done.copy(), notice, limits)
             notice *= 2
     except TimeoutError as error:
-        # The user is shown the line at which the thread of the event loop is held up.
+        # Show the user the line at which the thread of the event loop is blocked.
         frame = sys._current_frames().get(thread.ident or 0)
         place = "".join(traceback.format_stack(frame)[-1:]).strip() if frame else ""
         _loop.cache_clear()  # the thread may never come back: the next calls get another loop
@@ -141,7 +141,7 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
 
 
 def _wrong_limits(limits: Limits) -> str:
-    """What is wrong with limits that an author set; "" where nothing is."""
+    """The fault in limits that an author set; "" if there is none."""
     count, seconds = limits
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         return f"score_concurrency={count!r:.80} must be a whole number, at least 1"
@@ -151,12 +151,12 @@ def _wrong_limits(limits: Limits) -> str:
 
 
 def _name_of(awaitable: Awaitable[Any]) -> str:
-    """What the author calls it: a coroutine has the name of its function, e.g. "MyTask.score"."""
+    """The author's name for an awaitable: a coroutine has the name of its function, e.g. "MyTask.score"."""
     return getattr(awaitable, "__qualname__", type(awaitable).__name__)
 
 
 def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits: Limits) -> None:
-    """Logs what has been awaited for `seconds`. not_done: {function: how many of its calls have not ended}."""
+    """Logs which calls have been awaited for `seconds`. not_done: {function: how many of its calls have not ended}."""
     calls = [(function, count) for function, count in not_done.items() if count]
     listed = ", ".join(
         f"{function} ({count:,} {'call' if count == 1 else 'calls'})" for function, count in calls
@@ -169,10 +169,10 @@ def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits:
 async def _await_within(
     awaitables: Sequence[Awaitable[Any]], functions: Sequence[str], not_done: Counter[str], limits: Limits
 ) -> list[Outcome]:
-    """Awaits all within the limits; returns what came of each.
+    """Awaits all within the limits; returns the outcome of each.
 
-    functions: for each awaitable the name of the function that it is a call of. not_done: {function: how many of its
-    calls have not ended}; the counts go down as calls end.
+    functions: the name of the called function for each awaitable. not_done: {function: how many of its calls have not
+    ended}; the counts go down as calls end.
     """
     free_places = asyncio.Semaphore(limits.concurrency)
 
@@ -186,7 +186,7 @@ async def _await_within(
         async with free_places:
             task = asyncio.ensure_future(_outcome_of(awaitable))
             try:
-                # Not `wait_for`, which goes on to wait for a task that does not let itself be cancelled.
+                # Not `wait_for`, which would keep waiting for a task that cannot be cancelled.
                 done, _ = await asyncio.wait({task}, timeout=limits.seconds)
             except asyncio.CancelledError:
                 task.cancel()
@@ -194,7 +194,7 @@ async def _await_within(
             if done:
                 return task.result()
             error = TimeoutError(f"it took more than score_timeout={limits.seconds:g} seconds")
-            # As nothing was raised there is no traceback; one is made of the place at which it still waits.
+            # Nothing was raised, so a traceback is made from the place at which the call is waiting.
             where = "".join(_stack(awaitable))
             task.cancel()
             return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
@@ -213,7 +213,7 @@ async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:
 
 
 def _stack(awaitable: Any) -> list[str]:
-    """Where a coroutine waits, down to the innermost one that it awaits."""
+    """The lines at which a coroutine waits, down to the innermost coroutine that it awaits."""
     frames = []
     while (frame := getattr(awaitable, "cr_frame", None)) is not None:
         frames.append((frame, frame.f_lineno))
@@ -222,7 +222,7 @@ def _stack(awaitable: Any) -> list[str]:
 
 
 class _DaemonThreads(ThreadPoolExecutor):
-    """What `asyncio.to_thread` uses here: a daemon thread for each call, so that a process ends even if one hangs."""
+    """The executor of `asyncio.to_thread`: a daemon thread for each call, so that a process can end while one hangs."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

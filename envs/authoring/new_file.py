@@ -1,4 +1,4 @@
-"""The files that `python -m envs new` writes: a whole task, short and explained line by line."""
+"""The files that `python -m envs new` writes: a short working task, explained line by line."""
 
 import keyword
 import os
@@ -134,16 +134,16 @@ envs.register("{id}", {name})
 
 
 def with_folder(file: str) -> str:
-    """A file as --env names it, with its folder: my_task.py is ./my_task.py."""
+    """The name of a file for --env, with its folder: my_task.py becomes ./my_task.py."""
     return file if os.path.isabs(file) else os.path.join(".", file)
 
 
 def write_task(file: str, turns: bool = False) -> str:
     """Writes a file with a working task to start from; returns the task's id, "my/MyTask-v0" for my_task.py.
 
-    turns: whether the task has several turns, in which it replies to what the model writes, and the model writes again.
-    Raises EnvError if the file exists or cannot be written, if it does not end in .py, and if the class cannot have the
-    name that is made from the file's: none.py would need a class `None`.
+    turns: whether the task has several turns, in which it replies to the model. Raises EnvError if the file exists or
+    cannot be written, if it does not end in .py, and if no class can be named after it: none.py would need a class
+    `None`.
     """
     path = Path(file)
     words = path.stem.replace("-", "_").split("_")

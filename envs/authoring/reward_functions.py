@@ -1,4 +1,4 @@
-"""Reward functions of the user's own, with the signature of TRL: `--reward ./mine.py:brevity`, or `:brevity+tone`."""
+"""A user's own reward functions, with the signature of TRL: `--reward ./mine.py:brevity`, or `:brevity+tone`."""
 
 import inspect
 import math
@@ -22,12 +22,12 @@ from envs.problem import Problem
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
 
-The numbers stand in a list, an array or a tensor.
+The numbers are in a list, an array or a tensor.
 
-Every argument is passed by its name and is a list with an entry for each completion: `prompts`, `completions`, and each
-column of the rows that is the name of a parameter, or every column where the function has `**kwargs`. A parameter with
-a default keeps it where the rows have no such column. Where a prompt is a chat, its completion is one too.
-`trainer_state`, `log_metric` and `log_extra` are those of `reports`. Source: TRL, "Using a custom reward function".
+Every argument is passed by name, as a list with an entry for each completion: `prompts`, `completions`, and each column
+of the rows that has the name of a parameter; every column, if the function has `**kwargs`. A parameter with a default
+keeps it if the rows have no such column. If a prompt is a chat, its completion is a chat, too. `trainer_state`,
+`log_metric` and `log_extra` are those of `reports`. Source: TRL, "Using a custom reward function".
 """
 NO_COLUMNS = (
     "prompt",
@@ -39,14 +39,14 @@ NO_COLUMNS = (
     "log_extra",
     "log_metric",
 )
-"""Names that no column of the rows is passed by, as in TRL."""
+"""Names of arguments that are never columns of the rows, as in TRL."""
 
 
 @dataclass
 class TrainerState:
-    """What a reward function is told of the run: how many steps are done, of how many.
+    """What a reward function is told of the run: how many steps are done, and how many it has.
 
-    Both are 1 outside of a training, as at its end, so that a schedule (`global_step / max_steps`) has its last weight.
+    Outside of a training both are 1, as at its end, so that a schedule (`global_step / max_steps`) has its last weight.
     """
 
     global_step: int = 1
@@ -55,7 +55,7 @@ class TrainerState:
 
 @dataclass
 class Reports:
-    """What reward functions report besides what they pay, in one process: a training reads it after each rollout."""
+    """What reward functions of one process report besides rewards; a training reads it after each rollout."""
 
     state: TrainerState = field(default_factory=TrainerState)
     metrics: dict[str, list[float]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Reports:
 
     @contextmanager
     def during(self, step: int, max_steps: int) -> Iterator[None]:
-        """While it lasts, functions are told that `step` steps of a run of `max_steps` are done."""
+        """Inside, functions are told that `step` steps of a run of `max_steps` are done."""
         outer = self.state
         if max_steps:  # a run without steps only evaluates
             self.state = TrainerState(step, max_steps)
@@ -103,14 +103,14 @@ class Reports:
 
 
 reports = Reports()
-"""What the functions of this process report."""
+"""The reports of the functions in this process."""
 
 
 def name_of(reward: Any) -> str:
-    """The text that names reward functions: `FILE.py:ONE+TWO`; of functions of several files, `A.py:ONE+B.py:TWO`.
+    """The text that names reward functions: `FILE.py:ONE+TWO`; for several files, `A.py:ONE+B.py:TWO`.
 
     reward: such a text, a function in place of its name, or a list of these. Raises EnvError for anything else, and for
-    a function that stands in no file of its own.
+    a function that is not in a file.
     """
     if isinstance(reward, str):
         return reward
@@ -129,10 +129,10 @@ def name_of(reward: Any) -> str:
 def load_functions(
     reward: str | RewardFunction | Sequence[str | RewardFunction],
 ) -> dict[str, RewardFunction]:
-    """The functions that `./mine.py:one+two` names, or those that are given in place of their names, as in `name_of`.
+    """{name: function} for `./mine.py:one+two`, or for functions that are given in place of names, as in `name_of`.
 
-    Raises EnvError for a file or a name that is not there, for two functions of one name, and for a function that
-    stands in no file of its own.
+    Raises EnvError for a file or a name that does not exist, for two functions of one name, and for a function that is
+    not in a file.
     """
     reward = name_of(reward)
     parts = [reward]
@@ -182,7 +182,7 @@ def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str
 
 
 def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = False) -> list[str]:
-    """The columns that the functions have parameters for: those without a default, or with one."""
+    """The columns for which the functions have parameters without a default, or with one if `with_default`."""
     names = [
         name
         for function in functions.values()
@@ -201,7 +201,7 @@ def takes_all(function: RewardFunction) -> bool:
 
 
 def takes_more(function: RewardFunction) -> bool:
-    """Whether a function takes columns that need not be there."""
+    """Whether a function takes columns that may be missing."""
     return takes_all(function) or bool(columns_of({"": function}, with_default=True))
 
 
@@ -230,10 +230,10 @@ def call_functions(
 
 
 def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, Any]:
-    """All arguments that a function may take: {name: a value for each completion}, and what it may report by.
+    """All arguments that a function may take: {name: a value for each completion}, and the functions for reports.
 
-    As in TRL, a function sees a completion only up to its first end token. Completions of the trainer end there anyway;
-    those that `python -m envs` or a script passes need not.
+    As in TRL, a function gets a completion only up to its first end token. Completions of the trainer end there anyway;
+    those from `python -m envs` or a script may not.
     """
     rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
@@ -252,7 +252,7 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
 
 
 def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a function has parameters for; all of them if it has `**kwargs`."""
+    """The arguments for which a function has parameters; all if it has `**kwargs`."""
     if takes_all(function):
         return dict(arguments)
     parameters = inspect.signature(function).parameters
@@ -262,10 +262,10 @@ def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[s
 def _explained(name: str, arguments: Mapping[str, list[Any]], error: BaseException) -> Exception:
     """The error to raise for the user in place of `error`, which a function raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    # An error that `envs.authoring.async_calls` made, as a time limit had passed, was raised nowhere and has no frames.
+    # An error that `envs.authoring.async_calls` made for a passed time limit was never raised, and has no frames.
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
-    if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
+    if isinstance(error, TypeError | KeyError):  # perhaps it uses an argument that it did not get
         known = ", ".join(arguments)
         text += f" It can have {known}."
     if isinstance(error, TimeoutError):
@@ -278,7 +278,7 @@ def _explained(name: str, arguments: Mapping[str, list[Any]], error: BaseExcepti
 
 
 def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
-    """(count,) float64, what the function `name` paid; raises EnvError unless it is `count` finite numbers or None."""
+    """(count,) float64, the rewards by the function `name`; EnvError unless they are `count` finite numbers or None."""
     values = _plain(paid)
     if not isinstance(values, Sequence) or len(values) != count:
         raise EnvError(f"the reward function {name} must return {count} numbers, and returned {paid!r:.80}.")
@@ -292,5 +292,5 @@ def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """The numbers of an array or a tensor as Python's; anything else as it is."""
+    """An array or a tensor as Python's numbers; anything else as it is."""
     return value.tolist() if hasattr(value, "tolist") else value

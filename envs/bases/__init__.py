@@ -1,1 +1,1 @@
-"""What our tasks share: a generator with levels and splits, and published sets beside it."""
+"""Base classes of our tasks: with a generator (levels and splits), and with published sets besides."""

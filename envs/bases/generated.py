@@ -1,4 +1,4 @@
-"""What tasks with a generator share: a level, a style of prompts, fixed problems for evaluation and endless others."""
+"""The base class of tasks with a generator: levels, styles of prompts, fixed sets for evaluation, endless training."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,26 +17,26 @@ from envs.text.prompt_file import Template, check_style, read_style
 
 
 class GeneratedEnv(TextEnv):
-    """A task whose problems are made here: those of `train` when they are asked for, the others once, as a fixed set.
+    """A task that generates its problems: those of `train` one by one when asked for, the others once, as a fixed set.
 
-    `problem` asks `_item` for what was made; a task that opens a file in place of its generator sets `_items` to that.
+    `problem` gets a problem's content from `_item`; a task that opens a file in place of its generator sets `_items`.
     """
 
     task: ClassVar[str]
-    """The task's name in messages, which is also that of its verifier, if it has one."""
+    """The task's name in messages; its verifier, if it has one, has the same name."""
     levels: Iterable[int]
-    """The levels that there are."""
+    """The levels of the task."""
     prompt_styles: ClassVar[Sequence[str | None]] = ("plain",)
     prompt_fields: ClassVar[Sequence[str]] = ()
-    """What a prompt of the user's own must hold in braces (`envs.text.prompt_file`); () = it takes none."""
+    """The fields in braces that a user's own prompt must have (`envs.text.prompt_file`); () = no own prompts."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """{reward_preset: its reward weights}."""
     sizes: ClassVar[Mapping[str, int]] = SPLIT_SIZES
-    """How many problems each split has that has no fixed ones."""
+    """{split: how many problems it has}, for splits without a fixed set."""
     _items: Sequence[Any] | None = None
-    """The contents of the split's problems, in their order; None = each is drawn when it is asked for."""
+    """The contents of the split's problems, in order; None = each is drawn when it is asked for."""
     _template: Template | None = None
-    """The prompt of the user's own, if `prompt_style` names its file."""
+    """The user's own prompt, if `prompt_style` names its file."""
 
     def __init__(
         self, split: str, level: int, prompt_style: str | None = "plain", reward_preset: str | None = None
@@ -60,7 +60,7 @@ class GeneratedEnv(TextEnv):
 
     @abstractmethod
     def _draw(self, index: int) -> Any:
-        """The content of problem number `index`, of a split that has no fixed problems."""
+        """The content of problem number `index` in a split without a fixed set."""
 
     def _item(self, index: int) -> Any:
         """The content of problem number `index`."""
@@ -70,7 +70,7 @@ class GeneratedEnv(TextEnv):
     def _prompt(
         self, values: Mapping[str, object], plain: str, instruct: Callable[[], str]
     ) -> tuple[str, str]:
-        """(prompt, completion prefix) in the prompt's style. values: of `prompt_fields`, for a prompt of the user's."""
+        """(prompt, completion prefix) in the prompt's style. values: of `prompt_fields`, for a user's own prompt."""
         if self._template:
             return self._template.fill(values), self._template.prefix
         return (plain if self.prompt_style == "plain" else instruct()), ""
@@ -78,12 +78,12 @@ class GeneratedEnv(TextEnv):
     def _completion(self, answer: str, work: str, plain_work: str = "", end: str = "") -> str:
         """The completion with this answer in the prompt's style.
 
-        work: the working before the answer; plain_work: the same in the plain style. end: what stands behind the tags.
+        work: the working before the answer; plain_work: the same in the plain style. end: a text behind the tags.
         """
         if self.prompt_style == "plain":
             return f"{plain_work}<answer>{answer}</answer>"
         completion = tagged_completion(work, answer) + end
-        # The template's prefix, such as "<reasoning>", stands before what the model writes, so it is left out here.
+        # The template's prefix, such as "<reasoning>", is not written by the model, so it is left out here.
         return self._template.behind_prefix(completion) if self._template else completion
 
 

@@ -1,7 +1,7 @@
-"""What GSM8K and MATH500 share: where their problems come from, and how these are shown.
+"""The base class of GSM8K and MATH500: sources of problems, and how problems are shown.
 
-Problems are those of a published set, of a copy of it on disk, or generated. "Paper" in names and values is about the
-papers of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
+Problems come from a published set, from a copy of it on disk, or from a generator. "Paper" in names and values means
+the papers of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class PublishedEnv(GeneratedEnv):
     problem_module: ClassVar[ModuleType]
     """The task's module of problems, e.g. `envs.gsm8k.problems`.
 
-    For generated problems it has LEVELS and the names that `envs.bases.generated.fixed_set` lists, for published ones
-    those that `envs.files.datasets.load_split` lists. COLUMNS[0] names both the column of a published set and the field
-    of a problem that hold the problem's text."""
+    For generated problems it has LEVELS and the names that `envs.bases.generated.fixed_set` lists; for published ones,
+    the names that `envs.files.datasets.load_split` lists. COLUMNS[0] is the name of the problem's text, both as a
+    column of the published set and as a field of a problem."""
     instruction: ClassVar[str]
-    """What the instruct prompt says before the text."""
+    """The words of the instruct prompt before the problem's text."""
     prompt_styles, prompt_fields = ("plain", "instruct", None), ("question",)
 
     def __init__(
@@ -53,7 +53,7 @@ class PublishedEnv(GeneratedEnv):
         Args:
             source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
                 or file with the columns of the published sets.
-            prompt_style: "plain", "instruct", or a file with a prompt of your own that holds {question}
+            prompt_style: "plain", "instruct", or a file with your own prompt, which has {question}
                 (`envs.text.prompt_file`); None = plain for generated problems, instruct for all others.
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
@@ -72,7 +72,7 @@ class PublishedEnv(GeneratedEnv):
             if value is not None and self.source != "hub":
                 raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
         if test_revision is not None and self.problem_module.TEST.repo == self.problem_module.TRAIN.repo:
-            # One data set has both sets, and `revision` is the commit of both.
+            # One data set has both splits, and `revision` is the commit of both.
             raise EnvError(
                 f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
             )
@@ -111,7 +111,7 @@ class PublishedEnv(GeneratedEnv):
         return self._completion(answer, work, plain_work=work, end="\n")
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
-        """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
+        """The problem, the completion (with the judged part in green or red), the gold answer and the verdict."""
         # Problems of MATH500 have a subject; those of GSM8K have none.
         names = [name for name in ("subject", self.text_field) if problem.metadata.get(name)]
         # The lines that are shown, {label: text}.

@@ -1,4 +1,4 @@
-"""Code: write a Python function that returns what it should, also on calls that the prompt does not show."""
+"""Code: write a Python function that returns the right values, also in calls that the prompt does not show."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ _MBPP = {
         "\n```python\n",
     ),
 }
-# What is asked below the question of other sets, whose tests are inputs with outputs.
+# The requests below the questions of other sets, whose tests are inputs with outputs.
 _PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
 _FUNCTION = "Write the Python {what} {name}."
 
@@ -48,14 +48,14 @@ _FUNCTION = "Write the Python {what} {name}."
 class Code(GeneratedEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
-    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (instruct). Problems of a
-    published set are asked as in lm-evaluation-harness (plain: in its task for base models, instruct: in that for
+    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a longer user message (instruct). Problems of a published set
+    are asked as in lm-evaluation-harness (plain: as in its task for base models, instruct: as in its task for
     instruction-tuned ones). Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced
     block, or alone.
 
     Rewards:
-        correct (0 or 1): every call returns what it should, shown or not, by `verifiers.verify("code")`.
-        passed (0 to 1): the share of the calls that do.
+        correct (0 or 1): every call, shown or not, returns the right value, by `verifiers.verify("code")`.
+        passed (0 to 1): the share of calls that return the right value.
         format (0 or 1): exactly one closed `<answer>` block; in problems of a published set, exactly one fenced block.
 
     Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of the sentence says which split a function
@@ -86,8 +86,8 @@ class Code(GeneratedEnv):
                 AceCode, or `problem` and `tests` (inputs with outputs).
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
-            hidden: how many calls are added, at most, where a prompt shows all its tests. It does not show these calls.
-                Running the reference solution finds what they should return.
+            hidden: how many hidden calls are added, at most, if a prompt shows all its tests. Running the reference
+                solution gives their values.
             rows: how many rows of a file, or of a data set of the hub, are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
@@ -177,7 +177,7 @@ class Code(GeneratedEnv):
         return text.count("```") == 2
 
     def demonstration(self, problem: Problem) -> str:
-        """The right function; raises NoDemonstration where a published set has none."""
+        """The right function; raises NoDemonstration if a published set has none."""
         if not problem.metadata["code"]:
             raise NoDemonstration(f"{self.spec_name} has no reference solutions.")
         return self._write(problem, problem.metadata["code"])
@@ -193,7 +193,7 @@ class Code(GeneratedEnv):
 
         value = problem.reference["cases"][0].get("expected")
         entry_point = problem.reference["entry_point"]
-        # "expected" is JSON, in which a set, for example, has a form of its own; `written` turns it into Python.
+        # "expected" is JSON, in which e.g. a set has a special form; `written` turns it into Python.
         code = f"return {written(plain(read_value(value)))}"
         if not self._generated and not entry_point:  # a program that reads its input
             code = f"print({value!r})"
@@ -215,7 +215,7 @@ class Code(GeneratedEnv):
         return f"<answer>\ndef f(x):\n    {code}\n</answer>"
 
     def _fenced(self, code: str) -> str:
-        """A whole program, as the completion of a problem in which a part of it is to be filled in."""
+        """A whole program as a completion, for a problem in which a part of the program is to be filled in."""
         return f"```python\n{code}\n```" if self.prompt_style == "instruct" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:
@@ -239,7 +239,7 @@ def _reason(reason: str, extracted: str | None) -> str:
 
 
 def check_installed() -> None:
-    """Raises MissingPackage, which says what to install, and EnvError where the interpreter has no place to be kept."""
+    """Raises MissingPackage, which says what to install, and EnvError if there is no place to keep the interpreter."""
     from verifiers.code import interpreter
 
     try:

@@ -36,7 +36,7 @@ class Step(NamedTuple):
     """Whether something stands right behind {v} that binds more tightly than + and -: "*", "[" or "."."""
 
 
-# What can be done to numbers, to texts and to lists; what can end a chain of steps on a list; what a condition can ask.
+# Steps on numbers, on texts and on lists; steps that can end a chain on a list; conditions.
 _NUMBERS = (
     Step("add {n}", "{v}+{n}", lambda v, n: v + n, is_operation=True),
     Step("sub {n}", "{v}-{n}", lambda v, n: v - n, is_operation=True),
@@ -69,14 +69,13 @@ _CONDITIONS = (
     Step("x is above {n}", "x>{n}", lambda v, n: v > n),
 )
 LEVELS = (1, 2, 3, 4)
-"""What x, the function's argument, is at each level, and what is done with it. 1: x is a number, and two steps follow
-each other; 2: x is a text, two steps; 3: x is a list of numbers, two steps; 4: x is a number, and a condition decides
-which one of two steps is done."""
+"""At each level the function has another kind of argument x. 1: x is a number, and two steps follow each other; 2: x is
+a text, two steps; 3: x is a list of numbers, two steps; 4: x is a number, and a condition chooses one of two steps."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """What a problem asks for."""
+    """The function that a problem asks for."""
 
     sentence: str
     code: str
@@ -156,5 +155,5 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 
 
 def key(exercise: Exercise) -> str:
-    """Sentence and calls together: two problems with the same key are one."""
+    """Sentence and calls together; problems with the same key are the same."""
     return f"{exercise.function.sentence} {exercise.calls}"

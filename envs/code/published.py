@@ -26,17 +26,17 @@ MBPP = {
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
 MADE = 24
-"""How many calls are made by changing those of a problem; up to `hidden` of them are kept."""
+"""How many calls are made by changing a problem's calls; up to `hidden` of them are kept."""
 SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
 FUEL_OF_MANY = 2 * 10**9
 """The `Exercise.fuel` of a row without a reference solution, whose tests are inputs with outputs."""
 REASONS = 3
-"""A notice on rows that cannot be used gives so many reasons, the most frequent first."""
+"""How many reasons a notice on rows that cannot be used gives, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A row that can be used, with the calls that a program is judged by."""
+    """A usable row, with the calls by which a program is judged."""
 
     row: Published
     cases: tuple[dict[str, Any], ...]
@@ -53,10 +53,10 @@ def load(
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
     """The exercises of a split, in order; a notice of what was left out; and, for the hub, {data set: its commit}.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub. Of a file and of a data set the first `max_rows` rows
+    source: "humaneval", "mbpp", a file, or a data set of the hub. From a file or a data set the first `max_rows` rows
     are read, and divided 80/10/10 by a hash of the prompt (of the whole program if a part of it is to be filled in).
-    hidden: at most so many calls are added to those of a row whose prompt shows its tests. Raises EnvError if the
-    source cannot be read, or if no row can be used.
+    hidden: how many calls are added, at most, to a row whose prompt shows its tests. Raises EnvError if the source
+    cannot be read, or if no row can be used.
     """
     rows_found, origin = _read_rows(source, split, max_rows, revision)
     readable, faults = _read_split(rows_found, source, split)
@@ -111,7 +111,7 @@ def _read_split(
     for where, values in rows:
         try:
             row = read_row(values)
-            # Rows in which a part of a program (`around`) is to be filled in are all in the split of that program.
+            # All rows in which a part of the same program (`around`) is to be filled in are in one split.
             split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
             if source in NAMED or split_of_row == split:
                 readable.append((where, row))
@@ -122,11 +122,11 @@ def _read_split(
 
 
 def _faults_text(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
-    """A sentence on how many of `num_rows` rows cannot be used, and why: for each reason how many, and the first row.
+    """A sentence on how many of `num_rows` rows cannot be used, and why: for each reason their number and the first.
 
     faults: (where, why) of each.
     """
-    first_place = {why: where for where, why in reversed(faults)}  # of several the first one stays
+    first_place = {why: where for where, why in reversed(faults)}  # the first place of each reason
     count = Counter(why for _, why in faults)
     reasons = [
         f"{first_place[why]} {why}" + (f" (so do {number:,} rows)" if number > 1 else "")
@@ -189,12 +189,12 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
 def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
     """Up to MADE different calls, each a random case with other arguments and without the value that is expected.
 
-    Their arguments are those of no case. number: of the row, which makes the random stream.
+    No case has their arguments. number: the row's number, which keys the random stream.
     """
     rng = np.random.default_rng([SEED, number])
     # Cases whose test only asks for a true or a false value are left out: they expect no value.
     to_change = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
-    made: dict[str, dict[str, Any]] = {}  # by their arguments, so that none is there twice
+    made: dict[str, dict[str, Any]] = {}  # {arguments: call}, so that no call is made twice
     for _ in range(MADE if to_change else 0):
         case = to_change[int(rng.integers(len(to_change)))]
         new_call = {name: value for name, value in case.items() if name != "expected"}

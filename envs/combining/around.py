@@ -1,4 +1,4 @@
-"""Tasks made of other tasks: a task around one other, with something changed (`Around`), and tasks made of several."""
+"""Tasks made of other tasks (`Combined`): a wrapper that changes something of one task (`Around`), or a mixture."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from envs.task import Task
 
 
 class Combined(Task):
-    """A task whose problems are those of other tasks. A subclass writes only what is different.
+    """A task with the problems of other tasks. A subclass only writes what differs.
 
-    In a run, scoring goes straight to the task that an author wrote (`author_task`), so overriding a scoring method
-    here changes no run.
+    In a run, scoring goes straight to the task that an author wrote (`author_task`). So overriding a scoring method
+    here does not change a run.
     """
 
     @abstractmethod
     def inside(self, problem: Problem) -> Task:
-        """The task to which a problem belongs, one of those directly inside this one."""
+        """The task to which a problem belongs, among the tasks directly inside this one."""
 
     def score(self, problem: Problem, completion: str) -> Any:
         return self.inside(problem).score(problem, completion)
@@ -45,7 +45,7 @@ class Combined(Task):
 
 
 def _of_task(name: str) -> Any:
-    """A property that is the attribute `name` of the task inside."""
+    """A property with the value of the attribute `name` of the task inside."""
     return property(
         lambda self: getattr(self.inner, name), lambda self, value: setattr(self.inner, name, value)
     )
@@ -76,24 +76,24 @@ class Around(Combined):
     notice, origin = _of_task("notice"), _of_task("origin")
 
     def __getattr__(self, name: str) -> Any:
-        """What only the task inside has, such as `level`. Python asks here for what is not found."""
-        # Names that begin with "_" are each task's own, and `copy` and `pickle` mean this object when they ask for
-        # `__setstate__`. While they work there is no `inner` yet, because they do not call __init__; then `self.inner`
-        # below would call this method again, for ever.
+        """An attribute that only the task inside has, such as `level`. Python calls this for names not found here."""
+        # Names that begin with "_" belong to each task itself; `copy` and `pickle` mean this object when they look for
+        # `__setstate__`. They do not call __init__, so there is no `inner` at first, and `self.inner` below would call
+        # this method again, for ever.
         if name.startswith("_") or "inner" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.inner, name)
 
 
 def innermost(task: Task) -> Task:
-    """The task inside all that is around it: the one that an author wrote, or a mixture."""
+    """The task inside all wrappers: the one that an author wrote, or a mixture."""
     while isinstance(task, Around):
         task = task.inner
     return task
 
 
 def author_task(task: Task, problem: Problem) -> Task:
-    """The task, as an author wrote it, that a problem belongs to; in a mixture one of several."""
+    """The author's task, without wrappers, to which a problem belongs; in a mixture one of several."""
     while isinstance(task, Combined):
         task = task.inside(problem)
     return task

@@ -1,4 +1,4 @@
-"""One split of a task that has none itself: a hash of the index gives each problem to a split."""
+"""One split of a task without splits: a hash of the index assigns each problem to a split."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from envs.splits import SPLITS
 from envs.task import Task
 
 MAX_DIVIDED = 10**7
-"""`Divided` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
+"""How many problems `Divided` divides at most, the first of its environment; each takes 8 bytes."""
 # The function `tenth` below gives each index a number from 0 to 9. In `Divided`, these numbers decide the split.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 
 
 EACH_HAS_SOME = 18
-"""So many problems are needed for one in each split: problem 17 is the first that the hash gives to test."""
+"""The least number of problems with which each split has one: problem 17 is the first that the hash gives to test."""
 
 
 def tenth(indices: np.ndarray) -> np.ndarray:
@@ -46,10 +46,9 @@ class Divided(Around):
 
     @property
     def _how_it_is_divided(self) -> str:
-        """The sentence, still without its end, with which messages begin.
+        """The beginning of messages: "NAME takes no `split`: of its 100 problems 12 are test".
 
-        "NAME takes no `split`: of its 100 problems 12 are test". `notice` goes on with ", by a hash of their index
-        (80/10/10).".
+        `notice` continues it with ", by a hash of their index (80/10/10).".
         """
         name, count = self.inner.spec_name, len(self.indices)
         return f"{name} takes no `split`: of its {len(self.inner)} problems {count} are {self.split}"

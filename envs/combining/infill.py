@@ -9,17 +9,17 @@ from envs.task import Task
 
 
 class Infill(Around):
-    """Gives with each problem of `task` the text with holes that `task.completion_template` writes for it."""
+    """Adds to each problem of `task` the text with holes that `task.completion_template` writes for it."""
 
     def __init__(self, task: Task, infill: bool) -> None:
-        """Raises EnvError unless `infill` is true, and if the first problem cannot be given so (see `problem`)."""
+        """Raises EnvError unless `infill` is true, and if it does not work for the first problem (see `problem`)."""
         super().__init__(task)
         check_choice(task.spec_name, "infill", infill, [True, False])
         self.infill = infill
         read_problem(self, 0)
 
     def problem(self, index: int) -> Problem:
-        """Raises EnvError for a task that writes no template or fails to, and for one with a completion prefix."""
+        """Raises EnvError if the task writes no template or fails to, and if the problem has a completion prefix."""
         problem = read_problem(self.inner, index)
         if problem.completion_prefix:
             raise broken(

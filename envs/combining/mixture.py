@@ -1,4 +1,4 @@
-"""`--env countdown gsm8k:weight=2`: several tasks as one environment, whose problems say of which task they are."""
+"""`--env countdown gsm8k:weight=2`: several tasks as one environment, whose problems know their task."""
 
 import math
 import re
@@ -17,28 +17,28 @@ from envs.splits import SPLITS
 from envs.task import Task
 
 TOGETHER = " + "
-"""What stands between the tasks in the name of a mixture."""
+"""The separator of tasks in the name of a mixture."""
 LONGEST = 10_000
-"""The most problems of a round. In a round each task comes as often as its weight says; then the next one begins."""
+"""The most problems of a round. In a round each task occurs as often as its weight says; then the next one begins."""
 
 
 class Mixture(Combined):
-    """Problems of several tasks in one order, in which each task has the share that its weight says.
+    """Problems of several tasks in one order, in which each task has the share of its weight.
 
     A completion is scored by the task of its problem; reward components that only other tasks have are NaN for it.
     """
 
     parts: Mapping[str, Task] = {}
     names: ClassVar[Mapping[str, str]] = {}
-    """{what a task is called in this mixture: its name for `envs.make`}, e.g. {"sudoku": "spg/Sudoku-v0"}."""
+    """{a task's name in this mixture: its name for `envs.make`}, e.g. {"sudoku": "spg/Sudoku-v0"}."""
     open_task: ClassVar[Callable[..., Task]]
-    """`envs.make`, which this module cannot import, as `envs.registry` imports this module."""
+    """`envs.make`; this module cannot import it, since `envs.registry` imports this module."""
 
     def __init__(self, split: str = "train", infill: Any = False, **arguments: Any) -> None:
         """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight not above 0.
 
-        infill: refused, as each task says for itself whether it has a template, e.g. {"sudoku.infill": True}.
-        arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
+        infill: refused; it must be given for single tasks, e.g. {"sudoku.infill": True}. arguments: of the tasks, e.g.
+        {"gsm8k.weight": 2, "gsm8k.level": 3}; the default of a weight is 1.
         """
         if infill is not False:
             arguments["infill"] = infill
@@ -84,7 +84,7 @@ class Mixture(Combined):
         return self._union("origin")
 
     def _union(self, field: str) -> dict[str, Any]:
-        """A field of the tasks that is a mapping, of all tasks together."""
+        """The union of a field that is a mapping, over all tasks."""
         return {name: value for part in self.parts.values() for name, value in getattr(part, field).items()}
 
     @property
@@ -93,7 +93,7 @@ class Mixture(Combined):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """How many replies are awaited at once. Scores do not count here: each task scores within limits of its own."""
+        """How many replies are awaited at once. It is not for scores: each task scores within limits of its own."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property
@@ -107,12 +107,12 @@ class Mixture(Combined):
 
     @property
     def spec_name(self) -> str:
-        """The tasks' own names, each with how often it comes, e.g. "countdown+2*gsm8k[generated]"."""
+        """The tasks' own names, each with its number in a round, e.g. "countdown+2*gsm8k[generated]"."""
         names = [(self.counts[task], part.spec_name) for task, part in self.parts.items()]
         return "+".join(f"{count}*{name}" if count > 1 else name for count, name in names)
 
     def __len__(self) -> int:
-        """The length of whole rounds, as many as the longest task needs; shorter tasks begin again meanwhile."""
+        """The problems of as many whole rounds as the longest task needs; shorter tasks begin again meanwhile."""
         rounds = (math.ceil(len(part) / self.counts[task]) for task, part in self.parts.items())
         return len(self.order) * max(rounds)
 
@@ -135,7 +135,7 @@ class Mixture(Combined):
 
 
 def tasks_of(name: str) -> dict[str, str]:
-    """The tasks in the name of a mixture, as `Mixture.names` has them; a name without " + " holds one task.
+    """The tasks in the name of a mixture, as in `Mixture.names`; a name without " + " is a single task.
 
     E.g. "countdown + spg/GSM8K-v0" -> {"countdown": "countdown", "gsm8k": "spg/GSM8K-v0"}.
     """
@@ -144,7 +144,7 @@ def tasks_of(name: str) -> dict[str, str]:
 
 
 def names_of(tasks: Sequence[str]) -> list[str]:
-    """What tasks are called in arguments and metrics, given their names for `envs.make`.
+    """The names of tasks in arguments and metrics, from their names for `envs.make`.
 
     E.g. "spg/Sudoku-v0" is sudoku, "data/rows.jsonl" is rows; a second sudoku is sudoku-2.
     """
@@ -180,7 +180,7 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
     common_denominator = math.lcm(*(share.denominator for share in shares.values()))
     counts = {task: int(share * common_denominator) for task, share in shares.items()}
     divisor = math.gcd(*counts.values())
-    # A count is 0 where the weight is so small that `_share` rounds it to 0.
+    # A count is 0 if the weight is so small that `_share` rounds it to 0.
     if min(counts.values()) < 1 or sum(counts.values()) // divisor > LONGEST:
         weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
         raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
@@ -188,10 +188,10 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
 
 
 def _order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The problems of a round, each as (task, k), k = 0, 1, ... of the task's own; each task is spread evenly.
+    """The problems of a round, each as (task, k) with k = 0, 1, ... within the task; each task is spread evenly.
 
-    Of the n problems of a task, the k-th stands at (k + 0.5) / n of the way through the round; of two at the same place
-    the task that is named first comes first. E.g. {"a": 1, "b": 3}: b0 (1/6), a0 (1/2), b1 (1/2), b2 (5/6).
+    Problem k of a task with n problems has its place at (k + 0.5) / n of the round; if two have the same place, the
+    task that is named first comes first. E.g. {"a": 1, "b": 3}: b0 (1/6), a0 (1/2), b1 (1/2), b2 (5/6).
     """
     placed = [
         ((k + 0.5) / n, number_of_task, task, k)

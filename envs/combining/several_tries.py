@@ -11,9 +11,9 @@ from envs.task import Task
 
 
 class Tries(Around):
-    """Answers a wrong completion with the `feedback` of `task`, until one is right or all tries are used up.
+    """Replies to a wrong completion with the `feedback` of `task`, until one is right or all tries are used up.
 
-    The episode earns what its last completion earns, as `Task.score_turns` has it.
+    The episode has the rewards of its last completion (`Task.score_turns`).
     """
 
     def __init__(self, task: Task, tries: int) -> None:
@@ -30,7 +30,7 @@ class Tries(Around):
         return self.tries
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
-        """The feedback to the last completion; None where it is right, or was the last that is allowed."""
+        """The feedback on the last completion; None if it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
         returned = self.inner.score_turns(problem, turns[-1:])  # as an episode of one turn

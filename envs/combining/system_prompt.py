@@ -17,8 +17,8 @@ class SystemPrompt(Around):
     def __init__(self, task: Task, system_prompt: str) -> None:
         """Raises EnvError for a file that cannot be read, and for an empty text.
 
-        system_prompt: the message, or "@" and the path of a file that holds it, in UTF-8; a line break at its end is
-            left out.
+        system_prompt: the message, or "@" and the path of a file with the message, in UTF-8; a line break at its end
+            is left out.
         """
         super().__init__(task)
         self.system_prompt = system_prompt

@@ -68,9 +68,9 @@ class Countdown(GeneratedEnv):
             source: "generated", or the path of a file of {"numbers", "target"} rows, which are then the test problems;
                 train and validation leave them out, also with their numbers in another order.
             prompt_style: "plain" (22 characters or so, for tiny models), "instruct" (for instruction-tuned ones), or
-                a file with a prompt of your own that holds {numbers} and {target} (`envs.text.prompt_file`).
+                a file with your own prompt, which has {numbers} and {target} (`envs.text.prompt_file`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
-            reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
+            reward_preset: "default" (solved or not) or "paper" (only the component `paper` is paid).
         """
         super().__init__(split, level, prompt_style, reward_preset)
         self.source = str(source)
@@ -103,8 +103,8 @@ class Countdown(GeneratedEnv):
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
         reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
-        # 0 if an answer cannot be read. 1 if it is "ok" or "wrong": both use each number once, a wrong one has
-        # another value. Of one that breaks a rule it is the share of the numbers that it uses.
+        # 0 if an answer cannot be read. 1 if it is "ok" or "wrong": both use each number once, but a wrong one has
+        # another value. If an answer breaks a rule, the share of the numbers that it uses.
         numbers_used = [1.0 if is_readable else 0.0 for is_readable in readable]
         for row, reason in enumerate(reasons):
             if reason == "rule_broken":
@@ -121,8 +121,8 @@ class Countdown(GeneratedEnv):
     def demonstration(self, problem: Problem) -> str:
         """A solution: at level 1 one with only + and -, if there is one; otherwise the solver's first.
 
-        Raises EnvError for a problem without a solution. All problems of this environment have one, also those of a
-        file, which is refused otherwise.
+        Raises EnvError for a problem without a solution. All problems of this environment have one; a file with an
+        unsolvable problem is refused.
         """
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         tree = solve_signs(numbers, target) if self.level == 1 else None
@@ -133,7 +133,7 @@ class Countdown(GeneratedEnv):
         return self._write(tree)
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "adder": the numbers are simply added, whatever the target."""
+        """One habit, "adder": it simply adds the numbers, whatever the target."""
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:
@@ -151,7 +151,7 @@ class Countdown(GeneratedEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.
 
-        (n) is a number that is used, .n one that is missing, xn one that is not given or is used more often than given.
+        (n) is a used number, .n a missing number, xn a number that is not given or is used more often than given.
         """
         from verifiers import verify
 
@@ -170,7 +170,9 @@ class Countdown(GeneratedEnv):
 
 def _mark_numbers(numbers: list[int], answer: str) -> str:
     """A line with each given number, marked as used or missing, and then the numbers that should not be used."""
-    unmatched = Counter(read_numbers(answer))  # numbers of the answer, until a given one is found for them
+    unmatched = Counter(
+        read_numbers(answer)
+    )  # numbers of the answer that no given number has been matched to yet
     parts = []
     for number in map(str, numbers):
         used = unmatched[number] > 0

@@ -1,7 +1,7 @@
 """Countdown's problems: drawn by level from private streams, or read from our committed test file or a user's file.
 
-Two problems are the same if their sorted numbers and their targets are. A hash of these says which split a problem
-belongs to, whatever the level, so that no two splits share a problem.
+Two problems are the same if their sorted numbers and their targets are the same. At any level, a hash of these decides
+the split, so that no two splits share a problem.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ Puzzle = tuple[tuple[int, ...], int]
 
 
 class Level(NamedTuple):
-    """What problems of a level are drawn from: `count` numbers from `low` to `high`, and signs."""
+    """A level: its problems have `count` numbers from `low` to `high`, and are drawn by signs or by a tree."""
 
     count: int
     low: int
@@ -45,7 +45,7 @@ MAX_VALUE = 9_999
 """The largest number and target of a problem of a user's file."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
-# After so many draws without a new problem of the split there is none left: each split has a tenth of all or more.
+# After so many draws without a new problem of the split, none is left: each split has at least a tenth of all problems.
 _MAX_DRAWS = 200_000
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 
@@ -145,8 +145,8 @@ def read_problems(path: str) -> tuple[Puzzle, ...]:
     """The (numbers, target) of a file, one {"numbers": [30, 100, 93], "target": 23} a line.
 
     The rows of d1's test file, {"input": "30,100,93", "output": "23"}, are read as well. Raises EnvError, naming the
-    line, for one that is no JSON object, that lacks 2 to 6 whole numbers from 1 to 9,999 or such a target, or that has
-    no solution.
+    line, for a line that is no JSON object, that lacks 2 to 6 whole numbers from 1 to 9,999 or a target from 1 to
+    9,999, or that has no solution.
     """
     rows = read_files("countdown", [Path(path)], ("numbers", "target"), renamed)
     return tuple(map(read_row, rows))
@@ -157,7 +157,7 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
     texts = values.get("input"), values.get("output")
     if {"numbers", "target"} <= values.keys() or not all(isinstance(text, str) for text in texts):
         return values
-    # What is no number stays a text, which `read_row` refuses.
+    # A part that is no number stays a text, which `read_row` refuses.
     *numbers, target = (
         int(part) if part.strip().isdecimal() and len(part) < 10 else part
         for part in ",".join(texts).split(",")

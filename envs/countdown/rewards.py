@@ -1,4 +1,4 @@
-"""What a Countdown completion earns but for being right: for its format, its numbers, and by the papers' rule."""
+"""The rewards of Countdown besides being right: for the format, for the numbers used, and by the papers' rule."""
 
 import re
 from collections import Counter
@@ -19,8 +19,8 @@ _ALLOWED_IN_PAPERS = frozenset("0123456789+-*/().")
 def paper_reward(completion: str, correct: bool) -> float:
     """The reward of d1 and SPG: 0 without a closed <answer> block, 1.0 if its text is a right expression, else 0.1.
 
-    correct: the verifier's verdict. As in the papers' code a right expression holds only digits, + - * / ( ) . and
-    white space. Where their code calls eval, the verifier computes exactly; it knows no // and **, so these earn 0.1.
+    correct: the verifier's verdict. As in the papers' code, a right expression has only digits, + - * / ( ) . and white
+    space. Their code calls eval; the verifier computes exactly, and does not know // and **, so these earn 0.1.
     """
     answer = read_answer(completion)
     if answer is None:
@@ -40,7 +40,8 @@ def has_format(completion: str) -> bool:
 def share_used(numbers: Sequence[int], answer: str) -> float:
     """The share of the given numbers that `answer` uses exactly once; 0 if it holds any other number.
 
-    A value that is given m times may occur up to m times, and each of these counts; if it occurs more often, none does.
+    A value that is given m times may occur up to m times, and each of these counts; if it occurs more often, it does
+    not count at all.
     """
     available, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
     if not used.keys() <= available.keys():

@@ -1,8 +1,7 @@
-"""Countdown solutions: an exact search over all ways to combine the numbers, and how a solution is written.
+"""Solves Countdown by an exact search over all ways to combine the numbers, and writes solutions as text.
 
 A solution is a tree: a given number, or (operator, left tree, right tree), e.g. ("*", ("-", 9, 3), 5) for (9-3)*5.
-`solve` searches in a fixed order, so that the same numbers in the same order with the same target always get the same
-tree.
+`solve` searches in a fixed order, so the same numbers in the same order and the same target always give the same tree.
 """
 
 import operator
@@ -24,7 +23,7 @@ def solve(numbers: Sequence[int], target: int) -> Tree | None:
 def _search(
     values: list[tuple[int, int]], trees: list[Tree], target: int, tried: set[tuple[tuple[int, int], ...]]
 ) -> Tree | None:
-    """Combines two of the trees in every way, and searches on with the new tree in place of the two.
+    """Combines two of the trees in every way, and continues with the new tree in place of the two.
 
     values: the values of `trees` as reduced fractions, (numerator, denominator). tried: sorted values that have been
     searched without success; it grows.
@@ -64,10 +63,11 @@ def _search(
 
 
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
-    """A tree of + and - alone, or None: one with the fewest minus signs, and of these the one whose signs stand last.
+    """A tree of only + and -, or None if there is none.
 
-    The numbers keep their order, except that a tree begins with the first number that is added; those before it are
-    subtracted at the end. E.g. 10 12 40, target 18: 40-10-12.
+    It has the fewest minus signs possible, as far at the end as possible. The numbers keep their order, except that a
+    tree begins with the first number that is added; numbers before it are subtracted at the end. E.g. 10 12 40, target
+    18: 40-10-12.
     """
     patterns = sorted(product((1, -1), repeat=len(numbers)), key=lambda signs: signs.count(-1))
     for signs in patterns:

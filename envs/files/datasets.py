@@ -1,6 +1,6 @@
-"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`.
+"""Reads rows of data sets: from the Hugging Face hub, from a user's folder or file, or from our folder `data/`.
 
-What makes a task of the user's own file is rows.py.
+rows.py makes a task from a user's own file.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from envs.text.surrogates import half_character
 from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
 
-FOLDER_FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the files that are looked for in a folder
-UNUSABLE = 0.01  # a split in which a larger share of the rows cannot be used is refused
+FOLDER_FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the endings of files that are read from a folder
+UNUSABLE = 0.01  # the largest share of unusable rows with which a split is not refused
 
 
 @dataclass(frozen=True)
 class HubDataset:
     """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
 
-    config: None where there is only one. num_rows: how many rows were published, so that another number is an error;
-    None = not known. revision: branch, tag or commit; None = the main branch.
+    config: None if there is only one. num_rows: how many rows were published (another number is an error); None = not
+    known. revision: branch, tag or commit; None = the main branch.
     """
 
     repo: str
@@ -40,14 +40,14 @@ class HubDataset:
 
     @property
     def name(self) -> str:
-        """What messages call it: "openai/gsm8k (main, train) at revision 3f1a"."""
+        """Its name in messages: "openai/gsm8k (main, train) at revision 3f1a"."""
         config = f"{self.config}, " if self.config else ""
         at = f" at revision {self.revision}" if self.revision else ""
         return f"{self.repo} ({config}{self.split}){at}"
 
 
 class Row(NamedTuple):
-    """One row, with at least the columns that were asked for; where: its place for messages, "train.jsonl, line 3"."""
+    """A row with at least the columns that were asked for. where: its place, for messages: "train.jsonl, line 3"."""
 
     where: str
     values: dict[str, Any]
@@ -69,16 +69,16 @@ def load_split(
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
     """The problems of a split of a published set, in its order; {data set: its commit on the hub}; and a notice.
 
-    The split test is the published test set; validation is the twentieth of the published train set that a hash of the
-    problem's text picks; train is the rest. A problem of the train set that is also in the test set, white space aside,
-    is in neither validation nor train. Rows that cannot be used are left out: the notice counts them and names the
-    first; it is "" where there are none.
+    The split test is the published test set. validation is a twentieth of the published train set, picked by a hash of
+    the problem's text; train is the rest. A problem of the train set that is also in the test set (except for white
+    space) is in neither. Rows that cannot be used are left out: the notice counts them and names the first; it is ""
+    if there are none.
 
     problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
         TRAIN, TEST: the data sets.
-        COLUMNS: the columns that a row must have, the first of them the problem's text.
-        text_to_hash(text): what is hashed of a problem's text.
-        read_row(row): the problem of a row; raises EnvError for one that cannot be used.
+        COLUMNS: the columns that a row must have; the first is the problem's text.
+        text_to_hash(text): the part of a problem's text that is hashed.
+        read_row(row): the problem of a row; raises EnvError for a row that cannot be used.
     source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if that is another data set.
 
     Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot
@@ -89,7 +89,7 @@ def load_split(
     test = replace(problem_module.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
-        """All rows, each as (the problem's text, the row); the text is "" where the column holds no text."""
+        """All rows, each as (the problem's text, the row); the text is "" if the column has another type."""
         rows, commit = load_rows(task, source, hub, problem_module.COLUMNS)
         if commit:
             commits[hub.repo] = commit
@@ -126,11 +126,11 @@ def load_split(
 def load_rows(
     task: str, source: str, hub: HubDataset, columns: Sequence[str]
 ) -> tuple[list[Row], str | None]:
-    """All rows of `hub`, or of a copy of it, in their order, and the commit of the hub that they are of (None: a copy).
+    """All rows of `hub`, or of a copy of it, in order; and the commit of the hub (None for a copy).
 
     source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
-    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. columns: those that every row
-    must have, whatever is in them. Raises EnvError for a set that cannot be loaded (the error says what would work),
+    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. columns: the columns that every
+    row must have, with any content. Raises EnvError for a set that cannot be loaded (the error says what would work),
     that has another number of rows than published, or that has a row without the columns.
     """
     if source == "hub":
@@ -162,8 +162,8 @@ def read_files(
 ) -> list[Row]:
     """The rows of files of the `verifiers.files.FORMATS`; every value of a table (.csv, .tsv) is a text.
 
-    renamed: a function of a row's {column: value} that gives the columns the names which the task has for them. Raises
-    EnvError for a file that cannot be read or holds no rows, and for a row that lacks one of `columns`.
+    renamed: a function that gives the columns in a row's {column: value} the task's names. Raises EnvError for a file
+    that cannot be read or has no rows, and for a row that lacks one of `columns`.
     """
     rows: list[Row] = []
     for file in files:
@@ -183,7 +183,7 @@ def read_files(
 
 
 def data_folder() -> Path:
-    """The folder of the files that the tasks ship with: in a wheel inside this package, in a checkout beside it."""
+    """The folder of the files that tasks ship with: inside this package in a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "data"
     return inside if inside.is_dir() else package.parent / "data"
@@ -195,7 +195,7 @@ def read_packaged(file: str) -> list[dict[str, Any]]:
 
 
 def _advice(hub: HubDataset) -> str:
-    """What an error adds where a data set cannot be had from the hub."""
+    """What an error adds if a data set cannot be loaded from the hub."""
     folder = hub.repo.rpartition("/")[2]
     return (
         "Use problems that need no data (--env-args source=generated, as the recipes of tiny models have it), or, on a "
@@ -205,7 +205,7 @@ def _advice(hub: HubDataset) -> str:
 
 
 def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[Row], str | None]:
-    if Path(hub.repo).exists():  # `datasets` would read it in place of the hub's
+    if Path(hub.repo).exists():  # `datasets` would read this folder in place of the hub
         raise EnvError(
             f"{task}: the folder {hub.repo} lies here: pass --env-args source={hub.repo}, or move it."
         )
@@ -220,9 +220,9 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
 
 
 def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | None]:
-    """All rows of a data set on the hub, whatever their columns, and the commit that they are of (None: not known).
+    """All rows of a data set on the hub, with any columns, and their commit (None = not known).
 
-    Raises DataUnavailable, whose text ends with `advice`, where it is not in the cache and cannot be downloaded.
+    Raises DataUnavailable, whose text ends with `advice`, if it is not in the cache and cannot be downloaded.
     """
     import datasets
 

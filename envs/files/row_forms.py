@@ -1,4 +1,4 @@
-"""Rows as Alpaca, ShareGPT and chats with parts of content write them, in the form that all readers here take."""
+"""Converts rows of Alpaca, of ShareGPT, and of chats with parts of content to the form that all readers here take."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from envs.problem import is_prompt
 
 FORM_COLUMNS = ("messages", "conversations", "instruction", "input", "output")
-"""Columns of which `common_form` makes `prompt` and `completion`."""
+"""Columns from which `common_form` makes `prompt` and `completion`."""
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-"""{who speaks in ShareGPT's `from`: the role}."""
+"""{speaker in ShareGPT's `from`: role}."""
 
 
 def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row, with `messages` for ShareGPT's `conversations`, and `prompt` and `completion` for Alpaca's columns.
 
-    Nothing is put in the place of what is there.
+    Columns that are there already are not replaced.
     """
     found = {name: as_messages(value) for name, value in row.items()}
     if found.get("prompt") is not None or found.get("messages") is not None:
@@ -29,7 +29,7 @@ def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`common_form`, with the chat in `messages` as its `prompt` where it has none of its own (`before_answer`)."""
+    """`common_form`; if the row has no `prompt`, it is the chat in `messages`, without its answer (`before_answer`)."""
     found = common_form(row)
     messages = found.get("messages")
     if found.get("prompt") is None and isinstance(messages, list) and messages:
@@ -38,13 +38,13 @@ def asked(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def before_answer(prompt: Any) -> Any:
-    """What precedes the assistant's last message of a chat that ends with it; any other prompt as it is."""
+    """A chat without the assistant's message at its end; any other prompt as it is."""
     last = prompt[-1] if isinstance(prompt, list) and prompt else None
     return prompt[:-1] if isinstance(last, Mapping) and last.get("role") == "assistant" else prompt
 
 
 def last_answer(prompt: Any) -> str | None:
-    """The assistant's last message of a chat that ends with it; None of any other prompt, and of an empty message."""
+    """The assistant's message at the end of a chat; None for any other prompt, and for an empty message."""
     before = before_answer(prompt)
     return prompt[-1].get("content") or None if before is not prompt else None
 
@@ -52,7 +52,7 @@ def last_answer(prompt: Any) -> str | None:
 def as_messages(value: Any) -> Any:
     """A conversation with ShareGPT's `from` and `value`, or whose content is a list of text parts, as chat messages.
 
-    Any other value, also a conversation with a part that is no text, stays as it is.
+    Any other value stays as it is, also a conversation with a part that is no text.
     """
     if is_prompt(value) or not isinstance(value, list):
         return value

@@ -60,12 +60,12 @@ ARGUMENTS = (
 )
 """The arguments of `Rows` that are not the names of columns."""
 ROWS_WITHOUT_COMPILING = 50_000
-"""Up to so many rows of a file, references are checked without compiled code: to compile it would take longer."""
+"""Up to so many rows, references are checked without compiled code, since compiling would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
 }
-"""{prompt_style: a function from what is in the prompt's column to what the model is shown}."""
+"""{prompt_style: a function from the content of the prompt's column to the prompt that the model is shown}."""
 
 
 class Entry(NamedTuple):
@@ -74,20 +74,20 @@ class Entry(NamedTuple):
     prompt: Prompt
     reference: dict[str, Any]
     demonstration: str | None
-    """A right completion: of the column that `demonstration=` names or, where none is named, the assistant's last
-    message of a chat; None where there is neither."""
+    """A right completion: from the column that `demonstration=` names or, if none is named, the assistant's message at
+    the end of a chat; None if there is neither."""
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
-    """All columns of the file, for functions that take any; a column that only other rows have is None."""
+    """All columns of the file, for functions that take any column; a column that only other rows have is None."""
 
 
 class ReadingRules(NamedTuple):
-    """How a file is read."""
+    """The rules by which a file is read."""
 
     verifier: str
     columns_json: str
-    """What `_columns` gives, as JSON, because a key of the cache must be hashable."""
+    """The result of `_columns` as JSON, because a key of the cache must be hashable."""
     all_columns: bool
     """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
     skips_bad: bool = False
@@ -127,20 +127,20 @@ class Rows(TextEnv):
 
         Args:
             verifier: a task of `verifiers`, e.g. "gsm8k".
-            reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature. From
-                Python, a function that stands in a file may be given itself, and several as a list.
+            reward: your own functions, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature. In
+                Python, a function from a file may be given itself, and several as a list.
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "instruct" puts a request for `<reasoning>` and `<answer>` before
                 it.
-            demonstration: a column with right completions, for `sft` and `check`. "" = a chat's last message is taken,
-                if it is the assistant's; other rows have none.
+            demonstration: a column with right completions, for `sft` and `check`. "" = the last message of a chat, if
+                it is the assistant's; other rows have none.
             validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
                 the main file, picked by a hash of the prompt.
             bad_rows: "refuse" raises for a file with rows that cannot be used; "skip" leaves them out, says how many
-                they are, and lists all of them in FILE.bad-rows.txt.
+                there are, and lists all of them in FILE.bad-rows.txt.
             score_timeout: seconds that an `async` function of `reward` may take for a batch; None = 60.
-            columns: {reference field of the verifier, or parameter of a function: its column}, if the column is called
-                otherwise, e.g. answer="solution".
+            columns: {reference field of the verifier, or parameter of a function: its column}, if the column has
+                another name, e.g. answer="solution".
         """
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
@@ -170,7 +170,7 @@ class Rows(TextEnv):
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, rules)
-        if split == "train":  # it is said once, as every run opens this split
+        if split == "train":  # said once, since every run opens this split
             conflicts = _conflicts(files, rules)
             empty = _empty_columns(files, rules, column_of, self.functions)
             skipped = " ".join(_content_of(file, rules).skipped for file in files.values() if file).strip()
@@ -187,9 +187,9 @@ class Rows(TextEnv):
         return Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
 
     def keep_demonstrated(self) -> None:
-        """Leaves out the rows without a demonstration, of which imitation learns nothing, and says so in `notice`.
+        """Leaves out the rows without a demonstration, which imitation cannot use, and says so in `notice`.
 
-        Raises EnvError where no row has one, and, unless `bad_rows` is "skip", where only some have.
+        Raises EnvError if no row has a demonstration; also if only some have one, unless `bad_rows` is "skip".
         """
         without = [entry.where for entry in self._entries if entry.demonstration is None]
         if not without:
@@ -234,12 +234,12 @@ class Rows(TextEnv):
 
 
 def names_file(name: str) -> bool:
-    """Whether what is given as the name of an environment names a file of rows."""
+    """Whether the name of an environment names a file of rows."""
     return name.endswith(FORMATS)
 
 
 def class_of(file: str) -> type[Rows]:
-    """The environment class of a file; raises EnvError where there is none.
+    """The environment class of a file; raises EnvError if the file does not exist.
 
     The class keeps the absolute path, so that a process in another folder can unpickle it.
     """
@@ -254,7 +254,7 @@ def _class_of_path(file: str) -> type[Rows]:
 
 
 def id_of(file: str) -> str:
-    """The id under which a file is registered. It holds a hash of the path: files of one name in two folders differ."""
+    """The id under which a file is registered. It has a hash of the path, since folders may have files of one name."""
     stem = re.sub(r"[^\w.-]+", "_", Path(file).name.partition(".")[0]).strip("._-") or "rows"
     place = hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]
     return f"rows_{place}/{stem}-v0"
@@ -298,8 +298,8 @@ def _columns(
     known = (*needed, *optional, *parameters, *with_default)
     for field, column in columns.items():
         if field not in known and any(map(takes_all, functions.values())):
-            # A function takes any column by `**kwargs`. But a name much like that of an argument is most likely a
-            # misspelt one, unless the column is given by its own name.
+            # A function with `**kwargs` takes any column. But a name similar to that of an argument is most likely
+            # misspelt, unless the column is given by its own name.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
                 raise EnvError(
@@ -313,14 +313,14 @@ def _columns(
     column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
         column_of["demonstration"] = demonstration
-    # As texts, because `answer=1` on a command line is a number.
+    # Texts are needed, and `answer=1` on a command line is a number.
     return {field: str(column) for field, column in column_of.items()}
 
 
 def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
     """The wanted fields that are reference fields of the verifier; none if `verifier` is "".
 
-    `prompt` is the question, also where the verifier has an optional reference of this name, as `code` has.
+    `prompt` is always the question, even if the verifier has an optional reference of this name, as `code` has.
     """
     if not verifier:
         return []
@@ -331,16 +331,16 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    files: {split: its file, or ""}. If validation or test has a file of its own, all its rows are that split. A prompt
-    of the main file is in one split, and in none if a file of validation or test has it. Train leaves out each prompt
-    that differs from one of validation or test by capitals and spaces alone.
+    files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A prompt of the
+    main file is in one split, and in none if a file of validation or test has it. Train leaves out each prompt that
+    differs from a prompt of validation or test only in capitals and spaces.
     """
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
     held_out = [entry for other in with_own_file for entry in _content_of(files[other], rules).entries]
     held_out_keys = {_key(entry) for entry in held_out}
-    # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
+    # Rows of the main file that the hash gives to a split with its own file are used for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
     chosen, same = [], []
@@ -396,7 +396,7 @@ def judges_an_answer(verifier: str) -> bool:
 
 
 def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
-    """Whether the answer of one row, or what stands behind its ####, is right by the reference of another row."""
+    """Whether the answer of one row, or the part of it behind ####, is right by the reference of another row."""
     text = str(answer)
     final = text.rpartition("####")[2].strip()
     completions = (
@@ -408,7 +408,7 @@ def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) ->
 
 
 def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the verifier accepts every other answer where the first is the reference, as 0.5 for 1/2."""
+    """Whether the verifier accepts all other answers with the first as the reference, e.g. 0.5 for 1/2."""
     if not judges_an_answer(verifier):
         return False
     first, *others = references
@@ -421,10 +421,10 @@ def _empty_columns(
     column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
-    """A sentence on each column that functions ask for and that is empty in some rows; "" if there is none.
+    """A sentence on each column that functions use and that is empty in some rows; "" if there is none.
 
-    Columns of the verifier are left out: a row whose reference is empty has been refused. A function may know what to
-    do with an empty value.
+    Such rows are not refused, since a function may handle an empty value. Columns of the verifier are left out: a row
+    with an empty reference has been refused before.
     """
     of_verifier = fields_of(rules.verifier, column_of)
     entries = [entry for file in files.values() if file for entry in _content_of(file, rules).entries]
@@ -447,7 +447,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _key(entry: Entry) -> str:
-    """The prompt as a text, whose hash picks the split: rows of one prompt are of one split."""
+    """The prompt as a text, whose hash picks the split, so that rows with the same prompt are in one split."""
     return json.dumps(entry.prompt, sort_keys=True)
 
 
@@ -470,7 +470,7 @@ def _content_of(file: str, rules: ReadingRules) -> Content:
 
 @cache
 def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> Content:
-    """As `_content_of`. `version` changes when the file does, so that a file corrected in a notebook is read anew."""
+    """As `_content_of`, cached. `version` changes with the file, so a file corrected in a notebook is read again."""
     column_of: dict[str, str] = json.loads(rules.columns_json)
     verifier = rules.verifier
     name = Path(file).name
@@ -522,7 +522,7 @@ def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
 def _invalid_references(
     name: str, verifier: str, entries: Sequence[Entry], fields: Sequence[str]
 ) -> dict[int, InvalidReferenceError]:
-    """{number of an entry: what the verifier finds wrong with its reference}, of all entries with a wrong one.
+    """{number of an entry: the error of its reference}, for all entries with a reference that the verifier refuses.
 
     The verifier is asked to judge an empty completion with each reference. Raises EnvError, which begins with `name`,
     if the verifier cannot judge at all.
@@ -537,7 +537,7 @@ def _invalid_references(
                 references = {field: [entry.reference[field] for entry in part] for field in fields}
                 verify_batch(verifier, [""] * len(part), **references)
             return {}
-        # Some reference is wrong. The batch names only the first such one, so each entry is looked at alone.
+        # Some reference is wrong. The batch names only the first wrong one, so each entry is checked alone.
         wrong = {}
         for i, entry in enumerate(entries):
             try:
@@ -550,16 +550,16 @@ def _invalid_references(
 
 
 def text_or_none(answer: object) -> str | None:
-    """What an assistant says, if it is a text that a model can be taught; None for a call of a tool and the like."""
+    """An assistant's message, if it is a text that a model can be taught; None for a call of a tool and the like."""
     text = None if answer is None else completions_in(answer)[0]
     return text if isinstance(text, str) and not half_character(text) else None
 
 
 def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], all_columns: bool) -> Entry:
-    """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
+    """The row of one line; raises EnvError, which begins with `where`, for a row that cannot be used."""
     try:
         row = asked(read_line(line, column_of.values()))
-        # `read_sample` takes several names of each column, of which we have one.
+        # `read_sample` takes several possible names for each column; here each has one.
         found = read_sample(row, [(column,) for column in column_of.values()])
         values = dict(zip(column_of, found, strict=True))
     except LacksField as error:
@@ -588,9 +588,7 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
             f'{where}: column "{column_of["prompt"]}" is empty. Write the question, or remove the row.'
         )
     if demonstration is not None:
-        demonstration = completions_in(demonstration)[
-            0
-        ]  # where a cell holds several texts or chats, the first
+        demonstration = completions_in(demonstration)[0]  # if a cell has several texts or chats, the first
         if not isinstance(demonstration, str):
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():

@@ -22,7 +22,7 @@ ADVICE = (
     "On a machine with a network, `hf download ORG/NAME --repo-type dataset --local-dir FOLDER`, bring the folder here "
     "and pass one of its files."
 )
-"""What an error adds where a data set on the hub cannot be reached."""
+"""What an error adds if a data set on the hub cannot be reached."""
 COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output", "conversations")
 """All columns that are read. A row has one of four forms:
 
@@ -31,7 +31,7 @@ COLUMNS = ("prompt", "completion", "messages", "instruction", "input", "output",
 - Alpaca's `instruction` and `output`, with `input` if there is one
 - ShareGPT's `conversations`
 """
-_MESSAGE = '{"role": ..., "content": ...}'  # how an error writes the form of a message
+_MESSAGE = '{"role": ..., "content": ...}'  # the form of a message, for errors
 
 
 class Texts(TextEnv):
@@ -44,9 +44,9 @@ class Texts(TextEnv):
 
         The columns of Alpaca and ShareGPT are read too, and messages whose content is a list of text parts.
 
-        file: its path; or a data set on the hub as ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, of which the train
-        split is read. bad_rows: "refuse" raises for rows that cannot be used; "skip" leaves them out, says how
-        many they are, and lists all of them in FILE.bad-rows.txt.
+        file: its path; or a data set on the hub (its train split) as ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION.
+        bad_rows: "refuse" raises for rows that cannot be used; "skip" leaves them out, says how many there are, and
+        lists all of them in FILE.bad-rows.txt.
 
         Raises EnvError for a file that cannot be read, for rows of another form, and for too few rows.
         """
@@ -92,7 +92,7 @@ def _is_for_validation(value: Any) -> bool:
 
 
 class _Content(NamedTuple):
-    """What a file or a data set on the hub holds."""
+    """The content of a file or of a data set on the hub."""
 
     lines: tuple[int, ...]
     """The number of each row's line; the rows of a data set count as lines 1, 2, ..."""
@@ -108,7 +108,7 @@ class _Content(NamedTuple):
 def _read(file: str, skips_bad: bool = False) -> _Content:
     """The content of a file, or of a data set on the hub.
 
-    Rows that cannot be used are left out; without `skips_bad` they are refused, by an EnvError.
+    Rows that cannot be used are left out with `skips_bad`; without it they raise EnvError.
     """
     if names_hub(file):
         return _read_from_hub(file, skips_bad)
@@ -125,7 +125,7 @@ def _read(file: str, skips_bad: bool = False) -> _Content:
 
 
 def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]], skips_bad: bool) -> str:
-    """A note on the rows that cannot be used, "" if there are none; raises EnvError unless they may be left out."""
+    """A note on the rows that cannot be used, "" if there are none; EnvError if there are any and not `skips_bad`."""
     if not wrong:
         return ""
     count = len(wrong) + len(rows)
@@ -178,7 +178,7 @@ def _add_row(
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
-    """(prompt, completion) of a row. Of chat `messages`, the last one is the completion; it must be the assistant's."""
+    """(prompt, completion) of a row. The last of chat `messages` is the completion, and must be the assistant's."""
     values = common_form({name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None})
     if "messages" in values and "completion" not in values:
         messages = values["messages"]
@@ -215,7 +215,7 @@ def _is_chat(value: Any) -> bool:
 
 
 def _unpacked(value: Any) -> Any:
-    """The chat messages that a table (.csv, .tsv) can only hold as JSON text, parsed; any other value as it is."""
+    """Chat messages that are written as JSON text, as in a table (.csv, .tsv), parsed; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             parsed = json.loads(value)

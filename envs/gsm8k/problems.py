@@ -29,7 +29,7 @@ Solution = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class WordProblem:
-    """A question, its solution, and what somebody in a hurry makes of it."""
+    """A question, its solution, and the hasty solution (`env.GSM8K.habits`)."""
 
     question: str
     gold: str
@@ -44,18 +44,18 @@ def split_of(steps: Sequence[str]) -> str:
 
 
 def key(problem: WordProblem) -> str:
-    """What differs between different problems."""
+    """The text by which problems are told apart."""
     return problem.question
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
-    """A random problem of a split. The template is drawn once, then numbers until the problem is of the split.
+    """A random problem of a split. The template is drawn once, then numbers until the problem belongs to the split.
 
-    The template stays when numbers do not suit it and are drawn again. If it were drawn again too, templates that few
-    numbers suit would be rare. turn: not used here, see `envs.bases.generated.fixed_set`.
+    If numbers do not suit the template, only numbers are drawn again; otherwise templates that few numbers suit would
+    be rare. turn: not used here, see `envs.bases.generated.fixed_set`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
-    # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.
+    # Only level 1 uses these two, but all levels draw them, since released problems depend on the random stream.
     line = pick(rng, TEMPLATES[1])
     signs = pick(rng, SIGNS)
     while True:
@@ -90,7 +90,7 @@ def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> 
 def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> WordProblem | None:
     """A problem of level 2 or 3 with random numbers; None if a step gives no whole number above zero."""
     values = {letter: pick(rng, choices) for letter, choices in template.numbers.items()}
-    known = dict(values)  # {name: number} of the letters, and of the results so far: r1, r2, ...
+    known = dict(values)  # {name: number} for the letters, and for the results so far: r1, r2, ...
     steps = []
     # Each side of a step is a name in `known` or a number in digits: ["r1", "*", "2"].
     for number, (left, sign, right) in enumerate(template.steps, 1):
@@ -145,9 +145,9 @@ def read_row(row: Row) -> WordProblem:
 def _one_step_early(lines: list[str], number: str) -> Solution:
     """A hasty solution of a published problem: it stops one calculation too early.
 
-    Its last line is that of the last calculation but one, and its answer is the result of this calculation. If there is
-    only one calculation or none, or if the result is no number, the solution leaves out the last line, and its answer
-    is 0. It is 1 where 0 would be right, that is, where `number`, the right answer, is "0".
+    It ends with the line of the second to last calculation, and its answer is the result of this calculation. If there
+    is only one calculation or none, or if the result is no number, the solution leaves out the last line, and its
+    answer is 0, or 1 if `number`, the right answer, is "0".
     """
     results = []  # (index of the line, result) of each calculation: <<48/2=24>> has the result "24"
     for i, line in enumerate(lines):

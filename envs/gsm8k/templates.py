@@ -18,9 +18,9 @@ class LineTemplate:
     """
 
     opening: str
-    """May hold {name}."""
+    """May have {name} in it."""
     units: str
-    """Words separated by spaces, one of which a problem takes; the verbs below are written in the same way."""
+    """Words separated by spaces; a problem takes one of them. The verbs below are written in the same way."""
     more: str
     """Verbs that add."""
     less: str
@@ -28,7 +28,7 @@ class LineTemplate:
 
 
 SIGNS = ("++", "+-", "+-", "+-", "-+", "-+", "-+", "--", "--", "--")
-"""The signs of the two events, each entry equally likely. To add all numbers is right with the first entry only."""
+"""The signs of the two events; each entry is equally likely. Adding all numbers is right only with the first entry."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ Snow: | feet | gains grows rises | melts loses sinks
 Cook: | eggs figs nuts | finds picks | fries burns drops
 Ship: | tons | loads gains | dumps loses sheds
 """
-# {level: templates}. Of each first a line with its steps, where r1 is the result of the first one, then its text. In
-# the text, {a:2-9} is a number from 2 to 9 that the steps call a; the number x plays no part in them.
+# {level: templates}. A template is a line with its steps, in which r1 is the result of the first step, and then its
+# text. In the text, {a:2-9} is a number from 2 to 9 that the steps call a; no step uses the number x.
 _SENTENCES = {
     2: """\
 a*b, r1-c

@@ -1,7 +1,7 @@
 r"""MATH's problems: generated ones, in splits without a common problem, and the rows of the published sets.
 
-The gold answer of a row is its column `answer` where there is one that is not empty (MATH-500), else what the last
-\boxed{...} of its solution holds (ankner/math-500), as in the code of d1 and SPG.
+The gold answer of a row is its column `answer` if it is there and not empty (MATH-500), else the content of the last
+\boxed{...} of its solution (ankner/math-500), as in the code of d1 and SPG.
 """
 
 import re
@@ -18,8 +18,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 COLUMNS = ("problem",)
-# What is hashed of a problem to divide published rows (`envs.files.datasets.load_split`); `split_of` divides generated
-# ones.
+# This text of a problem is hashed to divide published rows (`envs.files.datasets.load_split`); `split_of` divides
+# generated problems.
 text_to_hash = normalized
 LEVELS = tuple(TEMPLATES)
 SEED = 5_000_500  # keeps these streams apart from those of any other task
@@ -28,13 +28,13 @@ SEED = 5_000_500  # keeps these streams apart from those of any other task
 def split_of(problem: str) -> str:
     """The split of a generated problem, by a hash of its text without letters: three parts in five are train.
 
-    Without letters the same problem with another unknown, or about other things, is in the same split.
+    Because letters are left out, the same problem with another unknown, or about other things, is in the same split.
     """
     return SPLIT_RULE(re.sub("[A-Za-z]", "", problem))
 
 
 def key(problem: MathProblem) -> str:
-    """What differs between different problems."""
+    """The text by which problems are told apart."""
     return problem.problem
 
 
@@ -66,7 +66,7 @@ def read_row(row: Row) -> MathProblem:
 
 
 def _text(row: Row, column: str) -> str:
-    """The text in a column; "" where there is no such column, or None in it. Raises EnvError for what is no text."""
+    """The text in a column; "" if there is no such column, or None in it. Raises EnvError for anything but a text."""
     value = row.values.get(column)
     if value is None:
         return ""

@@ -14,9 +14,9 @@ REWARD_PRESETS = {
 
 
 def has_format(completion: str, *, boxed: bool) -> bool:
-    r"""Whether there is one closed <answer> block before the first end token, with something in it.
+    r"""Whether there is one closed <answer> block before the first end token, and it is not empty.
 
-    boxed: it must also hold a closed \boxed{...} that is not empty.
+    boxed: the block must also have a closed \boxed{...} that is not empty.
     """
     answer = only_answer(completion)
     return bool(answer and (not boxed or (boxed_text(answer) or "").strip()))
@@ -25,8 +25,8 @@ def has_format(completion: str, *, boxed: bool) -> bool:
 def is_plain(answer: str, gold: str) -> bool:
     r"""Whether an answer that the verifier accepts in lenient mode is written as the generated problems ask.
 
-    It is so if its text is the gold answer's, or if strict mode accepts it too. Strict mode wants products multiplied
-    out, and a number written as one number.
+    It is plain if its text is the gold answer's, or if strict mode accepts it, too. Strict mode wants products
+    multiplied out, and a number written as one number.
     """
     from verifiers import verify
 
@@ -38,8 +38,8 @@ def is_plain(answer: str, gold: str) -> bool:
 def equivalent(completion: str, gold: str) -> bool:
     r"""Whether the last \boxed{...} of the whole completion is the gold answer as a normalised text.
 
-    Without a closed box the whole completion is compared. d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541) pay 2 for
-    it, which here is the weight of this component in REWARD_PRESETS.
+    Without a closed box the whole completion is compared. d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541) pay 2 for an
+    equivalent answer; here 2 is the weight of this component in REWARD_PRESETS.
     """
     box = boxed_text(completion)
     return same_text(completion if box is None else box, gold)
@@ -48,16 +48,17 @@ def equivalent(completion: str, gold: str) -> bool:
 def tag_reward(completion: str) -> float:
     r"""0.75 if the completion holds the tag <answer>, closed or not, else 0.25.
 
-    This is what the code of d1 and SPG pays. Their papers have four values, 1.00, 0.75, 0.50 and 0.25, as \boxed should
-    earn a further part; but that part is never paid, since the code looks for a backspace and "oxed" instead of \boxed.
+    This is what the code of d1 and SPG pays. Their papers have four values, 1.00, 0.75, 0.50 and 0.25, because \boxed
+    should earn a part, too. But that part is never paid, since the code looks for a backspace and "oxed" instead of
+    \boxed.
     """
     return 0.75 if "<answer>" in completion else 0.25
 
 
 def boxed_text(text: str) -> str | None:
-    r"""What the last \boxed{...}, or else the last \fbox{...}, holds; None if there is none or it is not closed.
+    r"""The content of the last \boxed{...}, or else of the last \fbox{...}; None if there is none or it is not closed.
 
-    As in the papers' code, a text with "\boxed " (and a space) gives what stands behind the last one, up to a $.
+    As in the papers' code, if a text has "\boxed " (with a space), it is the text behind the last one, up to a $.
     """
     box = last_box(text) or ""
     return box.partition("{")[2][:-1] if box.startswith(("\\boxed{", "\\fbox{")) else None

@@ -4,9 +4,9 @@ A slip is a wrong solution, by the usual mistake in such problems. `problems.dra
 give the same answer.
 
 At level 1 a template is about one rule, with one-digit numbers, no arithmetic and at most 26 characters. The right
-solution and the slip differ in that rule alone: a sign, an order, a factor. In each template every number always stands
-at the same place. So a model of a million weights learns in minutes to write either without an error, and what is left
-to learn is which rule is right. A completion has at most 14 characters and two tags; answers need only + - / , and ().
+solution and the slip differ only in that rule: a sign, an order, a factor. Each number of a template has a fixed place.
+So a model of a million weights learns in minutes to write either solution without an error, and only has to learn which
+rule is right. A completion has at most 14 characters and two tags; answers need only + - / , and ().
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ Solution = tuple[str, str]
 
 @dataclass(frozen=True)
 class MathProblem:
-    """A problem, its solution and, of generated problems, a wrong one; all of it short LaTeX or ASCII."""
+    """A problem, its solution and, if it is generated, a wrong solution; all are short LaTeX or ASCII."""
 
     subject: str
     """One of the seven subjects of MATH."""
@@ -45,7 +45,7 @@ TEMPLATES: dict[int, list[Callable[[np.random.Generator], MathProblem]]] = {1: [
 def template(level: int, subject: str, *sources: Sequence | Callable[[np.random.Generator], Any]) -> Callable:
     """A decorator that makes a function a template of a level.
 
-    sources: what each of the function's arguments is drawn from, in this order: a sequence, or a function of the
+    sources: for each of the function's arguments, in order, what it is drawn from: a sequence, or a function of the
     generator. The function returns or yields three things: the problem's text, the right solution, and the slip.
     """
 

@@ -1,5 +1,5 @@
 """Environments over HTTP and WebSocket, by the protocol of OpenEnv. See docs/environments/serve.md.
 
-`openenv_front` speaks with clients and keeps their episodes, `playing` is what a worker process does. Because problems,
-replies and scores are pure functions, any worker takes any step, and an episode outlives the worker that died.
+`openenv_front` speaks with clients and keeps their episodes; `playing` runs in worker processes. Problems, replies and
+scores are pure functions, so any worker can take any step, and episodes survive the death of a worker.
 """

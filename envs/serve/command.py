@@ -1,4 +1,4 @@
-"""What `python -m envs serve` does with its arguments."""
+"""Runs `python -m envs serve` with its arguments."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from envs.registry import resolve, short_name
 
 
 def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
-    """Serve until a signal; returns the exit status. arguments: those of the environments, e.g. {"sudoku.level": 2}.
+    """Serves until a signal; returns the exit status. arguments: of the environments, e.g. {"sudoku.level": 2}.
 
-    Raises EnvError for a task that is unknown, and for arguments that belong to none.
+    Raises EnvError for an unknown task, and for arguments that belong to no task.
     """
     from verifiers.serve.command import run_command
     from verifiers.serve.front import Front, Limits
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
 
 
 def names_in_addresses(ids: Sequence[str]) -> dict[str, str]:
-    """{short name: what was asked for}; raises EnvError for an unknown task, and for two with one short name."""
+    """{short name: the given id}; raises EnvError for an unknown task, and for two tasks with one short name."""
     names: dict[str, str] = {}
     for asked in ids:
         name = short_name(resolve(asked))
@@ -45,7 +45,7 @@ def names_in_addresses(ids: Sequence[str]) -> dict[str, str]:
 
 
 def arguments_by_task(tasks: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{task: its arguments}. Where several tasks are served, `TASK.KEY` says whose an argument is, as in a mixture."""
+    """{task: its arguments}. If several tasks are served, an argument is named `TASK.KEY`, as in a mixture."""
     if len(tasks) == 1:
         return {tasks[0]: dict(arguments)}
     by_task: dict[str, dict[str, Any]] = {task: {} for task in tasks}

@@ -1,9 +1,10 @@
 """The addresses of `python -m envs serve`: the protocol of OpenEnv, and a page on which a person plays.
 
-Written from the sources of openenv-core 0.3 and openenv 0.10, whose clients both speak with it: JSON messages over one
-WebSocket for each session (`reset`, `step`, `state`, `close`), and the same over HTTP, where their own server knows no
-session and this one goes by `episode_id`. Their server is not used: 0.3 does not send an observation's metadata, both
-send the text of any exception to the client, and no worker can die without its sessions.
+Written from the sources of openenv-core 0.3 and openenv 0.10, whose clients both work with it. A session has a
+WebSocket with JSON messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are
+told apart by `episode_id`; their own server has no sessions there. Their server is not used for three reasons: 0.3 does
+not send an observation's metadata, both send the text of any exception to the client, and if a worker dies, its
+sessions are lost.
 """
 
 import asyncio
@@ -95,7 +96,7 @@ class Session:
 
 
 class Failed(Refused):
-    """What a worker could not answer."""
+    """A worker could not answer."""
 
 
 @dataclass
@@ -113,7 +114,7 @@ class OpenEnvFront(Front):
             return Handler(self._page, path)
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)
-        if method == "GET" and path == "/schema":  # that of all tasks
+        if method == "GET" and path == "/schema":  # the same for all tasks
             return Handler(partial(self._answered, partial(self._http_schema, "", query)), path)
         found = self.place(path)
         if isinstance(found, Reply):
@@ -129,7 +130,7 @@ class OpenEnvFront(Front):
         return Handler(partial(self._answered, partial(answer, task, query)), f"/{verb}")
 
     def place(self, path: str) -> tuple[str, str] | Reply:
-        """(task, what is asked of it) of a path: /TASK/reset, or /reset where one task is served."""
+        """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
         parts = path.strip("/").split("/")
         if len(parts) == 3 and parts[0] == parts[1]:  # a client of the task API, whose base is /TASK
             del parts[0]
@@ -219,14 +220,14 @@ class OpenEnvFront(Front):
         return session
 
     def _forget_idle(self) -> None:
-        """Forget episodes that nobody has used for long, the oldest first, as they are in the order of their start."""
+        """Forgets episodes that have not been used for long; they are in the order of their start, so oldest first."""
         now = time.monotonic()
         for name, session in list(self.sessions.items())[:100]:
             if now - session.used > IDLE_SECONDS:
                 del self.sessions[name]
 
     async def _asked(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
-        """What a worker answers about a task; raises `Failed`."""
+        """A worker's answer about a task; raises `Failed`."""
         answer = await self.ask(f"/{task}/{what}", json.dumps(job).encode())
         value = json.loads(answer.body)
         if answer.status != 200:
@@ -270,7 +271,7 @@ class OpenEnvFront(Front):
             session.turns, session.done = (
                 turns,
                 step.pop("done"),
-            )  # only now: after an error it can be taken again
+            )  # only now, so that after an error the step can be taken again
             reply = step.pop("reply", "")
             if not session.done:
                 session.replies.append(reply)
@@ -286,7 +287,7 @@ class OpenEnvFront(Front):
         reward: float | None,
         more: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """An observation with its metadata inside and beside it: openenv-core reads one place, openenv both."""
+        """An observation, with its metadata both inside and beside it: openenv-core reads one place, openenv both."""
         metadata = {
             "task": task,
             "split": session.split,
@@ -334,7 +335,7 @@ class OpenEnvFront(Front):
             self.connected -= 1
 
     async def _answer(self, task: str, session: Session, message: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The answer to a message of a WebSocket; None where it says goodbye."""
+        """The answer to a message of a WebSocket; None for `close`."""
         began = time.perf_counter()
         label, status = "ws", 200
         try:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    """Opens every task; raises EnvError where one cannot be opened.
+    """Opens every task; raises EnvError if one cannot be opened.
 
     settings: `tasks` {name in addresses: {"env": name for `make`, "arguments": {...}}}, `seconds` and `workers`.
     """
@@ -50,7 +50,7 @@ class Player:
         return make(opened["env"], **{**opened["arguments"], "split": split})
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answer to each question; the address says what is asked of which task. All are of one address."""
+        """The answer to each question. All have the same address, which says what is asked of which task."""
         _, task, asked = questions[0].address.split("/")
         jobs = [json.loads(question.body) for question in questions]
         if asked == "step":
@@ -59,11 +59,11 @@ class Player:
         return [self._answered(lambda job=job: (answer(task, job), {})) for job in jobs]
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """A step of many episodes. If the environment refuses them, each is taken alone: the error is of one."""
+        """Takes a step of many episodes; if the environment refuses them, each alone, to find the one at fault."""
         if len({job["split"] for job in jobs}) == 1 and len(jobs) > 1:
             try:
                 return [_as_answer(task, step) for step in self.step(task, jobs)]
-            except Exception as error:  # of a task from outside; each is asked again below, which says it
+            except Exception as error:  # a task's error; below, the episode that causes it raises it again
                 _log.debug("%s: a batch of steps failed: %s", task, error)
         return [
             self._answered(lambda job=job: (step := self.step(task, [job])[0], _counted(task, step)))
@@ -116,7 +116,7 @@ class Player:
         }
 
     def step(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Takes the last of each job's `turns`; what it earns is scored in one call for all episodes that end."""
+        """Takes the last of each job's `turns`; all episodes that end are scored in one call."""
         split = jobs[0]["split"]
         env = self.env(task, split)
         indices = [job["index"] for job in jobs]
@@ -141,7 +141,7 @@ class Player:
                 "reason": scores.reason[i],
                 "extracted": scores.extracted[i],
             }
-            if scores.traceback[i] is not None:  # it is of the task's author; a client gets the reason alone
+            if scores.traceback[i] is not None:  # it is for the task's author; a client only gets the reason
                 _log.error("%s, problem %d: %s", env.spec_name, indices[i], cause(env, scores.traceback[i]))
         return steps
 
@@ -155,5 +155,5 @@ def _counted(task: str, step: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _finite(value: float) -> float | None:
-    """A number as JSON has it: None for NaN (a component that the problem's task does not have) and for infinity."""
+    """A number for JSON: None for NaN (a component that the problem's task does not have) and for infinity."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Seven small tasks, one file each, and what they share: three levels, splits by content, a right or wrong answer."""
+"""Seven small tasks, one file each, and their base class: three levels, splits by content, a right or wrong answer."""
 
 import json
 from abc import abstractmethod
@@ -15,7 +15,7 @@ from envs.splits import DEFAULT, SplitRule, distinct, draw_for
 
 
 class SmallEnv(GeneratedEnv):
-    """What all small tasks do alike; a task writes the methods from `draw` on.
+    """The base class of the small tasks; a task writes the methods from `draw` on.
 
     split: "train" (100,000 problems), "validation" or "test" (256 different ones each, or all that a level has).
     level: 1, 2 or 3.
@@ -27,7 +27,7 @@ class SmallEnv(GeneratedEnv):
     levels = (1, 2, 3)
     sizes: ClassVar[dict[str, int]] = {"train": 100_000}
     split_rule: ClassVar[SplitRule] = DEFAULT
-    """Says which split a drawn content belongs to."""
+    """The rule by which drawn content is assigned to a split."""
 
     def __init__(self, split: str = "train", level: int = 1) -> None:
         self.task = type(self).__name__.lower()
@@ -62,14 +62,14 @@ class SmallEnv(GeneratedEnv):
 
     @abstractmethod
     def as_problem(self, drawn: Any) -> Problem:
-        """The problem of a content that `draw` gave. Its `reference` is passed to the four methods below by keyword."""
+        """The problem with content from `draw`. Its `reference` is passed to the four methods below by keyword."""
 
     def is_right(self, answer: str, **reference: Any) -> bool:
         """Whether the text of the answer block is right. By default it must be the solution, to the letter."""
         return answer == self.solution(**reference)
 
     def flaw(self, answer: str, **reference: Any) -> str:
-        """A sentence on what is wrong with an answer, for `feedback`; "" leaves it at saying that it is wrong."""
+        """A sentence on the fault of an answer, for `feedback`; "" = `feedback` only says that it is wrong."""
         return ""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Give the nodes of a graph colours so that no edge joins two of the same."""
+"""Give the nodes of a graph colours so that no edge joins two nodes of the same colour."""
 
 from itertools import combinations
 
@@ -55,7 +55,7 @@ class Coloring(SmallEnv):
 
 
 def fits(colors: str, edges: list[str]) -> bool:
-    """Whether no edge joins two nodes of the same colour. colors: of nodes 0, 1, ...; the last may have none yet."""
+    """Whether no edge joins two nodes of the same colour. colors: of nodes 0, 1, ...; it may lack the last nodes."""
     return all(colors[int(a)] != colors[int(b)] for a, b in edges if int(b) < len(colors))
 
 

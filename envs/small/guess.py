@@ -51,7 +51,7 @@ class Guess(SmallEnv):
         )
 
     def demonstration(self, problem: Problem) -> list[str]:
-        """Halves what is left of the range, turn by turn."""
+        """Halves the remaining range, turn by turn."""
         low, high, number = (problem.reference[name] for name in ("low", "high", "number"))
         guesses: list[int] = []
         while number not in guesses:

@@ -61,7 +61,7 @@ def keeps_given(board: str, full: str) -> bool:
 @cache
 def solutions() -> tuple[str, ...]:
     """The 92 full boards without an attack, e.g. "15863724", in ascending order."""
-    boards = [""]  # those of the rows before `row`
+    boards = [""]  # the boards of the rows before `row`
     for row in range(_SIZE):
         boards = [
             board + column

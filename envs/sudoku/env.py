@@ -1,4 +1,4 @@
-"""The Sudoku environment, and what its prompts and completions look like."""
+"""The Sudoku environment, and the forms of its prompts and completions."""
 
 from collections.abc import Mapping, Sequence
 from math import isqrt
@@ -98,8 +98,8 @@ class Sudoku(GeneratedEnv):
         super().__init__(split, level, prompt_style, reward_preset)
         self.source, self.size = str(source), size
         self.blanks = puzzles.LEVELS[size][level] if blanks is None else puzzles.read_blanks(blanks, size)
-        # The user's file is read for every split: its grids are kept out of the others, and a wrong path is an error at
-        # once and not after the training.
+        # The user's file is read for every split, to keep its grids out of the other splits, and to refuse a wrong path
+        # at once, not after the training.
         users_test = () if self.source == "generated" else puzzles.read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else puzzles.renamed(grid) for _, grid in users_test)
         if split == "test" and users_test:
@@ -110,10 +110,10 @@ class Sudoku(GeneratedEnv):
             self._items = puzzles.fixed_set(split, self.blanks, self._excluded)
         elif size == 4:
             self._table = puzzles.blank_table(self.blanks)
-            puzzles.split_ranks(split, self._excluded)  # raises where the file leaves nothing
+            puzzles.split_ranks(split, self._excluded)  # raises if the file leaves no grid
 
     def _draw(self, index: int) -> tuple[str, str]:
-        """(puzzle, solution); those of 9x9 take so long that validation and test are not fixed beforehand."""
+        """(puzzle, solution). 9x9 puzzles take long to make, so validation and test have no fixed set of them."""
         if self.size == 4:
             return puzzles.train_puzzle(index, self._table, self._excluded)
         return puzzles.draw_9x9(self.split, index, self.blanks, self._excluded)
@@ -150,9 +150,9 @@ class Sudoku(GeneratedEnv):
         return self._completion(grid, work=row_by_row(problem.reference["puzzle"], grid))
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
-        """The board of a Sudoku problem, with what the completion wrote into it.
+        """The board of a Sudoku problem, filled in by the completion.
 
-        A completion from which no n*n digits can be read leaves the board empty and says why below it.
+        If no n*n digits can be read from the completion, the blanks stay empty, and a line below says why.
         """
         from verifiers import verify
 
@@ -167,7 +167,7 @@ class Sudoku(GeneratedEnv):
             else:
                 complaint = f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"
             if verdict.correct:
-                solution = written  # of several solutions each one is as right as the stored one
+                solution = written  # if there are several solutions, all are as right as the stored one
         kinds = list(map(_kind_of_cell, puzzle, solution, board))
         legend = "  ".join(
             f"{paint(style, mark.format('n').strip())} {words}"
@@ -189,13 +189,13 @@ def _drawn(board: str, kinds: list[str]) -> list[str]:
     row_parts = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]
     lines = ["|".join(row_parts[start : start + box]) for start in range(0, len(row_parts), box)]
     rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
-    for row in range(size - box, 0, -box):  # from below, so that the numbers of rows above stay what they are
+    for row in range(size - box, 0, -box):  # from below, so that the numbers of the rows above do not change
         lines.insert(row, rule)
     return lines
 
 
 def _kind_of_cell(puzzle_digit: str, solution_digit: str, written_digit: str) -> str:
-    """The kind of a cell, see `_CELLS`, by what the puzzle, its solution and the completion have in it."""
+    """The kind of a cell, see `_CELLS`, by its digits in the puzzle, in the solution and in the completion."""
     if written_digit == puzzle_digit:
         return "blank" if puzzle_digit == "0" else "given"
     if puzzle_digit != "0":
@@ -213,7 +213,7 @@ def _missing_digits(row: str) -> list[str]:
 
 
 def careless(puzzle: str) -> str:
-    """The grid of somebody who looks at rows only: from left to right, the smallest digit that the row still lacks."""
+    """The grid by rows only: from left to right, each blank gets the smallest digit that the row still lacks."""
     grid = ""
     for row in _rows_of(puzzle):
         missing = iter(_missing_digits(row))

@@ -1,11 +1,11 @@
 """Sudoku puzzles with one solution: made from solved grids, or read from our committed test files or a user's file.
 
 A grid is a solved board, written as its digits row by row. Splits share no grid, so a model cannot have seen the answer
-to an evaluation puzzle. 4x4: there are 288 grids; each is known by its rank, its place among all of them in sorted
-order, and lists of ranks divide them. 9x9: two grids count as one if other names for the digits, such as 2 for
-1 and 1 for 2, turn one into the other. So the digits are first renamed in order of appearance (`renamed`), and a hash
-of the renamed grid says which split it belongs to. Puzzles are drawn with private streams of
-`numpy.random.default_rng`, keyed by split and index.
+to an evaluation puzzle. Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
+
+4x4: there are 288 grids; each is known by its rank, its place among all of them in sorted order, and lists of ranks
+divide them. 9x9: two grids count as one if renaming digits, e.g. 2 to 1 and 1 to 2, turns one into the other. So the
+digits are first renamed in order of appearance (`renamed`), and a hash of the renamed grid decides its split.
 """
 
 import re
@@ -32,7 +32,7 @@ TEST_RANKS = (
 PAPER_BLANKS = {7: 82, 8: 83, 9: 76, 11: 12, 12: 3}
 """{number of blanks: how many of the papers' 256 test puzzles have so many}."""
 TEST_BLANKS_9X9 = (8, 16)
-"""The fewest and most blanks of level 1 of 9x9, and so of our committed test file."""
+"""The fewest and most blanks of 9x9 puzzles at level 1, and so in our committed test file."""
 
 LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
     4: {1: None, 2: (9, 10), 3: (11, 11), 4: (12, 12)},
@@ -45,8 +45,7 @@ MAX_BLANKS = {4: 12, 9: 54}
 with 54 nearly every order in which cells are blanked out leaves a single solution, from 57 on few orders do."""
 
 _SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
-# Of the streams 2, 3, ..., 4 is the first whose test puzzles the careless habit solves as often as the papers' (11 of
-# 256).
+# Stream 4 is the first of 2, 3, ... whose test puzzles the careless habit solves as often as the papers' (11 of 256).
 _STREAMS_4X4 = STREAMS | {"test": 4}
 _MAX_TRIES = 10_000
 """How often `fixed_set` draws another puzzle in place of one that it has already. It needs far fewer: with one blank,
@@ -57,8 +56,8 @@ the 20 grids of validation have 320 puzzles, and even the last of 256 is new aft
 def grids() -> tuple[str, ...]:
     """All 288 solved 4x4 grids as 16 digits, row by row, sorted."""
     rows = list(permutations("1234"))
-    # Two rows above each other, whose two boxes hold each digit once. The box of a[:2] and b[:2] does if b has the
-    # digits of a[:2] in its other half, b[2:].
+    # Pairs of neighbouring rows whose two boxes have each digit once. The box of a[:2] and b[:2] has each digit once if
+    # the other half of b, b[2:], has the digits of a[:2].
     halves = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
     solved = [
         "".join(a + b + c + d)
@@ -70,9 +69,9 @@ def grids() -> tuple[str, ...]:
 
 @cache
 def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int, ...]:
-    """The ranks of a split's grids: 88 of test, every tenth of the other 200 of validation, the remaining 180 of train.
+    """The ranks of a split's grids: 88 in test, every tenth of the other 200 in validation, the remaining 180 in train.
 
-    excluded: grids that train and validation go without. Raises EnvError if they leave none.
+    excluded: grids that train and validation must not have. Raises EnvError if no grid is left.
     """
     if split == "test":
         return TEST_RANKS
@@ -110,9 +109,9 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
 
 
 def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
-    """ "4-11" -> (4, 11), 8 -> (8, 8); raises EnvError for what is no range of blanks for that size."""
+    """ "4-11" -> (4, 11), 8 -> (8, 8); raises EnvError for anything but a range of blanks for that size."""
     parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
-    low = high = 0  # is refused below
+    low = high = 0  # refused below, unless they are read
     if parts:
         low, high = int(parts[1]), int(parts[2] or parts[1])
     if not 1 <= low <= high <= MAX_BLANKS[size]:
@@ -124,7 +123,7 @@ def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:
-    """How many blanks a 4x4 puzzle may have: each puzzle draws one entry of this list, all equally likely.
+    """The numbers of blanks for 4x4 puzzles: each puzzle draws an entry of this list, all equally likely.
 
     blanks: (low, high) gives each number from low to high once; None gives 256 entries, in the papers' proportions.
     E.g. (4, 6) -> [4, 5, 6].
@@ -153,7 +152,7 @@ def fixed_set(
 
     Every entry of `blank_table` is used equally often, give or take one, and so is every grid, unless a puzzle would
     repeat. The papers' table gives 82 puzzles of 7 blanks, 83 of 8, 76 of 9, 12 of 11 and 3 of 12. Raises EnvError if
-    the grids that `excluded` leaves have too few such puzzles.
+    the grids outside of `excluded` have too few such puzzles.
     """
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4[split]])
     size = SPLIT_SIZES[split]
@@ -209,7 +208,7 @@ def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     """The (puzzle, solution) pairs of a file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    The columns may begin with a capital, as in d1's CSV file. Raises EnvError, naming the line, for one that is no
+    The columns may begin with a capital, as in d1's CSV file. Raises EnvError, naming the line, for a line that is no
     JSON object, or whose solution does not solve a puzzle of this size.
     """
     rows = read_files("sudoku", [Path(path)], ("puzzle", "solution"), in_small_letters)
@@ -219,7 +218,7 @@ def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
 def in_small_letters(values: dict[str, Any]) -> dict[str, Any]:
     """A row with the columns `puzzle` and `solution`, even if the file calls them `Puzzle` and `Solution`.
 
-    All columns keep the names that they have, too; if a file has both `Puzzle` and `puzzle`, the latter is taken.
+    All columns also keep their own names; if a file has both `Puzzle` and `puzzle`, the latter is taken.
     """
     return {str(name).lower(): value for name, value in values.items()} | values
 

@@ -1,4 +1,4 @@
-"""What a Sudoku completion earns: the verifier's verdict and partial credit, its format, and the papers' reward."""
+"""The rewards of Sudoku: the verifier's verdict and partial credit, the format, and the papers' reward."""
 
 from collections.abc import Collection, Sequence
 from math import isqrt
@@ -14,7 +14,7 @@ REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cel
 
 
 def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:
-    """The scores of n completions. measured: the wanted components; all but `paper_cells` are measured in any case."""
+    """The scores of n completions. measured: the wanted components; all but `paper_cells` are always measured."""
     from verifiers import verify_batch
 
     puzzles = [p.reference["puzzle"] for p in problems]
@@ -41,8 +41,8 @@ def has_format(completion: str, size: int = 4) -> bool:
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     """The reward of d1 and SPG: the share of the blanks that are filled as in the solution; 0 without any blanks.
 
-    It reads the digits of the last closed <answer> block, from the first cell on, however many there are, and does not
-    ask whether the givens are kept.
+    It reads the digits of the last closed <answer> block from the first cell on, however many there are, and does not
+    check whether the givens are kept.
     """
     written = _last_digits(until_end(completion))
     blanks = [cell for cell, puzzle_digit in enumerate(puzzle) if puzzle_digit == "0"]

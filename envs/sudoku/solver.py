@@ -1,4 +1,4 @@
-"""Random grids and puzzles with one solution: plain functions that numba compiles, and what calls them.
+"""Random grids and puzzles with one solution: plain functions that numba compiles, and their callers.
 
 A board of size n has n*n cells in reading order, each 0 (blank) or a digit 1 to n. For each row, column and box a bit
 mask says which digits it has (bit d - 1 = digit d). The search always continues in the blank with the fewest digits
@@ -21,9 +21,9 @@ _INTS = "int64[::1]"  # how numba calls `Ints`
 def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
     """Fills the masks and the list of blanks in `work`; returns the number of blanks, or -1 if two givens clash.
 
-    units: for each cell the numbers of its row, column and box, as `_units` makes them. work: an array of all that the
-    search notes, in three parts: for each of the 3n units a mask of the digits that it has; the list of blank cells,
-    with room for n*n; and for each of these a mask of the digits that are left to try.
+    units: for each cell the numbers of its row, column and box, as `_units` makes them. work: the working memory of the
+    search, in three parts: for each of the 3n units a mask of its digits; the list of blank cells, with room for n*n;
+    and for each of these a mask of the digits that are left to try.
     """
     for unit in range(3 * size):
         work[unit] = 0
@@ -76,8 +76,8 @@ def next_digit(left: int, start: int) -> int:
 def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
     """Fills in the first solution of `cells`, and returns how many cells it filled; -1 and no change if there is none.
 
-    The filled cells are the first ones in the list of blanks in `work`. starts: for each cell a digit, 0 to n - 1; the
-    search first tries the digits above it, then the others. All 0 for ascending order.
+    The filled cells are the first in the list of blanks in `work`. starts: for each cell a digit from 0 to n - 1; the
+    search first tries the digits above it, then the others. If all are 0, digits are tried in ascending order.
     """
     blanks = set_givens(cells, units, size, work)
     if blanks < 0:
@@ -119,12 +119,13 @@ def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: I
         if blanks == wanted:
             break
         digit, filled = cells[cell], -1
-        # One solution is known, with `digit` here. A second one, found if `filled` is not -1, would have another digit.
+        # The known solution has `digit` here. A second solution, if there is one, has another digit; it is found if
+        # `filled` is not -1.
         for other in range(1, size + 1):
             if other != digit and filled < 0:
                 cells[cell] = other
                 filled = fill(cells, units, size, starts, work)
-        for i in range(filled):  # takes the second solution out again
+        for i in range(filled):  # removes the second solution again
             cells[work[list_start + i]] = 0
         if filled < 0:
             cells[cell] = 0
@@ -135,7 +136,7 @@ def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: I
 
 
 def random_grid(rng: np.random.Generator, size: int) -> str:
-    """A random solved grid as n*n digits: the first that a search finds which begins at a random digit in each cell."""
+    """A random solved grid as n*n digits: the first that a search finds if each cell begins at a random digit."""
     starts = rng.integers(size, size=size * size)
     cells = np.zeros_like(starts)
     _kernels()["fill"](cells, _units(size), size, starts, _workspace(size))
@@ -153,7 +154,7 @@ def random_puzzle(rng: np.random.Generator, grid: str, blanks: int) -> str:
 
 
 def _workspace(size: int) -> Ints:
-    """`work` of the functions above; `set_givens` says what stands where."""
+    """The array `work` of the functions above; `set_givens` describes its parts."""
     return np.zeros(3 * size + 2 * size * size, np.int64)
 
 
@@ -185,7 +186,7 @@ def _kernels() -> dict[str, Callable[..., int]]:
     this_module = sys.modules[__name__]
     return {
         # `compile_loop` also makes the functions of this module callable from compiled code. It offers a checksum of
-        # other sources, which a function would hold to be compiled anew when they change; these call none.
+        # other sources, with which a function is compiled again when they change; these functions use no other source.
         function.__name__: compile_loop(lambda checksum, f=function: f, signature, this_module)
         for function, signature in signatures.items()
     }

@@ -1,1 +1,1 @@
-"""Texts: completions with holes, prompts of the user's own, what cannot be encoded, and colours for a terminal."""
+"""Texts: completions with holes, a user's own prompts, characters that cannot be encoded, colours for a terminal."""

@@ -1,4 +1,4 @@
-"""A prompt of the user's own, `prompt_style=FILE`: a text with places such as `{question}` for each problem."""
+"""A user's own prompt, `prompt_style=FILE`: a text with places such as `{question}` for each problem."""
 
 import hashlib
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 from envs.errors import EnvError, check_choice
 
 FIELDS = ("question", "numbers", "target", "puzzle")
-"""Every name that a template may hold in braces; each task has some of them."""
-# A line `---` and the line break before it. The break behind it is not matched, as the next line may be a `---` too.
+"""The names that templates may have in braces; each task has some of them."""
+# A line `---` and the line break before it. The break behind it is not matched, since the next line may be `---`, too.
 _SEPARATOR = re.compile(r"\r?\n---(?=\r?\n|\Z)")
 _PLACE = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
@@ -20,9 +20,9 @@ class Template:
     """A user's prompt for one task."""
 
     prompt: str
-    """With `{name}` for each field of the task; any other braces are plain text."""
+    """The prompt, with `{name}` for each field of the task; any other braces are plain text."""
     prefix: str
-    """The text with which every completion begins: the model goes on from it."""
+    """The text with which every completion begins; the model continues it."""
     sha256: str
     """The hash of the file, in hexadecimal digits."""
 
@@ -31,7 +31,7 @@ class Template:
         return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
 
     def behind_prefix(self, completion: str) -> str:
-        """The part of a completion that the model writes itself: what follows the prefix, if that is there."""
+        """The part of a completion that the model writes itself: the text behind the prefix, if that is there."""
         return completion.removeprefix(self.prefix)
 
 
@@ -71,10 +71,10 @@ def read_style(
 ) -> Template | None:
     """The template of a prompt style that is a file, None for one of the known styles.
 
-    The file is UTF-8. Its last line `---`, if there is one, divides the prompt from what the completion begins with;
-    the line breaks around that line and one at the end of the file belong to neither. Every one of `fields` must
-    stand in the prompt, e.g. `{puzzle}`, and no other of FIELDS. Raises EnvError for an unknown style, naming the
-    nearest known one, and for a file that cannot be used.
+    The file is UTF-8. Its last line `---`, if there is one, separates the prompt from the beginning of the completion;
+    the line breaks around that line, and one at the end of the file, belong to neither. The prompt must have all of
+    `fields`, e.g. `{puzzle}`, and no other of FIELDS. Raises EnvError for an unknown style, naming the nearest known
+    one, and for a file that cannot be used.
     """
     if style in known or not isinstance(style, str) or not Path(style).is_file():
         refuse_path(env, style, known)

@@ -1,14 +1,14 @@
-"""Half of a character, i.e. a lone surrogate such as "\\ud83d": JSON may hold one, but no tokenizer can encode it."""
+"""Finds half of a character, i.e. a lone surrogate such as "\\ud83d", which JSON allows but no tokenizer can encode."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def half_character(value: Any) -> str:
-    """What is wrong with a value in which half of a character stands; "" if there is none.
+    """A clause on a value with half of a character in it; "" if it has none.
 
-    value: a text, or lists and dicts with texts in them. The result goes on from a subject such as "the prompt": it
-    begins with "has half of a character".
+    value: a text, or lists and dicts with texts in them. The clause follows a subject such as "the prompt": it begins
+    with "has half of a character".
     """
     if isinstance(value, str):
         try:

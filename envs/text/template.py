@@ -1,7 +1,7 @@
 """Text with holes, which a model fills in: a problem's `completion_template`, and the canvas of `spg_trainer.generate`.
 
-`[MASK]` is the place of one token, `[MASK*8]` are eight such places, and `[MASK*]`, which may occur once, is as many
-as a completion has room for. Places that touch make one hole. Everything else is given: the model reads it and cannot
+`[MASK]` is the place of one token, `[MASK*8]` are eight places, and `[MASK*]`, which may occur once, is as many places
+as a completion has room for. Places that touch are one hole. All other text is given: the model reads it and cannot
 change it.
 """
 
@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 
 REST = 0
-"""The size of the hole that takes all the room that is left."""
-# This also finds what only looks like a hole, e.g. "[MASK 8]", so that it can be refused.
+"""The size of the hole that takes all the remaining room."""
+# This also matches texts that only look like a hole, e.g. "[MASK 8]", so that they can be refused.
 _HOLE = re.compile(r"\[MASK([^\]\n]{0,20})\]?")
 _SIZE = re.compile(r"(?:\*([0-9]*))?")  # "", "*8" or "*"
 
@@ -18,8 +18,8 @@ _SIZE = re.compile(r"(?:\*([0-9]*))?")  # "", "*8" or "*"
 def read_holes(text: str) -> list[str | int]:
     """The parts of a text with holes, in order: given texts, and for each hole its size, `REST` for `[MASK*]`.
 
-    E.g. "a[MASK*8]b[MASK][MASK]" -> ["a", 8, "b", 2]. Raises ValueError, whose sentence goes on from "the template",
-    for a text without a hole, with more than one `[MASK*]`, or with something else that begins with `[MASK`.
+    E.g. "a[MASK*8]b[MASK][MASK]" -> ["a", 8, "b", 2]. Raises ValueError, whose text continues "the template ...", for a
+    text without a hole, with more than one `[MASK*]`, or with anything else that begins with `[MASK`.
     """
     parts: list[str | int] = []
     end_before = 0  # where the last hole ended
@@ -33,7 +33,7 @@ def read_holes(text: str) -> list[str | int]:
         end_before = found.end()
         places = REST if size[1] == "" else int(size[1] or 1)
         number_of_rests += places == REST
-        if parts and isinstance(parts[-1], int):  # it touches the hole before: both are one
+        if parts and isinstance(parts[-1], int):  # it touches the hole before, so both are one
             places_before = parts.pop()
             places = REST if REST in (places, places_before) else places + places_before
         parts.append(places)
@@ -68,8 +68,8 @@ def fits(template: str, text: str) -> bool:
     end = texts.pop() if texts and isinstance(parts[-1], str) else ""
     if not (text.startswith(beginning) and text[len(beginning) :].endswith(end)):
         return False
-    # The given texts in between are looked for one after the other. Each is taken as early as it can stand: that leaves
-    # the most room to those that follow.
+    # The given texts in between are searched one after the other. Each is taken at its first place, which leaves the
+    # most room for the next ones.
     search_from, search_to = len(beginning), len(text) - len(end)
     for part in texts:
         place = text.find(part, search_from, search_to)

@@ -21,7 +21,7 @@ def labelled(label: str, text: str) -> str:
 
 
 def highlight_last(style: str, text: str, part: str) -> str:
-    """The text with the last occurrence of `part` painted; the text as it is where `part` is empty or not in it."""
+    """The text with the last occurrence of `part` painted; the text as it is if `part` is empty or not in it."""
     if not part or part not in text:
         return text
     before, _, after = text.rpartition(part)

@@ -1,4 +1,4 @@
-"""What is said to an OpenEnv server: a few questions over HTTP, and episodes over WebSockets that are used again.
+"""Talks to an OpenEnv server: a few questions over HTTP, and episodes over WebSockets, which are reused.
 
 Written from the sources of openenv-core 0.3 and openenv 0.10, which need not be installed here.
 """
@@ -20,11 +20,11 @@ from envs.errors import EnvError, MissingPackage
 from verifiers.serve.front import TOKEN_VARIABLE, is_loopback
 
 ATTEMPTS = 4
-"""How often a message is tried where the connection is lost; a server that is started again goes unnoticed so."""
+"""How often a message is tried if the connection is lost, so that a restart of the server goes unnoticed."""
 KNOWN = 20_000
 """How many results of steps are remembered."""
 LARGEST = 100 << 20
-"""Bytes of an answer."""
+"""The most bytes of an answer."""
 
 
 class ServerError(Exception):
@@ -32,7 +32,7 @@ class ServerError(Exception):
 
 
 class NotReproducible(Exception):
-    """The server gave something else than before."""
+    """The server gave another result than before."""
 
 
 class Result(NamedTuple):
@@ -45,11 +45,11 @@ class Result(NamedTuple):
 
 
 Place = tuple[str, tuple[str, ...]]
-"""Where an episode stands: the arguments of its `reset` as JSON, and the completions so far."""
+"""The state of an episode: the arguments of its `reset` as JSON, and the completions so far."""
 
 
 def ask(address: str, path: str, body: Any = None, seconds: float = 30.0) -> Any:
-    """The JSON at an address, None if the server has nothing there (404, 405, 501); raises EnvError where it fails."""
+    """The JSON at an address; None if the server has nothing there (404, 405, 501). Raises EnvError on failure."""
     request = urllib.request.Request(address + path, headers=_headers())
     if body is not None:
         request.data = json.dumps(body).encode()
@@ -79,7 +79,7 @@ def _headers() -> dict[str, str]:
 
 @dataclass(eq=False)
 class Session:
-    """A connection to the server, and where its episode stands; None before the first."""
+    """A connection to the server, and the state of its episode; None before the first episode."""
 
     socket: Any
     at: Place | None = None
@@ -105,16 +105,16 @@ class Connections:
 
     address: str
     idle: list[Session] = field(default_factory=list)
-    """Those that nobody uses now, the one that was used last at the end."""
+    """The sessions that are not in use; the last used one is at the end."""
     open: int = 0
-    """How many there are."""
+    """How many sessions there are."""
     loop: asyncio.AbstractEventLoop | None = None
 
     @asynccontextmanager
     async def session(self, wanted: Place | None, most: int) -> AsyncIterator[Session]:
-        """A session that nobody else uses: one at `wanted` (None = anywhere), a new one, or the one unused for longest.
+        """An unused session: one that is at `wanted` (None = anywhere), a new one, or the one unused for longest.
 
-        most: how many there may be. Whatever is raised inside closes it, since an answer may still be under way.
+        most: how many sessions there may be. Any error inside closes the session, since an answer may still be coming.
         """
         if (
             self.loop is not asyncio.get_running_loop()
@@ -159,10 +159,10 @@ connections = cache(Connections)
 
 @dataclass
 class Client:
-    """Episodes at a server. Every problem is a `reset` that can be done again, and a step is known by all before it.
+    """Episodes at a server. A problem is a `reset` that can be repeated; a step depends only on the steps before it.
 
-    So an episode needs no connection between its turns: one that has lost its own is played again in another, and what
-    the server then gives must be what it gave before.
+    So an episode needs no connection between its turns. If its connection is lost, it is played again in another one,
+    and the server must then give the same results as before.
 
     address: http:// or https://. action: the field of an action that holds a completion. sessions: the most connections
     of this process at once.
@@ -174,7 +174,7 @@ class Client:
     results: OrderedDict[Place, Result] = field(default_factory=OrderedDict)
 
     async def result(self, reset: Mapping[str, Any], turns: Sequence[str]) -> Result:
-        """What the server answers to the last of `turns` in the episode of a `reset`; without turns, to that."""
+        """The server's answer to the last of `turns` in the episode of a `reset`; without turns, to the `reset`."""
         place = (json.dumps(reset), tuple(turns))
         if place in self.results:
             self.results.move_to_end(place)
@@ -194,11 +194,11 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _go(self, session: Session, place: Place) -> None:
-        """Brings a session's episode to a place, from where it stands if that is on the way."""
+        """Brings a session's episode to a place; it continues from its present state if that is on the way."""
         reset, turns = place
         at = session.at
         if not turns or at is None or at[0] != reset or at[1] != turns[: len(at[1])] or at[1] == turns:
-            session.at = None  # until it is done
+            session.at = None  # unknown until this is done
             self._keep((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
         while len(session.at[1]) < len(turns):
@@ -210,7 +210,7 @@ class Client:
             self._keep(session.at, result)
 
     def _keep(self, place: Place, result: Result) -> None:
-        """Remember a result; raises `NotReproducible` if it was another one before."""
+        """Remembers a result; raises `NotReproducible` if there was another result before."""
         before = self.results.setdefault(place, result)
         if (_told(before), before.reward, before.done) != (_told(result), result.reward, result.done):
             raise NotReproducible(
@@ -223,12 +223,12 @@ class Client:
 
 
 def _told(result: Result) -> dict[str, Any]:
-    """What an observation says, without its metadata, in which an episode may have a name of its own."""
+    """An observation without its metadata, which may have a name of the episode."""
     return {name: value for name, value in result.observation.items() if name != "metadata"}
 
 
 def need_websockets() -> None:
-    """Raises MissingPackage where the package is not installed."""
+    """Raises MissingPackage if the package `websockets` is not installed."""
     try:
         import websockets.asyncio.client  # noqa: F401
     except ImportError as error:

@@ -1,7 +1,7 @@
 """One environment class for each OpenEnv server: `openenv:http://127.0.0.1:8000`.
 
-The server's environment plays, scores and keeps its data; prompts, completions and numbers travel. Problem number i is
-the episode that `reset` begins with a seed of its own, so the environment must depend on its seed alone.
+The server's environment plays, scores and keeps its data; only prompts, completions and numbers are exchanged. A
+problem is the episode that `reset` begins with the problem's seed, so the environment must depend on its seed alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from verifiers.errors import did_you_mean, shown
 SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 """How many seeds each split has, if the server does not say how many problems it has."""
 MAX_TURNS = 10
-"""The most turns of an episode, if the server does not say it."""
+"""The most turns of an episode, if the server does not say."""
 TEXT_FIELDS = (
     "reply",
     "prompt",
@@ -41,7 +41,7 @@ TEXT_FIELDS = (
 class OpenEnv(TextEnv):
     """The environment of an OpenEnv server; `address` says which.
 
-    Rewards: those that the server names, if it is one of ours; else
+    Rewards: those that the server names, if it is `python -m envs serve`; else
         correct (0 or 1): the reward is 1 or more.
         reward: the sum of the rewards of all steps.
     """
@@ -60,7 +60,7 @@ class OpenEnv(TextEnv):
         sessions: int = 16,
         timeout: float = 60.0,
     ) -> None:
-        """Opens one split; raises EnvError where no such server answers, or its texts are not found.
+        """Opens one split; raises EnvError if no such server answers, or if its texts are not found.
 
         Args:
             action: the field of an action that takes the completion; None = the only text that the server requires.
@@ -129,13 +129,13 @@ class OpenEnv(TextEnv):
         return Problem(prompt, {"index": index}, prefix, completion_template=template)
 
     def _reset(self, index: int) -> dict[str, Any]:
-        """The arguments of `reset` for a problem. Other servers than ours take what their environment knows of them."""
+        """The arguments of `reset` for a problem; servers other than ours use those that their environment knows."""
         if self._by_index:
             return {"split": self.split, "index": index}
         return {"seed": len(SPLITS) * index + list(SPLITS).index(self.split)}
 
     def _await(self, awaitable: Any) -> Any:
-        """What is awaited, in the event loop of all `async` methods; raises EnvError."""
+        """The result of an awaitable, awaited in the event loop of all `async` methods; its errors become EnvError."""
         limits = Limits(1, self.score_timeout)
         (outcome,) = call_all(lambda: self._called, [lambda: awaitable], limits)
         if outcome.error is not None:
@@ -143,7 +143,7 @@ class OpenEnv(TextEnv):
         return value_of(outcome)
 
     def _text(self, result: Result) -> Prompt:
-        """What the model reads of an observation; "" where there is nothing."""
+        """The text or chat of an observation that the model reads; "" if there is none."""
         names = TEXT_FIELDS if self.observation is None else (self.observation,)
         if self.observation is not None and self.observation not in result.observation:
             raise EnvError(
@@ -178,7 +178,9 @@ class OpenEnv(TextEnv):
         results = [await self._client.result(reset, turns[: n + 1]) for n in range(len(turns))]
         if self._is_ours:
             said = results[-1].metadata
-            if not results[-1].done:  # cut here, by max_turns or for want of room, and not by the server
+            if not results[
+                -1
+            ].done:  # cut off here, by max_turns or because a prompt was too long, not by the server
                 return Score(dict.fromkeys(self.reward_weights, 0.0), "unfinished")
             rewards = {name: np.nan if value is None else value for name, value in said["rewards"].items()}
             return Score(rewards, said["reason"], said["extracted"])
@@ -189,7 +191,7 @@ class OpenEnv(TextEnv):
 
 
 def _action_field(called: str, address: str, chosen: str | None) -> str:
-    """The field of an action that takes a text; raises EnvError where that is unclear."""
+    """The field of an action that takes a text; raises EnvError if it is unclear which."""
     schema = (ask(address, "/schema") or {}).get("action") or {}
     fields = {name: of for name, of in schema.get("properties", {}).items() if name != "metadata"}
     texts = [
@@ -225,7 +227,7 @@ def _size(address: str, split: str, chosen: int | None) -> tuple[int, bool]:
 
 @cache
 def class_of(address: str) -> type[OpenEnv]:
-    """The environment class of a server, which is asked when it is opened; raises EnvError for what is no address."""
+    """The environment class of a server, which is not contacted before it is opened; EnvError for a bad address."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EnvError(

@@ -1,8 +1,8 @@
 """One environment class for each dataset of the package reasoning-gym.
 
-Some of its scorers run a model's answer as code, and some can be made to run for hours. Here the former never see an
-answer, and the latter work in a process that is killed when its time is up. Which scorers do so was found by reading
-those of version 0.1.25, so no other version is opened.
+Some of its scorers run a model's answer as code; here these never see an answer. Some can be made to run for hours;
+here these work in a process that is killed when its time is up. Which scorers do so was found by reading version
+0.1.25, so no other version is opened.
 """
 
 import base64
@@ -45,7 +45,7 @@ REFUSED = {
     "word_ladder": _VARIES,
 }
 _EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
-"""{dataset in which many answers are right: the key of its metadata under which there is an example of one}."""
+"""{dataset in which many answers are right: the key of its metadata with an example of a right answer}."""
 _MAX_DRAWS = 500
 _SEED = 20_260_703  # keeps these streams apart from those of any other task
 _MAX_LENGTH = 20_000
@@ -81,8 +81,8 @@ OWN_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""{dataset: our check, which takes the place of its scorer}. The scorer would run the answer as code, except that of
-game_of_life_halting, which accepts any text at all."""
+"""{dataset: our check, which replaces its scorer}. These scorers would run the answer as code; only the scorer of
+game_of_life_halting is replaced because it accepts any text."""
 
 
 class ReasoningGym(TextEnv):
@@ -102,32 +102,32 @@ class ReasoningGym(TextEnv):
     def __init__(self, split: str = "train", seed: int = 0, size: int = 10_000, **config: Any) -> None:
         """Opens one split; raises EnvError for settings that the dataset does not take.
 
-        seed, size: those of the dataset, from whose items the problems of all splits are taken. config: its other
-        settings, e.g. max_animals=5 of leg_counting.
+        seed, size: of the dataset; the problems of all splits are taken from its items. config: its other settings,
+        e.g. max_animals=5 for leg_counting.
         """
         check_choice(self.dataset, "split", split, SPLITS)
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
-        # For validation and test alone: the items that are still to be looked at, and the problems found, by question.
+        # Only for validation and test: the items not looked at yet, and {question: problem} found so far.
         order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
         self._items_to_look_at = iter(order.tolist())
         self._problems_found: dict[str, Problem] = {}
 
     def __len__(self) -> int:
-        """`size` problems of train, of which some repeat; 256 of each other split, which repeat if fewer differ."""
+        """`size` for train, where some problems repeat; 256 for other splits, which repeat if fewer problems differ."""
         return self.size if self.split == "train" else 256
 
     @property
     def spec_name(self) -> str:
-        """The name with the package in front, as the package has a countdown and a sudoku too."""
+        """The name with the package before it, since the package has a countdown and a sudoku, too."""
         return f"reasoning_gym:{super().spec_name}"
 
     def problem(self, index: int) -> Problem:
         """A random item among those whose question hashes to this split.
 
-        In validation and test no question comes twice while there are others, as confidence intervals assume different
-        problems. So problem `index` of these splits first makes all problems before it.
+        In validation and test no question occurs twice as long as there are others, because confidence intervals assume
+        different problems. So making problem `index` of these splits first makes all problems before it.
         """
         if self.split == "train":
             rng = np.random.default_rng([_SEED, index])
@@ -152,16 +152,16 @@ class ReasoningGym(TextEnv):
         return Problem(question + ASK, reference, metadata={"entry": entry})
 
     def _too_few(self, searched: int) -> EnvError:
-        """The error where none of the `searched` questions belongs to this split."""
+        """The error if none of the `searched` questions belongs to this split."""
         return EnvError(
             f"{self.spec_name}: of {searched} questions none belongs to {self.split}, too few differ. Give it a larger "
             "size, or settings with more variety."
         )
 
     def score(self, problem: Problem, completion: str) -> Score:
-        """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.
+        """The dataset's score of the answer, computed in a separate process, or our check if theirs is not safe.
 
-        Reasons beside "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
+        Reasons besides "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
         """
         answer = read_answer(completion)
         if answer is None:
@@ -174,7 +174,7 @@ class ReasoningGym(TextEnv):
         return Score({"correct": float(value >= 1), "format": form, "score": value}, reason, answer)
 
     def demonstration(self, problem: Problem) -> str:
-        """The dataset's answer, or its example of one."""
+        """The dataset's answer, or its example of a right answer."""
         entry = problem.metadata["entry"]
         answer = entry["answer"]
         if answer is None:
@@ -193,7 +193,7 @@ class ReasoningGym(TextEnv):
         return self._made[index]
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
-        """(score from 0 to 1, reason), by our check, by the package, or by the package in a process of its own."""
+        """(score from 0 to 1, reason), by our check, by the package here, or by the package in a separate process."""
         from reasoning_gym.dataset import ProceduralDataset
 
         reason = ""  # "" = "ok" or "wrong", by the score
@@ -207,7 +207,7 @@ class ReasoningGym(TextEnv):
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)
             value, reason = reply.get("value", 0.0), reply["outcome"]  # "" means that the scorer gave a value
-            if reason == "error":  # the worker itself failed, whatever the answer
+            if reason == "error":  # the worker itself failed
                 raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
         value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
         return value, reason or ("ok" if value >= 1 else "wrong")
@@ -215,7 +215,7 @@ class ReasoningGym(TextEnv):
 
 @lru_cache(maxsize=8)
 def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any]]]:
-    """(the dataset, {number: item} for the items made so far); the splits share both, as an item may take a second.
+    """(the dataset, {number: item} for the items made so far); splits share both, since an item may take a second.
 
     settings: the dataset's configuration as a JSON object. Raises EnvError if the dataset does not take it.
     """
@@ -262,6 +262,6 @@ def _workers() -> Any:
     """The process that scores answers by the package; see `envs.adapters.reasoning_gym.worker`."""
     from verifiers.worker import Workers
 
-    # Seconds: `soft` is the processor time after which a scorer is stopped. `hard`, by the clock, is generous, as the
-    # first job also opens the dataset, perhaps on a busy machine.
+    # Seconds: after `soft` of processor time a scorer is stopped. `hard`, by the clock, is generous, because the first
+    # job also opens the dataset, perhaps on a busy machine.
     return Workers("envs.adapters.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

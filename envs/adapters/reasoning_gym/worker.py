@@ -1,4 +1,4 @@
-"""What runs in the process in which reasoning-gym's scorers see an answer; it is killed when one takes too long."""
+"""The code of the process in which reasoning-gym's scorers see an answer; it is killed if a scorer takes too long."""
 
 import base64
 import json
@@ -24,8 +24,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
         dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
         entry = pickle.loads(base64.b64decode(job["entry"]))  # from the environment, not from a model
         answer, right_answer = job["answer"], entry["answer"]
-        # White space around the model's answer has been cut off. Some scorers want the white
-        # space that the right answer has.
+        # White space around the model's answer has been cut off, but some scorers want that of the right answer.
         if isinstance(right_answer, str) and answer == right_answer.strip():
             answer = right_answer
         try:

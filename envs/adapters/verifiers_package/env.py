@@ -1,8 +1,8 @@
 """One environment class for each taskset of the package `verifiers` of Prime Intellect.
 
-That package and ours have the same name, so they cannot be installed together: theirs is in another virtual
-environment, whose Python the argument `python` names. Tasks and rewards stay in processes of that Python (`inside.py`);
-only prompts, completions and numbers travel between them and this module.
+That package and ours have the same name, so they cannot be installed together. Theirs is in another virtual
+environment; the argument `python` names its Python. Tasks and rewards stay in processes of that Python (`inside.py`);
+only prompts, completions and numbers are exchanged with this module.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class VerifiersPackage(TextEnv):
 
     reward_weights: Mapping[str, float] = {"correct": 0.0, "reward": 1.0}
     reward_ranges: Mapping[str, tuple[float, float]] = {"reward": (-np.inf, np.inf)}
-    score_timeout = 3 * SECONDS  # longer than SECONDS, as a process may have to start first
+    score_timeout = 3 * SECONDS  # longer than SECONDS, since a process may have to start first
     taskset: ClassVar[str] = ""
 
     def __init__(
@@ -46,7 +46,7 @@ class VerifiersPackage(TextEnv):
     ) -> None:
         """Opens one split: a hash of the prompt divides the tasks 80/10/10.
 
-        Raises EnvError where the tasks cannot be opened, or cannot be scored by a reply alone.
+        Raises EnvError if the tasks cannot be opened, or cannot be scored by a reply alone.
 
         Args:
             python: the Python of a virtual environment in which the package and the taskset are installed.
@@ -57,7 +57,7 @@ class VerifiersPackage(TextEnv):
         if isinstance(num_problems, bool) or not isinstance(num_problems, int) or num_problems < 1:
             raise EnvError(f"verifiers:{self.taskset}: num_problems={num_problems!r:.80} must be 1 or more.")
         self.split = split
-        # The arguments of `_pool` and `_tasks`, which are cached by them.
+        # The arguments of `_pool` and `_tasks`, whose results are cached by these.
         self._opened = (
             self.taskset,
             _interpreter(self.taskset, python),
@@ -104,12 +104,12 @@ class VerifiersPackage(TextEnv):
         return Score(
             {"correct": float(is_right), "reward": reward},
             reason="ok" if is_right else "wrong",
-            extracted=paid,  # what is shown of a score: each of the task's rewards
+            extracted=paid,  # shows each of the task's rewards
         )
 
 
 def _interpreter(taskset: str, python: str) -> str:
-    """The path of the program that `python` names; raises EnvError where there is none."""
+    """The path of the program that `python` names; raises EnvError if there is none."""
     advice = (
         "Make one for that package, which has the name of one of ours: `python -m venv other && other/bin/pip install "
         "verifiers PACKAGE`, and pass --env-args python=other/bin/python."
@@ -121,7 +121,7 @@ def _interpreter(taskset: str, python: str) -> str:
         raise EnvError(
             f"verifiers:{taskset}: python={python} is no program (looked in {Path.cwd()}). {advice}"
         )
-    return os.path.abspath(found)  # no symbolic link is followed: it leads out of a virtual environment
+    return os.path.abspath(found)  # symbolic links are kept, since they lead out of a virtual environment
 
 
 @cache
@@ -150,6 +150,6 @@ def _tasks(taskset: str, python: str, settings: str, num_problems: int) -> dict[
 
 @cache
 def class_of(taskset: str) -> type[VerifiersPackage]:
-    """The environment class of a taskset. Whether there is such a taskset is found out when the class is opened."""
+    """The environment class of a taskset; whether the taskset exists is only checked when it is opened."""
     doc = f"The taskset {taskset} of the package verifiers."
     return type("VerifiersPackage", (VerifiersPackage,), {"taskset": taskset, "__doc__": doc})

@@ -1,9 +1,8 @@
 """Runs in another Python, which has the package `verifiers` of Prime Intellect, and gives its tasks and their rewards.
 
-It is started as `PYTHON -P inside.py NAME SETTINGS COUNT PIPE`, imports nothing of ours, and answers as a worker of
-our `verifiers.worker` does. In this file `verifiers` is the other package. Written for its version 0.4.0: tasks of one
-turn, whose rewards look at the trace alone (the record of an episode), are scored as its own `replay` does, without a
-runtime.
+It is started as `PYTHON -P inside.py NAME SETTINGS COUNT PIPE`, imports nothing of ours, and answers like a worker of
+our `verifiers.worker`. In this file `verifiers` is the other package, in version 0.4.0. Tasks of one turn, whose
+rewards only need the trace (the record of an episode), are scored without a runtime, as in the package's own `replay`.
 """
 
 import asyncio
@@ -88,7 +87,7 @@ def open_tasks(name, settings, count):
 
 
 def prompt_of(task):
-    """A task's prompt, a text or a list of {"role", "content"}; raises Refused for none, and for more than texts."""
+    """A task's prompt, a text or a list of {"role", "content"}; Refused if there is none, or if it has non-texts."""
     data = task.data
     if data.prompt is None:
         raise Refused("is refused: a user opens the conversation, who is played by a model")
@@ -106,7 +105,7 @@ def prompt_of(task):
 
 
 def describe(name, tasks):
-    """The reply with all that the environment knows of the tasks."""
+    """The reply with all that the environment needs to know of the tasks."""
     versions = {}
     package_of_taskset = name.rsplit("/", 1)[-1].split("@", 1)[0]  # "owner/gsm8k@1.0" -> "gsm8k"
     for package in ("verifiers", package_of_taskset):
@@ -123,7 +122,7 @@ def describe(name, tasks):
 
 
 def score(task, completion):
-    """The reply with what each of the task's rewards pays for a completion, and their weighted sum by the package."""
+    """The reply with each of the task's rewards for a completion, and their weighted sum by the package."""
     import verifiers.v1 as package
     from verifiers.v1.graph import MessageNode
     from verifiers.v1.state import state_cls
@@ -138,7 +137,7 @@ def score(task, completion):
     )
     prompt = prompt_of(task)
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    # A trace is a tree of messages; here each is the only child of the one before.
+    # A trace is a tree of messages; here each message is the only child of the one before it.
     for number, message in enumerate(messages):
         typed_message = kinds[message["role"]](content=message["content"])
         trace.nodes.append(MessageNode(parent=number - 1 if number else None, message=typed_message))
@@ -160,7 +159,7 @@ def answer(name, tasks, job):
 
 
 def read_jobs(pipe, jobs):
-    """Puts jobs from the pipe into the queue; ends this process, whatever it does, when the other end is closed."""
+    """Puts jobs from the pipe into the queue; ends this process at once when the other end of the pipe is closed."""
     try:
         while True:
             jobs.put(pipe.recv())
@@ -169,7 +168,7 @@ def read_jobs(pipe, jobs):
 
 
 def main():
-    """Opens the tasks, says so or why not, and then answers one job after the other."""
+    """Opens the tasks, reports success or the reason of failure, and then answers one job after the other."""
     name, settings, count, pipe_number = sys.argv[1:]
     pipe = Connection(int(pipe_number))
     try:
