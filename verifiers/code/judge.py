@@ -12,13 +12,15 @@ from verifiers.code import interpreter
 from verifiers.code.values import Case, meets
 from verifiers.verdicts import ERROR, MALFORMED, OK, RULE_BROKEN, TIMEOUT, WRONG
 
-MEMORY = None  # of a worker's address space: WebAssembly reserves much, and the guest has a limit of its own
-REPLY_LIMIT = 1 << 20  # bytes; a longer answer counts as none
+MEMORY = (
+    None  # no limit of a worker's address space: WebAssembly reserves much, and the guest has its own limit
+)
+REPLY_LIMIT = 1 << 20  # bytes; a longer answer does not count
 _REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "M": ERROR, "X": WRONG}
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Load the interpreter and return the function that answers a job; a job without a program asks if that worked."""
+    """Loads the interpreter; returns the function that answers jobs. A job without a program asks if loading worked."""
     interpreter.refuse_to_compile()
     harness = interpreter.compile_in_guest(Path(__file__).with_name("guest.py").read_text(encoding="utf-8"))
     return lambda job: judge(harness, **job["program"]) if "program" in job else {"outcome": OK}
@@ -34,11 +36,11 @@ def judge(
     keep: bool = False,
     instead: Sequence[list[str]] = (),
 ) -> dict[str, Any]:
-    """The reason, the share of cases met, and the fuel used (None where the guest was stopped for another reason).
+    """The reason, the share of cases met, and the fuel used (None if the guest was stopped for another reason).
 
-    The guest asks for byte code and for sources, then reports how the program loaded and, call after call, what came
-    back. keep: the reply also says which cases were met, and what came back. instead: other sources; if `sources` do
-    not compile, the first of these that do are run.
+    The guest asks for byte code and for sources, then reports how the program loaded and, call after call, the returned
+    values. keep: the reply also has which cases were met, and the returned values. instead: other lists of sources; if
+    `sources` do not compile, the first list that compiles is run.
     """
     program = json.dumps([entry, sources, *instead]).encode()
     answers = [harness, program, *(case.call.encode() for case in cases), b""]

@@ -1,4 +1,4 @@
-"""Which part of a completion is the program, and what is run of it behind, or instead of, the prompt's own code."""
+"""Finds the program in a completion, and decides how it is run: behind the prompt's own code, or instead of it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 _FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
 _BEGIN, _DONE = b"[BEGIN]", b"[DONE]"
-"""Between which a program stands in the prompt that MBPP's paper uses."""
+"""The marks around a program in the prompt of MBPP's paper."""
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
 _TRIED, _BEFORE = 3, 16
-"""Behind prose a program is looked for at so many lines with a start of `_STARTS`, and at lines before the first."""
+"""Behind prose, a program is looked for at `_TRIED` lines that begin like `_STARTS`, and at `_BEFORE` lines before the
+first of them."""
 
 
 def locate(data: bytes, entry: str) -> tuple[int, int, int]:
-    """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 where there is none.
+    """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 if there is none.
 
-    It is looked for in the last closed `<answer>` block of what precedes the first end-of-text token, else behind an
-    unclosed `<answer>`, else everywhere: there between `[BEGIN]` and `[DONE]`, and in the last fenced block that
-    defines `entry`, else the last one.
+    Only the text before the first end-of-text token counts. The program is looked for in the last closed `<answer>`
+    block, else behind an unclosed `<answer>`, else everywhere; there between `[BEGIN]` and `[DONE]`, and in the last
+    fenced block that defines `entry`, or else in the last fenced block.
     """
     end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))
     if low < 0:
         low, high = max(unclosed, begin), end
     high = next(
         (start for start, _ in marks_at_lines(data, _DONE, low, high)), high
-    )  # behind it is another problem
+    )  # text behind it is about another problem
     low = max([low, *(after for _, after in marks_at_lines(data, _BEGIN, low, high))])
     blocks = fenced_blocks(data, low, high)
     if blocks:
@@ -58,10 +59,10 @@ def marks_at_lines(data: bytes, mark: bytes, low: int, high: int) -> Iterator[tu
 
 
 def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
-    """Where the fenced blocks that hold something lie, between backticks or tildes.
+    """(start, end) of the fenced blocks that are not empty, between backticks or tildes.
 
-    One that never ends is a block if its language stands beside the fence; a bare fence ends a block that began
-    before the completion.
+    A block that never ends counts if its language stands beside the fence; a bare fence ends a block that began before
+    the completion.
     """
     blocks: list[tuple[int, int]] = []
     opened, bare, fence = -1, False, b""
@@ -128,9 +129,9 @@ def _reads(line: str) -> bool:
 
 
 def defines(text: str, entry: str, by_value: bool = True) -> bool:
-    """True if a line of the outermost level begins a definition of `entry`, or (`by_value`) gives it a value.
+    """Whether a line of the outermost level begins a definition of `entry`, or (`by_value`) gives it a value.
 
-    entry: of `Class.method` it is the class; a whole program, "", defines nothing.
+    entry: for `Class.method`, a definition of the class counts; for a whole program, "", the result is false.
     """
     entry = entry.partition(".")[0]
     if not entry:
@@ -146,12 +147,12 @@ def defines(text: str, entry: str, by_value: bool = True) -> bool:
 
 
 def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[str]]:
-    """Lists of what is run, one after the other, so that `text` defines `entry`; the first that compiles counts.
+    """Lists of sources to run one after the other, so that `text` defines `entry`; the first list that compiles counts.
 
-    A whole function, or anything else where the prompt begins none, stands behind the prompt's imports and helpers; a
-    body is put behind the whole prompt. A text that only gives `entry` a value may be either: a body can have a
-    variable of the function's name, and is no program by itself where it returns. Lenient: a whole function may be
-    indented, and a body have lost its indentation, or that of its first line.
+    A whole function is put behind the prompt's imports and helpers, and so is any text if the prompt begins no
+    function. A body is put behind the whole prompt. A text that only gives `entry` a value may be either: a body can
+    have a variable with the function's name, and if it returns, it is no program by itself. Lenient: a whole function
+    may be indented, and a body may have lost its indentation, or that of its first line.
     """
     begun = [
         place
@@ -172,12 +173,12 @@ def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[
 
 
 def without_prose(text: str, entry: str) -> list[str]:
-    """What the program may be where prose stands before it: the text from later lines on, the longest first.
+    """Possible programs behind prose: the text from later lines on, the longest first.
 
-    Of each of the first lines that begin a definition or an import, and of the lines before the first of these, since a
-    program may begin with other statements. Lines are looked at alone, and nothing is parsed here: whether the whole
-    text compiles, and otherwise the first of these that does, is found out in the guest. None where the first line
-    begins a definition or an import, or where what is left does not define `entry`.
+    They begin at the first lines that begin a definition or an import, and at lines before the first of these, since a
+    program may begin with other statements. Nothing is parsed here. The guest finds out whether the whole text
+    compiles, and otherwise which of these is the first that compiles. [] if the first line begins a definition or an
+    import, or if no rest of the text defines `entry`.
     """
     lines = text.split("\n")
     written = [place for place, line in enumerate(lines) if line.strip()]

@@ -1,7 +1,8 @@
 """Rows of published sets as references: their assertions become calls with expected values.
 
-A test is Python, so it is not read but run, in a guest: every assertion of a known form is turned into a record of the
-call, of what is expected and of how the two are compared; loops, helpers and the reference run as they stand.
+A test is Python, so it is run in a guest instead of being parsed into cases. Every assertion of a known form is turned
+into a record of the call, of the expected value, and of their comparison; loops, helpers and the reference run as they
+are.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def _cases():
 
 
 class Published(NamedTuple):
-    """What a row of a published set says; `tests` and `reference` are Python, "" for none.
+    """A row of a published set; `tests` and `reference` are Python, "" for none.
 
-    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Of an infilling,
-    `around` is the code before and behind what is missing, the reference is the whole program, and `split` the one that
-    its set is published as, "" where it does not say. Where the tests are inputs with outputs, `cases` are these, and
-    `shows` says how many of them the prompt shows.
+    `shown` are the tests beside a prompt; "" if the prompt is code to be continued. In an infilling, `around` is the
+    code before and behind the missing part, and the reference is the whole program. `split` is the split under which
+    the set is published; "" if it does not say. If the tests are inputs with outputs, `cases` are these, and `shows`
+    says how many of them the prompt shows.
     """
 
     entry_point: str
@@ -49,15 +50,15 @@ class Published(NamedTuple):
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
-    """A row of HumanEval's columns, its infilling's, MBPP's, KodCode's, AceCode's or those of `inputs_outputs`.
+    """Reads a row with the columns of HumanEval, HumanEval-infilling, MBPP, KodCode, AceCode or `inputs_outputs`.
 
-    Raises ValueError for others.
+    Raises ValueError for any other row.
     """
     if fields := read_inputs_outputs(row):
         return Published(**fields)
     if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
         entry, missing = row["entry_point"], str(row["canonical_solution"])
-        text = missing.rstrip("\n")  # line breaks behind what is missing are given
+        text = missing.rstrip("\n")  # line breaks behind the missing part are given
         before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
         if "[MASK" in before + behind:
             raise ValueError("has a program with [MASK in it, which is how a hole is written")
@@ -73,7 +74,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
     if listed:  # MBPP, AceCode
         imports = row.get("test_setup_code") or row.get("test_imports") or ""
         setup = imports if isinstance(imports, str) else "\n".join(imports)
-        tests, shown = "\n".join(listed), "\n".join(listed[:3])  # so many, as lm-evaluation-harness
+        tests, shown = "\n".join(listed), "\n".join(listed[:3])  # three, as in lm-evaluation-harness
         return Published(called(tests), text, setup, tests, shown, str(row.get("code") or ""))
     if isinstance(row.get("test"), str):  # KodCode
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
@@ -84,7 +85,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
 
 @lru_cache(1024)
 def reference_of(row: str) -> dict[str, Any]:
-    """The fields of `verify("code", ...)` of a row, given as JSON; None for each where its tests are not all calls."""
+    """The fields of `verify("code", ...)` for a row given as JSON; each is None if not all tests are calls."""
     try:
         read = read_row(json.loads(row))
     except (ValueError, TypeError, KeyError):
@@ -94,7 +95,7 @@ def reference_of(row: str) -> dict[str, Any]:
 
 
 def called(tests: str) -> str:
-    """The name of the function that the first assertion calls, "" where there is none."""
+    """The name of the function that the first assertion calls; "" if there is none."""
     built_in = {*VIEWS, "abs", "sorted", "list", "len", "all", "any", "round", "str", "int", "float"}
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         for test in (node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Assert)):
@@ -106,7 +107,7 @@ def called(tests: str) -> str:
 
 
 def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]]:
-    """The different cases of each row, and how many of its assertions are none; judged side by side in guests."""
+    """(the different cases, how many assertions are no cases) of each row; rows are run side by side in guests."""
     jobs, replies = {}, {}
     for place, row in enumerate(rows):
         if row.cases:
@@ -123,7 +124,7 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
 
 
 def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The job of finding out what trusted code returns for calls, whatever they expect."""
+    """The job that finds out what trusted code returns for calls, whatever they expect."""
     cases = read_cases([{"expected": None, **call} for call in calls])
     return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
@@ -136,7 +137,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
         try:
             compare, via, rel, absolute, expected, args, kwargs = plain(record)
         except TypeError:
-            lost += 1  # a value that is no plain data
+            lost += 1  # it has a value that is not plain data
             continue
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
@@ -146,7 +147,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
 
 
 def recording(tests: str, entry: str) -> str:
-    """The tests with a record in the place of each assertion; functions called `test...` are called."""
+    """The tests with each assertion replaced by a record; functions with names `test...` are called."""
     body = []
     for statement in _Recorder(entry).visit(ast.parse(tests)).body:
         body.append(statement)
@@ -183,7 +184,7 @@ class _Recorder(ast.NodeTransformer):
         ).body[0]
 
     def _form(self, test: ast.expr) -> tuple[ast.Call, str, str, str, str, str] | None:
-        """(call, expected, compare, via, rel, abs), all but the call as source; None for no known form."""
+        """(call, expected, compare, via, rel, abs), all but the call as source; None if the form is unknown."""
         match test:
             case ast.Call() if self._calls(test):
                 return test, "None", "truthy", "", "None", "None"

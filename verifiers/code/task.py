@@ -21,10 +21,12 @@ from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEO
 if TYPE_CHECKING:
     from verifiers.worker import Workers
 
-FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
-TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
-IDLE_SECONDS = 10.0  # of the clock, which stands behind the fuel, and per 10**9 instructions one more
-SHOWN_REPLY = 3000  # characters of a returned value that a model is still told: so many digits can be printed
+FUEL = 2 * 10**9  # the instructions that a program may use, at least: a fifth of a second
+TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, if these are known
+IDLE_SECONDS = (
+    10.0  # the time limit by the clock, in case the fuel does not end it; plus 1 s per 10**9 instructions
+)
+SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
 LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
@@ -41,7 +43,7 @@ def workers() -> Workers:
 
 @cache
 def prepare() -> None:
-    """Have a worker ready; the interpreter is compiled where it is missing, or cannot be loaded.
+    """Makes a worker ready; the interpreter is compiled if it is missing or cannot be loaded.
 
     Raises `InterpreterMissing`, which says what to install or what is in the way.
     """
@@ -69,7 +71,7 @@ def _start_problem() -> tuple[str, bool]:
 
 
 def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The replies of `judge` to each job, in order; logs what keeps one from being judged."""
+    """The replies of `judge` to the jobs, in order; logs a problem that keeps a job from being judged."""
     from verifiers.worker import WorkerUnavailable
 
     prepare()
@@ -90,13 +92,13 @@ def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
-    """What a worker is asked: the arguments of `judge`, and `hard`, its own limit in seconds of processor time."""
+    """A worker's job: the arguments of `judge`, and `hard`, the job's limit in seconds of processor time."""
     fuel = max(FUEL, TIMES_REFERENCE * reference_fuel)
     return {"program": {**program, "fuel": fuel}, "hard": IDLE_SECONDS + fuel / 1e9}
 
 
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
-    """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
+    """A sentence on the first of the `shown` cases that a program does not meet, and its value; "" if it meets all."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
     if not (shown_cases := cases[:shown]):
         return ""
@@ -125,7 +127,7 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
 
 @lru_cache(4096)
 def is_code(prompt: str) -> bool:
-    """Whether a prompt is Python, also where it ends behind the head of a function."""
+    """Whether a prompt is Python; it may end behind the head of a function."""
     for text in (prompt, f"{prompt}\n    pass\n"):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             ast.parse(text)
@@ -134,14 +136,14 @@ def is_code(prompt: str) -> bool:
 
 
 def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
-    """What `judge` runs of a text; lenient: where that does not compile, what stands behind prose."""
+    """The sources of a text for `judge`; lenient: also those behind prose, in case these do not compile."""
     texts = [text, *(without_prose(text, entry) if lenient else ())]
     sources, *instead = [way for one in texts for way in ways_to_run(one, entry, prompt, lenient)]
     return {"sources": sources, "instead": instead}
 
 
 def explain(extracted: str | None, reason: str, entry_point: str = "", **reference: Any) -> str:
-    """What is wrong with a program, in a sentence: which module it lacks, that its imports alone take too long, ..."""
+    """A sentence on the fault of a program: which module it lacks, that its imports alone take too long, ..."""
     if reason == Reason.NO_ANSWER:
         return "The completion holds no program."
     if reason == Reason.MALFORMED:
@@ -162,7 +164,7 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
 
 
 def _references(num_rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
-    """(entry point, cases, prompt, fuel) of each row; those of one list of cases are read once."""
+    """(entry point, cases, prompt, fuel) of each row; rows that share a list of cases are read once."""
     read: dict[int, list[Case]] = {}
     references = []
     full = [column or [None] * num_rows for column in columns]
@@ -197,11 +199,11 @@ def _judge_all(
 ) -> batch.Columns:
     import numpy as np
 
-    prepare()  # also where no text holds a program: what is missing is said at once
+    prepare()  # also if no text has a program, so that a missing package is reported at once
     references = _references(len(texts), [*columns], row)
     reasons, tiers = np.empty((2, len(texts)), np.int8)
     scores, spans = np.zeros(len(texts)), np.empty((len(texts), 2), np.int64)
-    jobs: dict[tuple, dict[str, Any]] = {}  # one program is run once, however often it is in the batch
+    jobs: dict[tuple, dict[str, Any]] = {}  # a program that occurs several times in the batch is run once
     places: dict[tuple, list[int]] = {}
     for place, (text, (entry, cases, prompt, fuel)) in enumerate(zip(texts, references, strict=True)):
         reason, *span = locate(encoded(text), entry)

@@ -1,7 +1,7 @@
-"""What a guest pays, in instructions, for what the host does for it.
+"""Charges a guest instructions for work that the host does for it.
 
-Fuel counts instructions of the guest alone, so a loop that reads a file or waits would be ended by the clock. A guest's
-calls of the host therefore pass through a module of WebAssembly that burns fuel and then makes the call.
+Fuel only counts instructions of the guest. So a loop that reads a file or waits would be ended by the clock, not by
+fuel. Therefore a guest's calls of the host pass through a WebAssembly module that burns fuel and then makes the call.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import wasmtime
 
 WASI = "wasi_snapshot_preview1"
 TOLLS = {"clock_time_get": 2, "random_get": 2, "poll": 1000, "path": 500, "fd_readdir": 5000}
-"""Thousands of instructions for a call, by its name or the first word of it: as many as run while the host answers."""
-TOLL = 50  # of any other
-PER = {  # of a call's arguments: a thousand for every 64 bytes that it asks for, and for 128 ns that it waits
+"""{name of a call, or its first word: thousands of instructions}: as many as would run while the host answers."""
+TOLL = 50  # for any other call
+PER = {  # by a call's arguments: a thousand for every 64 bytes that it asks for, and for every 128 ns that it waits
     "random_get": "(i64.shr_u (i64.extend_i32_u (local.get 1)) (i64.const 6))",
     "fd_read": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",
     "fd_pread": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",
@@ -29,10 +29,10 @@ _Linker = wasmtime.Linker
 
 
 class Linker(_Linker):
-    """Links the interpreter with what the host does for it, and the toll between them.
+    """Links the interpreter with the host's functions, and puts the toll in between, in two modules.
 
-    The front is made before the guest, which calls it; the gate after it, because the host answers into the memory of
-    its caller. A table leads from one to the other.
+    The front is made before the guest, which calls it. The gate is made after the guest, because the host writes its
+    answers into the memory of its caller. A table leads from the front to the gate.
     """
 
     def instantiate(self, store: Any, module: wasmtime.Module) -> wasmtime.Instance:
@@ -54,7 +54,7 @@ class Linker(_Linker):
 def modules(
     engine: wasmtime.Engine, guest: wasmtime.Module
 ) -> tuple[wasmtime.Module, wasmtime.Module] | None:
-    """(front, gate) for a guest; None for a module that is none, because it does not call `host`."""
+    """(front, gate) for a guest; None for a module that is no guest, because it does not call `host`."""
     imports = guest.imports
     if not any(one.module == "host" for one in imports):
         return None

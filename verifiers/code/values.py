@@ -1,9 +1,9 @@
-"""Cases as they are given, and returned values against expected ones.
+"""Reads the cases of references, and compares returned values with expected ones.
 
-A value of a case is plain Python (None, bool, int, float, complex, str, list, tuple, set, dict) or the JSON of it, in
-which one-key objects stand for what JSON lacks: {"$tuple": [...]}, {"$set": [...]}, {"$dict": [[key, value], ...]},
-{"$float": "inf" | "-inf" | "nan"}, {"$complex": [real, imaginary]}. A value that comes back is such JSON too, with
-{"$int": hexadecimal}, and {"$other": true} for the truth of anything else.
+A value of a case is plain Python (None, bool, int, float, complex, str, list, tuple, set, dict) or its JSON, in which
+one-key objects stand for types that JSON lacks: {"$tuple": [...]}, {"$set": [...]}, {"$dict": [[key, value], ...]},
+{"$float": "inf" | "-inf" | "nan"}, {"$complex": [real, imaginary]}. A returned value is JSON of this form, too, with
+{"$int": hexadecimal}, and {"$other": true} for the truth value of anything else.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 COMPARISONS = ("equal", "close", "truthy", "falsy")
 PRINTED = "printed"
 """The comparison of a case of standard input."""
-REL, ABS = 1e-9, 1e-12  # within which a float is met
+REL, ABS = 1e-9, 1e-12  # tolerances of floats
 DEPTH = 40
-NOTHING = object()  # in place of a value that did not come
+NOTHING = object()  # in place of a value that was not returned
 
 
 class Set(tuple):
-    """The items of a set as they came: hashes of numbers can be made to collide, so none is taken."""
+    """The items of a set in the order received. No Python set is made: a program could make hashes collide."""
 
 
 class Dict(tuple):
-    """The pairs of a dict as they came."""
+    """The pairs of a dict in the order received."""
 
 
 class Other:
-    """What is no plain data: nothing but its truth is known, and it equals nothing."""
+    """A value that is not plain data: only its truth value is known, and it equals nothing."""
 
     def __init__(self, truth: Any) -> None:
         self.truth = bool(truth)
@@ -51,9 +51,9 @@ _OTHERS = {
 
 
 class Case(NamedTuple):
-    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple".
+    """One call and its expected value; `via` is what the test converts the result to first.
 
-    "list": as it is, but a tuple in it, or that it is, counts as a list.
+    "": nothing, "set", "tuple", or "list": the result stays, but tuples count as lists, the result itself and in it.
     """
 
     call: str
@@ -118,7 +118,7 @@ def arguments(case: dict[str, Any]) -> tuple[Any, Any]:
 def read_value(value: Any, depth: int = DEPTH) -> Any:
     """The value that plain Python or its JSON stands for, with `Set` and `Dict` for sets and dicts.
 
-    Raises ValueError or TypeError for what stands for none.
+    Raises ValueError or TypeError for anything else.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float, str, complex):
@@ -142,7 +142,7 @@ def read_value(value: Any, depth: int = DEPTH) -> Any:
 
 
 def plain(value: Any, hashed: bool = False) -> Any:
-    """The Python value of what `read_value` returned; a set that is in a set, or in a key, is frozen."""
+    """The Python value for a result of `read_value`; a set that is in a set, or in a key, is frozen."""
     if isinstance(value, Other):
         raise TypeError("no plain data")
     if isinstance(value, Set):
@@ -155,7 +155,7 @@ def plain(value: Any, hashed: bool = False) -> Any:
 
 
 def written(value: Any) -> str:
-    """The Python source of plain data, also where an integer has more digits than Python prints."""
+    """The Python source of plain data, even with integers that have more digits than Python prints."""
     try:
         return repr(value)
     except ValueError:
@@ -171,7 +171,7 @@ def written(value: Any) -> str:
 
 
 def read_reply(reply: str) -> Any:
-    """The value that came back, NOTHING where none did; whatever came, there is an answer."""
+    """The value in a guest's reply, NOTHING if there is none; it never raises, whatever the reply is."""
     try:
         return read_value(json.loads(reply[1:])) if reply[:1] == "V" else NOTHING
     except Exception:  # the guest did not keep to the form
@@ -179,7 +179,7 @@ def read_reply(reply: str) -> Any:
 
 
 def plain_reply(reply: str) -> Any:
-    """The Python value that came back, NOTHING where none did, or no plain data."""
+    """The Python value in a guest's reply; NOTHING if there is none, or no plain data."""
     value = read_reply(reply)
     try:
         return value if value is NOTHING else plain(value)
@@ -188,7 +188,7 @@ def plain_reply(reply: str) -> Any:
 
 
 def meets(case: Case, reply: str, lenient: bool) -> bool:
-    """True if what came back is what the case expects; whatever came back, there is an answer."""
+    """Whether a guest's reply has the value that the case expects; it never raises, whatever the reply is."""
     value = _viewed(read_reply(reply), case.via)
     if value is NOTHING:
         return False
@@ -200,10 +200,10 @@ def meets(case: Case, reply: str, lenient: bool) -> bool:
 
 
 def same_print(expected: str, printed: str, tolerance: float) -> bool:
-    """Whether two outputs are the same but for white space at the ends of lines and empty lines at the end.
+    """Whether two outputs are the same except for white space at the ends of lines and empty lines at the end.
 
-    tolerance: of numbers, relative to the expected one where that is above 1; 0 = they are compared as text, as words
-    are. With a tolerance, how words are divided into lines counts, and how much space is between them does not.
+    tolerance: of numbers, relative to the expected number if that is above 1; 0 = numbers are compared as text. With a
+    tolerance, the division of words into lines counts, but not the amount of space between them.
     """
     lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, printed)]
     if lines[0] == lines[1] or not tolerance:
@@ -228,7 +228,7 @@ def _same_word(tolerance: float, expected: str, printed: str) -> bool:
 
 
 def _viewed(value: Any, via: str) -> Any:
-    """What the test takes of a value, NOTHING where it has no items."""
+    """A value converted as `Case.via` says; NOTHING if it has no items to convert."""
     if not via:
         return value
     if via == "list":
@@ -249,7 +249,7 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
     if type(value) is not type(expected):
         return False
     if not isinstance(expected, str | None) and len(expected) != len(value):
-        return False  # also where a class of its own let one key, or item, in twice
+        return False  # also if a class of the program's own has a key, or an item, twice
     if isinstance(expected, Dict):
         found = {key(name, lenient): item for name, item in value}
         wanted = {key(name, lenient): item for name, item in expected}
@@ -275,7 +275,7 @@ def _near(expected: complex, value: complex, case: Case) -> bool:
 
 
 def key(value: Any, lenient: bool) -> Any:
-    """Equal for equal values; text, whose hashes nobody can make collide."""
+    """A text that is equal for equal values; nobody can make hashes of texts collide."""
     if isinstance(value, bool) and not lenient:
         return str(value), "bool"
     if isinstance(value, complex) and not value.imag:

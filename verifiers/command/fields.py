@@ -1,4 +1,4 @@
-"""What the columns of a file may be called: by the task's own names, by those of a tool, or by those of the flags."""
+"""The possible names of a file's columns: the task's own names, those of a tool, or those that flags give."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verifiers.errors import CommandError, LineError, did_you_mean
 from verifiers.files import Block, read_line
 from verifiers.registry import Task
 
-# How a tool names the completion, each reference ({} = the field of the task), and a task's only reference.
+# {tool: its names for the completion, for each reference ({} = the field of the task), for a task's only reference}.
 PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "lm-eval": (("resps",), ("doc.{}",), ("target",)),
     "trl": (("completion",), ("{}",), ("solution", "answer", "ground_truth")),
@@ -29,7 +29,7 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "opencompass": (("prediction",), ("gold.{}",), ("gold",)),
     "d1": (("generations",), (), ()),
 }
-# Where an evaluation file of d1 and its kin has each reference.
+# {field: its names in evaluation files of d1 and of code that follows it}.
 _D1: dict[str, Names] = {
     "numbers": ("ground_truth.0",),
     "target": ("ground_truth.1",),
@@ -37,26 +37,26 @@ _D1: dict[str, Names] = {
     "solution": ("ground_truth",),
     "answer": ("ground_truth",),
 }
-# Tasks whose references are all made of one column that the tool writes, the row of the published set.
+# Tasks whose references all come from one column that the tool writes: the row of the published set.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
-"""Columns that hold a right answer, and so never a reference of another kind, such as a puzzle."""
+"""Columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
 class Fields(NamedTuple):
-    """What the columns of a file may be called."""
+    """The possible names of a file's columns."""
 
     completion: Names
     references: dict[str, Names]
-    """{field of the task: what its column may be called}."""
+    """{field of the task: possible names of its column}."""
 
     def names(self) -> list[Names]:
         """The names of the completion, then those of each reference."""
         return [self.completion, *self.references.values()]
 
     def advice(self, lacks: Sequence[int]) -> str:
-        """A sentence on the flags that name the fields which a line lacks, by their numbers in `names`."""
+        """A sentence on the flags for the fields that a line lacks. lacks: their numbers in `names`."""
         answers = [field for field in self.references if field != "problem"]
         flags = ["--completion-field"]
         for field in self.references:
@@ -70,14 +70,14 @@ class Fields(NamedTuple):
         return f"Give {flag_names}{needed}."
 
     def fit(self, row: dict[str, Any]) -> bool:
-        """Whether a row has them all, and its completion is a text or a list."""
+        """Whether a row has all the columns, and its completion is a text or a list."""
         return has_completion(row, self.completion) and all(
             has(row, names) for names in self.references.values()
         )
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
-    """{preset: its names of the columns}, with "" for the task's own names; only one of them if a flag says which."""
+    """{preset: its names of the columns}, with "" for the task's own names; only one preset if a flag names it."""
     named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
     return {name: _fields(task, flags, name) for name in ((flags.preset or "",) if named else ("", *PRESETS))}
 
@@ -120,10 +120,10 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 
 
 def likely_flags(task: Task, text: str) -> list[str]:
-    """Flags that would name the columns which a line lacks, e.g. ["--answer-field", "gold"].
+    """Flags that would name the columns that a line lacks, e.g. ["--answer-field", "gold"].
 
-    text: what `read_sample` says of the line. Likely are columns that some tool writes; [] if no likely column is found
-    for one of the flags that are needed.
+    text: the message of `read_sample` on the line. Columns that some tool writes are likely ones; [] if a needed flag
+    has no likely column.
     """
     names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
@@ -139,7 +139,7 @@ def likely_flags(task: Task, text: str) -> list[str]:
 
 
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
-    """The fields, with the problem's if the task takes one, no flag names one, and one of the first lines has it."""
+    """The fields, with the problem's added if the task takes one, no flag names it, and a line of `first` has it."""
     if flags.problem_field is not None or "problem" not in task.optional:
         return fields
     for line in (line for block in first for line in block.lines):
@@ -150,10 +150,10 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
 
 
 def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
-    """Blocks of samples of lm-evaluation-harness without those that it logs again for another filter.
+    """Blocks of samples of lm-evaluation-harness, without samples that it logs again for another filter.
 
-    A filter only reads another answer from the same completion, and here the completion itself is judged. Some releases
-    do not write the filter's name. repeated: is called for each line that is left out.
+    A filter reads another answer from the same completion, but here the completion itself is judged. Some releases do
+    not write the filter's name. repeated: is called for each line that is left out.
     """
     seen: set[bytes] = set()
     for block in blocks:
@@ -174,10 +174,10 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
-    """The candidate that fits the first line that any of them fits; else the task's own, or the only one.
+    """The candidate that fits the first line that any candidate fits; else the task's own names, or the only candidate.
 
-    A line that none of them fits, as it lacks a field, is passed over. Raises CommandError if several tools write lines
-    of that form.
+    A line that no candidate fits, because it lacks a field, is skipped. Raises CommandError if several tools write
+    lines of that form.
     """
     default, *others = known
     fitting: list[str] = []

@@ -1,4 +1,4 @@
-"""A parser of flags that refuses in one line, and names the flag or the word that was meant."""
+"""A parser of flags whose errors are one line, and name the flag or the word that was probably meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNKNOWN = "unrecognized arguments: "
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong without the usage, which is longer than a screen has lines to spare."""
+    """An argument parser whose errors leave out the usage, which would fill the screen."""
 
     def error(self, message: str) -> NoReturn:
         word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuses a word that is none of those that an argument takes, such as a command, with the nearest of them."""
+        """Refuses a word that an argument does not take, e.g. as a command, and names the nearest word it takes."""
         if action.choices is None or value in action.choices:
             return
         words = [str(choice) for choice in action.choices]

@@ -21,7 +21,7 @@ from verifiers.files import Block, Source, read_line
 
 
 def split_key(on: str) -> tuple[str, str]:
-    """The key's field in the file of completions and in that of references: "custom_id=id", or "id" for both."""
+    """(the key's field in the file of completions, in that of references): "custom_id=id", or "id" for both."""
     left, equals, right = on.partition("=")
     if not left or (equals and not right):
         raise CommandError(
@@ -33,7 +33,7 @@ def split_key(on: str) -> tuple[str, str]:
 def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, dict[str, Any]]:
     """{key as text: {field: reference}} of all rows of a file.
 
-    Raises CommandError for a row that lacks the key or a reference, and for a key that comes twice with different
+    Raises CommandError for a row that lacks the key or a reference, and for a key that occurs twice with different
     references.
     """
     wanted = [(key,), *names.values()]
@@ -68,9 +68,9 @@ def join(
     path: str,
     kept: Sequence[str] = (),
 ) -> Iterator[Block]:
-    """The blocks of a file of completions, every line with its references beside it.
+    """The blocks of a file of completions, with its references added to every line.
 
-    path: of the references. kept: other columns that stay.
+    path: of the references. kept: other columns of completions that stay.
     """
     for block in blocks:
         yield block._replace(
@@ -102,7 +102,7 @@ def _joined(
 
 
 def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:
-    """Which names of the candidates the completion of a file has; those of the task itself where none fits."""
+    """The candidates' names for the completion that fit a file; the task's own names if none fit."""
     for block in first:
         for line in block.lines:
             try:

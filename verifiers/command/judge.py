@@ -1,4 +1,4 @@
-"""Blocks of lines judged, in this process or in workers: a verdict for every sample, a reason for every other line."""
+"""Judges blocks of lines, in this process or in workers: a verdict for each sample, a reason for each other line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verifiers import batch, d1
-from verifiers.batch import COMPILING_SECONDS  # lines are judged without compiled code for as long
+from verifiers.batch import COMPILING_SECONDS  # for so long, lines are judged without compiled code
 from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
@@ -30,10 +30,10 @@ from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason
 
-ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
-SHOWN = 100  # characters of a completion without an answer
-EXAMPLES = 3  # of those
-TRIED = 64  # of a block, to find those that mode `flexible` reads
+ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
+SHOWN = 100  # characters that are shown of a completion without an answer
+EXAMPLES = 3  # how many such completions are shown
+TRIED = 64  # how many such completions of a block mode `flexible` tries to read
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -44,7 +44,7 @@ _AHEAD = 2  # blocks under way for each worker
 
 
 def _of_row(field: str, value: Any) -> Any:
-    """A reference of the task `code`, also where the row of a published set stands in its place."""
+    """A reference of the task `code`; a row of a published set in its place is read."""
     if not isinstance(value, dict):
         return value
     from verifiers.code.published import reference_of
@@ -52,7 +52,7 @@ def _of_row(field: str, value: Any) -> Any:
     return reference_of(json.dumps(value, sort_keys=True))[field]
 
 
-# References that a file may hold in another form.
+# {reference that a file may have in another form: the function that converts it}.
 _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "problem": partial(unwrap, role="user"),
     "numbers": integers_in,
@@ -60,36 +60,36 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "puzzle": puzzle_in,
 }
 
-# (correct, score, extracted, reason, decided_by, detail), or why there is no verdict
+# (correct, score, extracted, reason, decided_by, detail), or a text on why there is no verdict.
 Outcome = tuple[bool, float, str | None, str, str, str] | str
 
 
 class Job(NamedTuple):
-    """What is to be done with every line."""
+    """What to do with every line."""
 
     task: str
     mode: Mode
     fields: Fields
     rules: str | None = None
-    """Rules that are not ours, whose verdicts stand beside ours."""
+    """Other rules, whose verdicts are written beside ours."""
     keep: tuple[str, ...] = ()
-    """Columns that are written beside the verdict, where a line has them."""
+    """Columns that are written beside the verdict, if a line has them."""
     by: str = ""
-    """The column by whose values right ones are counted, "" for none."""
+    """The column by whose values right completions are counted; "" for none."""
 
 
 class Judged(NamedTuple):
-    """What came of a block.
+    """The result of judging a block.
 
     Attributes:
         output: a line of JSON for each completion.
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
-            those of other rules as `compared` names them; `columns.level` is the number of blocks with this column.
-        problems: what is wrong with lines -> the numbers of these.
+            counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
+        problems: {fault of lines: the numbers of these lines}.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
-        readable: the same of those in which mode `flexible` finds one.
+        readable: the same of the completions in which mode `flexible` finds one.
     """
 
     label: str
@@ -101,8 +101,8 @@ class Judged(NamedTuple):
 
 
 def judge_block(job: Job, block: Block) -> Judged:
-    """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
-    # For each outcome its line, and its number in the line's list of completions, from 1; 0 where there is no list.
+    """Judges every line of a block; a fault of a line does not affect other lines."""
+    # For each outcome: its line, and its number in the line's list of completions, from 1 on; 0 without a list.
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
     outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
@@ -111,8 +111,8 @@ def judge_block(job: Job, block: Block) -> Judged:
     unread: set[int] = set()  # lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
-    kept: dict[int, dict[str, Any]] = {}  # of each line
-    seen: set[str] = set()  # columns: all of the block's first line, and what is kept of the others
+    kept: dict[int, dict[str, Any]] = {}  # {line: its kept columns}
+    seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
@@ -189,9 +189,9 @@ def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
 
 
 def _find(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[d1.Finding | None]:
-    """What the other rules make of each completion, None where the reference is invalid; empty without such rules.
+    """The other rules' finding on each completion (None if the reference is invalid); [] without other rules.
 
-    Takes out of `references` what only they need.
+    It removes fields from `references` that only these rules need.
     """
     if job.rules is None:
         return []
@@ -208,7 +208,7 @@ def _find(job: Job, completions: list[object], references: dict[str, list[Any]])
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
-    """The outcomes of completions. A batch with an invalid reference raises: then its halves are judged apart."""
+    """The outcomes of completions. If a batch has an invalid reference, which raises, its halves are judged apart."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
     except Exception:
@@ -228,7 +228,7 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
         verdict = verify(job.task, completion, mode=job.mode, **reference)
     except VerifierError as error:
         return f"has an invalid reference: {error}"
-    except Exception as error:  # a task from outside that breaks its contract must not end a long run
+    except Exception as error:  # a user's own task that breaks its contract must not end a long run
         return f"made the task fail: {type(error).__name__}: {error}"
     words = (str(verdict.reason), str(verdict.decided_by), verdict.detail)
     return verdict.correct, verdict.score, verdict.extracted, *words
@@ -244,13 +244,13 @@ def _written(
 ) -> Judged:
     """The lines and counts of outcomes.
 
-    findings: those of other rules, by the number of the outcome. kept: columns of each line for `job.keep`, `job.by`.
+    findings: {number of an outcome: finding of other rules}. kept: columns of each line for `job.keep`, `job.by`.
     """
     tally: Counter[str] = Counter()
     lines: list[str] = []
     problems: dict[str, list[int]] = {}
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
-    lists: dict[int, list[bool]] = {}  # line -> which completions of its list are right
+    lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
     for row, ((number, sample), outcome) in enumerate(zip(places, outcomes, strict=True)):
         beside = ""
         if row in findings:
@@ -269,7 +269,7 @@ def _written(
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
         else:
             correct, score, extracted, reason, tier, detail = outcome
-            if detail == DETAILS[Reason.NO_ANSWER]:  # which the summary says once
+            if detail == DETAILS[Reason.NO_ANSWER]:  # the summary says it once
                 detail = NOT_FOUND
             wrong = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
@@ -293,14 +293,14 @@ def _written(
 
 
 def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
-    """A finding as it is written beside our verdict."""
+    """A finding in the form that is written beside our verdict."""
     return finding and {"correct": finding.right == finding.of, **finding._asdict()}
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
-    """What came of each block, in the order of the blocks; reads at most a few blocks ahead.
+    """Yields the result of each block, in the order of the blocks; reads at most a few blocks ahead.
 
-    One process is this one. Close the iterator to end the others.
+    processes: 1 = only this one. Close the iterator to end the other processes.
     """
     if processes == 1:
         for block in blocks:
@@ -315,7 +315,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         try:
             reply = workers.ask({"job": job, "block": block})
         except WorkerUnavailable as error:
-            raise OSError(str(error)) from error  # `main` says it in one line
+            raise OSError(str(error)) from error  # `main` shows it in one line
         if "tally" in reply:
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."

@@ -1,4 +1,4 @@
-"""Rows of files as completions and references."""
+"""Reads completions and references from rows of files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from verifiers.reward import unwrap
 
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()
-Names = tuple[str, ...]  # of one field, the first that a line has counts
+Names = tuple[str, ...]  # possible names of a field; the first that a line has counts
 
 
 class LacksField(LineError):
-    """A line without some of the wanted fields; its text says which these are and which others it has.
+    """A line lacks some of the wanted fields; the text says which, and which others it has.
 
-    `places` are the numbers of those that it lacks, in the order of what was wanted.
+    `places` are the numbers of the missing fields among the wanted ones.
     """
 
     def __init__(self, message: str, places: Sequence[int]) -> None:
@@ -27,7 +27,7 @@ class LacksField(LineError):
 
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
-    """The completion and the references of a row; raises LacksField that names every field it lacks."""
+    """The completion and the references of a row; raises LacksField, which names every missing field."""
     if of_batch(row) and (row["error"] or not succeeded(row["response"])):
         raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
@@ -49,7 +49,7 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
 
 
 def _shown(column: str) -> str:
-    """The name of a column as a list of them has it: in quotes where spaces around it would not be seen."""
+    """The name of a column in a list: in quotes if it has spaces around it, which would not be seen."""
     return f'"{column}"' if column != column.strip() else column
 
 
@@ -79,12 +79,12 @@ def columns_of(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as it is compared and counted: the number 7 and the text "7" are one."""
+    """A value as text, for comparing and counting: the number 7 and the text "7" are equal."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _find(row: dict[str, Any], names: Names) -> Any:
-    """The value of the first of `names` that the row has, else _ABSENT; a key that holds the dot comes first."""
+    """The value of the first of `names` that the row has, else _ABSENT; a key with a dot in it takes precedence."""
     for name in names:
         value = row.get(name, _ABSENT)
         if value is _ABSENT and "." in name:
@@ -95,7 +95,7 @@ def _find(row: dict[str, Any], names: Names) -> Any:
 
 
 def _follow(value: Any, parts: Sequence[str]) -> Any:
-    """What stands behind nested names, a number in a list, or `*`, which is a list of all its items."""
+    """The value behind nested names; a part may be a number in a list, or `*` for all items of a list."""
     for place, part in enumerate(parts):
         value = _parsed(value)
         if isinstance(value, list) and part == "*":
@@ -109,7 +109,7 @@ def _follow(value: Any, parts: Sequence[str]) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    """An object that a table holds as its text."""
+    """The object that a table has as JSON text, parsed; any other value as it is."""
     try:
         return json.loads(value) if isinstance(value, str) and value[:1] == "{" else value
     except ValueError:
@@ -117,7 +117,7 @@ def _parsed(value: Any) -> Any:
 
 
 def completions_in(value: object, levels: int = 2) -> list[object]:
-    """The completions in a field: one, or those of a list of texts, of chats, or of such lists."""
+    """The completions in a field: a single one, or those of a list of texts, of chats, or of such lists."""
     listed = isinstance(value, list) and all(isinstance(item, list | str) or item is None for item in value)
     if not (listed and value and levels):
         return [unwrap(value)]
@@ -125,7 +125,7 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
 
 
 def integers_in(value: object) -> object:
-    """Integers that a table holds as text, "[1, 2, 3]" or "1 2 3", as a list; anything else as it is."""
+    """Integers that a table has as text, "[1, 2, 3]" or "1 2 3", as a list; anything else as it is."""
     if not isinstance(value, str):
         return value
     try:

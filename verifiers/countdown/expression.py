@@ -1,13 +1,13 @@
 """Arithmetic expressions: read token by token, evaluated exactly, and the numbers they use counted.
 
 Tokens. Strict: ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient: also the operators, digits and spaces of the
-map of characters, some TeX, `=` between sides, and a wrapper or words in front. What stands for nothing known is
-BAD; nothing is skipped because it was not understood.
+map of characters, some TeX, `=` between sides, and a wrapper or words in front. Anything unknown is BAD; nothing is
+skipped because it was not understood.
 
 Values. Dijkstra's shunting-yard over exact rationals, in time linear in the answer and fixed memory. This is plain
-Python that numba also compiles as it stands. Compiled, a value is a pair of 64-bit integers that is never reduced;
-what is beyond INTEGER_LIMIT is not guessed: the outcome is UNDECIDED, and the same function then runs as Python with
-`exact`, on integers without a limit.
+Python that numba can also compile. When compiled, a value is a pair of 64-bit integers that is never reduced. If a
+number is beyond INTEGER_LIMIT, the outcome is UNDECIDED, and the same function then runs as Python with `exact`, on
+integers without a limit.
 """
 
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
-DIGITS_LIMIT = 4_000  # of one literal; Python reads at most 4,300
-SAFE_DIGITS_LIMIT = 18  # of a literal that 64 bits hold
-INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # of the integers in 64 bits: the sum of two fits, too
-OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: no given number, and of no product
+DIGITS_LIMIT = 4_000  # the most digits of a literal; Python reads at most 4,300
+SAFE_DIGITS_LIMIT = 18  # the most digits of a literal that fits 64 bits
+INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in 64 bits; the sum of two fits, too
+OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: it equals no given number, and no product
 INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
 _POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
@@ -68,16 +68,16 @@ _TEX_SIGNS = tuple(b",;:! \n")
 _TEXT = b"\\text{"
 _QUOTES = tuple(b"`$\"'")
 _BESIDE_WORDS = tuple(b",.!")  # signs between leading words and the expression
-_DENIALS = word_keys("not no never neither nor cannot t wrong incorrect impossible")  # t: of "isn't"
+_DENIALS = word_keys("not no never neither nor cannot t wrong incorrect impossible")  # t as in "isn't"
 
-NUMBERS_LIMIT = 256  # given ones
-LITERALS_LIMIT = 1_024  # of one answer
+NUMBERS_LIMIT = 256  # the most given numbers
+LITERALS_LIMIT = 1_024  # the most literals of an answer
 DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
-_BEYOND_LIMIT, _UNDEFINED = 1, 2  # faults of a value: bits
+_BEYOND_LIMIT, _UNDEFINED = 1, 2  # faults of a value, as bits
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
-# How tightly what is on that stack binds; 0 for an open bracket.
+# {operator on that stack: how tightly it binds}; 0 for an open bracket.
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
 _PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
 
@@ -85,7 +85,7 @@ Integers = list[int]  # or, where compiled, an array of int64
 
 
 class Puzzle(NamedTuple):
-    """What an answer is held against: numbers[first:last] and the target, top / bottom."""
+    """The given numbers, numbers[first:last], and the target, top / bottom."""
 
     numbers: Integers
     first: int
@@ -96,7 +96,7 @@ class Puzzle(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """Two stacks, and what has been seen of an answer; where it says 1, the rest is 0."""
+    """Two stacks, and notes on the answer so far; a note that is not 1 is 0."""
 
     tops: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))  # numerators of values
     bottoms: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))
@@ -104,17 +104,17 @@ class Memory:
     operators: Integers = field(default_factory=lambda: [0] * DEPTH_LIMIT)
     pending: int = 0  # how many there are
     used: Integers = field(default_factory=lambda: [0] * NUMBERS_LIMIT)  # the side that used each number last
-    side: int = 0  # 1 for what stands before the first equals sign
+    side: int = 0  # the number of the side; 1 before the first equals sign
     literals: int = 0  # in all sides
     fault: int = 0  # bits of values
     found: int = 0  # 1 if a side uses all numbers
     unequal: int = 0  # 1 if a side is not the target
-    here: int = 0  # literals of the side that is being read
-    unknown: int = 0  # 1 if one of them is not given, or is used up
+    here: int = 0  # how many literals the side that is being read has
+    unknown: int = 0  # 1 if one of its literals is not given, or is used up
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
-    """(kind of the next token, position after it; for a LITERAL: where it begins); spaces are skipped."""
+    """(kind of the next token, position after it; for a LITERAL, where it begins); spaces are skipped."""
     while i < end:
         byte, after = data[i] + 0, i + 1
         if not lenient:
@@ -161,10 +161,10 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> tuple[int, int, int, int]:
-    """(what it is, numerator, denominator, position after it) of the literal that begins at i.
+    """(kind, numerator, denominator, position after it) of the literal that begins at i.
 
-    Without `exact` one of more than SAFE_DIGITS_LIMIT digits is OVER_LIMIT. Leading zeros, a point without digits on
-    both sides, and more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
+    Without `exact`, a literal of more than SAFE_DIGITS_LIMIT digits is OVER_LIMIT. Literals with leading zeros, with a
+    point without digits on both sides, or with more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
     numerator, scale = 0, 1
     integer = first = digits = decimals = rest = 0
@@ -202,7 +202,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
 
 
 def frame_size(data: Bytes, start: int, end: int) -> int:
-    """Bytes of the opening quote, backticks, stars, brace or TeX sign that the end of data[start:end] closes, or 0."""
+    """How many bytes the opening quote, stars, brace or TeX sign has that the end of data[start:end] closes; or 0."""
     length = end - start
     first, last = data[start] + 0, data[end - 1] + 0
     if first in _QUOTES:
@@ -246,7 +246,7 @@ def is_letter(code: int) -> bool:
 
 
 def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
-    """True for a star of bold type at a word, one of three at most: `**Answer:** ` or `**Answer**: `."""
+    """Whether there is a star of bold type at a word, one of at most three: `**Answer:** ` or `**Answer**: `."""
     first = last = i
     while first > start and i - first < 3 and data[first - 1] == ch.STAR:
         first -= 1
@@ -257,12 +257,12 @@ def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
 
 
 def skip_words(data: Bytes, start: int, end: int) -> int:
-    """Where the expression after leading words begins; `start` if there are none, -1 if they are none that lead to it.
+    """Where the expression behind leading words begins; `start` without such words, -1 if the words do not lead to it.
 
-    The last word ends in white space or a sign such as a colon, and has two letters at least: `x - 3` is no answer.
-    Stars of bold type come in pairs, and no word denies what follows: `It is not 3*5+7`.
+    Words lead to it if the last one ends in white space or a sign such as a colon, and has at least two letters
+    (`x - 3` is no answer), if stars of bold type come in pairs, and if no word denies what follows (`It is not 3*5+7`).
     """
-    letters = last = stars = 0  # of the word that is being read, and of the one before
+    letters = last = stars = 0  # letters: of the word that is being read; last: of the word before it
     gap = colon = False
     i = start
     while i < end:
@@ -287,10 +287,10 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
 
 
 def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
-    """Where the expression in data[low:high] begins and ends, without wrappers and leading words.
+    """(start, end) of the expression in data[low:high], without wrappers and leading words.
 
-    It begins at -1 where words stand there that lead to none. Words with numbers among them lead to one by a colon:
-    `Using 9, 6 and 3: (9+6)*3`.
+    The start is -1 if there are words that do not lead to an expression. Words with numbers among them only lead to one
+    by a colon: `Using 9, 6 and 3: (9+6)*3`.
     """
     begin, end = unwrap(data, low, high)
     words = begin
@@ -310,7 +310,7 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
 
 
 def starts_with_number(data: Bytes, start: int, end: int) -> bool:
-    """Whether data[start:end] begins with digits that belong to no word."""
+    """Whether data[start:end] begins with digits that are not part of a word."""
     i = start
     while i < end and 48 <= data[i] <= 57:
         i += 1
@@ -326,14 +326,14 @@ def last_colon(data: Bytes, start: int, end: int) -> int:
 
 
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:
-    """(a * b, 0), or (0, _BEYOND_LIMIT) if it is beyond INTEGER_LIMIT and not `exact`."""
+    """(a * b, 0), or (0, _BEYOND_LIMIT) if the product is beyond INTEGER_LIMIT and not `exact`."""
     if not exact and abs(a) > INTEGER_LIMIT // max(abs(b), 1):
         return 0, _BEYOND_LIMIT
     return a * b, 0
 
 
 def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact: bool) -> int:
-    """Replace the value at `right` - 1 by itself `operator` the value at `right`; returns the fault."""
+    """Replaces the value at `right` - 1 by (itself `operator` the value at `right`); returns the fault."""
     a, b, c, d = tops[right - 1], bottoms[right - 1], tops[right], bottoms[right]
     if operator == PLUS or operator == MINUS:
         a, fault = product(a, d, exact)
@@ -356,7 +356,7 @@ def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact:
 
 
 def unwind(level: int, memory: Memory, exact: bool) -> None:
-    """Apply every operator on the stack that binds at least as tightly as `level`."""
+    """Applies every operator on the stack that binds at least as tightly as `level`."""
     while memory.pending > 0:
         operator = memory.operators[memory.pending - 1]
         if _PRECEDENCE[operator] < level:
@@ -371,7 +371,7 @@ def unwind(level: int, memory: Memory, exact: bool) -> None:
 
 
 def use_number(value: int, puzzle: Puzzle, memory: Memory) -> bool:
-    """Mark a given number equal to `value` as used on this side; False if there is none left."""
+    """Marks a given number equal to `value` as used on this side; False if there is none left."""
     numbers, used, first, side = puzzle.numbers, memory.used, puzzle.first, memory.side
     for j in range(first, puzzle.last):
         if numbers[j] == value and used[j - first] != side:
@@ -383,10 +383,10 @@ def use_number(value: int, puzzle: Puzzle, memory: Memory) -> bool:
 def push_literal(
     data: Bytes, i: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> int:
-    """Read the literal at i as the next value and look for it among the given numbers.
+    """Reads the literal at i as the next value, and looks for it among the given numbers.
 
-    Returns the position after it, or -1 if it is malformed. Behind a minus sign of its own it is looked for
-    as a negative number first, and in lenient mode then as a positive one under a unary minus.
+    Returns the position after it, or -1 if it is malformed. With a minus sign of its own, it is first looked for as a
+    negative number, and in lenient mode then as a positive one under a unary minus.
     """
     kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
     if memory.literals == LITERALS_LIMIT or kind == BROKEN:
@@ -405,7 +405,7 @@ def push_literal(
 
 
 def end_side(puzzle: Puzzle, memory: Memory, exact: bool) -> None:
-    """Compare a finished side with the target, note whether it uses all numbers, and begin the next."""
+    """Compares a finished side with the target, notes whether it uses all numbers, and begins the next side."""
     left, fault = product(memory.tops[0], puzzle.bottom, exact)
     right, more = product(memory.bottoms[0], puzzle.top, exact)
     memory.fault |= fault | more
@@ -418,7 +418,7 @@ def end_side(puzzle: Puzzle, memory: Memory, exact: bool) -> None:
 
 
 def outcome(memory: Memory) -> int:
-    """What the notes make of a well-formed answer."""
+    """The outcome of a well-formed answer, from the notes in `memory`."""
     if memory.fault & _BEYOND_LIMIT:
         return UNDECIDED
     if not memory.found:
@@ -427,7 +427,7 @@ def outcome(memory: Memory) -> int:
 
 
 def push(operator: int, memory: Memory) -> bool:
-    """Put an operator or an open bracket on its stack; False if that is full."""
+    """Puts an operator or an open bracket on its stack; False if the stack is full."""
     if memory.pending == DEPTH_LIMIT:
         return False
     memory.operators[memory.pending] = operator
@@ -436,7 +436,7 @@ def push(operator: int, memory: Memory) -> bool:
 
 
 def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
-    """Close a bracket or brace: 1 if an operator follows, 0 if a denominator must, -1 if it was not open."""
+    """Closes a bracket or brace: 1 if an operator may follow, 0 if a denominator must, -1 if it was not open."""
     unwind(1, memory, exact)
     last = memory.pending - 1
     opened = memory.operators[last] if last >= 0 else 0
@@ -455,9 +455,9 @@ def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
 
 
 def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memory: Memory) -> int:
-    """Push what may stand before an operand: a bracket, a fraction, a minus sign; position after it, or -1.
+    """Pushes a token that may stand before an operand (a bracket, a fraction, a minus sign); position after it, or -1.
 
-    In strict mode a minus sign there belongs to a literal that follows at once.
+    In strict mode, a minus sign there belongs to a literal that must follow at once.
     """
     if kind == OPEN:
         return i if push(OPEN, memory) else -1
@@ -470,7 +470,7 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 
 
 def clear(memory: Memory, numbers: int) -> None:
-    """Forget the last answer. numbers: how many are given for the next."""
+    """Forgets the last answer. numbers: how many are given for the next answer."""
     memory.values = memory.pending = memory.literals = memory.fault = memory.found = 0
     memory.unequal = memory.here = memory.unknown = 0
     used = memory.used
@@ -484,7 +484,7 @@ def evaluate_expression(
 ) -> int:
     """MALFORMED, RULE_BROKEN, WRONG, OK or UNDECIDED (never with `exact`) for the expression data[i:end]."""
     clear(memory, puzzle.last - puzzle.first)
-    operand = True  # one is wanted now
+    operand = True  # an operand must come next
     while i >= 0:
         kind, i = next_token(data, i, end, lenient)
         if operand and kind == LITERAL:

@@ -1,4 +1,4 @@
-"""What is wrong with a Countdown answer that is not right, in a sentence that does not solve the problem."""
+"""Explains the fault of a wrong Countdown answer, in a sentence that does not solve the problem."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 LONGEST = 200
-"""The most characters of an answer that is explained; with a usual count of numbers an expression is shorter."""
+"""The most characters of an answer that is explained; with a usual count of numbers, expressions are shorter."""
 _SIGNS = {"*": ch.TIMES_SIGNS, "/": ch.DIVISION_SIGNS, "-": ch.MINUS_SIGNS, "+": ch.PLUS_SIGNS}
-# Each sign as its ASCII form between spaces, so that a text falls into its tokens.
+# {sign: the sign between spaces}, so that a text can be split into its tokens.
 _APART = {ord(sign): f" {sign} " for sign in "+-*/()="}
 _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes}
 
@@ -26,8 +26,8 @@ _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
     """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
 
-    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer that holds anything but
-    whole numbers, signs and brackets.
+    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer with anything but whole
+    numbers, signs and brackets.
     """
     if reason == Reason.MALFORMED:
         return "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
@@ -36,7 +36,7 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
     sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))
     if not sides or min(numbers_given) < 0:
         return ""
-    if reason == Reason.RULE_BROKEN:  # no side uses all numbers; the side with the most numbers was meant to
+    if reason == Reason.RULE_BROKEN:  # no side uses all numbers; the side with the most numbers is explained
         return misused(max(sides, key=lambda side: len(numbers_in(side))), numbers_given)
     from fractions import Fraction  # only now: slow to import
 
@@ -50,12 +50,12 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
 
 
 def target_text(target: Any) -> str:
-    """The target as text; of an array or a tensor with one number, this number."""
+    """The target as text; for an array or a tensor with one number, this number."""
     return (as_reference(target) if getattr(target, "shape", None) == () else None) or str(target)
 
 
 def sides_of(answer: str) -> list[list[str]]:
-    """The tokens of each side of an answer, divided at `=`; [] if it holds anything else, or is too long."""
+    """The tokens of each side of an answer, divided at `=`; [] if it has any other tokens, or is too long."""
     tokens = plain_tokens(answer)
     if not tokens:  # perhaps because of words or quotes around it
         data = encoded(answer)
@@ -68,7 +68,7 @@ def sides_of(answer: str) -> list[list[str]]:
 
 
 def plain_tokens(text: str) -> list[str]:
-    """The whole numbers, signs and brackets of a text; [] if it holds anything else, or is too long."""
+    """The whole numbers, signs and brackets of a text; [] if it has any other tokens, or is too long."""
     tokens = text.translate(_APART).split() if len(text) <= LONGEST else []
     known = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
     return tokens if known and all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens) else []
@@ -92,7 +92,7 @@ def misused(side: Sequence[str], numbers: Sequence[int]) -> str:
 
 
 def value_of(side: Sequence[str]) -> Fraction:
-    """The value of a side, which is an expression; ZeroDivisionError where it divides by 0."""
+    """The value of a side, which is an expression; ZeroDivisionError if it divides by 0."""
     from fractions import Fraction
 
     data, memory = " ".join(side).encode(), Memory()

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
-_TOO_LONG = 10**DIGITS_LIMIT  # an integer that is; worked out once, because it takes long
+_TOO_LONG = (
+    10**DIGITS_LIMIT
+)  # the smallest integer with too many digits; computed once, because it takes long
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
 
 
@@ -54,7 +56,7 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
 
 
 def _read_target(target: Any, row: int | None) -> tuple[int, int]:
-    """(numerator, denominator) of the target; raises for what is no rational number."""
+    """(numerator, denominator) of the target; raises for anything but a rational number."""
     from decimal import Decimal  # only now: slow to import, and most targets are small integers
     from fractions import Fraction
 
@@ -96,8 +98,9 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
     """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
 
-    All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that does
-    not fit 64 bits has no numbers there, and a target that makes every well-formed answer UNDECIDED.
+    The arrays are all numbers, where the numbers of each row begin (N + 1,), and numerators and denominators of the
+    targets (N,). A row that does not fit 64 bits has no numbers in them, and a target that makes every well-formed
+    answer UNDECIDED.
     """
     return _plain_columns(numbers, targets) or _read_columns(numbers, targets)
 
@@ -122,7 +125,7 @@ def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
 def judge_exactly(
     data: Bytes, start: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> batch.Judged:
-    """The verdict on data[start:end], UNDECIDED only where not `exact`."""
+    """The verdict on data[start:end]; UNDECIDED only without `exact`."""
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high
@@ -130,7 +133,7 @@ def judge_exactly(
     if lenient:
         begin, finish = expression.inner(data, low, high)
     elif boxed and not is_alone(data, start, end, low, high, False):
-        begin = -1  # which is MALFORMED
+        begin = -1  # means MALFORMED
     reason = expression.evaluate_expression(data, begin, finish, lenient, exact, puzzle, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high

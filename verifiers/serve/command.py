@@ -38,7 +38,7 @@ class CannotServe(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status."""
+    """Runs the command; returns its exit status."""
     parser = Parser(
         prog="python -m verifiers serve",
         description="Answers requests for verdicts over HTTP.",
@@ -84,7 +84,7 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
 def run_command(
     options: argparse.Namespace, front_of: Callable[[argparse.Namespace, Limits, str], Front], what: str
 ) -> int:
-    """Serve as the options say; returns the exit status. front_of: makes the application; may raise `CannotServe`."""
+    """Serves as the options say; returns the exit status. front_of: makes the application; may raise `CannotServe`."""
     missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
     if missing:
         sys.stderr.write(
@@ -136,7 +136,7 @@ def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
-    """A type of argument: a whole number from `least` to `most`."""
+    """A function that reads an argument: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:

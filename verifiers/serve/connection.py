@@ -1,6 +1,6 @@
 """A client's connection: its requests are read one after another, and their answers written in the same order.
 
-It takes the place of uvicorn's protocol for any ASGI application, which takes three times as long for a request.
+It replaces uvicorn's own protocol, which serves any ASGI application but takes three times as long for a request.
 uvicorn still listens, ends connections when the server ends, and speaks WebSocket.
 """
 
@@ -24,43 +24,52 @@ if TYPE_CHECKING:
 
     from verifiers.serve.front import Front
 
-READ_SECONDS = 20.0  # in which a request must have arrived
-IDLE_SECONDS = 75.0  # for which a connection waits for its next request, and for its client to read an answer
-HEAD_BYTES = 1 << 16  # of a request line and its headers, and again of what follows a body in chunks
+READ_SECONDS = 20.0  # the time in which a request must have arrived
+IDLE_SECONDS = 75.0  # how long a connection waits for its next request, and for its client to read an answer
+HEAD_BYTES = (
+    1 << 16
+)  # the most bytes of a request line with its headers, and of trailers behind a body in chunks
 
 
 class Request:
-    """A request whose headers have arrived, what answers it, and as much as there is of its body."""
+    """A request whose headers have arrived, its handler, and the parts of its body that have arrived."""
 
     __slots__ = ("began", "found", "is_head", "keeps", "label", "parts", "path", "size")
 
     def __init__(self, path: str, label: str, found: Handler | Reply, is_head: bool, keeps: bool) -> None:
         self.path, self.label, self.found = path, label, found
-        self.is_head, self.keeps = is_head, keeps  # keeps: the connection, for further requests
+        self.is_head, self.keeps = (
+            is_head,
+            keeps,
+        )  # keeps: whether the connection stays open for further requests
         self.parts: list[bytes] = []
         self.size = 0
         self.began = time.perf_counter()
 
 
 class Connection(asyncio.Protocol):
-    """One connection. It is closed where a request begins and does not end, in time or in size."""
+    """One connection. It is closed if a request takes too long to arrive, or is too large."""
 
     def __init__(self, config: Config, server_state: ServerState, app_state: Any = None, _loop: Any = None):
         self.config, self.state = config, server_state
         self.front: Front = config.app  # type: ignore[assignment]
         self.loop = asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
-        self.transport: Any = None  # that of asyncio; None when the client is gone
+        self.transport: Any = None  # asyncio's transport; None when the client is gone
         self.timer: asyncio.TimerHandle | None = None
-        self.times_request = False  # the timer is that of a request which has begun
-        self.has_begun = True  # a request, whose end has not arrived; a connection is opened for one
-        self.head_bytes: int | None = 0  # None: what is being read holds more than the bytes of one head
-        self.request: Request | None = None  # the one whose body arrives
-        self.arrived: deque[Request] = deque()  # those that wait for the one before to be answered
+        self.times_request = False  # whether the timer is for a request that has begun
+        self.has_begun = (
+            True  # whether a request has begun and not ended; a connection is opened for a request
+        )
+        self.head_bytes: int | None = 0  # None: the bytes that are being read are not only those of a head
+        self.request: Request | None = None  # the request whose body is arriving
+        self.arrived: deque[Request] = deque()  # requests that wait for the one before to be answered
         self.answering = False
-        self.is_full = False  # the client does not read what was written
-        self.unread_timer: asyncio.TimerHandle | None = None  # of a client that does not
-        self.is_ending = False  # with the next answer, as the server ends or the next request is late
+        self.is_full = False  # whether the client is not reading what was written
+        self.unread_timer: asyncio.TimerHandle | None = None  # for such a client
+        self.is_ending = (
+            False  # whether to close behind the next answer: the server ends, or a request is late
+        )
         self.upgrades = False
 
     # ---- what the event loop calls ----
@@ -105,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._answer_next()
 
     def shutdown(self) -> None:
-        """End with the request that is being read or answered, if there is one. uvicorn calls it."""
+        """Ends after the request that is being read or answered, if there is one. uvicorn calls this."""
         self.is_ending = True
         if not (self.answering or self.arrived or self.request) and self.transport is not None:
             self.transport.close()
@@ -121,7 +130,7 @@ class Connection(asyncio.Protocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.request is None:  # not behind a body in chunks, where nobody reads them
+        if self.request is None:  # headers behind a body in chunks are ignored
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -155,8 +164,8 @@ class Connection(asyncio.Protocol):
         if request.size <= self.front.limits.body:
             request.parts.append(part)
             return
-        # A body that is up to twice as large as it may be is read to its end and thrown away: a client that cannot send
-        # all of it would see a broken connection in place of the answer.
+        # A body that is too large, by up to a factor of two, is read to its end and thrown away: a client that cannot
+        # send all of its body would see a broken connection in place of the answer.
         request.parts.clear()
         if request.size > 2 * self.front.limits.body:
             self._too_large(request)
@@ -220,14 +229,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _refuse_bytes(self, text: str) -> None:
-        """Answer what is no request of HTTP with 400 behind what was asked before, and close."""
+        """Answers bytes that are no HTTP request with 400, after the answers to earlier requests, and closes."""
         if self.transport is not None and not self.transport.is_closing():
             self.has_begun, self.head_bytes = False, None
             reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
             self._has_arrived(Request("", "other", reply, False, False))
 
     def _hand_over(self) -> None:
-        """Leave the connection to uvicorn's WebSocket, which reads the request anew."""
+        """Leaves the connection to uvicorn's WebSocket, which reads the request again."""
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
@@ -241,8 +250,8 @@ class Connection(asyncio.Protocol):
     # ---- time ----
 
     def _set_timer(self) -> None:
-        """Set the time in which what was begun must have arrived, or else the next request must begin."""
-        if self.arrived:  # nothing is read until they are answered
+        """Sets the time in which a request that has begun must arrive or, if none has, the next one must begin."""
+        if self.arrived:  # nothing is read until these are answered
             self._stop_timer()
             self.times_request = False
             return
@@ -271,7 +280,7 @@ class Connection(asyncio.Protocol):
         self._has_arrived(self.request)
 
     def _set_unread_timer(self) -> None:
-        """Set the time in which a client must read some of what was written."""
+        """Sets the time in which a client must read some of what was written."""
         self._stop_unread_timer()
         left = self.transport.get_write_buffer_size()
         self.unread_timer = self.loop.call_later(IDLE_SECONDS, self._is_unread, left)
@@ -290,7 +299,7 @@ class Connection(asyncio.Protocol):
 
 @lru_cache(256)
 def _head(status: int, kind: str, headers: tuple[tuple[bytes, bytes], ...], keeps: bool) -> bytes:
-    """The head of an answer up to the number of its bytes."""
+    """The head of an answer, up to the header with the number of its bytes."""
     if not keeps and CLOSE not in headers:
         headers = (*headers, CLOSE)
     lines = [

@@ -1,7 +1,7 @@
 """The forms in which trainers ask for verdicts, and in which they are answered: ours, verl's, OpenRLHF's, NeMo-Gym's.
 
-A form reads an address and a JSON object into an `Asked`, and writes the object that answers it. One table says for all
-of them which task judges a data source: `verifiers.score.DATA_SOURCES`.
+A form turns an address and a JSON object into an `Asked`, and writes the object that answers it. For all forms,
+`verifiers.score.DATA_SOURCES` says which task judges a data source.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Refused(Exception):
 
 @dataclass
 class Asked:
-    """What a request asks: N completions of one task, N values of each reference field, and how to write N verdicts."""
+    """The content of a request: N completions of one task, N values of each reference field, the form of the answer."""
 
     task: str
     completions: list[Any]
     references: dict[str, list[Any]]
     write: Callable[[Verdicts], str]
-    """Gives the answer, as JSON."""
+    """Writes the answer, as JSON."""
     mode: Mode = "lenient"
 
 
@@ -144,7 +144,7 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
 
 
 def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to NeMo-Gym's `POST /aggregate_metrics`: the mean reward of all responses, and of each task's."""
+    """The answer to NeMo-Gym's `POST /aggregate_metrics`: the mean reward over all responses, and for each task."""
     by_task: dict[int, list[float]] = {}
     responses = body.get("verify_responses")
     if not isinstance(responses, list):
@@ -222,9 +222,9 @@ def _detail(text: str) -> str:
 
 
 def _listed(verdicts: Verdicts) -> list[str]:
-    """Verdicts as JSON, as the command writes them: `detail` only where a completion is not right.
+    """Verdicts as JSON, as the command writes them: with `detail` only if a completion is not right.
 
-    Written by hand, since this is most of what a verdict costs here.
+    The JSON is put together by hand, since writing it is most of the cost of a verdict here.
     """
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     codes = (verdicts.reason.tolist(), verdicts.decided_by.tolist())
@@ -252,7 +252,7 @@ FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {
 
 
 def form_of(path: str) -> tuple[str, str] | None:
-    """(form, task or data source) of the path of a POST; None where nothing is judged.
+    """(form, task or data source) of the path of a POST; None if the address judges nothing.
 
     "/verify/gsm8k" -> ("verify", "gsm8k"), "/verl" -> ("verl", ""), "/verify" -> ("nemo_gym", "").
     """

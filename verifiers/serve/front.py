@@ -1,8 +1,8 @@
-"""The side of a server that clients see: connections, the token, limits, metrics. What is asked, workers answer.
+"""The side of a server that clients see: connections, the token, limits, metrics. Workers make the answers.
 
-`connection` reads requests and asks a `Front`. A request is answered with what was asked for, or with one sentence: 401
-without the token, 404 and 405 for another address or method, 408 for a body that is too slow, 413 for one that is too
-large, 422 for one that cannot be used, 503 where the server is too busy, the time is up, or a worker died.
+`connection` reads requests and asks a `Front`. A request is answered with its result, or with one sentence: 401 without
+the token, 404 and 405 for another address or method, 408 for a body that is too slow, 413 for a body that is too large,
+422 for a body that cannot be used, 503 if the server is too busy, the time is up, or a worker died.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from verifiers.serve.workers import Answer, Question, Workers
 
-WAITING_BYTES = 1 << 28  # of all requests that are being answered
+WAITING_BYTES = 1 << 28  # the most bytes of all requests that are being answered
 WAITING_REQUESTS = 10_000
 TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
 LOOPBACK = ("localhost", "::1")
@@ -31,14 +31,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may have: the bytes of its body, and the seconds from its arrival to its answer."""
+    """The limits of a request: bytes of its body, and seconds from its arrival to its answer."""
 
     body: int = 16 << 20
     seconds: float = 60.0
 
 
 class Reply(NamedTuple):
-    """What goes back to a client."""
+    """An answer to a client."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
 
 class Handler(NamedTuple):
-    """What answers a request: a function of its body, and the name of the address in metrics."""
+    """The handler of a request: a function of its body, and the name of the address in metrics."""
 
     answer: Callable[[bytes], Awaitable[Reply]]
     label: str
@@ -65,7 +65,7 @@ BASIC = (b"www-authenticate", b'Basic realm="spg-trainer", charset="UTF-8"')
 
 
 class Metrics:
-    """What `/metrics` shows."""
+    """The metrics that `/metrics` shows."""
 
     def __init__(self, workers: Workers) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -75,7 +75,9 @@ class Metrics:
         self.requests = Counter("spg_requests", "Requests answered.", ["address", "status"], **made)
         self.verdicts = Counter("spg_verdicts", "Completions judged.", ["task", "reason"], **made)
         self.seconds = Histogram("spg_request_seconds", "From a request to its answer.", ["address"], **made)
-        self.judged = cache(self.verdicts.labels)  # to find a label again is most of what counting costs
+        self.judged = cache(
+            self.verdicts.labels
+        )  # cached, since finding a label is most of the cost of counting
         self.answered = cache(self.requests.labels)
         self.taken = cache(self.seconds.labels)
         lost = Gauge("spg_workers_lost_total", "Worker processes that died and were replaced.", **made)
@@ -84,7 +86,7 @@ class Metrics:
         waiting.set_function(lambda: workers.waiting)
 
     def count(self, verdicts: Mapping[str, Mapping[str, int]]) -> None:
-        """Count what a worker judged."""
+        """Counts a worker's verdicts."""
         for task, reasons in verdicts.items():
             for reason, number in reasons.items():
                 self.judged(task, reason).inc(number)
@@ -97,13 +99,13 @@ class Metrics:
 
 @dataclass
 class Front(ABC):
-    """What is served, by workers. A subclass says which addresses there are."""
+    """The application of a server, whose answers workers make. A subclass defines the addresses."""
 
     workers: Workers
     limits: Limits
     token: str = ""
     answering: int = 0  # messages of WebSockets that are being answered; uvicorn counts requests itself
-    draining: bool = False  # after a signal, when new messages are refused
+    draining: bool = False  # true after a signal, when new messages are refused
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,16 +113,16 @@ class Front(ABC):
 
     @abstractmethod
     def handler(self, method: str, path: str, query: str) -> Handler | Reply:
-        """What answers a request, or a refusal."""
+        """The handler of a request, or a refusal."""
 
     async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer a WebSocket connection; without more, it is refused."""
+        """Answers a WebSocket connection; by default it is refused."""
         await send(
             {"type": "websocket.close", "code": 1008, "reason": "No WebSocket is served at this address."}
         )
 
     async def ask(self, address: str, body: bytes) -> Answer:
-        """What a worker answers, within the limits; counts the verdicts."""
+        """A worker's answer, within the limits; counts its verdicts."""
         if self.workers.waiting >= WAITING_REQUESTS or self.workers.waiting_bytes + len(body) > WAITING_BYTES:
             text = b'{"error": "The server is too busy. Send this again later, or start it with more --workers."}\n'
             return Answer(503, text, {})
@@ -157,9 +159,9 @@ class Front(ABC):
     def admitted(
         self, method: str, path: str, query: str, headers: Mapping[bytes, bytes]
     ) -> tuple[str, Handler | Reply]:
-        """The name of an address in metrics, and what answers a request to it, or why none is answered.
+        """(the name of an address in metrics, the handler of a request to it or a refusal).
 
-        A refusal closes the connection: what is left of a body that nobody reads is not worth waiting for.
+        A refusal closes the connection, so that the rest of a body that is not read need not be waited for.
         """
         found = self.common(method, path) or self.handler(method, path, query)
         if isinstance(found, Reply):
@@ -175,7 +177,7 @@ class Front(ABC):
         return label, found
 
     async def answer(self, handler: Handler, path: str, body: bytes) -> Reply:
-        """What a handler answers; a sentence where it fails."""
+        """A handler's answer; a sentence if it fails."""
         try:
             return await handler.answer(body)
         except Exception as unexpected:  # a bug of ours: the log says where, the client gets a sentence
@@ -183,7 +185,7 @@ class Front(ABC):
             return error(500, "The server failed on this request; its log says more.")
 
     def count(self, label: str, status: int, began: float) -> None:
-        """Count an answer. began: when its request did, by `time.perf_counter`."""
+        """Counts an answer. began: when its request began, by `time.perf_counter`."""
         self.metrics.answered(label, status).inc()
         self.metrics.taken(label).observe(time.perf_counter() - began)
 
@@ -199,7 +201,7 @@ class Front(ABC):
 
 
 def log(text: str, unexpected: BaseException | None = None) -> None:
-    """Write a line to the server's log, standard error."""
+    """Writes a line to the server's log, standard error."""
     import logging
 
     logging.getLogger("verifiers.serve").error(text, exc_info=unexpected)

@@ -1,4 +1,4 @@
-"""A worker of `python -m verifiers serve`: reads requests, judges those of one task together, writes the answers."""
+"""The work of a worker of `python -m verifiers serve`: reads requests, judges those of a task together, answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verifiers.serve.forms import FORMS, Asked, Refused, form_of, nemo_gym_metri
 from verifiers.serve.workers import Answer, Question
 from verifiers.verdicts import Verdicts
 
-COMPILED_ROWS = 8  # more are judged by compiled loops, which are there already
+COMPILED_ROWS = 8  # larger batches are judged by compiled loops, which are loaded already
 _WARMING = {
     "gsm8k": {"answer": "18"},
     "math500": {"answer": "18"},
@@ -26,7 +26,7 @@ _WARMING = {
 
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
     """Gets ready to judge. settings: the `seconds` and `completions` of a request, and the number of `workers`."""
-    batch.MAX_THREADS = 1  # batches are small, and cores are shared out between processes
+    batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MIN_COMPILED_ROWS = COMPILED_ROWS
     many = COMPILED_ROWS + 1
     for (
@@ -40,7 +40,7 @@ def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]
 
 
 def answers(questions: Sequence[Question], seconds: float, most: int) -> list[Answer]:
-    """The answer to each question. Those that ask for the same task are judged in one batch, within `seconds`."""
+    """The answer to each question. Questions about the same task are judged in one batch, within `seconds`."""
     result: list[Answer | None] = [None] * len(questions)
     alike: dict[tuple[Any, ...], list[tuple[int, Asked]]] = {}
     for place, question in enumerate(questions):
@@ -65,7 +65,7 @@ def refused(refusal: Refused) -> Answer:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds; raises `Refused`."""
+    """The JSON object in a body; raises `Refused`."""
     try:
         value = _parsed(body)
     except UnicodeDecodeError as error:
@@ -88,7 +88,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _parsed(body: bytes) -> Any:
-    """The value of a body, by orjson, which takes a tenth of the time, where that says the same as `json`.
+    """The JSON value of a body, by orjson if its result is surely that of `json`: it takes a tenth of the time.
 
     orjson rounds integers of more than 64 bits, and refuses halves of characters and deep nesting.
     """
@@ -107,12 +107,12 @@ def _may_be_rounded(value: Any) -> bool:
     if type(value) is float:
         return abs(value) >= 2**63
     inside = value if type(value) is list else value.values() if type(value) is dict else ()
-    # Most lists are of texts alone, which one look at their types tells.
+    # Most lists have only texts, which is seen from their types at once.
     return not _EXACT.issuperset(map(type, inside)) and any(map(_may_be_rounded, inside))
 
 
 def _read(question: Question, most: int) -> Asked | dict[str, Any]:
-    """What a request asks, or the answer where nothing is to be judged; raises `Refused`."""
+    """The content of a request, or its answer if nothing is to be judged; raises `Refused`."""
     body = read_object(question.body)
     if question.address == "/aggregate_metrics":
         return nemo_gym_metrics(body)
@@ -132,8 +132,8 @@ def _read(question: Question, most: int) -> Asked | dict[str, Any]:
 def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     """The answers to requests of one task, mode and set of reference fields.
 
-    Where an error is raised, by an invalid reference or by a task from outside, each request is judged by itself, so
-    that it concerns only the one that caused it.
+    If an invalid reference or a user's own task raises an error, each request is judged alone, so that the error only
+    affects the request that caused it.
     """
     first = group[0]
     columns = {name: [v for asked in group for v in asked.references[name]] for name in first.references}

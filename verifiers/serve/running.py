@@ -32,9 +32,9 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 async def run(front: Front, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Start the workers, serve until SIGTERM or SIGINT, answer what was accepted, and end. Raises `Unavailable`.
+    """Starts the workers, serves until SIGTERM or SIGINT, answers accepted requests, and ends. Raises `Unavailable`.
 
-    ready: is called when requests are answered.
+    ready: is called once requests are answered.
     """
     server = _server(front)
     loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ async def run(front: Front, listening: socket.socket, ready: Callable[[], None])
 
 
 async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for a signal, then for what WebSockets are being answered, and let the server end. A second one hurries."""
+    """Waits for a signal, then for answers to WebSockets, and lets the server end; a second signal ends it at once."""
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def heard() -> None:
@@ -80,7 +80,7 @@ def _server(front: Front) -> uvicorn.Server:
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self):  # type: ignore[no-untyped-def]
-            yield  # `_stop_at_signal` has them
+            yield  # `_stop_at_signal` handles signals
 
     config = uvicorn.Config(
         front,
@@ -97,7 +97,7 @@ def _server(front: Front) -> uvicorn.Server:
 
 
 def serve(front: Front, listening: socket.socket, banner: str) -> None:
-    """Serve until a signal; `banner` is written to standard error when requests are answered. Raises `Unavailable`."""
+    """Serves until a signal; `banner` is written to standard error once requests are answered. Raises `Unavailable`."""
 
     def ready() -> None:
         sys.stderr.write(banner)

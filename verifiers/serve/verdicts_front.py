@@ -20,7 +20,7 @@ class VerdictsFront(Front):
             answer, label = partial(self._judged, path), path
         elif (form := form_of(path)) is not None:
             label, name = form
-            try:  # the address that a worker gets has the task's own name, of which there are few
+            try:  # workers get the task's own name in the address, so that there are few different addresses
                 address = f"/{label}/{task_name(name)}" if name else path
             except Refused as refusal:
                 return error(refusal.status, str(refusal))

@@ -1,8 +1,8 @@
-"""Worker processes for an asyncio server: requests that wait go to a worker together, and a lost worker is replaced.
+"""Worker processes for an asyncio server: waiting requests go to a worker together, and a lost worker is replaced.
 
-`Workers` asks, and `main` answers in a child at the other end of a socket, by what `prepare(settings)` of a module
-returns. The bodies of requests and answers pass through as bytes; nothing is pickled. `verifiers.worker` is another
-kind of pool: its threads wait for one question each, and its limits are seconds of processor time.
+`Workers` asks. `main` answers in a child at the other end of a socket, by the function that `prepare(settings)` of a
+module returns. The bodies of requests and answers pass through as bytes; nothing is pickled. `verifiers.worker` is
+another kind of pool: each of its threads waits for one question, and its limits are seconds of processor time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 from verifiers.worker import environment
 
 AHEAD = 2  # batches that a worker has at once, so that it never waits for the next one
-BATCH_SECONDS = 0.2  # a batch holds about as much as a worker answers in this time
+BATCH_SECONDS = 0.2  # a batch has about as many requests as a worker answers in this time
 FIRST_RATE = 1e6  # bytes a second, until a first batch has been measured
 MAX_BATCH = 512  # requests
 START_SECONDS = 300.0
 SWITCH_SECONDS = 0.0005
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
-KILL_AFTER = 10.0  # seconds beyond the time limit of a batch, in which a worker should have answered
+KILL_AFTER = 10.0  # seconds after the time limit of a batch at which a worker that has not answered is killed
 _SIZE = struct.Struct("!Q")
 
 
@@ -78,16 +78,16 @@ class _Worker:
         self.process, self.reader, self.writer = process, reader, writer
         self.under_way: deque[_Batch] = deque()
         self.overdue: asyncio.TimerHandle | None = None
-        self.answered = 0.0  # when it last did
+        self.answered = 0.0  # when it last answered
 
     def watch(self, seconds: float) -> None:
-        """Kill the child unless the batch that it works on is answered within `seconds` from now."""
+        """Kills the child unless its present batch is answered within `seconds` from now."""
         self.forget()
         if self.under_way:
             self.overdue = asyncio.get_running_loop().call_later(seconds, self.kill)
 
     def forget(self) -> None:
-        """Take back what `watch` has ordered."""
+        """Cancels `watch`."""
         if self.overdue is not None:
             self.overdue.cancel()
             self.overdue = None
@@ -100,12 +100,12 @@ class _Worker:
 class Workers:
     """`size` children that answer questions by `prepare(settings)` of `module`; all methods belong to one event loop.
 
-    seconds: the time limit of a question, by which a worker must have answered what it was sent. settings: JSON.
+    seconds: the time limit of a question, after which a worker must have answered it. settings: values that JSON has.
     """
 
     def __init__(self, module: str, settings: dict[str, Any], size: int, seconds: float) -> None:
         self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
-        self.lost = 0  # workers that died, also while they were started in place of another
+        self.lost = 0  # how many workers died, also while they were starting to replace another
         self.waiting_bytes = 0
         self._waiting: dict[
             str, deque[_Job]
@@ -117,7 +117,7 @@ class Workers:
         self._closing = False
 
     async def start(self) -> None:
-        """Start all children and wait until they are ready; raises `Unavailable`."""
+        """Starts all children and waits until they are ready; raises `Unavailable`."""
         first = [asyncio.create_task(self._started()) for _ in range(self.size)]
         try:
             workers = await asyncio.gather(*first)
@@ -128,18 +128,18 @@ class Workers:
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     async def close(self) -> None:
-        """End all children. What they still work on is not waited for."""
+        """Ends all children, without waiting for their unfinished work."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
         for worker in self._ready:
-            worker.writer.close()  # a child ends where its socket does
+            worker.writer.close()  # a child ends when its socket is closed
             worker.kill()
             await worker.process.wait()
 
     @property
     def waiting(self) -> int:
-        """Questions that no worker has yet."""
+        """How many questions no worker has yet."""
         return sum(map(len, self._waiting.values()))
 
     async def ask(self, question: Question, seconds: float | None = None) -> Answer:
@@ -149,7 +149,7 @@ class Workers:
         self._asked += 1
         self._waiting.setdefault(question.address, deque()).append(_Job(self._asked, question, future))
         self.waiting_bytes += len(question.body)
-        # A timer costs a fifth of what `asyncio.timeout` does.
+        # A timer costs a fifth of `asyncio.timeout`.
         late = None if seconds is None else loop.call_later(seconds, _give_up, future)
         self._dispatch()
         try:
@@ -160,7 +160,7 @@ class Workers:
                 late.cancel()
 
     def _dispatch(self) -> None:
-        """Send what waits to workers that have room, the longest wait first."""
+        """Sends waiting questions to workers that have room, the longest wait first."""
         while self._waiting:
             free = [worker for worker in self._ready if len(worker.under_way) < AHEAD]
             if not free:
@@ -176,7 +176,7 @@ class Workers:
         room = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
         while waiting and len(jobs) < MAX_BATCH and (not jobs or room >= len(waiting[0].question.body)):
             job = waiting.popleft()
-            if not job.future.done():  # or whoever asked has given up
+            if not job.future.done():  # else the asker has given up
                 room -= len(job.question.body)
                 jobs.append(job)
         if not waiting:
@@ -220,7 +220,7 @@ class Workers:
         return worker
 
     async def _keep(self, worker: _Worker) -> None:
-        """Take the answers of a worker, and replace it where it dies."""
+        """Takes the answers of a worker, and replaces it if it dies."""
         while not self._closing:
             self._dispatch()
             with suppress(EOFError, OSError):
@@ -245,7 +245,7 @@ class Workers:
                     pause = min(2 * pause, 5.0)
 
     async def _receive(self, worker: _Worker) -> None:
-        """Take answers until the child is gone, which raises."""
+        """Takes answers until the child is gone, which raises an error."""
         while True:
             heads, bodies = await _received(worker.reader)
             batch = worker.under_way.popleft()
@@ -303,7 +303,7 @@ async def _received(reader: asyncio.StreamReader) -> tuple[list[Any], list[bytes
 
 
 def main(module: str, descriptor: str, settings: str) -> None:
-    """Answer batches until the socket closes, also in the middle of one."""
+    """Answers batches until the socket closes, even in the middle of a batch."""
     connection = socket.socket(fileno=int(descriptor))
     batches: SimpleQueue[bytearray] = SimpleQueue()
     threading.Thread(target=_read, args=(connection, batches), daemon=True).start()
@@ -313,12 +313,13 @@ def main(module: str, descriptor: str, settings: str) -> None:
     except Exception as error:  # whatever it is, the server says it and ends
         connection.sendall(packed([f"{error}" or type(error).__name__], [b""]))
         return
-    # What a request makes has hardly a cycle: looking for them at Python's pace takes a tenth of the time.
+    # Objects of a request are hardly ever in cycles; at Python's default pace, looking for cycles takes a tenth of the
+    # time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     connection.sendall(packed([""], [b""]))
-    # The next batch is read beside the work, and must not wait for long until Python lets another thread run.
+    # Another thread reads the next batch meanwhile, and must not wait long until Python lets it run.
     sys.setswitchinterval(SWITCH_SECONDS)
     while True:
         questions = [Question(*pair) for pair in zip(*unpacked(batches.get()), strict=True)]
@@ -328,7 +329,7 @@ def main(module: str, descriptor: str, settings: str) -> None:
 
 
 def _read(connection: socket.socket, batches: SimpleQueue[bytearray]) -> None:
-    """Queue every batch; end the process where they end."""
+    """Queues every batch; ends the process when the socket is closed."""
     try:
         while True:
             (size,) = _SIZE.unpack(_read_bytes(connection, _SIZE.size))
@@ -338,7 +339,7 @@ def _read(connection: socket.socket, batches: SimpleQueue[bytearray]) -> None:
 
 
 def _read_bytes(connection: socket.socket, size: int) -> bytearray:
-    """So many bytes. Raises EOFError where they end before."""
+    """Reads `size` bytes; raises EOFError if the socket is closed before."""
     message = bytearray(size)
     left = memoryview(message)
     while left:  # in one call, unless a signal comes: each one has to wait for its turn among threads
