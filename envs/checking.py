@@ -447,6 +447,8 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     task = author_task(env, problem)
     turns = play(env, index, problem, text)[0]
     scored = score_all(env, [index], [problem], [turns])
+    if scored.traceback[0]:
+        return f"{clause}: score raised {cause(task, scored.traceback[0])}"
     reason = scored.reason[0]
     if not isinstance(task, Rows):
         return f"{clause}: {reason}" if reason else clause

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from verifiers.errors import did_you_mean
 
-_VALUE = r"[^\s,;`]*[^\s,;:.)`]"
+_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;`]*[^\s,;:.)`])"""
 _FLAGS = re.compile(rf"--env-args((?: \w+={_VALUE})+)|--(verifier|reward) ([A-Z]+\b|{_VALUE}\.py{_VALUE})")
 """Matches arguments of an environment that are written as flags, with their values."""
 
@@ -42,7 +42,7 @@ def in_keywords(message: str) -> str:
         pairs, flag, value = found.groups()
         if flag:
             return f"{flag}={_as_python(value)}"
-        split = (pair.split("=", 1) for pair in pairs.split())
+        split = re.findall(rf" (\w+)=({_VALUE})", pairs)
         return ", ".join(f"{name}={_as_python(text)}" for name, text in split)
 
     parts = message.split("`")

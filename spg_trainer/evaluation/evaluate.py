@@ -138,7 +138,8 @@ def evaluate(
         accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
             errors are the same on each of them.
         advance: called with the problems done so far; a part of a problem is a fraction.
-        rows: the rows of the same evaluation from before an interruption; these completions are not made again.
+        rows: the rows of the same evaluation from before an interruption; these completions are not made again. Rows
+            of other problems are refused; nobody looks whether they are of the same seed.
         keep: called in each process with the new rows of all processes, a batch at a time.
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
         env_args: arguments of the environment that a name opens, {"level": 2}. They override those that suit the model.
@@ -182,6 +183,7 @@ def evaluate(
         elif (divided := envs.registry.in_split(env, split)) is not env:
             env = divided
             warnings.warn(env.notice, stacklevel=4)
+        refuse_rows_of_others(env, split, rows)
     return evaluate_checked(
         policy,
         env,
@@ -197,6 +199,17 @@ def evaluate(
         keep=keep,
         overlong=overlong,
     )
+
+
+def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConfigError for a row that asks another question than the problem of its index, as of another task."""
+    for row in rows if env.max_turns == 1 else ():
+        index = row["index"]
+        if index >= len(env) or envs.problem.read_problem(env, index).prompt != row["prompt"]:
+            raise ConfigError(
+                f"rows: a row of problem {index} asks {row['prompt']!r:.60}, and problem {index} of {env.spec_name} "
+                f"{split} does not. Give rows of the same evaluation alone, with its task, arguments and seed."
+            )
 
 
 @envs.own_files.each_file_once()

@@ -48,9 +48,9 @@ class Perplexity:
 def read_texts(policy: Policy, file: str) -> list[Encoded]:
     """The texts of a .jsonl, .json, .csv or .parquet file, encoded.
 
-    A row has `text`, or `prompt` (text or chat messages) and `completion`. Of the latter, only the completion is
-    measured, with its end token. Raises ConfigError or EnvError, which name the line, for a row of another shape and
-    for a text that is longer than the model's positions.
+    A row has `text`; or `prompt` (text or chat messages) and `completion`, also in the forms of other tools, and then
+    only the completion is measured, with its end token. Raises ConfigError or EnvError, which name the line, for a row
+    of another shape and for a text that is longer than the model's positions.
     """
     rows = envs.files.datasets.read_files("--perplexity", [Path(file)], ())
     return [encode_row(policy, where, row) for where, row in rows]
@@ -143,9 +143,18 @@ def elbo_of(
     return float(np.mean(estimates)), float(np.var(estimates, ddof=1)) / GROUPS
 
 
+def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as `envs` reads it (Alpaca, ShareGPT, chats); the last message of a chat that answers is its completion."""
+    forms = envs.files.row_forms
+    found = forms.asked(row)
+    if found.get("completion") is None and (answer := forms.last_answer(found.get("prompt"))):
+        found |= {"prompt": forms.before_answer(found["prompt"]), "completion": answer}
+    return found
+
+
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     """One row of the file; `where` names it."""
-    special = special_tokens(policy).values()
+    row, special = with_answer(row), special_tokens(policy).values()
     if isinstance(row.get("text"), str) and row["text"]:
         prompt, (wanted,) = [], encode_plain(policy, [spell_apart(row["text"], special)])
     elif isinstance(row.get("completion"), str) and (

@@ -210,7 +210,9 @@ def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
             continue
         hyper_parameters = [field.name for field in fields(algorithms.get(algorithm))]
         if name not in hyper_parameters:
+            others = algorithms.registry.algorithms_with(name)
             nearest = did_you_mean(name, [*hyper_parameters, *known])
+            nearest = f"These algorithms have it: {others}." if others else nearest
             raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {nearest}".rstrip())
         words += ["--algorithm-args", f"{name}={value}"]
     return words

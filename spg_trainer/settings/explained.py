@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, wraps
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from spg_trainer.errors import SETTINGS
+from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean
 from spg_trainer.settings.ranges import Range
 from spg_trainer.settings.values import settings_value
 
@@ -37,10 +37,14 @@ def explained(cls: type[Settings]) -> type[Settings]:
 
 
 def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
-    """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument."""
+    """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument, and refuses unknown names."""
+    known = inspect.signature(init).parameters.keys() - {"self"}
 
     @wraps(init)
     def made(self: Any, *arguments: Any, **keywords: Any) -> None:
+        for name in keywords.keys() - known:
+            near, cls = did_you_mean(name, known), type(self).__name__
+            raise ConfigError(f"{cls}({name}=...): no such setting. {near}`help({cls})` lists them.")
         init(self, *map(settings_value, arguments), **settings_value(keywords))
 
     return made

@@ -19,7 +19,7 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
     """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
     It is "" for a name that belongs nowhere. value: what it was given. given: the other settings of the user, by name,
-    of which env, model, algorithm and source count. known: the settings that the command has.
+    of which env, algorithm and source count. known: the settings that the command has.
     """
     tasks = parse_tasks(str(given.get("env") or Config().env))
     shown = f"{name}={value!s:.80}"
@@ -40,7 +40,8 @@ def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
     """The algorithm of a run where the user names none."""
     if given.get("source") == "demonstrations":
         return "mle"
-    layers = recipe_of_all(tasks, recipe_kind(str(given.get("model") or Config().model.model)))
+    model = given.get("model")
+    layers = recipe_of_all(tasks, recipe_kind(model if isinstance(model, str) else Config().model.model))
     said = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
     return said[-1] if said else Config().algorithm
 

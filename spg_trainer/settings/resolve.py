@@ -95,7 +95,9 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     flags = flag_layer(cls, read_words(cls, words) if words else read_keywords(cls, keywords))
     from_user = [flags]
     if file := flags.values.get("config"):
-        from_user = [read_layer(cls, Layer(file, read_yaml(file))), flags]
+        content = read_yaml(file)
+        refuse_misplaced(cls, file, content)
+        from_user = [read_layer(cls, Layer(file, content)), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
     from_user = [with_plain_names(layer) for layer in from_user]
@@ -249,6 +251,18 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
         dotted_name, hint = known[name]
         values |= read_leaf(dotted_name, value, hint, f"${name}" if name in SETTINGS else as_flag(name))
     return Layer(FLAG, values)
+
+
+def refuse_misplaced(cls: type, file: str, content: object) -> None:
+    """Raises ConfigError for a name at the top of a file of settings that belongs among the arguments of another."""
+    if not isinstance(content, Mapping):
+        return
+    known = settings_of(cls)
+    for name, value in content.items():
+        if name in known or name in hints(cls) or not isinstance(name, str):
+            continue
+        if place := place_of(name, value, content, known):
+            raise ConfigError(f"{file}: {name}={value!r:.80}: no such setting. {place}".rstrip())
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:

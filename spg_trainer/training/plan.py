@@ -125,13 +125,17 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             missing = error
         if learns_demonstrations and splits:
             mix = mix or mix_of(config.mix, splits["train"])
-        note_on_demonstrations = ""
         if missing is None:
             check_splits(config, splits, goes_on)
-            if mix.get("right") and not (config.data or goes_on):
-                note_on_demonstrations = check_demonstrations(splits["train"], config.force)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
+    note_on_demonstrations = ""
+    if missing is None and mix.get("right") and not (config.data or goes_on):
+        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+            # Once, and not in every process: a judge may be a service that is paid for each question.
+            note_on_demonstrations = decide_on_main(
+                lambda: check_demonstrations(splits["train"], config.force)
+            )
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))

@@ -356,3 +356,15 @@ def test_the_size_of_a_generators_pool_is_estimated_from_how_many_problems_diffe
     assert checking._pool(432, 1000) == pytest.approx(500, rel=0.02)
     assert checking._pool(865, 1000) == pytest.approx(3400, rel=0.06)
     assert checking._pool(9, 40) == 9 and checking._pool(1, 1000) == 1
+
+
+def test_a_demonstration_that_cannot_be_scored_is_told_from_a_wrong_one(tmp_path):
+    """A judge that is down is no reason to correct the demonstrations."""
+    rows = [{"prompt": f"{i}+1?", "answer": str(i + 1)} for i in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "down.py").write_text("def judge(completions):\n    raise OSError('server down')\n")
+    env = envs.make(
+        str(tmp_path / "rows.jsonl"), reward=f"{tmp_path / 'down.py'}:judge", demonstration="answer"
+    )
+    found = checking.judge_demonstrations(env)
+    assert found.wrong == found.looked_at and "score raised" in found.first and "server down" in found.first

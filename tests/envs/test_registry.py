@@ -381,6 +381,7 @@ def test_an_error_names_keywords_in_python_and_flags_on_the_command_line(folder,
     assert flags in capsys.readouterr().err
     for written, shown in (
         ("--env-args level=2 source=generated.", 'level=2, source="generated".'),
+        ("Use --env-args source='my file.jsonl' now.", "Use source='my file.jsonl' now."),
         ("`a --env-args b=c`, --verifier gsm8k.py", "`a --env-args b=c`, --verifier gsm8k.py"),
         ("by --reward ./a.py:b+c: no", 'by reward="./a.py:b+c": no'),
         ("functions of --reward are", "functions of --reward are"),

@@ -198,6 +198,11 @@ def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, wo
     refused(line, *words)
 
 
+def test_a_hyper_parameter_at_the_top_of_a_file_of_settings_has_its_place(refused, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("algorithm: wd1\npsi: 0.5\n")
+    refused("--config more.yaml", "more.yaml: psi=0.5: no such setting. psi is a hyper-parameter of wd1:")
+
+
 def test_a_command_of_another_package_is_named(refused) -> None:
     refused("envs list", "No command 'envs'", "That is `python -m envs`")
 

@@ -55,6 +55,9 @@ def test_short_texts_have_the_elbo_of_an_enumeration(policy, tmp_path):
     texts = read_texts(policy, write(tmp_path / "texts.jsonl", ROWS))
     assert texts[0] == ([], [ord(c) for c in "abcd"])
     prompt = encode_prompts(policy, ["say hi"])[0][0].tolist()
+    chat = [{"role": "user", "content": "say hi"}, {"role": "assistant", "content": "hi!"}]
+    others = [{"messages": chat}, {"instruction": "say hi", "input": "", "output": "hi!"}]
+    assert read_texts(policy, write(tmp_path / "others.jsonl", others)) == [texts[1]] * 2
     assert texts[1] == texts[2] == (prompt, [*map(ord, "hi!"), policy.end_token_ids[-1]])
     found = measure_perplexity(policy, texts)
     expected = sum(enumerated(policy, *text) for text in texts) / 12

@@ -159,6 +159,14 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             (lambda s=s: generate(policy, ["a"], seed=s), r"seed=.*whole number")
             for s in (1.5, "1", None, True)
         ),
+        (
+            lambda: Sampling(diffusion_step=3),
+            r"Sampling\(diffusion_step=...\): .*Did you mean 'diffusion_steps'",
+        ),
+        (
+            lambda: evaluate(policy, "sudoku", rows=[{"index": 0, "prompt": "1+1", "generation": 0}]),
+            r"rows: a row of problem 0 asks '1\+1', and problem 0 of sudoku.* test does not",
+        ),
         (lambda: save_model(policy, __file__), "writes into a folder, and .* is a file"),
         (
             lambda: defaults(Config, "math500", verifier="gsm8k"),

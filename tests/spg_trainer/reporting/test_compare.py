@@ -99,6 +99,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         ("--algorithms spg:negatives=elbow", ["sudoku with spg:negatives=elbow: ", "Did you mean 'elbo'?"]),
         ("--algorithms spg:seed=1", ["--seed: "]),
         ("--algorithms raft:temprature=2", ["raft:temprature=2", "Did you mean 'temperature'?"]),
+        ("--algorithms raft:psi=2", ["raft:psi=2", "These algorithms have it: wd1, wd1_repro."]),
         ("--algorithms spg:a=1,a=2", ["--algorithms spg:a=1,a=2", "twice"]),
         ("--algorithms spg spg", ["--algorithms", "none twice"]),
         ("--seeds 0", ["--seeds 0: should be a number of seeds, at least 1"]),
