@@ -1,7 +1,7 @@
 """Many completions at once: packed into one byte buffer and judged by compiled loops, in threads, slice by slice.
 
-numba is imported, and a loop compiled, only for a batch that is worth it; the result is cached on disk where the
-disk allows. Everything here works without numba too, row by row.
+numba is imported, and a loop compiled, only if a batch is large enough to be worth it; the result is cached on disk, if
+that is possible. Everything here works without numba too, row by row.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end 
 Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
 """(completion, reason, start and end of what lenient mode has judged) -> what is judged instead, or -1, -1."""
 
-# So many are worth a thread. A larger buffer costs three times as much: the system gives it new pages every time.
+# This many are worth a thread. A larger buffer costs three times as much: the system gives it new pages each time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
-MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
+MIN_COMPILED_ROWS = 256  # to judge this many without compiled code takes as long as to import numba
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
-COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns`
+COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # numba's types of `Columns`
 INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
 
 
 COMPILING_SECONDS = 15.0
-"""About as long takes the first compilation of a loop."""
+"""About how long the first compilation of a loop takes."""
 
 
 @dataclass
 class Compiling:
-    """When compiled code is used, and what it took.
+    """When compiled code is used, and how long compiling has taken.
 
     Attributes:
         rows_left: how many rows are still judged without it, whatever the size of their batches.
@@ -80,7 +80,7 @@ compiling = Compiling()
 
 
 def as_text(completion: object) -> str | None:
-    """`completion` as an exact `str`, whatever a subclass overrides, or None if it is no string."""
+    """`completion` as a `str` itself, whatever a subclass overrides; None if it is not a string."""
     if type(completion) is str:
         return completion
     return str.__str__(completion) if issubclass(type(completion), str) else None
@@ -112,9 +112,9 @@ class RowLoop:
     """A function that judges one completion, and what it takes to compile a loop of it over many.
 
     `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
-    plain Python that numba compiles too; a negative reason is to be judged outside compiled code. `references` is
-    numba's type of its argument, a tuple, `scratch` the class of the object that it may write to (a dataclass whose
-    fields are integers, lists of them, and such dataclasses), `modules` those it calls into.
+    plain Python that numba compiles too; a row of negative reason must be judged outside compiled code. `references` is
+    numba's type of the argument of that name, a tuple; `scratch` is the class of the object that the function may write
+    to (a dataclass whose fields are integers, lists of integers, and such dataclasses); `modules` are those it calls.
     """
 
     judge: Callable[..., Judged]
@@ -125,7 +125,7 @@ class RowLoop:
 
 @cache
 def struct_of(loop: RowLoop) -> np.dtype:
-    """The type of `loop.scratch` where compiled: a C struct with the same names."""
+    """The type of `loop.scratch` in compiled code: a C struct with the same names."""
     import numpy as np
 
     return np.dtype(layout(loop.scratch()))
@@ -140,7 +140,7 @@ def layout(value: Any) -> Any:
 
 @cache
 def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., None] | None:
-    """The loop as machine code, or None where there is none; see `compile_loop`."""
+    """The loop as machine code, or None if there is none; see `compile_loop`."""
 
     def signature() -> Any:
         from numba import from_dtype
@@ -155,7 +155,7 @@ def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., Non
 
 
 def _kernel(loop: RowLoop) -> Callable[..., None] | None:
-    """The loop as machine code where that is on disk or has become worth its compilation."""
+    """The loop as machine code, if that is on disk or if compiling it is worth the time by now; else None."""
     kernel = compiled_rows(loop, only_cached=True)
     return compiled_rows(loop) if kernel is None and compiling.seconds <= 0 else kernel
 
@@ -185,7 +185,7 @@ def judge_texts(
     judge_row: Callable[[bytes, int], Judged],
     references: Callable[[], tuple],
 ) -> Columns:
-    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or by `judge_row` each."""
+    """Reason, tier, score (N,) and spans (N, 2) of N texts, by the compiled loop, or by `judge_row` one by one."""
     import numpy as np
 
     n = len(texts)
@@ -232,17 +232,17 @@ def text_task(
     explain: Callable[..., str] | None = None,
     flexible: Flexible | None = None,
 ) -> Task:
-    """A task of text; it has the mode "flexible" where `flexible` says what is judged in it.
+    """A task whose completions are text; it has the mode "flexible" if `flexible` says what is judged in that mode.
 
-    `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference, of row `row` or
-    of no batch (None); `judge_all(texts, lenient, *columns)` judges many. Both get None for an optional field (for its
-    whole column) that is not given.
+    `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference; `row` is its row
+    in the batch, None outside one. `judge_all(texts, lenient, *columns)` judges many. Both get None for an optional
+    field, or for its whole column, if it is not given.
     """
 
     taken = (*fields, *optional)
 
     def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
-        """The verdict on what is judged instead, where that can be read; else the one that there is."""
+        """The verdict on the text that is judged instead, if that can be read; else `judged`."""
         low, high = flexible(data, judged[0], *judged[3:]) if flexible else (-1, -1)
         if low < 0:
             return judged
@@ -251,7 +251,7 @@ def text_task(
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
-        data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
+        data = verdicts.encoded(text or "")  # "" is judged for what is not text, to check the reference
         values = [reference.get(field) for field in taken]
         judged = judge(data, mode != "strict", None, *values)
         if mode == "flexible":
@@ -299,10 +299,10 @@ def compiled_task(
     explain: Callable[..., str] | None = None,
     flexible: Flexible | None = None,
 ) -> Task:
-    """A task of text that is judged by `loop`.
+    """A task whose completions are text that `loop` judges.
 
-    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task` and may write to `scratch`;
-    `pack_references(*columns)` makes the `references` of the loop.
+    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task`, but may write to `scratch`;
+    `pack_references(*columns)` returns the `references` of the loop.
     """
 
     memory_of_thread = local()
@@ -362,7 +362,7 @@ def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
 
 
 def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
-    """Rows in slices that end where SLICE_CHARACTERS more have been reached; `starts` are those of characters."""
+    """The rows in slices of about SLICE_CHARACTERS; `starts`: the character at which each row starts."""
     import numpy as np
 
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
@@ -370,14 +370,14 @@ def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
 
 
 def cpus() -> int:
-    """The cores that this process may use."""
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def is_worth_compiling(texts: Sequence[str]) -> bool:
-    """True for a batch of many rows or of many characters."""
+    """True if a batch has many rows or many characters."""
     if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
     compiling.rows_left -= len(texts)
@@ -385,7 +385,7 @@ def is_worth_compiling(texts: Sequence[str]) -> bool:
 
 
 class _NotCached(Exception):
-    """numba is about to compile what was to be loaded only."""
+    """numba is about to compile a loop that was only to be loaded."""
 
 
 def compile_loop(
@@ -396,13 +396,13 @@ def compile_loop(
 ) -> Callable | None:
     """Compile `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
-    The signature is a text of numba's, or a function that makes one and may import numba.
-    None where numba cannot be imported and, with `only_cached`, where the result is not on disk. numba's disk cache
-    notices a change of the file that holds the compiled function, not of the files it calls into; so that function
-    must close over `checksum`, that of their sources: numba keys its cache by what a function closes over. The
-    compiled function releases the GIL and may make no array of its own: without numba's counting of references it is
-    a fifth faster. Where no cache folder can be written it is compiled for this process only. Processes that would
-    compile at once take turns, so that the second loads what the first has compiled.
+    The signature is a text that numba understands, or a function that returns one and may import numba. The result is
+    None if numba cannot be imported or, with `only_cached`, if the result is not on disk. numba's disk cache notices a
+    change of the file that holds the compiled function, but not of the files that this function calls into. So the
+    function must close over `checksum`, the checksum of their sources, because numba keys its cache by what a function
+    closes over. The compiled function releases the GIL and must not make an array: without numba's counting of
+    references it is a fifth faster. If no cache folder can be written, it is compiled for this process only. Processes
+    that would compile at the same time take turns, so that the second loads what the first has compiled.
     """
     try:
         import numba
@@ -412,10 +412,10 @@ def compile_loop(
         return None
 
     class Watch(event.Listener):
-        """Of numba's compilations, which it announces when the disk cache has been looked up in vain."""
+        """Hears of numba's compilations, which numba announces when the disk cache does not have the result."""
 
         def on_start(self, started: Any) -> None:
-            if started.data["dispatcher"].py_func is function:  # not one of those that it calls
+            if started.data["dispatcher"].py_func is function:  # not a function that it calls
                 if only_cached:
                     raise _NotCached
                 compiling.begins((extract, *modules)[-1].__name__.split(".")[1])
@@ -447,7 +447,7 @@ def compile_loop(
         signature = signature() if callable(signature) else signature
         loop = numba.njit(nogil=True, _nrt=False)(function)
         folder = None
-        with suppress(RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
+        with suppress(RuntimeError, OSError):  # the cache has no folder, or one that cannot be written
             loop._cache = LoopCache(function)
             folder = loop.stats.cache_path
         with (
@@ -464,7 +464,7 @@ def compile_loop(
 
 @dataclass(slots=True)
 class _Unused:
-    """The scratch of a loop that needs none."""
+    """The scratch of a loop that does not need any."""
 
     nothing: int = 0
 

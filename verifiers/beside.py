@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
-    """What one completion adds to the counts; nothing if there is no finding of the other rules.
+    """What one completion adds to the counts; nothing if the other rules have no finding.
 
-    `rules.n`, `rules.right` and `rules.of` of the finding, and `differ.HOW.ours` or `differ.HOW.theirs` where only one
-    of the two says that it is right. correct: our verdict, None if there is none.
+    The counts are `rules.n`, `rules.right` and `rules.of`, and `differ.HOW.ours` or `differ.HOW.theirs` if only our
+    verdict or only theirs is "right". correct: our verdict, None if there is none.
     """
     if finding is None:
         return {}
@@ -25,7 +25,7 @@ def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
 
 
 def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
-    """What other rules made of the same completions, and how they read those on which they differ from ours."""
+    """How other rules judge the same completions, and how they read those that they judge differently from ours."""
     right, total = tally.get("rules.right", 0), tally.get("rules.of", 0)
     differ: dict[str, dict[str, int]] = {}
     for name, count in Counter(tally).most_common():
@@ -45,7 +45,7 @@ def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, A
 
 
 def text_beside(facts: Mapping[str, Any]) -> list[str]:
-    """The rate of other rules, and a table of how they read the completions on which they differ."""
+    """The rate of other rules, and a table of how they read the completions that they judge differently."""
     rules, rate = facts["rules"], f"{facts['rate']:.2%}" if facts["of"] else "no rate"
     lines = [f"  rules of {rules}: {facts['right']:,} of {facts['of']:,} {facts['unit']} right, {rate}"]
     rows = [(how, who["ours"], who["theirs"]) for how, who in facts["differ"].items()]

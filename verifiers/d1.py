@@ -1,9 +1,9 @@
-r"""The verdicts of d1's evaluation code (arXiv 2504.12216), which SPG, wd1 and others took over, for their tables.
+r"""The verdicts of d1's evaluation code (arXiv 2504.12216), which SPG, wd1 and others use for their tables.
 
-Re-implemented from what that code does, flaws included, so that a published rate can be had beside an exact one: the
-first box with a number in it counts, MATH answers are compared as texts, Countdown is worked out in floating point,
-Sudoku counts cells. A completion is read to its last character, also behind its end token. Nothing is executed; where
-that code would run for ever or stop with an error, the verdict here is wrong. See docs/published.md.
+The rules do what that code does, flaws included, so that a published rate can be given beside an exact one. The first
+box with a number in it counts, MATH answers are compared as texts, Countdown is worked out in floating point, and for
+Sudoku cells are counted. A completion is read to its last character, also behind its end token. Nothing is executed; if
+that code would run for ever or stop with an error, the verdict here is "wrong". See docs/published.md.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from verifiers.errors import ArgumentError, invalid_reference
 from verifiers.registry import Task, find
 from verifiers.verdicts import Reason, Tier, Verdict
 
-_CELLS = 16  # of a Sudoku
+_CELLS = 16  # how many cells a Sudoku has
 _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
-_MAX_BITS = 4_096  # of an integer power; a larger one is no target
-_TOLERANCE = 1e-5  # of a Countdown target
+_MAX_BITS = 4_096  # how many bits a power of integers may have; no target has more
+_TOLERANCE = 1e-5  # how far a value may be from a Countdown target
 
-# Regular expressions that go over a text once; what could go over it again and again is a function below.
+# These regular expressions go over a text once; what could go over it again and again is a function below.
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
@@ -39,14 +39,14 @@ class Finding(NamedTuple):
 
     right: int
     of: int
-    """How many could be right: the empty cells of a Sudoku, else 1."""
+    """How many things could be right: the empty cells of a Sudoku, else 1."""
     extracted: str | None
     """What was judged."""
     how: str
     """How it was found in the completion."""
 
     def verdict(self) -> Verdict:
-        """The same in the form of every verifier; correct if all is right, the score is the share of it."""
+        """The finding as a `Verdict`: correct if everything is right; the score is the part that is right."""
         correct = 0 < self.of == self.right
         missing = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
         score = self.right / self.of if self.of else 0.0
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
 
 
 def _first_block(completion: str) -> str | None:
-    """What the first `<answer>` and the next `</answer>` enclose, without white space around it."""
+    """The text between the first `<answer>` and the next `</answer>`, without white space around it."""
     _, opened, rest = completion.partition("<answer>")
     block, closed, _ = rest.partition("</answer>")
     return block.strip() if opened and closed else None
@@ -71,7 +71,7 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     value, extracted, how = _gsm8k_number(completion)
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
-    if number is None:  # a negative one is not found by the published code, which then takes no answer
+    if number is None:  # the published code does not find a negative number, and then takes no answer
         return Finding(0, 1, extracted, "a reference that is no number without a sign")
     return Finding(int(value == float(number[1].replace(",", ""))), 1, extracted, how)
 
@@ -92,7 +92,7 @@ def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
 
 
 def _boxes(completion: str) -> Iterator[str]:
-    r"""What each `\boxed{` and the next `}` on its line enclose."""
+    r"""The text between each `\boxed{` and the next `}` on its line."""
     for line in completion.split("\n"):
         start = line.find("\\boxed{")
         while start >= 0 and (end := line.find("}", start)) >= 0:
@@ -137,7 +137,7 @@ def _answer_of(completion: str) -> tuple[str | None, str]:
 def last_box(text: str) -> str | None:
     r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without one, None if it does not close.
 
-    As in the papers' code, in a text with "\boxed " (and a space) what stands behind the last one, up to a $, is boxed.
+    As in the papers' code, if a text has "\boxed " (with a space), the box holds what follows the last one, up to a $.
     """
     if "\\boxed " in text:
         return "\\boxed{" + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
@@ -151,7 +151,7 @@ def last_box(text: str) -> str | None:
 
 
 def same_text(answer: str, gold: str) -> bool:
-    """True if two MATH answers are one text after normalisation, or as they are where that fails."""
+    """True if two MATH answers are the same text after normalisation, or as they are if that fails."""
     try:
         return _normalized(answer) == _normalized(gold)
     except ValueError:
@@ -159,7 +159,7 @@ def same_text(answer: str, gold: str) -> bool:
 
 
 def _normalized(answer: str) -> str:
-    """The text that answers are compared by; raises ValueError for one that the normalisation cannot take."""
+    """An answer in the form in which answers are compared; raises ValueError if it cannot be brought into that form."""
     text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
     text = text.replace("tfrac", "frac").replace("dfrac", "frac")
     for word in ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$"):
@@ -207,7 +207,7 @@ def _quotient(text: str) -> str:
     if text.count("/") != 1:
         return text
     for part in text.split("/"):
-        int(part)  # ValueError for a quotient of anything else
+        int(part)  # raises ValueError for a quotient of anything else
     match = _QUOTIENT.fullmatch(text)
     return f"\\frac{{{match[1]}}}{{{match[2]}}}" if match else text
 
@@ -233,7 +233,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         text, how = side, f"{how}, the left side of an equation in it"
     try:
         used = sorted(map(int, re.findall(r"\d+", text)))
-    except ValueError:  # more digits than Python reads
+    except ValueError:  # there are more digits than Python reads
         used = []
     value = _value(text) if used == available else None
     try:
@@ -247,7 +247,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
 
 
 def _left_side(text: str) -> str | None:
-    """What stands before the first equals sign between arithmetic and a digit, a point or a space."""
+    """The text before the first equals sign that stands between arithmetic and a digit, a point or a space."""
     for equals in _EQUALS.finditer(text):
         before = text[: equals.start()]
         if before[-1:] and before[-1] in _ARITHMETIC_SIGNS:
@@ -266,7 +266,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def _value(text: str) -> Any:
-    """The value of arithmetic as Python has it, with `//` and `**`; None where it has none, or an enormous one."""
+    """The value of arithmetic in Python, `//` and `**` included; None if it has none, or an enormous one."""
     if len(text) > _MAX_EXPRESSION or not _ARITHMETIC.fullmatch(text):
         return None
     try:
@@ -315,7 +315,7 @@ def _grids(completion: str) -> Iterator[tuple[str | None, str]]:
 
 
 def _fenced(text: str) -> str | None:
-    """The first digits and spaces between two fences of three backticks, which nothing else stands between."""
+    """The first run of digits and spaces that has a fence of three backticks on either side."""
     fence = text.find("```")
     while fence >= 0:
         run = _DIGITS_AND_SPACES.match(text, fence + 3)
@@ -326,7 +326,7 @@ def _fenced(text: str) -> str | None:
 
 
 def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
-    """Empty cells of the first text that some pattern finds, cut to 16 characters, that equal the stored solution."""
+    """How many empty cells equal the stored solution, in the first text that a pattern finds, cut to 16 characters."""
     for name, text in (("puzzle", puzzle), ("solution", solution)):
         if not (isinstance(text, str) and len(text) == _CELLS and text.isdecimal()):
             raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", None)
@@ -354,7 +354,7 @@ TASKS = tuple(_JUDGES)
 
 
 def fields(task: str) -> tuple[str, ...]:
-    """What the rules compare with; raises ArgumentError for a task that they do not have."""
+    """The reference fields that the rules need; raises ArgumentError for a task that they do not have."""
     if task not in _JUDGES:
         message = f'The rules of d1 have no task "{task}"; they have {", ".join(_JUDGES)}. Leave them out.'
         raise ArgumentError(message, argument="rules", value="d1")
@@ -368,7 +368,7 @@ def judge(task: str, completion: object, reference: Mapping[str, Any]) -> Findin
 
 
 def task_of(name: str) -> Task:
-    """The rules for one task in the form of every verifier."""
+    """The rules for one task, as a `Task`."""
 
     def verify(completion: object, *, mode: str, **reference: Any) -> Verdict:
         if mode == "strict":

@@ -1,14 +1,14 @@
-"""Every error this package raises on purpose: about an argument or a reference, never about a completion."""
+"""Every error that this package raises on purpose: about an argument or a reference, never about a completion."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 class VerifierError(Exception):
-    """Base of all errors raised by `verifiers`; its text says what is wrong and what would be right.
+    """The base of all errors raised by `verifiers`; its text says what is wrong and what would be right.
 
-    `argument` names the argument, `index` the position in the batch (None outside one), `value` what was
-    seen.
+    `argument` is the name of the argument, `index` the position in the batch (None outside one), `value` the wrong
+    value.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ArgumentError(VerifierError, TypeError, ValueError):
 
 
 class InvalidReferenceError(VerifierError, ValueError):
-    """A reference (a puzzle, an answer key) that no completion could be judged against."""
+    """A reference (a puzzle, an answer key) by which no completion can be judged."""
 
 
 class CommandError(VerifierError):
@@ -64,16 +64,16 @@ def plural(n: int, noun: str) -> str:
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, case ignored; None if none is close enough to be what was meant.
+    """The known name closest to `name`, whatever the case; None if none is close enough to be what was meant.
 
-    Of numbers only those with as many digits are close: 4090 to 4091, but not 1 to 17.
+    A number is close only to numbers with as many digits: 4090 to 4091, but not 1 to 17.
     """
     from difflib import get_close_matches
 
     word, spelled = str(name).lower(), {other.lower(): other for other in known}
     if word.lstrip("+-").replace(".", "", 1).isdecimal():
         spelled = {other: shown for other, shown in spelled.items() if len(other) == len(word)}
-    # Letters that have changed places count for little in a ratio: of "tyni" and "tiny" it is 0.5.
+    # The ratio is low if letters have changed places: it is 0.5 for "tyni" and "tiny".
     moved = [other for other in spelled if sorted(other) == sorted(word)]
     close = moved or get_close_matches(word, spelled, n=1, cutoff=0.65)
     return spelled[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""Files of rows, whatever their format, as blocks of JSON lines; the command and what is built on it read by this."""
+"""Reads a file of rows in any format as blocks of JSON lines, for the command and for what is built on it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ from typing import Any, NamedTuple
 from verifiers.errors import CommandError, LineError, nearest
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
-"""The endings of files that are read."""
-LFS = b"version https://git-lfs.github.com/spec/"  # begins a file that stands in the place of a large one
+"""The endings of the files that can be read."""
+LFS = b"version https://git-lfs.github.com/spec/"  # the beginning of a file that stands in for a large one
 BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
-_ROWS = 1024  # of a table in a block
+_ROWS = 1024  # how many rows of a table make a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # The beginning of an object that is written over several lines, or of one on a line that holds all samples.
 _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c"
-_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    RecursionError,
+    zlib.error,
+    csv.Error,
+)  # raised if a file breaks off
 Piece = (
     list[bytes] | list[tuple[int, bytes | LineError]]
 )  # lines, and their numbers where these do not go on by one
@@ -64,7 +71,7 @@ class Source:
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
-        """The lines of the file in order but for blank ones, in flat memory but for a JSON array."""
+        """The lines of the file in order, without blank ones; only a JSON array is held in memory as a whole."""
         last, self.empty = 0, True
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
@@ -129,7 +136,7 @@ def numbered_rows(
 
 
 def _without_blank(block: Block) -> Block | None:
-    """A block without the lines that hold nothing but white space, None where it holds no others."""
+    """A block without the lines that are only white space; None if it has no other lines."""
     there = [
         (number, line)
         for number, line in zip(block.numbers, block.lines, strict=True)
@@ -141,9 +148,9 @@ def _without_blank(block: Block) -> Block | None:
 
 
 def nearest_file(path: Path) -> Path | None:
-    """The file beside `path` with the nearest name, if one is near.
+    """The file in the same folder with the name nearest to that of `path`, if one is near.
 
-    Endings are no part of a name: `s.jsonl` is not near to `notes.jsonl`.
+    Endings do not count: `s.jsonl` is not near to `notes.jsonl`.
     """
     if not path.parent.is_dir():
         return None
@@ -191,7 +198,7 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
-    """Whole lines; not the one in which a stream breaks off."""
+    """The lines that are whole, without the one in which a stream breaks off."""
     data, fresh = bytearray(), 0
     try:
         while piece := stream.read1(BLOCK_BYTES - fresh):
@@ -207,7 +214,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
     if data:
         lines = bytes(data).removesuffix(b"\n").split(b"\n")
         last = lines[-1].strip()
-        # Where a copy or a program ended early, the object on the last line is not closed, nor the line ended.
+        # If a copy or a program ended early, the last line has no end, and the object on it is not closed.
         if not data.endswith(b"\n") and last.startswith(b"{") and not last.endswith(b"}"):
             yield lines[:-1]
             raise ValueError("its last line breaks off")
@@ -215,7 +222,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Objects as lines; also those before the one at which a table breaks off."""
+    """Objects as lines; if a table breaks off, those before that too."""
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
@@ -231,7 +238,7 @@ def _refuse_twice(path: str, names: Sequence[str]) -> None:
 def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
     """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines.
 
-    In place of a row with more cells than the header there is an error. Empty cells at its end do not count.
+    A row with more cells than the header is replaced by an error. Empty cells at its end do not count.
     """
     breaks = re.compile("\r\n|\r|\n")
 
@@ -268,7 +275,7 @@ def _as_line(row: Any) -> bytes:
 
 
 def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in lists of _ROWS; also those before the one at which they break off."""
+    """Items in lists of _ROWS; if they break off, those before that too."""
     block: list[Any] = []
     try:
         for item in items:
@@ -296,9 +303,9 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
 
 
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
-    """The JSON object on a line; raises LineError where there is none, and one that stands in a line's place.
+    """The JSON object on a line; raises LineError if there is none, or the LineError that stands in for the line.
 
-    fields: what the object should have, which the error names; whether it has them is not looked at.
+    fields: those that the object should have; the error names them, but they are not checked.
     """
     if isinstance(line, LineError):
         raise line

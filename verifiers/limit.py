@@ -1,4 +1,4 @@
-"""A limit to the time that a batch may take, for whoever calls the verifiers."""
+"""A limit to the time that a batch may take, set by whoever calls the verifiers."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def deadline() -> float:
-    """The moment on `time.monotonic` at which questions of this thread end; infinity where there is no limit."""
+    """The time of `time.monotonic` at which the questions of this thread end; infinity if there is no limit."""
     return _until.get()

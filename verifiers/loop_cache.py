@@ -22,7 +22,7 @@ LOCK = "verifiers-compiling.lock"
 class LoopCache(FunctionCache):
     """The cache of one function, used instead of the one that `numba.njit(cache=True)` makes.
 
-    Raises RuntimeError where no folder for it can be written.
+    Raises RuntimeError if no folder for it can be written.
     """
 
     def load_overload(self, signature: Any, context: Any) -> Any:
@@ -39,7 +39,7 @@ class LoopCache(FunctionCache):
         """Keeps compiled code on disk; if that is not possible, only this process can use it."""
         try:
             super().save_overload(signature, result)
-        except Exception as error:  # a full disk, or an index that could not be emptied either
+        except Exception as error:  # the disk is full, or the index could not be emptied either
             _warn("cannot be written", self.cache_path, error)
 
 

@@ -27,12 +27,12 @@ ENTRY_POINTS = "spg.verifiers"
 class Task:
     """What `verify` needs to know about a task.
 
-    `verify(completion, *, mode, **reference)` must answer any Python object with a `Verdict`, and may raise
+    `verify(completion, *, mode, **reference)` must return a `Verdict` for any Python object, and may raise
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
-    of one length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
-    first use, and raises `VerifierError` where the task cannot be judged here. `explain(extracted, reason,
-    **reference)` says in a sentence what is wrong with an answer, "" where the reason says all. `modes`: those that
-    `verify` takes.
+    of equal length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
+    first use, and raises `VerifierError` if the task cannot be judged here. `explain(extracted, reason,
+    **reference)` says in a sentence what is wrong with an answer, "" if the reason says everything. `modes`: the modes
+    that `verify` accepts.
     """
 
     name: str
@@ -54,7 +54,7 @@ _BUILT_IN = {
     "sudoku": "verifiers.sudoku:TASK",
 }
 _PUBLISHED = {"d1": "verifiers.d1:task_of"}
-"""Rules that are not ours: a function from the name of a task to its `Task` by them."""
+"""Rules that are not ours; each is a function that returns the `Task` by these rules for the name of a task."""
 _tasks: dict[str, Task] = {}
 
 
@@ -81,7 +81,7 @@ def register(
 
 
 def _is_newer(function: Callable[..., Verdict], known: Callable[..., Verdict]) -> bool:
-    """Whether a function is another one in the place of a known one: of a later cell, of a file that was edited."""
+    """Whether a function takes the place of a known one: from a later notebook cell, or from a file that was edited."""
     modules = [getattr(one, "__module__", "") for one in (function, known)]
     if function is known or modules == ["__main__"] * 2:
         return function is not known
@@ -186,7 +186,7 @@ def verify_batch(
 
 
 def _judged(task: Task, completion: object, mode: Mode, reference: Mapping[str, Any]) -> Verdict:
-    """The verdict of a task; raises `VerifierError` where a task from outside returns something else."""
+    """The verdict of a task; raises `VerifierError` if a task of another package returns something else."""
     verdict = task.verify(completion, mode=mode, **reference)
     if not isinstance(verdict, Verdict):
         message = f'The verifier of task "{task.name}" returned {shown(verdict)}, not a verifiers.Verdict(correct=...).'
@@ -195,7 +195,7 @@ def _judged(task: Task, completion: object, mode: Mode, reference: Mapping[str, 
 
 
 def check_mode(mode: object, task: Task) -> None:
-    """Raise `ArgumentError` for what is no mode, and for one that the task does not have."""
+    """Raises `ArgumentError` for a mode that does not exist or that the task does not have."""
     if mode not in MODES:
         message = f'mode={shown(mode)} is not a mode; use "lenient", "strict" or "flexible".'
         raise ArgumentError(message, argument="mode", value=mode)

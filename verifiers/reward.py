@@ -20,7 +20,7 @@ def reward_function(
     the problem (math500) reads it from a column `problem`, never from `prompts`, which may hold instructions and
     examples; without one an unfinished value such as `2+3` still gets 0. Other keywords (`completion_ids`,
     `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
-    instead. `columns` says under which keyword a reference field comes, where that is another:
+    instead. `columns` says under which keyword a reference field comes, if not under its own name:
     `reward_function("math500", answer="solution")`.
 
     Its `__name__` is the task, with "_strict", "_flexible" and "_partial" where they apply. Raises `UnknownTaskError`
@@ -38,7 +38,7 @@ def reward_function(
 
 
 class _Reward:
-    """What `reward_function` returns: an object, because a function made in another cannot be sent to processes."""
+    """What `reward_function` returns; it is a class because a function within a function cannot be pickled."""
 
     def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, str]) -> None:
         self.task, self.mode, self.partial, self.columns = task, mode, partial, columns
@@ -57,7 +57,7 @@ class _Reward:
                 raise ArgumentError(message, argument=name, value=sorted(columns))
         references = {field: columns[name] for field, name in names.items()}
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
-        if "problem" in entry.optional:  # an empty one asks for no form, and still for a finished value
+        if "problem" in entry.optional:  # an empty problem asks for a finished value, but for no form
             problems = references.get("problem", columns.get("problem", [""] * len(texts)))
             unwrapped = [unwrap(problem, "user") for problem in problems]
             references["problem"] = [text if isinstance(text, str) else "" for text in unwrapped]

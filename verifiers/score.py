@@ -14,7 +14,7 @@ DATA_SOURCES = {
     "DigitalLearningGmbH/MATH-lighteval": "math500",
     "HuggingFaceH4/MATH-500": "math500",
 }
-"""What verl's data calls a set -> the task that judges it; a task's own name is a data source as well."""
+"""{a data source by its name in verl's data: the task that judges it}; the name of a task is a data source too."""
 
 
 def task_of(data_source: object) -> str:
@@ -25,7 +25,7 @@ def task_of(data_source: object) -> str:
 
 
 def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The reference fields of a task from a ground truth: the reference, or {field: reference} of several.
+    """The reference fields of a task from a ground truth, which is the reference, or {field: reference} if several.
 
     A task that takes the problem gets that of `extra_info`, or "". Raises `ArgumentError`.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a Sudoku answer that is not right, in a sentence that does not solve the puzzle."""
+"""Says in a sentence what is wrong with a Sudoku answer, without solving the puzzle."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from verifiers.verdicts import Reason
 
 
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
-    """How many digits are wanted, which given one was changed, or which stands twice, e.g. "Row 2 repeats 3."
+    """How many digits are needed, which given digit was changed, or which occurs twice, e.g. "Row 2 repeats 3."
 
-    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer that
-    was read in spite of its words, because some of its digits may be no cells.
+    extracted, reason: those of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer
+    that was read in spite of its words, because some of its digits may not be cells.
     """
     cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
     if not extracted or len(cells) not in (1, 16, 81):
@@ -20,13 +20,13 @@ def explain(extracted: str | None, reason: str, puzzle: str) -> str:
     digits = sum(map(str.isdecimal, extracted))
     if reason == Reason.MALFORMED and (
         has_words or digits == len(cells)
-    ):  # something else is wrong than the digits
+    ):  # something other than the digits is wrong
         return f"The answer must be the {len(cells)} digits of the grid, row by row, and nothing else."
     return "" if has_words else flaw(cells, extracted)
 
 
 def flaw(puzzle: str, answer: str) -> str:
-    """A sentence on what is wrong with an answer, which does not solve the puzzle; "" if no rule is broken."""
+    """A sentence that says what is wrong with an answer, without solving the puzzle; "" if no rule is broken."""
     grid = "".join(str(int(c)) for c in answer if c.isdecimal())
     if len(grid) != len(puzzle):
         return f"The grid must have {len(puzzle)} digits, not {len(grid)}."

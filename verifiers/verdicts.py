@@ -1,7 +1,6 @@
-"""What a verifier answers: one `Verdict`, or the same for many completions as arrays (`Verdicts`).
+"""What a verifier returns: a `Verdict` on one completion, or `Verdicts`, the arrays of many.
 
-This module decides the names and the integer codes of reasons and tiers. Codes are only ever added at the
-end.
+This module decides the names and the integer codes of reasons and tiers. A new one is only ever added at the end.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ DETAILS: dict[str, str] = {
     Reason.TIMEOUT: "The time or the instructions that an answer may use were used up.",
     Reason.ERROR: "What judges this answer failed or is not installed; the log says why.",
 }
-"""What a reason means, in one sentence."""
+"""What each reason means, in one or two sentences."""
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
 # The same as integer codes, for compiled code.
@@ -76,7 +75,7 @@ class Verdict:
     reason: Reason
     decided_by: Tier
     explain: Callable[[], str] | None = field(default=None, compare=False, repr=False)
-    """Says what is wrong with this answer, for a task that can say more than the reason; `detail` asks it."""
+    """Says what is wrong with this answer, if its task can say more than the reason; `detail` calls it."""
 
     @property
     def detail(self) -> str:
@@ -107,7 +106,7 @@ class Verdicts(Sequence[Verdict]):
         spans: npt.NDArray[np.int64],
         texts: Sequence[str],
     ) -> None:
-        """`texts`: the N completions that `spans` point into, "" for what is no text; kept by reference."""
+        """texts: the N completions that `spans` point into, "" for one that is not text; they are not copied."""
         self.correct, self.score, self.reason, self.decided_by = correct, score, reason, decided_by
         self.spans, self._texts = spans, texts
         self._explain: Callable[..., str] | None = None
@@ -116,7 +115,7 @@ class Verdicts(Sequence[Verdict]):
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Verdicts:
-        """Put single verdicts into arrays."""
+        """The arrays of single verdicts."""
         import numpy as np
 
         texts = [verdict.extracted or "" for verdict in verdicts]
@@ -135,25 +134,25 @@ class Verdicts(Sequence[Verdict]):
 
     @cached_property
     def extracted(self) -> list[str | None]:
-        """The judged text of each completion, cut when first asked for; None where nothing was found."""
+        """The judged text of each completion, cut out when first asked for; None if nothing was found."""
         return [
             text[start:end] if start >= 0 and text.isascii() else cut(text, start, end)
             for text, (start, end) in zip(self._texts, self.spans.tolist(), strict=True)
         ]
 
     def explained_by(self, explain: Callable[..., str], references: Mapping[str, Sequence[Any]]) -> Verdicts:
-        """These verdicts, whose details `explain` gives, as that of a `Task`. references: a value for each of them."""
+        """These verdicts, with details by the `explain` of a `Task`. references: {field: a value for each verdict}."""
         self._explain, self._references = explain, references
         return self
 
     def with_kinds(self, kinds: Mapping[int, str]) -> Verdicts:
-        """These verdicts, of which some are of no text. kinds: {row: the name of its type}."""
+        """These verdicts, some of which are on completions that are not text. kinds: {row: the name of its type}."""
         self._kinds = kinds
         return self
 
     @cached_property
     def details(self) -> list[str]:
-        """What is wrong with each completion in a sentence, worked out when first asked for; "" for a right one."""
+        """What is wrong with each completion, in a sentence, written when first asked for; "" for a right one."""
         details = [DETAILS.get(reason, "") for reason in self.reasons]
         if self._explain is not None:
             for row in (~self.correct).nonzero()[0].tolist():
@@ -217,17 +216,17 @@ _WAY_OUT = {"list": _OF_A_CHAT, "dict": _OF_A_CHAT, "bytes": " Decode it."}
 
 
 def no_text(kind: str) -> str:
-    """What is wrong with a completion that is an object of another type than text."""
+    """The sentence that says what is wrong with a completion that is not text."""
     return f"The completion is of the type {kind}, not text.{_WAY_OUT.get(kind, '')}"
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8, also of lone surrogates."""
+    """The text in UTF-8, also if it has lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def cut(text: str, start: int, end: int) -> str | None:
-    """The bytes `start` to `end` of a text in UTF-8; None for no span."""
+    """The bytes from `start` to `end` of the text in UTF-8, as text; None if `start` is -1."""
     if start < 0:
         return None
     if text.isascii():

@@ -1,4 +1,4 @@
-"""Processes that can be killed: a small pool of workers that answer jobs, each within a deadline.
+"""A small pool of worker processes: each answers jobs, has a deadline for each job, and can be killed.
 
 `Workers` asks and `_serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
 when its pipe closes, also in the middle of a job. So it ends with the interpreter that started it, even with one that
@@ -29,7 +29,7 @@ from queue import Empty, LifoQueue, SimpleQueue
 from typing import Any
 
 START_SECONDS = 60.0
-_KILL = 0.9  # of the hard deadline: what is left is for ending a worker
+_KILL = 0.9  # the part of the hard deadline after which a worker is killed; the rest is for ending it
 # Held while a pipe has both its ends here, and across every fork, so that no forked child inherits the worker's end. If
 # one did, the pipe would not close when the worker dies.
 _starting = threading.Lock()
@@ -51,7 +51,7 @@ class _Worker:
 
     def __init__(self, module: str, command: Sequence[str]) -> None:
         variables = environment()
-        if command:  # of another Python, which is to find nothing of this one's
+        if command:  # another Python, which should not find the packages of this one
             del variables["PYTHONPATH"]
         with _starting:
             self.pipe, theirs = Pipe()
@@ -67,16 +67,16 @@ class _Worker:
         self.ready: dict[str, Any] = {}  # its first message
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message; raises TimeoutError, and EOFError or another OSError where the worker is gone."""
+        """The next message; raises TimeoutError, and EOFError or another OSError if the worker is gone."""
         left = deadline - time.monotonic()
         if left <= 0 or not self.pipe.poll(None if left == math.inf else left):
             raise TimeoutError
         return json.loads(self.pipe.recv_bytes())
 
     def reply(self, seconds: float, until: float) -> dict[str, Any]:
-        """As `receive`, within `seconds` of the worker's processor time, and at `until` at the latest.
+        """The next message, within `seconds` of the worker's processor time and before `until`; raises as `receive`.
 
-        A worker that waits, and does not compute, is timed by the clock.
+        While a worker waits instead of computing, its time is taken by the clock.
         """
         began, due = self.used(), min(time.monotonic() + seconds, until)
         while True:
@@ -89,18 +89,18 @@ class _Worker:
                 due = min(time.monotonic() + max(left, 0.02), until)
 
     def used(self) -> float:
-        """Seconds of processor time; 0 without /proc."""
-        fields = _fields(f"/proc/{self.process.pid}")  # 11 and 12: utime and stime
+        """How many seconds of processor time the worker has used; 0 without /proc."""
+        fields = _fields(f"/proc/{self.process.pid}")  # fields 11 and 12 are utime and stime
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def computes(self) -> bool:
-        """Whether a thread runs or waits for a processor; False without /proc."""
+        """Whether a thread of the worker runs or waits for a processor; False without /proc."""
         threads = Path(f"/proc/{self.process.pid}/task").glob("*")
         return any(fields[0] in "RD" for fields in map(_fields, threads) if fields)
 
 
 def _fields(folder: str | Path) -> list[str]:
-    """What Linux says of a process, or of one of its threads, behind its name; nothing where there is none."""
+    """What Linux says of a process or a thread, behind its name; an empty list if there is none."""
     try:
         return Path(folder, "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -133,7 +133,7 @@ class Workers:
         _pools.add(self)
 
     def reset(self) -> None:
-        """Begin without workers; in a forked child those of the parent are left to it."""
+        """Begins without workers; a forked child leaves those of its parent to the parent."""
         for worker in self._alive:
             worker.process.returncode = 0  # or Popen would wait for a process that is no child of this one
             worker.pipe.close()
@@ -145,7 +145,7 @@ class Workers:
             self._free.put(None)
 
     def ask(self, job: dict[str, Any], until: float = math.inf) -> dict[str, Any]:
-        """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
+        """The reply to `job`, with `outcome` and `detail`; if none came, the outcome is "timeout" or "error".
 
         Neither the start of a worker nor a busy machine uses up a deadline; a worker that waits for something is killed
         by the clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once
@@ -191,7 +191,7 @@ class Workers:
             self._free.put(worker)
 
     def _is_ready(self, worker: _Worker, end: float) -> bool:
-        """Wait for a worker's first message until `end`; one that takes more than START_SECONDS is killed."""
+        """Waits for a worker's first message until `end`; kills a worker that takes more than START_SECONDS."""
         if not worker.ready:
             try:
                 worker.ready = worker.receive(min(end, worker.start_deadline))
@@ -213,7 +213,7 @@ class Workers:
             worker.process.wait(0.2)
 
     def close(self, for_good: bool = False) -> None:
-        """End all workers; the next question starts new ones, or is refused where it is `for_good`."""
+        """Ends all workers; the next job starts new ones, or is refused if `for_good`."""
         self._unavailable = "the pool was closed" if for_good else ""
         for worker in list(self._alive):
             self._end(worker)
@@ -238,24 +238,24 @@ class SoftDeadline(BaseException):
 
 
 def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answer jobs until the pipe closes."""
+    """Answers jobs until the pipe closes."""
     pipe = Connection(int(sys.argv[2]))
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
     signal.signal(signal.SIGPROF, _give_up)
     if memory is not None:
-        with suppress(ValueError, OSError):  # where there is no such limit, or a lower one already
+        with suppress(ValueError, OSError):  # the system has no such limit, or already a lower one
             resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     answer = prepare()
     pipe.send_bytes(b'{"ready": true}')
     for job in iter(jobs.get, None):
-        # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
+        # If code holds the interpreter (a long loop in C) and no process is left to kill it, the system ends it.
         signal.setitimer(signal.ITIMER_VIRTUAL, 0 if job["hard"] is None else job["hard"] + 1)
         pipe.send_bytes(json.dumps(_reply(answer, job)).encode())
 
 
 def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
-    """Queue every job; end the process where they end."""
+    """Queues every job; ends the process when there are no more."""
     try:
         while True:
             jobs.put(pipe.recv())
@@ -291,7 +291,7 @@ if __name__ == "__main__":
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
         missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
-    except Exception as error:  # of `prepare`: what a job raises is an answer
+    except Exception as error:  # an error of `prepare`; an error of a job is an answer
         missing = {"unavailable": f"{type(error).__name__}: {str(error)[:300]}"}
     if missing:
         Connection(int(sys.argv[2])).send_bytes(json.dumps(missing).encode())
