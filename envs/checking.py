@@ -28,7 +28,7 @@ from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, content, question
 from envs.text.template import fits as fits_template
 from verifiers import verify
-from verifiers.math500.reference import is_compared_as_text
+from verifiers.math500.reference import compared_as_text, is_compared_as_text
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
@@ -388,11 +388,9 @@ def _accepted_references(subject: _Subject) -> str:
             if verifier == "math500" and is_compared_as_text(answer):
                 texts.append(str(answer))
     if texts:
-        shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(texts[:3]))
         subject.notes.append(
-            f"{len(texts):,} of {count:,} answers cannot be read as mathematics and are compared as text ({shown}): "
-            "only their own spelling is right. If others are right too, judge them by a reward function of your own: "
-            "--reward ./FILE.py:FUNCTION"
+            f"{compared_as_text(len(texts), f'{count:,} answers', texts[:3])} If others are right too, judge them by a "
+            "reward function of your own: --reward ./FILE.py:FUNCTION"
         )
     return f"all {count:,} answers are accepted for themselves"
 

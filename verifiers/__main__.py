@@ -231,9 +231,9 @@ def _run(args: argparse.Namespace) -> int:
         job, blocks = _plan(args, known, blocks, tally)
     shown = args.output is None and sys.stdout.isatty()
     progress = sys.stderr.isatty() and not shown
-    unanswered, readable = _judge(args, job, blocks, start, progress, tally)
+    unanswered, readable, texts = _judge(args, job, blocks, start, progress, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable)
+    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable, texts)
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
@@ -294,14 +294,15 @@ def _judge(
     start: float,
     progress: bool,
     tally: Counter[str],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Writes all verdicts and adds to the counts; returns how the first completions without an answer end.
 
-    The second are those among them that mode `flexible` reads.
+    The second are those among them that mode `flexible` reads, the third references that are compared as text.
     """
     reported: dict[tuple[str, str], list[int]] = {}
     unanswered: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
@@ -315,6 +316,7 @@ def _judge(
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
             readable = (*readable, *judged.readable)[:EXAMPLES]
+            texts = tuple(dict.fromkeys((*texts, *judged.texts)))[:EXAMPLES]
             _count(judged, reported, silently=held is not None)
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
@@ -336,14 +338,14 @@ def _judge(
     if held:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
-            return unanswered, readable
+            return unanswered, readable, texts
     for (label, _), (count, *lines) in reported.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
-    return unanswered, readable
+    return unanswered, readable, texts
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:

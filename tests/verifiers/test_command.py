@@ -68,6 +68,20 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
 
 
+def test_references_that_are_compared_as_text_are_counted_with_an_example(run, tmp_path):
+    answers = ["5", "New York", "New York", "2-3", ""]  # the last is invalid
+    lines = [json.dumps({"completion": f"<answer>{answer}</answer>", "answer": answer}) for answer in answers]
+    path = write(tmp_path / "a.jsonl", *lines)
+    _, _, said = run("math500", path)
+    assert (
+        "3 of 4 references cannot be read as mathematics and are compared as text (New York, 2-3): " in said
+    )
+    _, (*_, facts), _ = run("math", path, "--json", "--workers", "2")
+    assert facts["compared_as_text"] == {"n": 3, "references": ["New York", "2-3"]}
+    numbers = write(tmp_path / "b.jsonl", lines[0])
+    assert "compared as text" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+
+
 def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):
     lines = [{"completion": "\\boxed{2+3}", "answer": "5", "prompt": "What is 2+3?"} for _ in range(2)]
     lines[1]["prompt"] = [{"role": "user", "content": "Add 2+3."}, {"role": "assistant", "content": "So"}]

@@ -90,6 +90,7 @@ class Judged(NamedTuple):
         problems: {fault of lines: the numbers of these lines}.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
         readable: the same of the completions in which mode `flexible` finds one.
+        texts: the first references that are compared as text, EXAMPLES at most; `as_text` of the tally counts them.
     """
 
     label: str
@@ -98,6 +99,7 @@ class Judged(NamedTuple):
     problems: dict[str, list[int]]
     unanswered: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 def judge_block(job: Job, block: Block) -> Judged:
@@ -158,10 +160,26 @@ def judge_block(job: Job, block: Block) -> Judged:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
     judged.tally.update(f"columns.{name}" for name in seen)
+    texts = list(_compared_as_text(job, references, (outcomes[row] for row in outcome_numbers)))
+    judged.tally["as_text"] = len(texts)
     return judged._replace(
+        texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
         unanswered=tuple(repr(completions[place])[-SHOWN:] for place in without[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, without[:TRIED])),
     )
+
+
+def _compared_as_text(
+    job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]
+) -> Iterator[str]:
+    """The references of MATH that cannot be read as mathematics, of completions that have a verdict."""
+    if find(job.task).name != "math500":
+        return
+    from verifiers.math500.reference import is_compared_as_text
+
+    for answer, outcome in zip(references["answer"], outcomes, strict=True):
+        if not isinstance(outcome, str) and is_compared_as_text(answer):
+            yield str(answer)
 
 
 def _readable(

@@ -17,12 +17,17 @@ SHOWN_GROUPS = 20
 
 
 def summary(
-    job: Job, tally: Counter[str], seconds: float, compiling: float, readable: Sequence[str] = ()
+    job: Job,
+    tally: Counter[str],
+    seconds: float,
+    compiling: float,
+    readable: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
     compiling: how many of the seconds went into compiling. readable: the ends of completions in which lenient mode
-    finds no answer, but mode `flexible` does.
+    finds no answer, but mode `flexible` does. texts: references that are compared as text.
     """
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
@@ -40,6 +45,7 @@ def summary(
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
         **({"unmarked": list(readable)} if readable else {}),
+        **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
         "invalid_lines": tally["invalid"],
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
@@ -133,6 +139,11 @@ def summary_text(facts: dict[str, Any]) -> str:
             f"  {unmarked} {names} no marked answer. --mode flexible reads a value in some, which end in:"
         )
         lines += [f"    {end}" for end in facts["unmarked"]]
+    if "compared_as_text" in facts:
+        from verifiers.math500.reference import compared_as_text
+
+        count, texts = facts["compared_as_text"].values()
+        lines.append(f"  {compared_as_text(count, f'{n:,} references', texts)}")
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
     if "repeated_lines" in facts:

@@ -5,6 +5,7 @@ For texts such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from verifiers import batch
@@ -139,6 +140,15 @@ def has_decimal_comma(answer: str) -> bool:
 def is_compared_as_text(answer: object) -> bool:
     """True for a reference that cannot be read as mathematics, of which only its own spelling is right."""
     return reference_of(answer, None).is_text
+
+
+def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
+    """What is to be known of answers of which `is_compared_as_text` is true."""
+    shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(examples))
+    return (
+        f"{count:,} of {of} cannot be read as mathematics and are compared as text ({shown}): "
+        "only their own spelling is right."
+    )
 
 
 @lru_cache(maxsize=8192)
