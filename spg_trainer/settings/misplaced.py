@@ -21,6 +21,8 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
     It is "" for a name that belongs nowhere. value: what it was given. given: the other settings of the user, by name,
     of which env, algorithm and source count. known: the settings that the command has.
     """
+    if not known.keys() & {"algorithm_args", "env_args"}:
+        return ""
     tasks = parse_tasks(str(given.get("env") or Config().env))
     shown = f"{name}={value!s:.80}"
     if "algorithm_args" in known:
@@ -47,9 +49,21 @@ def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
 
 
 def arguments_of(task: Task) -> set[str]:
-    """The arguments that the environment of a task names; none where it cannot be opened, which is refused later."""
+    """The arguments that the environment of a task names; none where it cannot be opened, which is refused later.
+
+    A file of rows also takes the reference fields of each verifier.
+    """
     try:
-        cls = packages.envs.registry.known()[packages.envs.resolve(task.env)]
+        id = packages.envs.resolve(task.env)
     except packages.envs.EnvError:
         return set()
-    return signature(cls).parameters.keys() - NEVER_AN_ARGUMENT
+    cls, verifiers = packages.envs.registry.known()[id], packages.verifiers
+    named = {
+        name
+        for name, parameter in signature(cls).parameters.items()
+        if parameter.kind != parameter.VAR_KEYWORD
+    }
+    if issubclass(cls, packages.envs.files.rows.Rows):
+        for one in map(verifiers.registry.find, verifiers.tasks()):
+            named |= {*one.fields, *one.optional}
+    return named - NEVER_AN_ARGUMENT

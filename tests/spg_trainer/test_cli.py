@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import envs
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
@@ -24,7 +25,27 @@ from spg_trainer.settings.flags import ELSEWHERE
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.values import settings_of
 from spg_trainer.training.arithmetic import arithmetic
+from tests.common.task_file import write_task
 from tests.common.trainer_cases import save_tiny
+
+
+class Levelled(envs.TextEnv):
+    """A task with an argument of its own."""
+
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
+
+    def __init__(self, split: str = "train", depth: int = 1) -> None:
+        self.split, self.depth = split, depth
+
+    def __len__(self) -> int:
+        return 9
+
+    def problem(self, index: int) -> envs.Problem:
+        return envs.Problem(f"{index}?", {"answer": index})
+
+    def score(self, problem: envs.Problem, completion: str) -> dict[str, float]:
+        return {"correct": float(completion == str(problem.reference["answer"]))}
+
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": Config, "compare": CompareCommand}
 
@@ -196,6 +217,16 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
 )
 def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, words: list[str]) -> None:
     refused(line, *words)
+
+
+def test_an_argument_of_a_task_of_ones_own_has_its_place(refused, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1?", "solution": "2"}\n')
+    words = "--env rows.jsonl --verifier gsm8k"
+    refused(f"{words} --prompt question", "of the task rows.jsonl: --env-args prompt=question.")
+    refused(f"{words} --answer solution", "of the task rows.jsonl: --env-args answer=solution.")
+    assert "argument of" not in refused(f"{words} --columns a") + refused("--env none.jsonl --prompt a")
+    write_task("task.py", Levelled, id="test/Levelled-v0")
+    refused("--env ./task.py --depth 3", "depth is an argument of the task task.py: --env-args depth=3.")
 
 
 def test_a_hyper_parameter_at_the_top_of_a_file_of_settings_has_its_place(refused, tmp_path: Path) -> None:
