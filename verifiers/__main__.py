@@ -54,13 +54,12 @@ VERDICT = (
     "error",
     "d1",
 )
-LIVE = 60  # characters of the live line
-REPORTED = 100  # problems of lines that standard error names; the output names that of every line
-HELD = (
-    1 << 26
-)  # bytes of compressed verdicts (some ten million lines) that wait for a line that can be judged
-FIRST = 5  # lines with the same problem that standard error names
-PARTIAL = ".partial"  # is added to the name of --output while it is written
+LIVE = 60  # how many characters the live line has
+REPORTED = 100  # how many problems standard error names; the output names the problem of every line
+# So many bytes of compressed verdicts (some ten million lines) may wait for the first line that can be judged.
+HELD = 1 << 26
+FIRST = 5  # how many lines with the same problem standard error names
+PARTIAL = ".partial"  # added to the name of --output while it is being written
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
 examples:
@@ -83,7 +82,7 @@ unknown.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Runs the command; returns its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] == "serve":
         from verifiers.serve.command import main as serve
@@ -96,10 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VerifierError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except BrokenPipeError:  # whoever read the verdicts has had enough
+    except BrokenPipeError:  # the program that read the verdicts has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # reading never gets here: the disk is full, or no process started
+    except OSError as error:  # the disk is full, or no process started; an error of reading never gets here
         sys.stderr.write(f"Stopped: {error}.\n")
         if isinstance(error, CannotWrite) and args.output is None:  # or Python would try once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -183,7 +182,7 @@ def _parser() -> Parser:
 
 
 def _each_rule_named(words: Sequence[str]) -> list[str]:
-    """`--rules ours d1` as `--rules ours --rules d1`, since a list would take in a FILE that stands behind it."""
+    """`--rules ours d1` as `--rules ours --rules d1`, because a list would take in a FILE behind it."""
     result: list[str] = []
     apart = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
     for word in chain.from_iterable(apart):
@@ -237,7 +236,8 @@ def _run(args: argparse.Namespace) -> int:
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
-        stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
+        # On a terminal, the summary is kept apart from the verdicts.
+        stream = sys.stderr if shown else sys.stdout
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
@@ -251,7 +251,7 @@ def _run(args: argparse.Namespace) -> int:
 def _joined(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
 ) -> tuple[Job, Iterator[Block]]:
-    """The job and its lines where the references are in a file of their own."""
+    """The job and its lines, if the references are in a file of their own."""
     first = list(islice(blocks, 1))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
@@ -267,7 +267,7 @@ def _joined(
 def _plan(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], tally: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
-    """The job and its lines where references stand beside completions; the first lines show under which names.
+    """The job and its lines, if the references are beside the completions; the first lines show under which names.
 
     tally: counts the lines that are left out because they are repeated.
     """
@@ -295,9 +295,10 @@ def _judge(
     progress: bool,
     tally: Counter[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Writes all verdicts and adds to the counts; returns how the first completions without an answer end.
+    """Writes all verdicts and adds to the counts.
 
-    The second are those among them that mode `flexible` reads, the third references that are compared as text.
+    Returns how the first completions without an answer end, which of these endings the mode `flexible` reads, and
+    references that are compared as text.
     """
     reported: dict[tuple[str, str], list[int]] = {}
     unanswered: tuple[str, ...] = ()
@@ -310,7 +311,7 @@ def _judge(
         begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    held: list[bytes] | None = []  # what is written only if some line can be judged
+    held: list[bytes] | None = []  # output that is written only if some line can be judged
     with contextlib.closing(judged_blocks) as results, _counting(args, tally), _output(args) as output:
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
@@ -349,7 +350,7 @@ def _judge(
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
-    """Says what may be wrong where no answer could be read."""
+    """Says what may be wrong if no answer could be read."""
     field = " or ".join(job.fields.completion)
     if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
@@ -360,7 +361,7 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
 
 
 def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
-    """Says which columns that a flag names no line has."""
+    """Says which columns named by a flag are in no line."""
     for flag, names in (("--keep", args.keep), ("--by", filter(None, [args.by]))):
         for name in names:
             if columns and name != "id" and name not in columns:
@@ -382,7 +383,7 @@ def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
 
 
 def _count(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
-    """Says what is wrong with lines, each thing once.
+    """Says what is wrong with lines, each problem once.
 
     reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.
     """
@@ -403,9 +404,9 @@ def _tell(label: str, line: int, text: str) -> None:
 
 
 def _tell_none(job: Job, reported: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
-    """Says that no line can be judged, what most lines have wrong, and which flags would name the columns they have.
+    """Says that no line can be judged, what is wrong with most lines, and which flags would name their columns.
 
-    What is wrong with the other lines follows.
+    Then it says what is wrong with the other lines.
     """
     most = max(reported, key=lambda problem: reported[problem][0])
     label, text = most
@@ -424,18 +425,18 @@ def _say(text: str) -> None:
 
 
 class CannotWrite(OSError):
-    """The verdicts have no place, e.g. on a full disk."""
+    """The verdicts cannot be written, e.g. because the disk is full."""
 
 
 @contextlib.contextmanager
 def _writing(place: str) -> Iterator[None]:
-    """Says which place refuses what is written there."""
+    """Says where the verdicts cannot be written, if writing inside fails."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno is None:  # no process started: it has nothing to do with the place
+        if error.errno is None:  # no process started, which has nothing to do with the place
             raise
         other = "with --output FILE" if place == "standard output" else "with another --output"
         raise CannotWrite(
@@ -446,7 +447,7 @@ def _writing(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
-    """Where the verdicts go."""
+    """The stream that the verdicts are written to."""
     if args.output is None:
         with _writing("standard output"):
             yield sys.stdout.buffer
@@ -465,7 +466,7 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     with _writing(partial), stream:
         yield stream  # type: ignore[misc]
     if not special:
-        os.replace(partial, args.output)  # so that a whole file is told from one that was interrupted
+        os.replace(partial, args.output)  # so that only a complete file has the name of --output
 
 
 if __name__ == "__main__":

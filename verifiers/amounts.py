@@ -1,7 +1,7 @@
 """Amounts of money: how currencies and powers of ten are written, and which currencies each spelling may mean.
 
-`$` is the dollar of several countries and `¥` is yen or yuan; so a spelling stands for a set of currencies, and two
-spellings contradict each other if their sets have none in common. A cent is another unit than a dollar.
+`$` is the dollar of several countries, and `¥` is yen or yuan. So a spelling stands for a set of currencies, and two
+spellings contradict each other if their sets have no currency in common. A cent is a different unit from a dollar.
 """
 
 # Each unit of money: its signs, words and codes, and the currencies (ISO 4217) that it may be one of.
@@ -37,15 +37,15 @@ _UNITS = {
     "rand": ("zar rand", "zar"),
 }
 NATIONS = {"us": "usd", "american": "usd", "canadian": "cad", "australian": "aud", "british": "gbp"}
-"""Words before a unit of money, and the currency that they leave of it."""
+"""{a word before a unit of money: the one currency that the unit can then mean}."""
 _CODES = sorted({code for _, codes in _UNITS.values() for code in codes.split()})
 _SETS = {name: sum(1 << _CODES.index(code) for code in codes.split()) for name, (_, codes) in _UNITS.items()}
 NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling in spellings.split()}
-"""The unit of money of each spelling, by which it is one of `_UNITS`."""
+"""{a spelling: its unit of money, a key of `_UNITS`}."""
 SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
-"""Those of signs."""
+"""The part of `NAMES` whose spellings are signs."""
 CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent"}
-"""Spellings that are written in capitals, right before or behind a number."""
+"""Spellings that are written in capitals directly before or behind a number."""
 
 
 # The power of ten that a word behind a number stands for.
@@ -60,9 +60,9 @@ MAGNITUDES = {
     **dict.fromkeys(("quadrillion", "quadrillions"), 15),
 }
 GLUED_MAGNITUDES = {"k": 3, "b": 9}
-"""The same of letters without a space before them."""
+"""The same for letters without a space before them."""
 MONEY_MAGNITUDES = {"k": 3, "m": 6, "mm": 6, "mn": 6, "mil": 6, "b": 9, "t": 12, "tn": 12}
-"""The same of letters behind money, where m is no metre: `$5M`."""
+"""The same for letters behind money, where m is not a metre: `$5M`."""
 
 
 def currencies_of(spelling: str) -> int:

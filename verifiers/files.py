@@ -29,14 +29,8 @@ _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c"
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    RecursionError,
-    zlib.error,
-    csv.Error,
-)  # raised if a file breaks off
+# What is raised if a file breaks off.
+_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
 Piece = (
     list[bytes] | list[tuple[int, bytes | LineError]]
 )  # lines, and their numbers where these do not go on by one
