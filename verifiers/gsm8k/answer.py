@@ -97,6 +97,8 @@ _MONEY_MEANS = tuple(map(currencies_of, (*filter(str.isalpha, NAMES), *NATIONS))
 _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
 _DOLLARS = currencies_of("$")
 _AND, _ESCAPED_AND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
+_X = word_key("x")
+_WORKING_LIMIT = 10**8  # of a number in a bracket behind the answer
 CONTRADICTED = 1 << 62  # in place of currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes of an answer in which a dollar sign without a backslash may be that of a price
 _TABLE = 8191
@@ -442,6 +444,51 @@ def note_mark(kind: int, side: Side) -> None:
     follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
 
 
+def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
+    """Position behind the bracket, open before i, in which whole numbers come to a number: (3 red + 4 green); or -1."""
+    total = term = value = terms = operator = 0
+    while i < end:
+        kind, after, key = symbol(data, i, end)
+        if kind == ch.RIGHT_PAREN:
+            plain = terms > 1 and operator == 0 and total + term >= 0 and number.sign > 0
+            is_equal = number.shape == num.LITERAL and number.scale == 0
+            return after if plain and is_equal and not contradicts(number, total + term) else -1
+        if ch.is_ascii_digit(kind):
+            if data[i] >= ch.BEYOND_ASCII:
+                return -1
+            value = 0
+            while i < end and ch.is_ascii_digit(data[i] + 0) and value < _WORKING_LIMIT:
+                value = value * 10 + data[i] - ch.ZERO
+                i += 1
+            if value >= _WORKING_LIMIT or abs(term) >= _WORKING_LIMIT or (terms and operator == 0):
+                return -1
+            if operator == ch.SLASH:
+                if value == 0 or term % value:
+                    return -1
+                term //= value
+            elif operator == num.TIMES:
+                term *= value
+            else:
+                total += term
+                term = -value if operator == ch.MINUS else value
+            terms += 1
+            operator = 0
+            continue
+        joins = kind == ch.PLUS or kind == ch.MINUS or kind == ch.SLASH
+        multiplies = kind == num.TIMES or kind == ch.STAR or (kind == num.WORD and key == _X)
+        if joins or multiplies:
+            if terms == 0 or operator:
+                return -1
+            operator = num.TIMES if multiplies else kind
+        elif kind == num.WORD:
+            if key == _OR or (is_listed(key) and is_one_of(key, _SPOILERS)):
+                return -1
+        elif kind != ch.SPACE and kind != num.THIN and kind != ch.DOLLAR and kind != num.NOTHING:
+            return -1
+        i = after
+    return -1
+
+
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
     if is_behind(side, NUMBER) and not is_unit(side):
@@ -492,6 +539,13 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             note_word(key if kind == num.WORD else _THAN, is_capital, side)  # "> 18" is "more than 18"
             if kind == num.WORD and key == _RS and after < end and data[after] == ch.POINT:
                 after += 1  # Rs.5
+        elif kind == ch.LEFT_PAREN and side.numbers == 1 and (side.spaced or side.before == WORD):
+            working = behind_working(data, after, end, side.number)
+            if working >= 0:
+                after = working
+                follow(side, MARK)
+            else:
+                note_mark(kind, side)
         elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
             more = True
         elif kind == num.COMMAND:

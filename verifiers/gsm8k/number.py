@@ -234,19 +234,38 @@ def set_vulgar(code: int, number: Number) -> None:
 
 
 def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
-    r"""Read `{number}`, or one digit, as an argument of `\frac`; position after it, or -1."""
+    r"""Read `{number}`, or one digit, as an argument of `\frac`; position after it, or -1.
+
+    A minus in the braces is passed over; see `is_negative`.
+    """
     i = skip_spaces(data, i, end)
     if i < end and data[i] == ch.LEFT_BRACE:
         i = skip_spaces(data, i + 1, end)
+        kind, after = kind_at(data, i, end)
+        if kind == ch.MINUS:
+            i = skip_spaces(data, after, end)
         i = skip_spaces(data, read_literal(data, i, end, literal), end) if is_digit(data, i, end) else end
         return i + 1 if i < end and data[i] == ch.RIGHT_BRACE else -1
     return read_literal(data, i, symbol(data, i, end)[1], literal) if is_digit(data, i, end) else -1
 
 
 def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
-    r"""Read both arguments of a `\frac` that ends at i; position after them, or -1."""
-    i = read_argument(data, i, end, top)
-    return read_argument(data, i, end, number.bottom) if i >= 0 else -1
+    r"""Read both arguments of a `\frac` that ends at i, and the sign of their quotient; position after them, or -1."""
+    below = read_argument(data, i, end, top)
+    if below < 0:
+        return -1
+    if is_negative(data, i, end) != is_negative(data, below, end):
+        number.sign = -1
+    return read_argument(data, below, end, number.bottom)
+
+
+def is_negative(data: Bytes, i: int, end: int) -> bool:
+    """True for an argument such as `{-3}` at i."""
+    i = skip_spaces(data, i, end)
+    if i >= end or data[i] != ch.LEFT_BRACE:
+        return False
+    kind, _ = kind_at(data, skip_spaces(data, i + 1, end), end)
+    return kind == ch.MINUS
 
 
 def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> bool:
@@ -303,7 +322,7 @@ def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int
     if behind < 0:
         return i
     proper = top.mantissa < bottom.mantissa < MANTISSA_LIMIT
-    proper = proper and number.whole.exponent == top.exponent == bottom.exponent == 0
+    proper = proper and number.sign > 0 and number.whole.exponent == top.exponent == bottom.exponent == 0
     number.shape = MIXED if proper else NO_NUMBER
     return behind
 
@@ -327,13 +346,13 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def read_exponent(data: Bytes, i: int, end: int, may_be_braced: bool) -> tuple[int, int]:
-    """(value, position after) of `3`, `-3` or `{3}`; it saturates at 10^9, and the position is -1 if there is none."""
+    """(value, position after) of `3`, `-3`, `+3`, `{3}`; it saturates at 10^9. The position is -1 if there is none."""
     kind, after = kind_at(data, i, end)
     braced = may_be_braced and kind == ch.LEFT_BRACE
     i = after if braced else i
     kind, after = kind_at(data, i, end)
     negative = kind == ch.MINUS
-    first = i = after if negative else i
+    first = i = after if negative or kind == ch.PLUS else i
     value = 0
     while is_digit(data, i, end):
         kind, i = kind_at(data, i, end)
