@@ -20,7 +20,7 @@ from envs.combining.around import author_task
 from envs.combining.divided import Divided
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
-from envs.errors import EnvError, NoDemonstration, in_keywords
+from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags
 from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import make, written
@@ -254,7 +254,7 @@ def _splits(subject: _Subject) -> str:
                 try:
                     questions.add(split, index, problem)
                 except EnvError as copied:
-                    faults.append(str(copied))
+                    faults.append(with_flags(copied))
         # No problem of this split is in an earlier one, so its different problems are those that were first seen in it.
         num_different = list(split_of.values()).count(split)
         if not faults and split != "train" and num_different < DIFFERENT * len(problems):
@@ -676,7 +676,9 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
         return None
     except Exception as error:
         why = (
-            error if isinstance(error, EnvError) else cause(author_task(env, problem), traceback.format_exc())
+            with_flags(error)
+            if isinstance(error, EnvError)
+            else cause(author_task(env, problem), traceback.format_exc())
         )
         raise EnvError(f"demonstration raised for {_prompt_text(problem)!r:.60}: {why}") from error
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
 from envs.combining.around import author_task
-from envs.errors import EnvError, JudgeFailed
+from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
 from envs.task import Task, call_scores, limits_of, writes
 
@@ -202,7 +202,7 @@ def _ask(
         )
     elif not any(traces):
         if isinstance(outcome.error, EnvError):  # it already says what is wrong, such as too few numbers
-            raise EnvError(f"{task.spec_name}: {outcome.error}") from outcome.error
+            raise EnvError(f"{task.spec_name}: {with_flags(outcome.error)}") from outcome.error
         raise EnvError(
             f"{task.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."

@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.answer_block import until_end
 from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
-from envs.errors import EnvError, JudgeFailed
+from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.own_files import import_file, name_in_file
 from envs.problem import Problem
 
@@ -163,7 +163,7 @@ def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str
         module = import_file(file)
     except Exception as error:  # whatever an author's file can raise
         raise EnvError(
-            f"--reward {reward}: importing {file} raised {type(error).__name__}: {error}"
+            f"--reward {reward}: importing {file} raised {type(error).__name__}: {with_flags(error)}"
         ) from error
     functions = {}
     for name in names:

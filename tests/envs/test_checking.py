@@ -300,7 +300,7 @@ def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path, monkeypatch):
 class Refusing(Sound):
     def demonstration(self, problem):
         if problem.reference["sum"] > 900:
-            raise envs.EnvError("there is no demonstration for a sum above 900")
+            raise envs.EnvError("there is no demonstration for a sum above 900: use --env-args top=900")
         return super().demonstration(problem)
 
 
@@ -322,8 +322,10 @@ def test_a_demonstration_that_fails_is_not_one_that_is_missing(failing, tmp_path
     monkeypatch.chdir(tmp_path)
     task = write_task("./failing.py", Sound, failing, id=f"check/{failing.__name__}-v0")
     monkeypatch.delitem(checking._CHECKS, "purity")  # which starts a process
-    wrong = {one.name: one.figure for one in check(task, 40) if not one.ok}
-    assert set(wrong) == {"demonstrations"}
+    (finding,) = (one for one in check(task, 40) if not one.ok)
+    wrong = {finding.name: finding.figure}
+    assert ("top=900" in finding.figure) == ("--env-args top=900" in finding.written) == (failing is Refusing)
+    assert set(wrong) == {"demonstrations"} and "--env-args" not in finding.figure
     with pytest.raises(envs.EnvError, match=r"problem \d+ of train: .*" + BROKEN_DEMONSTRATIONS[failing]):
         raise envs.EnvError(wrong["demonstrations"])
     assert main(["show", task, "-n", "40"]) == 1
