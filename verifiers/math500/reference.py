@@ -111,15 +111,16 @@ def is_name_or_code(answer: str) -> bool:
 
 
 def is_name_of_capitals(answer: str) -> bool:
-    """True for US, HCl and DNA, whose letters have an order; not for AB and PQR, which may be segments and products.
+    """True for US, HCl and DNA, whose letters have an order; not for AB and BCA, which may be segments and angles.
 
-    Points are named by letters that follow each other closely in the alphabet.
+    Points are named by letters that follow each other closely in the alphabet, two of them in its order.
     """
     capitals = [letter for letter in answer if letter.isupper()]
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):
         return False
-    ordered = capitals == sorted(set(answer))
-    return not (ordered and ord(capitals[-1]) - ord(capitals[0]) <= POINTS_APART)
+    letters = sorted(set(answer))
+    ordered = letters == (capitals if len(capitals) == 2 else sorted(answer))
+    return not (ordered and ord(letters[-1]) - ord(letters[0]) <= POINTS_APART)
 
 
 def is_slash_date(answer: str) -> bool:

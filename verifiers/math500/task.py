@@ -187,7 +187,8 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
-    if (gold.meaning is None or gold.is_time or gold.clock) and text.same_text(answer, gold.text):
+    may_be_time = gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.unlaid(answer)))
+    if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     if is_name(gold, problem) and text.key(answer).lower() == gold.key.lower():
         return OK, TEXT

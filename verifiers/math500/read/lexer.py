@@ -70,12 +70,13 @@ ALIASES = {
     "land": "and", "lor": "or", "wedge": "and", "vee": "or", "backslash": "setminus", "prime": "'", "varphi": "phi",
     "implies": "Rightarrow", "rightarrow": "Rightarrow", "Longrightarrow": "Rightarrow", "longrightarrow": "Rightarrow",
     "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset", "mod": "bmod", "oo": "infty",
+    "infinity": "infty",
     "lg": "log",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
-    "infty binom frac sinh cosh tanh sech csch coth cis deg cup abs oo".split()
+    "infty infinity binom frac sinh cosh tanh sech csch coth cis deg cup abs oo".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
@@ -314,6 +315,10 @@ class Lexer:
         """True right behind a number or the end of a fraction."""
         return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
+    def has_sum(self) -> bool:
+        """True where a plus was read."""
+        return any(value == "+" for _, value, _ in self.tokens)
+
     def is_factor(self, run: str) -> bool:
         """True for letters right behind a number that the reference has, or that stand in it: the CAD of 2CAD."""
         return not self.spaced and (self.variables is None or all(map(self.variables.__contains__, run)))
@@ -378,7 +383,8 @@ class Lexer:
         if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
-        if name == "Omega" and self.tokens and self.is_behind_number():
+        ends = name == "Omega" and not self.text[self.position :].strip(" $.}")
+        if ends and self.tokens and self.is_behind_number() and not self.has_sum():
             return self.add(WORD, "ohm")  # 5 \\Omega
         self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
 

@@ -235,10 +235,15 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
 def at_only_unit(cursor: Cursor) -> bool:
     """True for the m of a reference that is a number, a space and a unit: 5 m, 3 m/s."""
     behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
-    return behind_number and all(
-        kind in (NUMBER, SIGN)
-        or (place >= cursor.position and kind == LETTERS and value in units.UNIT_LETTERS)
-        for place, (kind, value, _) in enumerate(cursor.text.tokens)
+    is_product = cursor.peek()[0] == LETTERS  # 5 m s
+    return (
+        behind_number
+        and not is_product
+        and all(
+            kind in (NUMBER, SIGN)
+            or (place >= cursor.position and kind == LETTERS and value in units.UNIT_LETTERS)
+            for place, (kind, value, _) in enumerate(cursor.text.tokens)
+        )
     )
 
 

@@ -94,7 +94,20 @@ def digits_of(text: str) -> tuple[str, str] | None:
 def same_text(answer: str, gold: str) -> bool:
     """True for one text in two layouts, and for one time of day or on a clock."""
     answer, gold = unlaid(answer), unlaid(gold)
-    return answer == gold or (time_of(answer) == time_of(gold) is not None)
+    return answer == gold or is_time(answer, time_of(gold))
+
+
+def is_time(answer: str, gold: Time | None) -> bool:
+    """True for the time of a reference; 2:30 p.m. is right for 2:30, too."""
+    time = time_of(answer)
+    if time is None or gold is None or gold[1] or not names_half(answer):
+        return time == gold is not None
+    return time[0][0] % 12 == gold[0][0] % 12 and time[0][1:] == gold[0][1:]
+
+
+def names_half(text: str) -> bool:
+    """True for what ends in a.m. or p.m."""
+    return text.lower().replace(".", "").replace(" ", "").endswith(("am", "pm"))
 
 
 @lru_cache(8192)
@@ -113,7 +126,7 @@ def unlaid(text: str) -> str:
 def is_time_of_day(text: str) -> bool:
     """True for a time with a.m. or p.m.; 3:45 may be a ratio."""
     found = time_of(unlaid(text))
-    return found is not None and found[1] == "day" and unlaid(text).endswith(("m", "m ."))
+    return found is not None and found[1] == "day" and names_half(unlaid(text))
 
 
 def is_clock(text: str) -> bool:
