@@ -409,6 +409,11 @@ def _demonstrations(subject: _Subject) -> str:
                 raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts:
             none = f"none for a problem of {split}: sft has nothing to learn from"
+            if any(text is not None for text in texts):
+                none = (
+                    f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
+                )
+                none += ", or leaves them out by --env-args bad_rows=skip" if isinstance(env, Rows) else ""
             return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template

@@ -487,6 +487,11 @@ def test_the_assistants_last_message_of_a_chat_is_its_demonstration(tmp_path, co
         assert [message["content"] for message in other.problem(0).prompt] == ["0+1?"]
         with pytest.raises(EnvError, match="no demonstration for"):
             other.demonstration(other.problem(0))
+    some = write(
+        tmp_path / "some.jsonl", [{**row, column: row[column][: 1 + i % 2]} for i, row in enumerate(rows)]
+    )
+    found = demonstrations_found(some, verifier="gsm8k").figure
+    assert re.match(r"none for \d+ of \d+ problems of train: .*leaves them out by bad_rows=\"skip\";", found)
     open_chats = write(tmp_path / "open.jsonl", [{**row, column: row[column][:1]} for row in rows])
     with pytest.raises(EnvError, match=r"no demonstration for open.jsonl, line 1\. Name a column"):
         unanswered = envs.make(open_chats, verifier="gsm8k")
