@@ -106,7 +106,7 @@ def is_name_or_code(answer: str) -> bool:
         has_letters = any(len(part) > 2 and part.isalpha() and part.isupper() for part in parts)
         has_digits = any(map(str.isdigit, parts))
         return has_digits and all(part.isdigit() or (has_letters and part.isupper()) for part in parts)
-    is_named = parts[0][:1].isupper() and parts[-1][:1].isupper()
+    is_named = parts[0][:1].isupper() and parts[-1][:1].isupper() and "and" not in parts
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 
 

@@ -136,8 +136,9 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return outcome
     if "$" in answer and (gold.is_money or (not gold.variables and has_magnitude(answer))):
         answer = with_price_marked(answer)
-    if gold.unit_letter:
-        answer = with_unit_marked(answer, gold.unit_letter)
+    asked = form_of(problem).unit_letter if problem and not gold.variables else ""
+    if letter := gold.unit_letter or asked:
+        answer = with_unit_marked(answer, letter)
     if lenient:
         if gold.key.lower() in markup.YES_OR_NO:
             answer = markup.yes_or_no(answer)

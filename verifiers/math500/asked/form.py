@@ -99,6 +99,11 @@ class Form:
         """The units that are asked for."""
         return self.asked_and_mentioned[0]
 
+    @cached_property
+    def unit_letter(self) -> str:
+        """The letter of the unit that is asked for, where it is read as one: N of newtons; else ""."""
+        return next(filter(None, map(units.letter_of, sorted(self.units))), "")
+
     @property
     def mentioned(self) -> set[str]:
         """Units that stand anywhere in the problem."""
