@@ -54,8 +54,8 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     """The score of a task whose answer is right or wrong: components "correct" and "format", each 0 or 1.
 
     is_right: whether the text inside the answer block is right; it may get any text of up to 65,536 characters. format
-    is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer", "malformed" (a
-    longer answer).
+    is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer", "malformed"
+    (an answer of more than 65,536 characters).
     """
     answer = only_answer(completion)
     rewards = {"correct": 0.0, "format": float(answer is not None)}

@@ -216,7 +216,7 @@ def play(
     if is_list and len(turns) < len(text):
         why = ""
         if episodes.ended[0] == "max_turns":
-            why = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
+            why = f", as max_turns of the class is {env.max_turns} (the default is 1)"
         raise broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")
     # A reply to the last text of a list is left out, as nobody reads it.
     return turns, episodes.replies[0][: len(turns) - 1]

@@ -99,7 +99,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if HELP & {*own_args}:
         help_and_exit(cls, config, word)
     if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
-        refuse_no_task(config.model.model)
+        refuse_model_of_texts(config.model.model)
     check(config)  # before anything is imported that takes seconds
     resolved = replace(resolved, checked=True)
     if cls is fields.Config:
@@ -115,8 +115,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
     return 0
 
 
-def refuse_no_task(model: str) -> None:
-    """Raises ConfigError for a model that was trained on texts: no task is recorded with it, and none was named."""
+def refuse_model_of_texts(model: str) -> None:
+    """Raises ConfigError if the model was trained on texts, since then no task is recorded with it."""
     made = model_environment(model)
     if made and "env" not in made:
         raise ConfigError(
@@ -150,7 +150,7 @@ def collecting_no_garbage() -> Iterator[None]:
 
 
 def run_train(resolved: Resolved[fields.Config]) -> None:
-    """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
+    """Trains. With --dry-run, the first process shows the settings instead, and all processes end."""
     config, processes = resolved.config, int(os.environ.get("WORLD_SIZE", "1"))
     if config.dry_run:
         with collecting_no_garbage():
@@ -177,7 +177,9 @@ def leave_processes() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        distributed.lockstep = None  # the models in it keep the group alive, and with it the group's threads
+        distributed.lockstep = (
+            None  # this object holds the models, and they keep the group and its threads alive
+        )
         gc.collect()
         PartialState().destroy_process_group()
 

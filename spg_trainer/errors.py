@@ -1,4 +1,6 @@
-"""Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step.
+"""The errors that the trainer raises on purpose.
+
+A message says what is wrong, the value seen, what would be right, and the next step.
 
 A message names a setting as `$block_length`, or with its value as `$block_length=0`. `str` of the error shows Python's
 form, `block_length=0`; the command line shows the flag, `--block-length 0`.
@@ -68,7 +70,7 @@ class TrainingError(SpgError, RuntimeError):
 
 
 class ScoringFailed(TrainingError):
-    """The task's code failed to score too many completions; the code that ends the run sets `go_on`."""
+    """Too many completions could not be scored: the task's code failed. The code that ends the run sets `go_on`."""
 
     def __init__(self, what: str, traceback: str = "") -> None:
         super().__init__(what, traceback)

@@ -76,7 +76,7 @@ class _Worker:
     def reply(self, seconds: float, until: float) -> dict[str, Any]:
         """The next message, within `seconds` of the worker's processor time and before `until`; raises as `receive`.
 
-        While a worker waits instead of computing, its time is taken by the clock.
+        A worker that waits for something instead of computing has `seconds` by the clock.
         """
         began, due = self.used(), min(time.monotonic() + seconds, until)
         while True:
@@ -112,7 +112,8 @@ class Workers:
 
     A worker answers with the function that `prepare()` of the module returns, and may have the module's `MEMORY` bytes,
     None for no limit. `soft` and `hard`: a job's seconds of processor time, or None. At `soft` the worker itself gives
-    up; the reply comes within `hard` (a job may have a `hard` of its own), shortly before which it is killed.
+    up. Shortly before `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`.
+    A job may have a `hard` of its own.
     `command`: in place of a module, a program that answers in the same way, by the pipe whose number is its last
     argument.
     """

@@ -65,7 +65,7 @@ def _search(
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
     """A tree of only + and -, or None if there is none.
 
-    It has the fewest minus signs possible, as far at the end as possible. The numbers keep their order, except that a
+    It has as few minus signs as possible, and these as late as possible. The numbers keep their order, except that a
     tree begins with the first number that is added; numbers before it are subtracted at the end. E.g. 10 12 40, target
     18: 40-10-12.
     """

@@ -1,4 +1,5 @@
-"""Whether the Hugging Face hub can be reached: asked once, in two seconds, where its clients would retry for thirty."""
+"""Whether the Hugging Face hub can be reached: with one request of at most two seconds, while its clients
+retry for thirty."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -190,20 +190,20 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         values |= {"prompt": before, "completion": [last]}  # as a chat: its role is looked at below
         if not before:
             values["prompt"] = ""
-        elif len(before) == 1 and before[0]["role"] == "user":  # a text says the same as this chat
+        elif len(before) == 1 and before[0]["role"] == "user":  # a chat of one user message is its text
             values["prompt"] = before[0]["content"]
     if not values.keys() >= {"prompt", "completion"}:
         has = ", ".join(name + " (null)" * (value is None) for name, value in row.items()) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
-    if _is_chat(completion) and len(completion) == 1:  # as TRL writes a completion to a chat
+    if _is_chat(completion) and len(completion) == 1:  # TRL gives the completion of a chat so
         (last,) = completion
         if last["role"] != "assistant":
             raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")
         completion = last["content"]
     if not is_prompt(prompt) or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
-        raise EnvError(f"{where} has {shown}; give texts, of which the completion is not empty, or messages.")
+        raise EnvError(f"{where} has {shown}; give two texts, the completion not empty, or chat messages.")
     for name, value in (("prompt", prompt), ("completion", completion)):
         if what_is_broken := half_character(value):
             raise EnvError(f"{where}: the {name} {what_is_broken}")

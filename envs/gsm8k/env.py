@@ -58,7 +58,7 @@ class GSM8K(PublishedEnv):
         return self._worked(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "hasty": it adds all numbers; in a published solution, it stops one step early."""
+        """One habit, "hasty": a generated problem's numbers added up, or a published solution without its last step."""
         return {"hasty": self._worked(problem.metadata["hasty"])}
 
     def _worked(self, solution: Solution) -> str:

@@ -59,9 +59,8 @@ def soft_format(text: str) -> bool:
     if not first_line.startswith("<reasoning>"):
         return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # </answer> must follow a pair of tags on the line where the pair ends. All pairs begin on the first line and do not
-    # overlap, so only the last one can end on a later line. All others end on the first line, and what follows any of
-    # them there also follows the first pair. So the first pair and the last decide.
+    # </answer> must follow a pair of tags on the line where the pair ends. Two pairs decide: the first, as what follows
+    # any other pair on the first line also follows it; and the last, the only one that can end on a later line.
     return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 

@@ -46,6 +46,7 @@ class StableDRL(SPG):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         difference = elbo(logps.detach(), masks) - elbo(batch.old_logps, masks)
+        # A ratio covers all turns of an episode: (E,), one for each.
         log_ratio = batch.total(difference) / batch.total(batch.length.to(logps))
         weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.first(batch.group))
         weight, log_ratio = batch.spread(weight), batch.spread(log_ratio)

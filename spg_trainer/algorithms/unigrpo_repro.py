@@ -7,7 +7,7 @@ Taken over from the code, with what the paper says in brackets:
 2. Each completion has 35 copies; one update, or its minibatches, uses them all [one copy for each iteration].
 3. The KL is measured from the model that sampled [from the one that training started from], with the estimator k3, and
    is 0 in the first update.
-4. The KL is a sum over the masked tokens of a copy, the clipped surrogate their mean [both alike].
+4. The KL is a sum over the masked tokens of a copy, the clipped surrogate their mean [both are means].
 5. Advantages are divided by the deviation of the population, without a floor [not said].
 6. Only the tokenizer's eos ends a completion, in rollout, masks and text [not said].
 

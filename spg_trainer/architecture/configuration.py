@@ -1,4 +1,4 @@
-"""A model's configuration: of a model that the package ships, read without transformers; and what flags set in any."""
+"""Reads the configuration of a shipped model without transformers, and puts flags into that of any model."""
 
 import json
 import re

@@ -63,11 +63,11 @@ class Pattern:
         return number.masked_fill(~real, -1)
 
     def causal_ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
-        """(B, S) int64, what `visible` takes for block numbers in a causal context: a column sees ranks up to its own.
+        """(B, S) int64, what `visible` gets in place of block numbers in a causal context.
 
-        Each column has a rank of its own, except that the columns of the block that a row writes share one. blocks:
-        (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1) int64, the number of the block
-        that each row writes.
+        A column sees ranks up to its own. Each column has a rank of its own, except that the columns of the block that a
+        row writes share one. blocks: (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1)
+        int64, the number of the block that each row writes.
         """
         column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
         is_written = blocks == written
@@ -96,9 +96,10 @@ class Pattern:
         return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
     def copy_width(self, prompt_length: int, length: int) -> int:
-        """How many columns each masked copy of a completion has for itself, at most; other columns are shared.
+        """How many columns each masked copy of a completion has for itself, at most.
 
-        In a full pattern they are prompt and completion, else the blocks that the completion touches.
+        In a full pattern these are prompt and completion, else the blocks that the completion touches. All copies share
+        the other columns.
         """
         return prompt_length + length if self.is_full else self.head(prompt_length) + length
 

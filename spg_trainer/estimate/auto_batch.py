@@ -15,10 +15,10 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
 
 CAREFUL = 8
-"""The most masked copies at once that `auto` takes where it does not fill the memory.
+"""The most masked copies at once that `auto` takes on a CPU and with divided weights.
 
-It fills the memory on CUDA only: on a CPU more copies gain nothing, and free memory is not always known. With divided
-weights it does not fill it either. Running out of memory would end such a run, since its update is not repeated with
+Elsewhere, on CUDA with undivided weights, it fills the memory. On a CPU more copies gain nothing, and free memory is
+not always known. With divided weights, running out of memory would end the run, since its update is not repeated with
 half as many copies."""
 CGROUP = Path("/sys/fs/cgroup")
 """The folder in which Linux says how much memory the container of this process may take."""

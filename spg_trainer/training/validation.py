@@ -23,7 +23,7 @@ def needed_steps(
     """
     needed = set()
     for last in kept:
-        up_to_last = {step: solved for step, solved in validations.items() if step <= last}
+        up_to_last = {step: measured for step, measured in validations.items() if step <= last}
         if up_to_last:
             needed.add(choose(up_to_last))
     return needed

@@ -121,7 +121,9 @@ def _interpreter(taskset: str, python: str) -> str:
         raise EnvError(
             f"verifiers:{taskset}: python={python} is no program (looked in {Path.cwd()}). {advice}"
         )
-    return os.path.abspath(found)  # symbolic links are kept, since they lead out of a virtual environment
+    return os.path.abspath(
+        found
+    )  # a virtual environment's python is a link out of it, which must not be resolved
 
 
 @cache

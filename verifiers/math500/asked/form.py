@@ -21,13 +21,13 @@ from verifiers.math500.asked.form_rules import (
 )
 from verifiers.math500.asked.question import (
     ASKING,
+    BEFORE_FACTOR,
     FACTOR,
-    FIXED,
     INTERVALS,
     KIND_WORDS,
     NAMED_PHRASES,
     POINTS,
-    VERBS,
+    WITHOUT_PERCENT,
     asks_for_order,
     base_in,
     dimension_in,
@@ -178,7 +178,7 @@ class Form:
         if unit.startswith("degree "):
             unit = "degree"  # of a scale, by which the comparison has judged it
         if unit == "percent":
-            return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
+            return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
         name = unit.partition("^")[0]
         if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
             return any(currencies_of(unit) & currencies_of(one) for one in named)
@@ -251,7 +251,7 @@ def has_form(rule: Rule, value: Value, gold: Value) -> bool:
 def asks_to_factor(text: str) -> bool:
     """True for "Factor $x^2-1$."; not for a factor that something has or grows by."""
     before = [text.partition(mark)[0].split() for mark in FACTOR if mark in text]
-    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in VERBS for words in before)
+    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in before)
 
 
 # ---- its formulas ----

@@ -52,7 +52,8 @@ _LISTING = frozenset("give list write put place name state enter predict which".
 """What asks for a list, beside `_ASKING_WORDS`."""
 _NO_ORDER = ("any order", "either order", "order does not matter", "order doesn't matter")
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
-VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
+BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
+"""Words behind which "factor" is the verb: "please factor"."""
 POINTS = (
     "ordered pair",
     "ordered triple",
@@ -82,9 +83,14 @@ _ASIDE = frozenset(
     "longest possible combined approximate shaded in cubic square inches feet meters centimeters units".split()
 )
 """Words that may stand between "find" and what is to be found."""
-FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
+WITHOUT_PERCENT = ("fraction", "common fraction", "decimal")
+"""Notations that a problem asks for, in which an answer has no per cent sign."""
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
+)
+_ANGLES = frozenset(
+    "circ angle angles arc rotation rotated triangle polygon parallel temperature "
+    "asin acos atan arcsin arccos".split()
 )
 KIND_WORDS = {
     "mm": _LENGTHS
@@ -92,23 +98,21 @@ KIND_WORDS = {
         "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
         "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
     ),
-    "degree": frozenset(
-        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
-        "asin acos atan arcsin arccos".split()
-    ),
+    "degree": _ANGLES,
+    "radian": _ANGLES,
+    "second": frozenset("time long old age when clock".split()),
     "cent": frozenset(
         "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
         "savings save saves tax value charge fee income discount".split()
     ),
 }
+"""{a unit, which stands for all of its kind: the words by which a problem speaks of such a quantity}."""
 RATIO_WORDS = frozenset("ratio ratios proportion proportions odds scale".split())
 """Words by which a problem asks for a ratio, where 14:30 is no time."""
 TIME_WORDS = frozenset(
     "time clock watch o'clock noon midnight morning afternoon evening am pm hour hours minute minutes".split()
 )
-"""Words by which a problem asks for a time, unless it asks for a ratio: there 10:20 is none."""
-KIND_WORDS["radian"] = KIND_WORDS["degree"]
-KIND_WORDS["second"] = frozenset("time long old age when clock".split())
+"""Words by which a problem asks for a time. If it also asks for a ratio, 10:20 is the ratio."""
 _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
@@ -145,7 +149,8 @@ NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits"
 def asks_for_order(lower: str) -> bool:
     """True for a problem that asks to sort a list or to continue one: "Rank them, largest first", "the next two terms".
 
-    lower: its text in lower case. Not for what is in an order by itself: "in order to win", "in that order", rank 2.
+    lower: its text in lower case. False where these words mean something else: "in order to win", "in that order",
+    "of rank 2".
     """
     if any(phrase in lower for phrase in _NO_ORDER):
         return False
@@ -153,7 +158,7 @@ def asks_for_order(lower: str) -> bool:
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of a text; a line and what stands before a colon are some, too."""
+    """The sentences of a text. One also ends at the end of a line, at a colon and at a semicolon."""
     for mark in "?!:;":
         text = text.replace(mark, ". ")
     return [sentence for line in text.splitlines() for sentence in line.split(". ")]
@@ -182,7 +187,10 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
 
 
 def is_superlative(word: str) -> bool:
-    """True for "least", "largest"; also for another word with this end, such as "interest", which comes in no pair."""
+    """True for "least", "largest"; and for any longer word in -est.
+
+    "interest" does no harm: only two such words around "to", or one before "first", ask for an order.
+    """
     return word in ("most", "least") or (word.endswith("est") and len(word) > 4)
 
 
@@ -203,9 +211,9 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:
-    """The unit that some words begin with, behind at most `skip` others; "square feet", "miles per hour"."""
+    """The first unit among some words, with at most `skip` other words before it: "square feet"."""
     for k in range(min(skip + 1, len(words))):
-        has_power = words[k] in units.POWERS and k + 1 < len(words)  # as "square" has
+        has_power = words[k] in units.POWERS and k + 1 < len(words)  # "square"
         at = k + 1 if has_power else k
         name = words[at]
         if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
@@ -230,7 +238,7 @@ def dimension_in(words: Sequence[str]) -> int:
 
 
 def base_in(words: Sequence[str]) -> str:
-    """8 of "in base 8" or "in base eight"; the last one."""
+    """The digits of the last base that is named, "8" for "in base 8" and "in base eight"; "" if none is."""
     base, padded = "", [*words, "", ""]
     for k, word in enumerate(words):
         if word == "base":
