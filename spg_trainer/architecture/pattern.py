@@ -65,8 +65,8 @@ class Pattern:
     def causal_ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
         """(B, S) int64, what `visible` gets in place of block numbers in a causal context.
 
-        A column sees ranks up to its own. Each column has a rank of its own, except that the columns of the block that a
-        row writes share one. blocks: (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1)
+        A column sees ranks up to its own. Each column has a rank of its own, except that the columns of the block which
+        a row writes share one. blocks: (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1)
         int64, the number of the block that each row writes.
         """
         column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
