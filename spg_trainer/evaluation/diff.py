@@ -9,7 +9,7 @@ import numpy as np
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import shares
-from spg_trainer.evaluation.statistics import Mean, mean_over, sign_test
+from spg_trainer.evaluation.statistics import Mean, mean_over, reason_of, sign_test
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.settings.fields import DiffCommand
@@ -109,5 +109,5 @@ def difference(a: Groups, b: Groups) -> Difference:
 
 
 def reasons(rows: list[dict[str, Any]]) -> str:
-    """The reasons of a problem's verdicts, each once; for rows without reasons, whether they are right."""
-    return "/".join(dict.fromkeys(row["reason"] or ("right" if row["correct"] else "wrong") for row in rows))
+    """The reasons of a problem's verdicts, each once."""
+    return "/".join(dict.fromkeys(map(reason_of, rows)))

@@ -14,6 +14,7 @@ import torch
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.evaluation.habits import count_habits, shares
+from spg_trainer.evaluation.statistics import reason_of
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
@@ -60,7 +61,7 @@ class Evaluation:
     tokens_per_pass: float
     """How many tokens a pass of the model unmasked, in the mean over all passes."""
     reasons: dict[str, int]
-    """Outcome -> completions."""
+    """Outcome -> completions; of a task that gives no reasons, "right" or "wrong"."""
     pass_at: dict[int, float]
     """k -> unbiased pass@k, for every power of two below the number of generations, and for that number."""
     majority: float | None
@@ -421,7 +422,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         mean_length=float(np.mean([r["length"] for r in rows])),
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         tokens_per_pass=tokens_per_pass(rows),
-        reasons=dict(Counter(r["reason"] for r in rows).most_common()),
+        reasons=dict(Counter(map(reason_of, rows)).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
         majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,

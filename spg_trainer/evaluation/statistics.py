@@ -1,6 +1,7 @@
-"""Means over seeds and problems with their intervals, and the sign test of two evaluations compared in pairs."""
+"""Means over seeds and problems with their intervals, the sign test of two evaluations, and the name of a verdict."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,3 +105,8 @@ def sign_test(lost: int, won: int) -> float:
     """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
     both = lost + won
     return sum(math.comb(both, k) for k in range(lost, both + 1)) / 2**both
+
+
+def reason_of(row: Mapping[str, Any]) -> str:
+    """The reason of a completion's verdict; of a task that gives none, whether it is right."""
+    return row["reason"] or ("right" if row["correct"] else "wrong")
