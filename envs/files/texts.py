@@ -196,6 +196,10 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         has = ", ".join(name + " (null)" * (value is None) for name, value in row.items()) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
+    if (
+        "instruction" in values and isinstance(prompt, str) and not prompt.strip()
+    ):  # nobody left it out on purpose
+        raise EnvError(f"{where} has an empty instruction. Write what is asked, or leave the row out.")
     if _is_chat(completion) and len(completion) == 1:  # TRL gives the completion of a chat so
         (last,) = completion
         if last["role"] != "assistant":

@@ -96,6 +96,7 @@ def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> N
         ([{"messages": [{"role": "user", "content": "a"}]}], "the last message is the user's"),
         ([ROWS[0], {"messages": "hello"}], "line 2 has messages 'hello'"),
         ([{"messages": []}], "it must be a list of them"),
+        ([{"instruction": " ", "input": "", "output": "a"}], "line 1 has an empty instruction"),
         ([{"prompt": "a", "completion": ""}], "the completion ''"),
         ([{"prompt": 3, "completion": "a"}], "the prompt 3"),
         ([ROWS[0]], "none is"),
