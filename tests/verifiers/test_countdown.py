@@ -91,6 +91,7 @@ def test_many_and_huge_numbers_are_exact():
         ("3+5+7 = 8+7 = 15", NUMBERS, 22, "It makes 15, not 22."),
         ("3*5+7 = 23", NUMBERS, 22, "One side makes 23, not 22."), ("15+7 = 22", NUMBERS, 22, "15 is not given."),
         ("22 = 3*5+5", NUMBERS, 22, "5 is used twice."),
+        ("3-5", [3, -5], -2, "Each number is used once, -5 as (-5)."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_on_both_paths(answer, numbers, target, detail):

@@ -34,7 +34,9 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
     if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
         return ""
     sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))
-    if not sides or min(numbers_given) < 0:
+    if (lowest := min(numbers_given)) < 0:  # its sign looks like the sign between two numbers
+        return f"Each number is used once, {lowest} as ({lowest})." if reason == Reason.RULE_BROKEN else ""
+    if not sides:
         return ""
     if reason == Reason.RULE_BROKEN:  # no side uses all numbers; the side with the most numbers is explained
         return misused(max(sides, key=lambda side: len(numbers_in(side))), numbers_given)
