@@ -18,7 +18,7 @@ from envs.errors import BadRows, EnvError, MissingPackage, with_flags
 from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
-from envs.task import summary, writes
+from envs.task import defines, summary
 from verifiers.command.flags import Parser
 from verifiers.serve.command import add_serving_flags
 
@@ -232,7 +232,7 @@ def _scored(
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
     lines = [head, f"{problem.completion_prefix}{completion}"]
-    if writes(type(scorer), "render_text"):  # the base class's would show the prompt again
+    if defines(type(scorer), "render_text"):  # the base class's would show the prompt again
         lines.append(_for_stdout(env.render_text(problem, completion)))
     return "\n".join(lines) + "\n"
 

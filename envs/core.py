@@ -10,7 +10,7 @@ from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, check_index, choose_index, read_seed
 from envs.spaces import PromptText, Unicode
-from envs.task import Task, writes
+from envs.task import Task, defines
 
 
 class TextEnv(Task, gymnasium.Env[Prompt, str]):
@@ -107,7 +107,7 @@ def render_turns(task: Task, problem: Problem, turns: Sequence[str], replies: Se
     if len(turns) < 2 and not replies:
         return task.render_text(problem, turns[0] if turns else None)
     # An author's own `render_text` shows the problem with every completion, so the problem is not shown before.
-    by_author = writes(type(task), "render_text")
+    by_author = defines(type(task), "render_text")
     lines = [] if by_author else [task.render_text(problem, None)]
     for number, turn in enumerate(turns):
         lines.append(task.render_text(problem, turn) if by_author else f"assistant: {turn}")

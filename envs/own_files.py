@@ -1,4 +1,4 @@
-"""Imports a user's Python file as a module, with its present content.
+"""Imports a user's Python file as a module, with its present content. (A file of rows is read by `files/rows.py`.)
 
 A file that has changed since it was loaded is loaded again, e.g. if a notebook's user edits it between two runs. During
 a run (`each_file_once`), each file keeps the content that the run first read.

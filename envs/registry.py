@@ -25,7 +25,7 @@ from envs.errors import EnvError, check_choice
 from envs.files import rows
 from envs.own_files import file_of, import_file, note_registration
 from envs.scoring import ARGUMENTS, decide_scoring
-from envs.task import Task, writes
+from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
@@ -418,7 +418,9 @@ def _check_class(cls: Any, id: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Task)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(Task, name)]
-    if not any(writes(cls, method) for method in ARGUMENTS):  # score, score_batch, score_turns: one is enough
+    if not any(
+        defines(cls, method) for method in ARGUMENTS
+    ):  # score, score_batch, score_turns: one is enough
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")

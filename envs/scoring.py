@@ -13,7 +13,7 @@ from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
 from envs.combining.around import author_task
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
-from envs.task import Task, call_scores, limits_of, writes
+from envs.task import Task, call_scores, defines, limits_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def decide_scoring(cls: type[Task], name: str) -> Scoring:
 
     Raises EnvError, which begins with `name`, for a method of `ARGUMENTS` that does not take its arguments.
     """
-    written = [method for method in ARGUMENTS if writes(cls, method)]
+    written = [method for method in ARGUMENTS if defines(cls, method)]
     for method in written:
         _check_call(cls, method, name)
     # If both are written, `score_turns` scores, because `score_batch` only gets the last turn.
@@ -188,7 +188,8 @@ def _ask(
     is_async = inspect.iscoroutinefunction(task.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
         # All completions are given up instead of being scored one by one, since each might wait as long as the batch.
-        # An `async` method cannot, because `score_timeout` ends it.
+        # An `async` method cannot wait so long, because
+        # `score_timeout` ends it.
         zeros = [Score(dict.fromkeys(task.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, task.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not tell which completions caused it, so each is scored again on its own.
@@ -258,7 +259,7 @@ def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
 def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """The values of one component as (n,) float64. Raises EnvError unless all are finite, those of "correct" 0 or 1."""
     kinds = int | float | np.integer | np.floating | np.bool_
-    # Of an array or a tensor without axes, the number in it.
+    # An array or a tensor without axes stands for the number in it.
     values = [value.item() if getattr(value, "shape", None) == () else value for value in values]
     numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
     if name == "correct":

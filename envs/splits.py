@@ -68,7 +68,7 @@ MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
 """Hashes the text of a generated problem without its letters, so that the same problem with another name of its unknown
 is in the same split. The salt is the first of several with which every template of every level has at least an eighth
 of its problems in each split."""
-PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
+split_of_published = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Hashes the text of a problem of a published train set. The published test set is the test split."""
 
 

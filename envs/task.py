@@ -159,7 +159,7 @@ def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequenc
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
 
 
-def writes(cls: type[Task], method: str) -> bool:
+def defines(cls: type[Task], method: str) -> bool:
     """Whether a class has its own `method` instead of the default of `Task`."""
     return getattr(cls, method) is not getattr(Task, method)
 

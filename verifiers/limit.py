@@ -16,7 +16,7 @@ _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Inside, what is not judged after so many seconds of wall time is a `timeout`: programs, and questions to a CAS.
+    """Inside, programs and questions to a CAS that are not judged so many seconds after the start are a `timeout`.
 
     Everything else takes microseconds and is not cut short. Without a limit each of these has its own processor time
     and a batch takes as long as they do. Limits nest, and hold for this thread (or task) alone.

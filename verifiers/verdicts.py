@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
-    """Why a completion got its verdict; equal to its name."""
+    """Why a completion got its verdict; a member equals its text: `Reason.OK == "ok"`."""
 
     OK = "ok"
     WRONG = "wrong"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Tier(StrEnum):
-    """Which tier of a verifier decided, cheapest first; equal to its name."""
+    """Which tier of a verifier decided, cheapest first; a member equals its text."""
 
     TEXT = "text"
     GRAMMAR = "grammar"

@@ -28,7 +28,7 @@ COLUMNS = ("prompt",)
 MADE = 24
 """How many calls are made by changing a problem's calls; up to `hidden` of them are kept."""
 SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
-FUEL_OF_MANY = 2 * 10**9
+FUEL_WITHOUT_REFERENCE = 2 * 10**9
 """The `Exercise.fuel` of a row without a reference solution, whose tests are inputs with outputs."""
 REASONS = 3
 """How many reasons a notice on rows that cannot be used gives, the most frequent first."""
@@ -72,9 +72,9 @@ def load(
     replies = _replies(published_rows, all_calls)
     exercises, number_kept = [], 0
     for number, (where, row) in enumerate(readable):
-        cases, number_no_calls = cases_of_rows[number]
+        cases, other_tests = cases_of_rows[number]
         new_calls, reply = new_calls_of_rows[number], replies[number]
-        if not cases or number_no_calls:
+        if not cases or other_tests:
             faults.append((where, "has a test that is no call with a value"))
             continue
         met = reply.get("met", [])[: len(cases)]  # which of the set's own calls the reference meets
@@ -86,7 +86,8 @@ def load(
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
         shows = row.shows or min(len(cases), row.shown.count("assert"))
-        fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
+        has_no_reference = row.cases and not row.reference
+        fuel = FUEL_WITHOUT_REFERENCE if has_no_reference else (reply.get("fuel") or 0)
         exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
     if not exercises:
         left_out = f" {_faults_text(faults, len(rows_found))}" if faults else ""

@@ -41,7 +41,7 @@ class Mixture(Combined):
         {"gsm8k.weight": 2, "gsm8k.level": 3}; the default of a weight is 1.
         """
         if infill is not False:
-            arguments["infill"] = infill
+            arguments["infill"] = infill  # it names no task, so that it is refused below
         check_choice("a mixture", "split", split, SPLITS)
         task_args: dict[str, dict[str, Any]] = {task: {} for task in self.names}
         for name, value in arguments.items():
@@ -93,7 +93,7 @@ class Mixture(Combined):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """How many replies are awaited at once. It is not for scores: each task scores within limits of its own."""
+        """How many replies are awaited at once: as many as all tasks allow. Each scores within its own limit."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property

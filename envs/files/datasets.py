@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from envs.errors import DataUnavailable, EnvError
 from envs.files.hub import from_cache_only, why_offline
-from envs.splits import PUBLISHED
+from envs.splits import split_of_published
 from envs.text.surrogates import half_character
 from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
@@ -71,18 +71,13 @@ def load_split(
 
     The split test is the published test set. validation is a twentieth of the published train set, picked by a hash of
     the problem's text; train is the rest. A problem of the train set that is also in the test set (except for white
-    space) is in neither. Rows that cannot be used are left out: the notice counts them and names the first; it is ""
-    if there are none.
-
-    problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
-        TRAIN, TEST: the data sets.
-        COLUMNS: the columns that a row must have; the first is the problem's text.
-        text_to_hash(text): the part of a problem's text that is hashed.
-        read_row(row): the problem of a row; raises EnvError for a row that cannot be used.
-    source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if that is another data set.
-
-    Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot
-    be used.
+    space) is in neither train nor validation. Rows that cannot be used are left out: the notice counts them and names
+    the first; it is "" if there are none. problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`,
+    with these names: TRAIN, TEST: the data sets. COLUMNS: the columns that a row must have; the first is the problem's
+    text. text_to_hash(text): the part of a problem's text that is hashed. read_row(row): the problem of a row; raises
+    EnvError for a row that cannot be used. source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if
+    that is another data set. Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more
+    than 1% of the rows cannot be used.
     """
     commits: dict[str, str] = {}
     same_data_set = problem_module.TEST.repo == problem_module.TRAIN.repo
@@ -102,7 +97,8 @@ def load_split(
         rows = [
             (text, row)
             for text, row in rows
-            if normalized(text) not in test_texts and PUBLISHED(problem_module.text_to_hash(text)) == split
+            if normalized(text) not in test_texts
+            and split_of_published(problem_module.text_to_hash(text)) == split
         ]
     unusable, problems = [], []
     for text, row in rows:

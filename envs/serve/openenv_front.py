@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -169,7 +170,7 @@ class OpenEnvFront(Front):
             **named,
             "version": about["version"],
             "author": "spg-trainer",
-            **dict.fromkeys(("readme_content",)),
+            "readme_content": None,
         }
 
     async def _http_list_environments(self, task: str, query: str, body: bytes) -> list[str]:
@@ -210,21 +211,21 @@ class OpenEnvFront(Front):
         if name is None:
             advice = "the one that /reset returned in the metadata; over a WebSocket none is needed"
             raise Refused(422, f'"episode_id" is missing: {advice}.')
-        session = self.sessions.get((task, _id(name) or ""))
+        session = self.sessions.pop((task, _id(name) or ""), None)
         if session is None:
             raise Refused(
                 404,
                 f'There is no episode {shown(name)} of this task; call /reset, which returns an "episode_id".',
             )
+        self.sessions[task, session.id] = session  # at the end: they are in the order of their last use
         session.used = time.monotonic()
         return session
 
     def _forget_idle(self) -> None:
-        """Forgets episodes that have not been used for long; they are in the order of their start, so oldest first."""
-        now = time.monotonic()
-        for name, session in list(self.sessions.items())[:100]:
-            if now - session.used > IDLE_SECONDS:
-                del self.sessions[name]
+        """Forgets the episodes that have not been used for long: the first ones, as `_session` keeps the order."""
+        last_used = time.monotonic() - IDLE_SECONDS
+        for name in [*takewhile(lambda name: self.sessions[name].used < last_used, self.sessions)]:
+            del self.sessions[name]
 
     async def _asked(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
         """A worker's answer about a task; raises `Failed`."""

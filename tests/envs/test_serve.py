@@ -423,3 +423,16 @@ def test_hostile_messages_are_answered_and_no_session_harms_another(server, file
     assert server.metric("spg_workers_lost_total") == 0
     _, state = server.request("GET", f"/ping/state?episode_id={own}")
     assert (state["step_count"], state["done"]) == (0, False)
+
+
+def test_an_idle_episode_is_forgotten_behind_those_that_are_in_use():
+    from envs.serve.openenv_front import IDLE_SECONDS, OpenEnvFront, Session
+
+    front = OpenEnvFront.__new__(OpenEnvFront)
+    front.sessions, long_ago = {}, time.monotonic() - 2 * IDLE_SECONDS
+    for number in range(300):
+        front.sessions["task", str(number)] = Session(str(number), used=long_ago)
+    for number in range(200):
+        front._session("task", str(number))
+    front._forget_idle()
+    assert {name for _, name in front.sessions} == {str(number) for number in range(200)}
