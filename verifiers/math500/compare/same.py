@@ -30,7 +30,7 @@ from verifiers.math500.read.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.read.words import ARTICLES, MONTHS, SPOKEN_OF
+from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
 
 ITEM_LIMIT = 20  # of a list whose order is free: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of them
@@ -180,7 +180,7 @@ class Comparison(Chains):
         answer, gold = (
             [MONTHS.get(word.lower(), word.lower()) for word in words] for words in (answer, gold)
         )
-        inert = SPOKEN_OF | self.form.nouns
+        inert = SUBJECT_WORDS | self.form.nouns
         articles = [[*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)]
         plain = [[word for word in words if word not in inert] for words in articles]
         return YES if plain[0] == plain[1] != [] and (plain[0] == answer or plain[1] == gold) else NO

@@ -1,7 +1,7 @@
-"""A place among the tokens of an answer, and what is noticed on the way.
+"""A `Cursor` is a place among the tokens of an answer, with marks for what was noticed on the way.
 
-All that reads tokens is a function of a `Cursor`. What stands in brackets is read by a cursor between them; where a
-reading fails and another is tried, the cursor and its marks are dropped.
+Every function that reads tokens takes a `Cursor`. What stands in brackets is read by a new cursor between them. Where
+one reading fails and another is tried, the cursor of the first and its marks are dropped.
 """
 
 from __future__ import annotations
@@ -11,42 +11,52 @@ from typing import TypeAlias
 
 from verifiers.math500.read import prose
 from verifiers.math500.read.lexer import WORD, Malformed, Token
-from verifiers.math500.read.prose import RELATIONS, SPEAKING, TRIGGERS, Brackets
+from verifiers.math500.read.prose import RELATIONS, SENTENCE_COMMANDS, SENTENCE_WORDS, Brackets
 from verifiers.math500.read.values import Value
 
 END: Token = ("end", "", False)
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-OPENING = frozenset(["(", "[", "{", "\\{", "langle", *(f"begin {name}" for name in MATRICES)])
+"""The environments of LaTeX that are read as a matrix."""
+OPENING_BRACKETS = frozenset(["(", "[", "{", "\\{", "langle", *(f"begin {name}" for name in MATRICES)])
 SPLITTING = frozenset([",", ";", ":", "\\\\", "pmod", "setminus", "|", *RELATIONS])
+"""Signs and commands that may part a text into several sides: the comma of "1, 2", the = of "x = 5"."""
 
 MIXED = "mixed"  # a mixed number was read, or one with a word such as "million"
 WORDED = "worded"  # words stood before a value
-UNITS = "units"  # a value was in "units", of which nobody says what they are
-MODULUS = "modulus"  # a modulus stood behind a value
-Mark: TypeAlias = "str | Value"  # one of these, or what the words say in Bob (55)
+UNITS = "units"  # the word "units" stood behind a value
+MODULUS = "modulus"  # a modulus stood behind a value: 3 (mod 7)
+Mark: TypeAlias = (
+    "str | Value"  # one of these four, or the words before a value in brackets: Bob of "Bob (55)"
+)
 
-Readers: TypeAlias = "Mapping[str, Callable[[Cursor], Value]]"
+Readers: TypeAlias = (
+    "Mapping[str, Callable[[Cursor], Value]]"  # {first token of a value: what reads the value}
+)
 
 
 class Text:
     """The tokens of one answer, and what is known of them before any is read as mathematics.
 
-    `letters` are those of the reference, by which a run of letters is a product of them or a word; None where the text
-    is the reference. `match` holds the place of the closing bracket of each opening one. `readers` has for each command
-    and opening sign what reads the value that begins there.
+    `letters`: the variables of the reference, which tell letters of the answer from words and units; None where this
+    text is the reference itself. `readers`: {a command or an opening bracket: what reads the value that begins with
+    it}. `match`: {the place of an opening bracket: the place of its closing one}. `may_be_sentence`: True if a word
+    such as "so", "is" or "for" or an arrow stands in the text. `is_one_side`: True if nothing may part the text (a
+    comma, a relation, a sentence, words with brackets), so that all of it is read as one value.
     """
 
     def __init__(self, tokens: list[Token], letters: frozenset[str] | None, readers: Readers) -> None:
         self.tokens, self.letters, self.readers = tokens, letters, readers
         self.is_reference = letters is None
         values = {value for _, value, _ in tokens}
-        self.match = Brackets() if OPENING.isdisjoint(values) else prose.matched(tokens)
-        spoken = [value.lower() for kind, value, _ in tokens if kind == WORD]
-        self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
-        self.is_plain = not (self.speaks or (spoken and ")" in values)) and SPLITTING.isdisjoint(values)
+        self.match = Brackets() if OPENING_BRACKETS.isdisjoint(values) else prose.matched(tokens)
+        words = [value.lower() for kind, value, _ in tokens if kind == WORD]
+        self.may_be_sentence = not (SENTENCE_COMMANDS.isdisjoint(values) and SENTENCE_WORDS.isdisjoint(words))
+        self.is_one_side = not (self.may_be_sentence or (words and ")" in values)) and SPLITTING.isdisjoint(
+            values
+        )
 
     def top_level(self, low: int, high: int) -> Sequence[int]:
-        """The places between two places that stand in no bracket."""
+        """The places in [low, high) that stand outside of all brackets; an opening bracket is outside itself."""
         if not self.match:
             return range(low, high)
         places = []
@@ -59,31 +69,31 @@ class Text:
 class Cursor:
     """A place in a part of a text; `kind`, `value` and `spaced` are those of the token there.
 
-    The value of a SIGN alone tells it from any other token, that of a COMMAND or a WORD does not.
+    A COMMAND and a WORD may have the same value (`\\deg` and "deg"); no other token has the value of a SIGN.
     """
 
-    open_bars = 0  # that stand before a sum and not yet behind it
-    currency = ""  # the unit that a currency sign says
-    has_sign = False  # if a degree or per cent sign was read
-    temperature = ""  # the scale of degrees behind which its letter stands: 5°C
+    open_bars = 0  # how many bars | of absolute values are open: read, with the closing bar still to come
+    currency = ""  # the unit of the currency sign that was read: "dollar"
+    has_sign = False  # True once a degree or per cent sign was read
+    temperature = ""  # the scale of temperature whose letter stood behind degrees: "celsius" for 5°C
 
     def __init__(self, text: Text, low: int, high: int, depth: int, marks: list[Mark]) -> None:
         self.text, self.tokens, self.end, self.marks = text, text.tokens, high, marks
-        self.depth = depth  # of nesting
+        self.depth = depth  # of nested brackets and arguments
         self.position = low
         self.kind, self.value, self.spaced = self.tokens[low] if low < high else END
 
     def between(self, low: int, high: int) -> Cursor:
-        """A cursor for a part of the text, which marks what this one does."""
+        """A cursor for the places [low, high) of the text; it adds to the marks of this cursor."""
         return Cursor(self.text, low, high, self.depth, self.marks)
 
     def go(self, position: int) -> None:
-        """Read on at a place."""
+        """Goes to a place, before or behind this one."""
         self.position = position
         self.kind, self.value, self.spaced = self.tokens[position] if position < self.end else END
 
     def advance(self, count: int = 1) -> str:
-        """Go on by one token or more; the value of the first one."""
+        """Goes on by `count` tokens, and returns the value of the first of them."""
         value = self.value
         position = self.position = self.position + count
         self.kind, self.value, self.spaced = self.tokens[position] if position < self.end else END
@@ -94,7 +104,7 @@ class Cursor:
         return self.tokens[place] if 0 <= place < self.end else END
 
     def accept(self, value: str, kind: str | None = None) -> bool:
-        """True if a token of this value, and kind where one is given, stood here; it is read."""
+        """True if the token here has this value (and kind, if given); it is then read."""
         if self.value == value and (kind is None or kind == self.kind):
             self.advance()
             return True
@@ -105,6 +115,6 @@ class Cursor:
             raise Malformed(f"{sign} expected")
 
     def in_last_brackets(self) -> list[Token]:
-        """What stands in the brackets that begin here and end all; else nothing."""
+        """The tokens in (...) if these brackets begin here and end the text; else no tokens."""
         last = self.value == "(" and self.text.match.get(self.position) == self.end - 1
         return self.tokens[self.position + 1 : self.end - 1] if last else []

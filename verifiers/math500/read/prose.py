@@ -14,16 +14,16 @@ from verifiers.math500.read.words import (
     COMPARING,
     CONCLUDING,
     EXPLAINING,
+    FORBIDDEN_IN_QUALIFIER,
+    FORBIDDEN_IN_REMARK,
+    HARMLESS_BEHIND_THE,
     IS,
     JOINING,
     NEGATING,
-    NO_QUALIFIER,
-    NO_REMARK,
     OCCASIONS,
-    OPENING,
+    OPENING_WORDS,
     QUALIFIERS,
     QUANTIFIERS,
-    TOLD_BY_THE,
 )
 
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
@@ -45,8 +45,10 @@ NAME_SIGNS |= {
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
-TRIGGERS = OPENING | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
-SPEAKING = frozenset(["Rightarrow", "therefore", "forall"])
+SENTENCE_WORDS = OPENING_WORDS | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
+"""Words by which a text may be a sentence around a value: "so", "because", "for", "is", "and"."""
+SENTENCE_COMMANDS = frozenset(["Rightarrow", "therefore", "forall"])
+"""Commands of LaTeX that do the same."""
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 Tokens = Sequence[Token]
 
@@ -102,7 +104,7 @@ def opening(tokens: Tokens, low: int, high: int) -> int:
         following = tokens[low + 1][1] if low + 1 < high else ""
         if value == "=" or (kind == COMMAND and value in ("therefore", "Rightarrow")):
             low += 1
-        elif is_word(tokens[low], OPENING) and following in (",", "."):
+        elif is_word(tokens[low], OPENING_WORDS) and following in (",", "."):
             low += 2
         else:
             break
@@ -148,7 +150,9 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
     values = [value.lower() if kind == WORD else value for kind, value, _ in tokens[low:high]]
     first, second, third = (*values, "", "")[:3]
     for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
-    return (NO_QUALIFIER | IS).isdisjoint(values) and (quantified or (first in QUALIFIERS and for_all))
+    return (FORBIDDEN_IN_QUALIFIER | IS).isdisjoint(values) and (
+        quantified or (first in QUALIFIERS and for_all)
+    )
 
 
 def is_condition(tokens: Tokens) -> bool:
@@ -172,12 +176,12 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     words = [
         word
         for word, last in zip(words, ("", *words), strict=False)
-        if last != "the" or word not in TOLD_BY_THE
+        if last != "the" or word not in HARMLESS_BEHIND_THE
     ]
     plain = all(
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
     )
-    return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
+    return plain and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
 
 # ---- names ----

@@ -14,7 +14,14 @@ from verifiers.math500.read.cursor import MIXED, UNITS, Cursor
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
 from verifiers.math500.read.tree import Node
 from verifiers.math500.read.values import Quantity, Value, is_expression
-from verifiers.math500.read.words import CHANGING_BEHIND, JOINING, NUMBER_WORDS, ORDINALS, SCALES, SPANNING
+from verifiers.math500.read.words import (
+    BEFORE_SECOND_COUNT,
+    CHANGING_BEHIND,
+    JOINING,
+    NUMBER_WORDS,
+    ORDINALS,
+    SCALE_WORDS,
+)
 
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 
@@ -103,10 +110,10 @@ def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
 
 def scaled(cursor: Cursor, value: Value) -> Value:
     """The literal times what a word such as "million" behind it stands for."""
-    is_scale = cursor.kind == WORD and cursor.value.lower() in SCALES
+    is_scale = cursor.kind == WORD and cursor.value.lower() in SCALE_WORDS
     if is_scale and is_expression(value) and value[0] == "num":
         cursor.marks.append(MIXED)
-        return ("num", value[1] * SCALES[cursor.advance().lower()], value[2])
+        return ("num", value[1] * SCALE_WORDS[cursor.advance().lower()], value[2])
     return value
 
 
@@ -150,7 +157,7 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     count = cursor.peek(-1)[1] if word == "quarters" else ""
     counted |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters are coins, 3 a number
     counted |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
-    spanned = len(words) > 1 and words[-1] in SPANNING  # 18 miles in three days, not 1 in three
+    spanned = len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT  # 18 miles in three days, not 1 in three
     counted |= spanned and word.lower() in NUMBER_WORDS and behind[0] == WORD
     second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
     if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:

@@ -48,7 +48,7 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
     while low < high and tokens[high - 1][1] == "\\\\":
         high -= 1
     start = low
-    if text.speaks and not text.is_reference:
+    if text.may_be_sentence and not text.is_reference:
         start = prose.last_claim(tokens, text.top_level(low, high), low, high)
     value = read_whole(text, start, high, marks)
     marks += [WORDED] * (start > low)
@@ -72,11 +72,11 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
     while low < high and tokens[low][1] == "{" and text.match.get(low) == high - 1:
         low, high = low + 1, high - 1
     verb = 0
-    if text.speaks:
+    if text.may_be_sentence:
         high = prose.without_explanation(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)
     cursor = Cursor(text, low, high, 0, marks)
-    if verb or text.is_plain:
+    if verb or text.is_one_side:
         return read_predicate(cursor, verb) if verb else read_side(cursor)
     items, join = read_items(cursor)
     while len(items) > 1 and join == "," and is_clause(items[0]) and type(items[-1]) is not Words:

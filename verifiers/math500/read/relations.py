@@ -42,7 +42,7 @@ from verifiers.math500.read.words import (
     JOINING,
     MONTHS,
     NEGATING,
-    SPELLED,
+    SPELLED_NUMBERS,
     changes,
     is_reals,
 )
@@ -83,7 +83,7 @@ def as_one(items: list[Value], join: str) -> Value:
 def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     places = places or cursor.text.top_level(low, high)
-    verb = prose.last_is(tokens, places) if cursor.text.speaks else -1
+    verb = prose.last_is(tokens, places) if cursor.text.may_be_sentence else -1
     if verb >= low and not all(token[0] == WORD for token in tokens[low:high]):
         return read_predicate(cursor, verb)
     operators: list[str] = []
@@ -201,8 +201,8 @@ def words_value(words: list[str]) -> Value:
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
-    if plain[0] in SPELLED and CHANGING_BEHIND.isdisjoint(plain[1:]):
-        number, unit = ("num", SPELLED[plain[0]], 1), canonical_unit(plain[1:])
+    if plain[0] in SPELLED_NUMBERS and CHANGING_BEHIND.isdisjoint(plain[1:]):
+        number, unit = ("num", SPELLED_NUMBERS[plain[0]], 1), canonical_unit(plain[1:])
         if unit is not None:
             return Quantity(number, unit) if unit else number  # eight days
     return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)

@@ -1,4 +1,4 @@
-"""Units of answers: their spellings, one name for each, and how they are converted.
+"""Units of answers: the spellings of each, its one name, and how units are converted.
 
 For texts such as "15 square centimeters", which is "cm^2", and "120 minutes" for 2 hours.
 """
@@ -11,7 +11,7 @@ from verifiers.amounts import CODES, NAMES, currencies_of
 from verifiers.math500.read.metric import BASES, SMALLEST, prefixed
 from verifiers.math500.read.words import JOINING, ORDINALS
 
-_SPELLINGS = {
+_SPELLINGS = {  # {name of a unit: its spellings in any case}
     "degree": "deg degs degree degrees",
     "percent": "percent percents percentage % pct",
     "degree celsius": "celsius centigrade",
@@ -79,10 +79,10 @@ _SPELLINGS = {
     "knot": "knot knots",
     "decade": "decade decades",
     "century": "century centuries",
-    "unit": "unit units total each",  # which say nothing, but with a power
+    "unit": "unit units total each",  # dropped, unless with a power: square units
     "/": "/ per",
 }
-_SYMBOLS = {
+_SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
     "kelvin": "K",
     "watt": "W",
     "kilowatt": "kw",
@@ -106,11 +106,17 @@ _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spellin
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
-"""{spelling: unit} of those that are units right behind a number, and may be letters elsewhere; capitals count."""
+"""{symbol: its unit} of symbols that are units right behind a number and may be variables elsewhere: W in 5 W.
+
+Capitals count: K is kelvin, and k a variable.
+"""
 
 
 def with_prefixes(scale: dict[str, int]) -> dict[str, int]:
-    """How many of the smallest of them the units of a scale are, with those that have a prefix added."""
+    """{unit: its size} of a scale and of its units with a prefix, in so small a measure that all sizes are whole.
+
+    `scale`: {unit: its size in some measure}; the measure of the result is 10**-SMALLEST of it.
+    """
     sizes = {unit: size * 10**SMALLEST for unit, size in scale.items()}
     more = {
         unit: scale[forms.base] * 10 ** (SMALLEST + forms.power)
@@ -120,7 +126,7 @@ def with_prefixes(scale: dict[str, int]) -> dict[str, int]:
     return sizes | more
 
 
-_SCALES = tuple(
+_SCALES = tuple(  # of units of one kind: {unit: its size in the measure of its scale}
     with_prefixes(scale)
     for scale in (
         {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "fortnight": 1209600},
@@ -138,30 +144,37 @@ _SCALES = tuple(
     )
 )
 UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
+"""{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
 _KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *_METRIC, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
-GENERIC = frozenset({"unit", "units", "total", "each", "of"})
+"""{word beside a unit: the power that it gives to the unit}: "square cm" is "cm^2"."""
+SAY_NOTHING = frozenset({"unit", "units", "total", "each", "of"})
+"""Words in the place of a unit that tell no unit: "5 units" is 5."""
 DEGREE_LETTERS = {"C": "celsius", "F": "fahrenheit"}
-"""The scales of temperature that stand as letters behind degrees."""
+"""{letter behind degrees: its scale of temperature}: 5°C is in degrees celsius."""
 TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "celsius", "f", "fahrenheit"))})
+"""Units in degrees of some scale, or of none that is told: "20 degrees" may be "20 degrees celsius"."""
 UNIT_LETTERS = frozenset("m s h g l L".split())
-"""Letters that are units without `\\text`. N, V, A and the like are more often variables."""
+"""Letters that are units even without `\\text`: m in 5 m. N, V, A and the like are more often variables."""
 KNOWN_WORDS = (
+    # Signs and single letters are no words; min, cup and pa may be functions or products. Codes such as EUR: see lexer.
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
-    | GENERIC
+    | SAY_NOTHING
     | {*POWERS}
     | JOINING
     | {"is", "no", "per", "yes"}
 )
+"""Runs of letters that are always read as one word, and never as a product of variables: "cm", "square", "and"."""
 ABBREVIATED = frozenset(
     "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()
 )
+"""Abbreviations behind which a point is no end of the text: the point of "sq. ft." or "Jan. 5"."""
 
 
 def canonical_unit(words: Sequence[str]) -> str | None:
-    """One spelling for a unit read from its words and exponents, e.g. ["square", "centimeters"] -> "cm^2".
+    """The one name of a unit that was read as words and exponents: "cm^2" for ["square", "centimeters"].
 
-    None where a power belongs to no unit: "5 squared".
+    None if a power belongs to no unit: ["squared"] of "5 squared".
     """
     names: list[str] = []
     power, named = "", False
@@ -173,7 +186,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             break  # cups of sugar
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
-            if named:  # it stands behind its unit
+            if named:  # the power stands behind its unit
                 names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
                 power = ""
         elif word not in ORDINALS:
@@ -184,7 +197,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
 
 
 def conflict(answer: str, gold: str) -> bool:
-    """True if both units are known and say different things; degrees may be those of any scale."""
+    """True if both units are known and differ: cm and m. Not for degrees and degrees celsius, dollars and USD."""
     if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
         return False
     of_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
@@ -192,7 +205,10 @@ def conflict(answer: str, gold: str) -> bool:
 
 
 def conversion(unit: str, other: str) -> tuple[int, int] | None:
-    """(numerator, denominator) of how many of the other unit one of this is; None for units of different kinds."""
+    """(n, d) where one `unit` is n/d of `other`: (60, 1) up to a common factor for hour and minute.
+
+    None for units of different kinds.
+    """
     (above, per, below), (other_above, other_per, other_below) = (
         one.partition(" / ") for one in (unit, other)
     )
@@ -210,31 +226,34 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 
 
 def kind_of(unit: str) -> str:
-    """What a unit measures, by the first unit of its kind in the table."""
+    """The first unit in the scale of a unit, which stands for its kind: "mm" for km. The unit itself if it has none."""
     name = unit.partition("^")[0].partition(" ")[0]
     return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
 
 
 def is_money(unit: str) -> bool:
-    """True for a unit of money; a pound may be a weight."""
+    """True for a unit that can only be money: dollars, but not pounds, which may be a weight."""
     return currencies_of(unit) > 0 and unit not in _SPELLINGS
 
 
 def power_of(unit: str) -> int:
-    """The power of a length that a unit is: 2 for "cm^2" and "unit^2"; 0 for any other."""
+    """The exponent of a unit of length, area or volume: 2 for "cm^2" and "unit^2"; 0 for any other unit."""
     name, _, power = unit.partition("^")
     lengths = (*_SCALES[1], "unit")
     return int(power or 1) if name in lengths and power in ("", "2", "3") else 0
 
 
 def is_known(unit: str) -> bool:
-    """True if every part of a unit is in the table."""
+    """True if every part of a unit is in the tables: "mile / hour", but not "apples"."""
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())
 
 
-_LETTERS = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
+_LETTER_OF_KIND = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
 
 
 def letter_of(unit: str) -> str:
-    """The letter read as a unit where the reference has this unit or one of its kind: W of watts and kW; else ""."""
-    return _LETTERS.get(kind_of(unit), "")
+    """The symbol of one letter for units of this kind: W for watts and for kilowatts; "" if there is none.
+
+    An answer's letter is read as a unit if the reference has a unit of that kind.
+    """
+    return _LETTER_OF_KIND.get(kind_of(unit), "")

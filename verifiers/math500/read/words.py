@@ -1,4 +1,4 @@
-"""The vocabulary of answers: words that change the value beside them, numbers in words, and words of no weight.
+"""The vocabulary of answers: words that change the value beside them, numbers in words, and words that change nothing.
 
 For texts such as "twice 5", which is not 5, and "the prime number 97", which is 97.
 """
@@ -10,17 +10,23 @@ from itertools import pairwise
 
 from verifiers.amounts import MAGNITUDES
 
-# Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
-NEGATING = frozenset(  # ... also of the thing that "is 5"
+# ---- words that change the value beside them ----
+
+NEGATING = frozenset(
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
     "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
     "approximate approx roughly near nearly almost estimated twice half double triple thrice negative opposite minus "
     "undefined infinite infinity imaginary isn't aren't wasn't doesn't don't can't won't".split()
 )
+"""Words that deny a value, doubt it or replace it by another: "not 5", "perhaps 5", "twice 5".
+
+They do so before the value, behind it, and in what is said to be the value: "twice the number is 5".
+"""
 COMPARING = frozenset(
     "less more fewer than least most about around between over under above below plus".split()
 )
-CHANGING = (
+"""Words that compare with a value instead of giving it: "more than 5", "at least 5"."""
+CHANGING_ON_BOTH_SIDES = (
     NEGATING
     | COMPARING
     | frozenset(
@@ -28,24 +34,35 @@ CHANGING = (
         "either but within until after before difference".split()
     )
 )
-SCALES = {"dozen": 12} | {
+"""Words before or behind a number that say that another value is meant: "greater than 5", "5 thousands"."""
+SCALE_WORDS = {"dozen": 12} | {
     word: 10 ** MAGNITUDES[word]
     for word in "hundred thousand million mln mio billion bn bln trillion".split()
 }
-CHANGING |= {*SCALES, "millions", "billions"}
-CHANGING_BEFORE = CHANGING | frozenset(
+"""{word: the factor that it stands for behind a number}: 3 million is 3,000,000."""
+CHANGING_ON_BOTH_SIDES |= {*SCALE_WORDS, "millions", "billions"}
+CHANGING_BEFORE = CHANGING_ON_BOTH_SIDES | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime some without one any".split()
 )
-# ... unless they say which number it is: "the prime 97", "the prime number 97"
-KINDS = frozenset("prime factor divisor digit multiple fraction root square cube power percentage".split())
+"""Words before a number that say that another value is meant: "the square of 5". See `changes` for the exception."""
+KINDS_OF_NUMBER = frozenset(
+    "prime factor divisor digit multiple fraction root square cube power percentage".split()
+)
+"""Words that only say what kind of number follows, right behind "the": "the prime 97", "the prime number 97"."""
 APPROXIMATING = frozenset("approximately approximate approx about roughly around nearly".split())
+"""Words that say that the value behind them is rounded: "about 5"."""
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
+"""Words of two letters that are no product of variables, unless the reference has both letters: "of 5"."""
+
+# ---- numbers in words ----
+
 _NUMERAL_PARTS = frozenset(
     "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
     "sixths seventh sevenths eighth eighths ninth ninths".split()
 )
+"""Words that make a fraction of the number before them: "5 tenths" is not 5."""
 _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -53,45 +70,70 @@ _UP_TO_NINETEEN = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN)}
 NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS, 2)}
-COMPOUND = {
+"""{word: its number}: "twelve" is 12, "forty" is 40."""
+COMPOUND_NUMBERS = {
     f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _UP_TO_NINETEEN[1:10]
 }
-SPELLED = NUMBER_WORDS | COMPOUND | SCALES  # a dozen
-CHANGING_BEHIND = (  # ... and behind it
-    CHANGING
+"""{word with a hyphen: its number}: "twenty-one" is 21."""
+SPELLED_NUMBERS = NUMBER_WORDS | COMPOUND_NUMBERS | SCALE_WORDS
+"""{word: its number} of all words that may be the whole answer: "twelve", "twenty-one", "a dozen"."""
+CHANGING_BEHIND = (
+    CHANGING_ON_BOTH_SIDES
     | (SHORT_WORDS - {"of", "on", "at"})
     | _NUMERAL_PARTS
     | frozenset(NUMBER_WORDS)
-    | frozenset(COMPOUND)
+    | frozenset(COMPOUND_NUMBERS)
     | frozenset(
         "doubled tripled quadrupled halved reciprocal reciprocals inverse tens quadrillion itself".split()
     )
     | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
-SPANNING = frozenset("in within after for every".split())  # behind a unit: a number then counts another thing
+"""Words behind a number that say that another value is meant: "5 doubled", "5 or more", "5 tenths"."""
+BEFORE_SECOND_COUNT = frozenset("in within after for every".split())
+"""Words behind a unit that a second count follows, which leaves the value alone: "18 miles in three days" is 18."""
+
+# ---- words of sentences ----
+
 JOINING = frozenset({"and", "or"})
+"""Words between two values of a list: "5 and 7"."""
 IS = frozenset("is are was be equals".split())
+"""Verbs between a name and its value: "the area is 5"."""
 ORDINALS = frozenset("st nd rd th".split())
+"""Endings of a number that say a place in an order and do not change its value: 12th is 12."""
 ARTICLES = frozenset(["a", "an", "the"])
-OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
+"""Words that say nothing before a noun: "an odd function" is "odd function"."""
+OPENING_WORDS = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
+"""Words that open an answer, with a comma or a point behind them, and say nothing: "So, 5" is 5."""
 CONCLUDING = frozenset("so thus therefore hence then".split())
+"""Words behind which an answer says its result: "x = 2, so 5" is 5."""
 EXPLAINING = frozenset("since because".split())
-# Before the place at which a value is taken: "2, attained at x = 1".
+"""Words that begin a reason in brackets behind a value: "5 (since 2 + 3 = 5)" is 5."""
 OCCASIONS = frozenset("where attained achieved reached when at equality occurs occurring".split())
-ATTAINED = frozenset("attained achieved reached occurs occurring".split())  # for a range of numbers, too
-# Words that say in brackets which of several values one is.
+"""Words behind a value that say where it is taken: "2, attained at x = 1" is 2."""
+ATTAINED = frozenset("attained achieved reached occurs occurring".split())
+"""Those of `OCCASIONS` that an inequality may follow, too: "2, attained for x > 1" is 2."""
 DESCRIBING = frozenset(
     "only smaller larger greater bigger positive prime digit digits factor root roots".split()
 )
-TOLD_BY_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}  # behind "the": the least, of the three
-NO_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
+"""Words in brackets that say which of several values is meant: "3 (smaller root)" is 3."""
+HARMLESS_BEHIND_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}
+"""Words in brackets that change no value right behind "the": "5 (the least of the three)" is 5, "5 (least)" is not."""
+FORBIDDEN_IN_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
+"""Words in brackets that no mere remark on a value has: "5 (simplified)" is 5, "5 (twice)" is not."""
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
-SPOKEN_OF = frozenset(  # what a word may be said of: "the series converges", "an odd function"
+"""The words of which a text for the set of all real numbers is made: "the set of all reals"."""
+SUBJECT_WORDS = frozenset(
     "the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
-QUALIFIERS = frozenset("for forall where".split())  # before what a value holds for
+"""Words for the thing that a word describes, which may be left out: "the series converges" is "converges"."""
+QUALIFIERS = frozenset("for forall where".split())
+"""Words that begin a clause which says what a value holds for: "n^2 for all n > 2" is n^2."""
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-NO_QUALIFIER = NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
+"""Words behind a qualifier by which such a clause is told from a case: "2n for any integer n" is 2n."""
+FORBIDDEN_IN_QUALIFIER = (
+    NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
+)
+"""Words of a clause that makes the value one of several cases: "n^2 for even n" is not n^2."""
 MONTHS = {
     spelling: number
     for number, names in enumerate(
@@ -100,13 +142,12 @@ MONTHS = {
     )
     for spelling in names.split()
 }
-
-
+"""{spelling: the number of its month, from 0}: "january" and "jan" are 0."""
 VOWELS = frozenset("aeiou")
 
 
 def is_short_word(run: str) -> bool:
-    """Whether three letters that stand alone are a word, and no product: red, Yes, odd, but not abc, xyz or lwh.
+    """True if three letters that stand alone are a word and no product: red, Yes, odd, but not abc, xyz or lwh.
 
     A product has its letters in order, and none twice; a word has vowels and consonants.
     """
@@ -118,13 +159,16 @@ def is_short_word(run: str) -> bool:
 
 
 def is_reals(words: Iterable[str]) -> bool:
-    """True for "all real numbers" in other words, too."""
+    """True if words say the set of all real numbers: "all real numbers", "the reals", "any real number"."""
     lower = {word.lower() for word in words}
     return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))
 
 
 def changes(words: list[str]) -> bool:
-    """True if words right before a value say that another one is meant: "twice", "the square of"."""
+    """True if words right before a value say that another value is meant: "twice", "the square of".
+
+    "the prime" and "the prime number" do not: they only say what kind of number follows.
+    """
     found = [word for word in words if word in CHANGING_BEFORE]
     kind = words[-2] if words[-1] == "number" and words[1:] else words[-1]
-    return bool(found) and not (words[0] == "the" and found == [kind] and kind in KINDS)
+    return bool(found) and not (words[0] == "the" and found == [kind] and kind in KINDS_OF_NUMBER)
