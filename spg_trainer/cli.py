@@ -177,9 +177,8 @@ def leave_processes() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        distributed.lockstep = (
-            None  # this object holds the models, and they keep the group and its threads alive
-        )
+        # This object holds the models, and they keep the group and its threads alive.
+        distributed.lockstep = None
         gc.collect()
         PartialState().destroy_process_group()
 

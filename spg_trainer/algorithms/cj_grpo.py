@@ -54,9 +54,8 @@ class CJGRPO(TokenRatio):
             _, number, tokens_of_step = step[scored].unique(return_inverse=True, return_counts=True)
             share[row, scored] = 1 / tokens_of_step[number].double()
             steps_of_turn[row] = len(tokens_of_step)
-        steps_of_episode = rows.spread(
-            rows.total(steps_of_turn)
-        )  # (B,), the same for each turn of an episode
+        # (B,), the same number for each turn of an episode.
+        steps_of_episode = rows.spread(rows.total(steps_of_turn))
         return {**super().prepare(rows), "share": share / steps_of_episode.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:

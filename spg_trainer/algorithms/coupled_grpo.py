@@ -72,9 +72,8 @@ class CoupledGRPO(DiffuGRPO):
 
         log_ratio = phi(logps) - phi(batch.old_logps)
         objective, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
-        copies = masks.scored.sum(
-            1
-        )  # how many score each token: metrics are means over the tokens of all copies
+        # How many copies score each token, since metrics are means over the tokens of all copies.
+        copies = masks.scored.sum(1)
         metrics = {
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
             "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),

@@ -127,9 +127,8 @@ class DTreeRPO(TokenRatio):
         return batch.half_advantages[:, :, None]
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        lengths = masks.scored.sum(-1).clamp(
-            min=1
-        )  # a half scores nothing if empty, or scored with another leaf
+        # A half scores no token if it is empty, or if it is scored with another leaf.
+        lengths = masks.scored.sum(-1).clamp(min=1)
         children = batch.totals["completions"] * (1 + 1 / self.branches)
         return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
 

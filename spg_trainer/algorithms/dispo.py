@@ -54,9 +54,8 @@ class DiSPO(SPG):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `fill_advantages` (B, Z): a fill's reward minus the mean over the fills of its state."""
         rewards = rows.probe_rewards.cpu()
-        shifted = (
-            rewards - rewards[:, :1]
-        )  # if all are equal, all differences are exactly 0, in spite of rounding
+        # If all rewards are equal, all differences are exactly 0, in spite of rounding.
+        shifted = rewards - rewards[:, :1]
         return {**super().prepare(rows), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

@@ -67,9 +67,8 @@ class Distil(OwnRight):
             "logps": Metric(detached_sum(logps, masks.scored), "scored_tokens"),
             "near/share": Metric(near.sum(), "scored_tokens"),
         }
-        if (
-            self.certainty_weight > 0
-        ):  # the masking then measures H_i where x_i is the likeliest token, else 0
+        # `measured` is H_i where x_i is the likeliest token, else 0 (`HorizonMasking`).
+        if self.certainty_weight > 0:
             terms = terms + self.certainty_weight * mean_over(batch.measured, near)
             metrics["near/entropy"] = Metric(detached_sum(batch.measured, near), "scored_tokens")
         if self.far_weight > 0:

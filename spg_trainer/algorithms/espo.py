@@ -4,13 +4,14 @@ Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` 
 (ML-GSAI/ESPO). Taken over from the code, with what the paper says in brackets:
 
 1. The whole window is the completion: all T positions are masked and scored, and L is T [the completion's own tokens].
-2. A reward is compared with the mean of the others, G/(G-1) times as far away [with the group mean].
+2. An advantage is the reward minus the mean of the other G - 1 completions: G/(G-1) times the reward minus the group
+   mean [the reward minus the group mean].
 3. The penalty is the square divided by L, and the published weights are meant for that [the bare square].
 4. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos the code scores what the sampler wrote, and this file padding. The code spreads the
-number of masked tokens over the rows of a local micro-batch, and this file over those of the step, rounded down. The
-code reseeds globally for every mask, and cuts prompts at 400 tokens.
+Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The numbers of
+masked tokens are spread evenly over rows: in the code over those of a local micro-batch, here over those of the step,
+rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ESPO(SequenceRatio):
     masking: str = "coupled"
     """Pairs of complementary masks (paper and code). Any other masking with a likelihood will do."""
     num_masks: Count = 4
-    """M, even for `coupled`; two pairs (code: num_mc 2)."""
+    """M, an even number for `coupled`, whose masks come in pairs; 4 are two pairs (code: num_mc 2)."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in paper and code."""
     epsilon: Below1 = 0.2

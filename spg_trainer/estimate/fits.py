@@ -245,8 +245,8 @@ def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
 
 
 def trained_bytes(config: Config, memory: Memory, processes: int) -> float:
-    """Bytes of all trained weights: their gradients take as many, and those are estimated."""
-    # With `--shard layer` a process holds a part of the gradients; with `phase` it holds whole ones until they are
+    """Bytes of all trained weights, read off the estimate of their gradients, which take as many bytes."""
+    # With `--shard layer` a process holds a part of each gradient; with `phase` it holds whole gradients until they are
     # summed. Gradients of adapters are never divided.
     is_part = config.model.shard == "layer" and not config.model.lora_r
     parts = processes if is_part else 1

@@ -92,7 +92,7 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
     if shard == "layer":
-        in_layers = 2 * sizes.layer if sizes.is_head_apart else sizes.head + 2 * sizes.layer
+        in_layers = 2 * sizes.layer if sizes.has_own_head else sizes.head + 2 * sizes.layer
         # A head that is being gathered is there twice: in the parts that come in, and put together. In an update, this
         # is not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
@@ -116,7 +116,7 @@ def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str,
     in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
     all_besides = sum(update_memory.values())
     head_alone = head_weights + head_gradient + summed_copy_of_head_gradient
-    if sizes.is_head_apart:
+    if sizes.has_own_head:
         # First the head's gradient stands beside the logits; no layer is gathered then.
         beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
         # Then the logits are gone, and the head's gradient is summed beside the activations.

@@ -95,7 +95,7 @@ class StepSizes(NamedTuple):
         return self.shape.vocabulary * self.shape.width
 
     @property
-    def is_head_apart(self) -> bool:
+    def has_own_head(self) -> bool:
         """Whether head and embedding are two tensors, not one and the same."""
         return self.shape.ends > self.head
 

@@ -108,14 +108,14 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
         )
     to_evaluate = []
-    for part in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(part.env, part.env_args, part.reward_weights, part.split)
-        check_rules(part.rules, env)
-        for sampling in part.rollout.samplings():
+    for of_protocol in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
+        env = make_env(of_protocol.env, of_protocol.env_args, of_protocol.reward_weights, of_protocol.split)
+        check_rules(of_protocol.rules, env)
+        for sampling in of_protocol.rollout.samplings():
             check_names(sampling)
-            to_evaluate.append((part, env, sampling))
-    place = command.output_dir or run_holding(m.model)
-    folder = RunFolder(place) if place else None
+            to_evaluate.append((of_protocol, env, sampling))
+    output_path = command.output_dir or run_holding(m.model)
+    folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
     for note in dict.fromkeys(note for _, env, _ in to_evaluate for note in changed_files(m.model, env)):
@@ -129,10 +129,11 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
-    in_run = None if command.output_dir else place
+    # The run that the model lies in, if the results are written to its folder.
+    run = None if command.output_dir else output_path
     model = {
-        "model": "this run's" if in_run else m.model,  # a run may be moved
-        "folder": model_beside(in_run, m.model) if in_run else None,
+        "model": "this run's" if run else m.model,  # a run may be moved
+        "folder": model_beside(run, m.model) if run else None,
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
@@ -140,16 +141,18 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
         problems = [
-            problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
-            for part, env, sampling in to_evaluate
+            problems_to_ask(policy, env, of_protocol.num_problems, sampling, of_protocol.overlong)
+            for of_protocol, env, sampling in to_evaluate
         ]
     if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
         for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
             if note:
                 console.say(note)
     return [
-        evaluate_one(part, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator)
-        for (part, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
+        evaluate_one(
+            of_protocol, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator
+        )
+        for (of_protocol, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
 
@@ -162,8 +165,8 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         )
     if world_size() > 1:
         raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
-    place = command.output_dir or run_holding(command.model.model)
-    folder = RunFolder(place) if place else None
+    output_path = command.output_dir or run_holding(command.model.model)
+    folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, None)
@@ -204,8 +207,8 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
     return [
         f"{file} is not the file of this name that {model} was trained with ({trained[Path(file).name]}, this one "
-        f"{now}). It is read as it is. To measure what was trained, put the file back, or name a copy of what it was "
-        f"with {'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names it'}."
+        f"{now}). It is read as it is. To measure what was trained, put the old file back, or name a copy of it by "
+        f"{'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names this file'}."
         for file, now in env.origin.items()
         if now.startswith("sha256") and trained.get(Path(file).name, now) != now
     ]
@@ -214,8 +217,8 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
 def changed_code(command: EvalCommand) -> list[str]:
     """A warning for each file of code that has changed since the run was trained; it says which version judges.
 
-    Code that the model's record names is run from the run's copy; a file that the user names is run as it is now. Which
-    modules lie beside the task is known once the task is made.
+    Code that the model's record names is run from the run's copy; a file that the user names is run as it is now. Call
+    this after the task is made: only then are the modules beside its file loaded, and so known.
     """
     run = run_holding(command.model.model)
     if run is None:
@@ -233,6 +236,8 @@ def changed_code(command: EvalCommand) -> list[str]:
                 f"{copy}."
             )
         elif Path(now.path).resolve() == copy.resolve() and is_changed(before):
+            # `env 2` is the second file that the setting `env` names. A module beside a file, `env/helper.py`, is named
+            # by no setting.
             named_by = settings.get(setting.partition(" ")[0], "").replace(now.path, before.path)
             as_it_is = f" To measure with the file as it is now: {setting_naming(setting, named_by)}."
             notes.append(
@@ -268,8 +273,8 @@ def evaluate_one(
 ) -> Evaluation:
     """Evaluates at one length and number of steps; prints the figures, and writes them to eval/ if there is a folder.
 
-    count, skipped: how many problems are asked, and how many are too long for the model. model: what the result's file
-    says of the model.
+    command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
+    for the model. model: what the result's file says of the model.
     """
     if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -392,12 +397,14 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 def model_beside(run: Path, model: str) -> str | None:
     """The folder of a run that a model lies in, e.g. "merged"; None for the run's trained model and its checkpoints."""
-    place, run = Path(model).expanduser().resolve(), run.resolve()
-    inside = place.relative_to(run).parts if place.is_relative_to(run) else ()
+    path, run = Path(model).expanduser().resolve(), run.resolve()
+    inside = path.relative_to(run).parts if path.is_relative_to(run) else ()
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
 
 
-def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: str | None = None) -> str:
+def result_name(
+    settings: dict[str, Any], is_part_of_split: bool, step: int | None, beside: str | None = None
+) -> str:
     """ENV-SPLIT-LENGTHxSTEPS, then each unusual setting, the model's step, and the folder that `model_beside` names.
 
     E.g. "sudoku-test-16x8-g4-step100".
@@ -410,7 +417,7 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: 
     length, block = settings["max_completion_length"], settings["block_length"]
     name = f"{env}-{settings['split']}-{length}x{settings['diffusion_steps']}"
     name += f"-b{block}" if block < length else ""
-    name += f"-p{settings['num_problems']}" if part else ""
+    name += f"-p{settings['num_problems']}" if is_part_of_split else ""
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""

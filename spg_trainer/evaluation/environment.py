@@ -17,7 +17,7 @@ def make_env(
     made = envs.make(env, split=split, **env_args, **weights)
     if len(made) < 1:
         raise envs.EnvError(
-            f"{made.spec_name} has no {split} problems; it needs at least 1. Where envs.split_of divides "
-            f"few problems, {split} may get none: give it more, or choose those of {split} yourself."
+            f"{made.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
+            f"{split} may get none: write more problems, or choose the problems of {split} yourself."
         )
     return made

@@ -247,7 +247,7 @@ def evaluate_checked(
     # Completions that could not be scored are made again: the environment may be repaired by now.
     made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
-    failures = Failures(count * num_generations, shared=world > 1)
+    failures = Failures(count * num_generations, of_all_processes=world > 1)
     for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(made)):
         done, part = len(made) / num_generations, len(batch) / num_generations  # in problems
 

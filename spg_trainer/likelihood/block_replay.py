@@ -57,9 +57,8 @@ def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: T
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
     blocks_as_bits = [sum(1 << b for b in blocks.nonzero()[0].tolist()) for blocks in taken.cpu().numpy()]
     first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
-    sequences = defaultdict(
-        list
-    )  # completion -> [(masks of the prompt, blocks taken) of each of its sequences]
+    # {completion: [(masks of the prompt, blocks taken) of each of its sequences]}
+    sequences = defaultdict(list)
     levels = [0] * len(rows)
     for copy in sorted(range(len(rows)), key=first_block.__getitem__):
         prompt, blocks, others = prompts[copy].tobytes(), blocks_as_bits[copy], sequences[rows[copy]]

@@ -33,10 +33,11 @@ def accumulate(
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
     logps are (B, M, 2T): behind the T logps of a copy stand its T measured figures. mask_id: the model's [MASK] token.
     masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
-    loss compares, as `Algorithm.compares` says it; with `copy`, the loss is a sum of terms of one masked copy each.
+    loss compares, as `Algorithm.compares` says it; `copy` means that nothing is compared: the loss is a sum of terms of
+    one masked copy each.
 
     If all copies fit at once, each goes through the model once, forward and backward. If not, they are divided into
-    parts. A loss that compares no copies sends each part backward as soon as it is scored. For any other loss,
+    parts. If nothing is compared (`copy`), each part goes backward as soon as it is scored. For any other loss,
 
     1. all parts but the last are scored without a graph, and the last one with a graph;
     2. the gradient of the loss in all logps is computed, and the last part goes backward;
@@ -45,7 +46,7 @@ def accumulate(
     """
     parts = passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = nothing_scored(model, masks)
-    if compares == "copy" and len(parts) > 1:
+    if compares == "copy" and len(parts) > 1:  # nothing is compared
         for copies in parts:
             with_graph = score(model, rollouts, masks, mask_id, copies)
             # The logps of all other copies are zero here. This does not change the gradient in the logps of this part,

@@ -247,10 +247,8 @@ def _defaults(family: Family) -> dict[str, Any]:
     needed = {ours.get(name, name): value for name, value in family.required.items()}
     values = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     values |= {name: value for name, value in needed.items() if name in in_stock and value is not None}
-    return {
-        **values,
-        "__annotations__": dict.fromkeys(values, Any),
-    }  # annotated names become dataclass fields
+    # With annotations, these names become dataclass fields.
+    return {**values, "__annotations__": dict.fromkeys(values, Any)}
 
 
 def register_again() -> None:

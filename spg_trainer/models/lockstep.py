@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
-from spg_trainer.models.shard import is_head_apart
+from spg_trainer.models.shard import gathers_head_separately
 from spg_trainer.seeding import gpus
 
 
@@ -43,7 +43,7 @@ class Lockstep:
         """Whether a pass or its backward pass is under way, in which all processes gather and sum together."""
         for number, model in enumerate(models):
             body = model.base_model
-            if is_head_apart(model):
+            if gathers_head_separately(model):
                 _follow_passes(model.get_output_embeddings())
             body.register_forward_pre_hook(partial(self._before, number))
             body.register_forward_hook(partial(self._after, number))
@@ -75,7 +75,7 @@ class Lockstep:
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
         """Sends the last hidden states through the head's `follow_pass`, and watches for their backward pass."""
-        if is_head_apart(self.models[number]):
+        if gathers_head_separately(self.models[number]):
             head = self.models[number].get_output_embeddings()
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
         if self._is_for_others:
@@ -154,7 +154,7 @@ def _prepare(model: Any) -> None:
 
 def _let_head_go(model: Any) -> None:
     """Lets go a separate head, which stays gathered after a pass (its hidden states need it) until the next one."""
-    if is_head_apart(model):
+    if gathers_head_separately(model):
         model.get_output_embeddings().reshard()
 
 

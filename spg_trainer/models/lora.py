@@ -39,10 +39,10 @@ def add_lora(
     base: str,
     experts: bool = False,
 ) -> "PeftModel":
-    """Freezes the model and puts new adapters of rank `r` on its seven kinds of linear layers.
+    """Freezes the model and puts new adapters of rank `r` on the linear layers of attention and feed-forward networks.
 
-    In a mixture of experts, they are put on the four kinds of attention; with `experts` also on all others, one for
-    each expert, but never on the router. base: the name of the base model in a saved adapter folder. Equal seeds give
+    In a mixture of experts, only the four linear layers of attention get adapters; with `experts`, each expert gets its
+    own, too. The router never gets one. base: the name of the base model in a saved adapter folder. Equal seeds give
     equal adapters on any device. Raises ConfigError for `experts` in a model without experts, and with dropout.
     """
     from peft import LoraConfig, get_peft_model
@@ -108,7 +108,11 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         twice = (".modules_to_save.", ".original_module.")
         unknown = [key for key in report.unexpected_keys if not any(part in key for part in twice)]
         if unknown or fits_nothing:
-            raise ValueError(f"it has {unknown[:1] or 'none'} of its weights")
+            raise ValueError(
+                f"its weight {unknown[0]} is for no layer of the base"
+                if unknown
+                else "it has no weight for the base"
+            )
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
         raise ModelError(f"{text}; correct base_model_name_or_path in its adapter_config.json") from error
@@ -135,7 +139,7 @@ def make_real(model: "PeftModel") -> None:
 
 
 def add_reference(model: "PeftModel") -> None:
-    """Keeps the adapter as it stands beside the trained one: a second adapter, frozen."""
+    """Copies the trained adapter, as it is now, into a second adapter, which stays frozen."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     settings = copy.deepcopy(model.peft_config[TRAINED])

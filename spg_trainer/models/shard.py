@@ -50,7 +50,7 @@ def divide(
     compute: the type in which weights are gathered; the trained weights keep their type.
     by_layer: whether each pass gathers a layer at a time, so that `lockstep` has to order passes; else a phase gathers
         all weights.
-    folder: the folder of the weights of a model that has none yet (it is on the device `meta`).
+    folder: the folder from which to read the weights, if the model is still empty (on the device `meta`).
 
     Raises ModelError if torch is too old.
     """
@@ -133,8 +133,8 @@ def is_sharded(model: nn.Module) -> bool:
     return any(True for _ in _gathered_at_once(base_model(model)))
 
 
-def is_head_apart(model: "PreTrainedModel") -> bool:
-    """Whether the head of a divided model is gathered separately, at the end of a pass."""
+def gathers_head_separately(model: "PreTrainedModel") -> bool:
+    """Whether a pass of a divided model gathers the head by itself, at its end."""
     return any(True for _ in _gathered_at_once(model.get_output_embeddings()))
 
 
@@ -150,19 +150,19 @@ def trains_parts(model: nn.Module) -> bool:
 def unsharded(model: nn.Module) -> Iterator[None]:
     """A phase. Inside, each process has the whole weights; with `--shard layer`, passes are made in lockstep instead.
 
-    All processes enter together; none waits for another to leave, unless passes are made in lockstep. Weights that are
-    not divided, but kept in a wider type than a pass computes in, have a `working_copy` inside. For any other model
-    that is not sharded, and for one that is gathered already, nothing happens.
+    All processes enter together; none waits for another to leave, unless passes are made in lockstep. A model that is
+    not sharded gets its `working_copy` inside, if it keeps its weights in a wider type than a pass computes in;
+    otherwise nothing happens, and nothing happens if the weights are gathered already.
     """
     base = base_model(model)
-    is_apart = distributed.lockstep is None and any(map(is_part, base.parameters()))
+    must_gather = distributed.lockstep is None and any(map(is_part, base.parameters()))
     with computing_with_copy(model):
-        if is_apart:
+        if must_gather:
             _unshard(base)
         try:
             yield
         finally:
-            if is_apart:
+            if must_gather:
                 _reshard(base)
             elif distributed.lockstep is not None:
                 distributed.end_passes()
@@ -170,7 +170,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def resharded(model: nn.Module) -> Iterator[None]:
-    """Lets the weights go for a while inside `unsharded`, and gathers them again unless an error was raised."""
+    """Divides the weights again for a while inside `unsharded`, and then gathers them, unless an error was raised."""
     base = base_model(model)
     if (copy := working_copy(base)) is not None and copy.trained:
         copy.end()
@@ -199,11 +199,12 @@ def reduce_gradients(model: nn.Module) -> None:
     if distributed.lockstep is not None:
         distributed.end_passes()  # each backward pass has summed its gradients already
         for p in base.parameters():
-            # No process had a gradient. Without one, an optimizer would leave out its momentum and its decay, too.
+            # No process had a gradient for p. An optimizer skips a weight whose gradient is None, its momentum and
+            # weight decay included; with zeros it applies both.
             if p.requires_grad and p.grad is None:
                 p.grad = torch.zeros_like(p)
     elif trains_parts(base):
-        # FSDP sums gradients in a backward pass, if tensors have any; this pass adds zero to each of them.
+        # FSDP sums gradients in a backward pass; this pass gives each tensor a gradient of zero, to be added.
         _sum_in_backward(base, True)
         (_one_token(base) * 0).backward()
         _sum_in_backward(base, False)

@@ -1,4 +1,4 @@
-"""New tiny models in the format of LLaDA-8B, and their byte tokenizer. Those that come trained with the package
+"""New tiny models in the format of LLaDA-8B, and their byte tokenizer. The trained models that come with the package
 ("embedded", `--model tiny`) were made by these functions."""
 
 from typing import Any
@@ -62,7 +62,7 @@ BLOCK = 8
 def llada_config(**changes: Any) -> Any:
     """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
     settings = known_settings("LLaDA-8B-Base") | changes
-    # Two sizes are equal to others unless they are given.
+    # embedding_size follows vocab_size, and n_kv_heads follows n_heads, unless they are given.
     following = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
     return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | following | changes)
 
@@ -87,8 +87,8 @@ def new_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "new_tiny"))
         if not kind:
-            # Earlier versions drew so many numbers and threw them away. With this, the models that come with the
-            # package can be made again.
+            # Earlier versions drew exactly this many numbers and threw them away. Because this draws them, too, the
+            # models that come with the package can be made again.
             torch.rand(4 * layers * hidden_size**2)
         return config.model_class(config).eval()
 

@@ -47,11 +47,12 @@ AGAINST = ("task", "setting against the first", "difference", "of each seed", "p
 ROW = ("task", "setting", "seed", "before", "after", "gain", "trained", "steps", "seconds", "folder")
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
-and problems (of one run, over problems alone); a difference that is the same everywhere has none. trained: mean solved
-rate of the completions sampled in training. below start: runs that ended below their start. steps, seconds: of a whole
-run, the mean, beside other jobs of the machine.
-difference: of the solved rates after training, paired by seed and problem. p: that of a difference of 0, by the same t
-as its interval; of one seed nothing can be said of others. compare.csv has a row for each run.
+and problems (of one run, over problems alone); a difference that is equal for all seeds and problems has no interval.
+trained: mean solved rate of the completions sampled in training. below start: runs that ended below their start.
+steps, seconds: of a whole run, the mean, beside other jobs of the machine.
+difference: of the solved rates after training, paired by seed and problem. p: of the hypothesis that the difference is
+0, by the t-test that gives the interval; one seed has no p, since it says nothing of others. compare.csv has a row for
+each run.
 """
 
 

@@ -257,9 +257,8 @@ def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round
 
     All episodes are scored in one verifier call.
     """
-    owner = np.array(
-        [i for _, owners in rounds for i in owners]
-    )  # (B,) int64, the episode of each completion
+    # (B,) int64, the episode of each completion.
+    owner = np.array([i for _, owners in rounds for i in owners])
     rollouts = Rows.join([part for part, _ in rounds])
     if len(rounds) > 1:
         order = owner.argsort(kind="stable")

@@ -43,8 +43,8 @@ class Columns:
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"
         self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa
-        """Whether padding is hidden by a mask of pairs. To use a mask of columns, transformers would read from the GPU
-        whether it hides anything, and wait."""
+        """Whether padding is hidden by a mask of pairs. Given a mask of columns, transformers would ask the GPU whether
+        it hides anything, and wait for the answer."""
         self.compute = partial(hidden_states, policy.model)
         if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)
@@ -85,9 +85,11 @@ class Columns:
         except prompts that `prompt_refresh_steps` keeps beyond a refresh.
         """
         number = places.shape[1]
-        if self.on_gpu:  # passes of equal shapes, whatever is masked, can be replayed
-            unread = places[:, :1].expand(-1, self.sampling.block_length - number)
-            places = torch.cat([places, unread], 1)
+        if self.on_gpu:
+            # Padded to block_length places, so that all passes have one shape and can be replayed; results are cut back
+            # to the `number` places below.
+            padding = places[:, :1].expand(-1, self.sampling.block_length - number)
+            places = torch.cat([places, padding], 1)
         # {width of a window: indices of the rows that compute it}; width 0 = these rows compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
@@ -153,9 +155,8 @@ class Columns:
         seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
         distinct_of, example = self._distinct(rows, seen)
         distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
-        columns_read = places.new_empty(
-            len(distinct), places.shape[1]
-        )  # the columns whose hidden states are wanted
+        # The columns whose hidden states are wanted.
+        columns_read = places.new_empty(len(distinct), places.shape[1])
         columns_read[index_of_rows] = self.canvas.width + places  # equal rows have equal places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
@@ -255,8 +256,8 @@ class Columns:
         if self.keeps_blocks or self.pattern.has_causal_context:
             ranks = blocks = self.blocks[numbers]
             if self.pattern.has_causal_context:
-                written = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
-                ranks = self.pattern.causal_ranks(blocks, written)
+                active_block = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
+                ranks = self.pattern.causal_ranks(blocks, active_block)
             return visible(ranks.gather(1, columns), ranks[:, lowest:end])
         if all(row.padding == lowest and self._seen(row) == end for row in rows):
             return None

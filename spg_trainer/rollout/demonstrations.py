@@ -152,9 +152,8 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     The end token is counted. The tenth is for longer demonstrations among those that are not measured.
     """
     written = []
-    for part in [*env.parts.values()] or [
-        env
-    ]:  # each task by itself, since a stride through a mixture may meet one task only
+    # Each task is sampled by itself, since a stride through a mixture may meet one task only.
+    for part in [*env.parts.values()] or [env]:
         stride = max(1, len(part) // max(1, MEASURED // part.max_turns))
         for index in range(0, len(part), stride):
             problem = envs.problem.read_problem(part, index)

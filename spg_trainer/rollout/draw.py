@@ -16,17 +16,17 @@ Measure = Callable[[Tensor], Tensor]
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""(tokens, logps, sure, order, entropy, highest) for the n places of each of b rows, (b, n) each: what
-`sampler.py: Sampler.draw` returns."""
+"""What `Sampler.draw` (in sampler.py) returns: (tokens, logps, sure, order, entropy, highest), each (b, n) for the n
+places of each of b rows."""
 
 
 MAX_LOGITS = 2**26
 """How many logits are in memory at once (256 MB in float32), unless a single row has more: a row is not split, because
 its noise is one draw."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
-"""The lower bound for E. It only guards against an exact 0, whose infinite logarithm would turn the score of the
-forbidden mask into NaN. Draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change the
-scores of rare tokens."""
+"""The lower bound for a draw E of Exp(1), the noise of `sample_tokens`. It only guards against E = 0, whose logarithm
+is -inf: the score of the forbidden mask, which has the logit -inf, would become NaN. Draws go down to 2**-24 on CUDA
+and below 2**-30 on a CPU; a larger bound would change the scores of rare tokens."""
 
 
 def sample_tokens(
@@ -149,9 +149,8 @@ def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence
     """
     for part, generator in zip(parts, generators, strict=True):
         part.exponential_(generator=generator)
-    noise.clamp_(
-        min=_MIN_EXPONENTIAL
-    ).log_()  # for all rows at once, since each kernel takes Python time to start
+    # This is done for all rows at once, since each kernel takes Python time to start.
+    noise.clamp_(min=_MIN_EXPONENTIAL).log_()
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:

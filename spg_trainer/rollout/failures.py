@@ -34,12 +34,12 @@ def listed(count: Mapping[str, float]) -> str:
 class Failures:
     """Counts the completions of a step or evaluation that its environment could not score.
 
-    expected: how many completions the step or evaluation has. shared: whether the failures of all processes are counted
-    together; each process then calls `add` equally often. `count` is {reason: completions}.
+    expected: how many completions the step or evaluation has. of_all_processes: whether the failures of all processes
+    are counted together; each process then calls `add` equally often. `count` is {reason: completions}.
     """
 
-    def __init__(self, expected: int, shared: bool = True) -> None:
-        self.expected, self.shared = expected, shared
+    def __init__(self, expected: int, of_all_processes: bool = True) -> None:
+        self.expected, self.of_all_processes = expected, of_all_processes
         self.count: Counter[str] = Counter()
 
     def add(self, env: "TextEnv", scored: "Rows | None") -> None:
@@ -54,7 +54,7 @@ class Failures:
     def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
         """Counts the failures among outcomes (index of the problem, reason, traceback); raises as `add`."""
         failed = [outcome for outcome in outcomes if is_failure(*outcome[1:])]
-        failed = gather(failed) if self.shared else failed
+        failed = gather(failed) if self.of_all_processes else failed
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
             index, reason, traceback = failed[0]
@@ -69,10 +69,10 @@ class Failures:
 
 
 def own_frames(trace: str) -> str:
-    """A traceback without the frames of installed packages and of our packages; if no frame is left, the whole one.
+    """A traceback without the frames of installed packages and of our packages.
 
-    Of an error of `envs` with no frame left it is the message, which says all. trace: a text of
-    `traceback.format_exception`.
+    If no frame is left, an error of `envs` becomes its message, which says all; any other traceback stays whole.
+    trace: a text of `traceback.format_exception`.
     """
     kept: list[str] = []
     in_installed_frame = found_other = False

@@ -33,10 +33,8 @@ def settled_decoding(
     that is learned; None if a length is given and the data is not here. mix: as `mix_shares` returns it. Raises
     ConfigError for settings that cannot decode.
     """
-    r, origin = (
-        config.rollout,
-        origins.get(BLOCK_LENGTH, FLAG),
-    )  # without origins, e.g. from Python, all settings count as the user's
+    # Without origins, e.g. from Python, all settings count as the user's.
+    r, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
     length, pattern = r.max_completion_length, pattern_of(policy.model.config)
     if not length:
         length = completion_length(policy, train, mix)

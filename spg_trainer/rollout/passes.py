@@ -28,10 +28,9 @@ def rollout_passes(
         if not pattern.is_full:  # columns behind the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
-        alone = (
-            pattern.has_causal_context and start == attention_start
-        )  # a pass writes the block's first token
-        if alone:
+        # The first token of such a block is written by a pass of its own.
+        first_token_alone = pattern.has_causal_context and start == attention_start
+        if first_token_alone:
             steps = 1 - (1 - size) * steps_of_full_block // sampling.block_length  # rounded up
         for step in range(steps):
             is_refresh = step == 0 or not keeps_columns

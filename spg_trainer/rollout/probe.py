@@ -179,7 +179,7 @@ def _play_on(
     play(policy, episodes, prompts, going_on, sampling, write)
     scores = episodes.score()
     outcomes = list(zip(index, scores.reason, scores.traceback, strict=True))
-    Failures(len(index), shared=False).note(env, outcomes)
+    Failures(len(index), of_all_processes=False).note(env, outcomes)
     return torch.from_numpy(scores.total)
 
 

@@ -251,9 +251,8 @@ class Sampler:
             left = None  # `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
-            if any(
-                row.writes_first for row in rows
-            ):  # the row's other places are masked, and have no probability yet
+            # The other places of such a row are still masked, and have no probability yet.
+            if any(row.writes_first for row in rows):
                 is_drawn = torch.arange(order.shape[1], device=order.device) < canvas.tensor(
                     blocks.count
                 ).unsqueeze(-1)

@@ -37,10 +37,10 @@ _FIGURES = {
 
 
 class _Line(ProgressColumn):
-    """`step 3/9  reward 0.25  0:01:00 left`, on a terminal no wider than this."""
+    """A line such as `step 3/9  reward 0.25  0:01:00 left`, cut to the width of a terminal."""
 
     def __init__(self, screen: RichConsole | None = None) -> None:
-        """screen: the terminal whose width cuts the line; None = it is not cut."""
+        """screen: the terminal; None = the line is not cut."""
         super().__init__()
         self._screen = screen
 
@@ -104,7 +104,7 @@ class Console:
         metrics: `step`, and any of `_FIGURES`. seconds_left: until a time limit; None = there is no limit.
         """
         if self._training is None:
-            self._training = self._start(self._word, total, metrics["step"] - 1, shown=float("-inf"))
+            self._training = self._start(self._word, total, metrics["step"] - 1, printed_at=float("-inf"))
         values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
         figures = "".join(_FIGURES[name].format(v) for name, v in values.items())
         task = self._training
@@ -117,7 +117,7 @@ class Console:
         """Ends the line of steps. If the run ends before its last step, the newest step is shown first."""
         if (task := self._training) is not None:
             self._training = None
-            if not task.fields["said"]:
+            if not task.fields["newest_is_printed"]:
                 self.say(_Line().render(task).plain)
             self._stop(task)
 
@@ -128,7 +128,7 @@ class Console:
         Yields `advance(done, text="", total=total)`; done: items done so far; total: how many there are, if that has
         changed.
         """
-        task = self._start(what, total, first, shown=time.monotonic())
+        task = self._start(what, total, first, printed_at=time.monotonic())
 
         def advance(done: float, text: str = "", total: int = total) -> None:
             task.total = total
@@ -161,22 +161,30 @@ class Console:
         if self._live:
             self._guarded(self._progress.stop)
 
-    def _start(self, what: str, total: int, done: int, shown: float) -> Task:
-        """Starts a task of the live lines. shown: when its last plain line was printed."""
+    def _start(self, what: str, total: int, done: int, printed_at: float) -> Task:
+        """Starts a task of the live lines. printed_at: the time of its last plain line, as of `time.monotonic`."""
         self._progress.add_task(
-            what, total=total, completed=done, figures="", limit=None, shown=shown, said=False
+            what,
+            total=total,
+            completed=done,
+            figures="",
+            limit=None,
+            printed_at=printed_at,
+            newest_is_printed=False,
         )
         if self._live:
             self._guarded(self._progress.start)
         return self._progress.tasks[-1]
 
     def _update(self, task: Task, *, now: bool = False, **values: Any) -> None:
-        """Redraws the live lines, or prints a plain line if it is time for one, or if `now`."""
+        """Redraws the live lines. Prints a plain line if `now`, or if there is no terminal and the last one is old."""
         self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
         moment = time.monotonic()
-        task.fields["said"] = now or (not self._live and moment - task.fields["shown"] >= self._every_seconds)
-        if task.fields["said"]:
-            task.fields["shown"] = moment
+        task.fields["newest_is_printed"] = now or (
+            not self._live and moment - task.fields["printed_at"] >= self._every_seconds
+        )
+        if task.fields["newest_is_printed"]:
+            task.fields["printed_at"] = moment
             self.say(_Line().render(task).plain)
 
     def _stop(self, task: Task) -> None:

@@ -94,9 +94,8 @@ def finish_folder(target: Path) -> None:
         paths = sorted(aside.rglob("*"))
         sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
         (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
-        mode = (
-            (aside / COMPLETE).stat().st_mode
-        )  # as the user's umask says; safetensors writes files with fewer rights
+        # The rights that the user's umask gives; safetensors writes files with fewer.
+        mode = (aside / COMPLETE).stat().st_mode
         for path in [*paths, aside / COMPLETE]:
             if path.is_file():
                 path.chmod(mode)

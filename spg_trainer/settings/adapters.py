@@ -54,9 +54,8 @@ def without_idle_copy(m: Model, *, needed: bool) -> Model:
 
 def find_adapter(model: str) -> Path | None:
     """The folder of the LoRA adapter that --model names, directly or by its run folder; None for any other model."""
-    if is_embedded(
-        model, "tiny", "new"
-    ):  # a model without a file, e.g. `tiny:block`, even if a folder has that name
+    # A name such as `tiny:block` means an embedded or new model, even if a folder has that name.
+    if is_embedded(model, "tiny", "new"):
         return None
     folder = Path(model).expanduser()
     for place in (folder, folder / "model"):

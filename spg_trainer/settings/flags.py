@@ -31,6 +31,7 @@ ELSEWHERE = {
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 SHORT = ("verifier", "reward", "bad_rows")
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+# Messages name these flags as `$verifier`, too; `errors.py` writes them as a flag or as a keyword of Python.
 SETTINGS.update(dict.fromkeys(SHORT, str))
 RATE = "tokens_per_step"
 """The flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
@@ -88,6 +89,7 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(args := given.get("env_args"), Mapping):
         given["env_args"] = {name: named(name, value) for name, value in args.items()}
     short = {name for name in (*SHORT, RATE) if name in given}
+    # If a command has no such flag, the name stays, and `resolve` refuses it as unknown.
     return without_short(given) if short <= kinds_of_flags(cls).keys() else given
 
 
@@ -137,7 +139,7 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
     """
     typed: dict[str, list[Any]] = {}
     left_over: list[str] = []
-    behind = left_over
+    takes_next = left_over  # the list that takes the next word if that is no flag
     for word in words:
         flag, equals, value = word.partition("=")
         name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-o": "output"}.get(flag, "")
@@ -145,15 +147,15 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
         if bool in (kinds.get(name), kinds.get(switched_off)):
             is_on = kinds.get(name) is bool
             typed.setdefault(name if is_on else switched_off, []).append(is_on)
-            behind = left_over
+            takes_next = left_over
             left_over += [value] if equals else []
         elif name in kinds:
             occurrence = [value] if equals else []
             typed.setdefault(name, []).append(occurrence)
-            behind = left_over if equals else occurrence
+            takes_next = left_over if equals else occurrence
         else:
-            behind = left_over if re.match(r"--?[A-Za-z]", word) else behind
-            behind.append(word)
+            takes_next = left_over if re.match(r"--?[A-Za-z]", word) else takes_next
+            takes_next.append(word)
     return typed, left_over
 
 
@@ -170,6 +172,7 @@ def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
 def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
     """Adds an argument for files of rows, e.g. their verifier, to the arguments of the tasks that are such files."""
     tasks = parse_tasks(parsed.get("env", ""))
+    # A name with a colon is a class in the user's file or of another package, and may have an argument of this name.
     if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
         raise ConfigError(
             f"${name}={value}: {tasks[0].env} judges its answers itself. ${name} is for a file of your own rows, e.g. "

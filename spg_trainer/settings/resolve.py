@@ -172,18 +172,16 @@ def defaults(
         )
     env = task_names(env) if env is not None else None
     for task in parse_tasks(env or ""):
-        if re.fullmatch(
-            r"[\w ,-]+", task.env
-        ):  # a bare name; a name with a path or a module is checked when it is opened
+        # Only a bare name is checked here; a name with a path or a module is checked when it is opened.
+        if re.fullmatch(r"[\w ,-]+", task.env):
             try:
                 packages.envs.resolve(task.env)
             except packages.envs.EnvError as error:
                 raise ConfigError(str(error)) from error
     config = resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
     check_ranges(config)
-    if (
-        isinstance(config, Config) and ":" not in config.algorithm
-    ):  # an algorithm from a file is checked when it is opened
+    # An algorithm from a file is checked when it is opened.
+    if isinstance(config, Config) and ":" not in config.algorithm:
         find_algorithm(config.algorithm)
     return config
 

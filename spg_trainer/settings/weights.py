@@ -84,7 +84,10 @@ def unseen(name: str, env: str) -> str:
 
 
 def knows_nothing(name: str, env: str) -> bool:
-    """Whether --model is an embedded model that has seen no task of `env`, so that all it writes is wrong."""
+    """Whether --model is an embedded model that has seen no task of `env`, so that all it writes is wrong.
+
+    False for `tiny:TASK`: who names the task of a model knows what it has seen, and may want it for another task.
+    """
     if not is_embedded(name, "tiny") or task_model(name):
         return False
     kind = name.partition(":")[2]
@@ -189,9 +192,8 @@ def _base_of(adapter: Path) -> str:
         named = json.loads(file.read_text())["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError):
         named = None
-    if (
-        not isinstance(named, str) or not named.strip()
-    ):  # peft writes null or "" for a model made from a config
+    # peft writes null or "" for a model made from a configuration.
+    if not isinstance(named, str) or not named.strip():
         raise ModelError(f"{file} names no base model; put it at base_model_name_or_path")
     base = Path(named)
     for folder in (base, adapter / base):  # relative to the present folder, or to that of the adapter

@@ -213,7 +213,8 @@ def memory_of_process(
     model_config: the model's configuration. usable: bytes that the tensors of a process can take.
     """
 
-    def memory_of(copies: int, rows: int | None) -> Memory:
+    def memory_with(copies: int, rows: int | None) -> Memory:
+        """The memory with so many masked copies at once in an update, and so many rows at once in a rollout."""
         return step_memory(
             model_config,
             with_masked_copies(config, copies),
@@ -226,7 +227,7 @@ def memory_of_process(
         )
 
     options = {"processes": processes, "on_cuda": not on_cpu(config)}
-    return memory_of(*fitting_batch(config, algorithm, memory_of, usable, **options))
+    return memory_with(*fitting_batch(config, algorithm, memory_with, usable, **options))
 
 
 def usable_bytes(config: Config, card: Card, processes: int) -> float:

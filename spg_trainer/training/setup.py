@@ -262,7 +262,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     is_cpu = policy.device.type == "cpu"
     dtype = {"auto": "float32" if is_cpu else "bfloat16"}.get(config.model.dtype, config.model.dtype)
 
-    def memory_of(copies: int, rows: int | None) -> Memory:
+    def memory_with(copies: int, rows: int | None) -> Memory:
         return step_memory(
             base_model(policy.model).config,
             with_masked_copies(config, copies),
@@ -277,7 +277,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     copies, rows = fitting_batch(
         config,
         algorithm,
-        memory_of,
+        memory_with,
         usable_here(policy.device, num_processes) if config.batch.per_device_batch_size == AUTO else 0.0,
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",

@@ -54,10 +54,9 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
 def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
-    It looks at the problems of evaluations and validations, and at those of the training unless they are a stream: more
-    than 20,000 that come from no file, e.g. generated ones. A problem of a stream that is too long is found when it is
-    drawn. Raises ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a
-    step.
+    It looks at the problems of evaluations, validations and training. Problems of training that are a stream (more than
+    20,000 that come from no file, e.g. generated ones) are looked at only when they are drawn. Raises ConfigError if a
+    problem is too long and may not be skipped (--overlong), or if too few are left for a step.
     """
     found = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:
