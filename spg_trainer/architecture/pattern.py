@@ -62,17 +62,17 @@ class Pattern:
             number = number.expand(real.shape)
         return number.masked_fill(~real, -1)
 
-    def causal_ranks(self, blocks: Tensor, written: Tensor) -> Tensor:
-        """(B, S) int64, what `visible` gets in place of block numbers in a causal context.
+    def causal_ranks(self, blocks: Tensor, active_block: Tensor) -> Tensor:
+        """(B, S) int64, the ranks to pass to `visible` in place of block numbers, in a causal context.
 
-        A column sees ranks up to its own. Each column has a rank of its own, except that the columns of the block which
-        a row writes share one. blocks: (B, S) int64, the number of each column's block, -1 on padding. written: (B, 1)
-        int64, the number of the block that each row writes.
+        A column sees ranks up to its own. Each column has a rank of its own, except that all columns of a row's active
+        block share one rank. blocks: (B, S) int64, the number of each column's block, -1 on padding. active_block:
+        (B, 1) int64, the number of the block that each row decodes now.
         """
         column = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
-        is_written = blocks == written
-        last = column.masked_fill(~is_written, 0).amax(1, keepdim=True)
-        return torch.where(is_written, last, column).masked_fill(blocks < 0, -1)
+        is_active = blocks == active_block
+        last = column.masked_fill(~is_active, 0).amax(1, keepdim=True)
+        return torch.where(is_active, last, column).masked_fill(blocks < 0, -1)
 
     def spans(self, prompt_length: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
         """(first token, end) of each part of a completion whose tokens are decoded together.
@@ -81,17 +81,17 @@ class Pattern:
         inside a part, the first span is the rest of it. The last span ends with the completion. prompt_length: tokens
         of the prompt. length: T, places of the completion. block_length: divides the size of attention's blocks.
         """
-        head = self.head(prompt_length) % block_length
-        stops = [*range(block_length - head, length, block_length), length]
+        tail = self.prompt_tail(prompt_length) % block_length
+        stops = [*range(block_length - tail, length, block_length), length]
         return list(zip([0, *stops], stops, strict=False))
 
     def block_of(self, token: int, prompt_length: int) -> tuple[int, int]:
         """(first token, end) of the block of a completion's token; the first is negative if it is in the prompt."""
-        head = self.head(prompt_length)
-        start = (token + head) // self.block_size * self.block_size - head
+        tail = self.prompt_tail(prompt_length)
+        start = (token + tail) // self.block_size * self.block_size - tail
         return start, start + self.block_size
 
-    def head(self, prompt_length: int) -> int:
+    def prompt_tail(self, prompt_length: int) -> int:
         """How many tokens of the prompt lie in the same block as the completion's first token."""
         return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
@@ -101,7 +101,7 @@ class Pattern:
         In a full pattern these are prompt and completion, else the blocks that the completion touches. All copies share
         the other columns.
         """
-        return prompt_length + length if self.is_full else self.head(prompt_length) + length
+        return prompt_length + length if self.is_full else self.prompt_tail(prompt_length) + length
 
     def text_width(self, prompt_length: int, length: int) -> int:
         """How many clean columns the masked copies of a completion share: all before its last block; 0 if full."""

@@ -49,7 +49,7 @@ def rollout_passes(
             else:
                 computed, prompt_computed = seen, passes_before
             masked = size * (steps - step) // steps
-            if alone:
+            if first_token_alone:
                 masked = (size - 1) * (steps - step) // (steps - 1) if step else 1
             yield computed, seen, masked
             passes_before += 1

@@ -436,7 +436,8 @@ def reason_to_end(run: Run) -> str:
         return USER
     if any(is_late for is_late, _ in of_processes):
         return "max_minutes"
-    # With warmup_stable_decay the rate falls first, before --patience ends the run.
+    # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
+    # `steps_and_decay_start` then says where the run ends.
     falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE
     brought_nothing = stale(run.criterion.improvements(run.state.validations))
     if not falls_first and 0 < run.config.eval.patience <= brought_nothing:

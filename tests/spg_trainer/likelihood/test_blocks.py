@@ -128,7 +128,7 @@ def test_blocks_and_spans_are_counted_from_their_origin():
         "completion": (0, None),
     }.items():
         pattern = Pattern(4, origin)
-        assert pattern.head(5) == head
+        assert pattern.prompt_tail(5) == head
         assert pattern.spans(5, 10, 4) == (spans or [(0, 4), (4, 8), (8, 10)])
         assert pattern.spans(5, 4, 2) == ([(0, 1), (1, 3), (3, 4)] if head else [(0, 2), (2, 4)])
         numbers = block_numbers(pattern, 5, 10)[5:]
