@@ -40,7 +40,7 @@ class BGPO(Algorithm):
     """How a reward becomes an advantage; the paper divides by the group's standard deviation."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -46,7 +46,7 @@ class MDPO(Algorithm):
     beta: NotNegative = 0.02
     """Weight of the KL to the reference; 0 = no reference."""
 
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -34,7 +34,7 @@ class OwnRight(Algorithm):
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
 
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
     right_groups_teach: ClassVar[bool] = True
     advantage: ClassVar[str] = "share"  # type: ignore[misc]
     """No choice: right completions of a problem share one weight."""

@@ -91,7 +91,7 @@ class TokenRatio(Algorithm):
     beta: NotNegative = 0.04
     """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
 
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -46,7 +46,7 @@ class SlimRL(Algorithm):
     """Weight of the KL to the model that sampled; it acts from a rollout's second update on."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -47,7 +47,7 @@ class TraceRL(Algorithm):
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"
+    compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
