@@ -63,8 +63,8 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
     if "old" in algorithm.needs:
         passes_of_copy += (sizes.updates - 1) / sizes.updates  # old logps, in all updates but the first
     if algorithm.compares not in ("copy", "update"):
-        # A loss that compares copies needs all at once. Of those that do not fit, all but the last part are scored
-        # twice.
+        # A loss that compares copies needs the logps of all at once. If not all copies fit, all but the last part are
+        # scored twice. With "copy" nothing is compared, and the passes of "update" are counted above.
         passes_of_copy += 1 - sizes.masks_at_once / sizes.masks
     # The output layer makes at most four products, of two operations for each weight: the logits, the same again in the
     # backward pass (except for its last chunks), and the gradients of states and of weights. On average half of a

@@ -1,7 +1,8 @@
 """The updates of a step and the gradient of each, a micro-batch at a time.
 
 An update is one optimizer step. The loss of a `CoupledAlgorithm` compares the completions of the whole update: it is
-computed from a bound on each one's log-likelihood, and its gradient in the bound is the completion's coefficient.
+computed from a bound on the log-likelihood of each completion, and its gradient in this bound is the completion's
+coefficient.
 """
 
 from collections.abc import Mapping
@@ -87,8 +88,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
 
     If memory runs out, everything is computed again with half as many masked copies at once, and later updates begin
-    with this number. That is only possible if `.grad` was empty before and gradients are whole on each process; else
-    the error ends the run.
+    with this number. This is only possible if `.grad` was empty before and gradients are whole on each process;
+    otherwise the error ends the run.
     """
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
@@ -137,6 +138,7 @@ def _gradient(
             partial(loss_of_values, algorithm, sent.masks, sent.without("masks")),
             mask_id=policy.mask_id,
             masks_at_once=sent.masks_at_once,
+            # "copy": what is left of a coupled loss compares nothing.
             compares="copy" if coupled else algorithm.compares,
         )
         if not coupled:
