@@ -71,8 +71,8 @@ def rows_in_flight(
 ) -> int:
     """How many of `num_rows` are decoded, and have keys and values, at once.
 
-    They are `rows_per_forward` if it is set. Else they are all rows on a GPU; on a CPU as many rows as fill a forward
-    pass (`POSITIONS_PER_THREAD` for each thread) with one block each.
+    The number is `rows_per_forward` if it is set. Else it is all rows on a GPU, and on a CPU as many rows as fill a
+    forward pass (`POSITIONS_PER_THREAD` for each thread) with one block each.
     """
     at_once = num_rows
     if rows_per_forward:

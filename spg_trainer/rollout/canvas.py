@@ -43,8 +43,9 @@ class Blocks:
     """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
     because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then places to fill up, whose results are not used. These
-    are as in `within`; but if a pass computes only the row's own block, they repeat the first drawn place."""
+    """(b, n) int64, the drawn places in ascending order, and then places to fill up, whose results are not used. The
+    places to fill up are those of `within`. If a pass computes only the row's own block, they repeat the first drawn
+    place instead."""
     count: list[int]
     """b numbers: how many drawn places each row has."""
     written: Tensor | None
@@ -197,7 +198,8 @@ class Canvas:
         probability before.
         """
         numbers = blocks.numbers.unsqueeze(-1)
-        # In a row's first pass this is true of all masked places (-1 is NEVER), which had no probability before.
+        # In a row's first pass (step 0) this also holds for all masked places, whose step is NEVER (-1); this does no
+        # harm, since no place had a probability before.
         just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
         is_near = max_pool1d(just_written.to(highest.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
         before = self.highest[numbers, blocks.span]  # (b, S)

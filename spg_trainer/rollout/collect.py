@@ -79,7 +79,7 @@ class EnvironmentSource:
         """The completions of a step: of one batch of problems, or of further ones until enough groups teach.
 
         With `max_rollout_batches` above 1, the step learns from the groups that teach, in the order in which they were
-        sampled (dynamic sampling, DAPO, arXiv 2503.14476); if these are too few, other groups fill it up.
+        sampled (dynamic sampling, DAPO, arXiv 2503.14476). If too few groups teach, other groups fill the step up.
         """
         config = self.config.batch
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
@@ -138,7 +138,7 @@ class EnvironmentSource:
         rollout, num_generations = self.config.rollout, self.config.batch.num_generations
         with raising_on_all():
             skipped = None
-            if self.config.overlong == SKIP:  # others take the place of problems that are too long
+            if self.config.overlong == SKIP:  # other problems take the place of those that are too long
                 room = Room(self.policy, rollout.max_completion_length)
                 index, skipped = room.next_fitting(self.env, index)
             # Only several processes, which share the work evenly, need the lengths of prompts.
@@ -194,9 +194,9 @@ def sample_and_score(
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
         """Decodes a turn of the episodes that go on."""
-        place = first_turns.select(torch.tensor(going_on))
-        place = place.with_columns(turn=torch.full_like(place.turn, turn))
-        noise_keys = [(*key, *key_of_turn) for key_of_turn in place.noise_keys()]
+        rows_of_turn = first_turns.select(torch.tensor(going_on))
+        rows_of_turn = rows_of_turn.with_columns(turn=torch.full_like(rows_of_turn.turn, turn))
+        noise_keys = [(*key, *key_of_turn) for key_of_turn in rows_of_turn.noise_keys()]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
         canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))

@@ -148,8 +148,8 @@ class Columns:
         If there is a cache, the keys and values of a computed row go into the slots of all rows that are equal to it.
         """
         # 1. `seen` (b, L + T) are the ids of the rows, -1 on padding. Equal rows are computed once: `distinct_of` (b,)
-        #    says which of the distinct rows each is (`index_of_rows` is the same on the device). `example` has, for
-        #    each distinct row, the index of a row that is equal to it.
+        #    has for each row its number among the distinct rows (`index_of_rows` is the same on the device). `example`
+        #    has for each distinct row the index of a row that is equal to it.
         # 2. The distinct rows are sorted, most padding first, so that rows of similar length share a call of the model.
         # 3. A call computes only the columns lowest .. end - 1, since its rows see no others.
         seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
@@ -197,9 +197,9 @@ class Columns:
         return torch.cat(results)[index_of_rows]
 
     def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
-        """(which of the distinct rows each row of `seen` is, for each distinct row an index in `seen`).
+        """(for each row of `seen` its number among the distinct rows, for each distinct row an index in `seen`).
 
-        The distinct rows are sorted. E.g. for the rows b, a, b they are a, b, and this returns [1, 0, 1] and [1, 2].
+        The distinct rows are sorted. E.g. the rows b, a, b have the distinct rows a, b: [1, 0, 1] and [1, 2].
         """
         if self.sampling.editing_threshold is not None:
             # With editing, rows with equal ids may be at different blocks, and then do not count as equal.
@@ -228,9 +228,9 @@ class Columns:
             same_window = len(set(firsts)) == 1
             if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
                 slots = self.canvas.tensor([row.slot for row in part_rows])
-            written = slice(firsts[0], firsts[0] + width) if same_window else columns
+            written_columns = slice(firsts[0], firsts[0] + width) if same_window else columns
             if self.on_gpu:  # a tensor in place of a slice, so that one recording serves all blocks
-                written = columns[0] if same_window and isinstance(slots, slice) else columns
+                written_columns = columns[0] if same_window and isinstance(slots, slice) else columns
             blocks = {}
             if self.pattern.has_causal_context:
                 blocks = {"blocks": self.blocks[numbers[part]].gather(1, columns)}
@@ -240,7 +240,7 @@ class Columns:
                     self._visible(part_rows, numbers[part], columns, lowest, end),
                     keep=self.canvas.width + places[part] - start,
                     positions=self._positions(part_rows, columns),
-                    cache=Access(self.store, slots, written, lowest, end),
+                    cache=Access(self.store, slots, written_columns, lowest, end),
                     **blocks,
                 )
             )

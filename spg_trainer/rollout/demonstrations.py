@@ -85,7 +85,7 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: how many places behind the drawn problem, which is too long for the model, the problem is taken from.
+    past: the problem is taken so many numbers behind the drawn one; above 0 if the drawn one is too long for the model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -125,7 +125,7 @@ def draw_turn(
             written.append(episode[min(turn, len(episode) - 1)])
         return prefix + written[turn]
 
-    completions = write if isinstance(text, str) else [prefix + one for one in written]
+    completions = write if isinstance(text, str) else [prefix + completion for completion in written]
     turns, replies = envs.episodes.play(env, index, problem, completions)
     turn = int(rng.integers(len(turns)))
     chat = envs.episodes.chat(problem, turns[:turn], replies[:turn])

@@ -154,9 +154,9 @@ def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
-    """Cuts rows into runs with at most `most` positions; yields the numbers of a run's rows, and their positions.
+    """Cuts rows into pieces of at most `most` positions; yields the numbers of a piece's rows, and their positions.
 
-    counts: how many positions each row has. A row with more than `most` is a run of its own.
+    counts: how many positions each row has. A row with more than `most` is a piece of its own.
 
     E.g. counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
     """
@@ -253,12 +253,12 @@ def _choose(
         highest = scores.amax(-1)
         # argmax takes ten times as long as amax. So it runs only for positions whose best score these columns raise,
         # which soon are few. NaN counts as raised, so that it is not lost.
-        better = slice(None)
+        raised = slice(None)  # the positions for which it runs
         if width < head.shape[0]:
-            better = (~(highest <= best_score)).nonzero().squeeze(-1)
-        where = scores[better].argmax(-1)
-        tokens[better], best_score[better] = start + where, highest[better]
-        best_logit[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
+            raised = (~(highest <= best_score)).nonzero().squeeze(-1)
+        where = scores[raised].argmax(-1)
+        tokens[raised], best_score[raised] = start + where, highest[raised]
+        best_logit[raised] = logits[raised].gather(-1, where.unsqueeze(-1)).squeeze(-1)
         if has_mask:
             logits[:, mask_id - start] = mask_logit
         peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))

@@ -44,8 +44,8 @@ class Decoder(Protocol):
 
     def draw(self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None) -> Drawn: ...
     def how_many(self, rows: list[Row]) -> tuple[Tensor | list[int], list[int] | None]: ...
-    def asks(self, left: list[int] | None) -> bool: ...
-    def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
+    def must_read(self, left: list[int] | None) -> bool: ...
+    def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
 
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
@@ -93,7 +93,8 @@ class RecordedSteps:
         are_alike = all(row.masked == count for row in rows) and all(b - a == width for a, b in windows)
         if not are_alike or len(rows) > most_rows:
             return None
-        unmasked, left = sampler.how_many(rows)
+        counts, left = sampler.how_many(rows)
+        # (b, 8); `_pass` and `_draw` take the eight columns apart in this order.
         known = canvas.tensor(
             [
                 (
@@ -101,12 +102,12 @@ class RecordedSteps:
                     min(row.start, canvas.length - size),
                     row.stop,
                     row.padding,
-                    first,
+                    window_start,
                     row.slot,
                     row.passes,
-                    number,
+                    to_unmask,
                 )
-                for row, (first, _), number in zip(rows, windows, unmasked, strict=True)
+                for row, (window_start, _), to_unmask in zip(rows, windows, counts, strict=True)
             ]
         )
         lowest = min(row.padding for row in rows)
@@ -123,15 +124,15 @@ class RecordedSteps:
             (width, lowest, hides, first_slot),
         )
         noise = self._drawn_noise(rows, count) if s.temperature > 0 else None
-        asks = sampler.asks(left)
+        must_read = sampler.must_read(left)
         names = ("span", "masked", "within", "places")
         (to_read,) = self.replays.run(
             "draw",
-            lambda taken: (self._draw(taken, count, noise, asks),),
+            lambda taken: (self._draw(taken, count, noise, must_read),),
             {"known": known, "states": states, **dict(zip(names, places, strict=True))},
-            (count, asks),
+            (count, must_read),
         )
-        return left, to_read if asks else None
+        return left, to_read if must_read else None
 
     def _pass(
         self, known: Tensor, width: int, lowest: int, hides: bool, first_slot: int | None
@@ -144,23 +145,23 @@ class RecordedSteps:
         """
         sampler = self.sampler
         canvas, size = sampler.canvas, sampler.sampling.block_length
-        number, span_start, stop, padding, first, slot, _, _ = known.split(1, 1)
+        number, span_start, stop, padding, window_start, slot, _, _ = known.split(1, 1)
         span = span_start + torch.arange(size, device=known.device)
         masked = (canvas.unmask_step[number, span] == NEVER) & (span < stop)
         within = masked.long().argsort(dim=-1, descending=True, stable=True)
         places = span_start + within
-        columns = first + torch.arange(width, device=known.device)
+        columns = window_start + torch.arange(width, device=known.device)
         keys = torch.arange(lowest, canvas.columns, device=known.device)
-        slots, written = slot.squeeze(1), columns
+        slots, written_columns = slot.squeeze(1), columns
         if first_slot is not None:
-            slots, written = slice(first_slot, first_slot + len(known)), columns[0]
+            slots, written_columns = slice(first_slot, first_slot + len(known)), columns[0]
         states = hidden_states(
             sampler.policy.model,
             canvas.ids[number, columns],
             keys >= padding if hides else None,
-            keep=canvas.width + places - first,
+            keep=canvas.width + places - window_start,
             positions=(columns - padding).clamp(min=0),
-            cache=Access(self.store, slots, written, lowest, canvas.columns),
+            cache=Access(self.store, slots, written_columns, lowest, canvas.columns),
         )
         return states, span, masked, within, places
 
@@ -177,15 +178,15 @@ class RecordedSteps:
         fill_noise(noise, [count] * len(rows), [sampler.generators[row.number] for row in rows], factor)
         return noise
 
-    def _draw(self, taken: dict[str, Tensor], count: int, noise: Tensor | None, asks: bool) -> Tensor:
-        """Draws tokens at the masked places and writes those that are unmasked; returns `Sampler.to_read`'s result.
+    def _draw(self, taken: dict[str, Tensor], count: int, noise: Tensor | None, must_read: bool) -> Tensor:
+        """Draws tokens at the masked places, writes those that are unmasked; returns `Sampler.values_to_read`.
 
-        taken: the results of `_pass`, and `known`. count: how many places of each block are masked. asks: whether the
-        result is read; if not, any tensor is returned.
+        taken: the results of `_pass`, and `known`. count: how many places of each block are masked. must_read: whether
+        the result is read; if not, any tensor is returned.
         """
         sampler = self.sampler
         known = taken["known"]
-        number, *_, passes, unmasked = known.split(1, 1)
+        number, *_, passes, to_unmask = known.split(1, 1)
         blocks = Blocks(
             numbers=number.squeeze(1),
             span=taken["span"],
@@ -196,7 +197,7 @@ class RecordedSteps:
             written=None,
         )
         tokens, logps, _, order, entropy, _ = sampler.draw(taken["states"][:, :count], blocks, None, noise)
-        take = blocks.first_of(order, unmasked.squeeze(1))
+        take = blocks.first_of(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
         sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)
-        return sampler.to_read(blocks.numbers, blocks.masked & ~take, None) if asks else take
+        return sampler.values_to_read(blocks.numbers, blocks.masked & ~take, None) if must_read else take

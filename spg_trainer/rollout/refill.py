@@ -61,10 +61,10 @@ class Refill:
         self.num_all = num_all
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
-        self.num_rows = len(waiting)  # of the whole rollout
+        self.num_rows = len(waiting)  # the rows of the rollout that are decoded
 
     def next_rows(self) -> tuple[list[Row], bool]:
-        """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
+        """(the rows of the next pass, whether it is a refresh for all of them); no rows if all rows have left."""
         # A refresh serves many rows at once: rows that need one wait until they are a quarter of those in flight, while
         # the others go on. Rows enter with a refresh, their first pass, once a quarter of the places in flight are
         # free. With `--cache blocks` a row is refreshed once, when it enters, and no row waits.

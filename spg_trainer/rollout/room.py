@@ -2,7 +2,7 @@
 
 Every source asks one `Room` what fits. A split that is read from a file, or that has few problems (`lines.py`), is
 measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
-for, and one that does not fit is found when it is drawn.
+for, and a problem that does not fit is found when it is drawn.
 """
 
 import json
@@ -74,7 +74,7 @@ class Room:
     def long_completions(self, texts: Sequence[tuple[Key, str]]) -> dict[Key, int]:
         """The completions that are longer than `length`: {name: tokens, with the end token}.
 
-        If several with one name are too long, the longest counts.
+        If several completions of one name are too long, the longest counts.
         """
         unsure = [(key, text) for key, text in texts if len(text) >= self.length or not text.isascii()]
         rows = completion_rows(self.policy, [text for _, text in unsure]) if unsure else []

@@ -182,7 +182,7 @@ class Sampler:
     ) -> None:
         self.policy, self.sampling, self.generators = policy, sampling, generators
         self.canvas, self.refill, self.columns = canvas, refill, columns
-        # It is on the device, and read once at the end, since a read in every pass would make a GPU wait.
+        # This count is on the device, and is read once at the end, since a read in every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """How many passes had log-probabilities that were not all finite."""
         self.recorded = recorded_steps(self)
@@ -260,7 +260,7 @@ class Sampler:
             canvas.note_highest(blocks, highest, steps)
         falls_back = none_is_sure(sure, s) if "fallback" in canvas.recorded else None
         canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
-        to_read = self.to_read(blocks.numbers, still_masked, edited) if self.asks(left) else None
+        to_read = self.values_to_read(blocks.numbers, still_masked, edited) if self.must_read(left) else None
         self._advance(rows, left, to_read)
 
     def draw(
@@ -352,17 +352,17 @@ class Sampler:
     def how_many(
         self, rows: list[Row], logps: Tensor | None = None
     ) -> tuple[Tensor | list[int], list[int] | None]:
-        """How many tokens each row unmasks, and how many places of its block are masked afterwards; b numbers each.
+        """(how many tokens each row unmasks, how many places of its block are masked afterwards), b numbers each.
 
-        If the first depends on log-probabilities, it is a tensor, and the second is None, since reading the tensor
-        would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None = the rule does not
-        use them.
+        If the rule of `--unmasking` looks at log-probabilities, the first is a tensor and the second is None, since
+        reading the tensor would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None =
+        the rule does not use them.
         """
         s = self.sampling
         # A pass that writes only a block's first place does not count as a step of the block.
         number = [max(0, row.block_passes - row.first_alone) for row in rows]
         count = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
-        # A row that only edits unmasks none.
+        # A row that only edits has `masked` 0, and unmasks no token.
         limits = [
             1 if row.writes_first else min(row.masked, s.max_tokens_per_step or row.masked) for row in rows
         ]
@@ -371,17 +371,18 @@ class Sampler:
         limited = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]
         return limited, [row.masked - n for row, n in zip(rows, limited, strict=True)]
 
-    def asks(self, left: list[int] | None) -> bool:
-        """Whether a pass reads from the GPU which rows have ended, for which the host has to wait.
+    def must_read(self, left: list[int] | None) -> bool:
+        """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.
 
-        left: how many places of each row's block it leaves masked; None = that has to be read, too.
+        left: how many places of each row's block stay masked after the pass; None = this number has to be read, too.
 
-        If `left` has to be read, both are read at once. If it is known, they are read when a row's block has no masked
-        place left. Without a cache they are read in every pass, because passes of rows that have ended are expensive.
+        If `left` is None, the values are read in this pass. If it is known, they are read when a row's block has no
+        masked place left. Without a cache they are read in every pass, because it is expensive to go on computing rows
+        that have ended.
         """
         return left is None or self.columns.store is None or 0 in left
 
-    def to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
+    def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
         """(2, b) int64, whether each row's text has ended, and how many places of its block are masked.
 
         With editing it is (3, b), and also says whether a written token was replaced. still_masked: (b, S), which
@@ -391,7 +392,7 @@ class Sampler:
         return torch.stack(asked if edited is None else [*asked, edited.long()])
 
     def _advance(self, rows: list[Row], left: list[int] | None, to_read: Tensor | None) -> None:
-        """Advances the rows after a pass. to_read: the result of `to_read`; None = nothing is read."""
+        """Advances the rows after a pass. to_read: the result of `values_to_read`; None = nothing is read."""
         ended, was_edited = [False] * len(rows), None
         if to_read is not None:
             ended, left, *rest = to_read.tolist()

@@ -338,7 +338,8 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    If a completion spells an end token, that is one, as in files of demonstrations; a spelled mask token is text.
+    An end token that a completion spells counts as an end token, as in files of demonstrations; a spelled mask token is
+    text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
     ids = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
@@ -400,9 +401,9 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 
 
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
-    """A warning if of `DEMONSTRATED` problems no demonstration fits into `length` tokens; "" if one does.
+    """A warning if no demonstration of `DEMONSTRATED` problems fits into `length` tokens; "" if one does.
 
-    An answer without room for its end token fits, since a completion that is cut there is still right.
+    The end token need not fit, since an answer that is cut before it is still right.
     """
     tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
     chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
@@ -410,7 +411,8 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     # Demonstrations that fail are left out; `envs check` reports them.
     demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
     turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
-    counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]  # of the longest turn
+    # The tokens of each demonstration's longest turn.
+    counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]
     if not counts or min(counts) <= length:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))

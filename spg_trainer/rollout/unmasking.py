@@ -38,7 +38,7 @@ GPU; else a tensor. The sampler unmasks at least one, and never more than `max_t
 
 
 def surest_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """The tokens that the model is surest of first."""
+    """The surer the model is of a token, the earlier it is unmasked."""
     return logps
 
 
