@@ -1,4 +1,4 @@
-"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula.
+"""Equations: which value a chain of sides gives where a value is wanted, and which two equations say the same.
 
 For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y = 2x + 1`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from verifiers.math500.compare.naming import is_called, is_multiple, is_name, named_value
+from verifiers.math500.compare.naming import is_multiple, is_name, named_value, names_value
 from verifiers.math500.compare.probe import NO, YES, compare
 from verifiers.math500.compare.regions import is_less, minus
 from verifiers.math500.read import tree
@@ -26,23 +26,28 @@ from verifiers.verdicts import PROBE, RATIONAL, TYPED
 if TYPE_CHECKING:
     from verifiers.math500.asked.form import Form
 
-EULER = ("const", "e")  # or an eccentricity
+EULER = ("const", "e")  # Euler's number, or the name of an eccentricity
 
 
 class Chains:
-    """One answer against one reference; `Comparison` adds values of any kind."""
+    """Compares one answer with one reference: expressions and equations.
 
-    rational = True  # while only exact rational numbers decided
-    structured = False  # while no container was met
+    `Comparison` adds the other kinds of values, and the methods `same` (two values of any kind) and `in_order` (two
+    lists), which are called here.
+    """
+
+    rational = True  # True as long as only exact rational numbers decided
+    structured = False  # True once an equation, a list or another value that is no expression was compared
 
     def __init__(self, length: int, strict: bool, form: Form, first_is_asked: bool = False) -> None:
-        """`length`: characters of both. `form`: what the problem asks for, and `first_is_asked`: if that stands before
-        the first equals sign."""
+        """`length`: characters of both texts. `form`: what the problem asks for. `first_is_asked`: True if that is the
+        first side of the answer's equation."""
         self.length, self.strict, self.form, self.first_is_asked = length, strict, form, first_is_asked
-        self.sides: list[Value] = []  # of the answer, of which each says its value
+        self.sides: list[Value] = []  # the sides that give a value: 20 + 16 and 36 of m + n = 20 + 16 = 36
 
     @property
     def tier(self) -> int:
+        """How the verdict was found: `TYPED`, `RATIONAL` or `PROBE`."""
         return TYPED if self.structured else RATIONAL if self.rational else PROBE
 
     def same_expression(self, answer: Node, gold: Node) -> int:
@@ -57,7 +62,7 @@ class Chains:
         self.rational &= rational
         return verdict
 
-    # ---- a value behind what it is called ----
+    # ---- a value behind its name ----
 
     def same_relation(self, answer: Value, gold: Value) -> int:
         self.structured = True
@@ -67,11 +72,15 @@ class Chains:
             value = self.value_of_chain(answer, gold)
             return NO if value is None else self.same(value, gold)
         value = named_value(gold)
-        named = value is not None and not (self.strict and any(map(symbols, expressions(value))))
-        return self.same(answer, value) if named else NO
+        # 5 is right for x = 5. For y = 2x + 3, 2x + 3 is right unless strict.
+        may_lack_name = value is not None and not (self.strict and any(map(symbols, expressions(value))))
+        return self.same(answer, value) if may_lack_name else NO
 
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
-        """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
+        """The value that `a = b = c` gives, where the reference is a value: its last side that is no name.
+
+        None if the sides that are no names differ, or if the equation still has to be solved.
+        """
         operators, sides = answer.operators, answer.sides
         if operators == ("in",) and type(sides[0]) in (tuple, Row) and is_name(sides[0]):
             return None if is_expression(sides[1]) else sides[1]
@@ -86,26 +95,27 @@ class Chains:
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
-        agree = type(self)(self.length, False, self.form)
+        lenient = type(self)(self.length, False, self.form)
         last = values[-1]
         for value in values[:-1]:
-            alike = agree.same(value, last) or agree.same(last, value)
-            if not alike and agree.same(in_decimal(value), in_decimal(last)) == NO:  # 345_6 = 137
+            alike = lenient.same(value, last) or lenient.same(last, value)
+            if not alike and lenient.same(in_decimal(value), in_decimal(last)) == NO:  # 345_6 = 137
                 return None
         self.sides += values
         return last
 
     def names_among(self, sides: Sequence[Value], gold: Value) -> list[bool]:
-        """Which sides are what the value is called."""
+        """For each side, True if it is a name of the value and no value itself: the m + n of m + n = 36."""
         first = sides[0]
-        names = [is_called(side, gold) for side in sides]
-        names[0] |= self.first_is_asked
+        names = [names_value(side, gold) for side in sides]
+        names[0] |= self.first_is_asked  # the problem asks for it
         names[-1] = is_expression(sides[-1]) and is_name(sides[-1]) and sides[-1] != gold  # 5 = x
         if is_expression(first):
             own, others = symbols(first), symbols(gold) if is_expression(gold) else ()
             if self.form.problem and is_multiple(first):
-                names[0] |= not self.form.has_letters(own)
+                names[0] |= not self.form.has_letters(own)  # 2c = 10, if the problem has no c
             names[0] |= first[0] == "fn" and bool(others) and not own  # log_6 45 = a + b
+            # e = 1/2, an eccentricity
             names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
             summed = names[0] and first[0] in ("+", "*", "^", "/")
             for k, side in enumerate(sides[1:-1] if summed else (), 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
@@ -113,7 +123,10 @@ class Chains:
         return names
 
     def rounds(self, exact: Value, last: Value) -> bool:
-        """True if the last side may be the exact one to its own digits."""
+        """True if the last side may be the exact one, rounded to the digits of the last: \\pi and 3.14.
+
+        Never in strict mode; otherwise always if the sides are no number and no expression that could tell.
+        """
         if self.strict or not (is_expression(exact) and is_expression(last) and last[0] == "num"):
             return not self.strict
         return bool(symbols(exact)) or is_near(exact, last, last[2])
@@ -133,9 +146,9 @@ class Chains:
             return YES
         if answer.operators == ("=",) and self.in_order(answer.sides[::-1], gold.sides) == YES:
             return YES
-        solved = value is not None and not (is_expression(value) and symbols(value))
-        if solved:
-            return NO  # 2x = 10 is not solved
+        gives_number = value is not None and not (is_expression(value) and symbols(value))
+        if gives_number:
+            return NO  # the reference is x = 5, so the unsolved 2x = 10 is no answer
         if (
             self.strict
             or answer.operators != ("=",)
@@ -145,9 +158,9 @@ class Chains:
         return self.proportional(difference(answer), difference(gold))
 
     def proportional(self, a: Node, g: Node) -> int:
-        """YES if a = c * g for a constant c: the same line."""
+        """YES if a = c * g for a constant c, so that a = 0 and g = 0 are the same line."""
         names = symbols(g)
-        point = somewhere(names)
+        point = sample_point(names)
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
         nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
@@ -155,24 +168,25 @@ class Chains:
 
 
 def is_near(exact: Node, rounded: Node, places: int) -> bool:
-    """True if two numbers are no further apart than one unit of the last place."""
+    """True if two numbers are less than one unit of the last place apart. `places`: 100 for two decimal places."""
     place, error = ("num", 1, places), ("+", (exact, minus(rounded)))
     return is_less(error, place) and is_less(minus(error), place)
 
 
 def difference(relation: Relation) -> Node:
+    """The left side of an equation minus its right side."""
     left, right = relation.sides
     return ("+", (left, ("*", (MINUS_ONE, right))))
 
 
-def somewhere(names: frozenset[str]) -> dict[Node, Node]:
-    """A point: a number for each variable."""
+def sample_point(names: frozenset[str]) -> dict[Node, Node]:
+    """{variable: a rational number of its own}: always the same point for the same names."""
     return {("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
 
 
 def in_decimal(value: Value) -> Value:
-    """A number with a base as one without; another value as it is."""
+    """A number with a base in base ten: 137 for 345_6; any other value as it is."""
     try:
         return ("num", int(value.digits, int(value.base)), 1) if type(value) is Based else value
-    except ValueError:  # no digits of that base
+    except ValueError:  # the digits are none of that base
         return value

@@ -1,4 +1,4 @@
-r"""What a value may be called: the sides of an equation that name another side and say nothing of their own.
+r"""Names of values: sides of an equation that only say what another side is the value of.
 
 For equations such as `f(2) = 36` and `\gcd(a, b) = 36`; the side `x + 1` is no name.
 """
@@ -16,7 +16,7 @@ INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
 def is_name(value: Value) -> bool:
-    """True for x, f(x), f^{-1}(3), AB, P(A), a word, an angle; no sums, no numbers."""
+    """True if a side has the form of a name: x, f(x), f^{-1}(3), AB, P(A), a word or an angle, but no sum or number."""
     if type(value) is Row:
         return all(map(is_name, value.items))
     if not is_expression(value):
@@ -31,29 +31,29 @@ def is_name(value: Value) -> bool:
     return called or inverse or all(map(is_name, value[1]))
 
 
-def is_called(side: Value, gold: Value) -> bool:
-    r"""True for a side that names what stands on another one: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
+def names_value(side: Value, gold: Value) -> bool:
+    r"""True if a side names the value that stands on another side: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
 
-    Its letters are none of the reference, and no number stands beside them: 2x and x + 1 still have to be solved.
+    Such a side has no letter of the reference and no number: 2x = 10 and x + 1 = 6 still have to be solved.
     """
-    node = side.value if type(side) is Quantity and not is_measured(side) else side
+    node = side.value if type(side) is Quantity and not has_unit(side) else side
     if is_name(node) or not is_expression(node):
         return is_name(node)
     own, others = tree.symbols(node), tree.symbols(gold) if is_expression(gold) else ()
     free = type(gold) is Matrix or (len(own) > 1 and gold != tree.ZERO)
     if "\\dots" in own or tree.holds_container(node) or (own and tree.holds_repeated(node)):
-        return True  # it calculates with what is no number
+        return True  # the side calculates with values that are no numbers
     return bool(own) and own.isdisjoint(others) and not has_number(node, free)
 
 
-def is_measured(side: Quantity) -> bool:
-    r"""True for 5 cm and x cm, but not for \angle CAD, whose letters are points and no Canadian dollars."""
+def has_unit(side: Quantity) -> bool:
+    r"""True if the unit is one of the tables: 5 cm, x cm; not for \angle CAD, whose CAD are points, no dollars."""
     is_lettered = is_expression(side.value) and bool(tree.symbols(side.value))
     return is_known(side.unit) and not (is_lettered and currencies_of(side.unit))
 
 
 def is_multiple(node: Node) -> bool:
-    """True for 2c, which names a value where nobody but the answer speaks of c."""
+    """True for a whole number above 0 times a letter: 2c, which is a name if the problem has no c."""
     return (
         node[0] == "*"
         and [part[0] for part in node[1]] == ["num", "sym"]
@@ -62,10 +62,10 @@ def is_multiple(node: Node) -> bool:
 
 
 def has_number(node: Node, free: bool) -> bool:
-    """True if a number stands in an expression, but for the degree of a root and the base of a logarithm.
+    """True if a number stands in an expression. The degree of a root and the base of a logarithm do not count.
 
-    Of `free` letters, of which an equation tells none, exponents do not count, nor do factors of a term of a sum:
-    (r + s)^2 - 2rs. But 2ab still has to be solved for ab.
+    `free`: True if one equation cannot tell the letters. Then exponents and the factors of a term of a sum do not count
+    either: (r + s)^2 - 2rs is a name, but 2ab = 10 still has to be solved for ab.
     """
     kind = node[0]
     if kind == "*" and is_name(node):
@@ -81,17 +81,17 @@ def has_number(node: Node, free: bool) -> bool:
 
 
 def without_factor(term: Node) -> Node:
-    """A term of a sum without the numbers that it is multiplied by: ab of 2ab."""
+    """A term of a sum without its numeric factors: ab for 2ab."""
     rest = tuple(part for part in term[1] if part[0] != "num") if term[0] == "*" else ()
     return ("*", rest) if rest else term
 
 
 def base_of(name: Value) -> str:
-    """x of x_1."""
+    """The letter of a name without its index: x for x_1; "" for anything else."""
     return name[1].partition("_")[0] if is_expression(name) and name[0] == "sym" else ""
 
 
 def named_value(relation: Value) -> Value | None:
-    """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
+    """The value behind a name: 5 for x = 5, [2, 7] for x in [2, 7], 2x + 3 for y = 2x + 3; None if there is no name."""
     name, *values = relation.sides
     return values[0] if relation.operators in (("=",), ("in",)) and is_name(name) else None

@@ -1,4 +1,4 @@
-"""Do two expressions have the same value everywhere? By evaluation at points.
+"""Tells by evaluation at points whether two expressions have the same value everywhere.
 
 First exactly (`exact`), then, where roots or transcendental functions occur, with intervals of many digits
 (`intervals`), at points of all signs and of two sizes. YES is a proof for equal rational functions of the same
@@ -21,15 +21,15 @@ from verifiers.math500.read.tree import (
     symbols,
 )
 
-NO, YES, UNSURE = 0, 1, 2
-SCALES = (1, 1, 1, 997, 997)
-# At each point the signs of the first variable, the third and so on, and of the others.
+NO, YES, UNSURE = 0, 1, 2  # in this order: lists take the largest verdict of their items, unless one is NO
+SCALES = (1, 1, 1, 997, 997)  # at each point, what the values of the variables are multiplied by
+# At each point, the sign of the first, third, ... variable and that of the second, fourth, ... one.
 SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
 POINTS = len(SCALES)
 
 
 def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
-    """(NO | YES | UNSURE, if exact rational numbers alone decided). `length`: characters of both texts.
+    """(NO, YES or UNSURE; True if exact rational numbers alone decided). `length`: characters of both texts.
 
     Raises `Undefined` where the answer divides by zero.
     """
@@ -40,7 +40,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
         return numerically(answer, gold, length), False
     try:
         a, b = (c, d) if answer == gold else point.evaluate(answer)
-    except TooBig:  # not worth computing: no reference needs such a number on the way
+    except TooBig:  # so large a number is worth no more time: only the answer has it
         return (YES if numerically(answer, gold, length) == YES else NO), False
     rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
@@ -54,7 +54,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
 
 
 def is_negative(node: Node) -> bool:
-    """True if it is proved that an expression without variables is below 0."""
+    """True if an expression is proved to be below 0; never if it has variables."""
     point = Point()
     try:
         n, _ = point.evaluate(node)
@@ -65,7 +65,8 @@ def is_negative(node: Node) -> bool:
 
 
 def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
-    """A second point with unrelated values, so that no accident of the first one counts."""
+    """True if both agree at a second point, too; its values are unrelated to those of the first, so that no accident
+    counts."""
     point = Point("again", point.key)
     try:
         (a, b), (c, d) = point.evaluate(answer), point.evaluate(gold)
@@ -75,9 +76,10 @@ def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
 
 
 def leaves_hole(answer: Node, gold: Node) -> bool:
-    """True if the answer divides by something that varies and the reference does not: (x^2-1)/(x-1) for x+1.
+    """True if the answer is undefined at a point where the reference is not: (x^2-1)/(x-1) for x+1.
 
-    Not by a factorial, which is never 0: n!/(n-2)! for n(n-1).
+    Told by the form: the answer divides by something with variables and the reference is a polynomial. Answers with a
+    factorial are left out, because a factorial is never 0: n!/(n-2)! for n(n-1).
     """
     return divides_by_variable(answer) and is_polynomial(gold) and not has_factorial(answer)
 
@@ -87,7 +89,7 @@ def has_factorial(node: Node) -> bool:
 
 
 def is_below_zero(node: Node) -> bool:
-    """True if python-flint proves it; see `intervals`."""
+    """True if python-flint proves that an expression is below 0 (see `intervals`); False without python-flint."""
     try:
         from verifiers.math500.compare.intervals import is_below_zero
     except ImportError:
@@ -96,7 +98,7 @@ def is_below_zero(node: Node) -> bool:
 
 
 def numerically(answer: Node, gold: Node, length: int) -> int:
-    """NO if they differ at a point; YES if enough digits agree at all points where both are defined; else UNSURE."""
+    """NO if two expressions differ at a point; YES if enough digits agree where both are defined; else UNSURE."""
     try:
         from verifiers.math500.compare.intervals import agree
     except ImportError:  # python-flint is missing
@@ -116,8 +118,7 @@ def numerically(answer: Node, gold: Node, length: int) -> int:
 
 
 def positive_names(node: Node) -> frozenset[str]:
-    """The factors and divisors below an even root, or under a power that is no whole number and no odd root, that are
-    variables."""
+    """The variables that are factors or divisors under a root whose degree is no odd number: x and y of \\sqrt{x/y}."""
     if node[:2] == ("fn", "root"):
         base, degree = node[2]
     else:

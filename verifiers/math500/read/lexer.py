@@ -1,8 +1,8 @@
 r"""The tokens of a mathematical answer, LaTeX or plain text, in one pass.
 
-A token is (kind, value, if white space stands before it). Kinds: NUMBER (digits with at most one point,
-thousands groups already joined), LETTERS (one variable), WORD (text), COMMAND (`frac`), SIGN (anything else).
-There is no Unicode normalisation: one explicit map turns characters into LaTeX, and what is not in it is refused.
+A token is (kind, value, True if white space stands before it). Kinds: NUMBER (digits with at most one point; thousands
+groups are joined already), LETTERS (one variable), WORD (text), COMMAND (`frac`), SIGN (anything else).
+There is no Unicode normalisation: `LATEX_OF` turns characters into LaTeX, and any other character is refused.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_shor
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
 
-TEXT_LIMIT = 4096  # characters that are parsed; longer answers are compared as text and as numbers only
+TEXT_LIMIT = 4096  # characters; longer answers are not parsed, but compared as text and as numbers
 TOKEN_LIMIT = 1500
-DIGIT_LIMIT = 1000  # of one number
+DIGIT_LIMIT = 1000  # digits of one number
 
 MICRO = "µ"
-METRIC_LETTERS = frozenset("kMm")  # before \\Omega
+METRIC_LETTERS = frozenset("kMm")  # prefixes before \\Omega: 5 k\\Omega
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-SMALL = SUPERSCRIPTS | SUBSCRIPTS
-TABLE = str.maketrans({
+SCRIPTS = SUPERSCRIPTS | SUBSCRIPTS
+LATEX_OF = str.maketrans({  # {a character beyond ASCII: LaTeX or ASCII for it}
     **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),
     **dict.fromkeys(ZERO_WIDTH, ""),
@@ -51,16 +51,21 @@ TABLE = str.maketrans({
 SPACES = frozenset(
     {"", ",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"}
 )
+"""Commands that are white space: the `\\quad` of `1 \\quad 2`."""
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
     "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath "
     "vphantom checkmark blacksquare".split()
 )
-WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())  # dropped with what they take
+"""Commands that change nothing but the looks: `\\left(` is `(`."""
+WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())
+"""Commands that are dropped with their argument: `\\color{red} 5` is 5."""
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
-UPRIGHT_IN = frozenset("operatorname mathrm text".split())  # what may hold a function or a constant
-ALIASES = {
+"""Commands whose argument is words: `\\text{east}`."""
+UPRIGHT_IN = frozenset("operatorname mathrm text".split())
+"""Those of `TEXTS` that may hold a function or a constant, too: `\\mathrm{e}`, `\\operatorname{lcm}`."""
+ALIASES = {  # {name of a command: the name under which it is read}
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
     "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
     "lbrace": "\\{", "rbrace": "\\}", "{": "\\{", "}": "\\}", "times": "*", "cdot": "*", "ast": "*", "div": "/",
@@ -74,25 +79,37 @@ ALIASES = {
     "lg": "log",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
-BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
+"""Values of `ALIASES` that are a SIGN and no COMMAND: `\\lt` is <."""
+BARE_COMMANDS = frozenset(
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
     "infty infinity binom frac sinh cosh tanh sech csch coth cis deg cup abs oo".split()
 )
-OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
-NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
+"""Runs of letters that are commands without their backslash, too: "sqrt(2)" is `\\sqrt(2)`."""
+BEHIND_FUNCTION = ("(", "{", "[", "|", "_", "\\")
+"""Signs behind "min" that make it the function: min(3, 5). Without one of them it means minutes: 5 min."""
+FORGOTTEN_BACKSLASH = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
+"""{letters: the signs behind them by which they are a command without its backslash}: "boxed{5}" is 5."""
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
-PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
-CONTINUING = frozenset(".,{\\eE")  # what may go on with a number
-SEPARATORS = {
+"""What `\\mathrm{...}` may hold as a function or a constant: `\\mathrm{e}`, `\\mathrm{gcd}`."""
+PRIMES = (  # LaTeX for one or two primes
+    r"^{\prime\prime}",
+    r"^{\prime \prime}",
+    r"^{\prime}",
+    r"^\prime",
+)
+CONTINUING = frozenset(".,{\\eE")
+"""Characters with which a number may go on behind its first digits: 1,000 or 1.5 or 2e3."""
+THOUSANDS_SEPARATORS = {
     "{": ("{,}",),
     "\\": ("\\,",),
     ",": (",\\!", ","),
-}  # of thousands groups, by their first character
-BAR = ".\\overline"  # over what repeats behind the point
-LENGTHS = ("pt", "em", "ex", "mm", "cm")
+}
+"""{first character: the separators of thousands groups that begin with it}: 10{,}000 is 10000."""
+POINT_AND_BAR = ".\\overline"  # a point and the bar over all digits behind it: 0.\overline{6}
+LENGTHS = ("pt", "em", "ex", "mm", "cm")  # units of TeX, as in \\[2pt]
 ASCII_DIGITS = frozenset("0123456789")
 LATIN = frozenset(ascii_letters)
-SEPARATING = frozenset({"", ",", ";", *JOINING})  # before an item of a list
+BEFORE_ITEM = frozenset({"", ",", ";", *JOINING})  # before an item of a list; "" at the start
 
 
 class Malformed(Exception):
@@ -100,7 +117,7 @@ class Malformed(Exception):
 
 
 class Unsupported(Malformed):
-    """Mathematics that is not judged, such as an integral or a sum with a sign."""
+    """The text is mathematics that is not judged, such as a limit or a double integral."""
 
 
 def tokens_of(text: str, variables: frozenset[str] | None) -> list[Token]:
@@ -109,7 +126,11 @@ def tokens_of(text: str, variables: frozenset[str] | None) -> list[Token]:
 
 
 class Lexer:
-    """Splits one answer; what it reads is at `position`. Raises `Malformed` for what no notation has."""
+    """Splits one answer into tokens; `position` is the next character to read.
+
+    Each method that takes `c`, the character at `position`, reads on from there and adds the tokens that it finds. Each
+    that takes `name` reads on behind a command. `Malformed` is raised for what no notation has.
+    """
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         if len(text) > TEXT_LIMIT:
@@ -120,14 +141,14 @@ class Lexer:
         self.text = text if text.isascii() else to_latex(text)
         self.text = self.text.replace("...", "\\dots ").replace("{:}", ":").replace("\\not=", "\\ne ")
         for primes in PRIMES if "prime" in self.text else ():
-            self.text = self.text.replace(primes, "'" * primes.count("\\"))
+            self.text = self.text.replace(primes, "'" * primes.count("\\"))  # one ' for each \prime
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
         self.tokens: list[Token] = []
         self.position = 0
         self.spaced = False
-        self.depth = 0  # of brackets, in which a comma never groups digits
-        self.braces: list[bool] = []  # of each open brace: if it is of a \text
+        self.depth = 0  # how many brackets are open; in them a comma never groups digits
+        self.braces: list[bool] = []  # for each open brace, True if it belongs to a \text
 
     def run(self) -> list[Token]:
         text, size, tokens = self.text, len(self.text), self.tokens
@@ -172,7 +193,7 @@ class Lexer:
         self.position += 1
 
     def star(self, c: str) -> None:
-        """A product, or the power that programs write as x**2."""
+        """A product sign, or the power sign of programs: x**2."""
         stars = 2 if self.text.startswith("**", self.position) else 1
         self.sign("*^"[stars - 1])
         self.position += stars - 1
@@ -185,12 +206,12 @@ class Lexer:
             self.sign(c)
 
     def quote(self, c: str) -> None:
-        """Primes, or quotes in a text."""
+        """A prime; in a \\text a quotation mark, which counts as white space."""
         (self.space if True in self.braces else self.sign)(c)
 
     def point(self, c: str) -> None:
         following = self.text[self.position + 1 : self.position + 2]
-        if following in ASCII_DIGITS or self.text.startswith(BAR, self.position):
+        if following in ASCII_DIGITS or self.text.startswith(POINT_AND_BAR, self.position):
             self.number(c)
         elif self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
             self.position += 1  # sq. ft.
@@ -215,7 +236,7 @@ class Lexer:
         return start
 
     def number(self, c: str) -> None:
-        """Digits, thousands groups, a decimal part, an exponent as in 1.5e3."""
+        """A number: its digits, thousands groups, decimal part, and an exponent as in 1.5e3."""
         text, start = self.text, self.position
         self.position = end = self.skip_digits(start)
         value = text[start:end]
@@ -227,15 +248,15 @@ class Lexer:
         self.spaced = False
 
     def continued(self, value: str) -> str:
-        """A number with what goes on behind its first digits."""
+        """The number whose first digits are `value`, with the groups, decimal part and exponent behind them."""
         text, end = self.text, self.position
         if 1 <= len(value) <= 3 and value[0] != "0":
             thin = text.startswith("\\", end)
-            while (group := self.group(end)) >= 0 and text.startswith("\\", end) == thin:
+            while (group := self.group_start(end)) >= 0 and text.startswith("\\", end) == thin:
                 value, end = value + text[group : group + 3], group + 3
         if text.startswith(".", end) and (stop := self.skip_digits(end + 1)) > end + 1:
             value, end = value + text[end:stop], stop
-        elif text.startswith(BAR, end):
+        elif text.startswith(POINT_AND_BAR, end):
             value, end = (value or "0") + ".", end + 1
         if text.startswith(("e", "E"), end):
             value, end = self.scientific(value, end)
@@ -243,16 +264,19 @@ class Lexer:
         return value
 
     def scientific(self, value: str, end: int) -> tuple[str, int]:
-        """1.5e3 as 1500: an e with a whole number of at most three digits right behind it."""
+        """(the number, its end) with an exponent read: 1500 for 1.5e3.
+
+        An exponent is an e with a whole number of at most three digits right behind it.
+        """
         start = end + 2 if self.text.startswith(("+", "-"), end + 1) else end + 1
         stop = self.skip_digits(start)
         if not 1 <= stop - start <= 3 or self.text.startswith(".", stop):
             return value, end
         return f"{Decimal(value + self.text[end:stop]):f}", stop
 
-    def group(self, at: int) -> int:
-        """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
-        for separator in SEPARATORS.get(self.text[at : at + 1], ()):
+    def group_start(self, at: int) -> int:
+        """Where the three digits of a thousands group begin, if at `at` a separator and such digits stand; else -1."""
+        for separator in THOUSANDS_SEPARATORS.get(self.text[at : at + 1], ()):
             if self.text.startswith(separator, at) and not (separator == "," and self.depth):
                 at += len(separator)
                 while separator == ",\\!" and self.text.startswith(" ", at):
@@ -268,8 +292,8 @@ class Lexer:
         while end < size and text[end] in LATIN:
             end += 1
         run, self.position = text[self.position : end], end
-        if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
-            return  # the backslash was forgotten
+        if text.startswith(FORGOTTEN_BACKSLASH.get(run, ()), end):
+            return  # a command that is dropped, its backslash forgotten: left(3, 4right)
         if (
             run in METRIC_LETTERS
             and text.startswith("\\Omega", end)
@@ -312,25 +336,27 @@ class Lexer:
         self.add(WORD, run)
 
     def is_behind_number(self) -> bool:
-        """True right behind a number or the end of a fraction."""
+        """True if the last token is a number or a closing brace: behind 5, behind \\frac{1}{2}."""
         return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
     def has_sum(self) -> bool:
-        """True where a plus was read."""
+        """True if a plus sign was read before."""
         return any(value == "+" for _, value, _ in self.tokens)
 
     def is_factor(self, run: str) -> bool:
-        """True for letters right behind a number that the reference has, or that stand in it: the CAD of 2CAD."""
+        """True if letters right behind a number are variables of the reference, or stand in it: the CAD of 2CAD."""
         return not self.spaced and (self.variables is None or all(map(self.variables.__contains__, run)))
 
     def is_times_sign(self, end: int) -> bool:
-        """True for the x of 3 x 10^8, which ends here, where the reference has no x of its own."""
-        between = bool(self.tokens) and self.tokens[-1][0] == NUMBER
-        power = self.text[end:].lstrip(" ")[:6] if between and "x" not in (self.variables or ()) else ""
+        """True if the x that ends at `end` is a times sign: 3 x 10^8, where the reference has no variable x."""
+        follows_number = bool(self.tokens) and self.tokens[-1][0] == NUMBER
+        power = (
+            self.text[end:].lstrip(" ")[:6] if follows_number and "x" not in (self.variables or ()) else ""
+        )
         return power.startswith("10^") and power[3:].lstrip("{+-")[:1] in ASCII_DIGITS
 
     def word(self, run: str) -> None:
-        """A word with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""
+        """Adds a word, with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""
         text, end = self.text, self.position
         while len(run) > 1 and text[end : end + 1] in ("-", "'") and text[end + 1 : end + 2] in LATIN:
             stop = end + 1
@@ -341,9 +367,12 @@ class Lexer:
         self.add(WORD, run)
 
     def is_word(self, run: str, behind: str) -> bool:
-        """True for minutes, for 12th and 12^{th}, and for the `a` of "a circle", four letters or more behind."""
+        """True if letters are a word by what stands beside them: the min of 5 min, the th of 12th and 12^{th}.
+
+        So is the `a` of "a circle", if four small letters follow. `behind`: the next four characters.
+        """
         if run == "min":
-            return not behind.startswith(OPENS)
+            return not behind.startswith(BEHIND_FUNCTION)
         if run in ORDINALS:
             behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
             raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
@@ -354,8 +383,9 @@ class Lexer:
         return word and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
+        """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
         if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
-            return True  # 5abc: a unit that is run into its number is one of the table
+            return True  # 5abc; a known unit, such as the cm of 5cm, never comes here
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:
@@ -363,10 +393,10 @@ class Lexer:
         return len(run) <= 2 or all(letter in self.variables for letter in run)
 
     def stands_alone(self) -> bool:
-        """Whether the run of letters that ends here is all of the text, or all of an item of a list."""
+        """True if the letters that end here are a whole text or a whole item of a list: the red of "red, blue"."""
         before = self.tokens[-1][1] if self.tokens else ""
         behind = self.text[self.position :].lstrip(" $.")
-        return before in SEPARATING and (behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or ")))
+        return before in BEFORE_ITEM and (behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or ")))
 
     # ---- commands ----
 
@@ -400,21 +430,21 @@ class Lexer:
         self.spaced = True
 
     def dropped(self, name: str) -> None:
-        """What changes nothing but the looks."""
+        """Adds nothing for a command that changes nothing but the looks."""
 
     def dropped_with_argument(self, name: str) -> None:
         self.braced(80)
 
     def line_end(self, name: str) -> None:
-        """The end of a row, and the space behind it, as in `\\\\[2pt]`."""
+        """The end of a row; the space between rows, as in `\\\\[2pt]`, is dropped."""
         self.named(name)
         if self.text.startswith("[", self.position):
             length = self.text[self.position : self.position + 12].partition("]")[0]
             self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
 
-    def worded(self, name: str) -> None:
-        """The words in `\\text{...}`, or the function or constant that stands there."""
-        if name in UPRIGHT_IN and self.upright(name):
+    def text_command(self, name: str) -> None:
+        """Opens `\\text{...}`, whose letters are words, or reads the function or constant that is all of it."""
+        if name in UPRIGHT_IN and self.accept_upright(name):
             return
         while self.text.startswith(" ", self.position):
             self.position += 1
@@ -423,10 +453,10 @@ class Lexer:
             self.braces.append(True)
             self.spaced = True
 
-    def upright(self, name: str) -> bool:
-        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word.
+    def accept_upright(self, name: str) -> bool:
+        r"""True if all that stands in \operatorname, \mathrm or \text is a function or a constant; it is then read.
 
-        In \text it is one if it has an argument in brackets.
+        In \text it is a word unless an argument in brackets follows: \text{lcm}(4, 6).
         """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
@@ -441,7 +471,7 @@ class Lexer:
     def begin(self, name: str) -> None:
         kind = self.braced(20)
         if kind == "array" and self.text.startswith("{", self.position):
-            self.braced(40)  # its columns
+            self.braced(40)  # the columns of the array: {cc}
         self.depth += 1
         self.add(COMMAND, f"begin {kind}")
 
@@ -450,7 +480,7 @@ class Lexer:
         self.add(COMMAND, f"end {self.braced(20)}")
 
     def number_set(self, name: str) -> None:
-        """The letter of a set of numbers."""
+        """A set of numbers with its letter: \\mathbb{R}."""
         while self.text.startswith(" ", self.position):
             self.position += 1
         if self.text.startswith("{", self.position):
@@ -460,6 +490,7 @@ class Lexer:
         self.add(COMMAND, f"mathbb {letter}")
 
     def braced(self, limit: int) -> str:
+        """What stands in the braces here, of at most `limit` characters; it is read."""
         close = self.text.find("}", self.position, self.position + limit)
         if not self.text.startswith("{", self.position) or close < 0:
             raise Malformed("environment")
@@ -489,7 +520,7 @@ COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
     **dict.fromkeys(SPACES, Lexer.spacing),
     **dict.fromkeys(DROPPED, Lexer.dropped),
     **dict.fromkeys(WITH_ARGUMENT, Lexer.dropped_with_argument),
-    **dict.fromkeys(TEXTS, Lexer.worded),
+    **dict.fromkeys(TEXTS, Lexer.text_command),
     **dict.fromkeys(("{", "lbrace", "lbrack"), Lexer.opening_command),
     **dict.fromkeys(("}", "rbrace", "rbrack"), Lexer.closing_command),
     **dict.fromkeys(("\\", "newline", "cr"), Lexer.line_end),
@@ -510,35 +541,35 @@ KNOWN_COMMANDS = (
 
 
 def is_command(name: str) -> bool:
-    """True for the name of a command of LaTeX that is longer than a letter."""
+    """True if a name of two letters or more is a known command of LaTeX: frac, but not fraq."""
     return len(name) > 1 and name in KNOWN_COMMANDS
 
 
 def with_price_marked(text: str) -> str:
-    r"""A text with `\\$` for its one dollar sign, if that stands before a digit: `$25.00` is no formula."""
+    r"""A text with `\$` for its one dollar sign, if a digit follows the sign: the price `$25.00` is no formula."""
     before, _, behind = text.partition("$")
     is_price = "$" not in behind and not before.endswith("\\") and behind[:1] in ASCII_DIGITS
     return f"{before}\\${behind}" if is_price else text
 
 
 def with_unit_marked(text: str, letter: str) -> str:
-    r"""A text that ends in a number and this letter with the letter in \\text: 5 W, where the reference is 5 watts."""
+    r"""A text that ends in a number and `letter`, with the letter in \text: 5 W if the reference is 5 watts."""
     number = text.removesuffix(letter).rstrip(" ")
     is_unit = text.endswith(letter) and (number[-1:] in ASCII_DIGITS or number.endswith("}"))
     return f"{number}\\text{{ {letter}}}" if is_unit else text
 
 
 def with_words_marked(text: str) -> str:
-    r"""A reference such as `Yes. $f(x)=3x^2$` with its words outside of dollars in \text."""
+    r"""A reference such as `Yes. $f(x)=3x^2$` with \text around its words, which stand outside of the dollars."""
     pieces = text.replace("$$", "$").split("$")
     pieces[::2] = [f"\\text{{{words}}}" for words in pieces[::2]]
     return "".join(pieces)
 
 
 def to_latex(text: str) -> str:
-    """The text with every known character beyond ASCII as its LaTeX form, and runs of superscripts as powers."""
+    """The text in ASCII: known characters as LaTeX, a run of superscripts as a power, of subscripts as an index."""
     parts = []
     for mark, run in groupby(text, lambda c: "^" if c in SUPERSCRIPTS else "_" if c in SUBSCRIPTS else ""):
-        plain = "".join(str(decimal(c)) if c > "\x7f" and c.isdecimal() else SMALL.get(c, c) for c in run)
+        plain = "".join(str(decimal(c)) if c > "\x7f" and c.isdecimal() else SCRIPTS.get(c, c) for c in run)
         parts.append(f"{mark}{{{plain}}}" if mark else plain)
-    return "".join(parts).translate(TABLE)
+    return "".join(parts).translate(LATEX_OF)
