@@ -1,4 +1,4 @@
-"""Exact evaluation of expression trees at rational points, with unknown functions as unknowns.
+"""Exact evaluation of expression trees at rational points; what has no rational value becomes an unknown.
 
 For `0.5` and `\\frac{2}{4}`, and for `(x+1)^2` and `x^2+2x+1`.
 
@@ -18,40 +18,40 @@ from math import ceil, comb, factorial, floor, gcd, lcm
 from verifiers.math500.read.tree import ATOMS, INFINITY, Node
 from verifiers.verdicts import encoded
 
-BIT_LIMIT = 20_000  # of a numerator or denominator
+BIT_LIMIT = 20_000  # bits of a numerator or denominator
 EXPONENT_LIMIT = 9_999
-FACTORIAL_LIMIT = 1_000  # of a whole number, of which a factorial is computed
+FACTORIAL_LIMIT = 1_000  # the largest n whose n! is computed
 
 Quotient = tuple[int, int]
 
 
 class Undefined(ArithmeticError):
-    """A division by zero, or infinity where a number belongs."""
+    """The expression divides by zero, or has infinity where a number belongs."""
 
 
 class TooBig(Exception):
-    """A number beyond what is worth computing."""
+    """A number is larger than is worth computing."""
 
 
 class Point:
-    """Where a tree is evaluated: the value of every unknown, made on demand from a key.
+    """The point at which trees are evaluated: an integer for every variable and unknown, made when it is first met.
 
-    The key is made of `texts`, so that only somebody who knows all of them could aim at a value. An unknown keeps the
-    value that it gets when it is first met.
+    The integers come from a key made of `texts`: only somebody who knows all texts could write an answer for them.
     """
 
     def __init__(self, *texts: object) -> None:
         self.texts = texts
         self.values: dict[object, int] = {}
         self.key = b""
-        self.unknowns = False  # becomes True if an unknown is met, so that a difference proves nothing
-        self.variables = False
+        self.unknowns = False  # True once an unknown was met; then a difference proves nothing
+        self.variables = False  # True once a variable was met
 
     def value_of(self, key: object) -> int:
-        """The integer of an unknown, odd and below 2^61, made where it is first asked for."""
+        """The integer of a variable or an unknown, odd and below 2^61."""
         return self.values.get(key) or self.made_value(key)
 
     def made_value(self, key: object) -> int:
+        """A new integer for a variable or an unknown that was not met before."""
         try:
             self.key = self.key or blake2b(encoded("\0".join(map(repr, self.texts))), digest_size=16).digest()
         except ValueError:  # Python prints no integer of more than 4,300 digits
@@ -61,11 +61,12 @@ class Point:
         return value
 
     def unknown(self, *key: object) -> Quotient:
+        """The value of an unknown: of a function and its arguments, such as "root", (2, 1), (2, 1)."""
         self.unknowns = True
         return self.value_of(key), 1
 
     def evaluate(self, node: Node) -> Quotient:
-        """Value of a tree as (numerator, denominator > 0), not reduced."""
+        """The value of a tree as (numerator, denominator > 0), not in lowest terms."""
         return EVALUATED[node[0]](self, node)
 
     def undefined(self, node: Node) -> Quotient:
@@ -97,7 +98,7 @@ class Point:
         return divided(*self.evaluate(node[1]), *self.evaluate(node[2]))
 
     def power(self, node: Node) -> Quotient:
-        """A whole power; any other is an unknown."""
+        """The value of a power with a whole exponent; any other power is an unknown."""
         base, exponent = self.evaluate(node[1]), reduced(*self.evaluate(node[2]))
         if exponent[1] != 1 or abs(exponent[0]) > EXPONENT_LIMIT:
             return self.unknown("^", *reduced(*base), *exponent)
@@ -124,7 +125,7 @@ class Point:
         return n * self.value_of("pi"), d * 180
 
     def function(self, node: Node) -> Quotient:
-        """A function of rational numbers that has a rational value; any other is an unknown."""
+        """The rational value of a function of rational numbers, such as gcd(4, 6); any other function is an unknown."""
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         are_whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
         compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if are_whole else None)
@@ -149,7 +150,7 @@ EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {
 
 
 def divided(a: int, b: int, c: int, d: int) -> Quotient:
-    """a/b over c/d."""
+    """a/b divided by c/d."""
     if c == 0:
         raise Undefined("division by zero")
     return bounded(a * d, b * c) if c > 0 else bounded(-a * d, -b * c)
@@ -162,6 +163,7 @@ def divisor_of(*values: Fraction) -> Fraction:
 
 
 def multiple_of(*values: Fraction) -> Fraction:
+    """The smallest rational number that all values divide without a remainder."""
     below = lcm(*(value.denominator for value in values))
     return Fraction(lcm(*(int(value * below) for value in values)), below)
 
@@ -190,6 +192,7 @@ OF_WHOLE: dict[str, Callable[..., int]] = {
 
 
 def reduced(n: int, d: int) -> Quotient:
+    """A fraction in lowest terms."""
     divisor = gcd(n, d)
     return n // divisor, d // divisor
 
@@ -203,6 +206,7 @@ def integer_root(n: int, degree: int) -> int:
 
 
 def bounded(n: int, d: int) -> Quotient:
+    """The fraction n/d as it is; raises `TooBig` beyond `BIT_LIMIT`."""
     if max(n.bit_length(), d.bit_length()) > BIT_LIMIT:
         raise TooBig
     return n, d

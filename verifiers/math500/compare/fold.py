@@ -1,6 +1,6 @@
-"""Expressions without what changes nothing in them: brackets, factors 1 and -1, exponents 1; and in one order.
+"""Rewrites expressions without brackets, factors 1 and -1 and exponents 1, and with terms and factors in one order.
 
-By this a copy of a formula is one in any layout: `-(a - b)` and `b - a`, `y x` and `x y`.
+Copies of one formula become equal in any layout: `-(a - b)` and `b - a`, `y x` and `x y`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))
 
 
 def folded(node: Node) -> Node:
-    """Without brackets, factors and divisors 1, exponents 1; signs in front, sums in sums and products in products."""
+    """An expression without brackets, factors and divisors 1, and exponents 1.
+
+    Signs stand in front of products; a sum in a sum and a product in a product become one.
+    """
     return FOLDED.get(node[0], folded_inside)(node)
 
 
@@ -69,7 +72,7 @@ FOLDED: dict[str, Callable[[Node], Node]] = {
 
 
 def terms_of(node: Node) -> tuple[Node, ...]:
-    """The terms of a sum, or of one with a minus before it."""
+    """The terms of a sum, also of a sum with a minus before it: -a and b of -(a - b); any other node as one term."""
     if node[0] == "+":
         return node[1]
     if node[0] == "*" and len(node[1]) == 2 and node[1][0] == MINUS_ONE and node[1][1][0] == "+":
@@ -78,7 +81,7 @@ def terms_of(node: Node) -> tuple[Node, ...]:
 
 
 def without_sign(node: Node) -> tuple[Node, bool]:
-    """An expression without the minus before it, and if it had one."""
+    """(an expression without the minus before it, True if it had one)."""
     if node[0] == "*" and node[1][0] == MINUS_ONE:
         return (node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])), True
     return (ONE, True) if node == MINUS_ONE else (node, False)
@@ -91,7 +94,7 @@ def negative(node: Node) -> Node:
 
 
 def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
-    """What is multiplied and what is divided by, in a folded expression."""
+    """(the factors, the divisors) of a folded expression: [a, b] and [c] for ab/c."""
     if node[0] == "*":
         pairs = [factors_of(part) for part in node[1]]
         return [f for above, _ in pairs for f in above], [f for _, below in pairs for f in below]
@@ -127,4 +130,5 @@ ORDERED: dict[str, Callable[[Node], Node]] = {
 
 
 def in_order(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """The nodes sorted by their text."""
     return tuple(sorted(nodes, key=repr))

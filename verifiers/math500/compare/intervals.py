@@ -21,29 +21,29 @@ from flint import acb, arb, ctx, fmpq
 from verifiers.math500.compare.exact import Point, TooBig, Undefined, reduced
 from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
-Interval = arb | acb  # a real number, or a complex one
+Interval = arb | acb  # a real number or a complex number, with a bound on its error
 BITS_PER_DIGIT = 3.3219281
-ARGUMENT_LIMIT = 10**6  # of a sine or a cosine
-FIRST_DIGITS = 80
+ARGUMENT_LIMIT = 10**6  # largest argument of a sine, a cosine and the like
+FIRST_DIGITS = 80  # decimal digits of the first evaluation, and more for longer texts, up to the limit below
 FIRST_DIGITS_LIMIT = 300
-DIGIT_LIMIT = 2_000
-GAMMA_LIMIT = 10**4
-TERM_LIMIT = 200  # of a sum
-EVALUATION_LIMIT = 2_000  # of the function below an integral
-NODE_LIMIT = 10_000  # of expressions that are evaluated for one pair of values, also below integrals
-NODE_LIMIT_AT_A_POINT = 2_000  # the same where there are variables, which have several points
+DIGIT_LIMIT = 2_000  # decimal digits of the second evaluation
+GAMMA_LIMIT = 10**4  # largest n of n!
+TERM_LIMIT = 200  # terms of a sum
+EVALUATION_LIMIT = 2_000  # evaluations of the function under an integral
+NODE_LIMIT = 10_000  # nodes that are evaluated for one pair of values, also under integrals
+NODE_LIMIT_AT_A_POINT = 2_000  # the same if there are variables, since these get several points
 NO_QUOTIENT = (0, 0)
 OTHER_METHODS = frozenset("asin acos atan sinh cosh tanh sech csch coth".split())
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
 class Undecided(Exception):
-    """The value cannot be bounded."""
+    """The error of a value cannot be bounded."""
 
 
 @contextmanager
 def precision(digits: int) -> Iterator[None]:
-    """Evaluate with so many decimal digits; one thread at a time."""
+    """Evaluates with this many decimal digits in the `with` block; one thread at a time."""
     with _precision:
         before, ctx.prec = ctx.prec, int(digits * BITS_PER_DIGIT) + 1
         try:
@@ -61,9 +61,9 @@ getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has
 
 
 def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
-    """False if the intervals of the two values do not meet, True if they agree to enough digits, None if unknown.
+    """True if two values agree to enough digits, False if their intervals do not meet, None if neither is known.
 
-    `values`: of the variables, in units of 2^-59. `length`: characters of both texts.
+    `values`: {variable: its value in units of 2^-59}. `length`: characters of both texts.
     """
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
     for _ in range(2):  # the second time with the digits that the first shows to be needed
@@ -96,13 +96,13 @@ def is_below_zero(node: Node) -> bool:
 
 
 class Evaluation:
-    """Evaluates trees at one point; use inside `precision(digits)`."""
+    """Evaluates trees at one point, inside a `with precision(digits)`."""
 
     def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
-        """`nodes`: how many it may evaluate before it is `Undecided`."""
-        self.left = nodes
+        """`nodes`: how many nodes may be evaluated before `Undecided` is raised."""
+        self.left = nodes  # how many more may be evaluated
         self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
-        self.met: list[Interval] = []
+        self.met: list[Interval] = []  # the values of all nodes so far
 
     def evaluate(self, node: Node) -> Interval:
         value = EVALUATED.get(node[0], Evaluation.undecided)(self, node)
@@ -113,7 +113,7 @@ class Evaluation:
         return value
 
     def scale(self) -> int:
-        """The largest decimal exponent, in size, of anything met that is not zero."""
+        """The largest absolute decimal exponent of all values met that are not zero: 3 for 0.002 and 20."""
         return max((decimal_exponent(value) for value in self.met if not value.contains(0)), default=0)
 
     def undecided(self, *nodes: Node) -> Interval:
@@ -123,7 +123,7 @@ class Evaluation:
         return arb(fmpq(node[1], node[2]))
 
     def named(self, node: Node) -> Interval:
-        """A variable or a constant; infinity is not finite."""
+        """The value of a variable or a constant; NaN for infinity, which `evaluate` then refuses."""
         value = self.values.get(node[1])
         return CONSTANTS.get(node[1], arb.nan)() if value is None else value
 
@@ -146,7 +146,7 @@ class Evaluation:
         return self.evaluate(node[1]) * arb.pi() / 180
 
     def power(self, node: Node) -> Interval:
-        """A power: the real root of a real number if there is one, else the principal value."""
+        """The value of a power: the real root of a real number if it exists, else the principal value."""
         a = self.evaluate(node[1])
         n, d = quotient_of(node[2])
         b = fmpq(n, d) if d else self.evaluate(node[2])
@@ -165,7 +165,7 @@ class Evaluation:
         return self.power(("^", base, ("/", ONE, degree)))
 
     def integral(self, low: Node, high: Node, body: Node) -> Interval:
-        """The integral of a function without branch cuts over a finite interval."""
+        """The integral of a function without branch cuts over a finite interval; raises `Undecided` for any other."""
         if not is_smooth(body):
             raise Undecided("a branch cut")
         start, end = self.evaluate(low), self.evaluate(high)
@@ -227,41 +227,43 @@ def quotient_of(node: Node) -> tuple[int, int]:
 
 
 def is_smooth(node: Node) -> bool:
-    """True for sums, products, quotients, whole powers, exponentials and sines."""
+    """True if an expression has only sums, products, quotients, whole powers, exponentials and sines or the like."""
     named = node[0] != "fn" or node[1] in TRIGONOMETRIC
     is_whole_power = node[0] != "^" or node[1] == ("const", "e") or quotient_of(node[2])[1] == 1
     return named and is_whole_power and all(map(is_smooth, parts(node)))
 
 
 def decimal_exponent(value: Interval) -> int:
-    """The decimal exponent of a number, without its sign."""
+    """The absolute value of the decimal exponent of a number: 3 for 0.002."""
     mantissa, exponent = abs(value).mid().man_exp()
     bits = int(exponent) + int(mantissa).bit_length() - 1
     return abs(bits * 1_000_000 // int(BITS_PER_DIGIT * 1_000_000))
 
 
 def logarithm(a: Interval) -> Interval:
-    """The principal value."""
+    """The principal value of the natural logarithm."""
     return a.log() if isinstance(a, acb) or a > 0 else acb(a).log()
 
 
 def factorial(a: Interval) -> Interval:
-    """Of a real number, too."""
+    """a!, by the gamma function, so also of numbers that are not whole."""
     return (within(a, GAMMA_LIMIT) + 1).gamma()
 
 
 def within(a: Interval, limit: int) -> Interval:
+    """`a` as it is; raises `Undecided` if its absolute value may be above the limit."""
     if not abs(a) <= limit:
         raise Undecided("too large")
     return a
 
 
-def of_values(compute: Callable[..., Interval]) -> Callable[..., Interval]:
-    """A function of numbers as one of expressions."""
+def of_nodes(compute: Callable[..., Interval]) -> Callable[..., Interval]:
+    """Turns a function of numbers into a function of expressions, whose values it takes."""
     return lambda self, *arguments: compute(*map(self.evaluate, arguments))
 
 
 def method(name: str) -> Callable[[Interval], Interval]:
+    """The function that a method of python-flint computes: sin, cosh."""
     return lambda a: getattr(within(a, ARGUMENT_LIMIT), name)()
 
 
@@ -270,12 +272,12 @@ FUNCTIONS: dict[str, Callable[..., Interval]] = {
     "sum": Evaluation.repeated_sum,
     "prod": Evaluation.repeated_product,
     "root": Evaluation.root,
-    "ln": of_values(logarithm),
-    "log": of_values(lambda a, base: logarithm(a) / logarithm(base)),
-    "abs": of_values(abs),
-    "floor": of_values(lambda a: acb(a).real_floor()),
-    "ceil": of_values(lambda a: acb(a).real_ceil()),
-    "!": of_values(factorial),
-    "binom": of_values(lambda n, k: factorial(n) / (factorial(k) * factorial(n - k))),
-    **{name: of_values(method(name)) for name in TRIGONOMETRIC | OTHER_METHODS},
+    "ln": of_nodes(logarithm),
+    "log": of_nodes(lambda a, base: logarithm(a) / logarithm(base)),
+    "abs": of_nodes(abs),
+    "floor": of_nodes(lambda a: acb(a).real_floor()),
+    "ceil": of_nodes(lambda a: acb(a).real_ceil()),
+    "!": of_nodes(factorial),
+    "binom": of_nodes(lambda n, k: factorial(n) / (factorial(k) * factorial(n - k))),
+    **{name: of_nodes(method(name)) for name in TRIGONOMETRIC | OTHER_METHODS},
 }

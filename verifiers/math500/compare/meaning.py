@@ -1,7 +1,7 @@
-"""What a value that was read means, in one canonical form: made once, before anything is compared.
+"""Turns a value that was read into its meaning, a canonical form, once, before anything is compared.
 
-Plus-minus signs become two values, conditions on a variable a region, sums and products of matrices one matrix, "no
-solution" the empty set, "all real numbers" the real line.
+A plus-minus sign becomes two values; conditions on a variable become a region; sums and products of matrices become
+one matrix; "no solution" becomes the empty set, and "all real numbers" the real line.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from verifiers.math500.read.values import (
 )
 from verifiers.math500.read.words import is_reals
 
-_EMPTY = {
+_EMPTY_IN_WORDS = {
     tuple(words.split())
     for words in (
         "no solution,no solutions,no real solution,no real solutions,empty set,none,"
         "there are none,no solution exists,no solutions exist".split(",")
     )
 }
+# The signs of \pm ("pm", 1) and \mp ("pm", -1) in the first value and in the second.
 _UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
 _LOWER = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
 EMPTY_SET = Set(())
@@ -50,6 +51,7 @@ def meaning(value: Value) -> Value:
 
 
 def meaning_of_expression(node: Node) -> Value:
+    """Two values for a plus-minus sign, one matrix for matrices, a region for [0, 3) without {1}; else `node`."""
     kinds = {atom[0] for atom in tree.atoms(node)}
     if kinds.isdisjoint(("held", "pm")):
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
@@ -65,28 +67,31 @@ def meaning_of_expression(node: Node) -> Value:
 
 
 def is_interval(value: Value) -> bool:
+    """True for two values in round or square brackets, which may be an interval: (2, 5), [2, 5)."""
     return type(value) is Row and value.opening in ("(", "[") and len(value.items) == 2
 
 
 def meaning_of_words(value: Words) -> Value:
+    """The empty set for "no solution", the real line for "all real numbers"; other words as they are."""
     words = tuple(word.lower() for word in value.words)
-    if words in _EMPTY:
+    if words in _EMPTY_IN_WORDS:
         return EMPTY_SET
     return REALS if is_reals(words) else value
 
 
 def meaning_of_relation(value: Relation) -> Value:
+    """The region that an inequality says; else the relation, with the meanings of its sides."""
     equations = {"=", "mod"}.issuperset(value.operators)
     region = None if equations else region_of(value)
     if region is not None:
         return region
     first, *others = value.sides
-    sides = [first if is_name(first) else part_of_chain(first), *map(part_of_chain, others)]
+    sides = [first if is_name(first) else meaning_of_side(first), *map(meaning_of_side, others)]
     value = Relation(value.operators, tuple(sides))
     return value if equations else forwards(value)
 
 
-def spread(value: Value) -> tuple[Value, ...]:
+def both_signs(value: Value) -> tuple[Value, ...]:
     """`x = \\pm 2` and `x \\ne \\pm 2` as two relations; any other value as it is."""
     if type(value) is not Relation or value.operators not in (("=",), ("!=",)):
         return (value,)
@@ -97,8 +102,8 @@ def spread(value: Value) -> tuple[Value, ...]:
     )
 
 
-def part_of_chain(side: Value) -> Value:
-    """The meaning of a side; a side that has none may still be a name."""
+def meaning_of_side(side: Value) -> Value:
+    """The meaning of a side of a relation; a side without a meaning stays as it is, since it may be a name."""
     try:
         return meaning(side)
     except Malformed:
@@ -106,14 +111,15 @@ def part_of_chain(side: Value) -> Value:
 
 
 def meaning_of_list(value: Several | Builder) -> Value:
+    """The region that a list of conditions says; else the list of the meanings of its items."""
     if type(value) is Builder:
         return region_of(value) or value
-    items = tuple(one for item in value.items for one in spread(item))
+    items = tuple(one for item in value.items for one in both_signs(item))
     return region_of(Several(items, value.join)) or Several(flattened(items), value.join)
 
 
 def flattened(items: Sequence[Value]) -> tuple[Value, ...]:
-    """The meanings of the elements, those of a plus-minus sign as two."""
+    """The meanings of the items; an item with a plus-minus sign gives two."""
     elements: list[Value] = []
     for item in map(meaning, items):
         elements.extend(item.items if type(item) is Several else (item,))
@@ -121,7 +127,7 @@ def flattened(items: Sequence[Value]) -> tuple[Value, ...]:
 
 
 def union_of_sets(union: Union) -> Set | Union:
-    r"""One set of the elements of several, each once; beside intervals, {-1} is the interval [-1, -1]."""
+    r"""A union of sets as one set, each element once; beside intervals, {-1} becomes the interval [-1, -1]."""
     elements = [item for part in union.parts if type(part) is Set for item in flattened(part.items)]
     if all(type(part) is Set for part in union.parts):
         return Set(tuple(dict.fromkeys(elements)))
@@ -144,14 +150,14 @@ def both_rows(row: Row) -> Value:
 
 
 def is_vector(value: Value) -> bool:
-    """True for (1, 2), <1, 2> and a matrix of one row or column."""
+    """True for a row in round or pointed brackets and a matrix of one row or column: (1, 2), <1, 2>."""
     if type(value) is Matrix:
         return len(value.rows) == 1 or len(value.rows[0]) == 1
     return type(value) is Row and (value.opening, value.closing) in (("(", ")"), ("<", ">"))
 
 
 def as_matrix(node: Node) -> Matrix:
-    """A matrix, a vector as one of one row, or what an expression of matrices comes to."""
+    """A matrix as it is, a vector as a matrix of one row, an expression of matrices as the matrix that it gives."""
     value = released(node)
     if type(value) is Matrix:
         return value
@@ -159,7 +165,10 @@ def as_matrix(node: Node) -> Matrix:
 
 
 def matrix_of(node: Node) -> Matrix:
-    """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
+    """The matrix that an expression gives: a sum of matrices of one shape, or one matrix times scalars.
+
+    Raises `Malformed` for any other expression, as a product of two matrices.
+    """
     kind, parts = node[0], tree.parts(node)
     scalars = tuple(part for part in parts if not tree.holds_container(part))
     matrices = [as_matrix(part) for part in parts if part not in scalars]
@@ -179,7 +188,7 @@ def matrix_of(node: Node) -> Matrix:
 
 
 def multiple(factors: Sequence[Node]) -> Node:
-    """The product of a cell with what stands before its matrix, one number where all are numbers."""
+    """The product of a cell, which is the last factor, with the scalars before its matrix; one number if all are."""
     above = below = 1
     *scalars, cell = factors
     signed = cell[0] == "*" and cell[1][0] == MINUS_ONE

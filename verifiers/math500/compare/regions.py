@@ -1,4 +1,4 @@
-r"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region.
+r"""Sets of real numbers: an interval, an inequality and a set by its conditions all become a `Region`.
 
 For texts such as `2 \le x < 5` for `[2, 5)`, and `[0, 3) \setminus \{1\}` for `[0, 1) \cup (1, 3)`.
 """
@@ -27,24 +27,24 @@ from verifiers.math500.read.values import (
     released,
 )
 
-ITEM_LIMIT = 40  # conditions of one region
+CONDITION_LIMIT = 40  # conditions of one region
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-End = tuple[str, Node]  # a bracket and a value
+End = tuple[str, Node]  # an end of an interval: its bracket and its value
 LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """An interval or a union of some, and the variable that is in it, where one is named."""
+    """An interval or a union of intervals, and the variable that lies in it, if it is named."""
 
     where: Row | Union
     name: Node | None
-    is_written: bool = field(default=False, compare=False)  # as an interval, "x in (2, 5)"
+    is_written: bool = field(default=False, compare=False)  # True for "x in (2, 5)", False for 2 < x < 5
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an inequality says of one variable: its lowest and its highest value, or the one it has not."""
+    """What an inequality says of one variable: its lowest and highest value, or the value that it does not have."""
 
     name: Node
     low: End = LOWEST
@@ -53,7 +53,7 @@ class Condition:
 
 
 def region_of(value: Value) -> Region | None:
-    """The region that conditions on one variable say; None for any other value."""
+    """The region that conditions on one variable say: (2, 5) for 2 < x < 5; None for any other value."""
     if type(value) is Relation:
         value = forwards(value)
         name, *_, where = value.sides
@@ -66,7 +66,7 @@ def region_of(value: Value) -> Region | None:
         items, join = value.items, value.join
     elif type(value) is Builder:
         items, join = value.conditions, value.join
-    if len(items) > ITEM_LIMIT or not all(type(item) is Relation for item in items):
+    if len(items) > CONDITION_LIMIT or not all(type(item) is Relation for item in items):
         return None
     found = [condition_of(item) for item in items]
     if None in found or len({condition.name for condition in found}) != 1:
@@ -79,7 +79,7 @@ def region_of(value: Value) -> Region | None:
 
 
 def forwards(relation: Relation) -> Relation:
-    """With `<` instead of `>`, so that direction does not matter."""
+    """The relation with < in the place of >, its sides turned round: 2 < x for x > 2."""
     if not any(operator in (">", ">=") for operator in relation.operators):
         return relation
     operators = tuple(_FLIPPED.get(operator, operator) for operator in relation.operators[::-1])
@@ -87,7 +87,7 @@ def forwards(relation: Relation) -> Relation:
 
 
 def condition_of(relation: Relation) -> Condition | None:
-    """What an inequality says of its only variable; None if it is none, or has none alone on a side."""
+    """What a relation says of the one variable that stands alone on a side; None if there is no such variable."""
     operators, sides = relation.operators, relation.sides
     first_is_letter = is_expression(sides[0]) and sides[0][0] == "sym"
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
@@ -108,16 +108,16 @@ def condition_of(relation: Relation) -> Condition | None:
         place = len(sides) - 1 - place
         name = sides[place]
     if name[0] == "*" and name[1][0] not in NAMED_FUNCTIONS[:2]:
-        return None  # x t is a product, and perhaps h x
+        return None  # a product such as x t is no name of a value; f(x) and g(x) are
     low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
     high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
     return Condition(name, low, high)
 
 
 def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
-    """Conditions on one variable as a region: by "or" a union, by "and" what all allow.
+    """Conditions on one variable as an interval or a union: "or" joins them, "and" keeps what all of them allow.
 
-    A comma means "and" where that leaves something, else "or".
+    A comma means "and" if that leaves anything, else "or". None if that gives no region.
     """
     pieces: list[Row] | None = None
     if join != "or" or len(conditions) == 1:
@@ -130,7 +130,7 @@ def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
 
 
 def common(conditions: Sequence[Condition]) -> list[Row] | None:
-    """The intervals that all conditions allow; None where a point cannot be placed."""
+    """The intervals that all conditions allow; None if an excluded point is not proved to lie in one of them."""
     low = reduce(higher, (c.low for c in conditions))
     high = reduce(lower, (c.high for c in conditions))
     pieces = [(low, high)]
@@ -146,15 +146,17 @@ def common(conditions: Sequence[Condition]) -> list[Row] | None:
 
 
 def higher(one: End, other: End) -> End:
-    """The higher of two lowest values."""
+    """The higher of two lower ends."""
     return other if is_less(one[1], other[1]) else one
 
 
 def lower(one: End, other: End) -> End:
+    """The lower of two upper ends."""
     return other if is_less(other[1], one[1]) else one
 
 
 def interval(low: End, high: End) -> Row:
+    """The interval between two ends."""
     return Row(low[0], high[0], (low[1], high[1]))
 
 

@@ -1,7 +1,7 @@
-"""Do two meanings say the same? The reference decides the reading.
+"""Compares the meanings of an answer and a reference: values of any kind.
 
-What it leaves open (a unit, the name before an equals sign, the base) the answer may leave out or add; what it says
-must not be contradicted.
+What the reference leaves open (a unit, the name before an equals sign, a base) the answer may leave out or add. The
+answer must not contradict what the reference says.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from verifiers.math500.read.values import (
 )
 from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
 
-ITEM_LIMIT = 20  # of a list whose order is free: each is compared with each
-PRODUCT_LIMIT = 3  # letters of a word that may be a product of them
+ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
+PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
 
 
 class Comparison(Chains):
-    """One answer against one reference; see `Chains` for what it holds."""
+    """Compares one answer with one reference; `Chains` has its attributes and compares expressions and equations."""
 
     def same(self, answer: Value, gold: Value) -> int:
-        """NO, YES or UNSURE for two meanings of any kind."""
+        """NO, YES or UNSURE: whether two values of any kind are the same answer."""
         if is_expression(answer) and is_expression(gold):
             return self.same_expression(answer, gold)
         kind, wanted = type(answer), type(gold)
@@ -57,11 +57,15 @@ class Comparison(Chains):
         return self.same_container(answer, gold)
 
     def same_region(self, answer: Value, gold: Value) -> int:
+        """Compares a region with a value by the intervals alone, whatever the variable: 2 < x < 5 and (2, 5)."""
         self.structured = True
         return self.same_container(*(side.where if type(side) is Region else side for side in (answer, gold)))
 
     def same_value_of_list(self, answer: Several, gold: Node) -> int:
-        """A value and which letters it is for, "1/(p + 1), p > -1"; one value in two notations, "5/16 or 0.3125"."""
+        """Compares a list with one value, if it is that value with a condition, or that value in two notations.
+
+        Examples: "1/(p + 1), p > -1", whose condition is on a letter of the value, and "5/16 or 0.3125".
+        """
         first, *others = answer.items
         letters = {("sym", name) for name in symbols(gold)}
         if len(others) == 1 and type(others[0]) in (Region, Relation) and is_expression(first):
@@ -77,7 +81,7 @@ class Comparison(Chains):
         if Based in (kind, wanted):
             return self.same_base(answer, gold)
         if kind is wanted is Several and answer.join == "or" != gold.join and type(gold.items[0]) is Words:
-            return NO  # Bob or Ann, where both are right
+            return NO  # "Bob or Ann", where the reference is "Bob and Ann"
         if wanted in (Several, Set) and kind in (Several, Set):
             return self.any_order(answer.items, gold.items)
         if wanted is Row is kind:
@@ -97,7 +101,10 @@ class Comparison(Chains):
         return NO if self.strict else self.same_loosely(answer, gold)
 
     def same_loosely(self, answer: Value, gold: Value) -> int:
-        """Values of two kinds that say the same: brackets left out, vectors and matrices, ratios and quotients."""
+        """Compares values of two kinds that may say the same.
+
+        These are lists with brackets and without, vectors and matrices, ratios and quotients, a value and a set of it.
+        """
         kind, wanted = type(answer), type(gold)
         if (
             wanted is Row
@@ -109,8 +116,8 @@ class Comparison(Chains):
             items = by_name(answer.items) if named else answer.items
             return self.in_order(items, gold.items) if items else NO
         if wanted is Several and kind is Row and (answer.opening, answer.closing) == ("(", ")"):
-            words = all(type(item) is Words for item in gold.items)
-            items = gold.items if words else by_name(gold.items)
+            are_words = all(type(item) is Words for item in gold.items)
+            items = gold.items if are_words else by_name(gold.items)
             return self.in_order(answer.items, items) if items else NO
         if {kind, wanted} == {Row, Matrix} and is_vector(answer) and is_vector(gold):
             return self.in_order(entries(answer), entries(gold))
@@ -132,6 +139,7 @@ class Comparison(Chains):
     # ---- lists ----
 
     def in_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
+        """NO if an item differs from that in its place; UNSURE if one may differ; else YES."""
         if len(answer) != len(gold):
             return NO
         verdict = YES
@@ -139,11 +147,14 @@ class Comparison(Chains):
             one = self.same(a, g)
             if one == NO:
                 return NO
-            verdict = max(verdict, one)
+            verdict = max(verdict, one)  # UNSURE is above YES
         return verdict
 
     def any_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
-        """As multisets: every element of one is an element of the other, as often."""
+        """Compares lists whose order is free: each item of one must be in the other, as often.
+
+        Quantities with units of their own, such as 3 apples and 2 pears, are paired by their units.
+        """
         gold = unnamed(gold)
         if len(answer) != len(gold):
             return NO
@@ -156,14 +167,14 @@ class Comparison(Chains):
             return self.in_order(answer, gold)
         left, verdict = list(answer), YES
         for g in gold:
-            one = self.found(g, left)
+            one = self.take_same(g, left)
             if one == NO:
                 return NO
             verdict = max(verdict, one)
         return verdict
 
-    def found(self, gold: Value, left: list[Value]) -> int:
-        """YES if an element is among others, from which it is taken."""
+    def take_same(self, gold: Value, left: list[Value]) -> int:
+        """YES if an item of `left` is the same as `gold`, which is then taken out; UNSURE if one may be; else NO."""
         unsure = False
         for k, a in enumerate(left):
             one = self.same(a, gold)
@@ -173,19 +184,26 @@ class Comparison(Chains):
             unsure |= one == UNSURE
         return UNSURE if unsure else NO
 
-    # ---- words, quantities, residues and bases ----
+    # ---- words, quantities and numbers with a base ----
 
     def same_words(self, answer: Sequence[str], gold: Sequence[str]) -> int:
-        """One side may name what is spoken of, too: the series converges, an odd function, the commutative property."""
+        """YES for the same words. One side may also name the thing that they describe: "the series converges".
+
+        A noun of the problem is such a thing, too: "property" in "commutative property".
+        """
         answer, gold = (
             [MONTHS.get(word.lower(), word.lower()) for word in words] for words in (answer, gold)
         )
-        inert = SUBJECT_WORDS | self.form.nouns
-        articles = [[*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)]
-        plain = [[word for word in words if word not in inert] for words in articles]
+        subjects = SUBJECT_WORDS | self.form.nouns
+        without_articles = [
+            [*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)
+        ]
+        plain = [[word for word in words if word not in subjects] for words in without_articles]
+        # The same plain words, and at most one side has more.
         return YES if plain[0] == plain[1] != [] and (plain[0] == answer or plain[1] == gold) else NO
 
     def same_quantity(self, answer: Value, gold: Value) -> int:
+        """Compares values with units, either of which may be missing: 5 and 5 cm; 120 minutes and 2 hours."""
         (a, unit), (g, gold_unit) = (
             (side.value, side.unit) if type(side) is Quantity else (side, "") for side in (answer, gold)
         )
@@ -201,8 +219,10 @@ class Comparison(Chains):
         return self.same(a, g)
 
     def same_base(self, answer: Value, gold: Value) -> int:
-        """Numbers with a base: the same digits in the same base; the answer may leave the base out."""
-        if type(gold) is not Based:  # then it is decimal, or in the base that the problem asks for
+        """Compares numbers, at least one of which has a base. The answer may leave the base out: 345 for 345_6."""
+        if (
+            type(gold) is not Based
+        ):  # gold is decimal, or has the digits of the base that the problem asks for
             if answer.base == self.form.base:
                 return YES if gold == ("num", int(answer.digits), 1) else NO
             return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
@@ -211,18 +231,21 @@ class Comparison(Chains):
 
 
 def has_units_apart(items: Sequence[Value]) -> bool:
-    """True for 3 apples and 2 pears: quantities that their units tell apart, of which none is in the table."""
+    """True if items are quantities, each with a unit of its own that is no known one: 3 apples and 2 pears."""
     units = {unit_of(item) for item in items if type(item) is Quantity}
     return len(items) == len(units) > 1 and not any(map(is_known, units))
 
 
 def unit_of(item: Value) -> str:
-    """The words of a quantity's unit, one apple as apples."""
+    """The words of a quantity's unit without the s of the plural: "apple" for apples; "" for other values."""
     return " ".join(word.removesuffix("s") for word in item.unit.split()) if type(item) is Quantity else ""
 
 
 def letters_of(value: Value) -> list[str]:
-    """The letters of a product of some, and of a short word in which none comes twice: abc; else none."""
+    """The sorted letters of a product of variables, or of a short word without repeated letters: a, b, c for bca.
+
+    No letters for any other value.
+    """
     if type(value) is Words:
         (word, *others) = value.words
         short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
@@ -235,16 +258,20 @@ def letters_of(value: Value) -> list[str]:
 
 
 def entries(vector: Row | Matrix) -> Sequence[Value]:
+    """The entries of a vector, which is a row or a matrix of one row or column."""
     return vector.items if type(vector) is Row else sum(vector.rows, ())
 
 
 def quotient(value: Value) -> Value:
-    """The quotient that a ratio of two says; else the value itself."""
+    """7/3 for the ratio 7 : 3; any other value as it is."""
     return ("/", *value.parts) if type(value) is Ratio and len(value.parts) == 2 else value
 
 
 def by_units(node: Node, size: int) -> Sequence[Node]:
-    r"""The entries of `2\mathbf{i} - \mathbf{k}`; empty where it is no sum of multiples of unit vectors."""
+    r"""The entries of a vector written with unit vectors: 2, 0, -1 for `2\mathbf{i} - \mathbf{k}`.
+
+    None if the expression is no sum of multiples of different unit vectors. `size`: 2 or 3 entries.
+    """
     terms = node[1] if node[0] == "+" else (node,)
     found: dict[Node, Node] = {}
     for term in terms:
@@ -257,9 +284,10 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
 
 
 def by_name(items: Sequence[Value]) -> Sequence[Value]:
-    r"""`y = 7, x = 2` or `x = y = 2` in the order of its letters, of which none comes twice; else nothing.
+    r"""Equations such as `y = 7, x = 2` or `x = y = 2`, sorted by their letters: x = 2, y = 7.
 
-    Latin and Greek letters have no order between them: `r = 2, \theta = 1` stays as it is written.
+    None if an item is no equation, or if a letter comes twice. Latin and Greek letters have no order between them:
+    `r = 2, \theta = 1` stays as it is written.
     """
     if any(type(item) is not Relation or set(item.operators) != {"="} for item in items):
         return ()
@@ -270,7 +298,7 @@ def by_name(items: Sequence[Value]) -> Sequence[Value]:
 
 
 def unnamed(items: Sequence[Value]) -> Sequence[Value]:
-    """The values of `x = 1, 6`; the items of any other list."""
+    """1 and 6 for the list `x = 1, 6`; the items of any other list as they are."""
     first, *others = items or (None,)
     if not others or type(first) is not Relation or first.operators != ("=",):
         return items
