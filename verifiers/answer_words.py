@@ -1,26 +1,31 @@
 """The words by which ten languages name an answer: data for the one rule of `verifiers.sentence`.
 
-A word is a run of letters, with its first letter small or capital. Chinese, Japanese and Korean have no spaces between
-words, or none before a particle, so theirs (`TERMS`) are found wherever they stand.
+A word is a run of letters: "answer", "Answer" or "ANSWER". Chinese, Japanese and Korean have no spaces between words,
+or none before a particle. Their words (`TERMS_OF`) are found wherever they stand.
 """
 
 from typing import NamedTuple
 
 from verifiers.extract import Bytes
 
-# What a word is in a sentence that names an answer.
 OTHER, ANSWER, BEING, BEFORE, SO, MODAL, ASIDE, CONDITION, DENIAL = range(9)
+"""The roles of words: "So (SO) the final (BEFORE) answer (ANSWER) to (ASIDE) this must (MODAL) be (BEING) 18.".
+
+A CONDITION makes a sentence a supposition, "if the answer is 18"; a DENIAL is "not". All other words are OTHER.
+"""
 
 
 class Language(NamedTuple):
-    """The words of a language, by what they are."""
+    """The words of a language by their roles, with a space between two words."""
 
     answer: str
+    """Words for an answer: "result"."""
     being: str
+    """Verbs of being: "is"."""
     before: str
-    """What may stand before "answer": articles, adjectives, what opens a conclusion."""
+    """Words that may stand before "answer": articles, adjectives, and words that open a conclusion."""
     condition: str
-    """What makes a supposition of what follows."""
+    """Words that make what follows a supposition: "if"."""
 
 
 LANGUAGES = {
@@ -47,10 +52,10 @@ TERMS_OF = {
     "Korean": Language("정답 답", "은 는", "따라서 그러므로 최종", "만약"),
 }
 ENDINGS = ("です", "입니다", "이다")
-"""What Japanese and Korean put behind the value: "is"."""
+"""The verbs of being that Japanese and Korean put behind the value: "18です" says "is 18"."""
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
-_MORE = {  # English words that the languages do not share
+_MORE = {  # {role: its English words}; the lists of the other languages have no words of these roles
     SO: "so thus therefore hence then yes",
     MODAL: "should would must will",
     ASIDE: "to of for in we you that which",
@@ -63,11 +68,12 @@ _MASK = (1 << 8 * _KEY_BYTES) - 1
 
 
 def mixed(key: int, byte: int) -> int:
-    """The key of a word that goes on with one more byte; 56 bits, in Python and where compiled."""
+    """The key of a word with one more byte behind it; it has 56 bits, in Python and where compiled."""
     return (key * 131 + byte) & _MASK
 
 
 def key_of(word: str) -> int:
+    """A word as one integer, ASCII letters read as lower case; a table of integers is quick to search."""
     key = 0
     for byte in word.encode():
         key = mixed(key, byte | 32 if byte < 128 else byte)
@@ -75,7 +81,7 @@ def key_of(word: str) -> int:
 
 
 def _roles() -> dict[int, int]:
-    """{key of a word: what it is}; a word that two languages use differently is what stands first here."""
+    """{key of a word: its role}; of two roles, the one that is listed first counts, in `_MORE` before `LANGUAGES`."""
     roles: dict[int, int] = {}
     lists = [(words, role) for role, words in _MORE.items()]
     for language in LANGUAGES.values():
@@ -88,7 +94,7 @@ def _roles() -> dict[int, int]:
 
 
 _ROLES = _roles()
-# A table in which each word has a slot of its own. Where compiled, bytes are read as they lie; a long tuple is not.
+# A table in which each word has a slot of its own. It is bytes, which compiled code reads in place, unlike a tuple.
 _SIZE = next(size for size in range(1021, 1 << 16, 2) if len({key % size for key in _ROLES}) == len(_ROLES))
 _KEY_AT = {key % _SIZE: key for key in _ROLES}
 _KINDS = bytes(_ROLES.get(_KEY_AT.get(slot, -1), OTHER) for slot in range(_SIZE))
@@ -102,7 +108,7 @@ _TERMS = [
 ANSWER_NAMES = tuple(
     sorted(
         {
-            spelling.encode().lower()  # of ASCII letters alone, as `key_of` reads them
+            spelling.encode().lower()  # of bytes, this changes ASCII letters alone, as `key_of` does
             for language in (*LANGUAGES.values(), *TERMS_OF.values())
             for word in language.answer.split()
             for spelling in (word, word.capitalize(), word.upper())
@@ -116,7 +122,7 @@ _TERM_KINDS = bytes(role for _, role in _TERMS)
 
 
 def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(what the word at i is in a sentence that names an answer, position after it); the position is i at no word."""
+    """(role of the word at i, position after it); the position is i if no word begins there."""
     byte = data[i] + 0
     if byte >= 0xE2:
         is_mark = byte < 0xE3 or byte > 0xED or (byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80)
@@ -129,7 +135,7 @@ def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
         after += 1
     slot = key % _SIZE
     kind = _KINDS[slot] + 0
-    if kind != OTHER:  # as the slot of most words is not
+    if kind != OTHER:  # the slot of most words is empty, so that their keys are not compared
         for place in range(_KEY_BYTES):
             if _KEYS[slot * _KEY_BYTES + place] != key & 255:
                 return OTHER, after
@@ -138,7 +144,7 @@ def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def term_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """`word_at` in a script without spaces between words; a character that begins no term is a word."""
+    """`word_at` for a script without spaces between words; a character that begins no term is a word by itself."""
     begin = 0
     for k in range(len(_TERM_SIZES)):
         size = _TERM_SIZES[k] + 0

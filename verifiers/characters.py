@@ -1,12 +1,12 @@
-"""What a character beyond ASCII stands for: one explicit map, from which every verifier of text reads its own part.
+"""Names of ASCII characters, and tables of what characters beyond ASCII stand for, which all verifiers of text share.
 
-There is no Unicode normalisation: a superscript is a power and a circled digit is no digit. Plain Python over
-UTF-8 bytes that numba also compiles as it stands.
+There is no Unicode normalisation: a superscript is a power, and a circled digit is no digit. The functions are plain
+Python over UTF-8 bytes, and numba also compiles them as they stand.
 """
 
 from verifiers.extract import Bytes, read_word
 
-# ASCII characters by name.
+# The codes of ASCII characters.
 TAB, NEWLINE, RETURN, SPACE, BANG, QUOTE, DOLLAR, APOSTROPHE = tuple(b"\t\n\r !\"$'")
 LEFT_PAREN, RIGHT_PAREN, STAR, PLUS, COMMA, MINUS, POINT, SLASH = tuple(b"()*+,-./")
 ZERO, ONE, NINE, COLON, LESS, EQUALS, GREATER, UPPER_A, UPPER_Z = tuple(b"019:<=>AZ")
@@ -25,7 +25,7 @@ DIGIT_ZEROS = (
     0x1E5F1, 0x1E950, 0x1FBF0,
 )  # fmt: skip
 
-# Where two tasks read a sign differently, the narrower table is shared and the task adds its own.
+# A table has the signs that all tasks read alike; a task that reads further signs so adds them itself.
 PLUS_SIGNS = (0xFE62, 0xFF0B)
 MINUS_SIGNS = (0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63, 0xFF0D)
 TIMES_SIGNS = (0xB7, 0xD7, 0x2217, 0x2219, 0x22C5, 0x2715, 0x2716)
@@ -33,12 +33,12 @@ DIVISION_SIGNS = (0xF7, 0x2044, 0x2215, 0xFF0F)
 THIN_SPACES = (0xA0, 0x2006, 0x2007, 0x2008, 0x2009, 0x200A, 0x202F)
 SPACES = (0x85, 0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2028, 0x2029, 0x205F, 0x3000)
 ZERO_WIDTH = (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)
-FULLWIDTH = 0xFEE0  # from a fullwidth form 0xFF01 to 0xFF5E to its ASCII character
+FULLWIDTH = 0xFEE0  # the code of a fullwidth form, 0xFF01 to 0xFF5E, minus that of its ASCII character
 IDEOGRAPHIC_STOP = 0x3002
 
 
 def decode(data: Bytes, i: int) -> tuple[int, int]:
-    """(code point, position of the next) at the start of a well-formed UTF-8 character."""
+    """(code point, position after it) of the well-formed UTF-8 character that begins at i."""
     byte = data[i] + 0
     if byte < 0x80:
         return byte, i + 1
@@ -51,15 +51,17 @@ def decode(data: Bytes, i: int) -> tuple[int, int]:
 
 
 def is_ascii_digit(code: int) -> bool:
+    """True for the codes of 0 to 9."""
     return ZERO <= code <= NINE
 
 
 def is_ascii_letter(code: int) -> bool:
+    """True for the codes of A to Z and a to z."""
     return LOWER_A <= code | 32 <= LOWER_Z and code >= UPPER_A
 
 
 def decimal_digit(code: int) -> int:
-    """The value of a decimal digit of any script beyond ASCII, or -1."""
+    """The value of a decimal digit of any script beyond ASCII, 3 for "３"; -1 for any other character."""
     for zero in DIGIT_ZEROS:
         if zero <= code < zero + 10:
             return code - zero
@@ -67,7 +69,7 @@ def decimal_digit(code: int) -> int:
 
 
 def is_one_of(code: int, codes: tuple[int, ...]) -> bool:
-    """True if `code` is one of `codes`; a loop, because numba unrolls `in` and compiles it for long."""
+    """True if `code` is among `codes`. This is a loop, because numba unrolls `in` and takes long to compile it."""
     for other in codes:
         if other == code:
             return True
@@ -75,16 +77,17 @@ def is_one_of(code: int, codes: tuple[int, ...]) -> bool:
 
 
 def rows(kind: int, *codes: int) -> tuple[tuple[int, int, int], ...]:
-    """Rows (first, last, kind) of a table of characters, one for each code; a function reads such a table in a loop."""
+    """A row (first, last, kind) for each code. Such rows are a table of characters, which functions read in a loop."""
     return tuple((code, code, kind) for code in codes)
 
 
 def is_wide_space(code: int) -> bool:
+    """True for a space beyond ASCII, wide or thin."""
     return is_one_of(code, SPACES) or is_one_of(code, THIN_SPACES)
 
 
 def says_one_of(data: Bytes, start: int, end: int, keys: tuple[int, ...]) -> bool:
-    """True if one of these words, in any case, stands in data[start:end]."""
+    """True if data[start:end] has a word, in small or capital letters, whose `word_key` is among `keys`."""
     while start < end:
         key, after = read_word(data, start, end, True)
         if is_one_of(key, keys):

@@ -16,28 +16,27 @@ Bytes = bytes  # or, where compiled, a read-only array of uint8
 
 ANSWER_LIMIT = 65_536  # bytes; a longer answer span is refused unread
 
-FOUND = OK  # of a completion in which there is an answer, instead of the reason why there is none
+FOUND = OK  # the status of a completion with an answer; without an answer, the status is the reason why
 
 _OPEN = b"<answer>"
 _CLOSE = b"</answer>"
 _ANSWER_NAME, _REASONING_NAME = b"answer>", b"reasoning>"
 _GREATER, _SLASH, _BAR, _BLANK, _UNDERSCORE = tuple(b">/| _")
-# What ends a completion, of every family in docs/models.md; what follows is another turn.
+# The end-of-text tokens of every family in docs/models.md; what follows one is another turn.
 _END_TOKENS = (b"</s>", b"<|eot_id|>", b"<|endoftext|>", b"<|im_end|>", b"<|role_end|>", b"<|end|>")
 _END_BYTES = b"".join(_END_TOKENS)
 _END_SIZES = bytes(map(len, _END_TOKENS))
-Command = tuple[
-    int, ...
-]  # the bytes of one of LaTeX's: of a tuple compiled code knows the length, which pays here
+Command = tuple[int, ...]
+"""The bytes of a LaTeX command. It is a tuple, because compiled code is quicker if it knows the length."""
 BOX: Command = tuple(b"\\boxed")
 FRAMED_BOX: Command = tuple(b"\\fbox")
 _HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
-_SURROGATES = 0xA0  # the second byte behind ED, from which on it is a lone surrogate
-_WINDOW = 256  # bytes that are searched for one brace and for the other: the whole text each time would be quadratic
-_LIST_LIMIT = 40  # boxes of one list
-_GAP_LIMIT = 256  # bytes before a box in which the other one of "one or the other" is looked for
+_SURROGATES = 0xA0  # behind the byte ED, this byte and those above it make a lone surrogate
+_WINDOW = 256  # bytes in which braces are looked for at a time; a search of the whole text would be quadratic
+_LIST_LIMIT = 40  # the most boxes of one list
+_GAP_LIMIT = 256  # bytes before a box in which another box of its list is looked for: \boxed{3} or \boxed{5}
 
 
 def word_key(word: str) -> int:
@@ -66,10 +65,12 @@ _THINKING = word_keys("think thinking reasoning")
     CLOSES_THINKING,
     ENDS_TEXT,
 ) = range(8)
+"""Kinds of tags. An unusual tag is not written `<answer>`: `<Answer>`, `<final answer>`."""
 _OR, _AND = word_key("or"), word_key("and")
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
-_GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # between boxes of one list
-APART, OR, LIST = range(3)  # what stands between two boxes
+r"""Words and commands that may stand between two boxes of one list: `\boxed{3} \text{ and } \boxed{5}`."""
+_GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # signs that may stand there
+APART, OR, LIST = range(3)  # how two boxes are joined; see `joint`
 OVER_LONG = 1 << 60  # the key of a word of more than 12 letters
 
 
@@ -98,13 +99,15 @@ def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
 
 
 def is_space(byte: int) -> bool:
+    """True for ASCII white space."""
     return byte == 32 or 9 <= byte <= 13
 
 
 def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[int, int]:
-    """(key of the word that starts at i, position after it); over-long words share a key.
+    """(key of the word that starts at i, position after it); (0, i) if none does.
 
-    A word is of ASCII letters in lower case, or, in `any_case`, of any, which are read as lower case.
+    All words of more than 12 letters have the key OVER_LONG. A word has only ASCII letters in lower case; with
+    `any_case` also capitals, which are read as lower case.
     """
     key = 0
     while i < end:
@@ -117,7 +120,7 @@ def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[in
 
 
 def matches(data: Bytes, start: int, end: int, pattern: bytes | Command) -> bool:
-    """Whether data[start:end] begins with a pattern."""
+    """True if data[start:end] begins with a pattern."""
     return data.startswith(bytes(pattern), start, end)
 
 
@@ -141,17 +144,20 @@ def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def is_blank(data: Bytes, start: int, end: int) -> bool:
-    """Whether data[start:end] is white space alone."""
+    """True if data[start:end] holds nothing but white space."""
     start, end = strip(data, start, end)
     return start >= end
 
 
 def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(NO_TAG, OPENS_ANSWER, ..., position after it) of the tag whose `<` stands at i, in any case."""
+    """(kind, position after it) of the tag whose `<` stands at i, in small or capital letters.
+
+    The kind is NO_TAG if no known tag stands there. The position of ENDS_TEXT is i.
+    """
     closing = i + 1 < end and data[i + 1] == _SLASH
     name = i + 2 if closing else i + 1
     shift = 1 if closing else 0
-    if matches(data, name, end, _ANSWER_NAME):  # most are written so, and need no reading of words
+    if matches(data, name, end, _ANSWER_NAME):  # the usual spelling, for which no word has to be read
         return OPENS_ANSWER + shift, name + len(_ANSWER_NAME)
     if matches(data, name, end, _REASONING_NAME):
         return OPENS_THINKING + shift, name + len(_REASONING_NAME)
@@ -176,7 +182,7 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def is_end_token(data: Bytes, start: int, end: int) -> bool:
-    """Whether an end token begins at `start`."""
+    """True if an end-of-text token begins at `start`."""
     return data.startswith(_END_TOKENS, start, end)
 
 
@@ -195,10 +201,15 @@ def is_end_token_in_array(data, start, end):  # type: ignore[no-untyped-def]
 
 
 def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, int, int, bool]:
-    """(cut, begin, block start, block end, unclosed start, its end, if there is exactly one pair of tags); -1: none.
+    """(cut, begin, block_start, block_end, unclosed, unclosed_end, single): where a final answer may stand.
 
-    begin: where what may be a final answer begins, behind the last closed `<think>` or `<reasoning>` block unless that
-    is all there is. A block counts if it stands behind that, or before its opening tag.
+    A place that does not exist is -1.
+
+    cut: the end of the text, before the first end-of-text token. begin: the end of the last closed `<think>` or
+    `<reasoning>` block, before which no final answer stands; `start` if nothing follows that block. block_start,
+    block_end: the content of the last closed `<answer>` block that stands behind `begin`, or before the reasoning.
+    unclosed, unclosed_end: the text behind an `<answer>` that is not closed. single: whether there is exactly one
+    `<answer>` and one `</answer>`.
     """
     limit, reasoning_counts = end, False
     while True:
@@ -235,7 +246,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
             i = find_byte(data, _LESS, after, end)
         if reasoning_counts or begin == start or block_start >= 0 or not is_blank(data, begin, end):
             break
-        reasoning_counts = True  # nothing stands behind it
+        reasoning_counts = True  # nothing stands behind it, so the answer may stand in it
     if opening >= 0 and (unclosed < 0 or not is_blank(data, opening, end)):
         unclosed, unclosed_end = opening, end
     return end, begin, block_start, block_end, unclosed, unclosed_end, opened == 1 and closed == 1
@@ -250,6 +261,7 @@ def is_not_text(data: Bytes, start: int, end: int) -> bool:
 
 
 def is_escaped(data: Bytes, start: int, position: int) -> bool:
+    r"""True if an odd number of backslashes stands right before `position`: at the brace of `\{`, not of `\\{`."""
     i = position
     while i > start and data[i - 1] == _BACKSLASH:
         i -= 1
@@ -259,8 +271,8 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
-    Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
-    already been as low as it is there. command: another box's, in its place.
+    command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right; `level` is the number of right braces
+    minus that of left ones. A left brace has a partner exactly if `level` has been as low before.
     """
     level = lowest = 0
     first = find_byte(data, _BACKSLASH, start, end) + 1
@@ -302,7 +314,7 @@ def brace_before_in_array(data, start, end):  # type: ignore[no-untyped-def]
 
 
 def command_before(data: Bytes, start: int, position: int, command: Command) -> int:
-    """Where the command begins whose brace is at `position`, or -1."""
+    """Where `command` begins if the brace at `position` is its own, else -1."""
     end = position
     while end > start and is_space(data[end - 1]):
         end -= 1
@@ -311,7 +323,7 @@ def command_before(data: Bytes, start: int, position: int, command: Command) -> 
 
 
 def closing_brace(data: Bytes, position: int, end: int) -> int:
-    """Where the brace opened at `position` closes; only called where it does."""
+    """Position of the brace that closes the one at `position`; it must exist."""
     depth = 1
     i = position + 1
     while i < end:
@@ -329,7 +341,7 @@ def closing_brace(data: Bytes, position: int, end: int) -> int:
 
 
 def joint(data: Bytes, start: int, end: int) -> int:
-    """OR if a text between two boxes says "or" and no other word, LIST if commas or "and" alone join them, or APART."""
+    """How the text between two boxes joins them: OR by "or" and no other word, LIST by commas or "and"; else APART."""
     says_or = joins = strange = False
     i = start
     while i < end:
@@ -354,7 +366,7 @@ def joint(data: Bytes, start: int, end: int) -> int:
 
 
 def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
-    """True if two texts of one length differ."""
+    """True if the texts of one length that begin at `first` and at `second` differ."""
     for offset in range(length):
         if data[first + offset] != data[second + offset]:
             return True
@@ -364,9 +376,9 @@ def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
 def first_of_list(
     data: Bytes, start: int, box: int, content_start: int, content_end: int
 ) -> tuple[int, bool]:
-    """(where the list of boxes begins that ends with the one at `box`, if "or" joins another box to it).
+    """(start of the list of boxes whose last box is at `box`, whether "or" joins a box with another value to it).
 
-    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list; one box said twice is none.
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list. Boxes of the same content are no list; then the start is `box`.
     """
     first, differs = box, False
     for _ in range(_LIST_LIMIT):
@@ -386,7 +398,7 @@ def first_of_list(
 def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last box that nothing closes, `\boxed 7` and `\boxed{7`, or -1s.
 
-    Without a brace it holds what stands before the next space; with one, all that follows.
+    Without a brace, the box holds a number, up to the next space; with one, the rest of the line.
     """
     box = low = -1
     i = find_byte(data, _BACKSLASH, start, end)
@@ -414,10 +426,10 @@ def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
 
 
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of what the last `####` marks: the rest of its line, or the line below; start is -1 if none does.
+    """(start, end) of the text that the last `####` marks: the rest of its line, or the only line below; -1s if none.
 
-    A line that begins with a word and has text below is a heading. Another `####`, or a label that is glued to a digit
-    (`#### 80question: There are`), ends it.
+    A line such as `#### Step 2` with a text below is a heading, and marks nothing. The text ends at another `####`, and
+    at a label that is glued to a digit: `#### 80question: There are`.
     """
     low = high = line_end = -1
     _, end = strip(data, start, end)
@@ -425,7 +437,7 @@ def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
     while i < end:
         if matches(data, i, end, _HASHES):
             first = i + len(_HASHES)
-            goes_on = i < line_end  # another one stands before it on its line
+            goes_on = i < line_end  # another `####` stands before this one on the same line
             if not goes_on:
                 line_end = find_byte(data, _NEWLINE, first, end)
             while first < end and data[first] == _HASH:
@@ -445,7 +457,7 @@ def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def starts_word(data: Bytes, start: int, end: int) -> bool:
-    """True if a word of two ASCII letters or more is the first thing in data[start:end]."""
+    """True if data[start:end] begins with a word of two or more ASCII letters: " **Step 2"."""
     while start < end and (is_space(data[start]) or data[start] == _STAR):
         start += 1
     _, after = read_word(data, start, end, True)
@@ -453,7 +465,7 @@ def starts_word(data: Bytes, start: int, end: int) -> bool:
 
 
 def before_label(data: Bytes, start: int, end: int) -> int:
-    """Where data[start:end] ends before a word with a colon that is glued to a digit, `80question:`."""
+    """End of data[start:end] without a label that is glued to a digit: behind the 80 of `80question: There are`."""
     i = start + 1
     while i < end:
         _, after = read_word(data, i, end, True)
@@ -483,19 +495,19 @@ def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool
 
 
 def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
-    """(FOUND | NO_ANSWER | MALFORMED | HEDGE, start, end, if it is from a box) of the answer in data[start:end].
+    """(FOUND | NO_ANSWER | MALFORMED | HEDGE, start, end, whether it is from a box) of the answer in data[start:end].
 
-    The span is stripped of white space and -1, -1 where there is none. In strict mode the completion must
-    hold exactly one `<answer>` and one `</answer>`.
+    The span has no white space around it; it is -1, -1 if there is no answer. In strict mode the completion must hold
+    exactly one `<answer>` and one `</answer>`.
     """
     status, low, high, boxed, _, _ = locate_mark(data, start, end, lenient)
     return status, low, high, boxed
 
 
 def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool, int, int]:
-    """`locate`, and (start, end) of the text behind the mark, in which a sentence could name a later answer.
+    """What `locate` returns, and (start, end) of the text behind the mark, in which a sentence may name a later answer.
 
-    Where no answer is marked that is all that may be a final answer; behind a closed block it is -1, -1.
+    If no answer is marked, this text is all that may be a final answer. Its start is -1 if a closed block was found.
     """
     cut, begin, block_start, block_end, unclosed, unclosed_end, single = read_tags(data, start, end)
     boxed = False
@@ -534,7 +546,7 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1, boxed, behind, cut
     hedged = False
-    if boxed and box - scope > len(BOX):  # there is room for another one before it
+    if boxed and box - scope > len(BOX):  # there is room for another box before this one
         first, hedged = first_of_list(data, scope, box, inner_start, inner_end)
         if lenient and first < box:
             low, high = first, high + 1

@@ -1,9 +1,9 @@
 r"""The value that a completion ends with where it marks no answer: "So, the ladders cost 96 dollars.", `= 18 eggs`.
 
 Mode `flexible` judges it, for files of other people's models: the last number or closed formula (`$...$`, `\(...\)`,
-`\[...\]`) of the last sentence that has one. In such a sentence a number behind "=" or "is" goes first, and one behind
-a word such as "every" or "in" says only of what it speaks. What is denied, asked, left open ("18 or 19", "±18") or not
-computed (`2*9`) is no value. Nothing here is compiled; every scan is linear.
+`\[...\]`) of the last sentence that has one. Of several in that sentence, one behind "=" or "is" goes first; one behind
+a word such as "every" or "in" goes last, because it only says what the value is about: "in 7 days". What is denied,
+asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value. Nothing is compiled; every scan is linear.
 """
 
 from __future__ import annotations
@@ -15,42 +15,48 @@ from verifiers.extract import read_tags
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
 UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
-"""Reasons for which another reading is looked for."""
+"""The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
 _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
+"""(opening, closing) marks of formulas; those in single dollars are read apart."""
 _SIDE_WORDS = frozenset("in within during after over per every each all both these those".split())
+"""Words behind which a number counts something beside the value: the 7 of "96 dollars in 7 days"."""
 _BEING = frozenset("= is are was were be equals".split())
+"""Words and signs behind which the value stands: the 96 of "3 ladders cost 32 each, which is 96"."""
 _JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
+"""Words and signs between two numbers of which neither is the value: "18 or 19", "2 * 9"."""
 _DENYING = frozenset("not between ±".split())
+"""Words and signs behind which a number is no value: "not 18"."""
 _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
-"""Words of an amount of money, which belong to the number before them."""
+"""Words that belong to the number before them: both of "5 million dollars"."""
 _BELOW_ZERO = "below zero"
-_BELOW_LIMIT = 40  # characters from a number to these words: "degrees Celsius"
+_BELOW_LIMIT = 40  # the most characters between a number and the end of these words
 _DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
+"""Words that may stand between a number and "below zero": "5 degrees Celsius below zero"."""
 _FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
 
 
 class Item(NamedTuple):
-    """A number or a formula of a sentence; the rank says what stands before it.
-
-    `is_value` is False where the words around it deny it, ask for it or leave it open.
-    """
+    """A number or a formula of a sentence: text[low:high]."""
 
     low: int
     high: int
     rank: int
+    """How much it counts by the word before it; see `rank_behind`."""
     is_value: bool
+    """False if the words around it deny it, ask for it or leave it open."""
 
 
 def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: bool = False) -> tuple[int, int]:
-    """(start, end) of the value in a completion of which lenient mode says `reason` about data[low:high], or -1s.
+    """(start, end) of the value that a completion ends with; -1, -1 if there is none.
 
-    For GSM8K it goes on through `5k`, `5 EUR` and `5 degrees below zero`, which MATH does not read.
-    Where an answer is marked, the value is looked for in it; what a box holds stays as it is.
+    reason, low, high: the reason of lenient mode, and where it read an answer (-1 = nowhere). The value is looked for
+    in that answer, or else in the whole text; what a box holds is not read again. is_gsm8k: `5k`, `5 EUR` and `5
+    degrees below zero` are values as a whole, which MATH does not read.
     """
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]
+        high, low = read_tags(data, 0, len(data))[:2]  # the end of the text, and the end of its reasoning
     text = data[low:high].decode("utf-8", "surrogatepass")
     value = last_value(text, is_gsm8k)
     if value is None:
@@ -60,7 +66,7 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
 
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
-    """The last number or formula of the last sentence that has one; None where there is none."""
+    """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
     sentence: list[Item] = []
     last: list[Item] = []
 
@@ -107,12 +113,12 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
 
 
 def rank_behind(word: str) -> int:
-    """How much a value counts by the word or sign before it: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
+    """How much a number counts behind a word or sign: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
     return 2 if word in _BEING else int(word not in _SIDE_WORDS)
 
 
 def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
-    """Where the formula ends that begins at i, or -1; `closings`: where the last closing sign of each kind stands."""
+    """Where the formula that begins at i ends, or -1. closings: {opening mark: place of the last closing mark}."""
     for opening, closing in _OPENINGS:
         if text.startswith(opening, i):
             begin = i + len(opening)
@@ -127,13 +133,13 @@ def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
 
 
 def has_value(formula: str) -> bool:
-    """False for a formula that only names something: `$x$`, `$ABC$`."""
+    """True if a formula says more than a name: `$x = 3$`, not `$x$` or `$ABC$`."""
     inside = formula.strip("$\\[]() .\n")
     return not (inside.isalpha() and inside.isascii())
 
 
 def number_at(text: str, i: int) -> tuple[int, int]:
-    """(start, end) of the number whose first digit stands at i, with its sign, its currency and a fraction."""
+    """(start, end) of the number whose first digit stands at i, with sign, currency and fraction: all of `-$2 1/2`."""
     start = end = i
     while end < len(text):
         c, after = text[end], text[end + 1 : end + 2]
@@ -155,9 +161,9 @@ def number_at(text: str, i: int) -> tuple[int, int]:
 
 
 def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
-    """Where an amount ends of which the number is text[start:end]: `5 million dollars`, `$5M`.
+    """Where the amount with the number text[start:end] ends: behind `5 million dollars`, `$5M`.
 
-    In GSM8K also `5M`, `5 EUR` and `5 degrees below zero`. A letter that begins a name (`$5 T-shirts`) is not taken.
+    In GSM8K also behind `5M`, `5 EUR`, `5 degrees below zero`. The first letter of a name is no part: `$5 T-shirts`.
     """
     is_price = not SIGNS.keys().isdisjoint(text[start:end])
     if is_gsm8k and not is_price:
@@ -183,12 +189,12 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
 
 
 def is_operand(before: str) -> bool:
-    """True if a minus behind this character subtracts or joins: `5-3`, `x -3`."""
+    """True if a minus right behind this character is no sign of a number, but subtracts or joins: `5-3`, `x-3`."""
     return before.isalnum() or before in (")", "]", "}", "-")
 
 
 def is_fraction(text: str, i: int) -> bool:
-    """True for digits, a slash and a digit at i, as in `2 1/2`."""
+    """True if digits, a slash and a digit stand at i: the `1/2` of `2 1/2`."""
     end = i
     while end < i + 18 and text[end : end + 1].isdecimal():
         end += 1

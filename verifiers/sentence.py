@@ -1,9 +1,10 @@
 r"""The answer that a sentence or a heading names: `Thus, the answer is $18$.`, `### Answer`, `\fbox{18}`, `Ответ: 18`.
 
-Lenient mode of GSM8K and MATH reads it where it stands behind whatever else is marked, and inside an `<answer>` block:
-`<answer>The final answer is: 16</answer>`. One rule for ten languages, whose words are in `answer_words`: "answer" or
-"result", perhaps an aside, a verb of being or a colon, and the value, on the same line or below it; or the value, "is",
-"the answer". Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verifiers.extract`.
+Lenient mode of GSM8K and MATH looks for it in two places: behind everything else that marks an answer, and inside an
+`<answer>` block, `<answer>The final answer is: 16</answer>`. One rule serves ten languages, whose words are in
+`answer_words`. A sentence says "answer" or "result", perhaps an aside, and a verb of being or a colon; the value
+follows on the same line or below it. Or the value comes first: "16 is the answer". All functions are plain Python over
+UTF-8 bytes, and numba also compiles them as they stand, like those of `verifiers.extract`.
 """
 
 from verifiers import characters as ch
@@ -40,29 +41,35 @@ from verifiers.extract import (
 )
 
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong incorrect or")
-_DENIALS = word_keys(
-    "no not never cannot isn wasn doesn t wrong incorrect wait actually or"
-)  # in what follows a value: it is taken back
-# What begins no value: "The answer is found by adding."
+"""Words that cast doubt on a value beside them, which then is no answer: "unless it is 18", "18 or 19"."""
+_DENIALS = word_keys("no not never cannot isn wasn doesn t wrong incorrect wait actually or")
+"""Words behind a value that take it back: "18. Actually, that is wrong."."""
 _NO_VALUE = word_keys(
     "unknown known found obtained given got calculated computed determined derived expressed rounded asked correct "
     "final by in what"
 )
+"""Words that begin no value behind "is": "The answer is found by adding."."""
 _IN_WORDS = word_keys(
     "be zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
-)  # what may say a value all the same: "found to be six"
+)
+"""Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
 _BEGIN, _END, _LEFT = word_key("begin"), word_key("end"), word_key("left")
 _STOPS = tuple(b".!?")
+"""Signs that end a sentence if a space follows: the last point of "It is 1.8. Good."."""
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
 _WIDE_COLON, _WIDE_COMMA = "：".encode(), "，".encode()
 _WIDE_STOP = "。".encode()
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
-VALUE_LIMIT = 4096  # bytes of a named answer
+"""Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`."""
+VALUE_LIMIT = 4096  # bytes; a longer named answer does not count
 
 
 def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
-    """`extract.locate`, and in lenient mode what a sentence names behind that, or inside a block."""
+    """What `extract.locate` finds; in lenient mode also an answer that a sentence names behind it or inside a block.
+
+    Returns (FOUND or the reason why there is none, start, end, whether the answer is from a box).
+    """
     status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
     may_be_named = behind >= 0 and (status == NO_ANSWER if low < 0 else has_word(data, behind, cut))
     if lenient and (may_be_named or (status == FOUND and not boxed)):
@@ -71,7 +78,7 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
 
 
 def has_word(data: Bytes, start: int, end: int) -> bool:
-    """True if a letter stands in data[start:end], in no tag; behind most answers none does."""
+    """True if data[start:end] has a letter outside of tags: ". So", not ".</b>"; behind most answers there is none."""
     while start < end and data[start] < ch.BEYOND_ASCII and not ch.is_ascii_letter(data[start] + 0):
         start = max(behind_tag(data, start, end), start + 1) if data[start] == ch.LESS else start + 1
     return start < end
@@ -80,7 +87,11 @@ def has_word(data: Bytes, start: int, end: int) -> bool:
 def named_or_marked(
     data: Bytes, status: int, low: int, high: int, boxed: bool, behind: int, cut: int
 ) -> tuple[int, int, int, bool]:
-    """`find_answer` where a sentence in the marked answer data[low:high], or in data[behind:cut], may name one."""
+    """`find_answer` for a completion in which a sentence may name an answer.
+
+    The sentence may stand in the marked answer data[low:high], or behind it, in data[behind:cut]. The other arguments
+    are what `locate_mark` returned.
+    """
     if status == FOUND and not boxed and not begins_with_stray_digits(data, low, high):
         first, last = named_answer(data, low, high)
         if 0 <= first < last:
@@ -109,15 +120,15 @@ def named_or_marked(
 def find_row(
     data: Bytes, start: int, end: int, lenient: bool, references: tuple, row: int, scratch: tuple
 ) -> tuple[int, int, float, int, int]:
-    """`find_answer` in the form of `batch.RowLoop`, with 1 for a box as the tier."""
+    """`find_answer` with the arguments of `batch.RowLoop`; instead of a tier it returns 1 for a box, else 0."""
     status, low, high, boxed = find_answer(data, start, end, lenient)
     return status, int(boxed), 0.0, low, high
 
 
 def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    r"""(start, end) of a number or an equation that is the one bold text of the last line, `**\$18**`, or -1s.
+    r"""(start, end) of the only bold text in the last line if it is a number or an equation, `**\$18**`; else -1s.
 
-    -1s also behind a word that casts doubt on it.
+    Also -1s if one of `_DOUBTS` stands before it on the line: "It is not **18**".
     """
     start, end = strip(data, start, end)
     line = end
@@ -136,7 +147,7 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def behind_stars(data: Bytes, start: int, end: int) -> int:
-    """Position behind the first `**` of data[start:end], or 0."""
+    """Position behind the first `**` of data[start:end]; 0 if there is none."""
     i = find_byte(data, ch.STAR, start, end)
     while i + 1 < end and data[i + 1] != ch.STAR:
         i = find_byte(data, ch.STAR, i + 1, end)
@@ -144,7 +155,7 @@ def behind_stars(data: Bytes, start: int, end: int) -> int:
 
 
 def begins_with_stray_digits(data: Bytes, start: int, end: int) -> bool:
-    """Whether data[start:end] begins with digits at which a bracket, a quote, a tag or a sign of a formula stands."""
+    """True if data[start:end] begins with digits right before a bracket, a quote, a tag or a formula: `7<b>`."""
     i = start
     while i < end and (is_space(data[i]) or data[i] == ch.BACKSLASH):
         i += 1
@@ -157,7 +168,7 @@ def begins_with_stray_digits(data: Bytes, start: int, end: int) -> bool:
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(start, end) of the answer that is named last in data[start:end], or -1s.
 
-    A sentence that says no value names one only where no other does.
+    A sentence without a value, "The answer is found by adding.", counts only if no other sentence names an answer.
     """
     start, line_end = strip(data, start, end)
     end = line_end
@@ -176,7 +187,7 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def may_name(data: Bytes, start: int, end: int) -> bool:
-    """Whether a word for an answer may stand in data[start:end]; most lines of a working hold none."""
+    """True if the line data[start:end] may hold a word for an answer; most lines of a working hold none."""
     line = data[start:end].lower()
     for name in ANSWER_NAMES:
         if name in line:
@@ -185,7 +196,7 @@ def may_name(data: Bytes, start: int, end: int) -> bool:
 
 
 def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
-    """`may_name` where compiled: to read the words of the line is as quick."""
+    """`may_name` where compiled. It is always true, because there the words of the line are read as quickly."""
     return True
 
 
@@ -193,14 +204,17 @@ def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
 
 
 def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
-    """(start, end) of the value that a line names last; the end is -1 where the value is what follows.
+    """(start, end) of the value that a line names last.
 
-    Of a line that ends in "Final Answer" the value begins at its end. The start is -1 on a line that names none; the
-    end is then -1, or behind the verb of a sentence that says no value.
+    The end is -1 if the value is what follows `start`: "The answer is 18". A heading, "Final Answer", has its start at
+    the end of the line. The start is -1 if the line names no value. The end is then the end of the verb in a sentence
+    without a value, "The answer is found by adding.", or else -1.
     """
     low = high = without_value = -1
-    plain, named, aside, supposed = True, False, False, False  # of the sentence so far
-    clause, being = line, -1  # where its last clause begins, and the verb in it
+    # Of the sentence so far. plain: it has only words that may stand before "answer". named: "answer" has come, without
+    # a verb yet. aside: behind that came words such as "to this". supposed: it is a supposition, "if the answer is 18".
+    plain, named, aside, supposed = True, False, False, False
+    clause, being = line, -1  # where the sentence's last clause begins, and where its verb of being stands
     i = line
     while i < end:
         if data[i] == ch.SPACE:
@@ -241,7 +255,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             low, high = after, -1
             plain, named, aside = True, False, False  # "Final Answer: The final answer is 5"
         elif ch.is_ascii_digit(sign) and is_glued(data, line, i, end):
-            plain = named = aside = False  # "The answer3 is": a word that has a digit is another
+            plain = named = aside = False  # "The answer3 is": with a digit it is no word for an answer
         elif sign == ch.LEFT_PAREN and named:
             after = min(find_byte(data, _RIGHT_PAREN, i, end) + 1, end)
         elif sign == ch.LESS:
@@ -268,7 +282,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
 
 
 def says_no_value(data: Bytes, start: int, end: int) -> bool:
-    """True for a sentence that goes on at `start` with what is no value: "unknown.", "found by adding." """
+    """True if the rest of a sentence, from `start` on, says no value: "unknown." or "found by adding"."""
     key, stop = read_word(data, behind_spaces(data, start, end), end, True)
     if not is_one_of(key, _NO_VALUE):
         return False
@@ -278,23 +292,25 @@ def says_no_value(data: Bytes, start: int, end: int) -> bool:
 
 
 def behind_spaces(data: Bytes, i: int, end: int) -> int:
+    """Position of the first byte from i on that is neither white space nor an asterisk."""
     while i < end and (is_space(data[i]) or data[i] == ch.STAR):
         i += 1
     return i
 
 
 def is_glued(data: Bytes, start: int, i: int, end: int) -> bool:
-    """Whether a letter stands at the character i of data[start:end]."""
+    """True if a letter stands right before or right behind the character at i: beside the 3 of "answer3 is"."""
     before = i > start and ch.is_ascii_letter(data[i - 1] + 0)
     return before or (i + 1 < end and ch.is_ascii_letter(data[i + 1] + 0))
 
 
 def is_colon(data: Bytes, i: int, end: int) -> bool:
+    """True if a colon, wide or not, or an equals sign stands at i; the value follows: "Answer: 18", "answer = 18"."""
     return data[i] == ch.COLON or data[i] == ch.EQUALS or matches(data, i, end, _WIDE_COLON)
 
 
 def is_stop(data: Bytes, i: int, end: int) -> bool:
-    """True for a sign that ends a sentence."""
+    """True if the sign at i ends a sentence: the last point of "It is 1.8. Good.", not the first."""
     if data[i] not in _STOPS:
         return matches(data, i, end, _WIDE_STOP)
     following = data[i + 1] + 0 if i + 1 < end else ch.SPACE
@@ -303,14 +319,14 @@ def is_stop(data: Bytes, i: int, end: int) -> bool:
 
 
 def ends_sentence(data: Bytes, i: int, end: int) -> bool:
-    """True if nothing but a full stop, an exclamation mark and asterisks stands between i and the sentence's end."""
+    """True if a sentence ends at i, apart from asterisks, without a question mark: at the `**.` of "the answer**."."""
     while i < end and data[i] == ch.STAR:
         i += 1
     return i >= end or (data[i] != _QUESTION and is_stop(data, i, end))
 
 
 def closes_formula(data: Bytes, i: int, end: int) -> bool:
-    r"""True at `\]` and `$$`: what follows on the line may be a sentence of its own."""
+    r"""True if `\]` or `$$` stands at i, behind which a new sentence may begin: `$$9 + 9 = 18$$ The answer is 18`."""
     if i + 1 >= end:
         return False
     return (data[i] == ch.BACKSLASH and data[i + 1] == ch.RIGHT_BRACKET) or data[i] == data[
@@ -319,7 +335,7 @@ def closes_formula(data: Bytes, i: int, end: int) -> bool:
 
 
 def behind_tag(data: Bytes, i: int, end: int) -> int:
-    """Position behind the tag whose `<` stands at i, such as `<b>` and `</think>`; i where there is none."""
+    """Position behind the tag whose `<` stands at i, such as `<b>` and `</think>`; i if it begins no tag."""
     closing = i + 1 < end and data[i + 1] == ch.SLASH
     key, after = read_word(data, i + 2 if closing else i + 1, end, True)
     return after + 1 if key and after < end and data[after] == ch.GREATER else i
@@ -329,9 +345,10 @@ def behind_tag(data: Bytes, i: int, end: int) -> int:
 
 
 def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(start, end) of the value behind a name that ends at i: the rest of the line or the sentence, or what is below.
+    """(start, end) of the value behind a name, such as "The answer is", that ends at i; -1, -1 if there is no value.
 
-    A formula that begins on the line is read to its end. -1, -1 where there is no value.
+    The value is the rest of the sentence or of the line; if nothing stands there, it is the next line with a text. A
+    formula is read to its end, also over several lines.
     """
     quoted = i > 1 and data[i - 2] == ch.QUOTE  # {"answer": "18"}
     low = i
@@ -353,12 +370,12 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def is_bullet(data: Bytes, i: int) -> bool:
-    """True for `- `, `* ` or `> ` at the begin of a line."""
+    """True if the sign at i, the first of a line, is a bullet: `- `, `* ` or `> `."""
     return (data[i] == ch.MINUS or data[i] == ch.STAR or data[i] == ch.GREATER) and is_space(data[i + 1])
 
 
 def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
-    """(start, end) of a text in quotes, or of what stands before the next comma, brace or line."""
+    """(start, end) of the JSON value at `low`: a text without quotes, or all before a comma, a `}` or a line's end."""
     high = low + 1
     if data[low] == ch.QUOTE:
         while high < end and data[high] != ch.QUOTE:
@@ -370,12 +387,14 @@ def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
 
 
 def value_end(data: Bytes, low: int, end: int) -> int:
-    """Where the value that begins at `low` ends: with its line, or before another sentence that says nothing of it.
+    """Where the value that begins at `low` ends: at the end of its line, or at that of its sentence.
 
-    Not more than VALUE_LIMIT bytes are looked at, and one more: such a value is too long.
+    The sentence's end counts if the rest of the line `says_nothing`: "18. I hope this helps!" has the value "18". At
+    most VALUE_LIMIT + 1 bytes are read; a value of this length is too long.
     """
     end = min(end, low + VALUE_LIMIT + 1)
-    depth = 0
+    depth = 0  # of braces, environments, `\(` and `\[`
+    # display: the place is between `$$` and `$$`. goes_on: a later sentence belongs to the value, "18. No, 19."
     display = goes_on = False
     i = low
     while i < end:
@@ -422,25 +441,25 @@ def value_end(data: Bytes, low: int, end: int) -> int:
 
 
 def behind_formula(data: Bytes, i: int, end: int) -> int:
-    """Position behind the formula on one line whose dollar stands at i, or behind that sign of a currency."""
+    """Position behind the formula that the dollar at i opens, if it ends on the same line; else behind the dollar."""
     closing = find_byte(data, ch.DOLLAR, i + 1, find_byte(data, ch.NEWLINE, i + 1, end))
     is_formula = closing < end and data[closing] == ch.DOLLAR and not is_space(data[closing - 1])
     return closing + 1 if is_formula else i + 1
 
 
 def begins_sentence(data: Bytes, start: int, end: int) -> bool:
-    """True unless a small letter follows: "7 sq. ft." is one sentence."""
+    """True if no small letter follows at `start`: behind the first point of "7 sq. ft." no sentence begins."""
     start = behind_spaces(data, start, end)
     return start >= end or not ch.LOWER_A <= data[start] <= ch.LOWER_Z
 
 
 def says_nothing(data: Bytes, start: int, end: int) -> bool:
-    """True for a text without numbers, formulas and denials."""
+    """True if data[start:end] has no number, formula or denial: "I hope this helps!"."""
     return count_values(data, start, end) == 0 and not says_one_of(data, start, end, _DENIALS)
 
 
 def count_values(data: Bytes, start: int, end: int) -> int:
-    """How many numbers and formulas stand in a text."""
+    """How many numbers and formulas stand in data[start:end]: 2 in "3 of $x$"."""
     count = 0
     i = start
     while i < end:
@@ -481,7 +500,7 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 
 
 def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without spaces and asterisks around it, its full stop and a verb of being behind it."""
+    """(start, end) without spaces and asterisks around data[start:end], and without its full stop or verb of being."""
     start = behind_spaces(data, start, end)
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
@@ -491,7 +510,7 @@ def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:
-    """How many bytes of a verb of being stand behind a value, as in Japanese and Korean."""
+    """How many bytes the verb of being at the end of data[start:end] has, such as "です" in "18です"; 0 for none."""
     begin = 0
     for k in range(len(ENDING_SIZES)):
         size = ENDING_SIZES[k] + 0
@@ -505,7 +524,7 @@ def being_behind(data: Bytes, start: int, end: int) -> int:
 
 
 def before_stars(data: Bytes, start: int, end: int) -> int:
-    """Where data[start:end] ends without spaces and asterisks behind it."""
+    """End of data[start:end] without the spaces and asterisks at its end."""
     while end > start and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
         end -= 1
     return end

@@ -5,8 +5,8 @@ digit per cell; n = 16, 25, 36 or 49: numbers with white space, commas or pipes 
 docs/verifiers/sudoku.md.
 
 The functions without an underscore are plain Python that numba also compiles as it stands. Up to n = 9 every digit
-of an answer is a cell; from n = 16 on a cell is a number, a run of digits that anything but a zero-width character
-ends. Rows, columns and boxes are bit masks (bit v = digit v), so n stays below 64.
+of an answer is a cell. From n = 16 on a cell is a run of digits, which ends at any character that is not of zero
+width. Rows, columns and boxes are bit masks (bit v = digit v), so n stays below 64.
 """
 
 from __future__ import annotations
@@ -28,27 +28,34 @@ References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins
 SIZE_LIMIT = 49
 CELLS_LIMIT = SIZE_LIMIT * SIZE_LIMIT
 _WIDTH_LIMIT = 2  # digits of a number in a cell
-INVALID = -1  # in place of the size of what is no puzzle
+INVALID = -1  # the size of a text that is no puzzle
 SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
-PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
+PUZZLE, STRICT, LENIENT = range(3)  # notations of grids; see `read_cells`
 
 _TEX_WORDS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt mathbf mathrm mathsf mathtt left right quad qquad hline"
 )
+r"""Commands that may stand around a grid or in it: `\boxed{\text{4321}}`."""
 _TEX_BEGIN, _TEX_END = word_key("begin"), word_key("end")
 _TEX_TABLES = word_keys("array tabular")
+r"""Environments that list their columns in braces: `\begin{array}{cccc}`."""
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
+r"""Environments that do not: `\begin{matrix}`."""
 _TEX_COLUMNS = tuple(b"{clr| ")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
+"""Signs that may follow a backslash in a grid: two backslashes end a row."""
 
 _ROW, _COLUMN = word_keys("row r"), word_keys("c")
-_REASONS = word_keys("because since")  # of a sentence behind the grid
-# Of a title, and the languages of fenced code.
+"""The words in the headings of rows, "Row 2:", and of columns, "C1 C2 C3 C4"."""
+_REASONS = word_keys("because since")
+"""Words that begin a sentence behind the grid, which is not read: "because each row has 1 to 4"."""
 _TITLE = word_keys(
     "here is the so final completed solved answer solution result grid board puzzle sudoku text python"
 )
+"""Words of a title before the grid, "Here is the completed grid:", and languages of a fence, "```text"."""
 _OPENERS = tuple(b" \t\n\r|>")
 _CLOSERS = tuple(b" \t\n\r|:.,<")
+"""Signs that may stand before asterisks which open bold type, and behind asterisks which close it."""
 
 _ASCII_KINDS = {
     **dict.fromkeys(b" \t\n\v\f\r|+-,:[]`\"'${}&~", SEPARATOR),
@@ -75,7 +82,7 @@ def _no_cells() -> Cells:
 
 @dataclass(slots=True)
 class Scratch:
-    """What is written for one verdict: two grids, and what `fill_masks` finds."""
+    """Memory for one verdict: the grid of the answer, that of the puzzle, and the masks of `fill_masks`."""
 
     cells: Cells = field(default_factory=_no_cells)
     puzzle: Cells = field(default_factory=_no_cells)
@@ -100,7 +107,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position after the TeX wrapper whose backslash stands before i, or -1 if none such may stand around a grid."""
+    """Position after the TeX command whose backslash stands before i; -1 if it is none that may stand around a grid."""
     key, after = read_word(data, i, end)
     if key == 0:
         return i + 1 if i < end and data[i] in _TEX_SIGNS else -1
@@ -121,10 +128,15 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
 def read_writing(
     data: Bytes, start: int, i: int, end: int, size: int, count: int, kind: int
 ) -> tuple[int, int]:
-    """(class, position after it) of the character before i, a POINT or FOREIGN one, `count` cells into the grid."""
+    """(class, position after it) of the writing that begins with the character before i; FOREIGN if no grid has it.
+
+    That character is of class POINT or FOREIGN, and `count` cells stand before it. A point may end a row, "Row 1: 4 3
+    2 1.". Slashes may stand between rows, "4321 / 1243 / 3412 / 2134". Words and asterisks may be what `skip_writing`
+    skips.
+    """
     if kind == POINT:
         row_ends = count > 0 and count % size == 0 and (count == size * size or (i < end and data[i] == 10))
-        return (SEPARATOR if row_ends else FOREIGN), i  # "Row 1: 4 3 2 1."
+        return (SEPARATOR if row_ends else FOREIGN), i
     if data[i - 1] == 47 and 0 < count < size * size and count % size == 0:
         slashes = 0
         for place in range(start, end):
@@ -139,10 +151,10 @@ def read_writing(
 
 
 def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: int) -> int:
-    """Position after what Markdown puts around a grid at i, `count` cells in, or -1 if it is anything else.
+    """Position after the writing at i, where `count` cells have been read, if a grid may have it there; else -1.
 
-    Bold type, "Row 2:" where the second row begins, or a title, the headings of all columns, "C1 C2 C3 C4", or the
-    language of a fence before the first. Behind the last cell a sentence that says why ends it.
+    A grid may have bold type, and "Row 2:" where its second row begins. Before the first cell it may have a title, the
+    language of a fence, or the headings of all columns, "C1 C2 C3 C4". Behind the last cell a sentence may say why.
     """
     if data[i] == 42:
         return skip_stars(data, start, i, end)
@@ -157,7 +169,7 @@ def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: in
 
 
 def skip_columns(data: Bytes, i: int, end: int, size: int) -> int:
-    """Position after the headings "C1 C2 C3 C4" of all columns, also of a table, or -1 if they are not all there."""
+    """Position after the headings "C1 C2 C3 C4" or "C1 | C2 | C3 | C4" of all columns; -1 if they are not all there."""
     number = 1
     while number <= size:
         while i < end and (is_space(data[i]) or data[i] == 124):
@@ -183,7 +195,7 @@ def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
 
 
 def skip_label(data: Bytes, i: int, end: int, number: int) -> int:
-    """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if it is `number`, else -1."""
+    """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if that is `number`, else -1."""
     while i < end and data[i] == 32:
         i += 1
     value = 0
@@ -199,8 +211,8 @@ def skip_label(data: Bytes, i: int, end: int, number: int) -> int:
 def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notation: int) -> bool:
     """Fill `cells` from a grid in one of the notations; True if it holds exactly size * size cells.
 
-    STRICT is one line of digits (n > 9: numbers, one space between), LENIENT any accepted notation, PUZZLE what
-    `read_puzzle` has counted, without cells greater than n.
+    STRICT is one line of digits (n > 9: numbers with one space between). LENIENT is any accepted notation. PUZZLE is a
+    reference that `read_puzzle` has counted; no cell of it may be greater than n.
     """
     wanted = size * size
     count = width = 0  # width: digits of the number being read, 0 between numbers
@@ -210,7 +222,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         i += 1
         if 48 <= byte <= 57:
             kind = byte - 48
-            if size < 10:  # a digit is a cell: most grids are so, and need none of what is below
+            if size < 10:  # a digit is a cell, as in most grids, which need nothing of what follows
                 if count == CELLS_LIMIT or (notation == PUZZLE and kind > size):
                     return False
                 cells[count] = kind
@@ -337,7 +349,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
-    """The verdict on data[start:end], with INVALID in place of a reason; see `batch.RowLoop`."""
+    """The verdict on data[start:end]; its reason is INVALID if the puzzle is none. See `batch.RowLoop`."""
     puzzles, firsts = references
     cells, puzzle, masks = scratch.cells, scratch.puzzle, scratch.masks
     size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)
