@@ -24,6 +24,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
+from verifiers.math500.read.around import value_in_english
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
@@ -106,6 +107,14 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
         rest = form_of(problem).behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
+    if outcome and outcome[0] != OK and lenient:
+        value = value_in_english(answer, gold.is_list)
+        if (
+            value != answer
+            and (judged := judge_as_written(value, gold, problem, lenient))
+            and judged[0] == OK
+        ):
+            return judged
     return outcome
 
 

@@ -24,7 +24,7 @@ HEDGES = frozenset(
     "or but maybe perhaps however if unless only when except sometimes unsure although "
     "probably possibly likely assuming wait wrong incorrect".split()
 )
-_NO_REASON = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
+NO_REASON = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
 """Words behind a value and "because" that may take it back."""
 SMALL = CHOICES.lower()
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
@@ -142,7 +142,7 @@ def without_reason(answer: str) -> str:
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        if words and value and _NO_REASON.isdisjoint(words):
+        if words and value and NO_REASON.isdisjoint(words):
             return value + "}" * max(value.count("{") - value.count("}"), 0)
     return answer
 
