@@ -14,14 +14,16 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
 def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row, with `messages` for ShareGPT's `conversations`, and `prompt` and `completion` for Alpaca's columns.
 
-    Columns that are there already are not replaced.
+    Columns that are there already are not replaced. Alpaca's `prompt` is left out if the `input` is no text.
     """
     found = {name: as_messages(value) for name, value in row.items()}
     if found.get("prompt") is not None or found.get("messages") is not None:
         return found
     if found.get("conversations") is not None:
         found["messages"] = found["conversations"]
-    elif isinstance(instruction := found.get("instruction"), str):
+    elif isinstance(instruction := found.get("instruction"), str) and isinstance(
+        found.get("input"), str | None
+    ):
         found["prompt"] = "\n\n".join(filter(None, (instruction, found.get("input"))))
         if found.get("completion") is None and found.get("output") is not None:
             found["completion"] = found["output"]

@@ -192,6 +192,8 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
             values["prompt"] = ""
         elif len(before) == 1 and before[0]["role"] == "user":  # a chat of one user message is its text
             values["prompt"] = before[0]["content"]
+    if "prompt" not in values and "instruction" in values and not isinstance(values.get("input", ""), str):
+        raise EnvError(f"{where} has the input {values['input']!r:.60}. Write it as a text, or leave it out.")
     if not values.keys() >= {"prompt", "completion"}:
         has = ", ".join(name + " (null)" * (value is None) for name, value in row.items()) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from math import comb
@@ -29,6 +29,7 @@ from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
+from spg_trainer.settings.values import to_json
 from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def evaluate(
     rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
     advance: Callable[[float], None] = lambda problems: None,
-    rows: Sequence[dict[str, Any]] = (),
+    rows: Iterable[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     overlong: str = "error",
     env_args: Mapping[str, Any] | None = None,
@@ -184,6 +185,7 @@ def evaluate(
         elif (divided := envs.registry.in_split(env, split)) is not env:
             env = divided
             warnings.warn(env.notice, stacklevel=4)
+        rows = list(rows)
         refuse_rows_of_others(env, split, rows)
     return evaluate_checked(
         policy,
@@ -203,12 +205,18 @@ def evaluate(
 
 
 def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ConfigError for a row that asks another question than the problem of its index, as of another task."""
+    """Raises ConfigError for a row that asks another question than the problem of its index, as of another task.
+
+    A row without `prompt` is not compared. Prompts are compared as JSON has them, because rows may come from a file.
+    """
     for row in rows if env.max_turns == 1 else ():
-        index = row["index"]
-        if index >= len(env) or envs.problem.read_problem(env, index).prompt != row["prompt"]:
+        index, prompt = row["index"], row.get("prompt")
+        if prompt is None:
+            continue
+        asked = envs.problem.read_problem(env, index).prompt if index < len(env) else None
+        if to_json(asked) != to_json(prompt):
             raise ConfigError(
-                f"rows: a row of problem {index} asks {row['prompt']!r:.60}, and problem {index} of {env.spec_name} "
+                f"rows: a row of problem {index} asks {prompt!r:.60}, and problem {index} of {env.spec_name} "
                 f"{split} does not. Give rows of the same evaluation alone, with its task, arguments and seed."
             )
 

@@ -144,7 +144,12 @@ def elbo_of(
 
 
 def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as `envs` reads it (Alpaca, ShareGPT, chats); the last message of a chat that answers is its completion."""
+    """A row as `envs` reads it (Alpaca, ShareGPT, chats); the last message of a chat that answers is its completion.
+
+    A row with a text is that text, whatever else it has.
+    """
+    if isinstance(row.get("text"), str) and row["text"]:
+        return {**row}
     forms = envs.files.row_forms
     found = forms.asked(row)
     if found.get("completion") is None and (answer := forms.last_answer(found.get("prompt"))):

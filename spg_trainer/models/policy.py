@@ -1,8 +1,9 @@
 """A model with all that masked diffusion needs besides: tokenizer, special tokens, reference."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,6 +65,14 @@ class Policy:
             "A policy cannot be pickled. Write it to a folder, save_model(policy, FOLDER), and open that in each "
             "process, load_model(FOLDER)."
         )
+
+    def __copy__(self) -> "Policy":
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Policy":
+        """A policy with weights of its own, such as a frozen copy; what was recorded on a GPU is recorded anew."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "replays"}
+        return Policy(**copy.deepcopy(parts, memo), replays=self.replays and Replays())
 
     def encode(self, text: str, ended: bool = False) -> list[int]:
         """The token ids of a text as it is, without a chat format and without tokens that a tokenizer puts around it.

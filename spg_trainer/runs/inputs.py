@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -103,7 +105,21 @@ def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
         return path
 
     _replace_paths(settings, note)
+    for script in _scripts_with_tasks(settings.get("env", "")):
+        note("env", script)
     return found
+
+
+def _scripts_with_tasks(env: str) -> list[str]:
+    """The script that Python runs, if it defines a task of `env`: settings name such a task by its id alone."""
+    registry, own_files = packages.envs.registry, packages.envs.own_files
+    of_script = {id: cls for id, cls in registry.known().items() if cls.__module__ == "__main__"}
+    found = []
+    for task in parse_tasks(env) if of_script else ():
+        if re.fullmatch(r"[\w/-]+", task.env):  # an id or a short name; any other would be opened
+            with suppress(packages.envs.EnvError):
+                found += [of_script[id] for id in [registry.resolve(task.env)] if id in of_script]
+    return [str(script) for script in {own_files.file_of(cls) for cls in found} - {None}]
 
 
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
@@ -306,10 +322,12 @@ def refuse_changed_inputs(
             setting, place = main.partition(" ")[0], str(run / before[main].copy)
             value = settings[setting].replace(now[main].path, place)
             differs = first_difference(run / began.copy, Path(now[name].path))
+            # A task of the script that Python runs is named by its id, so the copy cannot take its place.
+            own_copy = f" To go on with the run's own copy: {setting_naming(name, value)}."
             raise ConfigError(
-                f"{now[name].path} has changed since {run} began: {differs}. To go on with the run's own copy: "
-                f"{setting_naming(name, value)}. To go on with the file as it is now, such as one that you repaired: "
-                "$accept_changed_code. Else start a new run with another $output_dir."
+                f"{now[name].path} has changed since {run} began: {differs}.{own_copy if place in value else ''} To go "
+                "on with the file as it is now, such as one that you repaired: $accept_changed_code. Else start a new "
+                "run with another $output_dir."
             )
         if name == MODEL and _has_own_model(run):
             now[name] = began

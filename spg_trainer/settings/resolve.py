@@ -58,6 +58,7 @@ from spg_trainer.settings.values import (
     replace_nested,
     settings_of,
 )
+from spg_trainer.settings.weights import newest_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -323,9 +324,11 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
     algorithm = recorded.values.get("algorithm")
     algorithm_now = given.get("algorithm")
     if isinstance(algorithm, str) and not is_known(algorithm):
+        # A run that has not ended has no model/ yet.
+        weights = run if (run / "model").is_dir() else newest_checkpoint(run) or run
         raise ConfigError(
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
-            f"a new run from its weights: $model={quote(str(run))} $algorithm={replacement(algorithm) or 'NAME'}."
+            f"a new run from its weights: $model={quote(str(weights))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
     # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm may have been moved.
     names = (algorithm, algorithm_now)

@@ -149,9 +149,7 @@ def _open_folder(folder: Path) -> Weights:
         return Weights(str(folder))
     if (folder / "model").is_dir():
         return _open_folder(folder / "model")
-    checkpoints = [file.parent for file in folder.glob("checkpoints/step-*/COMPLETE")]
-    if checkpoints:
-        newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
+    if newest := newest_checkpoint(folder):
         raise ModelError(
             f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: {finishing(folder)}; or use its "
             f"newest checkpoint: $model={shlex.quote(str(newest))}"
@@ -164,6 +162,12 @@ def _open_folder(folder: Path) -> Weights:
     )
     names = f" It holds {len(inside)}: {', '.join(path.name for path in inside[-LISTED:])}." if inside else ""
     raise ModelError(f"folder {folder} has no config.json, adapter_config.json or model/; {instead}.{names}")
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The last complete checkpoint in a run folder, if there is one."""
+    checkpoints = [file.parent for file in run.glob("checkpoints/step-*/COMPLETE")]
+    return max(checkpoints, key=lambda path: (len(path.name), path.name), default=None)  # step-3 < step-20
 
 
 def models_inside(folder: Path) -> list[Path]:

@@ -97,6 +97,10 @@ def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> N
         ([ROWS[0], {"messages": "hello"}], "line 2 has messages 'hello'"),
         ([{"messages": []}], "it must be a list of them"),
         ([{"instruction": " ", "input": "", "output": "a"}], "line 1 has an empty instruction"),
+        (
+            [{"instruction": "a", "input": ["b"], "output": "c"}],
+            "line 1 has the input ['b']. Write it as a text",
+        ),
         ([{"prompt": "a", "completion": ""}], "the completion ''"),
         ([{"prompt": 3, "completion": "a"}], "the prompt 3"),
         ([ROWS[0]], "none is"),

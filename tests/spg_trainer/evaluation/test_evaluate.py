@@ -356,6 +356,22 @@ def test_an_evaluation_that_is_stopped_keeps_what_is_finished_and_goes_on_from_t
     assert begun[0] == 12 - len(kept) and set(begun[1:-1]) <= {6}
 
 
+class Tagged(Rigged):
+    def problem(self, index):
+        message = {"role": "user", "content": f"{index}?", "tags": ("a", "b")}
+        return replace(super().problem(index), prompt=[message])
+
+
+def test_rows_of_an_interrupted_evaluation_may_be_read_one_by_one_from_its_file(policy):
+    whole, made = evaluate(policy, Tagged({0: 1}, size=4), EVALUATION), []
+    lines = [json.dumps(row) for row in whole.rows[:3]]
+    rows = (json.loads(line) for line in lines)
+    assert evaluate(policy, Tagged({0: 1}, size=4), EVALUATION, rows=rows, keep=made.extend).n == 4
+    assert [row["index"] for row in made] == [3]
+    without = [{name: value for name, value in row.items() if name != "prompt"} for row in whole.rows]
+    assert evaluate(policy, Tagged({0: 1}, size=4), EVALUATION, rows=without).rows == without
+
+
 def test_an_environment_that_was_made_without_splits_is_asked_the_test_split(policy):
     """Else problems for training would be counted as those of the test."""
     with pytest.warns(

@@ -54,6 +54,8 @@ def enumerated(policy, prompt: list[int], wanted: list[int]) -> float:
 def test_short_texts_have_the_elbo_of_an_enumeration(policy, tmp_path):
     texts = read_texts(policy, write(tmp_path / "texts.jsonl", ROWS))
     assert texts[0] == ([], [ord(c) for c in "abcd"])
+    also = [{"text": "abcd", "instruction": "say hi", "input": ["x"], "output": "hi!"}]
+    assert read_texts(policy, write(tmp_path / "also.jsonl", also)) == texts[:1]
     prompt = encode_prompts(policy, ["say hi"])[0][0].tolist()
     chat = [{"role": "user", "content": "say hi"}, {"role": "assistant", "content": "hi!"}]
     others = [{"messages": chat}, {"instruction": "say hi", "input": "", "output": "hi!"}]

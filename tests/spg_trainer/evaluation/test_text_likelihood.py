@@ -1,5 +1,6 @@
 """`log_likelihood(policy, prompt, completion)`: both bounds by enumeration, and their errors by drawing again."""
 
+import copy
 import inspect
 import json
 import math
@@ -204,6 +205,10 @@ def test_weights_that_are_not_finite_have_no_likelihood_and_a_policy_is_not_pick
         log_likelihood(broken, "a", "b", num_masks=8)
     with pytest.raises(ModelError, match=r"save_model\(policy, FOLDER\), and open that in each process"):
         pickle.dumps(policy)
+    assert copy.copy(policy).model is policy.model
+    frozen = copy.deepcopy(policy)
+    next(frozen.model.parameters()).data.fill_(7.0)
+    assert next(policy.model.parameters()).flatten()[0] != 7 and frozen.end_token_ids == policy.end_token_ids
     assert load_model("tiny", dtype=torch.bfloat16, device="cpu").model.dtype == torch.bfloat16
 
 

@@ -19,6 +19,7 @@ from spg_trainer.runs.inputs import (
     file_settings,
     find_inputs,
     hash_of,
+    refuse_changed_inputs,
     with_copies,
     write_inputs,
 )
@@ -121,6 +122,34 @@ def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypat
         monkeypatch.setitem(sys.modules, module, loaded)
     found = find_inputs({"algorithm": f"{tmp_path}/mine.py:Mine"})
     assert {Path(one.path).name for one in found.values()} == {"mine.py", "helper.py"}
+
+
+def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, monkeypatch) -> None:
+    script, run = tmp_path / "drive.py", tmp_path / "run"
+    script.write_text("pays = 2")
+    loaded = ModuleType("__main__")
+    loaded.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", loaded)
+
+    class InScript(Letters):
+        __module__ = "__main__"
+
+    envs.register("test/InScript-v0", InScript)
+    for name in ("test/InScript-v0", "inscript", "sudoku + inscript"):
+        assert [one.path for one in find_inputs({"env": name}).values()] == [str(script)]
+    assert find_inputs({"env": "sudoku"}) == {}
+    settings = {"env": "test/InScript-v0"}
+    write_inputs(run, find_inputs(settings))
+    assert (run / "environment" / "drive.py").is_file()
+    assert refuse_changed_inputs(run, settings, accept_changed_code=False)
+    script.write_text("pays = 3")
+    with pytest.raises(
+        ConfigError, match=r"'pays = 2', now 'pays = 3'\. To go on with the file as it is now"
+    ):
+        refuse_changed_inputs(run, settings, accept_changed_code=False)
+    assert refuse_changed_inputs(run, settings, accept_changed_code=True)["env"].sha256 == hash_of(
+        str(script)
+    )
 
 
 def test_the_runs_own_copy_goes_on(run) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -335,6 +336,15 @@ def test_a_run_of_an_algorithm_that_is_gone_is_begun_anew_from_its_weights(
     with pytest.raises(ConfigError, match=f"run of '{gone}', .* it cannot go on") as caught:
         typed("--resume", str(run), *more)
     assert str(caught.value).endswith(f"from its weights: model={run} algorithm={instead}.")
+    for step in (3, 20):
+        place = run / "checkpoints" / f"step-{step}"
+        place.mkdir(parents=True)
+        (place / "COMPLETE").touch()
+    for folder, opened in ((None, run / "checkpoints" / "step-20"), (run / "model", run)):
+        if folder:
+            folder.mkdir()
+        with pytest.raises(ConfigError, match=rf"its weights: model={re.escape(str(opened))} algorithm="):
+            typed("--resume", str(run), *more)
 
 
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
