@@ -4,7 +4,7 @@
 spellings contradict each other if their sets have no currency in common. A cent is a different unit from a dollar.
 """
 
-# Each unit of money: its signs, words and codes, and the currencies (ISO 4217) that it may be one of.
+# {unit of money: (its spellings, i.e. signs, words and codes; the currencies of ISO 4217 that it may stand for)}
 _UNITS = {
     "dollar": ("$ ＄ dollar dollars buck bucks", "usd cad aud nzd sgd hkd"),
     "usd": ("usd", "usd"),
@@ -45,10 +45,10 @@ NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling 
 SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
 """The part of `NAMES` whose spellings are signs."""
 CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent"}
-"""Spellings that are written in capitals directly before or behind a number."""
+"""Spellings that are codes, which are written in capitals right before or behind a number: `USD 5`, `5 EUR`."""
 
 
-# The power of ten that a word behind a number stands for.
+# {word behind a number: the power of ten that it stands for}
 MAGNITUDES = {
     **dict.fromkeys(("hundred", "hundreds"), 2),
     **dict.fromkeys(("thousand", "thousands"), 3),
@@ -60,9 +60,9 @@ MAGNITUDES = {
     **dict.fromkeys(("quadrillion", "quadrillions"), 15),
 }
 GLUED_MAGNITUDES = {"k": 3, "b": 9}
-"""The same for letters without a space before them."""
+"""{letter right behind a number: its power of ten}: `5k`."""
 MONEY_MAGNITUDES = {"k": 3, "m": 6, "mm": 6, "mn": 6, "mil": 6, "b": 9, "t": 12, "tn": 12}
-"""The same for letters behind money, where m is not a metre: `$5M`."""
+"""{letters behind an amount of money: their power of ten}: `$5M`, where m is no metre."""
 
 
 def currencies_of(spelling: str) -> int:

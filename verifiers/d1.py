@@ -25,7 +25,7 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # how many bits a power of integers may have; no target has more
 _TOLERANCE = 1e-5  # how far a value may be from a Countdown target
 
-# These regular expressions go over a text once; what could go over it again and again is a function below.
+# These patterns go over a text once; what would go over it again and again as a pattern is a function below.
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
@@ -276,6 +276,7 @@ def _value(text: str) -> Any:
 
 
 def _evaluate(node: ast.expr) -> Any:
+    """The value of a parsed expression; raises OverflowError for a huge power, ValueError for what is no arithmetic."""
     match node:
         case ast.Constant(value=int() | float() as number):
             return number

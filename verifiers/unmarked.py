@@ -10,6 +10,7 @@ _IN_EXPRESSION = _DIGITS + _BLANKS + b"+-*/()=."
 _MAY_NOT_BEGIN = _BLANKS + b"+-*/)=."  # an expression begins with a digit or an opening bracket,
 _MAY_NOT_END = _BLANKS + b"+-*/(=."  # and ends with a digit or a closing one
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
+"""What a line of a grid may hold: digits, and what stands between cells, `| 4 | 3 | 2 | 1 |`."""
 
 
 def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
@@ -68,7 +69,7 @@ def _behind_reasoning(data: bytes) -> tuple[int, int]:
 
 
 def _is_grid_line(line: bytes) -> bool:
-    """Whether a line holds only digits and what stands between cells, behind a heading such as `Row 2:` or `3 |`."""
+    """True if a line has only characters of `_IN_GRID`, apart from a heading such as `Row 2:` or `3 |`."""
     heading = 0
     if line[:1].lower() == b"r":
         heading = 3 if line[:3].lower() == b"row" else 1

@@ -19,6 +19,8 @@ quoted, running = json.encoder.encode_basestring_ascii, eval
 
 
 class Nowhere(io.RawIOBase):
+    """A file that drops what is written to it; it stands for standard output and standard error."""
+
     def writable(self):
         return True
 
@@ -125,7 +127,7 @@ def load(entry, ways):
 
 
 def answer(function, text):
-    """V and the value; Q if the function ends the program, M if it lacks a module, E if there is no value."""
+    """The reply to a call: V and the returned value, Q if it ends the program, M if it lacks a module, else E."""
     try:
         args, kwargs = running(text, names)
         return b"V" + encode(function(*args, **kwargs)).encode()

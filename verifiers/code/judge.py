@@ -17,6 +17,7 @@ MEMORY = (
 )
 REPLY_LIMIT = 1 << 20  # bytes; a longer answer does not count
 _REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "M": ERROR, "X": WRONG}
+"""{report of `guest.load` on a program that did not load: the reason of its verdict}."""
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -36,7 +37,7 @@ def judge(
     keep: bool = False,
     instead: Sequence[list[str]] = (),
 ) -> dict[str, Any]:
-    """The reason, the share of cases met, and the fuel used (None if the guest was stopped for another reason).
+    """The reason, the share of cases met, and the instructions used (None if the guest was cancelled).
 
     The guest asks for byte code and for sources, then reports how the program loaded and, call after call, the returned
     values. keep: the reply also has which cases were met, and the returned values. instead: other lists of sources; if
@@ -49,10 +50,10 @@ def judge(
 
     def answer(message: bytes) -> bytes:
         if len(heard) == len(answers):
-            cancel.set()  # it has asked more often than it may
+            cancel.set()  # the guest has asked more often than it may
             return b""
         heard.append(message.decode("ascii", "replace") if len(message) <= REPLY_LIMIT else "")
-        if len(heard) == 3 and message != b"L":
+        if len(heard) == 3 and message != b"L":  # the third message reports how the program loaded
             answers[2:] = [b""]
         return answers[len(heard) - 1]
 
@@ -67,8 +68,8 @@ def judge(
         outcome = _REPORTS[report]
     elif "M" in replies:
         outcome = ERROR
-    else:  # ended by `os._exit`, or with requests of its own
-        itself = len(replies) < len(cases) or cancel.is_set() or "Q" in replies
-        outcome = RULE_BROKEN if itself and ended != "stack overflow" else WRONG
+    else:  # the program ended itself, by `os._exit` or with requests of its own, or a value is wrong
+        ended_itself = len(replies) < len(cases) or cancel.is_set() or "Q" in replies
+        outcome = RULE_BROKEN if ended_itself and ended != "stack overflow" else WRONG
     kept = {"met": met, "replies": replies} if keep else {}
     return {"outcome": outcome, "score": sum(met) / len(cases), "fuel": used, **kept}

@@ -1,4 +1,8 @@
-"""Finds the program in a completion, and decides how it is run: behind the prompt's own code, or instead of it."""
+"""Finds the program in a completion, and decides whether it is run behind the prompt's own code or instead of it.
+
+It is not run here: `task.py` sends it to a worker, `judge.py` runs it there in the sandbox of `interpreter.py`, inside
+of which `guest.py` calls its functions.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ _BLANK = b" \t\r\n"
 _BEGIN, _DONE = b"[BEGIN]", b"[DONE]"
 """The marks around a program in the prompt of MBPP's paper."""
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
+"""The beginnings of lines that begin a definition or an import."""
 _TRIED, _BEFORE = 3, 16
 """Behind prose, a program is looked for at `_TRIED` lines that begin like `_STARTS`, and at `_BEFORE` lines before the
 first of them."""
@@ -25,12 +30,11 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     block, else behind an unclosed `<answer>`, else everywhere; there between `[BEGIN]` and `[DONE]`, and in the last
     fenced block that defines `entry`, or else in the last fenced block.
     """
-    end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))
+    end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))  # low, high: the last closed block
     if low < 0:
         low, high = max(unclosed, begin), end
-    high = next(
-        (start for start, _ in marks_at_lines(data, _DONE, low, high)), high
-    )  # text behind it is about another problem
+    # Text behind the first [DONE] is about another problem.
+    high = next((start for start, _ in marks_at_lines(data, _DONE, low, high)), high)
     low = max([low, *(after for _, after in marks_at_lines(data, _BEGIN, low, high))])
     blocks = fenced_blocks(data, low, high)
     if blocks:
@@ -61,8 +65,8 @@ def marks_at_lines(data: bytes, mark: bytes, low: int, high: int) -> Iterator[tu
 def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
     """(start, end) of the fenced blocks that are not empty, between backticks or tildes.
 
-    A block that never ends counts if its language stands beside the fence; a bare fence ends a block that began before
-    the completion.
+    The last fence may have no partner. If it is bare and the only fence, it closes a block that the prompt has opened;
+    otherwise it opens a block that goes on to the end.
     """
     blocks: list[tuple[int, int]] = []
     opened, bare, fence = -1, False, b""
@@ -86,6 +90,7 @@ def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def indentation(line: str) -> str:
+    """The spaces and tabs at the beginning of a line."""
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
@@ -113,6 +118,7 @@ def _reads(line: str) -> bool:
         place = line.find(word)
         while place >= 0:
             after = place + len(word)
+            # At place 0 nothing stands before the word: line[-1:0] is "".
             begins = not (line[place - 1 : place].isalnum() or line[place - 1 : place] == "_")
             if word == "input":
                 while line[after : after + 1].isspace():
@@ -191,7 +197,7 @@ def without_prose(text: str, entry: str) -> list[str]:
 
 
 def _indented(body: str) -> str:
-    """A body whose first line, or every line, lacks the indentation of a function."""
+    """The body of a function, indented; in what comes in, the first line or every line lacks its indentation."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
     inner = 8 if first.rstrip().endswith(":") else 4

@@ -31,10 +31,10 @@ def _cases():
 class Published(NamedTuple):
     """A row of a published set; `tests` and `reference` are Python, "" for none.
 
-    `shown` are the tests beside a prompt; "" if the prompt is code to be continued. In an infilling, `around` is the
-    code before and behind the missing part, and the reference is the whole program. `split` is the split under which
-    the set is published; "" if it does not say. If the tests are inputs with outputs, `cases` are these, and `shows`
-    says how many of them the prompt shows.
+    `shown`: the tests that the prompt shows; "" if the prompt is code to be continued. `around`: for an infilling, the
+    code before and behind the missing part; the reference is then the whole program. `split`: the split under which
+    the set is published; "" if it does not say. `cases`: the tests, if they are inputs with outputs. `shows`: how many
+    of these cases the prompt shows.
     """
 
     entry_point: str
@@ -58,7 +58,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         return Published(**fields)
     if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
         entry, missing = row["entry_point"], str(row["canonical_solution"])
-        text = missing.rstrip("\n")  # line breaks behind the missing part are given
+        text = missing.rstrip("\n")  # line breaks at its end belong to the code behind the missing part
         before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
         if "[MASK" in before + behind:
             raise ValueError("has a program with [MASK in it, which is how a hole is written")
@@ -107,7 +107,7 @@ def called(tests: str) -> str:
 
 
 def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]]:
-    """(the different cases, how many assertions are no cases) of each row; rows are run side by side in guests."""
+    """(the distinct cases, how many assertions are no cases) of each row; the tests run in guests, in parallel."""
     jobs, replies = {}, {}
     for place, row in enumerate(rows):
         if row.cases:
@@ -124,12 +124,13 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
 
 
 def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The job that finds out what trusted code returns for calls, whatever they expect."""
+    """The job of a worker that runs trusted code and reports what `entry` returns for each of the calls."""
     cases = read_cases([{"expected": None, **call} for call in calls])
     return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
 
 def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
+    """(the distinct cases, how many assertions are none) of what `_cases` of the prelude returned."""
     if not isinstance(recorded, list):
         return [], 1
     (lost, records), cases = recorded, {}
@@ -137,7 +138,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
         try:
             compare, via, rel, absolute, expected, args, kwargs = plain(record)
         except TypeError:
-            lost += 1  # it has a value that is not plain data
+            lost += 1  # the record has a value that is not plain data
             continue
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
@@ -147,7 +148,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
 
 
 def recording(tests: str, entry: str) -> str:
-    """The tests with each assertion replaced by a record; functions with names `test...` are called."""
+    """The tests with calls of `_record` in place of assertions, and a call behind each function named `test...`."""
     body = []
     for statement in _Recorder(entry).visit(ast.parse(tests)).body:
         body.append(statement)
@@ -159,7 +160,7 @@ def recording(tests: str, entry: str) -> str:
 
 
 class _Recorder(ast.NodeTransformer):
-    """Turns assertions on calls of `entry` into records of them."""
+    """Replaces each assertion on a call of `entry` by a call of `_record`."""
 
     def __init__(self, entry: str) -> None:
         self.names = (entry, "candidate")
@@ -184,7 +185,7 @@ class _Recorder(ast.NodeTransformer):
         ).body[0]
 
     def _form(self, test: ast.expr) -> tuple[ast.Call, str, str, str, str, str] | None:
-        """(call, expected, compare, via, rel, abs), all but the call as source; None if the form is unknown."""
+        """(call, expected, compare, via, rel, abs) of a test, as source but for the call; None for an unknown form."""
         match test:
             case ast.Call() if self._calls(test):
                 return test, "None", "truthy", "", "None", "None"
@@ -211,7 +212,7 @@ class _Recorder(ast.NodeTransformer):
         return None
 
     def _calls(self, node: ast.expr) -> bool:
-        """Whether this is a call of the function."""
+        """True if a node is a call of the tested function."""
         match node:
             case ast.Call(ast.Name(name), args):
                 return name in self.names and not any(isinstance(arg, ast.Starred) for arg in args)

@@ -21,7 +21,7 @@ from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEO
 if TYPE_CHECKING:
     from verifiers.worker import Workers
 
-FUEL = 2 * 10**9  # the instructions that a program may use, at least: a fifth of a second
+FUEL = 2 * 10**9  # the instructions that every program may use: a fifth of a second
 TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, if these are known
 IDLE_SECONDS = (
     10.0  # the time limit by the clock, in case the fuel does not end it; plus 1 s per 10**9 instructions
@@ -60,7 +60,7 @@ def prepare() -> None:
 
 
 def _start_problem() -> tuple[str, bool]:
-    """(why no worker starts, whether it crashed); "" if one does."""
+    """(why no worker starts, whether the worker crashed); ("", False) if one starts."""
     from verifiers.worker import WorkerUnavailable
 
     try:
@@ -127,7 +127,7 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
 
 @lru_cache(4096)
 def is_code(prompt: str) -> bool:
-    """Whether a prompt is Python; it may end behind the head of a function."""
+    """True if a prompt is Python, also if it ends behind the head of a function, as in HumanEval."""
     for text in (prompt, f"{prompt}\n    pass\n"):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             ast.parse(text)

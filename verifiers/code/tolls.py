@@ -15,7 +15,7 @@ WASI = "wasi_snapshot_preview1"
 TOLLS = {"clock_time_get": 2, "random_get": 2, "poll": 1000, "path": 500, "fd_readdir": 5000}
 """{name of a call, or its first word: thousands of instructions}: as many as would run while the host answers."""
 TOLL = 50  # for any other call
-PER = {  # by a call's arguments: a thousand for every 64 bytes that it asks for, and for every 128 ns that it waits
+PER = {  # {name of a call: WebAssembly for further thousands, one for each 64 bytes asked for, or 128 ns of waiting}
     "random_get": "(i64.shr_u (i64.extend_i32_u (local.get 1)) (i64.const 6))",
     "fd_read": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",
     "fd_pread": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",

@@ -19,7 +19,7 @@ PRINTED = "printed"
 """The comparison of a case of standard input."""
 REL, ABS = 1e-9, 1e-12  # tolerances of floats
 DEPTH = 40
-NOTHING = object()  # in place of a value that was not returned
+NOTHING = object()  # stands for a value that was not returned
 
 
 class Set(tuple):
@@ -65,7 +65,7 @@ class Case(NamedTuple):
 
 
 def read_cases(cases: Any) -> list[Case]:
-    """The cases of a reference, also as one JSON text; raises ValueError, which ends the sentence "cases=... "."""
+    """The cases of a reference, which may be one JSON text; the text of its ValueError goes on with "cases=... "."""
     if isinstance(cases, str):
         try:
             cases = json.loads(cases)
@@ -142,7 +142,7 @@ def read_value(value: Any, depth: int = DEPTH) -> Any:
 
 
 def plain(value: Any, hashed: bool = False) -> Any:
-    """The Python value for a result of `read_value`; a set that is in a set, or in a key, is frozen."""
+    """The Python value of a result of `read_value`; a set inside a set, or in a key of a dict, becomes a frozenset."""
     if isinstance(value, Other):
         raise TypeError("no plain data")
     if isinstance(value, Set):
@@ -249,7 +249,7 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
     if type(value) is not type(expected):
         return False
     if not isinstance(expected, str | None) and len(expected) != len(value):
-        return False  # also if a class of the program's own has a key, or an item, twice
+        return False  # a class of the program's own may hold a key, or an item of a set, twice
     if isinstance(expected, Dict):
         found = {key(name, lenient): item for name, item in value}
         wanted = {key(name, lenient): item for name, item in expected}
@@ -275,7 +275,7 @@ def _near(expected: complex, value: complex, case: Case) -> bool:
 
 
 def key(value: Any, lenient: bool) -> Any:
-    """A text that is equal for equal values; nobody can make hashes of texts collide."""
+    """A key that is equal for equal values. It is made of texts, because nobody can make their hashes collide."""
     if isinstance(value, bool) and not lenient:
         return str(value), "bool"
     if isinstance(value, complex) and not value.imag:

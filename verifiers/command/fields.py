@@ -122,8 +122,8 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 def likely_flags(task: Task, text: str) -> list[str]:
     """Flags that would name the columns that a line lacks, e.g. ["--answer-field", "gold"].
 
-    text: the message of `read_sample` on the line. Columns that some tool writes are likely ones; [] if a needed flag
-    has no likely column.
+    text: the message of `read_sample` on the line. A column is likely if some tool writes it. [] if there is no likely
+    column for one of the flags.
     """
     names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]

@@ -102,7 +102,7 @@ def _joined(
 
 
 def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:
-    """The candidates' names for the completion that fit a file; the task's own names if none fit."""
+    """The names of the completion's column by the first candidate that fits a file, or else by the task itself."""
     for block in first:
         for line in block.lines:
             try:

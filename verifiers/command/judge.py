@@ -33,7 +33,7 @@ from verifiers.verdicts import DETAILS, Reason
 ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
 SHOWN = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many such completions are shown
-TRIED = 64  # how many such completions of a block mode `flexible` tries to read
+TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -44,7 +44,7 @@ _AHEAD = 2  # blocks under way for each worker
 
 
 def _of_row(field: str, value: Any) -> Any:
-    """A reference of the task `code`; a row of a published set in its place is read."""
+    """A reference of the task `code`; if it is a row of a published set, the row's `field`."""
     if not isinstance(value, dict):
         return value
     from verifiers.code.published import reference_of
@@ -89,7 +89,7 @@ class Judged(NamedTuple):
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
-        readable: the same of the completions in which mode `flexible` finds one.
+        readable: the ends of the first of these completions in which mode `flexible` finds an answer.
         texts: the first references that are compared as text, EXAMPLES at most; `as_text` of the tally counts them.
     """
 
@@ -104,7 +104,7 @@ class Judged(NamedTuple):
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judges every line of a block; a fault of a line does not affect other lines."""
-    # For each outcome: its line, and its number in the line's list of completions, from 1 on; 0 without a list.
+    # For each outcome: the number of its line, and its place in the line's list of completions, from 1 on (0: no list).
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
     outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
@@ -200,7 +200,7 @@ def _readable(
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
-    """Whether a line of the task `code` has the head of its function in a column that no flag names."""
+    """True if a line of the task `code` has the head of its function in a column "prompt", which no flag names."""
     if job.task != "code" or "prompt" in job.fields.references:
         return False
     return f"def {sample.get('entry_point')}(" in str(sample.get("prompt"))

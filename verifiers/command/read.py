@@ -34,8 +34,14 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
     if missing:
         lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
-        inner = ((k, v if isinstance(v, dict) and v else [""]) for k, v in row.items())
-        there = ", ".join([_shown(f"{k}.{name}" if name else k) for k, names in inner for name in names][:24])
+        # The columns that the row has; one with an object as its value is listed as column.key for each key.
+        keys_of = (
+            (column, held if isinstance(held, dict) and held else [""]) for column, held in row.items()
+        )
+        there = ", ".join(
+            [_shown(f"{column}.{key}" if key else column) for column, keys in keys_of for key in keys][:24]
+        )
+        # Place 0 is the completion's. A batch has it, but only a preset or a flag knows its name.
         if of_batch(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
@@ -49,26 +55,27 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
 
 
 def _shown(column: str) -> str:
-    """The name of a column in a list: in quotes if it has spaces around it, which would not be seen."""
+    """The name of a column as a list shows it: in quotes if it has spaces around it, which nobody would see."""
     return f'"{column}"' if column != column.strip() else column
 
 
 def of_batch(row: dict[str, Any]) -> bool:
-    """Whether a row is one request of OpenAI's batch output."""
+    """True if a row is a request in the output of OpenAI's batch API."""
     return {"custom_id", "response", "error"} <= row.keys()
 
 
 def succeeded(response: Any) -> bool:
-    """Whether a request of a batch was answered."""
+    """True if the response to a request of a batch is an answer and no error."""
     return isinstance(response, dict) and response.get("status_code") in (None, 200)
 
 
 def has(row: dict[str, Any], names: Names) -> bool:
+    """True if a row has a column with one of these names."""
     return _find(row, names) is not _ABSENT
 
 
 def has_completion(row: dict[str, Any], names: Names) -> bool:
-    """Whether a field is there and holds a text, or a list of texts or messages; an object is no completion."""
+    """True if a row has the field and it holds a text, or a list of texts or messages; an object is no completion."""
     return isinstance(_find(row, names), str | list)
 
 
@@ -95,7 +102,7 @@ def _find(row: dict[str, Any], names: Names) -> Any:
 
 
 def _follow(value: Any, parts: Sequence[str]) -> Any:
-    """The value behind nested names; a part may be a number in a list, or `*` for all items of a list."""
+    """The value at nested names such as choices.0.text; a number is a place in a list, and `*` is every item of it."""
     for place, part in enumerate(parts):
         value = _parsed(value)
         if isinstance(value, list) and part == "*":
@@ -109,7 +116,7 @@ def _follow(value: Any, parts: Sequence[str]) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    """The object that a table has as JSON text, parsed; any other value as it is."""
+    """The object in a JSON text, which tables have in place of objects; any other value as it is."""
     try:
         return json.loads(value) if isinstance(value, str) and value[:1] == "{" else value
     except ValueError:
@@ -125,7 +132,7 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
 
 
 def integers_in(value: object) -> object:
-    """Integers that a table has as text, "[1, 2, 3]" or "1 2 3", as a list; anything else as it is."""
+    """The list of the integers in a text, "[1, 2, 3]" or "1 2 3", which tables have; any other value as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -135,6 +142,6 @@ def integers_in(value: object) -> object:
 
 
 def puzzle_in(value: object) -> object:
-    """The 16 digits of a Sudoku in a question of d1's evaluation files; anything else as it is."""
+    """The 16 digits of the puzzle in a question of d1's evaluation files; any other value as it is."""
     match = _PUZZLE.search(value) if isinstance(value, str) else None
     return match[1] if match else value

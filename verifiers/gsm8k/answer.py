@@ -1,8 +1,8 @@
 r"""The one number of an answer among its words, signs, currency, units and TeX: `x = \$1,250 \text{ a day}`.
 
-An answer is cut at `=`; each side is a number, words, or something else (an expression, several numbers). A `Side`
-notes what has been seen of it, what stands right before, and what rules it out.
-Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
+An answer is cut at `=`. Each side is a number, words, or something else: an expression, several numbers. `read_side`
+goes over a side once and notes in a `Side` what it has seen, what stands right before, and what rules the side out.
+The functions are plain Python over UTF-8 bytes, and numba also compiles them as they stand.
 """
 
 from dataclasses import dataclass, field
@@ -22,40 +22,40 @@ from verifiers.extract import OVER_LONG, Bytes, find_byte, matches, word_key, wo
 from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
-NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before, spaces apart
-OPAQUE, HEDGED, REFUSED = range(1, 4)  # faults: no single number; one of two answers; an answer that is none
+NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before the current place, apart from spaces
+OPAQUE, HEDGED, REFUSED = range(1, 4)  # faults: a side that is not one number, "18 or 19", "< 18"
 
 
 @dataclass(slots=True)
 class Side:
     """One side of an answer as far as it has been read."""
 
-    number: Number = field(default_factory=Number)  # the first one
-    other: Number = field(default_factory=Number)  # the last of those behind it: `18 per 2 hours`
-    counted: bool = False  # the last word stands behind a unit, and a number behind it counts another thing
-    spans: bool = False  # the number behind it says of what time, how often: `18 miles in 3 days`
-    named: bool = False  # what that number counts is said: the days
-    numbers: int = 0  # how many there are
-    fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
-    before: int = 0  # NOTHING, NUMBER, WORD or MARK
-    spaced: bool = False  # spaces stand behind that
-    key: int = 0  # of the last word
-    words: bool = False  # there are words before the number
-    unit: bool = False  # there are words behind it
-    sign: int = 0  # -1 or 1 of a sign that waits for its number
-    variable: bool = False  # a letter such as x stands behind the number
-    spelled: int = 0  # the sum of the number words behind it
-    told: int = 0  # what the number words before the number say, or -1 where there are other words
-    repeated: int = 0  # the same before a bracket that the number stands in: "six (6)"
-    degrees: bool = (
-        False  # only its degrees stand behind the number, so that "below zero" says that it is negative
+    number: Number = field(default_factory=Number)  # the first number of the side
+    other: Number = field(default_factory=Number)  # the last further number: the 2 of `18 per 2 hours`
+    counted: bool = (
+        False  # a word of `_SPANNING` stands last, behind a unit: the "in" of `18 miles in 3 days`
     )
-    braced: bool = False  # a brace stands right behind it: 5 \text{ euros}
-    price: int = 0  # the currencies that are named right before whatever comes next; see `currencies_of`
+    spans: bool = False  # the last number stands behind such a word: the 3 of `18 miles in 3 days`
+    named: bool = False  # a word says what the last number counts: the days
+    numbers: int = 0  # how many numbers the side has
+    fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
+    before: int = 0  # what stands last: NOTHING, NUMBER, WORD or MARK
+    spaced: bool = False  # spaces stand behind what stands last
+    key: int = 0  # the `word_key` of the last word
+    words: bool = False  # words stand before the number
+    unit: bool = False  # words stand behind the number
+    sign: int = 0  # -1 or 1 if a sign stands before a number that is still to come
+    variable: bool = False  # a letter such as x stands behind the number
+    spelled: int = 0  # the sum of the number words behind the number: 73 in "72, seventy-three"
+    told: int = 0  # the value of the number words before the number; -1 if other words stand there
+    repeated: int = 0  # that value if the number stands in brackets behind the words: "six (6)"
+    degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
+    braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
+    price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
-    currency: int = 0  # those that the number may be in, CONTRADICTED, or 0 where none is named
+    currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
     letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
-    capital: bool = False  # that letter is a capital without a space before it, and no currency behind it: 5M
+    capital: bool = False  # that letter is a capital right behind the number, and no currency is named: 5M
     priced: bool = False  # the last word behind the number names its currency
     plain_words: int = 0  # how many words name no currency
 
@@ -63,31 +63,38 @@ class Side:
 _OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
 _AND_WORD, _NO, _WAIT = word_key("and"), word_key("no"), word_key("wait")
 _NEGATIVE = word_keys("minus negative")
-# Words that change or deny the number wherever they stand, right before it, right behind it.
+"""Words that stand for a minus before a number: "minus 5"."""
 _SPOILERS = word_keys(
     "not never cannot cant neither nor none isn aren wasn doesn didn couldn wouldn shouldn wrong incorrect false "
     "incorrectly impossible untrue plus twice thrice doubled tripled halved factorial multiple multiples root pi "
     "half halves third thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths"
 )
+"""Words that deny the number or change its value wherever they stand: "not 18", "18 doubled"."""
 _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
     "without except excluding but between"
 )
+"""Words that do so right before the number: "almost 18"."""
 _BEHIND = word_keys("squared cubed tens quintillion score")
-# Pairs of words that do: the second, and the first ones.
+"""Words that do so right behind the number: "18 squared"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
+"""A pair of words that changes the value, with `_AT` first: "at least"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
+"""The words of "below zero", which make a temperature negative, and of "below freezing", which say no number."""
 _DEGREES = word_keys("degree degrees c f celsius fahrenheit")
+"""Words that may stand between a temperature and "below zero"."""
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
+"""A pair of words that changes the value, with `_TO` last: "up to"."""
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
-# A number word behind one of these says another thing.
 _PREPOSITIONS = word_keys("per in for of at every each after within over during the")
-_SPANNING = word_keys("in within for every")  # behind a unit: a number then counts another thing
-_NUMERALS = word_keys(  # each with the value of its place
+"""Words behind which a number word is no second value of the answer: the "two" of "18 miles in two days"."""
+_SPANNING = word_keys("in within for every")
+"""Words behind a unit that let a second number count something else: the 3 of "18 miles in 3 days"."""
+_NUMERALS = word_keys(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
-# 1 at the remainder of each of these words, so that most others are not compared with all of them.
+"""Number words in the order of their values, 0 to 20, 30, ..., 90."""
 _SCALES, _POWERS = word_keys(" ".join(MAGNITUDES)), tuple(MAGNITUDES.values())
 _GLUED, _GLUED_POWERS = word_keys(" ".join(GLUED_MAGNITUDES)), tuple(GLUED_MAGNITUDES.values())
 _LETTERS, _LETTER_POWERS = word_keys(" ".join(MONEY_MAGNITUDES)), tuple(MONEY_MAGNITUDES.values())
@@ -98,9 +105,9 @@ _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
 _DOLLARS = currencies_of("$")
 _AND, _ESCAPED_AND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
 _X = word_key("x")
-_WORKING_LIMIT = 10**8  # of a number in a bracket behind the answer
-CONTRADICTED = 1 << 62  # in place of currencies that have nothing in common: $5 EUR
-_PRICE_LIMIT = 400  # bytes of an answer in which a dollar sign without a backslash may be that of a price
+_WORKING_LIMIT = 10**8  # the numbers of a working in brackets behind the answer are below it
+CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
+_PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
 _TABLE = 8191
 _REMAINDERS = {
     key % _TABLE
@@ -118,23 +125,29 @@ _REMAINDERS = {
     )
 }
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
-# TeX commands that say nothing about the value.
+"""1 at the remainder of each word of these lists, so that most other words need not be compared with all of them."""
 _WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
     "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph quad qquad circ degree degrees percent "
     "dollar dollars textdollar therefore implies rightarrow"
 )
+r"""TeX commands that say nothing about the value: `\textbf{18}`."""
 _APPROXES = word_keys("approx simeq sim cong equiv doteq")
+r"""TeX commands at which an answer is cut like at `=`: `54/3 \approx 18`."""
 _VARIABLES = word_keys("x y z n")
+"""Letters behind a number that make it no number: `3x`."""
 _ORDINALS = word_keys("th st nd rd o circ degree degrees")
+r"""Words that may be raised behind a number without being a power: `18^{th}`."""
 _FAULTS = {
     num.RELATION: REFUSED, num.PLUS_MINUS: HEDGED,
     **dict.fromkeys((num.FOREIGN, num.TIMES, num.POWER, ch.UNDERSCORE), OPAQUE),
 }  # fmt: skip
-_FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of signs wherever they stand
+_FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
+"""The fault that a sign makes wherever it stands, at the place of its kind: HEDGED for "±"; 0 for none."""
 
 
 def clear(side: Side) -> None:
+    """Forget all that a side has noted, but for its numbers."""
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
     side.priced = side.capital = side.degrees = side.braced = False
@@ -142,30 +155,32 @@ def clear(side: Side) -> None:
 
 
 def is_listed(key: int) -> bool:
+    """True for the words of the lists above, and for a few others; false for most words."""
     return _LISTED[key % _TABLE] == 1
 
 
 def blame(side: Side, fault: int) -> None:
+    """Note a fault unless a greater one has been noted."""
     side.fault = max(side.fault, fault)
 
 
 def follow(side: Side, before: int) -> None:
-    """Note what stands before whatever comes next."""
+    """Note NUMBER, WORD or MARK as what stands last."""
     side.before, side.spaced = before, False
 
 
 def is_behind(side: Side, before: int) -> bool:
-    """True if this stands right before, without a space."""
+    """True if `before` stands last, without a space behind it."""
     return side.before == before and not side.spaced
 
 
 def scale_of(key: int, glued: bool) -> int:
-    """The power of ten a word stands for after a number, or 0."""
+    """The power of ten that a word behind a number stands for, 6 for "million"; 0 for none. glued: "k" and "b", too."""
     return found(key, _SCALES, _POWERS) or (found(key, _GLUED, _GLUED_POWERS) if glued else 0)
 
 
 def found(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> int:
-    """The value at the place of a key, or 0."""
+    """The value at the place that a key has in `keys`; 0 if it is not there."""
     for k in range(len(keys)):
         if keys[k] == key:
             return values[k]
@@ -193,7 +208,7 @@ def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
 
 
 def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
-    """Note a dollar sign that ends at i; behind the number only the first one."""
+    """Note a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
     side.spaced = True
     if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
         note_currency(_DOLLARS, side)
@@ -224,7 +239,7 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
         blame(side, OPAQUE)
     side.degrees = side.numbers == 0 and side.currency == 0
     side.numbers += 1
-    side.variable = False  # the x of "9 x 2" is none
+    side.variable = False  # the x of "9 x 2" is no variable
     side.sign = side.dollar = 0
     follow(side, NUMBER)
     return i
@@ -248,7 +263,10 @@ def spelled(key: int) -> int:
 
 
 def told_with(key: int, value: int, told: int) -> int:
-    """What number words say together with one more, whose value is -1 where it is none: one hundred and five; or -1."""
+    """The value of number words, so far `told`, with one more: 105 behind "one hundred and five"; -1 if they say none.
+
+    value: that of the further word, -1 if it is no number word.
+    """
     power = scale_of(key, False)
     if told < 0 or (value < 0 and power == 0):
         return told if key == _AND_WORD and told > 0 and told % 100 == 0 else -1
@@ -262,7 +280,7 @@ def told_with(key: int, value: int, told: int) -> int:
 
 
 def changes_value(key: int, side: Side) -> bool:
-    """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
+    """True if a word, alone or with the word before it, denies, bounds or changes the number: "not", "at least"."""
     if is_one_of(key, _SPOILERS) or (key == _T and side.key == _CAN):
         return True
     if is_one_of(key, _BEHIND):
@@ -273,7 +291,7 @@ def changes_value(key: int, side: Side) -> bool:
 
 
 def note_word(key: int, is_capital: bool, side: Side) -> None:
-    """Note a word, and if it begins with a capital: most say nothing about the value."""
+    """Note a word; most words say nothing about the value. is_capital: whether it begins with a capital letter."""
     listed = is_listed(key)
     currencies = found(key, _MONEY, _MONEY_MEANS) if listed else 0
     if currencies and note_money_word(currencies, side):
@@ -345,7 +363,7 @@ def note_money_word(currencies: int, side: Side) -> bool:
 
 
 def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
-    """True for a nation that names no money, and a letter that begins a name: `cost us 5 euros`, `$18 T-shirts`."""
+    """True if a word of money means none here: the "us" of `cost us 5 euros`, the T of `$18 T-shirts`."""
     if side.before == NUMBER and found(key, _LETTERS, _LETTER_POWERS):
         if not side.spaced and (side.currency > 0 or is_one_of(key, _GLUED)):
             return False  # $5M, 5k
@@ -361,14 +379,14 @@ def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> boo
 
 
 def takes_back(data: Bytes, after: int, end: int) -> bool:
-    """True for a "no" that ends before `after` and denies what stands before it: "18. Wait, no."; not for "no more"."""
+    """True if the "no" that ends at `after` takes back what stands before it: in "18. Wait, no.", not in "no more"."""
     low = num.skip_spaces(data, after, end)
     kind, _, key = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
     return kind != num.WORD or key == _WAIT
 
 
 def note_money_sign(currencies: int, side: Side) -> None:
-    """Note a sign such as that of the euro, before the number or behind it; 0 for any other mark."""
+    """Note a currency sign such as € before or behind the number. currencies: 0 for any other sign."""
     if currencies and side.numbers == 0:
         side.price = currencies
     elif currencies and side.numbers == 1 and (side.before == NUMBER or side.letter):
@@ -377,7 +395,7 @@ def note_money_sign(currencies: int, side: Side) -> None:
 
 
 def note_letter(side: Side) -> None:
-    """Note that a currency stands behind a letter: 5M USD."""
+    """Note that a currency stands behind a letter, which thereby is a power of ten: 5M USD."""
     if side.before == WORD:
         side.number.scale += side.letter
     side.letter = 0
@@ -385,7 +403,7 @@ def note_letter(side: Side) -> None:
 
 
 def is_unit(side: Side) -> bool:
-    """True if a power follows a letter behind money, which is a unit then, and is noted: $5 m²."""
+    """True if a letter before a power was taken for a power of ten, but is a unit, as which it is noted: $5 m²."""
     if side.before != NUMBER or side.letter == 0:
         return False
     side.number.scale -= side.letter
@@ -397,19 +415,20 @@ def is_unit(side: Side) -> bool:
 
 
 def note_below_zero(key: int, side: Side) -> None:
-    """Note "below zero" behind a number or its degrees, which makes it negative; "below freezing" says no number."""
+    """Note "below zero" behind a number or its degrees: the number is negative. "below freezing" makes it OPAQUE."""
     if key != _ZERO or side.numbers > 1 or side.number.sign < 0:
         blame(side, OPAQUE)
     side.number.sign = -1
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
+    """True if a word of two or more letters begins at i."""
     kind, _, key = symbol(data, i, end) if i < end else (num.NOTHING, i, 0)
     return kind == num.WORD and key > _LAST_LETTER
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
-    """Note a plus or a minus: a sign, a hyphen, a dash, or an operator. 20+ is no number."""
+    """Note a plus or a minus as a sign or a hyphen; as an operator it makes the side OPAQUE, and so does 20+."""
     glued_word = is_behind(side, WORD)
     more = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
     if side.sign or more or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
@@ -420,7 +439,7 @@ def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
 
 
 def note_mark(kind: int, side: Side) -> None:
-    """Note punctuation and other signs, those that change the value among them."""
+    """Note punctuation and other signs. Some change the value and make the side OPAQUE: 5!"""
     if kind == num.POWER and (side.unit or is_unit(side)) and is_behind(side, WORD):
         side.key = 0  # cm²
         return
@@ -439,13 +458,13 @@ def note_mark(kind: int, side: Side) -> None:
         and kind != ch.LEFT_BRACE
     )
     if stray or (kind == ch.BANG and is_behind(side, NUMBER)):
-        blame(side, OPAQUE)  # a sign that is none of a number's; a factorial
+        blame(side, OPAQUE)  # a plus or minus before something else than a number; a factorial
     closes = kind == ch.RIGHT_PAREN or kind == ch.RIGHT_BRACKET
     follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
 
 
 def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
-    """Position behind the bracket, open before i, in which whole numbers come to a number: (3 red + 4 green); or -1."""
+    """Position behind brackets, opened before i, if the working in them comes to the number, else -1: 7 (3 red + 4)."""
     total = term = value = terms = operator = 0
     while i < end:
         kind, after, key = symbol(data, i, end)
@@ -490,7 +509,7 @@ def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
 
 
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
+    """Read the exponent at i; position after it. All but `18^{th}`, `18^\\circ`, `18 cm^2` make the side OPAQUE."""
     if is_behind(side, NUMBER) and not is_unit(side):
         braces = i
         while braces < end and data[braces] == ch.LEFT_BRACE:
@@ -509,7 +528,7 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
 
 
 def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
+    """Read a tag such as `<b>`, or the cut `</answer`; position after it. Any other `<` compares and is REFUSED."""
     closing = i < end and data[i] == ch.SLASH
     kind, after = num.kind_at(data, i + 1 if closing else i, end)
     opening = after < end and data[after] == ch.GREATER
@@ -519,7 +538,7 @@ def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
 
 
 def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[int, bool]:
-    """Read an answer data[first:end] from i up to the next `=` into `side`; (position after it, if there was one)."""
+    """Read the answer data[first:end] from i to the next `=` into `side`; (position after it, whether one follows)."""
     clear(side)
     more = False
     while i < end and not more:
@@ -571,7 +590,7 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
     if side.repeated > 0 and not side.unit and contradicts(side.number, side.repeated):
         blame(side, OPAQUE)  # six (5)
     if side.variable:
-        blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
+        blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say that x is 18
     literal = side.number.whole
     is_as_spelled = (
         side.number.shape == num.LITERAL and literal.mantissa == side.spelled and literal.exponent == 0
@@ -582,12 +601,12 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
 
 
 def is_number(side: Side) -> bool:
-    """True if a side is one number."""
+    """True if a side is one number without a fault."""
     return side.numbers > 0 and side.fault == 0
 
 
 def read_plain(data: Bytes, start: int, end: int, number: Number) -> bool:
-    """Read ASCII digits alone, which most answers are; False if it is anything else."""
+    """Read data[start:end] if it is ASCII digits alone, as most answers are; False if it is anything else."""
     number.sign, number.shape, number.scale = 1, num.LITERAL, 0
     if not 0 < end - start <= num.DIGITS_LIMIT:
         return False

@@ -1,10 +1,10 @@
-r"""Numbers as people write them: symbols (characters, words, TeX commands), and one number made of them.
+r"""Reads one number as people write it, and compares two: digits, groups, fractions, mixed numbers, powers of ten.
 
-What stands around a number, such as "dollars", is read by answer.py, with the words of `verifiers/amounts.py`.
+`symbol` reads a character, a word or a TeX command; `read_number` reads a number that is made of symbols. What stands
+around a number, such as "dollars", is read by answer.py, with the words of `verifiers/amounts.py`.
 
-Digits, groups, points, fractions, mixed numbers and powers of ten; and whether two numbers are equal. Everything but
-`equal_exactly` is plain Python over UTF-8 bytes that numba also compiles as it stands. Mantissas stay below
-MANTISSA_LIMIT; a longer one is OVER_LIMIT, and `equal_exactly` reads it again in Python integers of any size.
+Everything but `equal_exactly` is plain Python over UTF-8 bytes, and numba also compiles it as it stands. Mantissas stay
+below MANTISSA_LIMIT; a longer one is OVER_LIMIT, and `equal_exactly` reads it again in Python integers of any size.
 """
 
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ from unicodedata import numeric
 from verifiers import characters as ch
 from verifiers.extract import OVER_LONG, Bytes, matches, read_word, word_key, word_keys
 
-# What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
+# The kinds of symbols; that of an ASCII sign is its code. Letters are gathered into words, and `\name` into a command.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
 TIMES, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(7, 13)
 
-# Vulgar fractions: code point, numerator, denominator.
+# (code point, numerator, denominator) of the characters that are fractions, such as one half.
 _FRACTION_SIGNS = tuple(
     (code, *Fraction(numeric(chr(code))).limit_denominator(10).as_integer_ratio())
     for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F))
 )
 
-# What characters beyond ASCII stand for, in rows (first, last, kind); the first row that holds one counts.
+# (first, last, kind) of characters beyond ASCII; the first row that holds a character counts.
 _WIDE = (
     *ch.rows(ch.MINUS, *ch.MINUS_SIGNS),
     *ch.rows(ch.SLASH, *ch.DIVISION_SIGNS),
@@ -72,10 +72,10 @@ _ESCAPED_KINDS = {
 _ESCAPED_LIMIT = ch.BEYOND_ASCII
 _ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(_ESCAPED_LIMIT))  # behind a backslash
 
-DIGITS_LIMIT = 18  # which 64 bits hold
+DIGITS_LIMIT = 18  # the most digits that 64 bits hold
 MANTISSA_LIMIT = 10**DIGITS_LIMIT
-OVER_LIMIT = MANTISSA_LIMIT + 1  # in place of a longer mantissa, which has to be read again
-BEYOND_LIMIT = -1  # in place of what 64 bits cannot tell
+OVER_LIMIT = MANTISSA_LIMIT + 1  # stands for a longer mantissa, which has to be read again
+BEYOND_LIMIT = -1  # the result of a comparison for which 64 bits do not suffice
 LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
@@ -85,9 +85,9 @@ _BRACED_COMMA, _NEGATIVE_SPACE = b",}", b"\\!"
 
 @dataclass(slots=True)
 class Literal:
-    """Digits, with a point and groups or without: `mantissa * 10**exponent`, read from data[start:end].
+    """A number in digits, `mantissa * 10**exponent`, read from data[start:end]; it may have a point and groups.
 
-    The mantissa is OVER_LIMIT from MANTISSA_LIMIT on.
+    A mantissa of MANTISSA_LIMIT or more is OVER_LIMIT.
     """
 
     mantissa: int = 0
@@ -98,7 +98,10 @@ class Literal:
 
 @dataclass(slots=True)
 class Number:
-    """`sign * whole * 10**scale`, with `whole / bottom` (FRACTION) or `whole + top / bottom` (MIXED) for `whole`."""
+    """A number by its shape: `sign * value * 10**scale`.
+
+    The value is `whole` (LITERAL), `whole / bottom` (FRACTION) or `whole + top / bottom` (MIXED).
+    """
 
     sign: int = 1
     shape: int = 0
@@ -109,7 +112,7 @@ class Number:
 
 
 def map_wide(code: int) -> int:
-    """What a character beyond ASCII stands for: an ASCII code, or one of the kinds above."""
+    """The kind of a character beyond ASCII: an ASCII code, as "3" for "３", or one of the kinds above."""
     digit = ch.decimal_digit(code)
     if digit >= 0:
         return ch.ZERO + digit
@@ -120,7 +123,7 @@ def map_wide(code: int) -> int:
 
 
 def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
-    """(kind or ASCII code, position of the next symbol, key of a word or command or the code point)."""
+    """(kind, position of the next symbol, key) of the symbol at i; the key of a character is its code point."""
     byte = data[i] + 0
     if byte >= ch.BEYOND_ASCII:
         code, after = ch.decode(data, i)
@@ -149,7 +152,7 @@ def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
 
 
 def kind_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """The kind of `symbol`, or NOTHING at the end, and the position after it."""
+    """(kind of the symbol at i, position after it); the kind is NOTHING at the end."""
     if i >= end:
         return NOTHING, i
     kind, after, _ = symbol(data, i, end)
@@ -157,7 +160,7 @@ def kind_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def skip_spaces(data: Bytes, i: int, end: int) -> int:
-    """Position of the first symbol from i on that is not a space."""
+    """Position of the first symbol from i on that is no space."""
     while i < end:
         kind, after, _ = symbol(data, i, end)
         if kind != ch.SPACE and kind != THIN and kind != NOTHING:
@@ -167,6 +170,7 @@ def skip_spaces(data: Bytes, i: int, end: int) -> int:
 
 
 def is_digit(data: Bytes, i: int, end: int) -> bool:
+    """True if a digit of any script stands at i."""
     if i >= end:
         return False
     byte = data[i] + 0
@@ -196,14 +200,14 @@ def is_group(data: Bytes, i: int, end: int) -> bool:
 
 
 def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
-    """Read the digits that start at i, with thousands groups and a decimal point; position after them."""
+    """Read the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
     start = last = i
     mantissa = exponent = digits = 0
     groups = 0  # the separator in use, once there is one
     pointed = leading_zero = False
     while i < end:
         kind, after = data[i] + 0, i + 1
-        if not ch.is_ascii_digit(kind):  # asked first, because most are
+        if not ch.is_ascii_digit(kind):  # asked first, because most symbols here are ASCII digits
             kind, after, _ = symbol(data, i, end)
         if ch.is_ascii_digit(kind):
             leading_zero = leading_zero or (digits == 0 and kind == ch.ZERO)
@@ -269,7 +273,7 @@ def is_negative(data: Bytes, i: int, end: int) -> bool:
 
 
 def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> bool:
-    """True if the symbol (kind, key), with `after` after it, begins a number."""
+    """True if a number begins with the symbol (kind, key) that ends at `after`."""
     if ch.is_ascii_digit(kind) or kind == VULGAR:
         return True
     if kind == ch.POINT:
@@ -278,9 +282,9 @@ def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> boo
 
 
 def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
-    """Read the number that begins at i; position after what was read.
+    """Read the number that begins at i; returns the position after what was read.
 
-    The shape is NO_NUMBER if it only began like one.
+    The shape is NO_NUMBER if it only begins like a number: a `\\frac` without arguments.
     """
     number.sign, number.shape, number.scale = 1, LITERAL, 0
     kind, after, _ = symbol(data, i, end)
@@ -363,7 +367,10 @@ def read_exponent(data: Bytes, i: int, end: int, may_be_braced: bool) -> tuple[i
 
 
 def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
-    """(numerator, denominator, power of ten) without the sign; OVER_LIMIT where too large, unless `exact`."""
+    """(numerator, denominator, power of ten) without the sign; a numerator that is too large is OVER_LIMIT.
+
+    exact: numbers of any size are worked out, in Python alone.
+    """
     whole, top, bottom = number.whole, number.top, number.bottom
     if number.shape == LITERAL:
         return whole.mantissa, 1, whole.exponent + number.scale
@@ -377,7 +384,7 @@ def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
 def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
     """1 if two numbers are the same rational, 0 if not, BEYOND_LIMIT if 64 bits cannot tell.
 
-    The data, which the numbers were read from, are for `equal_exactly`.
+    It does not use the data from which the numbers were read; `equal_exactly`, which may stand in its place, does.
     """
     a, b, power = magnitude(first, False)
     c, d, other = magnitude(second, False)
@@ -397,7 +404,7 @@ def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) 
 
 
 def divides_by_zero(number: Number) -> bool:
-    """True if a number has a denominator and that is zero."""
+    """True if a number has a denominator, which is zero."""
     return number.shape != LITERAL and number.bottom.mantissa == 0
 
 
@@ -408,7 +415,7 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     a, b, power = magnitude(first, True)
     c, d, other = magnitude(second, True)
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
-    # 10^power > 2^(3 * power), so that what is scaled would be the larger one, and is not worked out.
+    # If not near: 10^|power| > 2^(3|power|) > both numbers. The scaled one would be larger, and is not worked out.
     size = max(left.bit_length(), right.bit_length())
     near = 3 * abs(power) <= size
     return int(left == right == 0 or (near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0)))
@@ -419,4 +426,4 @@ def widen(data: Bytes, number: Number) -> None:
     for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
         if literal.mantissa == OVER_LIMIT:
             digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
-            literal.mantissa = int(Decimal(digits))  # which takes more digits than `int` does
+            literal.mantissa = int(Decimal(digits))  # `Decimal` reads more digits than `int` does

@@ -24,14 +24,14 @@ from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-BAD_GOLD = -2  # instead of a reason, as BEYOND_LIMIT is: no number to compare with
+BAD_GOLD = -2  # instead of a reason: the reference is no number (BEYOND_LIMIT: 64 bits cannot tell)
 _NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
-_GOLD_POWER_LIMIT = 10**6  # powers of ten in an answer saturate far above
+_GOLD_POWER_LIMIT = 10**6  # the largest power of ten in a reference; one in an answer may be larger
 
 
 @dataclass(slots=True)
 class Scratch:
-    """What is read for one verdict: the reference, the first side of the answer that is a number, the side after it."""
+    """What is read for one verdict: the reference, the answer's first side that is a number, and the one after that."""
 
     gold: Side = field(default_factory=Side)
     first: Side = field(default_factory=Side)
@@ -69,16 +69,16 @@ def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
 
 
 def reason_of(same: int) -> int:
-    """The reason for what `equal` says of an answer and its reference, BEYOND_LIMIT among it."""
+    """OK or WRONG for the result of `equal` on an answer and its reference; BEYOND_LIMIT stays."""
     return same if same == BEYOND_LIMIT else (OK if same else WRONG)
 
 
 def compare(
     data: Bytes, low: int, high: int, golds: Bytes, scratch: Scratch, same_number: Callable[..., int]
 ) -> tuple[int, int]:
-    """(reason or BEYOND_LIMIT, tier) of the answer in data[low:high], read with all notations.
+    """(reason or BEYOND_LIMIT, tier) of the answer in data[low:high], which may be in any notation.
 
-    `same_number` is `equal` or `equal_exactly`.
+    same_number: `equal` or `equal_exactly`.
     """
     first, currency = scratch.first, scratch.gold.currency
     has_number = False
@@ -91,7 +91,7 @@ def compare(
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
         if not is_number(side):
             continue
-        if divides_by_zero(side.number):  # or `same_number` raises ZeroDivisionError
+        if divides_by_zero(side.number):  # for which `same_number` would raise ZeroDivisionError
             return MALFORMED, GRAMMAR
         if currency and side.currency and not side.currency & currency:
             return WRONG, TYPED

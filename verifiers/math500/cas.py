@@ -32,30 +32,36 @@ DEPTH_LIMIT = 24
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
 FACTORIAL_LIMIT = 2_000
 DIGITS = 50
-NAMES = sympy.Symbol | AppliedUndef  # what a value may be called: x, f(x)
+NAMES = sympy.Symbol | AppliedUndef  # the kinds of names that a value may have: x, f(x)
 
 _DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\approx", "~=", "\\sim", "≈")
+"""Signs of a sum that goes on, or of an approximation; no text with one is read: "1 + 2 + \\ldots"."""
 _ANGLES = ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis")
+"""Functions for whose sake degrees are converted: \\sin 30^\\circ is 1/2."""
 _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
 )
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
 _POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
-_NO_NUMBER = (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError)  # of sympy's evalf
+"""(n, d) of fractions n/d, the values of variables at which two expressions are compared."""
+_NO_NUMBER = (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError)
+"""What sympy's evalf raises if an expression has no value."""
 _REFUSED_EVENTS = frozenset(
     "os.system os.exec os.fork os.forkpty os.posix_spawn os.startfile subprocess.Popen pty.spawn socket.connect "
     "socket.bind os.remove os.rename os.rmdir shutil.rmtree".split()
 )
+"""Audit events of Python that the process refuses: starting a program, a connection, removing a file."""
 _WARM_UP = ((r"\sin^2 x + \cos^2 x", "1"), (r"-\frac{\sqrt{3}}{2}x^{2}", "(x+1)(x-1)"))
+"""(answer, reference) of the questions that `prepare` asks, so that sympy has loaded what it needs."""
 
 
 class Unreadable(Exception):
-    """This text is not an expression, or one with a number of too many digits."""
+    """Raised for a text that is no expression, or that has a number of too many digits."""
 
 
 def prepare() -> Callable[[dict], dict]:
-    """Load what is loaded on first use, lock the process, and return what answers a job."""
+    """Loads what sympy loads on first use, locks the process, and returns the function that answers jobs."""
     for answer, gold in _WARM_UP:
         judge(answer, gold)
     sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
@@ -76,11 +82,12 @@ def prepare() -> Callable[[dict], dict]:
 
 
 def is_numeric_literal(code: str) -> bool:
-    """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
+    """True for the code that sympy makes of a number: `Integer (2 )`, `Float ('0.5' )`, or one of them over another."""
     return all(map(is_call_of_digits, code.split("/", 1)))
 
 
 def is_call_of_digits(call: str) -> bool:
+    """True for a single call such as `Integer (2 )`."""
     name, _, rest = call.strip().removesuffix(")").partition("(")
     literal = set(rest.strip().strip("'\""))
     numeric = literal <= set("0123456789.,eE+- ") and any(map(str.isdigit, literal))
@@ -99,22 +106,24 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         expected = read(gold, real)
     except Unreadable as error:
         return "unread", f"the gold answer cannot be read: {error}"
-    if len(values) > 1 and is_called(values[0], expected):
+    if len(values) > 1 and is_name_of_value(values[0], expected):
         del values[0]
     return "equal" if all(same(expected, side) for side in values) else "different", ""
 
 
-def is_called(side: sympy.Basic, expected: sympy.Basic) -> bool:
-    """True for what a value is called: a function, or letters of which the reference has none."""
+def is_name_of_value(side: sympy.Basic, expected: sympy.Basic) -> bool:
+    """True if a side is the name of a value, as the A of A = 5: letters or a function that the reference lacks."""
     letters = side.free_symbols | side.atoms(AppliedUndef)
-    is_name = isinstance(side, AppliedUndef) and side not in expected.atoms(AppliedUndef)
-    return is_name or (bool(letters) and letters.isdisjoint(expected.free_symbols))
+    is_function = isinstance(side, AppliedUndef) and side not in expected.atoms(AppliedUndef)
+    return is_function or (bool(letters) and letters.isdisjoint(expected.free_symbols))
 
 
 # ---- reading ----
 
-_UNREAD: dict[str, Callable[[str], bool]] = {  # the first is asked first
-    f"1 to {LENGTH_LIMIT} characters are read": lambda text: not text.strip() or len(text) > LENGTH_LIMIT,
+_UNREAD: dict[str, Callable[[str], bool]] = {
+    f"empty, or more than {LENGTH_LIMIT} characters": lambda text: (
+        not text.strip() or len(text) > LENGTH_LIMIT
+    ),
     "dots or an approximation": lambda text: any(mark in text for mark in _DOTS),
     "a number with a base": lambda text: any(
         before.isdigit() and mark == "_" for before, mark in pairwise(text.replace(" ", ""))
@@ -123,10 +132,11 @@ _UNREAD: dict[str, Callable[[str], bool]] = {  # the first is asked first
         max(accumulate((c in "({[") - (c in ")}]") for c in text)) > DEPTH_LIMIT
     ),
 }
+"""{a fault for which a text is not read: whether a text has it}; the faults are looked for in this order."""
 
 
 def sides_of(equation: str) -> list[str]:
-    r"""What stands around `=` and `\approx`; the `=` of an index, `\sum_{i=1}^5 i`, belongs to its side."""
+    r"""The texts between the signs `=` and `\approx`; an `=` in braces, `\sum_{i=1}^5 i`, is no such sign."""
     sides, depth = [""], 0
     for mark in equation.replace("\\approx", "=").replace("≈", "="):
         depth += (mark == "{") - (mark == "}")
@@ -146,7 +156,7 @@ class Reader(_Latex2Sympy):
         return sympy.Rational(value.numerator, value.denominator)
 
     def convert_postfix_list(self, arr: list, i: int = 0) -> object:
-        """Factors side by side: a product, unless they are an integer and a fraction."""
+        """The value of factors side by side: their product, but a sum for an integer and a fraction, 2 1/2."""
         first = self.convert_postfix(arr[i])
         if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
             return super().convert_postfix_list(arr, i)
@@ -160,14 +170,14 @@ class Reader(_Latex2Sympy):
 
 
 def read(text: str, real: bool) -> object:
-    """What the LaTeX `text` says: an expression, relation, set, tuple or matrix; raises `Unreadable`."""
+    """The expression, relation, set, tuple or matrix that a LaTeX text stands for; raises `Unreadable`."""
     for why, has in _UNREAD.items():
         if has(text):
             raise Unreadable(why)
     try:
         return _read(text, real)
     except Unreadable:
-        signs = (("+", "-"), ("-", "+"))  # the reader knows a sign pair at the top level only
+        signs = (("+", "-"), ("-", "+"))  # math-verify's reader takes \pm at the top level only
         return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
 
 
@@ -178,16 +188,16 @@ def _read(text: str, real: bool) -> object:
     try:
         parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
         for entry in parsed.flat() if isinstance(parsed, sympy.MatrixBase) else [parsed]:
-            digits(entry)  # before anything is computed that has too many
+            digits(entry)  # raises before anything with too many digits is computed
     except (MemoryError, RecursionError):
         raise
-    except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
+    except Exception as error:  # the reader raises bare Exceptions, and its helpers any others
         raise Unreadable(str(error)[:100]) from error
     return parsed
 
 
 def digits(expr: sympy.Basic) -> float:
-    """A bound of log10 |value| (and of 1/|value|), letters counting as 1; `Unreadable` above SIZE_LIMIT."""
+    """A bound of |log10 |value||, where letters count as 1; raises `Unreadable` if it is above SIZE_LIMIT."""
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
@@ -197,6 +207,8 @@ def digits(expr: sympy.Basic) -> float:
             raise Unreadable("a tower of powers")
         exponent = parts[-1]
         base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        # log10 |b^e| = e log10 |b|, where |e| is at most 10**exponent. The base of exp is Euler's: log10(2.718) < 0.5.
+        # 10.0**300 is far above the limit, and still a float.
         largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
     elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
         largest = sum(parts) + len(parts)
@@ -212,7 +224,7 @@ def digits(expr: sympy.Basic) -> float:
 
 
 def same(gold: object, answer: object) -> bool:
-    """Do the two say the same? `x = value` is its value; a list is a set in which elements may come again."""
+    """True if the two say the same. `x = 5` counts as its value 5; a list is a set with repeated elements."""
     named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
     alike = all(named) and str(gold.lhs).partition("(")[0] == str(answer.lhs).partition("(")[0]  # y, y(x)
     if alike or isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
@@ -224,7 +236,7 @@ def same(gold: object, answer: object) -> bool:
 
 
 def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
-    """As multisets: the elements as they were written, also repeated ones."""
+    """True if the two have the same elements as they were written, each as often."""
     elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
     for element in elements:
         match = next((i for i, other in enumerate(left) if same(element, other)), None)
@@ -235,7 +247,7 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
-    """Are two expressions equal wherever both are defined?"""
+    """True if two expressions are equal wherever both are defined."""
     values = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
     roots = [p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and sympy.denom(p.exp) % 2 == 0]
     values = {root: sympy.Symbol(root.name, positive=True) for root in roots} | values
@@ -246,6 +258,7 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     agreed = 0
     for k in range(4 if symbols else 1):
+        # The variable with the number j is (n(2j + 1) + j) / (d + 2j): if an (n, d) comes twice, its values differ.
         numbers = [(*_POINTS[(k + j) % 6], 2 * j) for j in range(len(symbols))]
         point = [sympy.Rational(n * (twice + 1) + twice // 2, d + twice) for n, d, twice in numbers]
         same_number = _compare_numbers(a, b, dict(zip(symbols, point, strict=True)))
@@ -259,7 +272,10 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
 
 
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
-    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
+    """True if the values at a point differ by at most 10^-50 of the larger one; None if that cannot be told.
+
+    It cannot be told if one has no value, or if no digit of either is certain. One precise value suffices.
+    """
     one, two = (_number(side, point, DIGITS + 10) for side in (a, b))
     if one is None or two is None or not (one == two == 0 or _is_precise(one) or _is_precise(two)):
         return None
@@ -267,7 +283,7 @@ def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
 
 
 def _number(expr: sympy.Expr, point: dict, digits: int) -> sympy.Expr | None:
-    """What an expression is at a point, to so many digits; None where that is no finite number."""
+    """The value of an expression at a point, to so many digits; None if it is no finite number."""
     try:
         value = expr.subs(point).evalf(digits)
     except _NO_NUMBER:
@@ -278,12 +294,12 @@ def _number(expr: sympy.Expr, point: dict, digits: int) -> sympy.Expr | None:
 
 
 def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
-    """False where cancellation left no digit that is certain."""
+    """False if cancellation has left no certain digit in a value."""
     return all(f._prec > bits for f in value.atoms(sympy.Float))
 
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:
-    """True if no number in it is so long that a difference could hide behind 50 digits."""
+    """True if all numbers in an expression are so short that no difference can hide behind 50 digits."""
     return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
         not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
     )
