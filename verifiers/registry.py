@@ -134,10 +134,10 @@ def verify(
 
     Any object is accepted as a completion and gets a `Verdict`. `mode="strict"` accepts exactly the prompt's
     format, "lenient" any accepted notation of the same value. "flexible" is for judging other people's files, not for
-    a reward: as lenient, and where no answer is marked the last number or formula of the last sentence that has one
-    (gsm8k, math500). `rules="d1"` gives the verdict of d1's published
-    evaluation code instead (`verifiers.d1`; Sudoku then needs `solution=` too). Raises `VerifierError` for an unknown
-    task or mode, for missing or unexpected reference fields and for an invalid reference.
+    a reward: it is as lenient, and if no answer is marked (gsm8k, math500), it takes the last number or formula of the
+    last sentence that has one. `rules="d1"` gives the verdict of d1's published evaluation code instead
+    (`verifiers.d1`; Sudoku then needs `solution=` too). Raises `VerifierError` for an unknown task or mode, for missing
+    or unexpected reference fields and for an invalid reference.
     """
     entry = find(task, rules)
     _check(entry, mode, reference)

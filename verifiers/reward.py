@@ -89,10 +89,10 @@ def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> I
 
 
 def unwrap(message: object, role: str = "assistant") -> object:
-    """The text of a completion (or of a prompt) given as chat messages: the last one of a role, else the last one.
+    """The text of a completion (or of a prompt) given as chat messages: that of the last message of a role.
 
-    The content may be text or a list of parts of which those with a text count. Anything else comes back as
-    it is; `verify` judges it.
+    If no message has the role, the last message counts. Its content may be a text, or a list of parts, of which those
+    with a text count. Anything but chat messages comes back as it is; `verify` judges it.
     """
     if type(message) not in (list, tuple) or not message:
         return message

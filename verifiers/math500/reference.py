@@ -1,6 +1,6 @@
-r"""References: what is known of one before any answer is compared with it.
+r"""What is known of a reference before any answer is compared with it.
 
-For texts such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, which is compared as text.
+A reference is a text such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, which is compared as text.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ POINTS_APART = 4  # letters of the alphabet from the first point of a figure to 
 
 
 class Reference:
-    """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
+    """A reference: its text, its normal text (`key`), its letters (`variables`), its meaning, and what kind it is of.
 
-    The meaning is None where only a computer algebra system can read it, and where no grammar does, or it is not equal
-    to itself: then `is_text`.
+    The meaning is None in two cases. Either only a computer algebra system can read the text; or `is_text` is true,
+    because no grammar reads it or it is not equal to itself.
     """
 
     def __init__(self, answer: str) -> None:
@@ -43,13 +43,11 @@ class Reference:
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
         self.is_money = False
         self.is_name = is_name_of_capitals(answer.strip())
-        self.unit_letter = ""  # W of 5 watts
-        self.takes_reason = False  # words, which "because" may follow: Paris
-        self.clock: Value | None = (
-            None  # what 14:30 says as a ratio, which no other time equals, and no other ratio where it is one
-        )
-        self.is_list = False  # of values side by side, in which a comma may group digits or not
-        self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # of integration
+        self.unit_letter = ""  # the letter that stands for its unit: the W of 5 watts
+        self.takes_reason = False  # it is in words, which "because" may follow: Paris
+        self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
+        self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
+        self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
         self.variables: frozenset[str] = frozenset()
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
@@ -91,9 +89,10 @@ def is_short_integer(answer: str) -> bool:
 
 
 def is_name_or_code(answer: str) -> bool:
-    """True for New York, which is no product of letters with a unit, and for 2-3 and SKU-12, which are no differences.
+    """True for a text that is compared as it is written, although it could be read as mathematics.
 
-    Digits joined by hyphens are a date, a range, a score or a number of a phone; ($5) may be -5; €12,50 may be €12.50.
+    New York is no product of letters. 2-3 and SKU-12 are no differences: digits joined by hyphens are a date, a range,
+    a score or the number of a phone. ($5) may be -5, and €12,50 may be €12.50.
     """
     if is_slash_date(answer) or has_decimal_comma(answer):
         return True
@@ -111,9 +110,9 @@ def is_name_or_code(answer: str) -> bool:
 
 
 def is_name_of_capitals(answer: str) -> bool:
-    """True for US, HCl and DNA, whose letters have an order; not for AB and BCA, which may be segments and angles.
+    """True for US, HCl and DNA, whose letters have an order; false for AB and BCA, which may be segments and angles.
 
-    Points are named by letters that follow each other closely in the alphabet, two of them in its order.
+    Letters are points if they are close to each other in the alphabet, and, if they are two, in its order.
     """
     capitals = [letter for letter in answer if letter.isupper()]
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):
@@ -144,7 +143,7 @@ def is_compared_as_text(answer: object) -> bool:
 
 
 def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
-    """What is to be known of answers of which `is_compared_as_text` is true."""
+    """A sentence for the user on `count` references for which `is_compared_as_text` is true, with examples."""
     shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(examples))
     return (
         f"{count:,} of {of} cannot be read as mathematics and are compared as text ({shown}): "
@@ -154,7 +153,7 @@ def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8192)
 def _read(answer: str) -> Reference | None:
-    """The reference in a text; None where there is nothing but white space."""
+    """The reference in a text, which may stand in a box or behind ####; None if there is only white space."""
     data = encoded(answer)  # "The answer is \\boxed{5}."
     start, end = last_box(data, 0, len(data), BOX)[1:]
     if start < 0:
@@ -164,7 +163,7 @@ def _read(answer: str) -> Reference | None:
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
-    """The reference in a column `answer`; raises `InvalidReferenceError` for what is none."""
+    """The reference that a value of the column `answer` holds; raises `InvalidReferenceError` if it holds none."""
     exact = answer if type(answer) is str else batch.as_reference(answer)
     reference = None if exact is None else _read(exact)
     if reference is None:

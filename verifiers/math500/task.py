@@ -1,4 +1,4 @@
-"""Completions against references: what is extracted, in which format, and what the tiers say about it."""
+"""The task MATH: judges the answers of completions by tiers, from the comparison of texts to the algebra system."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ _LITERAL = re.compile(
     re.ASCII,
 )
 CACHE_LIMIT = 1 << 16  # pairs remembered
-SHORT = 100  # characters of an answer that is remembered from one batch to the next
+SHORT = 100  # characters; the verdict on an answer up to this length is remembered from one batch to the next
 MAX_WORKERS = 4
 CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
 CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
 
-Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
+Outcome = tuple[int, int] | None  # (reason, tier); None if only a computer algebra system can tell
 _CAS_OUTCOMES = {
     "equal": (OK, CAS),
     "different": (WRONG, CAS),
-    "unread": (WRONG, TEXT),  # as text it is another; see `judge`
+    "unread": (WRONG, TEXT),  # the reference cannot be read, and `judge` has found that the texts differ
     "timeout": (verdicts.TIMEOUT, CAS),
     "error": (verdicts.ERROR, CAS),
 }
@@ -83,6 +83,7 @@ _judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
 def problem_of(problem: object, index: int | None) -> str | None:
+    """The text of a problem, or None if none is given; raises `InvalidReferenceError` for anything else."""
     if problem is None or type(problem) is str:
         return problem
     exact = batch.as_text(problem)
@@ -96,7 +97,7 @@ def problem_of(problem: object, index: int | None) -> str | None:
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
     if not (lenient or answer.isascii() or answer == gold.text):
-        return MALFORMED, GRAMMAR  # strict: LaTeX, in which the prompt asks for it
+        return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
@@ -119,11 +120,11 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
-"""`judge` of short answers. Small batches ask for the same ones again and again: a group's are of one problem."""
+"""`judge` with a memory, for short answers: the completions of a group answer one problem, and often alike."""
 
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` of a list, in which a comma before three digits may group them or not: `27,54,108` and `27, 54, 108`."""
+    """`judge` for a list, where `54,108` may be two numbers or 54108; each reading of answer and reference is tried."""
     apart, gold_apart = markup.ungrouped(answer), markup.ungrouped(gold.text)
     other = reference_of(gold_apart, None)
     readings = {(apart, gold.text): gold, (answer, gold_apart): other, (apart, gold_apart): other}
@@ -133,7 +134,7 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
 
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` of the whole answer."""
+    """`judge` for one reading of an answer: all of it, as a single value."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
         return outcome
     if lenient:
@@ -164,7 +165,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return outcome or compared(reading, gold, problem, lenient, answer)
     except Unsupported:
         if problem is not None and gold.meaning is not None:
-            return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
+            # The answer leaves an integral or a sum, which the reference has worked out.
+            return RULE_BROKEN, GRAMMAR
         return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
@@ -178,25 +180,25 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
 
 
 def has_magnitude(answer: str) -> bool:
-    """True for a number and a letter that is a power of ten behind money: $5M."""
+    """True for a number with a letter that is a power of ten behind money: the 5M of $5M."""
     number = answer.rstrip(" .").rstrip("kKmMbBtT")
     return number != answer.rstrip(" .") and number[-1:].isdigit()
 
 
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
-    """The verdict on a short whole number for another, as most are; None for any other answer."""
+    """The verdict if answer and reference are short whole numbers, as most are; else None."""
     both = gold.is_integer and is_short_integer(answer)
     tier = TEXT if answer == gold.text else RATIONAL
     return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
 
 
 def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
-    """The verdict on an answer with the text of the reference; None for any other."""
+    """(OK, TEXT) if answer and reference have the same normal text; else None."""
     return (OK, TEXT) if answer == gold.text or text.key(answer) == gold.key else None
 
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
+    """The verdict if the texts decide, or the digits of a number in another base; None if the answer must be read."""
     may_be_time = gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.unlaid(answer)))
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
@@ -210,21 +212,21 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
 
 
 def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
-    """The verdict on a number that is another than the reference, as most wrong ones are; None: it may be equal."""
+    """The verdict on a number that differs from the reference, as most wrong answers do; None if it may be equal."""
     both = type(gold.meaning) is tuple and gold.meaning not in INFINITIES
     verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
     return (WRONG, RATIONAL if rational else PROBE) if verdict == NO else None
 
 
 def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right.
+    """The verdict on an answer to a multiple choice: a letter, a value, or both, which must then both be right.
 
-    None where the answer is to be read: it is a value, and the reference is one without a letter, too.
+    None if the answer must be read like any other: it is a value, or its letter does not decide.
     """
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
-    # A bare c may be a name: of a variable of the problem, or where the reference is a value.
+    # A bare small c is no choice if it is a formula of the problem, or if the reference is a value.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = markup.with_large_letter(answer)
     chosen = markup.leading_choice(answer)
@@ -239,10 +241,10 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
 
 @lru_cache(markup.PROBLEMS_REMEMBERED)
 def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
-    """(letter, value, whether the reference has the letter) of the choice that is right; empty texts if none is known.
+    """(letter, value, whether the reference has the letter) of the choice that is right; "" for what is not known.
 
-    `B` has the letter, and the value where the problem lists its choices; `(B) 7` has both, if the problem agrees; of
-    `7` it is the letter of the only choice with this value. Of `B) Paris` no problem is needed.
+    For `B` the problem's list of choices has the value. `(B) 7` has both, if the problem agrees. For `7` the letter is
+    that of the only choice with this value. `B) Paris` needs no problem.
     """
     options = markup.options_of(problem)
     letter = gold.key if gold.is_choice else letter_of_choice(gold.text, problem, options)
@@ -262,7 +264,7 @@ def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
 
 
 def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -> str:
-    """The letter of a reference such as `c`, `(c)` and `C)` where the problem lists it as a choice, or else ""."""
+    """The letter of a reference such as `c`, `(c)` and `C)`, as a capital; "" if the problem has no such choice."""
     label = markup.bare_label(reference)
     if not label or (options and label.upper() not in options):
         return ""
@@ -272,7 +274,7 @@ def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -
 
 
 def is_right(answer: str, gold: Reference) -> bool:
-    """True if an answer is right without regard to a form."""
+    """True if an answer is right, whatever its form."""
     outcome = judge_as_written(answer, gold, None, True)
     return outcome is not None and outcome[0] == OK
 
@@ -285,7 +287,7 @@ def without_words(answer: str, gold: Reference, problem: str | None) -> str:
 
 
 def literal(answer: str) -> Node | None:
-    """The number that is all of an answer in plain notation: 12, -0.5, 3/4, a fraction of two numbers; else None."""
+    """The number that an answer in plain notation is: 12, -0.5, 3/4, \\frac{3}{4}; None for any other answer."""
     found = _LITERAL.fullmatch(answer)
     if found is None:
         return None
@@ -297,14 +299,14 @@ def literal(answer: str) -> Node | None:
 
 
 def with_constant_named(tokens: list[Token]) -> list[Token]:
-    """The tokens with the constant of integration called C, as the reference does, where they call it c."""
+    """The tokens with C in place of c, as the reference calls its constant of integration; as they are if C occurs."""
     if any(kind == LETTERS and value == "C" for kind, value, _ in tokens):
         return tokens
     return [(LETTERS, "C", token[2]) if token[:2] == (LETTERS, "c") else token for token in tokens]
 
 
 def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, answer: str) -> Outcome:
-    """The verdict by meaning, and with a problem by form and by whether the value is finished."""
+    """The verdict by meaning; with a problem, also by form, and by whether the value is finished."""
     value = meaning(reading.value)
     if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
@@ -331,28 +333,28 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
 
 
 def is_another_time(value: Value, gold: Reference, form: Form, answer: str) -> bool:
-    """True for 7:15 where the reference is 14:30; also for 1:2 where the problem asks for a time, or 9:00 is one."""
+    """True for 7:15 if the reference is 14:30; also for 1:2 if the problem asks for a time or the reference is 9:00."""
     if not gold.clock or asks_for_ratio(form.words) or gold.clock in (value, *inside(value)):
         return False
     return text.has_minutes(answer) or ":0" in gold.text or asks_for_time(form.words)
 
 
 def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
-    """True for the letters of a name in another order, SU for US, and for what begins with that of a choice."""
+    """True for a name's letters in another order, SU for US; for a choice, for a text such as "A good idea"."""
     if gold.is_choice:
-        return type(value) is Quantity  # A good idea
+        return type(value) is Quantity  # "A good idea" is read as A with a unit
     return is_name(gold, form.problem) and is_expression(value) and value != gold.meaning
 
 
 def is_name(gold: Reference, problem: str | None) -> bool:
-    """True for a name such as US, whose letters stand in no formula of the problem."""
+    """True for a reference such as US, unless all its letters stand in the problem by themselves or in formulas."""
     if not gold.is_name or not problem or not gold.variables:
         return gold.is_name
     return not all(form_of(problem).has_letters({letter}) for letter in gold.variables)
 
 
 def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:
-    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem."""
+    """True if a side of an equal answer is finished, has the form asked for, and is no formula of the problem."""
     if sides and form.states(value, gold.meaning, gold.variables):
         return False
     return any(
@@ -365,6 +367,7 @@ def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: For
 
 @cache
 def cas_workers() -> Workers:
+    """The processes of the computer algebra system."""
     from verifiers.worker import Workers
 
     size = max(1, min(MAX_WORKERS, os.cpu_count() or 1))
@@ -372,7 +375,7 @@ def cas_workers() -> Workers:
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
-    """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
+    """The status in strict mode: OK if the block holds one box and nothing else, HEDGE if another box comes first."""
     start = data.rfind(b"<answer>", 0, low) + 8
     _, other, other_end = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
     hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
@@ -381,9 +384,9 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
+    """(reason, tier) by the computer algebra system for each (answer, reference); logs what keeps it from answering.
 
-    Pairs of one normal text are judged once, also across calls.
+    Pairs whose answers have the same normal text are judged once, also across calls.
     """
     from verifiers.worker import WorkerUnavailable
 

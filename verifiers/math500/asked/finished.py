@@ -1,8 +1,9 @@
 r"""Is a value finished, or is there work left to do in it?
 
-Finished are integers, fractions of two, decimals, a power of a number, a multiple of a surd, sums of distinct surds,
-multiples of pi, e and i, functions such as the reference has, and expressions in variables in which nothing is left to
-collect or to cancel. `work` counts what is left; where the reference leaves some itself, as much may be left.
+Finished are integers, fractions of two integers, decimals, a power of a number, a multiple of a surd, sums of distinct
+surds, multiples of pi, e and i, functions such as the reference has, and expressions in variables in which nothing is
+left to collect or to cancel. `work` counts the steps that are left; an answer may leave as many as the reference, and
+one more.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from verifiers.math500.read.tree import (
 )
 from verifiers.math500.read.values import Several, Value, expressions, is_expression
 
-DEGREE_LIMIT = 100  # of a root that is looked into
-BIT_LIMIT = 4_000  # of what stands below it
-NO_OP = 10  # counts for more than any work that a reference leaves: x^0, pi/pi, a term 0
+DEGREE_LIMIT = 100  # a root of this degree or more is not looked into
+BIT_LIMIT = 4_000  # nor a root whose degree times the bits of its radicand is above this
+NO_OP = 10  # the work of x^0, pi/pi and a term 0, which is more than any reference leaves
 EULER, IMAGINARY = ("const", "e"), ("const", "i")
 NOT_IMAGINARY = ("*", (ZERO, IMAGINARY))  # 16 + 0i is how a real number is written as a + bi
 _FAMILIES = {
@@ -39,15 +40,17 @@ _FAMILIES = {
     **dict.fromkeys(["!", "binom"], "factorial"),
     **dict.fromkeys("sinh cosh tanh sech csch coth".split(), "hyperbolic"),
 }
-UNTOUCHED = frozenset({"factorial", "root"}) | {  # no work in themselves
+UNTOUCHED = frozenset({"factorial", "root"}) | {
     f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
 }
-SIGNED = ("*", "/", "paren", "deg", "pct")  # what takes a sign from what is in it
+"""Kinds of functions that are no work of a reference: it may leave `\\ln 2`."""
+SIGNED = ("*", "/", "paren", "deg", "pct")
+"""Kinds of expressions whose parts may have minus signs: `(-3)/4`."""
 _SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 def is_finished(answer: Value, gold: Value) -> bool:
-    """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
+    """True if the answer leaves no work, or, if the reference leaves some, at most one step more than it."""
     if is_pair(answer):
         return True
     families = families_of(gold)
@@ -61,7 +64,7 @@ def is_finished(answer: Value, gold: Value) -> bool:
 
 
 def is_pair(answer: Value) -> bool:
-    r"""True for `3 \pm 7`: the sum and the difference of two numbers, written as one."""
+    r"""True for `3 \pm 7`, which stands for the sum and the difference of two numbers."""
     if type(answer) is not Several or len(answer.items) != 2:
         return False
     terms = [item[1] for item in answer.items if is_expression(item) and item[0] == "+" and len(item[1]) == 2]
@@ -76,12 +79,12 @@ def is_pair(answer: Value) -> bool:
 
 
 def has_double_sign(node: Node) -> bool:
-    """True for `-\\frac{-8}{2}` and `-(-4)`; not where there are letters."""
+    """True for an expression without letters that has two minus signs in a term: `-\\frac{-8}{2}`, `-(-4)`."""
     return any(minus_signs(term) > 1 for term in terms_of(node)) and not symbols(node)
 
 
 def minus_signs(node: Node) -> int:
-    """How many stand before, above and below a product."""
+    """How many minus signs stand before a product and in its factors, above and below the bar."""
     kind = node[0]
     if kind == "num":
         return int(node[1] < 0)
@@ -94,7 +97,7 @@ def families_of(gold: Value) -> frozenset[str]:
     found: set[str] = set()
     for node in expressions(gold):
         nodes = [folded(node)]
-        for part in nodes:  # which grows on the way
+        for part in nodes:  # the list grows on the way
             nodes += parts(part)
             if part[0] == "fn":
                 found.add(family_of(part))
@@ -104,12 +107,13 @@ def families_of(gold: Value) -> frozenset[str]:
 
 
 def family_of(node: Node) -> str:
-    """The kind of a function, those of numbers apart: `\\tan 45^\\circ` is work where `\\tan x` is none."""
+    """The kind of a function, which has another name for numbers: `\\tan 45^\\circ` is work where `\\tan x` is none."""
     family = _FAMILIES.get(node[1], node[1])
     return family if node[1] == "root" or any(map(symbols, node[2])) else f"{family} of numbers"
 
 
 def atoms(node: Node) -> set[Node]:
+    """The constants in an expression, such as pi and i."""
     return {("const", name) for name in leaves(node, "const")}
 
 
@@ -138,6 +142,7 @@ def work(node: Node, families: frozenset[str]) -> int:
 
 
 def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
+    """`work` of a power: none in 2^10 and (1/2)^3, some in (x^2)^3 and (1 + sqrt 2)^2."""
     left = work(base, families) + work(exponent, families)
     if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
         return left + NO_OP
@@ -152,6 +157,7 @@ def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
 
 
 def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
+    """`work` of a root: none in sqrt(12), some in sqrt(169) and sqrt(5^2)."""
     left = work(radicand, families)
     if symbols(radicand):
         is_whole = radicand[0] == "^" and radicand[2] == degree
@@ -165,11 +171,12 @@ def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
 
 
 def is_literal_fraction(node: Node) -> bool:
+    """True for a number over a number: 3/4."""
     return node[0] == "/" and node[1][0] == node[2][0] == "num"
 
 
 def surd_of(node: Node) -> tuple[int, int] | None:
-    """(radicand, degree) of a root of a rational number, whose denominator is taken out of it; else None."""
+    """(radicand, degree) of a root of a rational number, with a whole radicand, 6 for sqrt(2/3); None for all else."""
     if node[:2] != ("fn", "root"):
         return None
     radicand, degree = node[2]
@@ -181,10 +188,12 @@ def surd_of(node: Node) -> tuple[int, int] | None:
 
 
 def surds_in(node: Node) -> bool:
+    """True if a root of a rational number stands in an expression."""
     return surd_of(node) is not None or any(map(surds_in, parts(node)))
 
 
 def is_perfect(surd: tuple[int, int]) -> bool:
+    """True if a root is a whole number: sqrt(169)."""
     radicand, degree = surd
     return integer_root(radicand, degree) ** degree == radicand
 
@@ -193,6 +202,7 @@ def is_perfect(surd: tuple[int, int]) -> bool:
 
 
 def work_in_product(node: Node, families: frozenset[str]) -> int:
+    """`work` of a product or quotient: none in 3/4 pi, some in 2 * 3 and sqrt 2 * sqrt 3."""
     above, below = factors_of(node)
     left = sum(work(factor, families) for factor in [*above, *below])
     left += work_of_numbers(above, below) + work_of_surds(above, below, families) + nested_fractions(node)
@@ -206,18 +216,19 @@ def work_in_product(node: Node, families: frozenset[str]) -> int:
 
 
 def base_of(factor: Node) -> Node:
+    """The base of a power; any other factor as it is."""
     return factor[1] if factor[0] == "^" else factor
 
 
 def is_rational_factor(node: Node) -> bool:
-    """True for a number, also in degrees or per cent, and for a whole power of one."""
+    """True for a number, also in degrees or per cent, and for a whole power of a number."""
     power = node[0] == "^" and is_whole(node[2])
     base = node[1] if power or node[0] in ("pct", "deg") else node
     return base[0] == "num" or (power and is_literal_fraction(base))
 
 
 def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
-    """Numbers that are still to be multiplied; one above and one below the bar are a fraction."""
+    """How many steps are left to multiply numbers; none for one above and one below the bar, which are a fraction."""
     up, down = (
         [without_sign(f)[0] for f in side if is_rational_factor(without_sign(f)[0])]
         for side in (above, below)
@@ -238,7 +249,7 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
 
 
 def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozenset[str]) -> int:
-    """Roots that are still to be multiplied or taken; one above and one below the bar are none for a surd."""
+    """How many steps are left to multiply or take roots; none for sqrt 2 / sqrt 3, which have no common divisor."""
     up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
     left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
     left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
@@ -247,12 +258,12 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
 
 
 def nested_fractions(node: Node) -> int:
-    r"""Fractions of fractions, `\frac{12}{1/18}`."""
+    r"""How many fractions stand above and below the bar: 1 in `\frac{12}{1/18}`."""
     return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
 
 
 def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
-    """Powers of one letter that are still to be joined, and what is still to be cancelled."""
+    """How many steps are left to join powers of a letter, x * x^2, or to cancel letters, x/x."""
     up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
     letters = [base for base in up if base[0] == "sym"]
     return len(letters) - len(set(letters)) + NO_OP * any(base in down for base in up)
@@ -262,6 +273,7 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
 
 
 def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
+    """`work` of a sum: none in 1 + sqrt 2, some in 2 + 3 and x + 2x."""
     left = sum(work(term, families) for term in terms if term != NOT_IMAGINARY)
     keys = [key_of(term) for term in terms]
     if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
@@ -270,13 +282,13 @@ def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
 
 
 def key_of(term: Node) -> tuple:
-    """What a term is a rational multiple of; terms of one key are still to be added."""
+    """A term without its rational factors, x for 2x; terms with the same key are still to be added."""
     sides = factors_of(without_sign(term)[0])
     return tuple(in_order(ordered(f) for f in side if not is_rational_factor(f)) for side in sides)
 
 
 def kernel(radicand: int, degree: int) -> int:
-    """A whole number without the powers of small primes that a root of this degree takes out; 1 if it takes all."""
+    """A radicand without the powers of small primes that can be taken out of its root: 3 for 12 and degree 2."""
     for prime in _SMALL_PRIMES:
         while radicand % prime**degree == 0:
             radicand //= prime**degree

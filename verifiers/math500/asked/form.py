@@ -1,7 +1,7 @@
 """What a problem asks an answer to look like, read from its text once: a form, a unit, a base, an interval.
 
-A form is asked for only where the reference has it itself; so a problem that speaks of factors, or was misread, refuses
-nothing that looks like its reference.
+An answer must have a form only if the reference has it. So a problem that merely speaks of factors, or is misread,
+refuses nothing that looks like its reference.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ from verifiers.math500.read.values import (
 )
 
 PROBLEMS_REMEMBERED = 4096
-_SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
+_SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
+"""Signs at which a formula is cut if no grammar reads it as a whole."""
 
 
 class Form:
-    """What a problem asks for; each part is looked for when a verdict needs it."""
+    """What a problem asks for; each property is read from its text when a verdict first needs it."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -75,7 +76,7 @@ class Form:
 
     @cached_property
     def asks(self) -> frozenset[str]:
-        """Names in `NAMED_PHRASES` and a few others."""
+        """The forms that it asks for: names in `NAMED_PHRASES`, and "ordered", "factored", "template", "percent"."""
         lower = self.lower
         asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
         if asks_for_order(lower):
@@ -87,11 +88,12 @@ class Form:
         if "percent" in lower or "%" in lower:
             pairs = zip(("", *self.words), self.words, strict=False)
             if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
-                asks.add("percent")  # what percent, x%; not 15 percent
+                asks.add("percent")  # "what percent", "x%", not "15 percent"
         return frozenset(asks)
 
     @cached_property
     def asked_and_mentioned(self) -> tuple[set[str], set[str]]:
+        """(the units that are asked for, all units of the problem)."""
         return units_in(self.words)
 
     @property
@@ -101,26 +103,27 @@ class Form:
 
     @cached_property
     def unit_letter(self) -> str:
-        """The letter of the unit that is asked for, where it is read as one: N of newtons; else ""."""
+        """The letter by which an answer may write the unit that is asked for, N for newtons; "" if there is none."""
         return next(filter(None, map(units.letter_of, sorted(self.units))), "")
 
     @property
     def mentioned(self) -> set[str]:
-        """Units that stand anywhere in the problem."""
+        """All units that stand in the problem, asked for or not."""
         return self.asked_and_mentioned[1]
 
     @cached_property
     def asked_formulas(self) -> dict[str, Value]:
-        """The formulas that it asks for, by their normal texts."""
+        """{normal text of a formula that it asks for: the formula}."""
         return formulas_asked_for(self.problem)
 
     @cached_property
     def asked_keys(self) -> frozenset:
+        """The `side_key` of each formula that it asks for."""
         return frozenset(map(side_key, self.asked_formulas.values()))
 
     @cached_property
     def dimension(self) -> int:
-        """3 where a volume is asked for, 2 for an area, 1 for a length, else 0."""
+        """3 if it asks for a volume, 2 for an area, 1 for a length, else 0."""
         return dimension_in(self.words)
 
     @property
@@ -129,19 +132,22 @@ class Form:
 
     @cached_property
     def base(self) -> str:
+        """The base that it names, such as "8"; "" if it names none."""
         return base_in(self.words) if self.speaks_of_bases else ""
 
     @cached_property
     def nouns(self) -> frozenset[str]:
-        """What "which" and "what" ask for, such as "property"."""
+        """Words behind "which" and "what", among them what is asked for, such as "property"."""
         return frozenset(nouns_in(self.words))
 
     @cached_property
     def is_point(self) -> bool:
+        """True if it asks for a point, so that (2, 5) is one."""
         return any(mark in self.lower for mark in POINTS)
 
     @cached_property
     def is_interval(self) -> bool:
+        """True if it asks for an interval and for no point, so that (2, 5) is an interval."""
         return not self.is_point and any(mark in self.lower for mark in INTERVALS)
 
     def holds(self, answer: Value, gold: Value) -> bool:
@@ -163,9 +169,9 @@ class Form:
         return True
 
     def allows_unit(self, answer: Value, gold: Value, in_units: bool) -> bool:
-        """True unless the unit of the answer contradicts the one that is asked for, or what is measured.
+        """True unless the unit of the answer contradicts the unit that is asked for, or the quantity: cm for an area.
 
-        in_units: if it is in "units", which measure a length.
+        in_units: whether the answer is in "units", which measure a length.
         """
         unit = answer.unit if type(answer) is Quantity else ""
         wanted = gold.unit if type(gold) is Quantity else ""
@@ -176,7 +182,7 @@ class Form:
         if unit in ("", wanted) or (wanted and both_known and not units.conflict(unit, wanted)):
             return True
         if unit.startswith("degree "):
-            unit = "degree"  # of a scale, by which the comparison has judged it
+            unit = "degree"  # the comparison has judged the scale, such as Celsius
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
         name = unit.partition("^")[0]
@@ -192,9 +198,9 @@ class Form:
         return not alike or name in alike
 
     def speaks_of(self, unit: str) -> bool:
-        """False where the problem holds neither a unit nor a word of this kind.
+        """False if the problem has neither a unit nor a word of this unit's kind: for seconds, no "time" and no "hour".
 
-        Of rates, and of kinds that `KIND_WORDS` does not have, any problem may speak.
+        Any problem may speak of rates, and of kinds that `KIND_WORDS` lacks.
         """
         kind = units.kind_of(unit)
         if "/" in unit or kind not in KIND_WORDS or not self.words:
@@ -202,7 +208,7 @@ class Form:
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
-        """True if one of some letters stands in the problem, in a formula, with any index, or alone."""
+        """True if the problem has one of these letters, with any index: in a formula, or as a word by itself."""
         first, *commands = self.problem.split("\\")
         found = first + "".join(one.lstrip(ascii_letters) for one in commands)
         inside = "".join(formulas_of(found))
@@ -214,26 +220,26 @@ class Form:
         )
 
     def asks_for(self, side: Value) -> bool:
-        """True for a formula that the problem asks for, in any layout: "find $x^3+y^3$."."""
+        """True if the problem asks for this formula, in any layout: for y^3 + x^3 if it says "Find $x^3+y^3$."."""
         return side_key(side) in self.asked_keys
 
     def behind_asked(self, answer: str) -> str:
-        """What stands behind the equals sign of an answer that repeats the formula asked for; "" for any other.
+        """The text behind the equals sign of an answer that repeats the formula asked for; "" for any other answer.
 
-        This needs no grammar that reads the formula: a sum with dots, an operation that the problem defines.
+        No grammar has to read that formula, which may be a sum with dots or an operation that the problem defines.
         """
         normal_answer = normal_text(answer)
         name = next((one for one in self.asked_formulas if normal_answer.startswith(f"{one}=")), None)
         return "" if name is None else answer.split("=", name.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
-        """True for f(4) where the problem asks for f(3) or f^{-1}(4)."""
+        """True for f(4) if the problem asks for f(3) or f^{-1}(4)."""
         name = function_called(side)
         calls = name and any(function_called(formula) == name for formula in self.asked_formulas.values())
         return bool(calls) and side_key(side) not in self.asked_keys
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
-        """True for a formula of the problem that is no bare value and looks other than the reference."""
+        """True if the value is a formula of the problem, no bare number or name, and looks unlike the reference."""
         key = key_of(value)
         if key is None or key == key_of(gold):
             return False
@@ -245,11 +251,12 @@ NONE = form_of("")
 
 
 def has_form(rule: Rule, value: Value, gold: Value) -> bool:
+    """True if a value has the form of a rule, with the reference beside it."""
     return rule(*([folded(node) for node in expressions(side)] for side in (value, gold)))
 
 
 def asks_to_factor(text: str) -> bool:
-    """True for "Factor $x^2-1$."; not for a factor that something has or grows by."""
+    """True for "Factor $x^2-1$."; false if a thing has a factor, or grows by a factor."""
     before = [text.partition(mark)[0].split() for mark in FACTOR if mark in text]
     return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in before)
 
@@ -259,7 +266,7 @@ def asks_to_factor(text: str) -> bool:
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
-    """The layout of each side of the formula behind "in the form"; none where there is no such formula."""
+    """The `layout` of each side of the formula behind "in the form"; () if there is no such formula."""
     pieces = plain_dollars(problem).split("$")
     for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
         if before.rstrip(" :\n\"`'“").endswith(("the form", "following form")):
@@ -270,19 +277,20 @@ def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
 
 
 def plain_dollars(problem: str) -> str:
-    """The problem with one kind of marks around its formulas."""
+    """The problem with single dollars around all its formulas."""
     for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
         problem = problem.replace(mark, "$")
     return problem.replace("\\$", "")
 
 
 def formulas_of(problem: str) -> list[str]:
+    """The texts of the formulas of a problem."""
     return [formula.strip(" .,;\n") for formula in plain_dollars(problem).split("$")[1::2]]
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def formulas(problem: str, letters: frozenset[str]) -> frozenset:
-    """The formulas of a problem and their sides, in one order, but for bare numbers and names."""
+    """The `key_of` of each formula of a problem and of each part of it that has one."""
     found: set = set()
     for formula in formulas_of(problem):
         value = meaning_of(formula, letters)
@@ -296,6 +304,7 @@ def formulas(problem: str, letters: frozenset[str]) -> frozenset:
 
 
 def meaning_of(formula: str, letters: frozenset[str] | None) -> Value | None:
+    """The meaning of a formula; None if no grammar reads it."""
     try:
         return meaning(read(tokens_of(formula, letters), letters).value)
     except (Malformed, ArithmeticError, ValueError, RecursionError):
@@ -303,7 +312,7 @@ def meaning_of(formula: str, letters: frozenset[str] | None) -> Value | None:
 
 
 def keys_in(value: Value) -> Iterator[tuple]:
-    """What identifies a value and the values in it, without those that are bare."""
+    """The `key_of` of a value and of the values in it, as far as they have one."""
     key = key_of(value)
     if key is not None:
         yield key
@@ -312,7 +321,7 @@ def keys_in(value: Value) -> Iterator[tuple]:
 
 
 def key_of(value: Value) -> object:
-    """A value in one order and layout, 2.0 as 2; None for a number, a reduced fraction, a name and for words."""
+    """What all layouts of a value have in common, 2.0 x and x 2; None for a number, reduced fraction, name or words."""
     if not is_expression(value):
         if type(value) is Quantity:
             return key_of(value.value)
@@ -322,7 +331,8 @@ def key_of(value: Value) -> object:
         return (value, value.is_written) if type(value) is Region else None
     node = folded(whole(value))
     literal = without_sign(node)[0]
-    is_mixed = literal[0] == "num" and not is_decimal_literal(literal)  # or a repeating decimal
+    # A mixed number or a repeating decimal.
+    is_mixed = literal[0] == "num" and not is_decimal_literal(literal)
     node = ordered(node)
     return node if is_mixed or is_long(node) else None
 
@@ -335,7 +345,7 @@ def whole(node: Node) -> Node:
 
 
 def is_long(node: Value) -> bool:
-    """True for what is neither a number, a reduced fraction, a letter nor letters in a row."""
+    """True for x + 1 and 4/6, false for a number, a reduced fraction, a letter, and letters in a row."""
     if type(node) is Matrix:
         return True
     if not is_expression(node) or node[0] in ("sym", "const", "held", "pm"):
@@ -351,7 +361,7 @@ def is_long(node: Value) -> bool:
 
 
 def function_called(node: Value) -> Node | None:
-    """The f of f(3) and of f^{-1}(3): one number in the brackets; None for any other value."""
+    """The f of f(3) and of f^{-1}(3); None for a value that is no such call."""
     if not is_expression(node) or node[0] != "*" or len(node[1]) != 2:
         return None
     name, argument = node[1]
@@ -361,12 +371,12 @@ def function_called(node: Value) -> Node | None:
 
 
 def side_key(side: Value) -> object:
-    """What two layouts of one side of an equation have in common."""
+    """What all layouts of one side of an equation have in common."""
     return ordered(folded(side)) if is_expression(side) else side
 
 
 def formulas_asked_for(problem: str) -> dict[str, Value]:
-    """Each formula that stands behind "find" or "what is", by its normal text."""
+    """{normal text: formula} of the formulas behind a phrase of `ASKING`: "Find $x + y$."."""
     pieces = plain_dollars(problem).split("$")
     found = (
         formula.strip(" .,;?~\n").rstrip("\\")
@@ -377,7 +387,7 @@ def formulas_asked_for(problem: str) -> dict[str, Value]:
 
 
 def formula_or_name(formula: str) -> Value:
-    """A formula as a side of an equation is read: what no grammar reads is a name."""
+    """The meaning of a formula, or a name if no grammar reads it, as for the side of an equation."""
     try:
         return read_formula(tokens_of(formula, None))
     except Malformed:

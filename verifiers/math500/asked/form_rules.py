@@ -22,29 +22,32 @@ from verifiers.math500.read.tree import (
 )
 
 Nodes = Sequence[Node]
-PRIME_LIMIT = 10**6  # of what is looked for divisors
+PRIME_LIMIT = 10**6  # a factor from this limit on is not tested for being prime
 
 
 def all_nodes(nodes: Nodes) -> Iterator[Node]:
+    """Some expressions and all their parts."""
     for node in nodes:
         yield node
         yield from all_nodes(parts(node))
 
 
 def is_expanded(answer: Nodes, _: Nodes) -> bool:
+    """True if no sum is multiplied or raised to a power: x^2+3x+2, not (x+1)(x+2)."""
     return not any(
         node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(answer)
     ) and not any(map(has_product_of_sums, answer))
 
 
 def is_factored(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer has at least as many factors as the reference: (x+1)(x+2), not x^2+3x+2."""
     most = max(map(count_factors, gold), default=0)
     primitive = all(map(is_primitive, all_nodes(answer))) or not all(map(is_primitive, all_nodes(gold)))
     return most > 1 and primitive and max(map(count_factors, answer), default=0) >= most
 
 
 def is_primitive(node: Node) -> bool:
-    """False for a sum of which all coefficients have a divisor: 9x + 3."""
+    """False for a sum with letters whose coefficients have a common divisor: 9x + 3."""
     if node[0] != "+" or not symbols(node):
         return True
     numbers = [
@@ -54,13 +57,14 @@ def is_primitive(node: Node) -> bool:
 
 
 def count_factors(node: Node) -> int:
-    """How many factors with variables a product has, a power as many as its exponent says."""
+    """How many factors with variables a product has: 3 in x(x+1)^2."""
     factors = factors_of(without_sign(node)[0])[0]
     powers = [f[1:] if f[0] == "^" and is_whole(f[2]) else (f, ONE) for f in factors]
     return sum(power[1] for base, power in powers if base[0] in ("sym", "+") and symbols(base))
 
 
 def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer is a product of primes and their powers: 2^2 * 3, not 4 * 3."""
     return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, answer))
 
 
@@ -74,22 +78,27 @@ def is_prime(n: int) -> bool:
 
 
 def is_lowest(answer: Nodes, _: Nodes) -> bool:
+    """True if no fraction can be reduced by a whole number: 2/3, not 4/6."""
     quotients = [node for node in all_nodes(answer) if node[0] == "/"]
     return all(gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) == 1 for node in quotients)
 
 
 def whole_factor(term: Node) -> int:
-    """The whole numbers that are factors of a term, multiplied."""
+    """The product of the whole numbers among the factors of a term."""
     factors = factors_of(without_sign(term)[0])[0]
     return prod(factor[1] for factor in factors if factor[0] == "num" and factor[2] == 1)
 
 
 def is_decimal_literal(node: Node) -> bool:
+    """True for a whole number or a decimal that ends: 12, 0.5; its denominator is a power of ten."""
     return node[0] == "num" and str(node[2]).strip("0") == "1"
 
 
 def is_simplified(answer: Nodes, gold: Nodes) -> bool:
-    """In lowest terms and without a root."""
+    """True if the answer is in lowest terms and has no root of a number.
+
+    If the reference is in sine and cosine and divides by no letter, the answer may not divide by one either.
+    """
     if any(map(surds_in, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
@@ -98,11 +107,15 @@ def is_simplified(answer: Nodes, gold: Nodes) -> bool:
 
 
 def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
+    """True if a mixed number stands in the answer: 1 1/2, not 3/2 or 1.5."""
     return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(answer))
 
 
 def is_fraction(answer: Nodes, gold: Nodes) -> bool:
-    """No decimals where the reference is a fraction; a repeating one is told by its size."""
+    """True if the answer has no decimals and the reference is a fraction: 1/2, not 0.5.
+
+    A repeating decimal has the same form as a mixed number; it is told from that by being less than 1.
+    """
     decimals = (
         node[0] == "num" and node[2] > 1 and (is_decimal_literal(node) or node[1] < node[2])
         for node in all_nodes(answer)
@@ -111,16 +124,18 @@ def is_fraction(answer: Nodes, gold: Nodes) -> bool:
 
 
 def is_decimal(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer is in decimals, 0.5, and so is the reference."""
     rounded = any(node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold))
     return rounded and all(is_decimal_literal(node) for node in answer)
 
 
 def is_literal(answer: Nodes, _: Nodes) -> bool:
-    """A number in digits, neither a fraction nor a product."""
+    """True if the answer is a number in digits: 0.5, neither 1/2 nor 5 * 0.1."""
     return all(node[0] == "num" for node in answer)
 
 
 def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer has as many partial fractions as the reference, and more than one: 1/x - 1/(x+1)."""
     counts = [
         sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (answer, gold)
     ]
@@ -128,17 +143,18 @@ def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
 
 
 def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
+    """True if nothing more can be taken out of a root: 2 sqrt(3), not sqrt(12)."""
     surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
     return all(kernel(*surd) in (1, surd[0]) for surd in surds)
 
 
 def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:
-    """No square below a root."""
+    """True if the answer is in lowest terms and nothing more can be taken out of a root: 2 sqrt(3), not sqrt(12)."""
     return is_lowest(answer, gold) and has_small_radicands(answer, gold)
 
 
 def is_scientific(answer: Nodes, _: Nodes) -> bool:
-    """A number from 1 up to 10 times a power of ten."""
+    """True for a number from 1 to below 10, times a power of ten: 1.2 * 10^5, not 12 * 10^4."""
     for node in answer:
         factors = factors_of(without_sign(node)[0])[0]
         powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
@@ -149,15 +165,17 @@ def is_scientific(answer: Nodes, _: Nodes) -> bool:
 
 
 def is_one_fraction(answer: Nodes, _: Nodes) -> bool:
+    """True if the answer is one fraction: (x+1)/x, not 1 + 1/x."""
     return all(without_sign(node)[0][0] == "/" for node in answer)
 
 
 def is_power(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer has a power: 2^5, not 32."""
     return any(node[0] == "^" for node in all_nodes(answer))
 
 
 def is_single(answer: Nodes, gold: Nodes) -> bool:
-    """No more functions than the reference has."""
+    """True if the answer has functions, but no more functions or terms than the reference: log 6, not log 2 + log 3."""
     counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (answer, gold)]
     terms = [max(len(terms_of(node)) for node in nodes) for nodes in (answer, gold) if nodes]
     return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
@@ -173,5 +191,8 @@ RULES: dict[str, Rule] = {
 
 
 def layout(node: Node) -> tuple[bool, bool, bool]:
-    """If an expression is a sum, if a sum with variables in it is multiplied or raised to a power, and if it is one."""
+    """(whether a node is a sum, whether a sum with variables in it is multiplied or raised, whether it is a power).
+
+    The layout of a(x - h)^2 + k is (True, True, False). Roots are no powers.
+    """
     return len(terms_of(node)) > 1, has_product_of_sums(node), node[0] == "^" and node[2] not in HALVES

@@ -41,19 +41,23 @@ _PHRASES = {
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
 """(what a problem says in lower case, the form that it asks for by that)."""
 ORDERING = frozenset("sort order rank arrange reverse".split())
-"""Verbs that ask for a list in an order, at the begin of a sentence or with an object behind "and"."""
+"""Verbs that ask for an order at the beginning of a sentence, "Sort 3, 1, 2.", or as in "find them and sort them"."""
 _BEFORE_VERB = frozenset("please now then first can could would you and".split())
+"""Words that may stand before the verb at the beginning of a sentence: "Now please sort"."""
 _OBJECTS = frozenset("the these those them it all your".split())
+"""Words that begin the object of a verb: the second "them" of "find them and sort them"."""
 _SEQUENTIAL = frozenset(
     "term terms number numbers letter letters element elements value values entries".split()
 )
-"""What comes in a sequence: "the next two terms"."""
+"""Words for the items of a sequence: "the next two terms"."""
 _LISTING = frozenset("give list write put place name state enter predict which".split())
-"""What asks for a list, beside `_ASKING_WORDS`."""
+"""Words that ask for a list, beside those of `_ASKING_WORDS`: "List them in order."."""
 _NO_ORDER = ("any order", "either order", "order does not matter", "order doesn't matter")
+"""Phrases by which a problem leaves the order open: "in any order"."""
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
+"""Phrases that ask to factor if they begin a sentence, or stand behind a word of `BEFORE_FACTOR`: "Factor $x^2-1$."."""
 BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
-"""Words behind which "factor" is the verb: "please factor"."""
+"""Words behind which a phrase of `FACTOR` asks to factor: "please factor the", not "by a factor of"."""
 POINTS = (
     "ordered pair",
     "ordered triple",
@@ -65,19 +69,24 @@ POINTS = (
     "vertex",
     "midpoint",
 )
+"""Phrases by which a problem asks for a point, so that (2, 5) is no interval."""
 INTERVALS = tuple(
     "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
     "\\ge".split("|")
 )
+"""Phrases by which a problem asks for an interval, so that (2, 5) is no point."""
 ASKING = tuple(
     "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
 )
+"""Phrases right before the formula that is asked for: "Find $x + y$."."""
 _ASKING_WORDS = frozenset("find what compute determine calculate evaluate".split())
+"""Words that begin a question: "What is the area of the circle?"."""
 _DIMENSIONS = {
     **dict.fromkeys("length perimeter circumference radius diameter height width distance".split(), 1),
     "area": 2,
     "volume": 3,
 }
+"""{a measure: its dimension}: "find the area" asks for a value in square units."""
 _ASIDE = frozenset(
     "is the total are its their side of surface lateral exact greatest least maximum minimum largest smallest shortest "
     "longest possible combined approximate shaded in cubic square inches feet meters centimeters units".split()
@@ -88,10 +97,12 @@ WITHOUT_PERCENT = ("fraction", "common fraction", "decimal")
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
 )
+"""Words by which a problem speaks of a length: "its perimeter"."""
 _ANGLES = frozenset(
     "circ angle angles arc rotation rotated triangle polygon parallel temperature "
     "asin acos atan arcsin arccos".split()
 )
+"""Words by which a problem speaks of an angle: "the triangle"."""
 KIND_WORDS = {
     "mm": _LENGTHS
     | frozenset(
@@ -117,8 +128,9 @@ _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
 }
-# Of the names of units, those that mostly mean something else in a problem.
+"""Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second".split())
+"""Names of units that mostly mean something else in a problem: the "in" of "in minutes"."""
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
@@ -128,7 +140,7 @@ def words_of(text: str) -> list[str]:
 
 
 def asks_for_ratio(words: Sequence[str]) -> bool:
-    """True for a problem in which 14:30 is no time: of a ratio, a scale, or of a:b."""
+    """True for a problem that asks for a ratio or a scale, or has one in letters, a:b; in it, 14:30 is no time."""
     letters = (
         before.isalpha() and behind.isalpha() and len(before) == len(behind) == 1
         for before, mark, behind in zip(words, words[1:], words[2:], strict=False)
@@ -143,7 +155,7 @@ def asks_for_time(words: Sequence[str]) -> bool:
 
 
 NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits".split())
-"""What is arranged, reversed or ranked, and is no list: "Arrange the equation in standard form"."""
+"""Words for what may be arranged, reversed or ranked and is no list: "Arrange the equation in standard form"."""
 
 
 def asks_for_order(lower: str) -> bool:
@@ -165,6 +177,7 @@ def sentences_of(text: str) -> list[str]:
 
 
 def sentence_asks_for_order(words: Sequence[str]) -> bool:
+    """`asks_for_order` for the words of one sentence."""
     begin = next((k for k, word in enumerate(words) if word not in _BEFORE_VERB), 0)
     if words[begin : begin + 1] and words[begin] in ORDERING:
         return NO_ITEMS.isdisjoint(words[begin + 1 : begin + 4])
@@ -195,7 +208,7 @@ def is_superlative(word: str) -> bool:
 
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
-    """(units asked for: "how many square feet", "in minutes", "to the nearest cent"; all units mentioned)."""
+    """(the units that a problem asks for, all units that it mentions): "how many feet", "in minutes" ask for a unit."""
     asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
         if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT:
@@ -223,12 +236,12 @@ def unit_at(words: Sequence[str], skip: int) -> str | None:
 
 
 def dimension_in(words: Sequence[str]) -> int:
-    """1, 2 or 3 where the last question asks for a length, an area ("find the area") or a volume; else 0."""
+    """1, 2 or 3 if the last question asks for a length, an area ("find the area") or a volume; else 0."""
     dimension = 0
     for k, word in enumerate(words):
         if word not in _ASKING_WORDS:
             continue
-        dimension = 0  # what is asked last counts
+        dimension = 0  # the last question counts
         for following in words[k + 1 : k + 7]:
             if following in _DIMENSIONS:
                 dimension = _DIMENSIONS[following]
