@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
+from verifiers.denial import is_denied
 from verifiers.extract import read_tags
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
@@ -69,6 +70,7 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
     sentence: list[Item] = []
     last: list[Item] = []
+    begin = begin_of_last = 0
 
     def add(low: int, high: int) -> None:
         before = sentence[-1] if sentence else None
@@ -106,10 +108,16 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
             if c in "\n。" or (c in ".!?" and not text[i + 1 : i + 2].strip()):
                 if c == "?":
                     sentence = [item._replace(is_value=False) for item in sentence]
-                last, sentence = sentence or last, []
+                if sentence:
+                    last, begin_of_last, sentence = sentence, begin, []
+                begin = i + 1
             i += 1
-    found = max(reversed(sentence or last), key=lambda item: item.rank, default=None)
-    return found if found and found.is_value else None
+    if sentence:
+        last, begin_of_last = sentence, begin
+    found = max(reversed(last), key=lambda item: item.rank, default=None)
+    if found is None or not found.is_value or is_denied(text[begin_of_last : found.low], text[found.high :]):
+        return None
+    return found
 
 
 def rank_behind(word: str) -> int:

@@ -35,6 +35,19 @@ UNMARKED = [
     ("5 + 3 or 2 x 4 = 8 eggs.", "8"),
     ("<think>It may be 40.</think> It costs 18 dollars.", "18"),
     ("<think>It costs 18 dollars.</think>", "18"),
+    # A denial that speaks of another number, or says of which things.
+    ("It isn't 95 but 96.", "96"),
+    ("It can't be 95, so it is 96.", "96"),
+    ("He does not sleep and has 96 dollars.", "96"),
+    ("It costs not only him but 96 others.", "96"),
+    ("The number of hens not in the yard is 96.", "96"),
+    ("Those who did not pay sent 96 dollars.", "96"),
+    ("The eggs that were not sold cost 96 dollars.", "96"),
+    ("If it does not rain, it costs 96 dollars.", "96"),
+    ("96 students are not in the club.", "96"),
+    ("So 96 of his answers are wrong.", "96"),
+    ("It is 96, so 95 is wrong.", "96"),
+    ("He made 96 dollars, and Bob's claim is wrong.", "96"),
 ]
 AMOUNTS = [
     # The number alone is another one, or another currency.
@@ -108,6 +121,30 @@ OPEN = [
     "They need 2 x 18",
     "Answer: between 17 and 18",
     "Is it 18?",
+    # Denied by the verb before it.
+    "The total isn't 18.",
+    "It isn’t $18$.",
+    "It can't be 18.",
+    "So it cannot be 18.",
+    "It could not have been 18.",
+    "The total is never 18.",
+    "The total won't be 18.",
+    "So that isn't 18.",
+    "It doesn't cost 18 dollars.",
+    "She did not pay $18.",
+    "I see that it does not equal 18.",
+    "It is wrong to say 18.",
+    "The answer isn't 18.",
+    "<answer>It isn't 18</answer>",
+    # Denied by what is said of it.
+    "18 is wrong.",
+    "18 dollars is clearly incorrect.",
+    "18 is not right.",
+    "18 can't be right.",
+    "18 isn't the answer.",
+    "It costs 18 dollars. That's wrong.",
+    "It costs 18 dollars, which is wrong.",
+    "It is 18. Wait, no.",
 ]
 
 
@@ -138,7 +175,8 @@ def test_a_marked_answer_is_judged_as_in_lenient_mode(task: str) -> None:
 
 
 def test_giant_texts_are_read_in_time() -> None:
-    for text in ("1 ", "1,", "$1", "\\(", "\\[1", "$$", "1/", "a1.", "1. ", "$ ", "-", "1 1/", "= 1 "):
+    units = ["1 ", "1,", "$1", "\\(", "\\[1", "$$", "1/", "a1.", "1. ", "$ ", "-", "1 1/", "= 1 "]
+    for text in [*units, "1 not ", "is not, "]:
         began = time.process_time()
         verify("math500", text * 30_000, mode="flexible", answer="18")
         assert time.process_time() - began < 3

@@ -1,0 +1,103 @@
+"""Whether a sentence denies a value that it says: "The total isn't 96.", "She did not pay $96.", "96 is wrong."
+
+Two rules for mode `flexible`. A verb that is denied denies what stands behind it in its clause, unless the clause only
+tells things apart ("those who did not pay", "the hens not in the yard"). And a value is denied by what is said of it:
+"96 cannot be right", "It is 96. That's wrong." Words are read once, so both are linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+_NOT = frozenset("not never cannot".split())
+_AUXILIARIES = frozenset(
+    "s is are was were be been am wo do does did can could will would shall should may might must has have had".split()
+)
+"""With what is left of "that's" and of "won't"."""
+_CLAUSES = frozenset(", ; : . ! ? = ( ) \n – — but so and thus therefore hence then".split())
+_APART = frozenset(
+    "who whom whose which what if unless when while where since because as although though".split()
+)
+"""Words behind which a denial says of which things, or in which case."""
+_BEING = frozenset("s is was be seems looks".split())
+"""Of a value; of things one counts there are several: "4 answers are wrong"."""
+_WRONG = frozenset("wrong incorrect false impossible untrue".split())
+_RIGHT = frozenset("right correct true possible accurate the our my what".split())
+_ADVERBS = frozenset(
+    "a an clearly obviously definitely certainly also probably quite just actually then".split()
+)
+_POINTING = frozenset("that this it which".split())
+
+
+def is_denied(before: str, behind: str) -> bool:
+    """True for a value between these two parts of a text, the first of which begins with the value's sentence."""
+    return is_behind_denied_verb(before) or is_called_wrong(behind)
+
+
+def is_behind_denied_verb(before: str) -> bool:
+    """True for "The total can't be", "She did not pay", "I see that it isn't"; not for "Those who did not pay sent"."""
+    words = [".", *words_of(before)]
+    denied = apart = False
+    for place, word in enumerate(words[1:], 1):
+        last = words[place - 1]
+        if word in _CLAUSES:
+            denied = apart = False
+        elif word in _APART:
+            apart = True
+        elif word in _NOT and (word != "not" or last in _AUXILIARIES):
+            denied |= not (apart or is_behind_that(words, place - (last in _AUXILIARIES)))
+        elif word == "only" and last == "not":
+            denied = False
+        elif word in _WRONG and last in _BEING:  # "It is wrong to say 96."
+            denied |= not apart
+    return denied
+
+
+def is_behind_that(words: Sequence[str], place: int) -> bool:
+    """True for a verb that tells things apart: "the eggs that were not sold", but not "That is not"."""
+    return words[place - 1] == "that" and words[place - 2] not in _CLAUSES
+
+
+def is_called_wrong(behind: str) -> bool:
+    """True for " is wrong.", " dollars can't be right.", ". That is not the total."; not for " answers are wrong."."""
+    about, denied, being = True, False, False
+    last = ""
+    for word in words_of(behind):
+        if word in _CLAUSES:
+            about = denied = being = False
+        elif {last, word} == {"wait", "no"}:
+            return True
+        elif word in _POINTING:
+            about = True
+        elif word in _BEING:
+            being = True
+        elif word in _NOT:
+            denied = True
+        elif about and being and word in (_RIGHT if denied else _WRONG):
+            return True
+        elif word not in _AUXILIARIES and word not in _ADVERBS:
+            denied = being = False
+        if word not in _CLAUSES:
+            last = word
+    return False
+
+
+def words_of(text: str) -> Iterator[str]:
+    """The words of a text in lower case, and its signs; "can't" is two of them, "can" and "not"."""
+    i = 0
+    while i < len(text):
+        start = i
+        while i < len(text) and (text[i].isalpha() or text[i].isdecimal()):
+            i += 1
+        if i == start:
+            is_comma_of_number = text[i] in ",." and text[i + 1 : i + 2].isdecimal()
+            if not text[i] == " " and not is_comma_of_number:
+                yield text[i]
+            i += 1
+            continue
+        word = text[start:i].lower()
+        is_contracted = text[i : i + 1] in ("'", "’") and text[i + 1 : i + 2] in ("t", "T")
+        if is_contracted and not text[i + 2 : i + 3].isalpha():
+            yield word if word == "can" else word.removesuffix("n")
+            word, i = "not", i + 2
+        yield word
