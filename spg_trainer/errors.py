@@ -189,6 +189,8 @@ def naming_keywords(function: Function) -> Function:
         for name, value in {**dict(zip(known, given, strict=False)), **named}.items():
             if name in whole and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")
+            if name == "seed" and value < 0:
+                raise ConfigError(f"{function.__name__}(seed={value}): should be 0 or more.")
         return function(*given, **named)
 
     return cast("Function", checked)

@@ -145,12 +145,15 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 
 
 def fault_of_loss(algorithm: Algorithm) -> str:
-    """Why the trainer cannot use a loss: what it or `prepare` returns, or a column that it reads and `needs` lacks.
+    """Why the trainer cannot use a loss: what it or `prepare` returns, a missing gradient, or a column that it reads
+    and `needs` lacks.
 
     It is "" if there is no such reason.
     """
     try:
-        draw_case(algorithm).loss()
+        case = draw_case(algorithm)
+        if not case.loss(case.logps.clone().requires_grad_()).loss.requires_grad:
+            return "the loss has no gradient, so that nothing is learned. Compute it from logps, and detach it nowhere"
     except CheckFailed as failed:
         return str(failed)
     except ConfigError as error:  # of `prepare`

@@ -3,7 +3,8 @@
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import apply_flags
-from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, written
+from spg_trainer.errors import ConfigError, ModelError, first_line, in_keywords, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
@@ -51,14 +52,15 @@ from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
-from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
+from spg_trainer.settings.task import known_tasks
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 
 @naming_keywords
 def load_model(
     name: str | Path = "tiny",
     *,
-    env: str | None = None,
+    env: str | Path | type | Sequence[str | Path | type] | None = None,
     dtype: str = "auto",
     device: str = "auto",
     lora_r: int = 0,
@@ -74,15 +76,17 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: as `--model`, see `resolve_model`. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16,
-    float16 or float64, or that type of torch. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank
-    of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None
-    = as `settle` fills them in. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the
-    flags; None = as in the model's files. lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args
-    None = as in the model's environment.json.
+    name: as `--model`, see `resolve_model`. env: the task, or a list of them, for which `tiny` is the small model; None
+    = Sudoku. A name for `envs.make`, or a registered class; no other model depends on it. If there is no small model
+    for it, a warning says which one is opened instead. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32,
+    bfloat16, float16 or float64, or that type of torch. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ...
+    lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha,
+    lora_dropout: None = as `settle` fills them in. revision: branch, tag or commit of a Hub id. attention_block,
+    mask_token_id: as the flags; None = as in the model's files. lora_experts, load_4bit, chat_template_args: as the
+    flags; chat_template_args None = as in the model's environment.json.
 
-    Raises ModelError, which names what is missing, and ConfigError for a rank or alpha other than the adapter's and for
-    variables that the chat template does not read.
+    Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
+    the adapter's, and for variables that the chat template does not read.
     """
     if not isinstance(name, str | Path):
         raise ConfigError(
@@ -92,6 +96,11 @@ def load_model(
     name = str(name)
     if not is_embedded(name, "tiny", "new") and Path(name).expanduser().is_dir():
         name = os.path.abspath(Path(name).expanduser())  # so that it is found from another folder, too
+    tasks = None if env is None else known_tasks(env)
+    if tasks and (note := unseen(name, tasks)):
+        opened = Path(resolve_model(name, tasks).base).name
+        # Behind `naming_keywords`.
+        warnings.warn(in_keywords(f"{name} with env={tasks} opens {opened}: {note}."), stacklevel=3)
     if chat_template_args is None:
         chat_template_args = model_environment(name).get("chat_template_args")
     m = ModelConfig(
@@ -109,7 +118,7 @@ def load_model(
         chat_template_args=dict(chat_template_args or {}),
     )
     check_ranges(m)
-    return _open(settle(m), env, seed)
+    return _open(settle(m), tasks, seed)
 
 
 def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:

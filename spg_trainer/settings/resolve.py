@@ -25,7 +25,6 @@ from typing import Any, Generic, TypeVar
 from spg_trainer.algorithms.registry import find_algorithm, is_known, named_ancestor, replacement
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
-from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
@@ -46,6 +45,7 @@ from spg_trainer.settings.task import (
     join_arguments,
     join_names,
     parse_tasks,
+    refuse_unknown,
     task_names,
     with_arguments,
 )
@@ -175,10 +175,7 @@ def defaults(
     for task in parse_tasks(env or ""):
         # Only a bare name is checked here; a name with a path or a module is checked when it is opened.
         if re.fullmatch(r"[\w ,-]+", task.env):
-            try:
-                packages.envs.resolve(task.env)
-            except packages.envs.EnvError as error:
-                raise ConfigError(str(error)) from error
+            refuse_unknown(task)
     config = resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
     check_ranges(config)
     # An algorithm from a file is checked when it is opened.
@@ -332,7 +329,7 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
         )
     # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm may have been moved.
     names = (algorithm, algorithm_now)
-    if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
+    if algorithm_now not in (None, algorithm) and not all(":" in str(name) for name in names):
         raise ConfigError(
             f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
             "with its own, or use another $output_dir."

@@ -143,6 +143,25 @@ def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
     return _join([packages.envs.registry.name_of(one) if isinstance(one, type) else one for one in several])
 
 
+def known_tasks(env: str | Path | type | Sequence[str | Path | type]) -> str:
+    """`task_names`; ConfigError, which names the nearest task, for one that `envs.make` does not find.
+
+    Files and modules of tasks are loaded.
+    """
+    names = task_names(env)
+    for task in parse_tasks(names):
+        refuse_unknown(task)
+    return names
+
+
+def refuse_unknown(task: Task) -> None:
+    """Raises ConfigError, which names the nearest task, for one that `envs.make` does not find."""
+    try:
+        packages.envs.resolve(task.env)
+    except packages.envs.EnvError as error:
+        raise ConfigError(str(error)) from error
+
+
 def join_names(tasks: Iterable[Task]) -> str:
     """The names of tasks as one text without arguments, for `parse_tasks` and `envs.make`."""
     return _join([task.env for task in tasks])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from verifiers import verify, verify_batch
+from verifiers.errors import InvalidReferenceError
 from verifiers.verdicts import DETAILS
 
 NUMBERS, TARGET = [3, 5, 7], 22
@@ -49,11 +50,28 @@ def test_each_outcome_has_its_reason_on_both_paths(answer, numbers, target, reas
 @pytest.mark.parametrize(
     "target", [22, 22.0, Fraction(22), Decimal("22.0"), "22", "44/2", " 22.0 ", np.int32(22), np.float32(22)]
 )
-@pytest.mark.parametrize("numbers", [[3, 5, 7], (7, 5, 3), np.array([3, 5, 7]), [np.int8(3), 5, 7]])
+@pytest.mark.parametrize(
+    "numbers", [[3, 5, 7], (7, 5, 3), np.array([3, 5, 7]), [np.int8(3), 5, 7], [3.0, 5, 7]]
+)
 def test_references_come_in_many_types(numbers, target):
     assert judge("3*5+7", numbers=numbers, target=target).correct
     columns = {"numbers": [numbers] * 300, "target": [target] * 300}
     assert verify_batch("countdown", ["<answer>3*5+7</answer>"] * 300, **columns).correct.all()
+
+
+def test_numbers_are_no_set_and_whole():
+    assert (
+        judge("3*5", numbers=np.array([3.0, 5.0]), target=22).detail
+        == judge("3*5", numbers=[3, 5]).detail
+        != ""
+    )
+    for numbers, said in (
+        ({3, 5}, "is a set, which keeps only one of equal numbers; give a list"),
+        ([3.5, 5], "is no list of 1 to 256 integers"),
+        ([float("inf"), 5], "is no list of 1 to 256 integers"),
+    ):
+        with pytest.raises(InvalidReferenceError, match=said):
+            judge("3*5", numbers=numbers)
 
 
 def test_a_float_target_is_the_decimal_that_it_prints_as():

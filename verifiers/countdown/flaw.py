@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,14 @@ _APART = {ord(sign): f" {sign} " for sign in "+-*/()="}
 _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes}
 
 
+def given_integers(numbers: Iterable[Any]) -> list[int]:
+    """The given numbers as exact integers; 3.0 is 3. Raises TypeError for one that is no integer, also for a bool."""
+    whole = [
+        int(value) if hasattr(value, "is_integer") and value.is_integer() else value for value in numbers
+    ]
+    return [index("" if isinstance(value, bool) else value) for value in whole]
+
+
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
     """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
 
@@ -33,7 +41,7 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
         return "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
     if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
         return ""
-    sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))
+    sides, numbers_given = sides_of(extracted or ""), given_integers(numbers)
     if (lowest := min(numbers_given)) < 0:  # its sign looks like the sign between two numbers
         return f"Each number is used once, {lowest} as ({lowest})." if reason == Reason.RULE_BROKEN else ""
     if not sides:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from verifiers import batch, characters
@@ -24,7 +23,7 @@ from verifiers.countdown.expression import (
     Memory,
     Puzzle,
 )
-from verifiers.countdown.flaw import explain, target_text
+from verifiers.countdown.flaw import explain, given_integers, target_text
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.unmarked import last_expression
@@ -46,9 +45,12 @@ _TARGET_SIGNS = frozenset("0123456789+-./ ")
 def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     """The given numbers as a list of exact integers; raises for anything else."""
     exact = []
+    if isinstance(numbers, set | frozenset):
+        problem = "is a set, which keeps only one of equal numbers; give a list, such as [3, 3, 5]"
+        raise invalid_reference("numbers", numbers, problem, row)
     if hasattr(numbers, "__len__") and not isinstance(numbers, str | bytes | bytearray | dict):
         with suppress(TypeError):
-            exact = [index("" if isinstance(value, bool) else value) for value in numbers]  # type: ignore[arg-type]
+            exact = given_integers(numbers)
     if not 1 <= len(exact) <= NUMBERS_LIMIT or any(abs(value) >= _TOO_LONG for value in exact):
         problem = f"is no list of 1 to {NUMBERS_LIMIT} integers, such as [3, 5, 7]"
         raise invalid_reference("numbers", numbers, problem, row)

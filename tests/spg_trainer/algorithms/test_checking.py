@@ -170,6 +170,7 @@ def test_a_masking_from_outside_is_checked(
     [
         ("-terms.sum()", "-terms", r"with the loss Tensor of the shape \(12,\); it must be a scalar"),
         ("-terms.sum()", "-terms.sum().item()", r"with the loss -?\d.*; it must be a scalar tensor"),
+        ("-terms.sum()", "-terms.sum().detach()", "the loss has no gradient, so that nothing is learned"),
         (", {})", ", None)", "with metrics=None; it must be a dict"),
         (
             LOSS,

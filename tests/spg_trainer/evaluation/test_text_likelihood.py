@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -151,6 +152,24 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: generate(policy, ["a"], temperature=1.0), r"sampling=Sampling\(temperature=..., ...\)"),
         (lambda: log_likelihood(policy, "a", "b", num_mask=9), "Did you mean 'num_masks'"),
         (lambda: load_model("tiny", lora_rank=9), "Known: name, env"),
+        *(
+            (lambda env=env: load_model("tiny", env=env), 'No environment .* Did you mean "(spg/C|c)ountdown')
+            for env in ("countdwn", ["sudoku", "countdwn"], "spg/Countdwn-v0")
+        ),
+        (lambda: load_model("tiny", env=envs.make("sudoku")), "not an environment that has been made"),
+        *(
+            (lambda call=call: call(seed=-1), r"seed=-1\): should be 0 or more")
+            for call in (
+                partial(generate, policy, ["a"]),
+                partial(log_likelihood, policy, "a", "b"),
+                load_model,
+            )
+        ),
+        (
+            lambda: generate(policy, ["a"], Sampling(temperature=-1)),
+            "temperature=-1: should be from 0 to 100",
+        ),
+        (lambda: generate(policy, ["a"], Sampling(top_p=1.5)), "top_p=1.5: should be above 0 and at most 1"),
         (
             lambda: evaluate(policy, "sudoku", num_problems=4.0),
             r"num_problems=4\.0\): should be a whole number",

@@ -1,6 +1,7 @@
 """The embedded tokenizer (bytes, tags and marks) and fresh models for it."""
 
 import json
+import warnings
 from pathlib import Path
 
 import jinja2
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import envs
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.cli import main
 from spg_trainer.errors import ModelError
@@ -17,7 +19,7 @@ from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_to
 from spg_trainer.settings import weights
 from spg_trainer.settings.weights import Weights, resolve_model
 from spg_trainer.training.loop import train
-from tests.common.trainer_cases import rows, save_tiny, small_config
+from tests.common.trainer_cases import Letters, rows, save_tiny, small_config
 
 SPECIAL = ["<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>", "<|user|>", "<|assistant|>", "<|system|>"]
 TAGS = ["<answer>", "</answer>", "<reasoning>", "</reasoning>"]
@@ -176,6 +178,25 @@ def test_a_kind_trains_from_its_folder(kind, tmp_path):
     trained = load_model(str(tmp_path / "run"), device="cpu").model
     assert (trained.pattern, trained.shift) == KINDS[kind][1:]
     assert not torch.equal(trained.lm_head.weight, load_model(str(folder), device="cpu").model.lm_head.weight)
+
+
+def test_a_task_without_a_small_model_is_told_which_one_is_opened():
+    class NeverTaught(Letters):
+        pass
+
+    envs.register("test/NeverTaught-v0", NeverTaught)
+    sudoku = r"opens tiny-sudoku: the small model .* has only seen sudoku and knows nothing of this task"
+    for env in ("test/NeverTaught-v0", NeverTaught):
+        with pytest.warns(UserWarning, match=sudoku) as warned:
+            policy = load_model("tiny", env=env, device="cpu")
+        assert Path(policy.source).name == "tiny-sudoku" and warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="opens tiny-countdown: .*; teach it .* as model"):
+        assert load_model("tiny", env=["countdown", NeverTaught], device="cpu").source.endswith(
+            "tiny-countdown"
+        )
+    with warnings.catch_warnings(action="error"):
+        assert load_model("tiny", env=envs.Countdown, device="cpu").source.endswith("tiny-countdown")
+        load_model("tiny:countdown", env=NeverTaught, device="cpu")
 
 
 def test_the_model_of_a_task_is_named_on_any_other_task(monkeypatch, tmp_path, capsys):

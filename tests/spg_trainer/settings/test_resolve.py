@@ -347,6 +347,15 @@ def test_a_run_of_an_algorithm_that_is_gone_is_begun_anew_from_its_weights(
             typed("--resume", str(run), *more)
 
 
+def test_an_own_algorithm_is_not_exchanged_for_one_of_ours(run: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("algorithm: spg", "algorithm: ./mine.py:Mine"))
+    with pytest.raises(ConfigError, match=r"algorithm was '\./mine\.py:Mine', now 'wd1'\. Resume it"):
+        typed("--resume", str(run), "--algorithm", "wd1")
+    moved = typed("--resume", str(run), "--algorithm", "./moved/mine.py:Mine")
+    assert moved.algorithm == "./moved/mine.py:Mine"
+
+
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     words = "--seed 4 --env-args blanks=9 --learning-rate 0.5 --reward-weights cells=0.5 --max-steps 9"
     with pytest.raises(ConfigError) as caught:
