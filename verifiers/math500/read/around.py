@@ -5,13 +5,13 @@ Each function returns the answer itself if there is nothing of its kind to leave
 
 from __future__ import annotations
 
-from verifiers.math500.read.markup import HEDGES, NO_REASON
+from verifiers.math500.read.markup import HEDGES, TAKING_BACK
 from verifiers.math500.read.units import UNITS
 from verifiers.math500.read.words import SPELLED_NUMBERS
 
 CLAUSES = (" because ", " since ", ", as ", ", so ", ", which ", " which ", "; ", " by ", " after ")
 """What a clause behind a value begins with: "96, which is even"."""
-_DOUBTS = HEDGES | NO_REASON | frozenset("no not never cannot t".split())
+_DOUBTS = HEDGES | TAKING_BACK | frozenset("no not never cannot t".split())
 """Words of a clause that may take the value back: "96, which is not right"."""
 _SIGNS = ("negative ", "minus ")
 _BULLETS = ("- ", "* ", "• ")

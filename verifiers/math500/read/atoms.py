@@ -1,4 +1,4 @@
-r"""Reads what an expression is made of: numbers, names, and the degree sign behind them.
+r"""Reads the smallest parts of an expression: numbers, names, and a degree sign behind them.
 
 For texts such as `0.1\overline{6}`, `2516_8` and `x_{\max}'`.
 """
@@ -15,17 +15,18 @@ from verifiers.math500.read.values import Based, Value
 from verifiers.math500.read.words import NUMBER_WORDS
 
 BASE_SIGNS = {"_": "", "in": "", "base": "", "{": "}", "(": ")"}
+"""{what may stand between digits and their base: what then closes it, or ""}: 52_{(8)}, 52 in base 8."""
 T = TypeVar("T")
 
 
 def number(digits: str) -> Node:
-    """A decimal as an exact fraction (not reduced)."""
+    """A decimal as an exact fraction, not in lowest terms: ("num", 5, 10) for 0.5."""
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
 
 
 def read_number(cursor: Cursor) -> Value:
-    r"""A number, a repeating decimal (`0.1\overline{6}`, `0.166\ldots`), or digits with a base, as `2516_8`."""
+    r"""Reads a number, a repeating decimal (`0.1\overline{6}`, `0.166\ldots`), or digits with a base (`2516_8`)."""
     digits = cursor.advance()
     if "." in digits and cursor.accept("overline", COMMAND):
         return repeating(digits, braced(cursor, read_digits))
@@ -38,14 +39,14 @@ def read_number(cursor: Cursor) -> Value:
 
 
 def base_follows(cursor: Cursor) -> bool:
-    """True at "base 8", "in base 8" and these in brackets."""
+    """True if a base in words stands here: "base 8", "in base 8", "(base 8)"."""
     ahead = int(cursor.value == "(")
     ahead += cursor.peek(ahead)[1] == "in"
     return cursor.peek(ahead)[:2] == (WORD, "base") and cursor.peek(ahead + 1)[0] in (NUMBER, WORD)
 
 
 def with_base(cursor: Cursor, digits: str) -> Based:
-    """Digits with the base behind them: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
+    """Reads the base behind `digits`: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
     closing = []
     while cursor.value in BASE_SIGNS and len(closing) < 4:
         closing += [BASE_SIGNS[cursor.advance()]]
@@ -59,12 +60,14 @@ def with_base(cursor: Cursor, digits: str) -> Based:
 
 
 def read_digits(cursor: Cursor) -> str:
+    """Reads digits without a point; raises `Malformed` for anything else."""
     if cursor.kind != NUMBER or not cursor.value.isdigit():
         raise Malformed("digits expected")
     return cursor.advance()
 
 
 def read_name(cursor: Cursor) -> Node:
+    """Reads a letter with its primes and indices: a variable, or one of the constants i and e."""
     name, letters = subscripted(cursor, cursor.advance()), cursor.text.letters
     if name == "I" and letters is not None and "i" in letters and "I" not in letters:
         name = "i"  # as sympy writes it
@@ -72,6 +75,7 @@ def read_name(cursor: Cursor) -> Node:
 
 
 def subscripted(cursor: Cursor, name: str) -> str:
+    """A name with the primes and indices that follow it, which are read: "x_1'"."""
     while cursor.value in ("'", "_"):
         mark = cursor.advance()
         name += mark if mark == "'" else "_" + read_label(cursor)
@@ -79,7 +83,7 @@ def subscripted(cursor: Cursor, name: str) -> str:
 
 
 def read_label(cursor: Cursor) -> str:
-    """What stands below a name or under an accent: a group in braces, or one token, as it is."""
+    """Reads an index of a name, or what an accent stands over: the text of a group in braces, or one token."""
     if cursor.value == "{":
         low, close = cursor.position + 1, cursor.text.match[cursor.position]
         cursor.go(close + 1)
@@ -90,7 +94,7 @@ def read_label(cursor: Cursor) -> str:
 
 
 def braced(cursor: Cursor, read: Callable[[Cursor], T]) -> T:
-    """What is read, in braces or without."""
+    """What `read` reads here, with braces around it or without."""
     if not cursor.accept("{"):
         return read(cursor)
     value = read(cursor)
@@ -99,7 +103,7 @@ def braced(cursor: Cursor, read: Callable[[Cursor], T]) -> T:
 
 
 def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
-    r"""True if one of the values stood behind this `^`, in braces or without: `^{\text{th}}`; it is read."""
+    r"""True if one of the values is raised by this `^`, in braces or without: `^{\text{th}}`; it is then read."""
     braces = cursor.peek()[1] == "{"
     here, value, _ = cursor.peek(2 if braces else 1)
     if here != kind or value not in values:
@@ -110,7 +114,7 @@ def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
 
 
 def accept_degree(cursor: Cursor) -> bool:
-    """True if a degree sign stood here, in any of its forms; it is read."""
+    """True if a degree sign stands here, in any of its forms; it is then read."""
     found = cursor.accept("deg", COMMAND) or (
         cursor.value == "^" and accept_raised(cursor, COMMAND, ("circ", "deg"))
     )

@@ -22,11 +22,12 @@ from verifiers.math500.read.values import (
 )
 
 CLOSING = {"(": ")", "[": "]"}
-CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
+CONDITIONAL = frozenset(["&", "if", "for", "when"])
+"""What may stand before the condition of a case in a `cases` environment: "x, if x > 0"."""
 
 
 def in_brackets(cursor: Cursor) -> tuple[str, list[Value], str]:
-    """The opening bracket that stands here, the values in it and the closing one; they are read."""
+    """Reads (opening bracket, the values in the brackets, closing bracket)."""
     opening, close = cursor.value, cursor.text.match[cursor.position]
     items, _ = read_items(cursor.between(cursor.position + 1, close))
     cursor.go(close)
@@ -34,7 +35,7 @@ def in_brackets(cursor: Cursor) -> tuple[str, list[Value], str]:
 
 
 def read_bracket(cursor: Cursor) -> Value:
-    """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
+    """Reads `(...)` or `[...]`: a group if it holds one value, else a tuple or an interval."""
     if cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == ")" and cursor.peek(3)[1] == "_":
         cursor.advance()
         return with_base(cursor, cursor.advance(2))  # (52)_8
@@ -51,7 +52,7 @@ def read_bracket(cursor: Cursor) -> Value:
 
 
 def read_group(cursor: Cursor) -> Value:
-    """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
+    """Reads a group in braces; one of several values is a set whose backslashes were lost: {1, 2}."""
     _, items, _ = in_brackets(cursor)
     if cursor.value == "_" and is_expression(items[0]) and items[0][0] == "sym":
         return ("sym", subscripted(cursor, items[0][1]))  # \mathbf{v}_1
@@ -59,6 +60,7 @@ def read_group(cursor: Cursor) -> Value:
 
 
 def read_vector(cursor: Cursor) -> Row:
+    r"""Reads `\langle 1, 2 \rangle`."""
     _, items, _ = in_brackets(cursor)
     if len(items) < 2:
         raise Malformed("a vector")
@@ -66,7 +68,7 @@ def read_vector(cursor: Cursor) -> Row:
 
 
 def read_set(cursor: Cursor) -> Value:
-    r"""A set, or one by its conditions: `\{x \mid x > 2\}`, `\{x \in \mathbb{R} : x \ne 3\}`."""
+    r"""Reads a set, given by its elements or by conditions: `\{x \mid x > 2\}`, `\{x \in \mathbb{R} : x \ne 3\}`."""
     low, close, tokens = cursor.position + 1, cursor.text.match[cursor.position], cursor.tokens
     if close == low:
         cursor.go(close + 1)
@@ -80,13 +82,13 @@ def read_set(cursor: Cursor) -> Value:
     cursor.go(close + 1)
     if (
         type(domain) is Relation and domain.sides[-1] != REALS
-    ):  # not a letter alone, or one that is any real number
+    ):  # not for a letter alone, or one that may be any real number
         conditions.insert(0, domain)
     return Builder(tuple(conditions), join or ",", ("sym", name))
 
 
 def read_matrix(cursor: Cursor) -> Matrix:
-    """A matrix, or the cases of a value."""
+    """Reads a matrix, or the cases of a value as a matrix of values and conditions."""
     start, close, tokens = cursor.position + 1, cursor.text.match[cursor.position], cursor.tokens
     signs = ("&", "\\\\", "hline", ",") if cursor.value == "begin cases" else ("&", "\\\\", "hline")
     rows: list[list[Value]] = [[]]

@@ -1,7 +1,7 @@
 r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in it is ever executed.
 
-Recursive descent: a sum of products of powers. What begins with a bracket is read by a function of the table `readers`
-of the text; so lists, relations and quantities may stand there. Malformed and unsupported mathematics raises.
+Recursive descent: a sum of products of powers. A bracket is read by its function in the table `readers` of the text, so
+lists, relations and quantities may stand in it. `Malformed` and `Unsupported` are raised.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from verifiers.math500.read.units import DEGREE_LETTERS
 from verifiers.math500.read.values import REALS, Row, Set, is_expression, released
 from verifiers.math500.read.words import ORDINALS
 
-DEPTH_LIMIT = 40
+DEPTH_LIMIT = 40  # nested brackets and arguments
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell emptyset hbar "
     "triangle angle dots".split()
 )
-ARGUMENTS = {"frac", "pi", "infty", *GREEK}  # commands that may stand bare behind another
-NO_FACTOR = frozenset(
+ARGUMENTS = {"frac", "pi", "infty", *GREEK}  # commands that may be an argument without braces: \sqrt\pi
+NO_FACTOR = frozenset(  # commands that end a product
     "pm mp cup deg over choose rfloor rceil bmod pmod forall rangle le ge in ne equiv approx".split()
 )
-SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
+SELECTING = frozenset("gcd lcm max min".split())  # functions of several numbers in brackets: \gcd(10, 15)
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth".split())
 FUNCTIONS = frozenset("asin acos atan ln log exp cis abs".split()) | TRIGONOMETRIC | HYPERBOLIC
-ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
+ACCENTS = frozenset("tilde dot ddot overline".split())  # commands that put a sign over a name: \tilde x
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY, "mathbb R": REALS}
 NUMBER_SETS = frozenset(f"mathbb {name}" for name in "NZQC")
 UNSUPPORTED = frozenset(
     "iint oint lim limits partial cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
     "vee neg forall exists subset subseteq det".split()
 ) | {"begin aligned", "begin align*", "begin vmatrix"}
-OPENING, CLOSING = ("(", "["), (")", "]")
-POSTFIX = frozenset("deg ^ ! %".split())
+OPENING, CLOSING = ("(", "["), (")", "]")  # round and square brackets only
+POSTFIX = frozenset("deg ^ ! %".split())  # what may stand behind a number or a name: 5!, 30^\circ
 PLUS_MINUS = frozenset("+ - pm mp".split())
 
 
 def read_expression(cursor: Cursor) -> Node:
-    r"""A sum, or two with \over, \choose or \bmod between them."""
+    r"""Reads a sum, or two sums with \over, \choose or \bmod between them."""
     node = read_sum(cursor)
     if cursor.kind != COMMAND or cursor.value not in ("over", "choose", "bmod"):
         return node
@@ -74,6 +74,7 @@ def read_expression(cursor: Cursor) -> Node:
 
 
 def read_sum(cursor: Cursor) -> Node:
+    """Reads products with +, -, \\pm or \\mp between them."""
     terms = [behind_sign(cursor, read_product)]
     while at_sign(cursor):
         terms.append(behind_sign(cursor, read_product))
@@ -81,12 +82,13 @@ def read_sum(cursor: Cursor) -> Node:
 
 
 def at_sign(cursor: Cursor) -> bool:
+    """True if +, -, \\pm or \\mp stands here."""
     value = cursor.value
     return value in PLUS_MINUS and (value in "+-" or cursor.kind == COMMAND)
 
 
 def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
-    """What is read, with the signs that stand before it as its first factor; a literal takes a minus into itself."""
+    """Reads signs and what `read` reads behind them. The sign becomes the first factor, or part of a number: -5."""
     if cursor.value not in PLUS_MINUS:
         return read(cursor)
     factors: list[Node] = []
@@ -104,6 +106,7 @@ def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
 
 
 def read_product(cursor: Cursor) -> Node:
+    """Reads powers with a times sign, a slash or nothing between them: 2x/3, "25% of 40"."""
     factors = [read_power(cursor)]
     while cursor.kind != "end":
         if cursor.value in ("*", "/"):
@@ -123,19 +126,22 @@ def read_product(cursor: Cursor) -> Node:
 
 
 def factor_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """A factor right behind others; the fraction of a mixed number is made one with its whole number."""
+    """Reads a factor right behind others into the list, or the fraction of a mixed number such as 2\\frac{1}{2}."""
     if cursor.value == "{" and cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == "}":
         raise Malformed("digits in braces")  # 4{10} is no product
-    called = factors[-1][0] == "sym" and cursor.value == "("
-    literal = cursor.peek(-1)[0] == NUMBER and cursor.value not in OPENING  # 4(1/2) is a product
+    is_called = factors[-1][0] == "sym" and cursor.value == "("
+    behind_number = cursor.peek(-1)[0] == NUMBER and cursor.value not in OPENING  # 4(1/2) is a product
     factor = read_power(cursor)
-    factors.append(("paren", factor) if called and factor[0] == "num" else factor)
-    if literal:
+    factors.append(("paren", factor) if is_called and factor[0] == "num" else factor)
+    if behind_number:
         join_mixed(cursor, factors)
 
 
 def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
-    r"""Make a whole number and the proper fraction behind it one number; no `2\frac{3}{2}`."""
+    r"""Makes one mixed number of the last two factors, if these are a whole number and a fraction: `2\frac{1}{2}`.
+
+    Raises `Malformed` for `2\frac{3}{2}`, whose fraction is not below 1.
+    """
     mark = factors[-1][0] if factors[-1][0] in ("deg", "pct") else ""
     whole, part = factors[-2], factors[-1][1] if mark else factors[-1]
     if whole[0] == "num" and part[0] == "/" and all(map(is_whole, part[1:])):
@@ -148,9 +154,9 @@ def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
 
 
 def number_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """A number behind a factor: the fraction of a mixed number written as `1 1/2`, or a factor itself.
+    """Reads a number behind a factor: the fraction of a mixed number such as `1 1/2`, or a factor of its own.
 
-    A factor it is behind a bracket, and where it has a power or a factorial and no number stands right before it.
+    It is a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
     """
     top, (_, slash, _), (kind, bottom, _) = cursor.value, cursor.peek(), cursor.peek(2)
     before = cursor.peek(-1)
@@ -167,6 +173,7 @@ def number_behind(cursor: Cursor, factors: list[Node]) -> None:
 
 
 def starts_factor(cursor: Cursor) -> bool:
+    """True if a factor without a times sign begins here: the x of 2x; not the m of 5 m, which is a unit."""
     kind, value = cursor.kind, cursor.value
     if kind == LETTERS:
         return not expression_ends(cursor) and not (value == "U" and cursor.peek()[1] in OPENING)
@@ -182,7 +189,7 @@ def starts_factor(cursor: Cursor) -> bool:
 
 
 def read_power(cursor: Cursor) -> Node:
-    """A primary with what stands behind it: powers, factorials, degree and per cent signs."""
+    """Reads a primary with the powers, factorials, degree and per cent signs behind it."""
     node = read_primary(cursor)
     while cursor.value in POSTFIX:
         if accept_degree(cursor):
@@ -203,7 +210,7 @@ def read_power(cursor: Cursor) -> Node:
 
 
 def read_primary(cursor: Cursor) -> Node:
-    """A number, a name, or what a command or an opening sign says."""
+    """Reads a number, a name, or what begins with a command or an opening bracket."""
     cursor.depth += 1
     if cursor.depth > DEPTH_LIMIT:
         raise Malformed("too deep")
@@ -221,7 +228,7 @@ def read_primary(cursor: Cursor) -> Node:
 
 
 def read_argument(cursor: Cursor) -> Node:
-    r"""What a command such as \frac or \sqrt takes: a group, or one sign."""
+    r"""Reads the argument of a command such as \sqrt: a group in braces or one token; for \frac see below."""
     if cursor.accept("{"):
         node = read_expression(cursor)
         cursor.expect("}")
@@ -236,13 +243,14 @@ def read_argument(cursor: Cursor) -> Node:
 
 
 def read_two_arguments(cursor: Cursor) -> tuple[Node, Node]:
+    r"""Reads a command such as \frac with its two arguments, which are returned."""
     cursor.advance()
     first = read_digit_or_argument(cursor)
     return first, read_digit_or_argument(cursor)
 
 
 def read_digit_or_argument(cursor: Cursor) -> Node:
-    r"""Like `read_argument`, but of a run of digits only the first, as TeX reads `\frac12`."""
+    r"""Like `read_argument`, but reads only the first of several digits, as TeX does in `\frac12`."""
     if cursor.kind == NUMBER and len(cursor.value) > 1 and cursor.value.isdigit():
         first, cursor.value, cursor.spaced = cursor.value[0], cursor.value[1:], False
         return number(first)
@@ -250,6 +258,7 @@ def read_digit_or_argument(cursor: Cursor) -> Node:
 
 
 def product(factors: Sequence[Node]) -> Node:
+    """The product of factors; a single factor as it is."""
     return factors[0] if len(factors) == 1 else ("*", tuple(factors))
 
 
@@ -257,6 +266,7 @@ def product(factors: Sequence[Node]) -> Node:
 
 
 def read_bars(cursor: Cursor) -> Node:
+    """Reads an absolute value: |x|."""
     cursor.advance()
     cursor.open_bars += 1
     node = read_sum(cursor)
@@ -266,7 +276,7 @@ def read_bars(cursor: Cursor) -> Node:
 
 
 def read_currency(cursor: Cursor) -> Node:
-    """A number behind the sign or the code of its currency; a letter behind it stands for a power of ten: $5M."""
+    """Reads a number behind the sign or code of its currency, and a letter for a power of ten behind it: $5M."""
     cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
     is_number = cursor.kind == NUMBER
     node = read_primary(cursor)
@@ -290,20 +300,21 @@ def refuse(cursor: Cursor) -> Never:
 
 
 def read_accented(cursor: Cursor) -> Node:
-    """A name with what stands over it."""
+    """Reads a name with a sign over it: `\\tilde x`."""
     accent = cursor.advance()
     return ("sym", subscripted(cursor, f"{accent} {read_label(cursor)}"))
 
 
 def read_rounded(cursor: Cursor) -> Node:
-    name = cursor.advance()[1:]  # of lfloor
+    r"""Reads `\lfloor x \rfloor` or `\lceil x \rceil`."""
+    name = cursor.advance()[1:]  # floor of lfloor
     node = read_sum(cursor)
     cursor.expect(f"r{name}")
     return ("fn", name, (node,))
 
 
 def read_selection(cursor: Cursor) -> Node:
-    r"""`\gcd(10, 15)`, `\max\{3, 5\}`."""
+    r"""Reads `\gcd(10, 15)` or `\max\{3, 5\}`."""
     name = cursor.advance()
     if cursor.value not in ("(", "[", "\\{"):
         raise Unsupported(name)
@@ -315,6 +326,7 @@ def read_selection(cursor: Cursor) -> Node:
 
 
 def read_root(cursor: Cursor) -> Node:
+    r"""Reads `\sqrt{x}` or `\sqrt[3]{x}`."""
     cursor.advance()
     degree: Node = ("num", 2, 1)
     if cursor.accept("["):
@@ -324,7 +336,7 @@ def read_root(cursor: Cursor) -> Node:
 
 
 def read_integral(cursor: Cursor) -> Node:
-    r"""`\int_0^1 2x\,dx`."""
+    r"""Reads `\int_0^1 2x\,dx`; raises `Unsupported` for an integral without bounds or in another layout."""
     try:
         cursor.advance()
         cursor.expect("_")
@@ -336,13 +348,13 @@ def read_integral(cursor: Cursor) -> Node:
         inside = cursor.between(cursor.position, end)
         body = ONE if inside.kind == "end" else read_expression(inside)
         cursor.go(inside.position + 1)
-        return bounded("int", low, high, body, read_name(cursor))
+        return repeated("int", low, high, body, read_name(cursor))
     except (Malformed, StopIteration):
         raise Unsupported("int") from None
 
 
 def read_repeated(cursor: Cursor) -> Node:
-    r"""`\sum_{k=1}^5 k`, `\prod_{k=1}^5 k`."""
+    r"""Reads `\sum_{k=1}^5 k` or `\prod_{k=1}^5 k`; raises `Unsupported` for any other layout."""
     name = cursor.advance()
     try:
         cursor.expect("_")
@@ -353,18 +365,20 @@ def read_repeated(cursor: Cursor) -> Node:
         cursor.expect("}")
         cursor.expect("^")
         high = read_argument(cursor)
-        return bounded(name, low, high, read_product(cursor), index)
+        return repeated(name, low, high, read_product(cursor), index)
     except Malformed:
         raise Unsupported(name) from None
 
 
-def bounded(name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
-    if any(map(holds_repeated, (low, high, body))):  # two that share one BOUND
+def repeated(name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
+    """The node of an integral, sum or product, with its variable replaced by `BOUND`."""
+    if any(map(holds_repeated, (low, high, body))):  # both would use BOUND
         raise Unsupported("one in another")
     return ("fn", name, (low, high, substituted(body, {index: BOUND})))
 
 
 def read_function(cursor: Cursor) -> Node:
+    r"""Reads a function with its argument, which needs no brackets: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
     name = cursor.advance()
     base = read_argument(cursor) if name == "log" and cursor.accept("_") else ("num", 10, 1)
     exponent = behind_sign(cursor, read_argument) if cursor.accept("^") else ONE

@@ -1,6 +1,6 @@
-r"""An answer's text before it is tokens: without Markdown, HTML and quotes, and the letter of a choice in it.
+r"""Prepares the text of an answer for the lexer: without Markdown, HTML and quotes. Finds the letter of a choice.
 
-For texts such as `**36**` and `\textbf{(C)}\ 12`, and for the choices of a problem.
+For texts such as `**36**` and `\textbf{(C)}\ 12`. The choices that a problem lists are found here, too.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from verifiers.math500.read.words import APPROXIMATING
 
 PROBLEMS_REMEMBERED = 4096
 
-CHOICES = "ABCDEFGH"
+CHOICES = "ABCDEFGH"  # letters of choices
 YES_OR_NO = {
     **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot t".split())),
     **dict.fromkeys(("no", "false"), frozenset("yes true".split())),
 }
-"""{a word that is an answer by itself: the words that may take it back}."""
+"""{word that is an answer by itself: words behind it that may take it back}: "yes, but never for x = 0"."""
 HEDGES = frozenset(
     "or but maybe perhaps however if unless only when except sometimes unsure although "
     "probably possibly likely assuming wait wrong incorrect".split()
 )
-NO_REASON = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
-"""Words behind a value and "because" that may take it back."""
-SMALL = CHOICES.lower()
+"""Words behind yes or no that may take the answer back: "Yes, unless n is even"."""
+TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
+"""Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
+SMALL_CHOICES = CHOICES.lower()
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
-_TAGS = ("b", "strong", "i", "em", "u", "p")
-# What may stand before the letter of a choice.
+"""Words before the letter of a choice: "The answer is C"."""
+_TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
+# What may stand before the letter of a choice in a problem.
 _LABELS = ("\\textbf{", "\\text{", "\\mathrm{", "\\mathbf{", "$\\bullet$", " ", "(")
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
-_WRAPPING = frozenset("*`<\"“'")  # one of these, or two underscores, `unwrapped` takes away
+_WRAPPING = frozenset("*`<\"“'")  # without these and without __ a text is as `unwrapped` leaves it
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
 def unwrapped(text: str) -> str:
-    """An answer without what Markdown, HTML or quotes put around it or around a part of it."""
+    """An answer without the marks of Markdown, tags of HTML and quotes around it or a part of it: 36 for **36**."""
     for mark in ("**", "__"):
         parts = text.split(mark) if mark in text else ()
         if len(parts) % 2 and all(map(is_emphasis, parts[:-2:2], parts[1::2], parts[2::2])):
@@ -49,14 +51,14 @@ def unwrapped(text: str) -> str:
             if text.count(f"<{tag}>") == text.count(f"</{tag}>"):
                 text = text.replace(f"<{tag}>", "").replace(f"</{tag}>", "")
     text = text.strip()
-    starred = text[:1] == text[-1:] == "*" and text.count("*") == 2
-    if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
+    is_starred = text[:1] == text[-1:] == "*" and text.count("*") == 2
+    if len(text) > 2 and (is_starred or _QUOTES.get(text[0]) == text[-1]):
         text = text[1:-1].strip()
     return text
 
 
 def undoubled(text: str) -> str:
-    r"""An answer whose commands all have two backslashes, as in JSON, with one: `\\\\frac{1}{2}`."""
+    r"""An answer with one backslash for two if all its commands have two, as in JSON: `\\frac{1}{2}`."""
     first, *pieces = text.split("\\\\")
     names = [piece[: len(piece) - len(piece.lstrip(ascii_letters))] for piece in pieces]
     doubled = "\\" not in "".join((first, *pieces)) and all(is_command(name) for name in names if name)
@@ -64,7 +66,7 @@ def undoubled(text: str) -> str:
 
 
 def ungrouped(text: str) -> str:
-    """A list with a space behind each comma before three digits, so that none groups them."""
+    """A list with a space behind each comma before three digits, so that no comma groups digits: 1, 200 for 1,200."""
     parts = text.split(",")
     result = parts[0]
     for before, part in pairwise(parts):
@@ -74,18 +76,21 @@ def ungrouped(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """An answer without Markdown, HTML and quotes; most have none."""
+    """Does what `unwrapped` does, and is quick for the many texts that have no marks."""
     return text.strip() if _WRAPPING.isdisjoint(text) and "__" not in text else unwrapped(text)
 
 
 def is_emphasis(before: str, inside: str, behind: str) -> bool:
-    """True if `**` around `inside` is bold type, by what stands before and behind: 2**3**2 is none."""
+    """True if the `**` around `inside` make it bold, judged by the text before and behind: not in 2**3**2."""
     apart = not before[-1:].isalnum() and not behind[:1].isalnum()
     return apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
 
 
 def leading_choice(answer: str) -> str:
-    r"""The letter of an answer such as `\textbf{(C)}\ 12`, `C. 12` or `\text{Option C}`; "" if it names another."""
+    r"""The letter of the choice that an answer begins with: C for `\textbf{(C)}\ 12`, `C. 12` and `\text{Option C}`.
+
+    "" if there is none, or if the answer names another choice, too.
+    """
     for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
         answer = answer.replace(mark, "")
     words = answer.split()
@@ -105,24 +110,26 @@ def leading_choice(answer: str) -> str:
 
 
 def with_large_letter(answer: str) -> str:
-    """The answer with the letter of its choice as a capital: B for b, B) Paris for b) Paris."""
+    """The answer with a capital for the small letter of its choice: B for b, B) Paris for b) Paris."""
     place = answer.startswith("(")
     letter, behind = answer[place : place + 1], answer[place + 1 :]
     if not letter.islower() or letter.upper() not in CHOICES:
         return answer
     words = "".join(c if c.isalnum() else " " for c in behind).split()
-    is_label = behind[:1] == ")" and ")" not in behind[1:] and not any(word in SMALL[1:] for word in words)
+    is_label = (
+        behind[:1] == ")" and ")" not in behind[1:] and not any(word in SMALL_CHOICES[1:] for word in words)
+    )
     return f"{answer[:place]}{letter.upper()}{behind}" if is_label or not words else answer
 
 
 def labelled_choice(answer: str) -> tuple[str, str]:
-    """The letter of `B) Paris` and what stands behind it; two empty texts for any other answer."""
+    """("B", "Paris") for `B) Paris`; two empty texts for any other answer."""
     letter, bracket, value = answer[:1], answer[1:2], answer[2:].strip()
     return (letter, value) if letter in (*CHOICES,) and bracket == ")" and value else ("", "")
 
 
 def yes_or_no(answer: str) -> str:
-    """The first word of "Yes, it is." and of "No, because 4 is even."; the answer if the rest may take it back."""
+    """The first word of "Yes, it is." or "No, because 4 is even."; the whole answer if its rest may take that back."""
     text = answer.removeprefix("\\text{").removesuffix("}") if answer.startswith("\\text{") else answer
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     word, *rest = words or ("",)
@@ -137,18 +144,18 @@ def yes_or_no(answer: str) -> str:
 
 
 def without_reason(answer: str) -> str:
-    """Paris of "Paris, because it is the capital"; the answer where none follows, or one that may take it back."""
+    """Paris for "Paris, because it is the capital"; the whole answer if its reason may take it back."""
     for mark in (" because ", ", since "):
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        if words and value and NO_REASON.isdisjoint(words):
+        if words and value and TAKING_BACK.isdisjoint(words):
             return value + "}" * max(value.count("{") - value.count("}"), 0)
     return answer
 
 
 def behind_choice(answer: str) -> str:
-    r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
+    r"""The value behind a letter that is marked as text: 12 for `\textbf{(C)}\ 12`; any other answer as it is."""
     mark, brace, rest = answer.partition("}")
     label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("\\mathrm").removeprefix("{")
     marked = (
@@ -162,7 +169,7 @@ def behind_choice(answer: str) -> str:
 
 
 def without_approximation(answer: str) -> str:
-    r"""An answer without the `\approx` or the word before it that says that it is rounded."""
+    r"""An answer without `\approx` or a word such as "about" before it."""
     answer = answer.removeprefix("\\approx").removeprefix("≈")
     inside = answer.removeprefix("\\text{")
     word, _, rest = inside.partition("}" if inside != answer else " ")
@@ -170,7 +177,7 @@ def without_approximation(answer: str) -> str:
 
 
 def in_one_line(answer: str) -> str:
-    r"""The rows of an `aligned` that is the whole answer, with commas between them; others as they are."""
+    r"""The rows of an `aligned` environment with commas between them; any other answer as it is."""
     inside = answer.partition("}")[2].rpartition("\\end{")[0]
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
@@ -179,30 +186,30 @@ def in_one_line(answer: str) -> str:
 
 
 def behind_letter(answer: str, letter: str) -> str:
-    r"""What an answer says behind the letter of its choice: 12 of `\textbf{(C)}\ 12`."""
+    r"""The text behind the letter of a choice: 12 for `\textbf{(C)}\ 12` and C."""
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     rest = trimmed(answer[next(places, len(answer)) + 1 :].lstrip(" ).:}"))
     return rest[:-1] if rest.count("}") > rest.count("{") else rest
 
 
 def bare_label(text: str) -> str:
-    """The letter that is all of `c`, `(c)`, `c)` and `C.`; else an empty text."""
+    """The letter of a choice if nothing else stands in the text: `c`, `(c)`, `c)`, `C.`; else ""."""
     letter = text.strip().rstrip(" .:").removeprefix("(").removesuffix(")")
     return letter if len(letter) == 1 and letter.upper() in CHOICES else ""
 
 
 def has_small_label(problem: str, letter: str) -> bool:
-    """True if a problem lists a choice as `(c)` or `c)`."""
+    """True if a problem lists the small `letter` as a choice: `(c)` or `c)`."""
     return any(c == letter and is_small_label(problem, place) for place, c in enumerate(problem))
 
 
 def is_label(text: str, place: int) -> bool:
-    """True if the letter at a place stands in no word."""
+    """True if the letter at a place is not part of a word."""
     return not (text[place - 1 : place].isalpha() or text[place + 1 : place + 2].isalpha())
 
 
 def trimmed(text: str) -> str:
-    """The text without spaces of TeX, dollars and stops around it."""
+    """The text without spaces of TeX, dollars and points around it."""
     while gap := next((gap for gap in _GAPS if text.startswith(gap)), ""):
         text = text[len(gap) :]
     while gap := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap)), ""):
@@ -212,15 +219,15 @@ def trimmed(text: str) -> str:
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def options_of(problem: str) -> dict[str, str]:
-    r"""The choices of a problem by their capital letters.
+    r"""{capital letter: the choice that a problem lists under it}; empty if it lists none.
 
-    These stand as `(A)`, `\textbf{(A)}`, or as `A)`, `A.` or `A:` at the begin of lines; else as these in one line;
-    else as `(a)` or `a)`.
+    They are sought in this order: `(A)` or `\textbf{(A)}` anywhere and `A)`, `A.` or `A:` at the begin of lines; `A)`,
+    `A.` or `A:` within a line; `(a)` or `a)`.
     """
     for letters, is_mark in (
         (CHOICES, is_label_of_choice),
         (CHOICES, is_label_in_line),
-        (SMALL, is_small_label),
+        (SMALL_CHOICES, is_small_label),
     ):
         marks, place = [], -1
         for letter in letters:
@@ -229,7 +236,7 @@ def options_of(problem: str) -> dict[str, str]:
             if place < 0:
                 break
             marks.append(place)
-        # Of letters within a line there are three: (a) and (b) are often the parts of a problem.
+        # Letters within a line or small ones must be three: (a) and (b) alone are often parts of a problem.
         if len(marks) > (1 if is_mark is is_label_of_choice else 2):
             ends = [*marks[1:], len(problem)]
             return {
@@ -240,13 +247,13 @@ def options_of(problem: str) -> dict[str, str]:
 
 
 def option_between(problem: str, start: int, end: int) -> str:
-    """What stands behind the letter of a choice, up to the next one."""
+    """The text of a choice: from behind its letter, at `start`, to the next letter, at `end`, in one line."""
     line = without_label(problem[start + 1 : end].lstrip(" ).:}")).strip().partition("\n")[0]
     return trimmed(line)
 
 
 def is_label_of_choice(problem: str, place: int) -> bool:
-    """True for the letter of `(A)`, and for that of `A)`, `A.` or `A:` at the begin of a line."""
+    """True if the letter at a place is that of `(A)`, or of `A)`, `A.` or `A:` at the begin of a line."""
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
     before = without_label(problem[max(place - 20, 0) : place], "(")
     bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
@@ -254,22 +261,23 @@ def is_label_of_choice(problem: str, place: int) -> bool:
 
 
 def is_label_in_line(problem: str, place: int) -> bool:
-    """True for the letter of `A)`, `A.` or `A:` between spaces."""
+    """True if the letter at a place is that of `A)`, `A.` or `A:` between spaces."""
     return problem[place + 1 : place + 2] in (*").:",) and is_apart(problem, place)
 
 
 def is_small_label(problem: str, place: int) -> bool:
-    """True for the letter of `(a)` and of `a)`."""
+    """True if the letter at a place is that of `(a)` or of `a)`."""
     before = place - (problem[place - 1 : place] == "(")
     return problem[place + 1 : place + 2] == ")" and problem[before - 1 : before].isspace()
 
 
 def is_apart(problem: str, place: int) -> bool:
+    """True if white space stands before the letter at a place and behind the sign that follows it."""
     return problem[place - 1 : place].isspace() and problem[place + 2 : place + 3].isspace()
 
 
 def without_label(text: str, *more: str) -> str:
-    """The text without what stands before the letter of the next choice."""
+    """The text without the brackets, spaces and commands at its end that belong to the letter of the next choice."""
     while label := next((label for label in (*_LABELS, *more) if text.endswith(label)), ""):
         text = text[: -len(label)]
     return text

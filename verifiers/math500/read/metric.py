@@ -1,4 +1,4 @@
-"""The metric system: units with their prefixes, by words and symbols, and how many of one another they are.
+"""The metric system: words and symbols of units with prefixes, and the sizes of these units.
 
 For texts such as "250 milliseconds", `3 kΩ` and `5 µm`.
 """
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 
 class Base(NamedTuple):
-    """A unit that takes prefixes: the words and symbols for it, and the letters of prefixes that stand before those.
+    """A unit that takes prefixes: its words, its symbols, and the letters of prefixes that may stand before a symbol.
 
-    With other letters its symbol would mostly be something else: 5 pm is a time of day, and MN a segment.
+    Other letters are left out where they mostly mean something else: 5 pm is a time of day, and MN a segment.
     """
 
     words: str
@@ -40,14 +40,14 @@ BASES = {
     "byte": Base("byte", "B", "kMGT"),
     "bit": Base("bit", "bit", "kMGT"),
 }
-PREFIXES = {  # with their letters and powers of ten
+PREFIXES = {  # {prefix: (its letter, its power of ten)}
     "pico": ("p", -12), "nano": ("n", -9), "micro": ("µ", -6), "milli": ("m", -3), "centi": ("c", -2),
     "deci": ("d", -1), "hecto": ("h", 2), "kilo": ("k", 3), "mega": ("M", 6), "giga": ("G", 9), "tera": ("T", 12),
 }  # fmt: skip
 
 
 class Forms(NamedTuple):
-    """A unit with its prefix: the unit without, its words and symbols, and its size as a power of ten."""
+    """A unit with a prefix: the unit without it, the words, the symbols, and the power of ten of the prefix."""
 
     base: str
     words: list[str]
@@ -55,11 +55,11 @@ class Forms(NamedTuple):
     power: int
 
 
-SMALLEST = 12  # the power of ten of how many of the smallest are one without a prefix
+SMALLEST = 12  # 10**12 of the smallest units (pico) are one unit without a prefix
 
 
 def prefixed(unit: str) -> dict[str, Forms]:
-    """A unit of `BASES` with each prefix, by its name."""
+    """{name of a unit with a prefix: its forms}, with all prefixes, for a unit of `BASES`: "millisecond" for second."""
     words, symbols, letters = (BASES[unit].words.split(), BASES[unit].symbols.split(), BASES[unit].letters)
     return {
         prefix + words[0]: Forms(

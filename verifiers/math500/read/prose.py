@@ -1,7 +1,7 @@
-r"""What is said around a value: found in the tokens of an answer before any of it is read as mathematics.
+r"""Finds the words around a value among the tokens of an answer, before any of it is read as mathematics.
 
-One rule: a value with words beside it is that value, unless they hold a number, a negation, an "or", a comparison or
-another unit. Before an equals sign, "is" or a colon words name the value; behind it they may explain it.
+One rule: a value with words beside it is that value, unless the words hold a number, a negation, an "or", a comparison
+or another unit. Words before an equals sign, "is" or a colon name the value; words behind the value may explain it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from verifiers.math500.read.words import (
 )
 
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
-RELATIONS = {
+RELATIONS = {  # {token: the operator of a `Relation`}
     "=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "in": "in", "ne": "!=", "equiv": "=", "approx": "approx",
 }  # fmt: skip
-FUNCTION_NAMES = frozenset(
+FUNCTION_NAMES = frozenset(  # commands that may stand in a name: \sin A
     "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh sech csch coth cis gcd lcm max min det".split()
 )
+# Signs and commands that may stand in a name, as in P(A|B) and \angle ABC.
 NAME_SIGNS = FUNCTION_NAMES | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
 NAME_SIGNS |= {
     *"# deg dim ker arg Pr Re Im frac partial nabla circ triangle angle".split(),
@@ -42,25 +43,26 @@ NAME_SIGNS |= {
 NAME_SIGNS |= {
     *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
 }
-OPERATORS = frozenset(  # which a problem defines
+OPERATORS = frozenset(  # signs for an operation that a problem defines: 3 \star 5
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
 SENTENCE_WORDS = OPENING_WORDS | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
 """Words by which a text may be a sentence around a value: "so", "because", "for", "is", "and"."""
 SENTENCE_COMMANDS = frozenset(["Rightarrow", "therefore", "forall"])
 """Commands of LaTeX that do the same."""
-BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
+BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])  # relations that bound a letter: n > 2
 Tokens = Sequence[Token]
 
 
 class Brackets(dict[int, int]):
-    """The place of the closing bracket of each opening one that has one; any other is `Malformed`."""
+    """{place of an opening bracket: place of its closing bracket}; raises `Malformed` for one that nothing closes."""
 
     def __missing__(self, place: int) -> int:
         raise Malformed("a bracket that nothing closes")
 
 
 def matched(tokens: Tokens) -> Brackets:
+    """The places of all pairs of brackets, of which environments such as `\\begin{matrix}` are some, too."""
     kinds = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
     match = Brackets()
     open_places: list[int] = []
@@ -72,7 +74,7 @@ def matched(tokens: Tokens) -> Brackets:
                 if open_places and value in kinds.get(tokens[open_places[-1]][1], ()):
                     match[open_places.pop()] = place
                 else:
-                    open_places.append(place)  # which nothing closes
+                    open_places.append(place)  # nothing closes it
         elif kind == COMMAND and value[:6] == "begin ":
             open_places.append(place)
         elif kind == COMMAND and value[:4] == "end ":
@@ -82,6 +84,7 @@ def matched(tokens: Tokens) -> Brackets:
 
 
 def is_word(token: Token, words: frozenset[str]) -> bool:
+    """True if a token is one of the words, in any case."""
     return token[0] == WORD and token[1].lower() in words
 
 
@@ -91,6 +94,7 @@ def words_among(tokens: Tokens) -> list[str]:
 
 
 def negates(tokens: Tokens) -> bool:
+    """True if one of the tokens denies, doubts or changes a value: "not", "perhaps", "twice"."""
     return not NEGATING.isdisjoint(words_among(tokens))
 
 
@@ -98,7 +102,7 @@ def negates(tokens: Tokens) -> bool:
 
 
 def opening(tokens: Tokens, low: int, high: int) -> int:
-    """Where the answer begins behind "So,", an arrow or an equals sign."""
+    """The place where the answer begins, behind "So,", an arrow or an equals sign, if it has one."""
     while low < high:
         kind, value, _ = tokens[low]
         following = tokens[low + 1][1] if low + 1 < high else ""
@@ -112,7 +116,7 @@ def opening(tokens: Tokens, low: int, high: int) -> int:
 
 
 def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
-    """Where an answer says what it comes to: behind its last arrow or word such as "so" and "therefore"."""
+    """The place behind the last arrow or word such as "so" and "therefore", where an answer says its result."""
     for place in places:
         kind, value, _ = tokens[place]
         arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
@@ -127,13 +131,13 @@ def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> in
 def without_explanation(
     tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool
 ) -> int:
-    """Where the values end before "at x = 6, y = 4" or "for all n > 2"."""
+    """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if all belongs to them."""
     for place in filter(low.__lt__, places):
         comma = tokens[place][1] == "," and place + 1 < high
         first = tokens[place + comma]
         cut = place if comma or tokens[place - 1][1] != "," else place - 1
         if first[1].lower() == "at" and all(token[0] == WORD for token in tokens[low:place]):
-            continue  # "The focus is at (0, 2)": nothing was said that it could explain
+            continue  # "The focus is at (0, 2)": the value comes only here
         if qualifies(tokens, place, high, is_reference):
             return cut
         if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[place + comma : high]):
@@ -142,7 +146,7 @@ def without_explanation(
 
 
 def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
-    """True for "for all n > 2" up to the end: the value is for all of them."""
+    """True if [low, high) only says what the value holds for: "for all n > 2", but not "for even n"."""
     comma = tokens[low][1] == "," and low + 1 < high
     low += comma
     first = tokens[low][1].lower()
@@ -156,7 +160,10 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
 
 
 def is_condition(tokens: Tokens) -> bool:
-    r"""True for `n \in \mathbb{Z}`, `a = b = c = 2` and "attained at x = 1"; not for x = 2, another answer perhaps."""
+    r"""True if tokens behind a value are a condition: `n \in \mathbb{Z}`, `a = b = c = 2`, "attained at x = 1".
+
+    Not for x = 2, which may be another answer.
+    """
     values = [value for _, value, _ in tokens]
     if negates(tokens) or "or" in values or (values[0] == "at" and values[1:2] in (["least"], ["most"])):
         return False
@@ -169,7 +176,7 @@ def is_condition(tokens: Tokens) -> bool:
 
 
 def is_remark(inside: Tokens, before: Token) -> bool:
-    """True for words or a condition in brackets behind a value: "(simplified)", "(when x = 1)", "(smaller root)"."""
+    """True if brackets behind a value hold words that leave it alone: "(simplified)", "(where n is even)"."""
     words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
@@ -188,13 +195,13 @@ def is_remark(inside: Tokens, before: Token) -> bool:
 
 
 def hedges(tokens: Tokens) -> bool:
-    """True if words take back what was said: "or", "not", "about"."""
+    """True if words may take back or change a value: "or", "not", "about", "base"."""
     words = words_among(tokens)
     return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
 
 
-def is_called(tokens: Tokens) -> bool:
-    """True for what only a name can be: `P(A|B)`, `[ABC]`, words; a number stands in its index or its brackets."""
+def is_only_name(tokens: Tokens) -> bool:
+    """True if a side can be nothing but a name: `P(A|B)`, `[ABC]`, words. Numbers in it are indices or in brackets."""
     if not tokens or negates(tokens):
         return False
     first = tokens[0]
@@ -202,14 +209,14 @@ def is_called(tokens: Tokens) -> bool:
     if not OPERATORS.isdisjoint(values):
         return True
     depth = 0
-    called = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
+    takes_brackets = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN:
             depth += (value in OPENS) - (value in CLOSES)
         named = (
             kind in (LETTERS, WORD) or value in NAME_SIGNS or (place and tokens[place - 1][1] in ("_", "^"))
         )
-        if not (called and depth > 0) and not (named and (value != "," or depth > 0)):
+        if not (takes_brackets and depth > 0) and not (named and (value != "," or depth > 0)):
             return False
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
 

@@ -1,4 +1,4 @@
-r"""Reads what stands behind an expression: its unit, and a remark in brackets.
+r"""Reads the unit behind an expression, and a remark in brackets behind that.
 
 For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 """
@@ -23,11 +23,11 @@ from verifiers.math500.read.words import (
     SCALE_WORDS,
 )
 
-UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
+UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())  # what may stand between the letters of a unit: m/s^2
 
 
 def with_unit(cursor: Cursor, value: Value) -> Value:
-    """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
+    """The value with its unit, which is a sign of per cent, degrees or money, or the words that follow, and is read."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
@@ -49,18 +49,18 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
 
 
 def names_again(unit: str, other: str) -> bool:
-    """True if a unit is named twice: of $2 USD, either."""
+    """True if two units may be one that is written twice: $ and USD of "$2 USD", % and "percent"."""
     return unit == other or bool(currencies_of(unit) & currencies_of(other))
 
 
 def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[str]) -> Value:
-    """2 hours 15 minutes as 135 minutes."""
-    joined = cursor.value == "and"
-    (kind, _, _), (_, word, _) = cursor.peek(joined), cursor.peek(1 + joined)
+    """A value with its unit, and with a part in a smaller unit if one follows: 135 minutes for 2 hours 15 minutes."""
+    has_and = cursor.value == "and"
+    (kind, _, _), (_, word, _) = cursor.peek(has_and), cursor.peek(1 + has_and)
     smaller = units.UNITS.get(word.lower(), "")
     times = units.conversion(unit, smaller) if smaller else None
     if times and kind == NUMBER and times[0] > times[1]:
-        cursor.go(cursor.position + joined)
+        cursor.go(cursor.position + has_and)
         rest = with_unit(cursor, read_number(cursor))
         literal = is_expression(value) and value[0] == "num" and value[1] >= 0
         times = units.conversion(unit, rest.unit) if type(rest) is Quantity else None
@@ -71,21 +71,21 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
 
 
 def with_part(value: Node, times: tuple[int, int], part: Quantity) -> Quantity:
-    """A value and a part in a smaller unit, `times` of which are one of the value's, as one quantity."""
+    """The sum of a value and a part, in the smaller unit of the part. `times`: how many of it are one larger unit."""
     inner = part.value
     terms = inner[1] if is_expression(inner) and inner[0] == "+" else (inner,)
     return Quantity(("+", (("*", (value, ("num", *times))), *terms)), part.unit)
 
 
 def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
-    """2 hours and 30 minutes as 150 minutes; None where an item is no part of one unit of the item before it.
+    """150 minutes for 2 hours and 30 minutes; None if an item is not less than one unit of the item before it.
 
-    Joined by "and" they may stand in any order: 30 minutes and 2 hours.
+    Items joined by "and" may stand in any order: 30 minutes and 2 hours.
     """
     if join == "and":
         items = largest_unit_first(items)
     whole: Quantity | None = None
-    bound = 0, 1  # what the part before is to be more than, in units of `whole`
+    bound = 0, 1  # one unit of the next larger item must be more than this fraction, in units of `whole`
     for item in reversed(items):
         if type(item) is not Quantity or not is_expression(item.value) or item.value[0] != "num":
             return None
@@ -98,7 +98,7 @@ def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
 
 
 def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
-    """Quantities of one kind by the size of their units; any others as they stand."""
+    """Quantities of one kind, those with the largest units first; any other items as they stand."""
     if any(type(item) is not Quantity for item in items):
         return items
     sizes = [units.conversion(item.unit, items[0].unit) for item in items]
@@ -109,7 +109,7 @@ def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
 
 
 def scaled(cursor: Cursor, value: Value) -> Value:
-    """The literal times what a word such as "million" behind it stands for."""
+    """A number times the word such as "million" behind it, which is read: 3,000,000 for 3 million."""
     is_scale = cursor.kind == WORD and cursor.value.lower() in SCALE_WORDS
     if is_scale and is_expression(value) and value[0] == "num":
         cursor.marks.append(MIXED)
@@ -118,7 +118,7 @@ def scaled(cursor: Cursor, value: Value) -> Value:
 
 
 def read_unit_words(cursor: Cursor, words: list[str]) -> None:
-    """Read the words and letters of a unit, and a remark in brackets at the end, into a list."""
+    """Reads the words and letters of a unit into a list; reads over a remark in brackets at the end."""
     while cursor.kind != "end":
         if at_remark(cursor, bool(words)):
             cursor.go(cursor.end)
@@ -141,26 +141,29 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
 
 
 def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True at the C of 20 degrees C, where the reference has no such letter."""
+    """True if the letter of a scale of temperature stands here: the C of 20 degrees C. Not if the reference has it."""
     is_letter = cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS
     behind_degrees = is_letter and words and units.UNITS.get(words[-1].lower()) == "degree"
     return bool(behind_degrees) and cursor.value not in (cursor.text.letters or ())
 
 
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:
+    """Reads one word of a unit, with its power, into a list. Raises `Malformed` if the word changes the value."""
     word = cursor.value
     unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
     behind = cursor.peek()
-    of_noun = word in ("more", "fewer", "positive", "negative")  # 15 more people, 24 positive divisors
-    counted = of_noun and behind[0] == WORD and behind[1] not in ("than", "or")
-    counted |= word == "pairs" and bool(words)  # 55 different pairs
+    before_noun = word in ("more", "fewer", "positive", "negative")  # 15 more people, 24 positive divisors
+    harmless = before_noun and behind[0] == WORD and behind[1] not in ("than", "or")
+    harmless |= word == "pairs" and bool(words)  # 55 different pairs
     count = cursor.peek(-1)[1] if word == "quarters" else ""
-    counted |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters are coins, 3 a number
-    counted |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
-    spanned = len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT  # 18 miles in three days, not 1 in three
-    counted |= spanned and word.lower() in NUMBER_WORDS and behind[0] == WORD
-    second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
-    if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:
+    harmless |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters: coins, no fraction
+    harmless |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
+    has_second_count = (
+        len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT
+    )  # 18 miles in three days, not 1 in three
+    harmless |= has_second_count and word.lower() in NUMBER_WORDS and behind[0] == WORD
+    is_second_unit = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
+    if is_second_unit or (word.lower() in CHANGING_BEHIND and not harmless) or unknown_letter:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):
@@ -168,7 +171,7 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
 
 
 def expression_ends(cursor: Cursor) -> bool:
-    """True at a unit or a remark behind an expression, which begin as a factor would."""
+    """True if a unit or a remark begins here, although a factor could begin so, too: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
         return (
             (
@@ -189,9 +192,9 @@ def expression_ends(cursor: Cursor) -> bool:
 
 
 def at_remark(cursor: Cursor, counted: bool = False) -> bool:
-    """True at words or a condition in brackets that end a side: "16 (simplified)", "3 (when x = 1)".
+    """True if brackets with a remark begin here and end the text: "16 (simplified)", "3 (where n is even)".
 
-    Behind what is `counted` also at what it is: "3 integers (2, 5, 8)".
+    `counted`: True behind a noun, whose things the brackets may list, too: "3 integers (2, 5, 8)".
     """
     inside = cursor.in_last_brackets()
     if not inside or cursor.text.is_reference:
@@ -200,14 +203,14 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:
-    r"""True at `\frac{\text{miles}}{\text{hour}}`, and in an answer at `\frac{m}{s}` behind a number."""
+    r"""True if a fraction of units stands here: `\frac{\text{miles}}{\text{hour}}`, or `5 \frac{m}{s}`."""
     if (cursor.kind, cursor.value) != (COMMAND, "frac") or cursor.peek()[1] != "{":
         return False
     return cursor.peek(2)[0] == WORD or at_fraction_of_letters(cursor)
 
 
 def at_fraction_of_letters(cursor: Cursor) -> bool:
-    r"""True at `\frac{m}{s^2}` behind a number, where the reference has no such letters."""
+    r"""True if `\frac{m}{s^2}` or the like stands here behind a number, in an answer whose reference has no m and s."""
     match = cursor.text.match
     close = match.get(cursor.position + 1, cursor.end)
     end = match.get(close + 1, 0)
@@ -223,16 +226,20 @@ def at_fraction_of_letters(cursor: Cursor) -> bool:
 
 
 def unit_words(label: str) -> list[str]:
-    """The words of a unit with their powers: `s ^ { 2 }` as ["s", "^2"]."""
+    """The words of a unit with their powers: ["s", "^2"] for `s ^ { 2 }`."""
     return label.replace("{ ", "").replace(" }", "").replace("^ ", "^").split()
 
 
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
-    """True for the m of 5 m and m/s; where nothing stands in brackets and the reference has no letters, of 5m."""
+    """True if the letter here is a unit: the m of 5 m, the s of m/s; never a letter of the reference.
+
+    Without a space, as in 5m, only if there are no brackets and the reference has no letters at all.
+    `before`: the words of the unit so far.
+    """
     text = cursor.text
     if cursor.kind != LETTERS or cursor.value not in units.UNIT_LETTERS:
         return False
-    if text.is_reference:  # where a letter is one but where it can be no factor: km/h, 2 h 30 min
+    if text.is_reference:  # here a letter is a unit only if it can be no factor: km/h, 2 h 30 min
         is_between = cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD
         return (before[-1:] == ["/"] and len(before) > 1) or is_between or at_only_unit(cursor)
     run_in = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
@@ -240,7 +247,7 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
 
 
 def at_only_unit(cursor: Cursor) -> bool:
-    """True for the m of a reference that is a number, a space and a unit: 5 m, 3 m/s."""
+    """True if a reference is only a number, a space and the unit that begins here: 5 m, 3 m/s."""
     behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
     is_product = cursor.peek()[0] == LETTERS  # 5 m s
     return (
@@ -255,7 +262,7 @@ def at_only_unit(cursor: Cursor) -> bool:
 
 
 def without_sign(value: Value) -> tuple[Value, str]:
-    """A degree or per cent sign taken off the whole of an expression: (expression, unit or "")."""
+    """(the expression without a degree or per cent sign that holds for all of it, the unit of the sign or "")."""
     if type(value) is not tuple or value[0] == "num":
         return value, ""
     kind = value[0]

@@ -1,4 +1,4 @@
-"""Reads the tokens of an answer: what it says last, without the words around it."""
+"""Reads the value that an answer says last from its tokens, without the words around it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from verifiers.math500.read.values import REALS, Relation, Several, Value, Words
 from verifiers.math500.read.words import IS, NEGATING
 
 READERS = COMMANDS | BRACKETS
+# What a letter may be said to be in, and such letters: k \in \mathbb{Z}.
 INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
 INDICES = tuple(("sym", name) for name in "nmkcC")
 
 
 class Reading(NamedTuple):
-    """The value that a text says, and what was noticed on the way (see the marks of a cursor).
+    """The value that a text says, and what was noticed on the way (see the marks in cursor.py).
 
-    `subject` is what the words say before a value in brackets that ends the answer: Bob (55).
+    `subject`: the words before a value in brackets that ends the answer, Bob of "Bob (55)".
     """
 
     value: Value
@@ -39,7 +40,7 @@ class Reading(NamedTuple):
 
 
 def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
-    """What an answer says last. `letters` are those of the reference; None where the text is the reference.
+    """The value that an answer says last. `letters`: the variables of the reference; None if the text is the reference.
 
     Raises `Malformed` for what no notation has, and `Unsupported` for mathematics that is not judged.
     """
@@ -61,13 +62,13 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
 
 
 def read_formula(tokens: list[Token]) -> Value:
-    """A formula as a side of an equation behind which there are others is read; it may be a name."""
+    """Reads a formula as the left side of an equation, which may be a name: "P(A)"."""
     cursor = Cursor(Text(tokens, None, READERS), 0, len(tokens), 0, [])
     return read_side_or_name(cursor, 0, cursor.end)
 
 
 def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
-    """The value of all there is between two places, without an explanation behind it."""
+    """The value of the tokens in [low, high), without an explanation behind it."""
     tokens = text.tokens
     while low < high and tokens[low][1] == "{" and text.match.get(low) == high - 1:
         low, high = low + 1, high - 1
@@ -87,7 +88,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
 
 
 def only_verb(text: Text, low: int, high: int) -> int:
-    """The place of the one verb of a sentence that begins with words; 0 where there is none."""
+    """The place of the verb, if the text begins with words and has one verb: "The answer is 5"; else 0."""
     tokens = text.tokens
     if low == high or tokens[low][0] != WORD or all(token[0] == WORD for token in tokens[low:high]):
         return 0
@@ -96,12 +97,12 @@ def only_verb(text: Text, low: int, high: int) -> int:
 
 
 def is_clause(value: Value) -> bool:
-    """True for words that a sentence may begin with, before its comma."""
+    """True for two words or more that a sentence may begin with, before its comma: "In the triangle"."""
     return type(value) is Words and len(value.words) > 1 and NEGATING.isdisjoint(value.words)
 
 
 def is_domain(value: Value, of_reference: bool) -> bool:
-    r"""True for what says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    r"""True if a relation only says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
     if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in INDICES:
         return False
     return value.sides[1] in (*INTEGERS, REALS) or (not of_reference and value.operators[0] in (">", ">="))

@@ -1,7 +1,7 @@
-"""Reads what stands in no bracket: lists, the relations in them, and their sides: words, an expression, a unit.
+"""Reads the text outside of brackets: a list, the relations in it, and their sides (words, an expression, a unit).
 
-A text is split at commas, then at relation signs, before anything is parsed; so each side is read by itself, and one
-that no grammar reads is a name for what stands behind it.
+A text is split at commas, then at relation signs, before anything is parsed. So each side is read by itself, and a side
+that no grammar reads is taken as a name of the side behind it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ from verifiers.math500.read.words import (
     is_reals,
 )
 
-SIDE_LIMIT = 40  # of one chain of equations
+SIDE_LIMIT = 40  # sides of one chain of equations
 
 
 def read_items(cursor: Cursor) -> tuple[list[Value], str]:
-    """What stands between commas, "and" and "or", and what they are."""
+    """Reads (the items of a list, what joins them). Items stand between commas, "and" and "or".
+
+    The second is ",", "and", "or" or "" for one item; "," if there are several kinds.
+    """
     items: list[Value] = []
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     join, start, seen = "", low, ""
@@ -74,6 +77,7 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
 
 
 def as_one(items: list[Value], join: str) -> Value:
+    """The items as one value: the only one, a sum such as 2 hours and 30 minutes, or a list."""
     if len(items) == 1:
         return items[0]
     compound = None if join == "or" else sum_of_units(items, join)
@@ -81,6 +85,7 @@ def as_one(items: list[Value], join: str) -> Value:
 
 
 def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
+    """Reads a chain of relations, or one side. `places`: those outside of brackets, if they are known."""
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     places = places or cursor.text.top_level(low, high)
     verb = prose.last_is(tokens, places) if cursor.text.may_be_sentence else -1
@@ -109,14 +114,16 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
     sides.append(read_side(cursor.between(bounds[-1], high)))
     first = sides[0]
     if is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix:
-        return sides[-1]  # the inverse is not computed, but what the matrix behind it is called
+        return sides[
+            -1
+        ]  # A^{-1} = B: the inverse is not computed, but taken as a name of the matrix behind it
     if MODULUS in cursor.marks:
         operators[-1] = "mod"
     return Relation(tuple(operators), tuple(sides))
 
 
 def read_predicate(cursor: Cursor, verb: int) -> Value:
-    """What is said to be something, with the place of its verb: "The answer is 5", "x is 5"."""
+    """Reads a sentence with a verb at the place `verb`: 5 for "The answer is 5", x = 5 for "x is 5"."""
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     if verb + 1 == high or prose.negates(tokens[low:verb]):
         raise Malformed("words")
@@ -132,17 +139,17 @@ def read_predicate(cursor: Cursor, verb: int) -> Value:
 
 
 def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = False) -> Value:
-    """A side of a relation behind which there are others; words before an equals sign are a name."""
+    """Reads a side of a relation that is not the last; it may be a name, such as the words before an equals sign."""
     tokens = cursor.tokens[low:high]
     if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
-        if prose.is_called(tokens):
+        if prose.is_only_name(tokens):
             return named(tokens)
     attempt = Cursor(cursor.text, low, high, cursor.depth, [])
     try:
         value = read_side(attempt)
     except Malformed as error:
-        is_work = type(error) is Unsupported and not cursor.text.is_reference  # an integral before its value
-        if not (is_work or prose.is_called(tokens)):
+        is_work = type(error) is Unsupported and not cursor.text.is_reference  # a limit before its value
+        if not (is_work or prose.is_only_name(tokens)):
             raise
         return named(tokens)
     cursor.marks += attempt.marks
@@ -150,10 +157,12 @@ def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = F
 
 
 def named(tokens: prose.Tokens) -> Name:
+    """The tokens as a name."""
     return Name(" ".join(value for _, value, _ in tokens))
 
 
 def read_side(cursor: Cursor) -> Value:
+    """Reads one side: words, then an expression with its unit; either may be missing."""
     words = []
     while cursor.kind == WORD:
         words.append(cursor.advance())
@@ -172,7 +181,10 @@ def read_side(cursor: Cursor) -> Value:
 
 
 def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
-    """What the words say where they say it alone, else None: a value follows."""
+    """The value that words say by themselves; None if an expression follows, which is the value.
+
+    Raises `Malformed` if the words change that value: "twice 5".
+    """
     if cursor.kind == "end":
         return words_value(words)
     if words[-1].lower() == "except" and is_reals(words[:-1]):
@@ -193,7 +205,10 @@ def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
 
 
 def words_value(words: list[str]) -> Value:
-    """Words alone: a number if they are one, a letter as that letter; no articles, any case."""
+    """The value of words alone: a number ("twelve", "eight days"), a single letter as it is, or words in lower case.
+
+    An article before them is left out, and so is the subject of a sentence: "even" for "The function is even".
+    """
     verbs = [k for k, word in enumerate(words) if word.lower() in IS]
     if verbs and 0 < verbs[-1] < len(words) - 1:
         if NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]]):
@@ -209,7 +224,7 @@ def words_value(words: list[str]) -> Value:
 
 
 def joined(cursor: Cursor, first: Value) -> Value:
-    """A union, all numbers but some, or a ratio that begins with `first`; a modulus behind it is read over."""
+    """Reads on behind `first`: a union, an interval without some points, or a ratio; a modulus behind is read over."""
     parts = [first]
     while cursor.value in ("cup", "U") and (
         cursor.kind == COMMAND or (type(parts[-1]) is Row and cursor.kind == LETTERS)
@@ -230,12 +245,12 @@ def joined(cursor: Cursor, first: Value) -> Value:
 
 
 def without(interval: Row, removed: Value) -> Node:
-    """All numbers of an interval but some."""
+    """The difference of an interval and the numbers removed from it, as an expression."""
     return ("+", (held(interval), ("*", (MINUS_ONE, held(removed)))))
 
 
 def pass_modulus(cursor: Cursor) -> None:
-    r"""Read over `\pmod{7}` or (mod 7); a reference that has one is no value."""
+    r"""Reads over `\pmod{7}` or (mod 7), if it stands here. Raises `Malformed` if the text is a reference."""
     if cursor.accept("pmod", COMMAND):
         read_argument(cursor)
     elif cursor.value == "(" and cursor.peek()[1] in ("mod", "bmod"):

@@ -1,7 +1,7 @@
-r"""An answer as normalised text: what may differ without anything being read as mathematics.
+r"""Normalises the text of an answer without reading it as mathematics, and compares texts and times of day.
 
-Two texts with one key show the same answer: `\left( 3, 4 \right)` and `(3,4)`, `\dfrac{1}{2}` and `\frac12` do not
-differ in what they say. A space between two letters or digits stays, because 1 2 is not 12.
+Two texts with the same key are the same answer: `\left( 3, 4 \right)` and `(3,4)`. A space between two letters or
+digits stays, because 1 2 is not 12.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from unicodedata import normalize
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
-Time = tuple[tuple[int, ...], str]
+Time = tuple[tuple[int, ...], str]  # see `time_of`
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
-_REPLACED = (
+_REPLACED = (  # (a command, the text for it)
     ("\\$", "\\dollar "), ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"),
 )  # fmt: skip
-# Those of each character behind a backslash, because most texts have none of them.
+# _REPLACED by the first character behind the backslash: few commands are tried on a text, and most texts have none.
 _BY_START = {
     start: [pair for pair in _REPLACED if pair[0][1] == start] for start in {old[1] for old, _ in _REPLACED}
 }
 
 
 def key(text: str) -> str:
-    """The normal form of an answer; linear in its length."""
+    """The normal form of an answer, in time linear in its length."""
     text = without_thin_spaces(text if text.isascii() else normalize("NFC", text))
     for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
         for old, new in _BY_START.get(start, ()):
@@ -40,7 +40,7 @@ def key(text: str) -> str:
 
 
 def without_thin_spaces(text: str) -> str:
-    r"""Without `\,`: nothing in its place before a group of three digits, else a space."""
+    r"""The text with a space for each `\,`, but with nothing for one before a group of three digits: 10\,000."""
     parts = text.split("\\,")
     result = parts[0]
     for before, part in pairwise(parts):
@@ -51,7 +51,7 @@ def without_thin_spaces(text: str) -> str:
 
 
 def without_text_command(text: str) -> str:
-    r"""`\text{east}` and `(E)` as their content, and words in lower case."""
+    r"""The words in `\text{...}` and the letter in brackets, for `\text{East}` and `(E)`; words in lower case."""
     if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
         text = text[6:-1].strip()
     text = text[1] if text in LETTERS_IN_BRACKETS else text
@@ -59,7 +59,7 @@ def without_text_command(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """Without white space, but for one space between two letters, digits or commas outside brackets."""
+    """The text without white space, except one space between two letters, digits or commas (outside of brackets)."""
     words = text.split()
     bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
     result = words[:1]
@@ -70,7 +70,7 @@ def joined(text: str) -> str:
 
 
 def is_wordlike(character: str, bare: bool) -> bool:
-    """True for what must not be joined to another of its kind; `bare`: outside all brackets a comma, too."""
+    """True for a character that keeps a space from its like: a letter, a digit, a point, and if `bare` a comma."""
     return character.isalnum() or character == "." or (bare and character == ",")
 
 
@@ -80,7 +80,7 @@ _LAYOUT = str.maketrans("", "", "{}()$ ")
 
 
 def digits_of(text: str) -> tuple[str, str] | None:
-    """(digits, base or "") of a number with letters among its digits: FE, FE_{16}; None for any other text."""
+    """("FE", "16") for a number with letters among its digits, such as FE_{16}; ("FE", "") for FE; else None."""
     for mark in ("\\text", "\\mathrm"):
         text = text.replace(mark, "")
     digits, _, base = text.translate(_LAYOUT).upper().partition("_")
@@ -88,17 +88,20 @@ def digits_of(text: str) -> tuple[str, str] | None:
     return (digits.lstrip("0"), base) if is_such and base in _BASES else None
 
 
-# References that no grammar reads are compared as text: `\text{4:30 p.m.}`, `\langle 1, 2 \rangle`, a sentence.
+# References that no grammar reads are compared as text: `\text{4:30 p.m.}` or a sentence.
 
 
 def same_text(answer: str, gold: str) -> bool:
-    """True for one text in two layouts, and for one time of day or on a clock."""
+    """True for the same text in two layouts, or the same time, of a day or on a clock: 4:30 p.m. and 16:30."""
     answer, gold = unlaid(answer), unlaid(gold)
     return answer == gold or is_time(answer, time_of(gold))
 
 
 def is_time(answer: str, gold: Time | None) -> bool:
-    """True for the time of a reference; 2:30 p.m. is right for 2:30, too."""
+    """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
+
+    `gold`: the time of the reference; None, which no answer equals, if the reference is no time.
+    """
     time = time_of(answer)
     if time is None or gold is None or gold[1] or not names_half(answer):
         return time == gold is not None
@@ -106,13 +109,13 @@ def is_time(answer: str, gold: Time | None) -> bool:
 
 
 def names_half(text: str) -> bool:
-    """True for what ends in a.m. or p.m."""
+    """True if a text ends in a.m. or p.m., in any spelling."""
     return text.lower().replace(".", "").replace(" ", "").endswith(("am", "pm"))
 
 
 @lru_cache(8192)
 def unlaid(text: str) -> str:
-    """The values of the text's tokens; its normal text if it has none."""
+    """The values of the tokens of a text, joined by spaces; its normal text if the lexer refuses it."""
     try:
         tokens = tokens_of(text, None)
     except Malformed:
@@ -124,27 +127,27 @@ def unlaid(text: str) -> str:
 
 
 def is_time_of_day(text: str) -> bool:
-    """True for a time with a.m. or p.m.; 3:45 may be a ratio."""
+    """True for a time with a.m. or p.m.; not for 3:45, which may be a ratio."""
     found = time_of(unlaid(text))
     return found is not None and found[1] == "day" and names_half(unlaid(text))
 
 
 def is_clock(text: str) -> bool:
-    """True for 10:20 and 9:00, hours and minutes that are no ratio in lowest terms, as 9:16 may be."""
+    """True for hours and minutes that are no ratio in lowest terms: 10:20, 9:00; not for 9:16, which may be a ratio."""
     hours, _, minutes = text.partition(":")
     digits = hours.isdigit() and minutes.isdigit() and len(hours) <= 2 == len(minutes)
     return digits and int(hours) < 24 and int(minutes) < 60 and gcd(int(hours), int(minutes)) > 1
 
 
 def has_minutes(text: str) -> bool:
-    """True for 5:10, with two digits behind a colon, which may be a time; 1:2 is a ratio."""
+    """True if two digits stand behind a colon: 5:10, which may be a time; not in 1:2, which is a ratio."""
     return any(part[:2].isdigit() and len(part[:2]) == 2 for part in text.split(":")[1:])
 
 
 def time_of(text: str) -> Time | None:
-    """((hours, minutes, ...), "day" if the half of the day is known or else "") of 8:34 p.m., 20:34, 05:00 and 9 a.m.
+    """((hours, minutes, ...), "day") for 8:34 p.m., 20:34 or 9 a.m.; None for what is no time.
 
-    None for what is no time.
+    The second is "" instead of "day" if the half of the day is not known, as for 8:34.
     """
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""

@@ -1,4 +1,4 @@
-"""What can be said about an expression tree (see `expressions`) without a value: its parts, variables and form.
+"""Expression trees, as expressions.py reads them: their parts, variables and form, without any value.
 
 The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10).
 """
@@ -14,13 +14,15 @@ MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
-BOUND: Node = ("const", "bound")  # the variable of an integral or a sum
-REPEATED = frozenset(["int", "sum", "prod"])  # functions of two bounds and what BOUND stands in
+BOUND: Node = ("const", "bound")  # stands for the variable of an integral, a sum or a product
+REPEATED = frozenset(
+    ["int", "sum", "prod"]
+)  # functions of a lower bound, an upper bound and a body with BOUND
 ATOMS = frozenset("num sym const pm held".split())
-CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
-INDICES = frozenset("nmk")  # what an arbitrary integer is
+CONSTANTS = frozenset("ABCDKck")  # letters for an arbitrary constant, alone or with an index: C, c_1
+INDICES = frozenset("nmk")  # letters for an arbitrary integer
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
-PERIOD_LIMIT = 20  # digits that repeat before dots
+PERIOD_LIMIT = 20  # digits of the period of a decimal that ends in dots
 
 
 Parts = tuple[Node, ...]
@@ -38,11 +40,12 @@ REBUILT: dict[str, Callable[[Node, Parts], Node]] = {
 
 
 def parts(node: Node) -> Parts:
+    """The expressions directly under a node: both sides of a fraction; none of an atom."""
     return PARTS[node[0]](node)
 
 
 def rebuilt(node: Node, inside: Iterable[Node]) -> Node:
-    """The expression with other parts; an atom has none."""
+    """The expression with `inside` in the place of its parts; an atom as it is."""
     return REBUILT.get(node[0], as_it_is)(node, tuple(inside))
 
 
@@ -51,16 +54,16 @@ def as_it_is(node: Node, inside: Parts) -> Node:
 
 
 def substituted(node: Node, values: dict[Node, Node]) -> Node:
-    """The expression with other nodes in the place of variables, constants and plus-minus signs."""
+    """The expression with each key of `values` (a variable, a constant or a plus-minus sign) replaced by its value."""
     if node in values:
         return values[node]
     return rebuilt(node, (substituted(part, values) for part in parts(node)))
 
 
 def atoms(node: Node) -> list[Node]:
-    """The numbers, variables, constants, plus-minus signs and values of other kinds that an expression is made of."""
+    """All nodes without parts: numbers, variables, constants, plus-minus signs, and values that are no expression."""
     found, nodes = [], [node]
-    for node in nodes:  # which grows on the way
+    for node in nodes:  # the list grows on the way
         if node[0] in ATOMS:
             found.append(node)
         else:
@@ -69,11 +72,12 @@ def atoms(node: Node) -> list[Node]:
 
 
 def leaves(node: Node, kind: str) -> list:
-    r"""The names of all variables ("sym") or constants ("const"), or plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
+    r"""The names of all variables ("sym") or all constants ("const"), or 1 for each \pm and -1 for each \mp ("pm")."""
     return [atom[1] for atom in atoms(node) if atom[0] == kind]
 
 
 def symbols(node: Node) -> frozenset[str]:
+    """The names of all variables in an expression."""
     return frozenset(leaves(node, "sym"))
 
 
@@ -83,7 +87,7 @@ def divides_by_variable(node: Node) -> bool:
 
 
 def is_polynomial(node: Node) -> bool:
-    """True if variables are only added and multiplied."""
+    """True if variables are only added, multiplied and raised to whole powers from 0 on."""
     is_whole_power = node[0] == "^" and is_whole(node[2]) and node[2][1] >= 0
     is_made_of_such = node[0] in ("num", "sym", "+", "*", "paren") or is_whole_power
     return not symbols(node) or (is_made_of_such and all(map(is_polynomial, parts(node))))
@@ -94,14 +98,14 @@ def is_whole(node: Node) -> bool:
 
 
 def keeps_form(answer: Node, gold: Node) -> bool:
-    """Strict mode: a number is written as one, not as a calculation, and sums stay multiplied out."""
+    """True if an answer has the form that strict mode wants: no calculation for a number, no factors for a sum."""
     if is_literal(gold):
         return is_literal(answer)
     return has_product_of_sums(gold) or not has_product_of_sums(answer)
 
 
 def is_literal(node: Node) -> bool:
-    """True for a signed number, or a fraction of such."""
+    """True for a number with or without a minus, or a fraction of two of them: -3/4, not 1 + 2."""
     kind = node[0]
     if kind == "*":
         return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ONE) and is_literal(node[1][1])
@@ -111,7 +115,7 @@ def is_literal(node: Node) -> bool:
 
 
 def has_product_of_sums(node: Node) -> bool:
-    """True if a sum with variables is multiplied by something or raised to a power."""
+    """True if a sum with variables is multiplied or raised to a power: 2(x + 1), (x + 1)^2."""
     factors = node[1] if node[0] == "*" else node[1:2] if node[0] == "^" else ()
     if any(factor[0] == "+" and symbols(factor) for factor in factors):
         return True
@@ -129,14 +133,14 @@ def holds_repeated(node: Node) -> bool:
 
 
 def repeating(digits: str, repeated: str) -> Node:
-    """A decimal with digits behind it that repeat for ever, as an exact fraction."""
+    """The exact fraction of a decimal: its digits, and behind them digits that repeat for ever."""
     nines = 10 ** len(repeated) - 1
     above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
     return ("num", above * nines + int(repeated), below * nines)
 
 
 def period(digits: str) -> int:
-    """How many digits at the end of a decimal repeat: 1 of 0.166, 2 of 0.4545; 0 where none stand there twice."""
+    """How many digits at the end of a decimal repeat: 1 for 0.166, 2 for 0.4545; 0 if none stand there twice."""
     part = digits.partition(".")[2]
     best, most = 0, 0
     for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):

@@ -1,7 +1,7 @@
-"""What an answer can be: the kinds of values around expressions, with named fields.
+"""The kinds of values that an answer can be.
 
-An expression is a tuple (see `tree`). A value is an expression or one of the classes below, which hold expressions and
-one another. What is read is made canonical by `meaning`.
+A value is an expression, which is a tuple (see tree.py), or one of the classes below, which hold expressions and one
+another. compare/meaning.py makes a value that was read canonical.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words alone, without articles; in lower case but for a single letter."""
+    """Words alone, without articles; in lower case, except that a single letter stays as it is."""
 
     words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The side of an equation that is no mathematics of ours: what a value is called, as its text."""
+    """A side of an equation that is not read as mathematics but kept as text: the P(A|B) of P(A|B) = 1/2."""
 
     text: str
 
@@ -36,7 +36,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Values side by side, without brackets; `join` is what stands between them: a comma, "and", "or"."""
+    """A list of values without brackets; `join` is what stands between them: a comma, "and" or "or"."""
 
     items: tuple[Value, ...]
     join: str = ","
@@ -44,7 +44,7 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two values or more in brackets: a tuple, a vector or an interval."""
+    """Two values or more in brackets, which are kept: a tuple, a vector or an interval."""
 
     opening: str
     closing: str
@@ -60,7 +60,7 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """Intervals joined by cups."""
+    """Intervals and sets with \\cup between them."""
 
     parts: tuple[Value, ...]
 
@@ -91,7 +91,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class Based:
-    """Digits, perhaps behind a minus, and the base they are in."""
+    """The digits of a number and the base that is written with them: 345_6."""
 
     digits: str
     base: str
@@ -99,14 +99,14 @@ class Based:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """7 : 3"""
+    """A ratio of two numbers or more: 7 : 3."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Date:
-    """A month from 1 to 12, and a day."""
+    """A month from 0 (January) to 11, and a day."""
 
     month: int
     day: Value
@@ -132,11 +132,12 @@ REALS = Row("(", ")", (NEGATIVE_INFINITY, INFINITY))
 
 
 def is_expression(value: Value) -> bool:
+    """True for an expression, False for a value of one of the classes."""
     return type(value) is tuple
 
 
 def inside(value: Value) -> tuple[Value, ...]:
-    """The values that a value holds, those of an expression apart."""
+    """The values that a value directly holds; none for an expression."""
     match value:
         case Quantity():
             return (value.value,)
@@ -169,5 +170,5 @@ def held(value: Value) -> Node:
 
 
 def released(node: Node) -> Value:
-    """The value that an expression is, where it is one and nothing else."""
+    """The value that `held` wrapped into an expression; any other expression as it is."""
     return node[1] if node[0] == "held" else node
