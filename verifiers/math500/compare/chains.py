@@ -51,6 +51,7 @@ class Chains:
         return TYPED if self.structured else RATIONAL if self.rational else PROBE
 
     def same_expression(self, answer: Node, gold: Node) -> int:
+        """Compares two expressions; in strict mode their form, too."""
         if answer == gold and tree.holds_container(gold):
             return YES  # P(10, 3)
         if answer in INFINITIES or gold in INFINITIES:
@@ -65,6 +66,7 @@ class Chains:
     # ---- a value behind its name ----
 
     def same_relation(self, answer: Value, gold: Value) -> int:
+        """Compares two values, at least one of which is an equation or another relation."""
         self.structured = True
         if type(answer) is Relation and type(gold) is Relation:
             return self.same_relations(answer, gold)
@@ -86,7 +88,7 @@ class Chains:
             return None if is_expression(sides[1]) else sides[1]
         if operators[-1] == "mod":
             return sides[-1]  # 7^2 = 1 (mod 12)
-        if operators[-1] == "approx" and self.rounds(*sides[-2:]):
+        if operators[-1] == "approx" and self.may_be_rounded(*sides[-2:]):
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
@@ -122,7 +124,7 @@ class Chains:
                 names[k] |= is_expression(side) and bool(symbols(side)) and own.issuperset(symbols(side))
         return names
 
-    def rounds(self, exact: Value, last: Value) -> bool:
+    def may_be_rounded(self, exact: Value, last: Value) -> bool:
         """True if the last side may be the exact one, rounded to the digits of the last: \\pi and 3.14.
 
         Never in strict mode; otherwise always if the sides are no number and no expression that could tell.
@@ -134,6 +136,7 @@ class Chains:
     # ---- two equations ----
 
     def same_relations(self, answer: Relation, gold: Relation) -> int:
+        """Compares two relations: x = 2 + 2 = 4 is x = 4, x > 2 is no x < 2, and 2y = 4x is y = 2x unless strict."""
         value = named_value(gold)
         if value is not None and len(answer.sides) > 2 and answer.sides[0] == gold.sides[0]:
             if {"=", "approx"}.issuperset(answer.operators):

@@ -32,8 +32,10 @@ TERM_LIMIT = 200  # terms of a sum
 EVALUATION_LIMIT = 2_000  # evaluations of the function under an integral
 NODE_LIMIT = 10_000  # nodes that are evaluated for one pair of values, also under integrals
 NODE_LIMIT_AT_A_POINT = 2_000  # the same if there are variables, since these get several points
-NO_QUOTIENT = (0, 0)
-OTHER_METHODS = frozenset("asin acos atan sinh cosh tanh sech csch coth".split())
+NO_QUOTIENT = (0, 0)  # what `quotient_of` returns for an expression that is no rational number
+OTHER_METHODS = frozenset(
+    "asin acos atan sinh cosh tanh sech csch coth".split()
+)  # of python-flint, by our names
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
@@ -53,6 +55,7 @@ def precision(digits: int) -> Iterator[None]:
 
 
 def _after_fork() -> None:
+    """Makes a new lock in a child process."""
     global _precision
     _precision = threading.Lock()  # another thread of the parent may have held it
 
@@ -60,7 +63,7 @@ def _after_fork() -> None:
 getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has no fork
 
 
-def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
+def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
     """True if two values agree to enough digits, False if their intervals do not meet, None if neither is known.
 
     `values`: {variable: its value in units of 2^-59}. `length`: characters of both texts.
@@ -105,6 +108,7 @@ class Evaluation:
         self.met: list[Interval] = []  # the values of all nodes so far
 
     def evaluate(self, node: Node) -> Interval:
+        """The value of a tree; raises `Undecided` if it is not finite or too many nodes were evaluated."""
         value = EVALUATED.get(node[0], Evaluation.undecided)(self, node)
         self.left -= 1
         if self.left < 0 or not value.is_finite():

@@ -31,7 +31,7 @@ from verifiers.math500.read.values import (
 )
 from verifiers.math500.read.words import is_reals
 
-_EMPTY_IN_WORDS = {
+_EMPTY_IN_WORDS = {  # texts for the empty set, as tuples of their words
     tuple(words.split())
     for words in (
         "no solution,no solutions,no real solution,no real solutions,empty set,none,"

@@ -11,7 +11,7 @@ from verifiers.math500.read.tree import MINUS_ONE, Node
 from verifiers.math500.read.units import is_known
 from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
 
-NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
+NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 

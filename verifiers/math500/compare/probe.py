@@ -37,20 +37,20 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     try:
         c, d = point.evaluate(gold)
     except TooBig:
-        return numerically(answer, gold, length), False
+        return compare_numerically(answer, gold, length), False
     try:
         a, b = (c, d) if answer == gold else point.evaluate(answer)
     except TooBig:  # so large a number is worth no more time: only the answer has it
-        return (YES if numerically(answer, gold, length) == YES else NO), False
+        return (YES if compare_numerically(answer, gold, length) == YES else NO), False
     rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
-        if not point.unknowns and not rational and leaves_hole(answer, gold):
+        if not point.unknowns and not rational and is_undefined_elsewhere(answer, gold):
             return NO, False
         alike = rational or answer == gold or agrees_again(answer, gold, point)
         return (YES if alike else UNSURE), rational
     if not point.unknowns:
         return NO, rational
-    return numerically(answer, gold, length), False
+    return compare_numerically(answer, gold, length), False
 
 
 def is_negative(node: Node) -> bool:
@@ -75,7 +75,7 @@ def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
     return a * d == c * b
 
 
-def leaves_hole(answer: Node, gold: Node) -> bool:
+def is_undefined_elsewhere(answer: Node, gold: Node) -> bool:
     """True if the answer is undefined at a point where the reference is not: (x^2-1)/(x-1) for x+1.
 
     Told by the form: the answer divides by something with variables and the reference is a polynomial. Answers with a
@@ -85,6 +85,7 @@ def leaves_hole(answer: Node, gold: Node) -> bool:
 
 
 def has_factorial(node: Node) -> bool:
+    """True if a factorial stands in an expression."""
     return node[:2] == ("fn", "!") or any(map(has_factorial, parts(node)))
 
 
@@ -97,10 +98,10 @@ def is_below_zero(node: Node) -> bool:
     return is_below_zero(node)
 
 
-def numerically(answer: Node, gold: Node, length: int) -> int:
+def compare_numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if two expressions differ at a point; YES if enough digits agree where both are defined; else UNSURE."""
     try:
-        from verifiers.math500.compare.intervals import agree
+        from verifiers.math500.compare.intervals import values_agree
     except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
@@ -110,7 +111,7 @@ def numerically(answer: Node, gold: Node, length: int) -> int:
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             values[name] *= SCALES[k] * (1 if name in positive else SIGNS[k][place % 2])
-        equal = agree(answer, gold, values, length + 60 * bool(names))
+        equal = values_agree(answer, gold, values, length + 60 * bool(names))
         if equal is False:
             return NO
         agreed += bool(equal)

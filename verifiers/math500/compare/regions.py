@@ -28,9 +28,9 @@ from verifiers.math500.read.values import (
 )
 
 CONDITION_LIMIT = 40  # conditions of one region
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_TURNED_ROUND = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 End = tuple[str, Node]  # an end of an interval: its bracket and its value
-LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)
+LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)  # ends of the real line
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def forwards(relation: Relation) -> Relation:
     """The relation with < in the place of >, its sides turned round: 2 < x for x > 2."""
     if not any(operator in (">", ">=") for operator in relation.operators):
         return relation
-    operators = tuple(_FLIPPED.get(operator, operator) for operator in relation.operators[::-1])
+    operators = tuple(_TURNED_ROUND.get(operator, operator) for operator in relation.operators[::-1])
     return Relation(operators, relation.sides[::-1])
 
 

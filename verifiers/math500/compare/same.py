@@ -34,7 +34,7 @@ from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
-UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
+UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))  # as they are read: i is the imaginary unit, too
 
 
 class Comparison(Chains):
@@ -44,14 +44,14 @@ class Comparison(Chains):
         """NO, YES or UNSURE: whether two values of any kind are the same answer."""
         if is_expression(answer) and is_expression(gold):
             return self.same_expression(answer, gold)
-        kind, wanted = type(answer), type(gold)
-        if Region in (kind, wanted):
+        answer_kind, gold_kind = type(answer), type(gold)
+        if Region in (answer_kind, gold_kind):
             return self.same_region(answer, gold)
-        if Relation in (kind, wanted):
+        if Relation in (answer_kind, gold_kind):
             return self.same_relation(answer, gold)
-        if Quantity in (kind, wanted):
+        if Quantity in (answer_kind, gold_kind):
             return self.same_quantity(answer, gold)
-        if kind is Several and is_expression(gold):
+        if answer_kind is Several and is_expression(gold):
             return self.same_value_of_list(answer, gold)
         self.structured = True
         return self.same_container(answer, gold)
@@ -69,32 +69,37 @@ class Comparison(Chains):
         first, *others = answer.items
         letters = {("sym", name) for name in symbols(gold)}
         if len(others) == 1 and type(others[0]) in (Region, Relation) and is_expression(first):
-            named = others[0].name if type(others[0]) is Region else others[0].sides[0]
-            return self.same(first, gold) if named in letters else NO
+            letter = others[0].name if type(others[0]) is Region else others[0].sides[0]
+            return self.same(first, gold) if letter in letters else NO
         alike = answer.join == "or" and all(map(is_expression, answer.items))
         return self.same(first, gold) if alike and all(self.same(first, o) == YES for o in others) else NO
 
     def same_container(self, answer: Value, gold: Value) -> int:
-        kind, wanted = type(answer), type(gold)
+        """Compares two values, at least one of which is no expression: first those of one kind, then of two."""
+        answer_kind, gold_kind = type(answer), type(gold)
         if answer == gold:
             return YES
-        if Based in (kind, wanted):
+        if Based in (answer_kind, gold_kind):
             return self.same_base(answer, gold)
-        if kind is wanted is Several and answer.join == "or" != gold.join and type(gold.items[0]) is Words:
+        if (
+            answer_kind is gold_kind is Several
+            and answer.join == "or" != gold.join
+            and type(gold.items[0]) is Words
+        ):
             return NO  # "Bob or Ann", where the reference is "Bob and Ann"
-        if wanted in (Several, Set) and kind in (Several, Set):
+        if gold_kind in (Several, Set) and answer_kind in (Several, Set):
             return self.any_order(answer.items, gold.items)
-        if wanted is Row is kind:
+        if gold_kind is Row is answer_kind:
             alike = (answer.opening, answer.closing) == (gold.opening, gold.closing)
             alike = alike or (
                 not self.strict and not self.form.is_interval and is_vector(answer) and is_vector(gold)
             )
             return self.in_order(answer.items, gold.items) if alike else NO
-        if wanted is Union is kind:
+        if gold_kind is Union is answer_kind:
             return self.any_order(answer.parts, gold.parts)
-        if wanted is Matrix is kind and list(map(len, answer.rows)) == list(map(len, gold.rows)):
+        if gold_kind is Matrix is answer_kind and list(map(len, answer.rows)) == list(map(len, gold.rows)):
             return self.in_order(sum(answer.rows, ()), sum(gold.rows, ()))
-        if wanted is Words is kind:
+        if gold_kind is Words is answer_kind:
             return self.same_words(answer.words, gold.words)
         if letters_of(answer) == letters_of(gold) != []:
             return YES  # abc and bca
@@ -105,34 +110,34 @@ class Comparison(Chains):
 
         These are lists with brackets and without, vectors and matrices, ratios and quotients, a value and a set of it.
         """
-        kind, wanted = type(answer), type(gold)
+        answer_kind, gold_kind = type(answer), type(gold)
         if (
-            wanted is Row
-            and kind is Several
+            gold_kind is Row
+            and answer_kind is Several
             and (gold.opening, gold.closing) == ("(", ")")
             and not self.form.is_interval
         ):
-            named = any(type(item) is Relation for item in answer.items)
-            items = by_name(answer.items) if named else answer.items
+            has_names = any(type(item) is Relation for item in answer.items)
+            items = by_name(answer.items) if has_names else answer.items
             return self.in_order(items, gold.items) if items else NO
-        if wanted is Several and kind is Row and (answer.opening, answer.closing) == ("(", ")"):
+        if gold_kind is Several and answer_kind is Row and (answer.opening, answer.closing) == ("(", ")"):
             are_words = all(type(item) is Words for item in gold.items)
             items = gold.items if are_words else by_name(gold.items)
             return self.in_order(answer.items, items) if items else NO
-        if {kind, wanted} == {Row, Matrix} and is_vector(answer) and is_vector(gold):
+        if {answer_kind, gold_kind} == {Row, Matrix} and is_vector(answer) and is_vector(gold):
             return self.in_order(entries(answer), entries(gold))
         if is_vector(gold) and is_expression(answer):
             vector = by_units(answer, len(entries(gold)))
             if vector:
                 return self.in_order(vector, entries(gold))
-        if wanted is Row and is_expression(answer) and answer[0] == "*" and len(answer[1]) == 2:
+        if gold_kind is Row and is_expression(answer) and answer[0] == "*" and len(answer[1]) == 2:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper() and node[0] == "held":
                 return self.same(node[1], gold)  # P(3, -4)
-        if Ratio in (kind, wanted):
+        if Ratio in (answer_kind, gold_kind):
             sides = [quotient(side) for side in (answer, gold)]
             return self.same(*sides) if all(is_expression(side) and side[0] == "/" for side in sides) else NO
-        if is_expression(gold) and kind is Set and len(answer.items) == 1:
+        if is_expression(gold) and answer_kind is Set and len(answer.items) == 1:
             return self.same(answer.items[0], gold)
         return NO
 
@@ -144,10 +149,10 @@ class Comparison(Chains):
             return NO
         verdict = YES
         for a, g in zip(answer, gold, strict=True):
-            one = self.same(a, g)
-            if one == NO:
+            item_verdict = self.same(a, g)
+            if item_verdict == NO:
                 return NO
-            verdict = max(verdict, one)  # UNSURE is above YES
+            verdict = max(verdict, item_verdict)  # UNSURE is above YES
         return verdict
 
     def any_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
@@ -167,21 +172,21 @@ class Comparison(Chains):
             return self.in_order(answer, gold)
         left, verdict = list(answer), YES
         for g in gold:
-            one = self.take_same(g, left)
-            if one == NO:
+            item_verdict = self.take_same(g, left)
+            if item_verdict == NO:
                 return NO
-            verdict = max(verdict, one)
+            verdict = max(verdict, item_verdict)
         return verdict
 
     def take_same(self, gold: Value, left: list[Value]) -> int:
         """YES if an item of `left` is the same as `gold`, which is then taken out; UNSURE if one may be; else NO."""
         unsure = False
         for k, a in enumerate(left):
-            one = self.same(a, gold)
-            if one == YES:
+            item_verdict = self.same(a, gold)
+            if item_verdict == YES:
                 del left[k]
                 return YES
-            unsure |= one == UNSURE
+            unsure |= item_verdict == UNSURE
         return UNSURE if unsure else NO
 
     # ---- words, quantities and numbers with a base ----
@@ -270,7 +275,7 @@ def quotient(value: Value) -> Value:
 def by_units(node: Node, size: int) -> Sequence[Node]:
     r"""The entries of a vector written with unit vectors: 2, 0, -1 for `2\mathbf{i} - \mathbf{k}`.
 
-    None if the expression is no sum of multiples of different unit vectors. `size`: 2 or 3 entries.
+    Empty if the expression is no sum of multiples of different unit vectors. `size`: 2 or 3 entries.
     """
     terms = node[1] if node[0] == "+" else (node,)
     found: dict[Node, Node] = {}
@@ -286,7 +291,7 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
 def by_name(items: Sequence[Value]) -> Sequence[Value]:
     r"""Equations such as `y = 7, x = 2` or `x = y = 2`, sorted by their letters: x = 2, y = 7.
 
-    None if an item is no equation, or if a letter comes twice. Latin and Greek letters have no order between them:
+    Empty if an item is no equation, or if a letter comes twice. Latin and Greek letters have no order between them:
     `r = 2, \theta = 1` stays as it is written.
     """
     if any(type(item) is not Relation or set(item.operators) != {"="} for item in items):

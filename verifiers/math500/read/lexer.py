@@ -22,10 +22,10 @@ NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "
 Token = tuple[str, str, bool]
 
 TEXT_LIMIT = 4096  # characters; longer answers are not parsed, but compared as text and as numbers
-TOKEN_LIMIT = 1500
+TOKEN_LIMIT = 1500  # tokens of an answer
 DIGIT_LIMIT = 1000  # digits of one number
 
-MICRO = "µ"
+MICRO = "µ"  # the prefix of a unit: 5 µm
 METRIC_LETTERS = frozenset("kMm")  # prefixes before \\Omega: 5 k\\Omega
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
@@ -151,6 +151,7 @@ class Lexer:
         self.braces: list[bool] = []  # for each open brace, True if it belongs to a \text
 
     def run(self) -> list[Token]:
+        """The tokens of the whole text."""
         text, size, tokens = self.text, len(self.text), self.tokens
         while self.position < size:
             c = text[self.position]
@@ -164,15 +165,18 @@ class Lexer:
         return tokens
 
     def add(self, kind: str, value: str) -> None:
+        """Adds a token."""
         self.tokens.append((kind, value, self.spaced))
         self.spaced = False
 
     # ---- signs ----
 
     def unknown(self, c: str) -> None:
+        """Refuses a character that no answer has."""
         raise Malformed(f"character {c!r}")
 
     def sign(self, c: str) -> None:
+        """Adds the character as a SIGN."""
         self.position += 1
         self.tokens.append((SIGN, c, self.spaced))
         self.spaced = False
@@ -190,6 +194,7 @@ class Lexer:
         self.spaced = True
 
     def dollar(self, c: str) -> None:
+        """Drops a dollar sign, which only begins or ends a formula."""
         self.position += 1
 
     def star(self, c: str) -> None:
@@ -199,6 +204,7 @@ class Lexer:
         self.position += stars - 1
 
     def exclamation(self, c: str) -> None:
+        """A factorial, or behind a space the != of programs."""
         if self.spaced and self.text.startswith("!=", self.position):  # 5!=120 is a factorial
             self.position += 2
             self.add(COMMAND, "ne")
@@ -210,6 +216,7 @@ class Lexer:
         (self.space if True in self.braces else self.sign)(c)
 
     def point(self, c: str) -> None:
+        """A point: of a number such as .5, of an abbreviation, or at the end of a sentence."""
         following = self.text[self.position + 1 : self.position + 2]
         if following in ASCII_DIGITS or self.text.startswith(POINT_AND_BAR, self.position):
             self.number(c)
@@ -223,6 +230,7 @@ class Lexer:
         self.sign(c)
 
     def closing_brace(self, c: str) -> None:
+        """A closing brace; that of a \\text counts as white space."""
         if not self.braces:
             raise Malformed("brace")
         (self.space if self.braces.pop() else self.sign)(c)
@@ -230,6 +238,7 @@ class Lexer:
     # ---- numbers ----
 
     def skip_digits(self, start: int) -> int:
+        """The place behind the digits that begin at `start`."""
         text, end = self.text, len(self.text)
         while start < end and text[start] in ASCII_DIGITS:
             start += 1
@@ -401,15 +410,17 @@ class Lexer:
     # ---- commands ----
 
     def command(self, c: str) -> None:
+        """A command: a backslash with letters or with one other character behind it."""
         text, start = self.text, self.position + 1
         end = start
         while text[end : end + 1] in LATIN:
             end += 1
         name = text[start : max(end, start + 1)]
         self.position = start + len(name)
-        COMMAND_READERS.get(name, Lexer.named)(self, name)
+        COMMAND_READERS.get(name, Lexer.add_command)(self, name)
 
-    def named(self, name: str) -> None:
+    def add_command(self, name: str) -> None:
+        """Adds a command under the name of `ALIASES`; \\Omega at the end, behind a number, is the unit ohm."""
         if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
@@ -420,11 +431,11 @@ class Lexer:
 
     def opening_command(self, name: str) -> None:
         self.depth += 1
-        self.named(name)
+        self.add_command(name)
 
     def closing_command(self, name: str) -> None:
         self.depth -= 1
-        self.named(name)
+        self.add_command(name)
 
     def spacing(self, name: str) -> None:
         self.spaced = True
@@ -433,11 +444,12 @@ class Lexer:
         """Adds nothing for a command that changes nothing but the looks."""
 
     def dropped_with_argument(self, name: str) -> None:
+        """Drops the argument of a command that is dropped."""
         self.braced(80)
 
     def line_end(self, name: str) -> None:
         """The end of a row; the space between rows, as in `\\\\[2pt]`, is dropped."""
-        self.named(name)
+        self.add_command(name)
         if self.text.startswith("[", self.position):
             length = self.text[self.position : self.position + 12].partition("]")[0]
             self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
@@ -469,6 +481,7 @@ class Lexer:
         return True
 
     def begin(self, name: str) -> None:
+        """The begin of an environment, as a command such as "begin cases"."""
         kind = self.braced(20)
         if kind == "array" and self.text.startswith("{", self.position):
             self.braced(40)  # the columns of the array: {cc}
@@ -498,6 +511,7 @@ class Lexer:
         return name
 
 
+# {character: the method that reads what begins with it}
 READERS: dict[str, Callable[[Lexer, str], None]] = {
     **dict.fromkeys(ASCII_DIGITS, Lexer.number),
     **dict.fromkeys(LATIN, Lexer.letters),
@@ -516,6 +530,7 @@ READERS: dict[str, Callable[[Lexer, str], None]] = {
     MICRO: Lexer.micro,
     "$": Lexer.dollar,
 }
+# {name of a command: the method that reads it}
 COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
     **dict.fromkeys(SPACES, Lexer.spacing),
     **dict.fromkeys(DROPPED, Lexer.dropped),
