@@ -33,7 +33,7 @@ CONSTANTS = [
 @pytest.mark.parametrize("digits", [40, 120])
 def test_intervals_hold_the_true_value(text: str, oracle: str, digits: int) -> None:
     mpmath, flint = pytest.importorskip("mpmath"), pytest.importorskip("flint")
-    from verifiers.math500.compare.intervals import Evaluation, precision
+    from verifiers.math500.compare.enclosures import Evaluation, precision
 
     names = "sin cos tan sec cot csc sqrt cbrt atan asin acos exp log log10 factorial pi e mpf"
     with mpmath.workdps(3 * digits), precision(digits):
@@ -83,7 +83,7 @@ def test_equal_different_and_undecided_pairs(table: list, outcome: int) -> None:
 
 
 def test_without_python_flint_roots_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "verifiers.math500.compare.intervals", None)  # what imports it
+    monkeypatch.setitem(sys.modules, "verifiers.math500.compare.enclosures", None)  # what imports it
     assert verdict(r"\sqrt{8}", r"2\sqrt2") == UNSURE
     assert verdict("2(x+1)", "2x+2") == YES
 
@@ -104,7 +104,7 @@ def test_too_big_is_not_computed(text: str) -> None:
 @pytest.mark.parametrize("text", [r"\ln 0", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}", "(10^5)!"])
 def test_what_cannot_be_bounded_is_undecided(text: str) -> None:
     pytest.importorskip("flint")
-    from verifiers.math500.compare.intervals import Evaluation, Undecided, precision
+    from verifiers.math500.compare.enclosures import Evaluation, Undecided, precision
 
     with precision(50), pytest.raises(Undecided):
         Evaluation({}).evaluate(parse(text))

@@ -15,7 +15,7 @@ ITS_OWN = {
     "command/read.py": {"re"},
     "files.py": {"pyarrow", "re"},
     "worker.py": {"subprocess"},
-    "math500/compare/intervals.py": {"flint"},
+    "math500/compare/enclosures.py": {"flint"},
     "math500/cas.py": SYMPY,
     "math500/task.py": {"re"},
     "d1.py": {"re"},

@@ -127,7 +127,7 @@ class Chains:
     def may_be_rounded(self, exact: Value, last: Value) -> bool:
         """True if the last side may be the exact one, rounded to the digits of the last: \\pi and 3.14.
 
-        Never in strict mode; otherwise always if the sides are no number and no expression that could tell.
+        Never in strict mode. Otherwise also if that cannot be told: a side is no expression, or the last no number.
         """
         if self.strict or not (is_expression(exact) and is_expression(last) and last[0] == "num"):
             return not self.strict

@@ -1,7 +1,7 @@
 """Tells by evaluation at points whether two expressions have the same value everywhere.
 
-First exactly (`exact`), then, where roots or transcendental functions occur, with intervals of many digits
-(`intervals`), at points of all signs and of two sizes. YES is a proof for equal rational functions of the same
+First exactly (`exact`), then, where roots or transcendental functions occur, with many digits and proved error bounds
+(`enclosures`), at points of all signs and of two sizes. YES is a proof for equal rational functions of the same
 unknowns, and for constants, rational and trigonometric functions that agree to far more digits than both texts hold
 characters and all numbers on the way hold digits; for others it says that nothing tells them apart at these points.
 NO is a proof wherever it is said. Without python-flint the second step says UNSURE.
@@ -90,9 +90,9 @@ def has_factorial(node: Node) -> bool:
 
 
 def is_below_zero(node: Node) -> bool:
-    """True if python-flint proves that an expression is below 0 (see `intervals`); False without python-flint."""
+    """True if python-flint proves that an expression is below 0 (see `enclosures`); False without python-flint."""
     try:
-        from verifiers.math500.compare.intervals import is_below_zero
+        from verifiers.math500.compare.enclosures import is_below_zero
     except ImportError:
         return False
     return is_below_zero(node)
@@ -101,7 +101,7 @@ def is_below_zero(node: Node) -> bool:
 def compare_numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if two expressions differ at a point; YES if enough digits agree where both are defined; else UNSURE."""
     try:
-        from verifiers.math500.compare.intervals import values_agree
+        from verifiers.math500.compare.enclosures import values_agree
     except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))

@@ -18,6 +18,7 @@ END: Token = ("end", "", False)
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 """The environments of LaTeX that are read as a matrix."""
 OPENING_BRACKETS = frozenset(["(", "[", "{", "\\{", "langle", *(f"begin {name}" for name in MATRICES)])
+"""Signs and commands with which brackets and environments begin."""
 SPLITTING = frozenset([",", ";", ":", "\\\\", "pmod", "setminus", "|", *RELATIONS])
 """Signs and commands that may part a text into several sides: the comma of "1, 2", the = of "x = 5"."""
 
@@ -25,13 +26,11 @@ MIXED = "mixed"  # a mixed number was read, or one with a word such as "million"
 WORDED = "worded"  # words stood before a value
 UNITS = "units"  # the word "units" stood behind a value
 MODULUS = "modulus"  # a modulus stood behind a value: 3 (mod 7)
-Mark: TypeAlias = (
-    "str | Value"  # one of these four, or the words before a value in brackets: Bob of "Bob (55)"
-)
+# One of these four, or the words before a value in brackets: Bob of "Bob (55)".
+Mark: TypeAlias = "str | Value"
 
-Readers: TypeAlias = (
-    "Mapping[str, Callable[[Cursor], Value]]"  # {first token of a value: what reads the value}
-)
+# {first token of a value: what reads the value}
+Readers: TypeAlias = "Mapping[str, Callable[[Cursor], Value]]"
 
 
 class Text:
@@ -79,7 +78,7 @@ class Cursor:
 
     def __init__(self, text: Text, low: int, high: int, depth: int, marks: list[Mark]) -> None:
         self.text, self.tokens, self.end, self.marks = text, text.tokens, high, marks
-        self.depth = depth  # of nested brackets and arguments
+        self.depth = depth  # how many brackets and arguments this part stands in
         self.position = low
         self.kind, self.value, self.spaced = self.tokens[low] if low < high else END
 
@@ -100,6 +99,7 @@ class Cursor:
         return value
 
     def peek(self, offset: int = 1) -> Token:
+        """The token `offset` places from here, not read; `END` outside of this part of the text."""
         place = self.position + offset
         return self.tokens[place] if 0 <= place < self.end else END
 
@@ -111,6 +111,7 @@ class Cursor:
         return False
 
     def expect(self, sign: str) -> None:
+        """Reads the token of this value; raises `Malformed` if another one stands here."""
         if not self.accept(sign):
             raise Malformed(f"{sign} expected")
 

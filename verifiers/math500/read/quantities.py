@@ -158,9 +158,8 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     count = cursor.peek(-1)[1] if word == "quarters" else ""
     harmless |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters: coins, no fraction
     harmless |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
-    has_second_count = (
-        len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT
-    )  # 18 miles in three days, not 1 in three
+    # 18 miles in three days, not 1 in three.
+    has_second_count = len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT
     harmless |= has_second_count and word.lower() in NUMBER_WORDS and behind[0] == WORD
     is_second_unit = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
     if is_second_unit or (word.lower() in CHANGING_BEHIND and not harmless) or unknown_letter:

@@ -114,9 +114,8 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
     sides.append(read_side(cursor.between(bounds[-1], high)))
     first = sides[0]
     if is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix:
-        return sides[
-            -1
-        ]  # A^{-1} = B: the inverse is not computed, but taken as a name of the matrix behind it
+        # A^{-1} = B: the inverse is not computed, but taken as a name of the matrix behind it.
+        return sides[-1]
     if MODULUS in cursor.marks:
         operators[-1] = "mod"
     return Relation(tuple(operators), tuple(sides))
@@ -143,7 +142,7 @@ def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = F
     tokens = cursor.tokens[low:high]
     if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
         if prose.is_only_name(tokens):
-            return named(tokens)
+            return as_name(tokens)
     attempt = Cursor(cursor.text, low, high, cursor.depth, [])
     try:
         value = read_side(attempt)
@@ -151,12 +150,12 @@ def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = F
         is_work = type(error) is Unsupported and not cursor.text.is_reference  # a limit before its value
         if not (is_work or prose.is_only_name(tokens)):
             raise
-        return named(tokens)
+        return as_name(tokens)
     cursor.marks += attempt.marks
     return value
 
 
-def named(tokens: prose.Tokens) -> Name:
+def as_name(tokens: prose.Tokens) -> Name:
     """The tokens as a name."""
     return Name(" ".join(value for _, value, _ in tokens))
 
@@ -173,7 +172,7 @@ def read_side(cursor: Cursor) -> Value:
         node = read_expression(cursor)
         value = released(node)
         if cursor.kind != "end" or cursor.currency or cursor.has_sign:
-            value = with_unit(cursor, joined(cursor, value))
+            value = with_unit(cursor, read_compound(cursor, value))
     if cursor.kind != "end":
         raise Malformed("rest")
     months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
@@ -223,7 +222,7 @@ def words_value(words: list[str]) -> Value:
     return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)
 
 
-def joined(cursor: Cursor, first: Value) -> Value:
+def read_compound(cursor: Cursor, first: Value) -> Value:
     """Reads on behind `first`: a union, an interval without some points, or a ratio; a modulus behind is read over."""
     parts = [first]
     while cursor.value in ("cup", "U") and (

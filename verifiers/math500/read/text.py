@@ -104,7 +104,7 @@ def is_time(answer: str, gold: Time | None) -> bool:
     """
     time = time_of(answer)
     if time is None or gold is None or gold[1] or not names_half(answer):
-        return time == gold is not None
+        return time == gold is not None  # the same, and gold is a time
     return time[0][0] % 12 == gold[0][0] % 12 and time[0][1:] == gold[0][1:]
 
 

@@ -186,7 +186,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             break  # cups of sugar
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
-            if named:  # the power stands behind its unit
+            if named:  # the power stands behind its unit; ^1 changes nothing
                 names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
                 power = ""
         elif word not in ORDINALS:

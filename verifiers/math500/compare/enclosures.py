@@ -1,10 +1,11 @@
 r"""Evaluation of expression trees at high precision: real and complex numbers with a proved bound on their error.
 
-For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. An interval of this file bounds the error of a
-number; answers such as `[2, 5)` are in regions.py.
+For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. Answers that are intervals, such as `[2, 5)`, are in
+regions.py.
 
-The arithmetic is that of Arb (python-flint). Where the intervals of two values do not meet, the values differ: that
-is a proof. What cannot be bounded (a branch cut, a pole within the error) raises `Undecided`.
+The arithmetic is that of Arb (python-flint). An `Enclosure` is a number with its error bound. Where the enclosures of
+two values do not meet, the values differ: that is a proof. `Undecided` is raised where no bound is known (a branch cut,
+a pole within the error).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flint import acb, arb, ctx, fmpq
 from verifiers.math500.compare.exact import Point, TooBig, Undefined, reduced
 from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
-Interval = arb | acb  # a real number or a complex number, with a bound on its error
+Enclosure = arb | acb  # a real number or a complex number, with a bound on its error
 BITS_PER_DIGIT = 3.3219281
 ARGUMENT_LIMIT = 10**6  # largest argument of a sine, a cosine and the like
 FIRST_DIGITS = 80  # decimal digits of the first evaluation, and more for longer texts, up to the limit below
@@ -64,7 +65,7 @@ getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has
 
 
 def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
-    """True if two values agree to enough digits, False if their intervals do not meet, None if neither is known.
+    """True if two values agree to enough digits, False if their enclosures do not meet, None if neither is known.
 
     `values`: {variable: its value in units of 2^-59}. `length`: characters of both texts.
     """
@@ -104,10 +105,12 @@ class Evaluation:
     def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
         """`nodes`: how many nodes may be evaluated before `Undecided` is raised."""
         self.left = nodes  # how many more may be evaluated
-        self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
-        self.met: list[Interval] = []  # the values of all nodes so far
+        self.values: dict[str, Enclosure] = {
+            name: arb(fmpq(value, 1 << 59)) for name, value in values.items()
+        }
+        self.met: list[Enclosure] = []  # the values of all nodes so far
 
-    def evaluate(self, node: Node) -> Interval:
+    def evaluate(self, node: Node) -> Enclosure:
         """The value of a tree; raises `Undecided` if it is not finite or too many nodes were evaluated."""
         value = EVALUATED.get(node[0], Evaluation.undecided)(self, node)
         self.left -= 1
@@ -120,36 +123,36 @@ class Evaluation:
         """The largest absolute decimal exponent of all values met that are not zero: 3 for 0.002 and 20."""
         return max((decimal_exponent(value) for value in self.met if not value.contains(0)), default=0)
 
-    def undecided(self, *nodes: Node) -> Interval:
+    def undecided(self, *nodes: Node) -> Enclosure:
         raise Undecided(nodes)
 
-    def number(self, node: Node) -> Interval:
+    def number(self, node: Node) -> Enclosure:
         return arb(fmpq(node[1], node[2]))
 
-    def named(self, node: Node) -> Interval:
+    def named(self, node: Node) -> Enclosure:
         """The value of a variable or a constant; NaN for infinity, which `evaluate` then refuses."""
         value = self.values.get(node[1])
         return CONSTANTS.get(node[1], arb.nan)() if value is None else value
 
-    def sum(self, node: Node) -> Interval:
+    def sum(self, node: Node) -> Enclosure:
         return reduce(add, map(self.evaluate, node[1]))
 
-    def product(self, node: Node) -> Interval:
+    def product(self, node: Node) -> Enclosure:
         return reduce(mul, map(self.evaluate, node[1]))
 
-    def quotient(self, node: Node) -> Interval:
+    def quotient(self, node: Node) -> Enclosure:
         return self.evaluate(node[1]) / self.evaluate(node[2])
 
-    def bracketed(self, node: Node) -> Interval:
+    def bracketed(self, node: Node) -> Enclosure:
         return self.evaluate(node[1])
 
-    def percent(self, node: Node) -> Interval:
+    def percent(self, node: Node) -> Enclosure:
         return self.evaluate(node[1]) / 100
 
-    def degree(self, node: Node) -> Interval:
+    def degree(self, node: Node) -> Enclosure:
         return self.evaluate(node[1]) * arb.pi() / 180
 
-    def power(self, node: Node) -> Interval:
+    def power(self, node: Node) -> Enclosure:
         """The value of a power: the real root of a real number if it exists, else the principal value."""
         a = self.evaluate(node[1])
         n, d = quotient_of(node[2])
@@ -162,13 +165,13 @@ class Evaluation:
         value = (a if is_power else acb(a)) ** b
         return -value if is_negative and n % 2 else value
 
-    def function(self, node: Node) -> Interval:
+    def function(self, node: Node) -> Enclosure:
         return FUNCTIONS.get(node[1], Evaluation.undecided)(self, *node[2])
 
-    def root(self, base: Node, degree: Node) -> Interval:
+    def root(self, base: Node, degree: Node) -> Enclosure:
         return self.power(("^", base, ("/", ONE, degree)))
 
-    def integral(self, low: Node, high: Node, body: Node) -> Interval:
+    def integral(self, low: Node, high: Node, body: Node) -> Enclosure:
         """The integral of a function without branch cuts over a finite interval; raises `Undecided` for any other."""
         if not is_smooth(body):
             raise Undecided("a branch cut")
@@ -187,7 +190,7 @@ class Evaluation:
         self.left = inner.left
         return enclosure
 
-    def terms(self, low: Node, high: Node, body: Node) -> Iterator[Interval]:
+    def terms(self, low: Node, high: Node, body: Node) -> Iterator[Enclosure]:
         """The values of the terms of a sum, or of the factors of a product."""
         (first, one), (last, other) = quotient_of(low), quotient_of(high)
         if not one == other == 1 or last - first >= TERM_LIMIT:
@@ -196,15 +199,15 @@ class Evaluation:
             self.values[BOUND[1]] = arb(place)
             yield self.evaluate(body)
 
-    def repeated_sum(self, *bounds: Node) -> Interval:
+    def repeated_sum(self, *bounds: Node) -> Enclosure:
         return reduce(add, self.terms(*bounds), arb(0))
 
-    def repeated_product(self, *bounds: Node) -> Interval:
+    def repeated_product(self, *bounds: Node) -> Enclosure:
         return reduce(mul, self.terms(*bounds), arb(1))
 
 
-CONSTANTS: dict[str, Callable[[], Interval]] = {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}
-EVALUATED: dict[str, Callable[[Evaluation, Node], Interval]] = {
+CONSTANTS: dict[str, Callable[[], Enclosure]] = {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}
+EVALUATED: dict[str, Callable[[Evaluation, Node], Enclosure]] = {
     "num": Evaluation.number,
     "sym": Evaluation.named,
     "const": Evaluation.named,
@@ -237,41 +240,41 @@ def is_smooth(node: Node) -> bool:
     return named and is_whole_power and all(map(is_smooth, parts(node)))
 
 
-def decimal_exponent(value: Interval) -> int:
+def decimal_exponent(value: Enclosure) -> int:
     """The absolute value of the decimal exponent of a number: 3 for 0.002."""
     mantissa, exponent = abs(value).mid().man_exp()
     bits = int(exponent) + int(mantissa).bit_length() - 1
     return abs(bits * 1_000_000 // int(BITS_PER_DIGIT * 1_000_000))
 
 
-def logarithm(a: Interval) -> Interval:
+def logarithm(a: Enclosure) -> Enclosure:
     """The principal value of the natural logarithm."""
     return a.log() if isinstance(a, acb) or a > 0 else acb(a).log()
 
 
-def factorial(a: Interval) -> Interval:
+def factorial(a: Enclosure) -> Enclosure:
     """a!, by the gamma function, so also of numbers that are not whole."""
     return (within(a, GAMMA_LIMIT) + 1).gamma()
 
 
-def within(a: Interval, limit: int) -> Interval:
+def within(a: Enclosure, limit: int) -> Enclosure:
     """`a` as it is; raises `Undecided` if its absolute value may be above the limit."""
     if not abs(a) <= limit:
         raise Undecided("too large")
     return a
 
 
-def of_nodes(compute: Callable[..., Interval]) -> Callable[..., Interval]:
+def of_nodes(compute: Callable[..., Enclosure]) -> Callable[..., Enclosure]:
     """Turns a function of numbers into a function of expressions, whose values it takes."""
     return lambda self, *arguments: compute(*map(self.evaluate, arguments))
 
 
-def method(name: str) -> Callable[[Interval], Interval]:
+def method(name: str) -> Callable[[Enclosure], Enclosure]:
     """The function that a method of python-flint computes: sin, cosh."""
     return lambda a: getattr(within(a, ARGUMENT_LIMIT), name)()
 
 
-FUNCTIONS: dict[str, Callable[..., Interval]] = {
+FUNCTIONS: dict[str, Callable[..., Enclosure]] = {
     "int": Evaluation.integral,
     "sum": Evaluation.repeated_sum,
     "prod": Evaluation.repeated_product,
