@@ -23,7 +23,7 @@ from verifiers.math500.compare.exact import Point, TooBig, Undefined, reduced
 from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
 Enclosure = arb | acb  # a real number or a complex number, with a bound on its error
-BITS_PER_DIGIT = 3.3219281
+BITS_PER_DIGIT = 3.3219281  # log2(10)
 ARGUMENT_LIMIT = 10**6  # largest argument of a sine, a cosine and the like
 FIRST_DIGITS = 80  # decimal digits of the first evaluation, and more for longer texts, up to the limit below
 FIRST_DIGITS_LIMIT = 300
@@ -207,6 +207,7 @@ class Evaluation:
 
 
 CONSTANTS: dict[str, Callable[[], Enclosure]] = {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}
+# {kind of node: the method that evaluates it}
 EVALUATED: dict[str, Callable[[Evaluation, Node], Enclosure]] = {
     "num": Evaluation.number,
     "sym": Evaluation.named,
@@ -274,6 +275,7 @@ def method(name: str) -> Callable[[Enclosure], Enclosure]:
     return lambda a: getattr(within(a, ARGUMENT_LIMIT), name)()
 
 
+# {name of a function: what evaluates it, from an `Evaluation` and the arguments}
 FUNCTIONS: dict[str, Callable[..., Enclosure]] = {
     "int": Evaluation.integral,
     "sum": Evaluation.repeated_sum,

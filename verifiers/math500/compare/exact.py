@@ -22,7 +22,7 @@ BIT_LIMIT = 20_000  # bits of a numerator or denominator
 EXPONENT_LIMIT = 9_999
 FACTORIAL_LIMIT = 1_000  # the largest n whose n! is computed
 
-Quotient = tuple[int, int]
+Quotient = tuple[int, int]  # (numerator, denominator > 0)
 
 
 class Undefined(ArithmeticError):
@@ -133,6 +133,7 @@ class Point:
         return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()
 
 
+# {kind of node: the method that evaluates it}
 EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {
     **dict.fromkeys(ATOMS, Point.undefined),
     "num": Point.number,
@@ -174,6 +175,7 @@ def remainder(value: Fraction, modulus: Fraction) -> Fraction:
     return value % abs(modulus)
 
 
+# {name of a function: what computes it}, of rational numbers and of whole numbers only
 OF_RATIONALS: dict[str, Callable[..., Fraction | int]] = {
     "gcd": divisor_of,
     "lcm": multiple_of,

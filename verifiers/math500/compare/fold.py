@@ -61,6 +61,7 @@ def unchanged(node: Node) -> Node:
     return node
 
 
+# {kind of node: what folds it}; `folded_inside` for the others
 FOLDED: dict[str, Callable[[Node], Node]] = {
     **dict.fromkeys(ATOMS, unchanged),
     "paren": without_brackets,
@@ -122,6 +123,7 @@ def ordered_product(node: Node) -> Node:
     return ("*", in_order(map(ordered, node[1])))
 
 
+# {kind of node: what sorts it}; `ordered_inside` for the others
 ORDERED: dict[str, Callable[[Node], Node]] = {
     **dict.fromkeys(ATOMS, unchanged),
     "+": ordered_sum,

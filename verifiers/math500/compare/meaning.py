@@ -200,6 +200,7 @@ def multiple(factors: Sequence[Node]) -> Node:
     return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
 
 
+# {kind of value: what returns its meaning}; values of other kinds are their meaning
 MEANINGS: dict[type, Callable[..., Value]] = {
     tuple: meaning_of_expression,
     Words: meaning_of_words,

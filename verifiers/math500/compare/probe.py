@@ -25,7 +25,7 @@ NO, YES, UNSURE = 0, 1, 2  # in this order: lists take the largest verdict of th
 SCALES = (1, 1, 1, 997, 997)  # at each point, what the values of the variables are multiplied by
 # At each point, the sign of the first, third, ... variable and that of the second, fourth, ... one.
 SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
-POINTS = len(SCALES)
+POINTS = len(SCALES)  # at which expressions with variables are compared
 
 
 def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:

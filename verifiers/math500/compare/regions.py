@@ -28,7 +28,12 @@ from verifiers.math500.read.values import (
 )
 
 CONDITION_LIMIT = 40  # conditions of one region
-_TURNED_ROUND = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_TURNED_ROUND = {  # {operator: the operator if the sides are swapped}
+    "<": ">",
+    ">": "<",
+    "<=": ">=",
+    ">=": "<=",
+}
 End = tuple[str, Node]  # an end of an interval: its bracket and its value
 LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)  # ends of the real line
 

@@ -91,6 +91,7 @@ class Comparison(Chains):
             return self.any_order(answer.items, gold.items)
         if gold_kind is Row is answer_kind:
             alike = (answer.opening, answer.closing) == (gold.opening, gold.closing)
+            # <1, 2> for (1, 2), which are vectors, if the problem does not ask for an interval.
             alike = alike or (
                 not self.strict and not self.form.is_interval and is_vector(answer) and is_vector(gold)
             )
@@ -111,6 +112,7 @@ class Comparison(Chains):
         These are lists with brackets and without, vectors and matrices, ratios and quotients, a value and a set of it.
         """
         answer_kind, gold_kind = type(answer), type(gold)
+        # 3, 4 or y = 4, x = 3 for (3, 4).
         if (
             gold_kind is Row
             and answer_kind is Several
@@ -120,25 +122,29 @@ class Comparison(Chains):
             has_names = any(type(item) is Relation for item in answer.items)
             items = by_name(answer.items) if has_names else answer.items
             return self.in_order(items, gold.items) if items else NO
+        # (3, 4) for x = 3, y = 4.
         if gold_kind is Several and answer_kind is Row and (answer.opening, answer.closing) == ("(", ")"):
             are_words = all(type(item) is Words for item in gold.items)
             items = gold.items if are_words else by_name(gold.items)
             return self.in_order(answer.items, items) if items else NO
+        # (1, 2) for a matrix of one column.
         if {answer_kind, gold_kind} == {Row, Matrix} and is_vector(answer) and is_vector(gold):
             return self.in_order(entries(answer), entries(gold))
         if is_vector(gold) and is_expression(answer):
+            # 2i - k for (2, 0, -1).
             vector = by_units(answer, len(entries(gold)))
             if vector:
                 return self.in_order(vector, entries(gold))
         if gold_kind is Row and is_expression(answer) and answer[0] == "*" and len(answer[1]) == 2:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper() and node[0] == "held":
-                return self.same(node[1], gold)  # P(3, -4)
+                return self.same(node[1], gold)  # P(3, -4) for (3, -4)
+        # 7/3 for 7 : 3.
         if Ratio in (answer_kind, gold_kind):
             sides = [quotient(side) for side in (answer, gold)]
             return self.same(*sides) if all(is_expression(side) and side[0] == "/" for side in sides) else NO
         if is_expression(gold) and answer_kind is Set and len(answer.items) == 1:
-            return self.same(answer.items[0], gold)
+            return self.same(answer.items[0], gold)  # {5} for 5
         return NO
 
     # ---- lists ----

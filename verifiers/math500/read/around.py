@@ -1,6 +1,6 @@
-"""The value of an answer that plain English stands around: a clause behind it, a word for its sign, lines of a list.
+"""Rewrites a value with plain English around it: a clause behind it, a word for its sign, a list in lines.
 
-Each function returns the answer itself if there is nothing of its kind to leave out or to rewrite.
+Each function returns the answer as it is if it finds nothing to leave out or to rewrite.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from verifiers.math500.read.units import UNITS
 from verifiers.math500.read.words import SPELLED_NUMBERS
 
 CLAUSES = (" because ", " since ", ", as ", ", so ", ", which ", " which ", "; ", " by ", " after ")
-"""What a clause behind a value begins with: "96, which is even"."""
+"""Beginnings of a clause that may stand behind a value: "96, which is even" is 96."""
 _DOUBTS = HEDGES | TAKING_BACK | frozenset("no not never cannot t".split())
-"""Words of a clause that may take the value back: "96, which is not right"."""
-_SIGNS = ("negative ", "minus ")
-_BULLETS = ("- ", "* ", "• ")
-_TERMS = "0123456789 .+-*/()×·^$"
+"""Words by which a clause may take the value back: "96, which is not right" stays as it is."""
+_SIGNS = ("negative ", "minus ")  # words for a minus: "negative 3" is -3
+_BULLETS = ("- ", "* ", "• ")  # what each line of a list may begin with
+_TERMS = "0123456789 .+-*/()×·^$"  # characters of a calculation before its value: 4*24 of 4*24 = 96
 _NO_UNITS = frozenset("a as in is so total".split())
-"""Words of a clause that are no units there, though a number may have them as one."""
-_LONGEST_LINE = 60
+"""Words that are units behind a number, but not in a clause: "in" is inch in "5 in", but not in "in total"."""
+_LONGEST_LINE = 60  # characters of a line that may be an item of a list
 
 
 def value_in_english(answer: str, is_list: bool) -> str:
-    """The answer without a clause, with a sign for its word, and as one list if it has a line for each value.
+    """The answer without a clause, with a minus for a word, and in one line if it is a list in lines.
 
-    is_list: whether the reference is a list.
+    `is_list`: True if the reference is a list.
     """
     answer = with_sign(without_clause(answer))
-    return in_one_line(answer) if is_list else answer
+    return joined_lines(answer) if is_list else answer
 
 
 def without_clause(answer: str) -> str:
-    """96 of "96, which is even" and of "96 because 4*24 = 96".
+    """96 for "96, which is even" and for "96 because 4*24 = 96".
 
-    A clause stays if it may say something else: a number, mathematics, a unit, or a word that takes the value back. An
-    equation is left out if its last side is the value.
+    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. An equation does not
+    count if its last side is the value.
     """
     places = [place for mark in CLAUSES if (place := answer.find(mark)) > 0]
     if not places:
@@ -53,7 +53,7 @@ def without_clause(answer: str) -> str:
 
 
 def with_sign(answer: str) -> str:
-    """-3 of "negative 3", "minus 3" and "negative three"."""
+    """-3 for "negative 3", "minus 3" and "negative three"."""
     for word in _SIGNS:
         if answer.lower().startswith(word):
             value = answer[len(word) :].strip()
@@ -62,8 +62,8 @@ def with_sign(answer: str) -> str:
     return answer
 
 
-def in_one_line(answer: str) -> str:
-    """The list "2, 3, 5" of one with a line for each value, with bullets, with numbers or bare, and of "2, 3 & 5"."""
+def joined_lines(answer: str) -> str:
+    """The list "2, 3, 5" for a list with a line for each value: bare, with bullets or numbered; an & becomes "and"."""
     lines = [line.strip().rstrip(",;") for line in answer.splitlines() if line.strip()]
     if len(lines) < 2 or max(map(len, lines)) > _LONGEST_LINE:
         return answer if "\\" in answer else answer.replace(" & ", " and ")

@@ -21,7 +21,7 @@ from verifiers.math500.read.values import (
     is_expression,
 )
 
-CLOSING = {"(": ")", "[": "]"}
+CLOSING = {"(": ")", "[": "]"}  # {opening bracket: its own closing one}; (2, 5] has another
 CONDITIONAL = frozenset(["&", "if", "for", "when"])
 """What may stand before the condition of a case in a `cases` environment: "x, if x > 0"."""
 

@@ -53,13 +53,13 @@ FUNCTIONS = frozenset("asin acos atan ln log exp cis abs".split()) | TRIGONOMETR
 ACCENTS = frozenset("tilde dot ddot overline".split())  # commands that put a sign over a name: \tilde x
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY, "mathbb R": REALS}
 NUMBER_SETS = frozenset(f"mathbb {name}" for name in "NZQC")
-UNSUPPORTED = frozenset(
+UNSUPPORTED = frozenset(  # commands of mathematics that is not judged
     "iint oint lim limits partial cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
     "vee neg forall exists subset subseteq det".split()
 ) | {"begin aligned", "begin align*", "begin vmatrix"}
 OPENING, CLOSING = ("(", "["), (")", "]")  # round and square brackets only
 POSTFIX = frozenset("deg ^ ! %".split())  # what may stand behind a number or a name: 5!, 30^\circ
-PLUS_MINUS = frozenset("+ - pm mp".split())
+PLUS_MINUS = frozenset("+ - pm mp".split())  # signs before a term
 
 
 def read_expression(cursor: Cursor) -> Node:
@@ -296,6 +296,7 @@ def read_currency(cursor: Cursor) -> Node:
 
 
 def refuse(cursor: Cursor) -> Never:
+    """Raises `Unsupported` for the command here."""
     raise Unsupported(cursor.value)
 
 
@@ -396,7 +397,7 @@ def read_function(cursor: Cursor) -> Node:
     return node if exponent == ONE else ("^", node, exponent)
 
 
-COMMANDS: Readers = {
+COMMANDS: Readers = {  # {a command or a sign: what reads the value that begins with it}
     **dict.fromkeys(UNSUPPORTED, refuse),
     **dict.fromkeys(FUNCTIONS, read_function),
     **dict.fromkeys(GREEK, lambda cursor: ("sym", subscripted(cursor, "\\" + cursor.advance()))),

@@ -19,7 +19,7 @@ from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS, SYMBOLS
 from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_short_word
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
-Token = tuple[str, str, bool]
+Token = tuple[str, str, bool]  # (kind, value, True if white space stands before it)
 
 TEXT_LIMIT = 4096  # characters; longer answers are not parsed, but compared as text and as numbers
 TOKEN_LIMIT = 1500  # tokens of an answer
@@ -545,7 +545,7 @@ COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
 }
 
 
-KNOWN_COMMANDS = (
+KNOWN_COMMANDS = (  # names by which two backslashes are known to stand for one
     BARE_COMMANDS
     | SPACES
     | DROPPED

@@ -28,12 +28,15 @@ HEDGES = frozenset(
 TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
 """Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
 SMALL_CHOICES = CHOICES.lower()
-ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
+ALIGNED = tuple(  # begins of environments whose rows are values or steps
+    f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
+)
 _CHOOSING = frozenset("option choice answer the is".split())
 """Words before the letter of a choice: "The answer is C"."""
 _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
 # What may stand before the letter of a choice in a problem.
 _LABELS = ("\\textbf{", "\\text{", "\\mathrm{", "\\mathbf{", "$\\bullet$", " ", "(")
+# Spaces of LaTeX, dollars and points around the text of a choice.
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
 _WRAPPING = frozenset("*`<\"“'")  # without these and without __ a text is as `unwrapped` leaves it
 _QUOTES = {'"': '"', "“": "”", "'": "'"}

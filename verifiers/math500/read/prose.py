@@ -26,6 +26,7 @@ from verifiers.math500.read.words import (
     QUANTIFIERS,
 )
 
+# Signs of brackets, which are counted in a name.
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 RELATIONS = {  # {token: the operator of a `Relation`}
     "=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "in": "in", "ne": "!=", "equiv": "=", "approx": "approx",
@@ -101,7 +102,7 @@ def negates(tokens: Tokens) -> bool:
 # ---- before the value ----
 
 
-def opening(tokens: Tokens, low: int, high: int) -> int:
+def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
     """The place where the answer begins, behind "So,", an arrow or an equals sign, if it has one."""
     while low < high:
         kind, value, _ = tokens[low]

@@ -45,7 +45,7 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
     Raises `Malformed` for what no notation has, and `Unsupported` for mathematics that is not judged.
     """
     text, marks = Text(tokens, letters, READERS), []
-    low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
+    low, high = prose.start_of_answer(tokens, 0, len(tokens)), len(tokens)
     while low < high and tokens[high - 1][1] == "\\\\":
         high -= 1
     start = low

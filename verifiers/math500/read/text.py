@@ -74,6 +74,7 @@ def is_wordlike(character: str, bare: bool) -> bool:
     return character.isalnum() or character == "." or (bare and character == ",")
 
 
+# Digits and bases of numbers that have letters among their digits, and what is dropped around them.
 _DIGITS = "0123456789ABCDEF"
 _BASES = ("", *map(str, range(11, 17)))
 _LAYOUT = str.maketrans("", "", "{}()$ ")

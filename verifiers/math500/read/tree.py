@@ -1,6 +1,15 @@
 """Expression trees, as expressions.py reads them: their parts, variables and form, without any value.
 
-The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10).
+The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10). The nodes are:
+
+    ("num", n, d)                        the number n/d
+    ("sym", name), ("const", name)       a variable; pi, e, i, inf or bound
+    ("+", terms), ("*", factors)         a sum, a product
+    ("/", above, below), ("^", base, exponent)
+    ("fn", name, arguments)              a function: root, log, abs, !, sum, ...
+    ("deg", x), ("pct", x), ("paren", x) x degrees, x per cent, a number in brackets
+    ("pm", sign)                         \\pm (1) or \\mp (-1)
+    ("held", value)                      a value that is no expression, such as a matrix
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ BOUND: Node = ("const", "bound")  # stands for the variable of an integral, a su
 REPEATED = frozenset(
     ["int", "sum", "prod"]
 )  # functions of a lower bound, an upper bound and a body with BOUND
-ATOMS = frozenset("num sym const pm held".split())
+ATOMS = frozenset("num sym const pm held".split())  # kinds of nodes without parts
 CONSTANTS = frozenset("ABCDKck")  # letters for an arbitrary constant, alone or with an index: C, c_1
 INDICES = frozenset("nmk")  # letters for an arbitrary integer
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
@@ -26,6 +35,7 @@ PERIOD_LIMIT = 20  # digits of the period of a decimal that ends in dots
 
 
 Parts = tuple[Node, ...]
+# {kind of node: what returns its parts}, {kind of node: what returns a node with other parts}
 PARTS: dict[str, Callable[[Node], Parts]] = {
     **dict.fromkeys(ATOMS, lambda _: ()),
     **dict.fromkeys(("+", "*"), lambda node: node[1]),
@@ -94,6 +104,7 @@ def is_polynomial(node: Node) -> bool:
 
 
 def is_whole(node: Node) -> bool:
+    """True for a whole number, which may be negative."""
     return node[0] == "num" and node[2] == 1
 
 

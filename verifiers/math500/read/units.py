@@ -102,6 +102,7 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
     "ton": "ton",
     "horsepower": "hp",
 }
+# {spelling: its unit}, {unit with a prefix: its forms}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
@@ -145,6 +146,7 @@ _SCALES = tuple(  # of units of one kind: {unit: its size in the measure of its 
 )
 UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
 """{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
+# Parts of the names of known units: "mile" and "/" of "mile / hour".
 _KNOWN_PARTS = frozenset(part for unit in (*_SPELLINGS, *_METRIC, *NAMES.values()) for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 """{word beside a unit: the power that it gives to the unit}: "square cm" is "cm^2"."""
@@ -248,6 +250,7 @@ def is_known(unit: str) -> bool:
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())
 
 
+# {first unit of a kind: the symbol of one letter for this kind}
 _LETTER_OF_KIND = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
 
 

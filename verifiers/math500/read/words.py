@@ -143,7 +143,7 @@ MONTHS = {
     for spelling in names.split()
 }
 """{spelling: the number of its month, from 0}: "january" and "jan" are 0."""
-VOWELS = frozenset("aeiou")
+VOWELS = frozenset("aeiou")  # a word has at least one of them, and a consonant
 
 
 def is_short_word(run: str) -> bool:
