@@ -42,8 +42,10 @@ from verifiers.extract import (
 
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong incorrect or")
 """Words that cast doubt on a value beside them, which then is no answer: "unless it is 18", "18 or 19"."""
-_DENIALS = word_keys("no not never cannot isn wasn doesn t wrong incorrect wait actually or")
+_DENIALS = word_keys("no not never wrong incorrect wait actually or")
 """Words behind a value that take it back: "18. Actually, that is wrong."."""
+_NEGATIONS, _RIGHT = word_keys("cannot isn wasn doesn t"), word_keys("right correct true seem work")
+"""A word of each takes a value back, too: "18. That cannot be right." But "18. You can't buy half a box." keeps it."""
 _NO_VALUE = word_keys(
     "unknown known found obtained given got calculated computed determined derived expressed rounded asked correct "
     "final by in what"
@@ -455,7 +457,9 @@ def begins_sentence(data: Bytes, start: int, end: int) -> bool:
 
 def says_nothing(data: Bytes, start: int, end: int) -> bool:
     """True if data[start:end] has no number, formula or denial: "I hope this helps!"."""
-    return count_values(data, start, end) == 0 and not says_one_of(data, start, end, _DENIALS)
+    if count_values(data, start, end) > 0 or says_one_of(data, start, end, _DENIALS):
+        return False
+    return not (says_one_of(data, start, end, _NEGATIONS) and says_one_of(data, start, end, _RIGHT))
 
 
 def count_values(data: Bytes, start: int, end: int) -> int:

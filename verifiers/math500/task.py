@@ -202,7 +202,9 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     may_be_time = gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.unlaid(answer)))
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
-    if is_name(gold, problem) and text.key(answer).lower() == gold.key.lower():
+    # In small letters a name is the same name, but aa is not AA, which may be a product.
+    is_same_name = text.key(answer) == gold.key.lower() and len({*gold.key}) > 1
+    if is_same_name and is_name(gold, problem):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     digits = text.digits_of(answer) if base and len(answer) < 40 else None
@@ -270,7 +272,8 @@ def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -
         return ""
     if label.isupper() or not options:
         return label if label.isupper() and ")" in reference else ""
-    return label.upper() if ")" in reference or markup.has_small_label(problem, label) else ""
+    is_choice = markup.has_small_label(problem, label) and label not in formulas_of(problem)
+    return label.upper() if ")" in reference or is_choice else ""
 
 
 def is_right(answer: str, gold: Reference) -> bool:
@@ -347,10 +350,12 @@ def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
 
 
 def is_name(gold: Reference, problem: str | None) -> bool:
-    """True for a reference such as US, unless all its letters stand in the problem by themselves or in formulas."""
+    """True for a reference such as US, unless its letters stand in formulas of the problem or name points: CA of ABC."""
     if not gold.is_name or not problem or not gold.variables:
         return gold.is_name
-    return not all(form_of(problem).has_letters({letter}) for letter in gold.variables)
+    words = (word.strip(".,;:?!()$") for word in problem.split())
+    points = {letter for word in words if word.isupper() and len(word) <= 3 for letter in word}
+    return not all(letter in points or form_of(problem).has_letters({letter}) for letter in gold.variables)
 
 
 def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:

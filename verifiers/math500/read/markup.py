@@ -27,6 +27,8 @@ HEDGES = frozenset(
 """Words behind yes or no that may take the answer back: "Yes, unless n is even"."""
 TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
 """Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
+_TURNING = frozenset("but however so therefore thus hence sure".split())
+"""Words of a reason behind which another value may come: "Paris, because it is large, so the answer is London"."""
 SMALL_CHOICES = CHOICES.lower()
 ALIGNED = tuple(  # begins of environments whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
@@ -152,7 +154,8 @@ def without_reason(answer: str) -> str:
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        if words and value and TAKING_BACK.isdisjoint(words):
+        is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
+        if words and value and is_one_sentence and (TAKING_BACK | _TURNING).isdisjoint(words):
             return value + "}" * max(value.count("{") - value.count("}"), 0)
     return answer
 
