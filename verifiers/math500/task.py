@@ -350,7 +350,7 @@ def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
 
 
 def is_name(gold: Reference, problem: str | None) -> bool:
-    """True for a reference such as US, unless its letters stand in formulas of the problem or name points: CA of ABC."""
+    """True for a reference such as US, unless its letters stand in formulas of the problem or are points, CA of ABC."""
     if not gold.is_name or not problem or not gold.variables:
         return gold.is_name
     words = (word.strip(".,;:?!()$") for word in problem.split())
