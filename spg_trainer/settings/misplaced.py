@@ -26,7 +26,8 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
     tasks = parse_tasks(str(given.get("env") or Config().env))
     shown = f"{name}={value!s:.80}"
     if "algorithm_args" in known:
-        algorithm = given.get("algorithm") or usual_algorithm(tasks, given)
+        named = given.get("algorithm")  # in a file of settings, it may be no name
+        algorithm = named if isinstance(named, str) and named else usual_algorithm(tasks, given)
         if has_hyper_parameter(algorithm, name):
             return f"{name} is a hyper-parameter of {algorithm}: $algorithm_args {shown}. "
         if others := algorithms_with(name):

@@ -347,6 +347,16 @@ def test_a_run_of_an_algorithm_that_is_gone_is_begun_anew_from_its_weights(
             typed("--resume", str(run), *more)
 
 
+@pytest.mark.parametrize("algorithm", ["3", "[wd1]"])
+def test_a_misplaced_name_beside_an_algorithm_that_is_no_name_is_refused(
+    tmp_path: Path, algorithm: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"algorithm: {algorithm}\npsi: 0.5\n")
+    with pytest.raises(ConfigError, match=r"psi=0\.5: no such setting"):
+        typed("--config", str(file))
+
+
 def test_an_own_algorithm_is_not_exchanged_for_one_of_ours(run: Path) -> None:
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("algorithm: spg", "algorithm: ./mine.py:Mine"))
