@@ -16,7 +16,7 @@ from verifiers.math500.asked.form import NONE as NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
-from verifiers.math500.read.lexer import LETTERS, Malformed, Unsupported, tokens_of
+from verifiers.math500.read.lexer import COMMAND, LETTERS, OMEGA, Malformed, Unsupported, tokens_of
 from verifiers.math500.read.markup import CHOICES, without_approximation
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import symbols
@@ -63,6 +63,8 @@ class Reference:
         try:
             tokens = tokens_of(without_approximation(answer).strip(), None)
             self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
+            if any(token[:2] == (COMMAND, "Omega") for token in tokens):
+                self.variables |= {OMEGA}
             reading = read(tokens, None)
             value = meaning(reading.value)
             self.mixed, self.worded = reading.mixed, reading.worded

@@ -7,7 +7,7 @@ There is no Unicode normalisation: `LATEX_OF` turns characters into LaTeX, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
 from string import ascii_letters
@@ -26,6 +26,7 @@ TOKEN_LIMIT = 1500  # tokens of an answer
 DIGIT_LIMIT = 1000  # digits of one number
 
 MICRO = "µ"  # the prefix of a unit: 5 µm
+OMEGA = "\\Omega"
 METRIC_LETTERS = frozenset("kMm")  # prefixes before \\Omega: 5 k\\Omega
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
@@ -118,6 +119,19 @@ class Malformed(Exception):
 
 class Unsupported(Malformed):
     """The text is mathematics that is not judged, such as a limit or a double integral."""
+
+
+def is_plain(tokens: Sequence[Token]) -> bool:
+    """True if no letter, sum or difference stands behind the last equals sign: in R = 5 and -5, not in x-5."""
+    before = ""
+    plain = True
+    for kind, value, _ in tokens:
+        if value == "=":
+            plain = True
+        elif kind == LETTERS or value == "+" or (value == "-" and before not in ("", "=", "{", "(")):
+            plain = False
+        before = value
+    return plain
 
 
 def tokens_of(text: str, variables: frozenset[str] | None) -> list[Token]:
@@ -303,12 +317,7 @@ class Lexer:
         run, self.position = text[self.position : end], end
         if text.startswith(FORGOTTEN_BACKSLASH.get(run, ()), end):
             return  # a command that is dropped, its backslash forgotten: left(3, 4right)
-        if (
-            run in METRIC_LETTERS
-            and text.startswith("\\Omega", end)
-            and self.tokens
-            and self.is_behind_number()
-        ):
+        if run in METRIC_LETTERS and text.startswith("\\Omega", end) and self.may_be_in_ohms(run):
             self.position = end + len("\\Omega")
             return self.add(WORD, f"{run}ohm")  # 5 k\\Omega
         if run == "x" and self.is_times_sign(end):
@@ -348,9 +357,16 @@ class Lexer:
         """True if the last token is a number or a closing brace: behind 5, behind \\frac{1}{2}."""
         return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
-    def has_sum(self) -> bool:
-        """True if a plus sign was read before."""
-        return any(value == "+" for _, value, _ in self.tokens)
+    def may_be_in_ohms(self, prefix: str = "") -> bool:
+        r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor where the reference has the letter.
+
+        In a reference without a space it is a letter, too: 5\Omega.
+        """
+        if not self.tokens or not self.is_behind_number():
+            return False
+        if self.variables is None:
+            return self.spaced and is_plain(self.tokens)
+        return self.variables.isdisjoint({OMEGA, prefix}) and is_plain(self.tokens)
 
     def is_factor(self, run: str) -> bool:
         """True if letters right behind a number are variables of the reference, or stand in it: the CAD of 2CAD."""
@@ -425,7 +441,7 @@ class Lexer:
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
         ends = name == "Omega" and not self.text[self.position :].strip(" $.}")
-        if ends and self.tokens and self.is_behind_number() and not self.has_sum():
+        if ends and self.may_be_in_ohms():
             return self.add(WORD, "ohm")  # 5 \\Omega
         self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
 
