@@ -11,7 +11,7 @@ from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
 from verifiers.math500.read.atoms import braced, read_digits, read_label, read_number
 from verifiers.math500.read.cursor import MIXED, UNITS, Cursor
-from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
+from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, is_plain
 from verifiers.math500.read.tree import Node
 from verifiers.math500.read.values import Quantity, Value, is_expression
 from verifiers.math500.read.words import (
@@ -216,6 +216,8 @@ def at_fraction_of_letters(cursor: Cursor) -> bool:
     before = cursor.peek(-1)
     if cursor.text.is_reference or not end or (before[0] != NUMBER and before[1] != "}"):
         return False
+    if not is_plain(cursor.tokens[: cursor.position]):
+        return False  # x^2+1\frac{m}{s}
     inside = (*cursor.tokens[cursor.position + 2 : close], *cursor.tokens[close + 2 : end])
     own = cursor.text.letters
     return all(
