@@ -101,6 +101,8 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
     "kilobyte": "KB",
     "ton": "ton",
     "horsepower": "hp",
+    "bar": "bar",
+    "bit": "bit",
 }
 # {spelling: its unit}, {unit with a prefix: its forms}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
@@ -160,7 +162,7 @@ UNIT_LETTERS = frozenset("m s h g l L".split())
 """Letters that are units even without `\\text`: m in 5 m. N, V, A and the like are more often variables."""
 KNOWN_WORDS = (
     # Signs and single letters are no words; min, cup and pa may be functions or products. Codes such as EUR: see lexer.
-    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"} - (CODES - {"usd"}))
+    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa", "bar", "bit"} - (CODES - {"usd"}))
     | SAY_NOTHING
     | {*POWERS}
     | JOINING
