@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from verifiers.amounts import NATIONS
 from verifiers.math500.read import units
 from verifiers.math500.read.words import NUMBER_WORDS
 
@@ -212,7 +213,7 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
     asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
         if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT:
-            mentioned.add(units.UNITS[word].partition(" ")[0])
+            mentioned.add(of_nation(units.UNITS[word], words[:k]).partition(" ")[0])
         unit = None
         if word == "many" and words[k - 1] == "how":
             unit = unit_at(words[k + 1 : k + 6], skip=2)
@@ -225,14 +226,22 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:
     """The first unit among some words, with at most `skip` other words before it: "square feet"."""
+    if len(words) > 1 and words[0] in NATIONS and words[1] == "dollars":
+        skip += 1
     for k in range(min(skip + 1, len(words))):
         has_power = words[k] in units.POWERS and k + 1 < len(words)  # "square"
         at = k + 1 if has_power else k
         name = words[at]
         if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
             continue
-        return units.canonical_unit([*words[k:at], name])
+        unit = units.canonical_unit([*words[k:at], name])
+        return unit and of_nation(unit, words[:at])
     return None
+
+
+def of_nation(unit: str, before: Sequence[str]) -> str:
+    """The unit, with the words before it: "cad" for the dollars of "Canadian dollars"."""
+    return NATIONS.get(before[-1], unit) if unit == "dollar" and before else unit
 
 
 def dimension_in(words: Sequence[str]) -> int:
