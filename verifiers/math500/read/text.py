@@ -95,18 +95,21 @@ def digits_of(text: str) -> tuple[str, str] | None:
 def same_text(answer: str, gold: str) -> bool:
     """True for the same text in two layouts, or the same time, of a day or on a clock: 4:30 p.m. and 16:30."""
     answer, gold = unlaid(answer), unlaid(gold)
-    return answer == gold or is_time(answer, time_of(gold))
+    return answer == gold or is_time(answer, gold)
 
 
-def is_time(answer: str, gold: Time | None) -> bool:
+def is_time(answer: str, gold: str) -> bool:
     """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
 
-    `gold`: the time of the reference; None, which no answer equals, if the reference is no time.
+    2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours, and 2:3 p.m. for the ratio 2:3.
     """
-    time = time_of(answer)
-    if time is None or gold is None or gold[1] or not names_half(answer):
-        return time == gold is not None  # the same, and gold is a time
-    return time[0][0] % 12 == gold[0][0] % 12 and time[0][1:] == gold[0][1:]
+    time, wanted = time_of(answer), time_of(gold)
+    if time is None or wanted is None or wanted[1] or not names_half(answer):
+        return time == wanted is not None
+    digits = gold.replace(" ", "")
+    hours = 24 if digits.startswith("0") else 12
+    is_same = time[0][0] % hours == wanted[0][0] % hours and time[0][1:] == wanted[0][1:]
+    return is_same and has_minutes(digits)
 
 
 def names_half(text: str) -> bool:
