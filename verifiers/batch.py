@@ -1,7 +1,7 @@
-"""Many completions at once: packed into one byte buffer and judged by compiled loops, in threads, slice by slice.
+"""Judges many completions at once: packs them into one byte buffer for compiled loops, which run in threads.
 
-numba is imported, and a loop compiled, only if a batch is large enough to be worth it; the result is cached on disk, if
-that is possible. Everything here works without numba too, row by row.
+numba is imported, and a loop compiled, only if a batch is large enough to be worth it. The compiled loop is cached on
+disk, if that is possible. Everything here works without numba too, row by row.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end 
 Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
 """(completion, reason, start and end of what lenient mode has judged) -> what is judged instead, or -1, -1."""
 
-# This many are worth a thread. A larger buffer costs three times as much: the system gives it new pages each time.
+# So many are worth a thread. A larger buffer takes three times as long, as the system gives it new pages each time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
-MIN_COMPILED_ROWS = 256  # to judge this many without compiled code takes as long as to import numba
+MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # numba's types of `Columns`
-INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
+INTEGER_BITS = 2000  # a longer integer is no reference; Python prints none of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
 
@@ -62,7 +62,7 @@ class Compiling:
 
     Attributes:
         rows_left: how many rows are still judged without it, whatever the size of their batches.
-        seconds: how long rows are still judged without it before a loop is compiled that numba's disk cache lacks.
+        seconds: how long rows are still judged without it before a loop that numba's disk cache lacks is compiled.
         begins: is called before that compiling, with the name of the verifier; it logs a line.
         taken: how many seconds compiling has taken so far.
     """
@@ -87,7 +87,7 @@ def as_text(completion: object) -> str | None:
 
 
 def as_reference(value: object) -> str | None:
-    """A reference as text, also a finite number (6.0 as "6"), one of numpy, a Decimal and a Fraction; else None."""
+    """A text, or a finite number as text, 6.0 as "6", also of numpy, Decimal or Fraction; None for anything else."""
     if type(value) is str:
         return value
     if getattr(value, "shape", None) == ():
@@ -111,10 +111,11 @@ def as_reference(value: object) -> str | None:
 class RowLoop:
     """A function that judges one completion, and what it takes to compile a loop of it over many.
 
-    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
-    plain Python that numba compiles too; a row of negative reason must be judged outside compiled code. `references` is
-    numba's type of the argument of that name, a tuple; `scratch` is the class of the object that the function may write
-    to (a dataclass whose fields are integers, lists of integers, and such dataclasses); `modules` are those it calls.
+    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row. It
+    is plain Python that numba compiles too. A row for which it returns a negative reason must be judged outside
+    compiled code. `references` is numba's type of the argument of that name, a tuple. `scratch` is the class of the
+    object that the function may write to: a dataclass whose fields are integers, lists of integers, and such
+    dataclasses. `modules` are the modules whose functions it calls.
     """
 
     judge: Callable[..., Judged]
@@ -185,7 +186,7 @@ def judge_texts(
     judge_row: Callable[[bytes, int], Judged],
     references: Callable[[], tuple],
 ) -> Columns:
-    """Reason, tier, score (N,) and spans (N, 2) of N texts, by the compiled loop, or by `judge_row` one by one."""
+    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or one by one by `judge_row`."""
     import numpy as np
 
     n = len(texts)
@@ -251,7 +252,7 @@ def text_task(
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
-        data = verdicts.encoded(text or "")  # "" is judged for what is not text, to check the reference
+        data = verdicts.encoded(text or "")  # for what is not text, "" is judged, which checks the reference
         values = [reference.get(field) for field in taken]
         judged = judge(data, mode != "strict", None, *values)
         if mode == "flexible":
@@ -299,10 +300,10 @@ def compiled_task(
     explain: Callable[..., str] | None = None,
     flexible: Flexible | None = None,
 ) -> Task:
-    """A task whose completions are text that `loop` judges.
+    """A task whose completions are text, and whose batches are judged by `loop`.
 
-    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task`, but may write to `scratch`;
-    `pack_references(*columns)` returns the `references` of the loop.
+    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task`, but may write to `scratch`.
+    `pack_references(*columns)` returns the argument `references` of the loop.
     """
 
     memory_of_thread = local()
@@ -324,7 +325,7 @@ def compiled_task(
 
 
 def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
-    """`pack` for references, of which `text_of(reference, row)` is the text."""
+    """The function `pack` for references; `text_of(reference, row)` is the text of one that is no text itself."""
 
     def pack_column(texts: list[object]) -> Packed:
         if set(map(type, texts)) != {str}:
@@ -335,9 +336,9 @@ def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]]
 
 
 def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:
-    """UTF-8 bytes of all texts in one read-only buffer (uint8), and where each begins: (N + 1,) int64.
+    """(UTF-8 bytes of all texts in one read-only buffer (uint8), where each begins and the last ends: (N + 1,) int64).
 
-    `starts`: where each would begin if every character were one byte, if that is known already.
+    starts: `starts_of(texts)`, if it is known already; it holds if all characters are ASCII.
     """
     import numpy as np
 
@@ -362,7 +363,7 @@ def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
 
 
 def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
-    """The rows in slices of about SLICE_CHARACTERS; `starts`: the character at which each row starts."""
+    """The rows in slices of about SLICE_CHARACTERS. starts: `starts_of` the texts."""
     import numpy as np
 
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
@@ -428,7 +429,7 @@ def compile_loop(
     from verifiers.loop_cache import LoopCache, turn
 
     with _lock:
-        if not _registered:  # what has another form where compiled
+        if not _registered:  # these functions have another form where compiled
             overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
             overload(extract.matches)(lambda data, start, end, pattern: extract.matches_in_array)
             overload(extract.is_end_token)(lambda data, start, end: extract.is_end_token_in_array)
@@ -475,7 +476,7 @@ _LOCATE = RowLoop(sentence.find_row, "", _Unused, (characters, answer_words, sen
 def locate_all(
     texts: list[str], lenient: bool
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """`sentence.find_answer` of N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
+    """`sentence.find_answer` on N texts: status (N,), 1 for a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
         return sentence.find_row(data, 0, len(data), lenient, (), row, ())

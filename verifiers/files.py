@@ -29,7 +29,7 @@ _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c"
-# What is raised if a file breaks off.
+# The errors that are raised if a file breaks off.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
 Piece = (
     list[bytes] | list[tuple[int, bytes | LineError]]
@@ -37,9 +37,9 @@ Piece = (
 
 
 class Block(NamedTuple):
-    """Rows of the file `label` ("" where there is only one), each as a line of JSON.
+    """Rows of the file `label` ("" if there is only one file), each as a line of JSON.
 
-    numbers: of each row the line of the file on which it begins, from 1; in parquet and in a JSON array its place.
+    numbers: for each row the line of the file on which it begins, from 1 on; in parquet and in a JSON array its place.
     """
 
     label: str
@@ -50,8 +50,8 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read, None for all.
 
-    `failure` says why it could not be read to its end, and what was not judged for that; `cause` says only why. Both
-    are "" if it could. `empty` says whether it held nothing. Raises CommandError where there is no file.
+    `cause` says why the file could not be read to its end; `failure` says that, and what was not judged therefore. Both
+    are "" if it was read to its end. `empty` says whether it holds no rows. Raises CommandError if there is no file.
     """
 
     def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
@@ -154,7 +154,7 @@ def nearest_file(path: Path) -> Path | None:
 
 
 def what_is_wrong(error: Exception, path: str) -> str:
-    """Why a file breaks off; of one in another encoding, the first line that is not UTF-8, and what to do."""
+    """Why a file breaks off; for a file in another encoding, the first line that is not UTF-8, and what to do."""
     if not isinstance(error, UnicodeDecodeError):
         return str(error)
     if path == "-" or path.endswith((".gz", ".parquet")):
@@ -165,6 +165,7 @@ def what_is_wrong(error: Exception, path: str) -> str:
 
 
 def is_utf_8(line: bytes) -> bool:
+    """True if a line is valid UTF-8."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
@@ -173,9 +174,10 @@ def is_utf_8(line: bytes) -> bool:
 
 
 def _samples(stream: io.TextIOWrapper) -> list[Any]:
-    """The samples of a file that is one object: "generations" as d1 and its kin write it, or "data".
+    """The samples of a file that is one JSON object.
 
-    Or of one that holds them by their numbers, {"0": {...}, "1": {...}}, as OpenCompass writes it.
+    They are its list "generations", as in d1's files, or its list "data", or all its values by their numbers,
+    {"0": {...}, "1": {...}}, as in OpenCompass's files.
     """
     try:
         document = json.load(stream)
@@ -192,7 +194,7 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
-    """The lines that are whole, without the one in which a stream breaks off."""
+    """The whole lines of a stream, without the line in which it breaks off."""
     data, fresh = bytearray(), 0
     try:
         while piece := stream.read1(BLOCK_BYTES - fresh):
@@ -216,12 +218,12 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Objects as lines; if a table breaks off, those before that too."""
+    """Objects as lines of JSON, in blocks; if a table breaks off, also the objects before that place."""
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
 def _refuse_twice(path: str, names: Sequence[str]) -> None:
-    """Raises CommandError for a table in which two columns have one name, as it would not be clear which is meant."""
+    """Raises CommandError if two columns of a table have the same name, because either could be meant."""
     for name in names:
         places = [place for place, other in enumerate(names, 1) if other == name]
         if name.strip() and len(places) > 1:
@@ -230,7 +232,7 @@ def _refuse_twice(path: str, names: Sequence[str]) -> None:
 
 
 def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
-    """The rows of a table with the lines on which they begin: a header stands above, and cells may break lines.
+    """(line on which it begins, row) of each row of a table; a header stands above them, and a cell may have line ends.
 
     A row with more cells than the header is replaced by an error. Empty cells at its end do not count.
     """
@@ -269,7 +271,7 @@ def _as_line(row: Any) -> bytes:
 
 
 def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in lists of _ROWS; if they break off, those before that too."""
+    """Items in lists of _ROWS; if they break off, also the items before that place."""
     block: list[Any] = []
     try:
         for item in items:
@@ -297,9 +299,9 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
 
 
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
-    """The JSON object on a line; raises LineError if there is none, or the LineError that stands in for the line.
+    """The JSON object on a line; raises LineError if it holds none, or the LineError that stands in for the line.
 
-    fields: those that the object should have; the error names them, but they are not checked.
+    fields: the fields that the object should have; an error names them, but they are not checked.
     """
     if isinstance(line, LineError):
         raise line

@@ -29,10 +29,10 @@ class LoopCache(FunctionCache):
         """The compiled code for a signature; None if it is not on disk or cannot be read."""
         try:
             return super().load_overload(signature, context)
-        except Exception as error:  # whatever pickle and LLVM make of a file that is cut
+        except Exception as error:  # any error that pickle or LLVM raises on a cut file
             _warn("has a file that cannot be read", self.cache_path, error)
             with suppress(OSError):
-                self.flush()  # or saving would read the same index
+                self.flush()  # otherwise saving would read the same index
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:

@@ -14,7 +14,7 @@ DATA_SOURCES = {
     "DigitalLearningGmbH/MATH-lighteval": "math500",
     "HuggingFaceH4/MATH-500": "math500",
 }
-"""{a data source by its name in verl's data: the task that judges it}; the name of a task is a data source too."""
+"""{name of a data source in verl's data: the task that judges it}; the name of a task may stand in its place."""
 
 
 def task_of(data_source: object) -> str:
@@ -25,9 +25,10 @@ def task_of(data_source: object) -> str:
 
 
 def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The reference fields of a task from a ground truth, which is the reference, or {field: reference} if several.
+    """{reference field of a task: its value}, from verl's `ground_truth` and `extra_info`.
 
-    A task that takes the problem gets that of `extra_info`, or "". Raises `ArgumentError`.
+    The ground truth is the reference itself, or {field: value} for a task with several fields. A task that takes the
+    problem gets the `problem` of `extra_info`, or "". Raises `ArgumentError`.
     """
     entry = find(task)
     if isinstance(ground_truth, Mapping):
@@ -51,9 +52,9 @@ def compute_score(
 ) -> float:
     """1.0 if a completion is right, else 0.0, with the arguments that verl passes to a custom reward function.
 
-    data_source: a name in `DATA_SOURCES`, or a task. ground_truth: its reference, or {field: reference} of a task with
-    several. extra_info: its `problem` is used where the task takes one; without one an unfinished value such as `2+3`
-    still gets 0. Raises VerifierError for an unknown data source and for a reference that cannot be used.
+    data_source: a name in `DATA_SOURCES`, or a task. ground_truth: the reference, or {field: value} for a task with
+    several reference fields. extra_info: its `problem` is used if the task takes one; without it, an unfinished value
+    such as `2+3` still gets 0. Raises VerifierError for an unknown data source and for a reference that cannot be used.
     """
     task = task_of(data_source)
     return float(verify(task, solution_str, **references_of(task, ground_truth, extra_info)).correct)

@@ -8,19 +8,18 @@ from verifiers.verdicts import Reason
 
 
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
-    """How many digits are needed, which given digit was changed, or which occurs twice, e.g. "Row 2 repeats 3."
+    """A sentence on the first fault: a number of digits, a given digit that was changed, or "Row 2 repeats 3."
 
-    extracted, reason: those of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer
-    that was read in spite of its words, because some of its digits may not be cells.
+    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
+    words that was read all the same, because some of its digits may not be cells.
     """
     cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
     if not extracted or len(cells) not in (1, 16, 81):
         return ""
     has_words = any(map(str.isalpha, extracted))
     digits = sum(map(str.isdecimal, extracted))
-    if reason == Reason.MALFORMED and (
-        has_words or digits == len(cells)
-    ):  # something other than the digits is wrong
+    # If the number of digits is right, something else was wrong with the answer.
+    if reason == Reason.MALFORMED and (has_words or digits == len(cells)):
         return f"The answer must be the {len(cells)} digits of the grid, row by row, and nothing else."
     return "" if has_words else flaw(cells, extracted)
 
@@ -36,7 +35,7 @@ def flaw(puzzle: str, answer: str) -> str:
             return f"Row {cell // size + 1} column {cell % size + 1} must stay {puzzle_digit}."
     rows = [grid[start : start + size] for start in range(0, size * size, size)]
     columns = [grid[column::size] for column in range(size)]
-    starts_of_boxes = range(0, size, isqrt(size))  # their first rows, and their first columns
+    starts_of_boxes = range(0, size, isqrt(size))  # the first rows of boxes, and their first columns
     boxes = [
         "".join(row[left : left + isqrt(size)] for row in rows[top : top + isqrt(size)])
         for top in starts_of_boxes

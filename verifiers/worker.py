@@ -1,8 +1,8 @@
 """A small pool of worker processes: each answers jobs, has a deadline for each job, and can be killed.
 
 `Workers` asks and `_serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
-when its pipe closes, also in the middle of a job. So it ends with the interpreter that started it, even with one that
-kill -9 ends. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
+when its pipe closes, also in the middle of a job. So it ends with the interpreter that started it, even if that is
+killed by kill -9. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
 
 Pools over `multiprocessing` (pebble 5.2 was measured) start no worker from a daemonic process, run a script without a
 `__main__` guard again, and leave a busy child running when the parent is killed.
@@ -41,7 +41,7 @@ class WorkerUnavailable(Exception):
 
 
 def environment() -> dict[str, str]:
-    """The environment variables with which another interpreter imports what this one does."""
+    """Environment variables with which another interpreter can import the modules that this one can."""
     paths = [*(path or os.getcwd() for path in sys.path), str(Path(__file__).parents[1])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -64,7 +64,7 @@ class _Worker:
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
                 )
         self.start_deadline = time.monotonic() + START_SECONDS
-        self.ready: dict[str, Any] = {}  # its first message
+        self.ready: dict[str, Any] = {}  # the worker's first message
 
     def receive(self, deadline: float) -> dict[str, Any]:
         """The next message; raises TimeoutError, and EOFError or another OSError if the worker is gone."""
@@ -94,13 +94,13 @@ class _Worker:
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def computes(self) -> bool:
-        """Whether a thread of the worker runs or waits for a processor; False without /proc."""
+        """True if a thread of the worker runs or waits for a processor; False without /proc."""
         threads = Path(f"/proc/{self.process.pid}/task").glob("*")
         return any(fields[0] in "RD" for fields in map(_fields, threads) if fields)
 
 
 def _fields(folder: str | Path) -> list[str]:
-    """What Linux says of a process or a thread, behind its name; an empty list if there is none."""
+    """The fields of Linux's `stat` file for a process or thread, behind its name; [] if there is none."""
     try:
         return Path(folder, "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -136,7 +136,9 @@ class Workers:
     def reset(self) -> None:
         """Begins without workers; a forked child leaves those of its parent to the parent."""
         for worker in self._alive:
-            worker.process.returncode = 0  # or Popen would wait for a process that is no child of this one
+            worker.process.returncode = (
+                0  # otherwise Popen would wait for a process that is no child of this one
+            )
             worker.pipe.close()
         self._alive = set()
         self._unavailable = ""
@@ -184,7 +186,7 @@ class Workers:
             return {"outcome": "error", "detail": f"the worker died twice ({worker.process.returncode})"}
         except OSError as error:
             raise WorkerUnavailable(f"no process can be started: {error}") from error
-        except BaseException:  # Ctrl-C too: a worker that still owes an answer is of no more use
+        except BaseException:  # also Ctrl-C; a worker that still owes an answer cannot be asked anything else
             if worker is not None:
                 self._end(worker)
             raise

@@ -97,10 +97,12 @@ def _unusable(folder: Path, problem: str) -> InterpreterMissing:
 
 
 def _is_ours(name: str) -> bool:
+    """True for the name of a file that this module makes in its folder."""
     return name == LOCK or name.endswith(".cwasm") or (name.startswith("stdlib-") and name.endswith(".zip"))
 
 
 def _mend(file: Path) -> None:
+    """Lets only this user read and write a file; removes it if others could have written it."""
     status = file.lstat()
     mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and status.st_nlink == 1
     if not mine or status.st_mode & 0o022:
@@ -137,6 +139,7 @@ def make(is_needed: Callable[[], bool]) -> None:
 
 
 def _is_made(folder: Path) -> bool:
+    """True if a folder has the library and the compiled interpreter of these versions."""
     return stdlib().exists() and any(folder.glob(_compiled_name("*")))
 
 
@@ -145,7 +148,7 @@ def _compiled_name(digest: str) -> str:
 
 
 def kept() -> dict[str, tuple[int, int]]:
-    """{kept file: (inode, time of change)}, by which one sees whether another process has made it again."""
+    """{kept file: (inode, time of change)}; they change if another process makes the file again."""
     files = [stdlib(), *cache_folder().glob(_compiled_name("*"))]
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files if file.exists()}
 
@@ -173,9 +176,9 @@ class CannotLoad(Exception):
 
 
 def refuse_to_compile() -> None:
-    """Makes this process raise `CannotLoad` if the compiled interpreter cannot be loaded, instead of compiling.
+    """Lets this process raise `CannotLoad` instead of compiling, if the compiled interpreter cannot be loaded.
 
-    A worker that compiled would be ended by the clock, and so would every worker after it.
+    The clock would end a worker that compiles, and every worker after it, which would compile as well.
     """
     import wasmtime
 
