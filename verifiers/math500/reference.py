@@ -77,7 +77,7 @@ class Reference:
                 self.variables = frozenset().union(*map(symbols, expressions(value)))
             self.is_list = type(value) is Several
             self.unit_letter = letter_of(value.unit) if type(value) is Quantity else ""
-            self.is_money = type(value) is Quantity and currencies_of(value.unit) > 0
+            self.is_money = type(value) is Quantity and currencies_of(value.unit.partition(" / ")[0]) > 0
         except Unsupported:
             pass
         except (Malformed, ArithmeticError, ValueError, RecursionError):

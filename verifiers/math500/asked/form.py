@@ -191,7 +191,9 @@ class Form:
         if self.units and units.is_known(unit):
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
-            return unit in self.units or bool(second and first in self.units and f"per {second}" in question)
+            return unit in self.units or bool(
+                second and first in {"", *self.units} and f"per {second}" in question
+            )
         if not self.speaks_of(unit):
             return False
         alike = {one for one in self.mentioned if units.conversion(one, name)}

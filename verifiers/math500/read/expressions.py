@@ -21,7 +21,7 @@ from verifiers.math500.read.atoms import (
 )
 from verifiers.math500.read.cursor import MIXED, Cursor, Readers
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Unsupported
-from verifiers.math500.read.quantities import expression_ends
+from verifiers.math500.read.quantities import at_rate, expression_ends
 from verifiers.math500.read.tree import (
     BOUND,
     INFINITY,
@@ -110,6 +110,8 @@ def read_product(cursor: Cursor) -> Node:
     factors = [read_power(cursor)]
     while cursor.kind != "end":
         if cursor.value in ("*", "/"):
+            if at_rate(cursor):
+                break
             operator = cursor.advance()
             right = behind_sign(cursor, read_power)
             factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]

@@ -6,17 +6,18 @@ For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from verifiers.amounts import SIGNS, currencies_of
 from verifiers.math500.read import prose, units
 from verifiers.math500.read.atoms import braced, read_digits, read_label, read_number
 from verifiers.math500.read.cursor import MIXED, UNITS, Cursor
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, is_plain
-from verifiers.math500.read.tree import Node
 from verifiers.math500.read.values import Quantity, Value, is_expression
 from verifiers.math500.read.words import (
     BEFORE_SECOND_COUNT,
     CHANGING_BEHIND,
+    DISTRIBUTING,
     JOINING,
     NUMBER_WORDS,
     ORDINALS,
@@ -66,13 +67,19 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
         times = units.conversion(unit, rest.unit) if type(rest) is Quantity else None
         if not literal or not times:
             raise Malformed("two quantities side by side")
-        return with_part(value, times, rest)
+        return with_part(Quantity(value, unit), times, rest)
     return Quantity(value, unit) if unit or words[0].lower() not in ORDINALS else value
 
 
-def with_part(value: Node, times: tuple[int, int], part: Quantity) -> Quantity:
-    """The sum of a value and a part, in the smaller unit of the part. `times`: how many of it are one larger unit."""
-    inner = part.value
+def with_part(whole: Quantity, times: tuple[int, int], part: Quantity) -> Quantity:
+    """The sum of a quantity and a part, in the smaller unit of the part. `times`: how many of it are one larger unit.
+
+    Of money in the larger one: 12 dollars and 45 cents are 12.45 dollars, in which nothing is left to calculate.
+    """
+    value, inner = whole.value, part.value
+    if units.is_money(whole.unit) and is_expression(inner) and inner[0] == value[0] == "num":
+        number = Fraction(*value[1:]) + Fraction(*inner[1:]) / Fraction(*times)
+        return Quantity(("num", *number.as_integer_ratio()), whole.unit)
     terms = inner[1] if is_expression(inner) and inner[0] == "+" else (inner,)
     return Quantity(("+", (("*", (value, ("num", *times))), *terms)), part.unit)
 
@@ -93,7 +100,7 @@ def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
         if item.value[1] < 0 or not times or (whole and bound[0] * times[1] >= times[0] * bound[1]):
             return None
         bound = item.value[1] * times[0], item.value[2] * times[1]
-        whole = with_part(item.value, times, whole) if whole else item
+        whole = with_part(item, times, whole) if whole else item
     return whole
 
 
@@ -126,6 +133,9 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             cursor.advance()
             above, below = (unit_words(read_label(cursor)) for _ in range(2))
             words += [*above, "/", *below]
+        elif at_rate(cursor) or at_article_of_time(cursor):
+            words.append("/")
+            cursor.advance()
         elif (
             (cursor.kind == WORD and cursor.value.lower() not in JOINING)
             or at_unit_letter(cursor, words)
@@ -138,6 +148,30 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             words.append("/")
         else:
             return
+
+
+def at_rate(cursor: Cursor) -> bool:
+    """True if the slash of a rate stands here: that of 5/hour, and of $5/h where the reference has no such letter."""
+    kind, value, _ = cursor.peek()
+    if cursor.value != "/":
+        return False
+    text = cursor.text
+    of_number = cursor.peek(-1)[0] == NUMBER and not text.is_reference and not (text.match or text.letters)
+    of_letter = kind == LETTERS and value in units.UNIT_LETTERS and value not in (text.letters or ())
+    return (kind == WORD and value.lower() in units.UNITS) or (
+        of_letter and (of_number or bool(cursor.currency))
+    )
+
+
+def at_article_of_time(cursor: Cursor) -> bool:
+    """True if the article of a rate stands here: $5 an hour. Not if the reference has a letter a."""
+    kind, value, _ = cursor.peek()
+    is_time = kind == WORD and units.kind_of(units.UNITS.get(value.lower(), "")) in ("second", "month")
+    return (
+        is_time
+        and cursor.kind in (WORD, LETTERS)
+        and cursor.value.lower() in DISTRIBUTING - (cursor.text.letters or set())
+    )
 
 
 def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
@@ -173,7 +207,8 @@ def expression_ends(cursor: Cursor) -> bool:
     """True if a unit or a remark begins here, although a factor could begin so, too: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
         return (
-            (
+            at_article_of_time(cursor)
+            or (
                 at_unit_letter(cursor)
                 and (cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD)  # 2 h 30 min
             )

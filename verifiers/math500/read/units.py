@@ -196,14 +196,26 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
             named, power = True, ""
+    if names[:1] == ["/"]:
+        names.insert(0, "")  # 5/hour, of whatever
     unit = " ".join(name for name in names if name != "unit")
     return None if power else unit.replace("degree degree", "degree")
 
 
 def conflict(answer: str, gold: str) -> bool:
-    """True if both units are known and differ: cm and m. Not for degrees and degrees celsius, dollars and USD."""
+    """True if both units are known and differ: cm and m. Not for degrees and degrees celsius, dollars and USD.
+
+    A rate of money may leave out what it is for, and any rate what it counts: $5 for $5/hour, and 5/hour.
+    """
+    (above, per, below), (gold_above, gold_per, gold_below) = (
+        unit.partition(" / ") for unit in (answer, gold)
+    )
+    if per and gold_per:
+        return conflict(above, gold_above) or conflict(below, gold_below)
     if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
         return False
+    if (per or gold_per) and (is_money(above) or is_money(gold_above)):
+        return conflict(above, gold_above)
     of_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
     return not (of_scale or currencies_of(answer) & currencies_of(gold))
 

@@ -91,6 +91,8 @@ CHANGING_BEHIND = (
 """Words behind a number that say that another value is meant: "5 doubled", "5 or more", "5 tenths"."""
 BEFORE_SECOND_COUNT = frozenset("in within after for every".split())
 """Words behind a unit that a second count follows, which leaves the value alone: "18 miles in three days" is 18."""
+DISTRIBUTING = frozenset("a an each every".split())
+"""Words before a unit of time that say "per": "$5 an hour"."""
 
 # ---- words of sentences ----
 
