@@ -228,13 +228,15 @@ def check_texts(
         f"$data={data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a data set on the "
         "hub, ORG/NAME.",
     )
-    refuse(mix, "$mix is of an environment's habits. With $data every row is learned: leave it out.")
+    refuse(
+        mix, "$mix gives shares to an environment's habits. With $data every row is learned: leave it out."
+    )
     others = [name for name in env_args if name != "bad_rows"]
     refuse(
         others and not env,
-        f"{', '.join(others)}: with $data there is no task that would take this. Its columns are `prompt` and "
-        "`completion`, or chat `messages`: rename those of the file, or teach it as a task, with $env=FILE $env_args "
-        "prompt=COLUMN demonstration=COLUMN and $verifier or $reward.",
+        f"{', '.join(others)}: with $data there is no task that would take this. A file of $data has the columns "
+        "`prompt` and `completion`, or chat `messages`: rename its columns, or teach it as a task, with $env=FILE "
+        "$env_args prompt=COLUMN demonstration=COLUMN and $verifier or $reward.",
     )
 
 
@@ -421,8 +423,8 @@ def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) ->
 def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
     """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
-    It refuses this also with a bonus that raises all completions, whatever they earn. count: how many completions a
-    problem has. name: the algorithm's.
+    A bonus that raises all completions, whatever they earn, does not help: it is refused as well. count: how many
+    completions a problem has. name: the algorithm's.
     """
     refuse(
         not (r.draws_noise or algorithm.right_groups_teach),
@@ -438,8 +440,8 @@ def check_score_temperature(r: Sampling, algorithm: Any) -> None:
     refuse(
         temperature not in (1.0, r.temperature),
         f"$algorithm_args score_temperature={temperature:g}: completions are sampled at "
-        f"$temperature={r.temperature:g}, so that this would be neither their law nor the model's. Leave it out, or "
-        "use the same temperature for both.",
+        f"$temperature={r.temperature:g}, so that this would be neither the distribution that they are drawn from nor "
+        "the model's. Leave it out, or use the same temperature for both.",
     )
 
 
@@ -463,7 +465,7 @@ def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
 
 
 def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> None:
-    """Refuses groups that are no whole trees, and for completions that cannot fork in the middle.
+    """Refuses groups that are no whole trees, and completions that cannot fork in the middle.
 
     Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
     """
@@ -512,6 +514,6 @@ def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
     if m.is_divided and not with_adapters and algorithm.ref_model_sync_steps:
         raise ConfigError(
             f"$shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
-            "of divided weights no such reference is kept. Use $algorithm_args ref_model_sync_steps=0, or "
+            "no such reference is kept of divided weights. Use $algorithm_args ref_model_sync_steps=0, or "
             "$lora_r=128."
         )

@@ -307,7 +307,8 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, another setting, values of the latter with which the former has no effect, a value with which it has)."""
+"""(a setting, another setting, values of the latter with which the former has no effect, a value with which it has an
+effect)."""
 
 
 def steps_at_rate(tokens: float) -> str:

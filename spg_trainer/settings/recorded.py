@@ -31,7 +31,7 @@ def model_environment(model: str) -> dict[str, Any]:
     """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
 
     For `tiny` the file is not read, since the recipes have its settings; for `tiny:block`, `tiny:shift` and `tiny:TASK`
-    it is. A new model has no such file, and neither has "", a model that was not opened from a folder.
+    it is read. A new model has no such file, nor has a model that was not opened from a folder, whose name is "".
     """
     has_own_record = is_embedded(model, "tiny") and model != "tiny"
     if not has_own_record and (not model or is_embedded(model, "tiny", "new")):
@@ -54,10 +54,10 @@ def other_lengths(sampling: Sampling, model: str) -> str:
     taught = model_environment(model).get("rollout") or {}
     if all(taught.get(name, getattr(sampling, name)) == getattr(sampling, name) for name in LENGTHS):
         return ""
-    there, here = ([settings.get(name, "?") for name in LENGTHS] for settings in (taught, vars(sampling)))
+    then, now = ([settings.get(name, "?") for name in LENGTHS] for settings in (taught, vars(sampling)))
     return (
-        f"{model} was taught to write {there[0]} tokens in blocks of {there[1]} and {there[2]} steps "
-        f"({ENVIRONMENT}); here it writes {here[0]} in blocks of {here[1]} and {here[2]} steps."
+        f"{model} was taught to write {then[0]} tokens in blocks of {then[1]} and {then[2]} steps "
+        f"({ENVIRONMENT}); here it writes {now[0]} in blocks of {now[1]} and {now[2]} steps."
     )
 
 

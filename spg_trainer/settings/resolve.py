@@ -192,6 +192,7 @@ def without_recipe(config: Config) -> str:
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
     class_has, has, should = (flatten(plain(settings)) for settings in (Config(), config, recipe))
+    # Settings whose value is the class's own default, while the recipe has another value.
     lost = [
         f"{name.rpartition('.')[2]} {has.get(name, 'none')} ({value})"
         for name, value in should.items()
@@ -209,18 +210,18 @@ def sampling_of(
     cls: type[Settings], env: Any, model: str | Path | None, algorithm: Any, more: Mapping[str, Any]
 ) -> Settings:
     """How a training (for `EvalSampling`: an evaluation) decodes, with `more` in place of its own settings."""
-    known, of_a_training = settings_of(cls), settings_of(Config)
+    known, known_to_config = settings_of(cls), settings_of(Config)
     for name, value in more.items():
         if name not in known and name != RATE:
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {did_you_mean(name, known)}"
                 f"`help({cls.__name__})` lists them."
             )
-    of_training = {name: value for name, value in more.items() if name == RATE or name in of_a_training}
+    for_config = {name: value for name, value in more.items() if name == RATE or name in known_to_config}
     if "temperature" in known and issubclass(cls, EvalDecoding):
-        of_training = {"temperature": 0.0, **of_training}
-    rollout = defaults(Config, env, model, algorithm, **of_training).rollout
-    others = {name: value for name, value in more.items() if name not in of_training}
+        for_config = {"temperature": 0.0, **for_config}
+    rollout = defaults(Config, env, model, algorithm, **for_config).rollout
+    others = {name: value for name, value in more.items() if name not in for_config}
     return cls(**{f.name: getattr(rollout, f.name) for f in fields(Sampling)}, **others)
 
 
@@ -456,18 +457,20 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     recipes: of the task and of the algorithm. Lengths that an algorithm's recipe has for every task do not count as
     set.
     """
-    said = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
-    lengths_are_said = any(of_task for name, of_task in said if name in LENGTHS)
-    kept = {name for name, _ in said if name not in LENGTHS} | ({*LENGTHS} if lengths_are_said else set())
+    in_recipes = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
+    lengths_are_set = any(of_task for name, of_task in in_recipes if name in LENGTHS)
+    are_set = {name for name, _ in in_recipes if name not in LENGTHS} | (
+        {*LENGTHS} if lengths_are_set else set()
+    )
     recorded = model_environment(model).get("rollout") or {}
-    return {"rollout": {name: value for name, value in recorded.items() if name not in kept}}
+    return {"rollout": {name: value for name, value in recorded.items() if name not in are_set}}
 
 
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
     """The config.yaml of the run that --resume continues; None if no run is resumed.
 
-    For `--resume auto` without --output-dir it is None, too: once the settings are known, `runs.folder.choose_folder`
-    looks for the newest run with the same settings. It also chooses the checkpoint.
+    The result is None, too, for `--resume auto` without --output-dir: `runs.folder.choose_folder` looks for the newest
+    run with the same settings later, when these are known. It also chooses the checkpoint.
     """
     if cls is EvalCommand:
         return None

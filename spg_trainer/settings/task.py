@@ -134,13 +134,15 @@ def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
     A class becomes the name under which it has been registered.
     """
     several: Sequence[Any] = settings_value(env if isinstance(env, list | tuple) else [env])
-    for one in several:
-        if not isinstance(one, str | type):
+    for task in several:
+        if not isinstance(task, str | type):
             raise ConfigError(
-                f"env={one!r:.60}: settings hold the name of a task, or its registered class, not an environment that "
+                f"env={task!r:.60}: settings hold the name of a task, or its registered class, not an environment that "
                 "has been made. Give its arguments as env_args={...}."
             )
-    return _join([packages.envs.registry.name_of(one) if isinstance(one, type) else one for one in several])
+    return _join(
+        [packages.envs.registry.name_of(task) if isinstance(task, type) else task for task in several]
+    )
 
 
 def known_tasks(env: str | Path | type | Sequence[str | Path | type]) -> str:

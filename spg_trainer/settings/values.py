@@ -87,9 +87,9 @@ def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
 def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
     """{dotted name: value converted to its type} of nested values for a dataclass: `{"batch.num_generations": 6}`.
 
-    Each key of a dict field gets a dotted name, too: `env_args.blanks`. shown: writes a dotted name and the file that
-    it is in for an error. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises ConfigError for
-    an unknown key or a wrong type.
+    Each key of a dict field gets a dotted name, too: `env_args.blanks`. shown: turns a dotted name into what an error
+    calls the setting, e.g. with its file. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises
+    ConfigError for an unknown key or a wrong type.
     """
     if not isinstance(values, Mapping):
         path_of_group = path.rstrip(".")
@@ -158,9 +158,9 @@ def overlay(base: T, values: Any, source: str) -> T:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it is none.
+    """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it cannot be.
 
-    A text is read as that type, as behind a flag; any other value, from YAML or Python, must have the type already.
+    A text is read as it is behind a flag; any other value, from YAML or Python, must have the type already.
     where: the first words of an error.
     """
     origin, options = get_origin(hint), get_args(hint)
