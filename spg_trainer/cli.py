@@ -117,8 +117,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
 
 def refuse_model_of_texts(model: str) -> None:
     """Raises ConfigError if the model was trained on texts, since then no task is recorded with it."""
-    made = model_environment(model)
-    if made and "env" not in made:
+    record = model_environment(model)
+    if record and "env" not in record:
         raise ConfigError(
             f"--model {model} was made from texts, for no task. Name one, e.g. --env countdown."
         )

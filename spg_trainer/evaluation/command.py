@@ -292,7 +292,7 @@ def evaluate_one(
         console.say(
             memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, forward)
         )
-    made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
+    earlier_rows = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
@@ -313,7 +313,7 @@ def evaluate_one(
             rows_per_forward=forward,
             accelerator=accelerator,
             advance=advance,
-            rows=made,
+            rows=earlier_rows,
             keep=partial(folder.add_completions, name) if folder else lambda completions: None,
             stops=lambda: stop.requested,
         )
@@ -326,7 +326,8 @@ def evaluate_one(
         with raising_on_all():
             content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
             path = folder.evaluation(name, content, result.rows)
-        console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
+        were_there = f" ({len(earlier_rows)} completions were there)" if earlier_rows else ""
+        console.say(f"Written: {path}" + were_there)
     return result
 
 
@@ -337,9 +338,10 @@ def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> I
         yield
     except RolloutStopped as stopped:
         if folder is not None:
-            made = len(decide_on_main(lambda: folder.completions(name)))
+            count = len(decide_on_main(lambda: folder.completions(name)))
             console.say(
-                f"{folder.evaluation_path(name)} has {plural(made, 'completion')}; the same command goes on from there."
+                f"{folder.evaluation_path(name)} has {plural(count, 'completion')}; the same command goes on from "
+                "there."
             )
         raise raised_by_all(KeyboardInterrupt()) from stopped
 

@@ -14,10 +14,10 @@ def make_env(
 ) -> "TextEnv":
     """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
     weights = {"reward_weights": reward_weights} if reward_weights else {}
-    made = envs.make(env, split=split, **env_args, **weights)
-    if len(made) < 1:
+    opened = envs.make(env, split=split, **env_args, **weights)
+    if len(opened) < 1:
         raise envs.EnvError(
-            f"{made.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
+            f"{opened.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
             f"{split} may get none: write more problems, or choose the problems of {split} yourself."
         )
-    return made
+    return opened

@@ -141,7 +141,7 @@ def evaluate(
             errors are the same on each of them.
         advance: called with the problems done so far; a part of a problem is a fraction.
         rows: the rows of the same evaluation from before an interruption; these completions are not made again. Rows
-            of other problems are refused; nobody looks whether they are of the same seed.
+            of other problems are refused; whether their seed is the same is not checked.
         keep: called in each process with the new rows of all processes, a batch at a time.
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
         env_args: arguments of the environment that a name opens, {"level": 2}. They override those that suit the model.
@@ -253,14 +253,15 @@ def evaluate_checked(
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
     # Completions that could not be scored are made again: the environment may be repaired by now.
-    made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
-    missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
+    completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
+    missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
     failures = Failures(count * num_generations, of_all_processes=world > 1)
-    for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(made)):
-        done, part = len(made) / num_generations, len(batch) / num_generations  # in problems
+    size = max(1, BATCH // num_generations) * num_generations * world
+    for batch in batches(missing, size, len(completed)):
+        problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
-        def report(share: float, done: float = done, part: float = part) -> None:
-            advance(done + share * part)
+        def report(share: float, done: float = problems_done, in_batch: float = in_batch) -> None:
+            advance(done + share * in_batch)
 
         try:
             with agreeing(), watching(report, stops if world == 1 else lambda: False):
@@ -278,26 +279,28 @@ def evaluate_checked(
         with agreeing():
             keep(new)
         failures.add(env, scored)
-        made |= {pair(row): row for row in new}
-        if any(gather([stops()]) if world > 1 else [stops()]) and len(made) < count * num_generations:
+        completed |= {pair(row): row for row in new}
+        if any(gather([stops()]) if world > 1 else [stops()]) and len(completed) < count * num_generations:
             raise RolloutStopped()
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    rows = [made[pair_of_row] for pair_of_row in sorted(made)]
+    rows = [completed[pair_of_row] for pair_of_row in sorted(completed)]
     with agreeing():
         follows = count_habits(env, rows).counts
     tasks = figures_by_task(env, rows, comparable)
     return replace(summarize(rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
 
 
-def batches(missing: Sequence[tuple[int, int]], size: int, made: int) -> Iterator[Sequence[tuple[int, int]]]:
-    """The missing completions, in batches of `size`. The first batch only fills up the one that was interrupted.
+def batches(
+    missing: Sequence[tuple[int, int]], size: int, num_done: int
+) -> Iterator[Sequence[tuple[int, int]]]:
+    """The missing completions, in batches of `size`. The first batch only completes the one that was interrupted.
 
-    So all later batches are the same as without an interruption. made: how many completions there are already.
+    So all later batches are the same as without an interruption. num_done: how many completions there are already.
     """
     start = 0
     while start < len(missing):
-        stop = start + size - (made + start) % size
+        stop = start + size - (num_done + start) % size
         yield missing[start:stop]
         start = stop
 
@@ -503,7 +506,7 @@ def evaluation_settings(
         "num_problems": num_problems,
         "num_generations": num_generations,
         **asdict(sampling),
-        "editing_threshold": sampling.editing_threshold,  # which a training's sampling does not have
+        "editing_threshold": sampling.editing_threshold,  # `asdict` lacks it for `Sampling`, where it is no field
     }
 
 

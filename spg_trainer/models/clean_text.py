@@ -8,8 +8,8 @@ sequence [noisy | clean]. `with_shared_text` puts each text into the pass once, 
 [text 1 | text 2 | ... | copy 1 | copy 2 | ...], in which the queries of a copy meet the keys of its text and its own.
 There is no mask over the whole sequence.
 
-Axes: S copies of r texts; W columns of a text with its prompt, of which n are asked for in each copy. In the pass are C
-clean columns of each text and N noisy columns of each copy.
+Axes: S copies of r texts; W columns of a text with its prompt, of which n are asked for in each copy. The pass has C
+clean columns for each text and N noisy columns for each copy.
 """
 
 from dataclasses import dataclass, replace

@@ -59,7 +59,7 @@ class Family:
     unread: frozenset[str] = frozenset()
     """Settings of config.json that the stock class does not have, and that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
-    """From config.json's settings, the stock class's settings that follow from them or are missing there."""
+    """Takes config.json's settings; returns the stock class's settings that follow from these, or that they lack."""
     tokenizer: type[PreTrainedTokenizerFast] | None = None
     """The class that stands in for a tokenizer which comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
@@ -108,7 +108,8 @@ class FamilyConfig:
     """What finished blocks attend to, see `Pattern`."""
     mask_token_id: int | None = None
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None
-    """config.json as it was read, and the stock class's `to_dict` right then: a later difference is a change."""
+    """config.json as it was read, and the stock class's `to_dict` right then. What differs from it later was changed
+    by the user."""
 
     @property
     def origin(self) -> str:
@@ -141,10 +142,10 @@ class FamilyConfig:
             settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
         )
         as_read = PreTrainedConfig.to_dict(super().from_dict(dict(settings)))
-        made = super().from_dict(settings, **kwargs)
-        config = made[0] if isinstance(made, tuple) else made  # a tuple also has the unused arguments
+        result = super().from_dict(settings, **kwargs)
+        config = result[0] if isinstance(result, tuple) else result  # a tuple also has the unused arguments
         config._file = (dict(config_dict), as_read)
-        return made
+        return result
 
     @classmethod
     def _check(cls, settings: Mapping[str, Any]) -> None:
@@ -233,7 +234,7 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     parts = {"config_class": config, "body_class": body, "shift": family.shift}
     config.model_class = _new(family.architecture, (MaskedLM, family.stock), parts)
     BY_ARCHITECTURE[family.architecture] = config
-    _teach(config)
+    _register(config)
     return config.model_class
 
 
@@ -254,10 +255,10 @@ def _defaults(family: Family) -> dict[str, Any]:
 def register_again() -> None:
     """Registers all families again, in case another package has taken one of their names since."""
     for config in BY_ARCHITECTURE.values():
-        _teach(config)
+        _register(config)
 
 
-def _teach(config: Any) -> None:
+def _register(config: Any) -> None:
     """Registers with transformers the classes that open the models of a configuration, and their weights' names."""
     AutoConfig.register(config.model_type, config, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):

@@ -353,7 +353,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
         if m.load_4bit:
             keep_as_stored(model)
-        if rows > config.vocab_size:  # the adapter holds the embeddings, with added ones
+        if rows > config.vocab_size:  # the adapter's file holds all embeddings, also those of added tokens
             if unread is not None:
                 raise ModelError(
                     f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor $shard "

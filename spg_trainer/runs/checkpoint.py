@@ -370,8 +370,8 @@ def require_up_to(run: Path, step: int) -> Path:
     complete = [path for path in _checkpoints(run) if step_of(path) <= step and incomplete(path) is None]
     if not complete:
         raise CheckpointError(
-            f"{run} has no checkpoint up to step {step}, from where its learning rate falls otherwise with these "
-            f"settings. Begin a new run from its weights: $model={shlex.quote(str(run))}."
+            f"{run} has no checkpoint up to step {step}, and with these settings its learning rate falls differently "
+            f"from that step on. Begin a new run from its weights: $model={shlex.quote(str(run))}."
         )
     return complete[-1]
 

@@ -51,7 +51,7 @@ LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
 """The folder for evaluations from before --accept-changed-code, which other code of the task judged."""
 LAST_STEP = "last_step.json"
-"""The file there that names the last step which that code judged."""
+"""The file in that folder with the last step that the other code judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
 """Names of files about a step: samples, validations, and evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -203,7 +203,7 @@ class RunFolder:
         self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
 
     def judged_since(self, step: int) -> int:
-        """The last step that other code of the task has judged, of a run that goes on from `step`; 0 = none."""
+        """The last step up to `step`, where the run goes on, that other code of the task has judged; 0 = none."""
         return min(step, (read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0})["step"])
 
     @property

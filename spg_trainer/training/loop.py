@@ -161,10 +161,10 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
-        said = f"No step is saved yet; begin again, in the same folder, with {run.folder.go_on}"
+        text = f"No step is saved yet; begin again, in the same folder, with {run.folder.go_on}"
         if newest:
-            said = f"{newest} is saved; continue with {run.folder.go_on}"
-        run.console.say(said)
+            text = f"{newest} is saved; continue with {run.folder.go_on}"
+        run.console.say(text)
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
         error.go_on = f"{run.folder.go_on} --accept-changed-code"
 
@@ -178,7 +178,7 @@ def train_step(run: Run) -> None:
     lockstep = distributed.lockstep
     # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
-    # If a process is lost from here on, the error says that it was during this.
+    # If a process is lost from here on, the error says that it was lost during the rollout.
     begin(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
@@ -233,8 +233,8 @@ def sample_label(run: Run, scored: Rows) -> str:
     """The line above a step's first completion: "A completion of step 10, problem 3 of sudoku: wrong, reward 0.00"."""
     problem = scored.problems[0]
     task = problem.task or getattr(run.source, "task", "") or run.source.spec_name
-    said = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
-    return f"{said}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
+    which = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
+    return f"{which}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
 
 
 def validation_figures(run: Run) -> dict[str, Any]:
@@ -382,7 +382,7 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    return {name: float(np.mean([of_one[name] for of_one in metrics])) for name in metrics[-1]}
+    return {name: float(np.mean([of_update[name] for of_update in metrics])) for name in metrics[-1]}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:

@@ -199,6 +199,8 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
         schedule = settings.max_steps, rates.lr_schedule, rates.lr_decay_share
         starts.append(steps_and_decay_start(*schedule, stalled)[1])
     falls_elsewhere = starts[0] != starts[1] and config.optimizer.lr_schedule == DECAYS_LATE
+    # Up to the earlier of the two steps all rates were equal. A checkpoint behind max_steps is refused elsewhere
+    # (`refuse_later_checkpoint`).
     if checkpoint is None or not falls_elsewhere or not min(starts) < step_of(checkpoint) <= config.max_steps:
         return checkpoint
     return require_up_to(folder, min(starts))
