@@ -144,10 +144,10 @@ def _held(
     # Gradients are whole until they are summed. With `layer` each layer's are summed at once, and only a part stays.
     gradient_parts = trained_parts if shard == "layer" else 1
     held["gradients"] = sizes.trained_bytes * sizes.trained / gradient_parts
-    moments = 2 * sizes.trained  # AdamW has two of each weight
+    moments = 2 * sizes.trained  # AdamW has two moments for each weight
     if config.optimizer.optimizer == "muon":
         matrices = sizes.adapters or sizes.shape.linear
-        moments -= matrices  # Muon has one of each weight of a matrix
+        moments -= matrices  # Muon has one moment for each weight of a matrix
     # torchao stores a moment in 8 bits, and for each 256 of them a scale of 4 bytes.
     moment_bytes = sizes.trained_bytes if config.optimizer.adam_moments == "float32" else 1 + 4 / 256
     held["optimizer"] = moment_bytes * moments / trained_parts

@@ -29,7 +29,7 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
 def rows_of_a_pass(config: Config) -> int:
     """How many completions a GPU samples at once if `estimate.auto_batch` has searched for no number.
 
-    They are four for each copy that may keep a graph in an update, or more if completions are short.
+    The number is four for each copy that may keep a graph in an update, or more if completions are short.
     """
     rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
     return max(4 * config.batch.per_device_batch_size, rows_of_tokens)

@@ -326,8 +326,9 @@ def evaluate_one(
         with raising_on_all():
             content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
             path = folder.evaluation(name, content, result.rows)
-        were_there = f" ({len(earlier_rows)} completions were there)" if earlier_rows else ""
-        console.say(f"Written: {path}" + were_there)
+        console.say(
+            f"Written: {path}" + (f" ({len(earlier_rows)} completions were there)" if earlier_rows else "")
+        )
     return result
 
 

@@ -256,8 +256,7 @@ def evaluate_checked(
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
     failures = Failures(count * num_generations, of_all_processes=world > 1)
-    size = max(1, BATCH // num_generations) * num_generations * world
-    for batch in batches(missing, size, len(completed)):
+    for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         def report(share: float, done: float = problems_done, in_batch: float = in_batch) -> None:

@@ -74,20 +74,20 @@ def step_of_process(
     )
     # The row indices of this process's completions among those of all processes.
     indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
-    here = everyone.select(indices_here)
-    own = scored.tensors().with_columns(
-        quantile=here.episode.double() / (int(episode[-1]) + 1),
-        **{name: here.get(name) for name in names},
+    prepared_here = everyone.select(indices_here)
+    rows_here = scored.tensors().with_columns(
+        quantile=prepared_here.episode.double() / (int(episode[-1]) + 1),
+        **{name: prepared_here.get(name) for name in names},
     )
-    step = own.select(torch.from_numpy(active)[indices_here])
+    step = rows_here.select(torch.from_numpy(active)[indices_here])
     if fills is not None and "fills" in algorithm.needs:
-        step = with_fills(step, own, fills)
+        step = with_fills(step, rows_here, fills)
     step = step.with_columns(
         **{name: column.to(device) for name in names if isinstance(column := step.get(name), torch.Tensor)},
         totals_of_minibatches=tuple(totals),
         counts_of_minibatches=tuple(counts),
     )
-    return here.advantages, step
+    return prepared_here.advantages, step
 
 
 def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:

@@ -65,7 +65,7 @@ def measure_loss(run: Run) -> dict[str, float]:
     config, step = run.config, run.state.step
     if step in run.state.validations:
         return {}
-    begin(f"the validation after step {step}")  # if a process is lost, the error says that it was at this
+    begin(f"the validation after step {step}")  # if a process is lost, the error says that it was lost here
     with unsharded(run.policy.model):
         loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
@@ -169,7 +169,7 @@ def best_saved_step(run: Run) -> int:
             lost[step] = problem
     if best not in lost:
         return best
-    kept = {step: solved for step, solved in validations.items() if step not in lost}
+    kept = {step: measured for step, measured in validations.items() if step not in lost}
     best_kept = run.criterion.best_step(kept)
     place = checkpoint.folder_of_step(run.folder.path, best)
     run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_kept}.")
@@ -222,12 +222,12 @@ def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> lis
     It has some if it was interrupted. Whole batches are kept, each of `batch` completions over all processes, so that
     the rest is decoded as without the interruption. If it was asked to stop, its last batch is kept, too.
     """
-    begun, made = folder.figures(name), []
+    begun, rows = folder.figures(name), []
     if begun and begun["step"] == step:
-        made = folder.completions(name)
-        made = made[: max(len(made) - len(made) % batch, begun.get("stopped_with", 0))]
-    folder.evaluation(name, {"step": step}, made)
-    return made
+        rows = folder.completions(name)
+        rows = rows[: max(len(rows) - len(rows) % batch, begun.get("stopped_with", 0))]
+    folder.evaluation(name, {"step": step}, rows)
+    return rows
 
 
 def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseException:
@@ -237,12 +237,12 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
     """
 
     def note() -> int:
-        made = run.folder.completions(name)
-        run.folder.evaluation(name, {"step": step, "stopped_with": len(made)}, made)
-        return len(made)
+        rows = run.folder.completions(name)
+        run.folder.evaluation(name, {"step": step, "stopped_with": len(rows)}, rows)
+        return len(rows)
 
-    made = decide_on_main(note)
-    text = f"The evaluation {name} has {made:,} of {plural(count, 'completion')}, which are kept"
+    finished = decide_on_main(note)
+    text = f"The evaluation {name} has {finished:,} of {plural(count, 'completion')}, which are kept"
     if any(gather([run.stop.requested])):
         run.console.say(f"{text}.")
         return KeyboardInterrupt()
@@ -265,7 +265,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes
-    made = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
+    earlier_rows = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
     # Only before the training does --max-minutes stop an evaluation: a late run ends with its evaluations.
     limit = 60 * run.config.max_minutes if name == "before" else 0
 
@@ -287,7 +287,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
                 rows_per_forward=run.rows_per_forward,
                 accelerator=run.accelerator,
                 advance=advance,
-                rows=made,
+                rows=earlier_rows,
                 keep=partial(run.folder.add_completions, name),
                 stops=lambda: run.stop.requested or is_late(),
             )

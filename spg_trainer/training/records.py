@@ -86,7 +86,7 @@ def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[
 def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step.
 
-    Unless the model is divided, no process waits for another here: so one that met an error alone can save.
+    Unless the model is divided, no process waits for another here, so a process that alone met an error can save.
     """
     state = run.state
     begin(f"the checkpoint of step {state.step}")
@@ -154,8 +154,8 @@ def write_summary(
     """Writes summary.json and returns what it holds.
 
     before, after: the contents of eval/before.json, about the model at the start, and of eval/after.json, about the
-    trained one; None if it was not evaluated. kept: the step of the trained one. ended_by: the setting that ended the
-    run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
+    trained model; None if a model was not evaluated. kept: the step of the trained model. ended_by: the setting that
+    ended the run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
     """
     keys = (
         "step",
@@ -243,13 +243,13 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             f"{summary['env']}: {plural(summary['steps'], 'step')}, {minutes}. No task is named (--env) on which the "
             "model could be evaluated."
         )
-    if after and (aside := summary.get("start_of_other_code")):
+    if after and (folder_of_start := summary.get("start_of_other_code")):
         lines.append(
             f"It is not compared with the start, which other code has judged: that code changed during the run. What "
-            f"was measured with it is in {aside}."
+            f"was measured with it is in {folder_of_start}."
         )
     if after and after["follows"]:
-        follows = change_of_shares([one["follows"] for one in (before, after) if one], after["n"])
+        follows = change_of_shares([figures["follows"] for figures in (before, after) if figures], after["n"])
         lines.append(f"What completions follow: {follows}.")
     more_steps = 2 * summary["steps"] or 100
     go_on = f"--resume {quoted} --max-steps {more_steps}"

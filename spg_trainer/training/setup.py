@@ -123,7 +123,7 @@ def refuse_keywords(others: Mapping[str, object]) -> None:
 
 
 def plan_together(settings: Config | Resolved[Config]) -> Plan:
-    """The plan of a training, on which all its processes agree; one that has been made is returned as it is."""
+    """The plan of a training, on which all its processes agree; a `Plan` is returned as it is."""
     requested = settings.config if isinstance(settings, Resolved) else settings
     if not isinstance(requested, Config):
         raise ConfigError(
