@@ -113,9 +113,10 @@ class Algorithm(ABC):
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
     compares: ClassVar[Compares] = "completion"
-    """What `loss` must see at once: no term of the loss goes beyond one of these. `copy`: the gradient in the logps of
-    a masked copy depends on this copy alone, so that each copy goes through the model only once. `episode`, `group`:
-    the active completions of an episode or group are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
+    """What `loss` must see at once: no term of the loss goes beyond one copy, one completion and so on. `copy`: nothing
+    is compared. The gradient in the logps of a masked copy depends on this copy alone, so that each copy goes through
+    the model only once. `episode`, `group`: the active completions of an episode or group are kept in one micro-batch.
+    `update`: see `CoupledAlgorithm`."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides.
 
@@ -205,13 +206,16 @@ class Algorithm(ABC):
         return replace(chosen, **settings)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """The columns that `loss` needs, computed once a step, before its updates; `advantages`, (B,) float64, is one.
+        """The columns that `loss` needs, `advantages` among them, computed once a step, before its updates.
 
-        The rows are those of all processes, on the CPU. The others may be tensors of B rows, or numbers that hold for
-        the whole step; `loss` finds them in its batch, e.g. as `batch.segments`. B is P*G; if episodes have turns, it
-        is the number of all turns. `rows.cut_into_groups(rows.rewards)` are the rewards (P, G), and `rows.spread` gives
-        each turn what holds for its episode. An algorithm that needs `fills` also returns `fill_advantages` (B, K), the
-        advantage of the fill at each of `rows.probe_steps`; a fill of advantage 0 is not trained on.
+        `advantages` is (B,) float64. Other columns may be tensors of B rows, or numbers that hold for the whole step;
+        `loss` finds them in its batch, e.g. as `batch.segments`. An algorithm that needs `fills` also returns
+        `fill_advantages` (B, K), the advantage of the fill at each of `rows.probe_steps`; a fill of advantage 0 is not
+        trained on.
+
+        rows: those of all processes, on the CPU. B is P*G; if episodes have turns, it is the number of all turns.
+        `rows.cut_into_groups(rows.rewards)` are the rewards (P, G), and `rows.spread` gives each turn what holds for
+        its episode.
         """
         return {"advantages": rows.spread(self.compute_advantages(rows.cut_into_groups(rows.rewards)))}
 
@@ -232,8 +236,9 @@ class Algorithm(ABC):
         return None
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says; exactly zero where all
-        rewards of a group are equal. Raises ConfigError for groups of one.
+        """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says.
+
+        They are exactly zero where all rewards of a group are equal. Raises ConfigError for groups of one completion.
         """
         if rewards.ndim != 2:
             shape = tuple(rewards.shape)
@@ -244,7 +249,7 @@ class Algorithm(ABC):
         size = rewards.shape[1]
         if size < 2:
             raise ConfigError("a group of 1 has nothing to be compared with; set $num_generations=2 or more")
-        # The group's first reward is subtracted first: so equal rewards equal their mean, whatever the rounding.
+        # The group's first reward is subtracted first, so that equal rewards have advantages of exactly 0.
         shifted = rewards - rewards[:, :1]
         advantages = shifted - shifted.mean(1, keepdim=True)
         if self.advantage == "mean_std":  # 1e-4 is as in TRL's GRPO
@@ -279,14 +284,16 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
     """
     import torch
 
-    returned, said = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
+    returned, who_returned = algorithm.prepare(rows), f"{type(algorithm).__name__}.prepare returned"
     if not isinstance(returned, Mapping):
-        raise ConfigError(f"{said} {returned!r:.80}. It must return a dict of columns, {{}} for none.")
+        raise ConfigError(
+            f"{who_returned} {returned!r:.80}. It must return a dict of columns, {{}} for none."
+        )
     prepared = dict(returned)
     taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
         if name in taken:
-            raise ConfigError(f"{said} {name!r}, which rows have already. Give it another name.")
+            raise ConfigError(f"{who_returned} {name!r}, which rows have already. Give it another name.")
         if not isinstance(column, torch.Tensor):
             continue
         if column.ndim == 0 and name != "advantages":
@@ -294,7 +301,7 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
         elif column.ndim == 0 or len(column) != len(rows):
             found = f"{len(column)} rows of" if column.ndim else "one number as"
             raise ConfigError(
-                f"{said} {found} {name!r} for {len(rows)} completions. Return a row for each of them; "
+                f"{who_returned} {found} {name!r} for {len(rows)} completions. Return a row for each of them; "
                 "rows.spread(values) gives each turn of an episode what holds for the episode."
             )
     return prepared

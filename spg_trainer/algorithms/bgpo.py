@@ -44,7 +44,7 @@ class BGPO(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood, since the objective compares probabilities of whole completions."""
+        """The maskings with a likelihood, since the objective compares probabilities of whole completions."""
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

@@ -46,7 +46,7 @@ PROVIDED: dict[str, Need] = {
 TRIED = 24
 """How many log-probabilities are moved, one at a time."""
 DRAWS = 40
-"""How many times a masking draws all its copies."""
+"""How many times a masking draws the copies of all completions."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Case:
         return torch.autograd.grad(loss, logps, allow_unused=True)[0]
 
     def select(self, chosen: Tensor) -> Case:
-        """Some of its completions, with the totals of all. chosen: (B,) bool."""
+        """Some of the completions, with the totals of all. chosen: (B,) bool."""
         return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 
 
@@ -145,10 +145,10 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 
 
 def fault_of_loss(algorithm: Algorithm) -> str:
-    """Why the trainer cannot use a loss: what it or `prepare` returns, a missing gradient, or a column that it reads
-    and `needs` lacks.
+    """Why the trainer cannot use a loss; "" if there is no reason.
 
-    It is "" if there is no such reason.
+    A reason is what the loss or `prepare` returns, a loss without a gradient, or a column that the loss reads and
+    `needs` does not name.
     """
     try:
         case = draw_case(algorithm)
@@ -309,9 +309,9 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
 
 
 def half_fills(rows: Rows) -> Rows:
-    """Turns every other completion into the fill of a state that it passed through.
+    """Turns every second completion into the fill of a state that it passed through.
 
-    The fill has the one of its row's `fill_advantages` that is furthest from 0. rows: with the columns of `prepare`.
+    Of the row's `fill_advantages`, the fill has the one furthest from 0. rows: with the columns of `prepare`.
     """
     fill = torch.arange(len(rows)) % 2 == 1
     fill_step = (rows.probe_steps.amax(-1) // 2).where(fill, -1)
@@ -398,7 +398,7 @@ def nothing_detached() -> Iterator[None]:
 
 
 def ignores_equal_rewards(algorithm: Algorithm) -> str:
-    """If all completions of a group earn the same, and none is right, nothing is learned from the reward."""
+    """Nothing is learned from the reward if all completions of a group earn the same and no completion is right."""
     rewards = torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64)
     case = draw_case(algorithm, rewards, correct=torch.zeros_like(rewards, dtype=torch.bool))
     if bool((case.batch.advantages != 0).any()):
@@ -429,7 +429,7 @@ def divides_by_totals(algorithm: Algorithm) -> str:
 
 
 def adds_up(algorithm: Algorithm) -> str:
-    """The losses of two micro-batches add up to the loss of both together, if neither cuts what is compared in two."""
+    """The losses of two micro-batches add up to the loss of both together, if what is compared stays in one of them."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
@@ -449,7 +449,7 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
         return "the whole update, by the bounds of its completions"
     case, unit = draw_case(algorithm), algorithm.compares
     inside = torch.zeros_like(case.masks.valued)
-    if unit == "copy":
+    if unit == "copy":  # nothing is compared: the first copy of each completion stands for all
         inside[:, 0] = True
     else:  # without turns, an episode is one completion
         inside[case.batch.group == case.batch.group[0] if unit == "group" else slice(0, 1)] = True

@@ -31,7 +31,8 @@ class CJGRPO(TokenRatio):
     masking: str = "step_merge"
     """What the sampler saw at a step."""
     num_masks: Count = 256
-    """At most so many passes of a completion: one for each step, or neighbouring steps together if there are more."""
+    """The most passes of a completion: one for each step, or, if it has more steps, one for several neighbouring steps.
+    """
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     score_temperature: Positive = 1.0

@@ -4,7 +4,8 @@
     phi  = 1/2 [log p(x_i | all masked) + h_i/t log p(x_i | h masked) + (1 - h_i)/(1-t) log p(x_i | the others masked)]
 
 h is the first half of a pair of masks: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
-reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to 1.125 up to 3 in a draw.
+reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to between 1.125 and 3 in a
+single draw.
 Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
@@ -57,7 +58,9 @@ class CoupledGRPO(DiffuGRPO):
     def __post_init__(self) -> None:
         super().__post_init__()
         fine = 0 < self.min_ratio <= self.max_ratio < 1
-        self.require("max_ratio", fine, f"from min_ratio={self.min_ratio} up to, but not, 1, both above 0")
+        self.require(
+            "max_ratio", fine, f"at least min_ratio={self.min_ratio} and below 1, and min_ratio above 0"
+        )
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

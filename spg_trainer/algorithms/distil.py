@@ -81,8 +81,8 @@ class Distil(OwnRight):
 def kl_of_token(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(teacher || student) of the event that a token is this one, from its log-probabilities under both.
 
-    It is at most the KL over all words, equals it where there are two words, and is 0 only where the probabilities are
-    equal.
+    It is at most the KL over all tokens of the vocabulary, equals it for a vocabulary of two tokens, and is 0 only if
+    the probabilities of this token are equal.
     """
     teacher, student = teacher.clamp(max=SUREST), student.clamp(max=SUREST)
     # The log-probabilities that the token is another one.

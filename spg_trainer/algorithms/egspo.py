@@ -107,9 +107,9 @@ class EGSPOSA(EGSPO):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """As `EGSPO`, with `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
 
-        It is 0 for steps that `probe_steps` did not choose. As the completion's own advantage, for display only, it
-        returns the largest in size of its steps'. A turn is compared with the same turn of the other episodes; an
-        episode that has ended before counts with its reward.
+        The advantage is 0 for steps that `probe_steps` did not choose. `advantages`, for display only, has the one of a
+        completion's step advantages with the largest absolute value. A turn is compared with the same turn of the other
+        episodes; an episode that has ended before counts with its reward.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         steps = rows.probe_steps.cpu()
@@ -120,7 +120,7 @@ class EGSPOSA(EGSPO):
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
         counts = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
         returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
-        # The group's first return is subtracted first: so equal returns equal their mean, whatever the rounding.
+        # The group's first return is subtracted first, so that equal returns have advantages of exactly 0.
         shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
         mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
         advantages = rows.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))

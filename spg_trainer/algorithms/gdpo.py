@@ -8,7 +8,7 @@ brackets:
 
 1. The ratio is length-normalised, exp((ELBO - ELBO_old) / n) [exp(ELBO - ELBO_old)], as in GSPO; on policy the gradient
    is the same, off policy the clip is n times wider.
-2. The term of a completion is not divided by n once more [it is].
+2. The term of a completion is not divided by n once more [it is divided by n].
 3. A node t of weight w masks exactly k = floor(t n) tokens, at least 1, and each weighs w/t [w/t, with masks of the
    forward process]. `gdpo` masks k, too, but each weighs w n/k, which is unbiased given k. This makes a difference for
    short completions.

@@ -9,9 +9,9 @@ what `justgrpo` does in brackets:
 2. The sum is divided by the completions whose advantage is not 0 [by all].
 3. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos the code scores what the sampler wrote, and this file padding. The code's divisor counts
-the prompts that the processes work on at a time, and this file's those of the step. The code replaces nan in a gradient
-by 0.
+Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The code's divisor
+counts the prompts that the processes work on at a time, and this file's divisor the prompts of the step. The code
+replaces nan in a gradient by 0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JustGRPO(Algorithm):
     """
 
     masking: Literal["autoregressive"] = "autoregressive"
-    """Everything from a token on is masked, and that token scored."""
+    """In each copy all places from one token on are masked, and this token is scored."""
     num_masks: Count = 256
     """M, the most tokens of a completion that are scored; if it has more, they are drawn at random."""
     p_mask_prompt: Zero = 0.0

@@ -24,9 +24,9 @@ from spg_trainer.likelihood.masks import likelihoods
 
 @dataclass(frozen=True)
 class MaxRL(RAFT):
-    """Raises the ELBO of completions above their group's mean and lowers the others', more so where success is rare.
+    """Raises the ELBO of completions above their group's mean and lowers that of the others.
 
-    Raises ConfigError for negative rewards, and for values out of range.
+    Both are stronger where success is rare. Raises ConfigError for negative rewards, and for values out of range.
     """
 
     normalizer: Literal["length", "completions", "tokens"] = "completions"
@@ -49,8 +49,8 @@ class MaxRL(RAFT):
         if (rewards < 0).any():
             least = float(rewards.min())
             raise ConfigError(
-                f"$algorithm=maxrl divides by a group's mean reward, and one is {least:g}. Use rewards of 0 or more "
-                "($reward_weights correct=1), or $algorithm=spg."
+                f"$algorithm=maxrl divides by a group's mean reward, and a reward is {least:g}. Use rewards of 0 or "
+                "more ($reward_weights correct=1), or $algorithm=spg."
             )
         mean = rewards.mean(1, keepdim=True)
         centred = Algorithm.compute_advantages(self, rewards).view_as(rewards)

@@ -64,7 +64,7 @@ class MDPO(Algorithm):
         return every.masked_fill(every > last[:, None], -1)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, the one furthest from 0.
+        """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, has the furthest from 0.
 
         After its last step a completion stays what it is, so its reward stands for the fills of later steps. The steps
         of an episode go on from turn to turn; steps that no episode of its group has do not count.

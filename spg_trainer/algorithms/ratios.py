@@ -30,8 +30,8 @@ def clipped_surrogate(
     under the current weights minus that under the model that sampled. epsilon_high: `epsilon` unless given.
     Source: PPO (arXiv 1707.06347), equation 7.
     """
-    # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip holds such a ratio anyway; for A < 0 it has
-    # no gradient beyond exp(80), where none could be used.
+    # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip acts on such a ratio anyway. For A < 0 a
+    # ratio beyond exp(80) gets no gradient here; a gradient of that size would be of no use.
     ratio = log_ratio.clamp(max=80).exp()
     high = epsilon if epsilon_high is None else epsilon_high
     unclipped, clipped = ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages
@@ -57,7 +57,7 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str,
     """The metrics of algorithms with one ratio per completion. bound, log_ratio: (B,).
 
     `bound/share` is the share of completions that are scored. `bound/elbo`, in nats per token, and `ratio/mean` are
-    means over these.
+    means over the scored completions.
     """
     per_token = bound / batch.length.to(bound)
     return {
@@ -141,7 +141,7 @@ class SequenceRatio(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood, since the ratio compares probabilities of whole completions."""
+        """The maskings with a likelihood, since the ratio compares probabilities of whole completions."""
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

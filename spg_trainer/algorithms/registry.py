@@ -74,12 +74,11 @@ FOR_USE = (
 algorithm should I use?" (docs/algorithms/README.md). Second line: these two need far fewer passes than others of their
 kind. Third line: the systems that published tables compare use these."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
-"""{our name: other names, divided by spaces}: by these a user may look for the algorithm, or for one that it replaced.
-"""
+"""{our name: other names, divided by spaces, by which a user may look for the algorithm or for what it replaced}."""
 LISTED = 8
 """How many algorithms a message names."""
 OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
-"""As `ALGORITHMS`, for what learns from demonstrations alone (the command `sft`) and is no choice of an RL run."""
+"""As `ALGORITHMS`, for algorithms that learn from demonstrations alone (the command `sft`), not in an RL run."""
 
 
 def is_known(name: str) -> bool:
@@ -96,14 +95,14 @@ def find_algorithm(name: str) -> tuple[str, str]:
     """(file or module, class name) of an algorithm, which is not imported.
 
     E.g. `./mine.py:Mine` gives ("./mine.py", "Mine"). name: a name of `ALGORITHMS`, `./file.py:MyClass`, or
-    `package.module:MyClass`. Raises ConfigError, which names the nearest known one.
+    `package.module:MyClass`. Raises ConfigError, which names the nearest known algorithm.
     """
     where, _, class_name = (ALGORITHMS | OF_DEMONSTRATIONS).get(name, name).rpartition(":")
     if not where:
         ours = replacement(name)
         nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
         if "," in name:
-            nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
+            nearest = f"`compare` takes several, divided by spaces: {name.replace(',', ' ')}. "
         if name.lower() == "sft":
             nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         if name.endswith(".py"):

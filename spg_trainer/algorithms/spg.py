@@ -56,21 +56,22 @@ class SPG(Algorithm):
     def _why_no_eubo(self, masking: Masking) -> str:
         """The message for masks that show each token in one context only."""
         may_choose = "negatives" in {f.name for f in fields(self)}  # `spg_eubo` has no such choice
-        compares = (
+        text = (
             f"{f'negatives={self.negatives}' if may_choose else 'the EUBO'} compares the contexts in which a "
         )
-        compares += f"token is masked, and masking={self.masking}"
+        text += f"token is masked, and masking={self.masking}"
         if masking.varies_context:
             # Twice as many: in masks that are drawn in pairs, a pair shows each token once.
             remedy = f"num_masks={2 * self.num_masks}" + (" (or negatives=elbo)" if may_choose else "")
-            return f"{compares} num_masks={self.num_masks} has only one; set $algorithm_args {remedy}"
+            return f"{text} num_masks={self.num_masks} has only one; set $algorithm_args {remedy}"
         if getattr(masking, "block_length", 0) == 1:
-            compares += " block_length=1"
+            text += " block_length=1"
         remedy = "negatives=elbo" if may_choose else "masking=random"
-        return f"{compares} shows each token in one context only; set $algorithm_args {remedy}"
+        return f"{text} shows each token in one context only; set $algorithm_args {remedy}"
 
     @property
     def compares(self) -> Compares:
+        # "copy": nothing is compared; only the EUBO compares the copies of a completion.
         return "copy" if self.negatives in ("zero", "elbo") else "completion"
 
     def active(self, advantages: Tensor) -> Tensor:

@@ -36,5 +36,5 @@ class SPGEUBO(SPG):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those that show a token in several contexts, which the EUBO compares."""
+        """The maskings that show a token in several contexts, which the EUBO compares."""
         return {name: masking for name, masking in super().maskings().items() if masking.varies_context}

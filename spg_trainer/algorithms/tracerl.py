@@ -57,7 +57,7 @@ class TraceRL(Algorithm):
         """`advantages`, and `segments`, the mean number of segments of an episode of the step."""
         masking = self.make_masking()
         steps = rows.unmask_step.where(rows.completion_mask, -1).cpu().numpy()
-        num_segments = sum(len(masking.segments(steps_of_one)[0]) for steps_of_one in steps)
+        num_segments = sum(len(masking.segments(steps_of_row)[0]) for steps_of_row in steps)
         return {**super().prepare(rows), "segments": num_segments / len(rows.last_turns)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

@@ -29,8 +29,8 @@ class UniGRPO(DiffuGRPO):
     p_mask_prompt: Below1 = 0.0
     """The prompt is always clean (section 3)."""
     advantage: Advantage = "mean_std"
-    """GRPO's, over the group's deviation: the paper names GRPO and gives no other."""
+    """How a reward becomes an advantage: as in GRPO, which the paper names, divided by the group's deviation."""
     epsilon: Below1 = 0.2
-    """Clip. We found no value in the paper; this is the one of its authors' code."""
+    """Clip of a token's ratio. We found no value in the paper; this one is from its authors' code."""
     beta: NotNegative = 0.01
-    """Weight of the KL to the reference; 0 = no reference. As for `epsilon`: from the authors' code."""
+    """Weight of the KL to the reference; 0 = no reference. The value is from the authors' code."""

@@ -51,7 +51,7 @@ class VRPO(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those with a likelihood, except the sampler's path, which the pairs of a file do not have."""
+        """The maskings with a likelihood, except those of the sampler's path, which pairs of a file do not have."""
         return {
             name: masking
             for name, masking in likelihoods().items()

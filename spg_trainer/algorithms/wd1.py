@@ -38,7 +38,7 @@ class WD1(Algorithm):
     """
 
     masking: str = "all"
-    """`all` shows the model nothing of the completion, as in d1; others estimate the likelihood by their bound."""
+    """`all` shows the model nothing of the completion, as in d1; other maskings estimate the likelihood by a bound."""
     num_masks: Count = 1
     """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
     advantage: Advantage = "mean"
@@ -51,7 +51,7 @@ class WD1(Algorithm):
     compares: ClassVar[Compares] = "copy"  # nothing is compared
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`advantages`, and `group_size`, how many completions a group has: the number of groups follows from it."""
+        """`advantages`, and `group_size`, how many completions a group has, from which the number of groups follows."""
         return {**super().prepare(rows), "group_size": rows.cut_into_groups(rows.rewards).shape[1]}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:

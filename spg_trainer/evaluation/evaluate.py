@@ -259,8 +259,8 @@ def evaluate_checked(
     for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
-        def report(share: float, done: float = problems_done, in_batch: float = in_batch) -> None:
-            advance(done + share * in_batch)
+        def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
+            advance(problems_done + share * in_batch)
 
         try:
             with agreeing(), watching(report, stops if world == 1 else lambda: False):

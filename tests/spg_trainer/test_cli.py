@@ -119,7 +119,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--env countdown sudoku --blanks 3", ["of the task sudoku: --env-args sudoku.blanks=3. "]),
         ("--algorithm-args psi=0.5", ["psi=0.5: spg has no such setting; these have it: wd1, wd1_repro."]),
         ("--env a.jsonl --verifer gsm8k", ["Did you mean --verifier?"]),
-        ("--algorithm spg,raft", ["Several, which `compare` takes, are divided by spaces: spg raft."]),
+        ("--algorithm spg,raft", ["`compare` takes several, divided by spaces: spg raft."]),
         ("--no-env sudoku", ["--no-env", "--help"]),
         ("--qqqq", ["--qqqq. All flags: python -m spg_trainer --help"]),
         ("eval --num-problem 3", ["Did you mean --num-problems?", "python -m spg_trainer eval --help"]),
