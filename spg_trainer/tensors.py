@@ -30,7 +30,8 @@ class Rows:
     each fill is a row, too.
 
     A column is a tensor, an array or a list with an entry for each of the B rows, a mapping of columns, or another
-    table, such as `Masks`. All else is a fact, which holds for all rows. `in` tells whether a column or fact is there.
+    table, such as `Masks`. Any other value is a fact, which holds for all rows. `in` tells whether a column or fact is
+    there.
     Tables are never changed; their methods return new ones.
     """
 
@@ -61,7 +62,7 @@ class Rows:
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;
     only if the masking needs it."""
     fallback: Tensor
-    """(B, T) bool, whether `--unmasking threshold` wrote the token only because none was sure enough; only if the
+    """(B, T) bool, whether `--unmasking threshold` wrote the token only because no token was sure enough; only if the
     masking needs it."""
     branched: Tensor
     """(B,) bool, whether a completion shares the first half of the first completion of its node; only in trees."""
@@ -81,7 +82,7 @@ class Rows:
     """How many turns an episode may have; 1 = every row is an episode."""
 
     problems: "list[Problem]"
-    """The problems that were asked. From here on, what an episode earned stands at each of its turns."""
+    """The problems that were asked. From here on, what holds for an episode, e.g. its reward, stands at each turn."""
     completions: list[str]
     """The texts that were written."""
     rewards: np.ndarray
@@ -169,15 +170,15 @@ class Rows:
 
     def with_columns(self, **columns: Any) -> Self:
         """The same rows with columns or facts added, or replaced if they have the same name."""
-        return self._made({**vars(self), **columns})
+        return self._with_values({**vars(self), **columns})
 
     def without(self, *names: str) -> Self:
         """The same rows without some columns or facts, if they are there."""
-        return self._made({name: value for name, value in vars(self).items() if name not in names})
+        return self._with_values({name: value for name, value in vars(self).items() if name not in names})
 
     def tensors(self) -> Self:
         """The same rows without arrays, lists and mappings of columns, as a model and a loss get them."""
-        return self._made(
+        return self._with_values(
             {
                 name: value
                 for name, value in vars(self).items()
@@ -218,12 +219,13 @@ class Rows:
             width = max(part.prompt_ids.shape[1] for part in parts)
             parts = [part._padded(width) for part in parts]
         names = vars(parts[0])
-        return parts[0]._made({name: _join([vars(part)[name] for part in parts]) for name in names})
+        return parts[0]._with_values({name: _join([vars(part)[name] for part in parts]) for name in names})
 
-    def _made(self, values: Mapping[str, Any]) -> Self:
-        made = object.__new__(type(self))
-        vars(made).update(values)
-        return made
+    def _with_values(self, values: Mapping[str, Any]) -> Self:
+        """A table of the same class with these columns and facts alone."""
+        table = object.__new__(type(self))
+        vars(table).update(values)
+        return table
 
     # The text of a completion.
 
@@ -421,7 +423,7 @@ def _change(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
         return {name: _change(item, change) for name, item in value.items()}
     if isinstance(value, Rows):
-        return value._made(_change(vars(value), change))
+        return value._with_values(_change(vars(value), change))
     return change(value) if _has_rows(value) else value
 
 

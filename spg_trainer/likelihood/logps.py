@@ -68,14 +68,14 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
 
     If the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
     (`masks.split` separates them). The model's last layer computes nothing but these positions. If `masks.temperature`
-    is not 1, log-probabilities are those of the law from which the sampler draws at this temperature: of logits divided
-    by it, without the mask id.
+    is not 1, log-probabilities are those of the distribution from which the sampler draws at this temperature: of
+    logits divided by it, without the mask id.
 
     Under block-causal attention a token sees its own block as the mask shows it, and earlier blocks with every
     completion token unmasked; masked prompt tokens stay masked. So the token is predicted from the same hidden state
     from which the sampler drew it. If logits are shifted, the first token of a block is predicted from the last state
-    of the block before, which is unmasked here as it was then. In a causal context a token that is scored though it is
-    shown is predicted from the clean text before it alone.
+    of the block before, which is unmasked here as it was then. In a causal context, a token that is scored but not
+    masked is predicted from the clean text before it alone.
     """
     from spg_trainer.models.states import base_model, head_weight, hidden_states
 
@@ -109,7 +109,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     if head.requires_grad and torch.is_grad_enabled():
         kept_chunks = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     never_drawn = None
-    if masks.temperature != 1:  # the law of the sampler, which never draws [MASK]
+    if masks.temperature != 1:  # as the sampler draws, and it never draws [MASK]
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], kept_chunks, never_drawn)
     sequence, place = scored.nonzero(as_tuple=True)
@@ -311,7 +311,7 @@ def rows_per_chunk(vocabulary: int) -> int:
 def chunks_to_keep(bytes_of_weight: int, vocabulary: int, bytes_of_logit: int = 4) -> int:
     """How many chunks are kept for the backward pass of a trained head: as many as a fifth of its weight takes up.
 
-    At least the last one is kept. It costs no memory at the peak, as the backward pass begins with it. Earlier ones
+    At least the last chunk is kept. It costs no memory at the peak, as the backward pass begins with it. Earlier chunks
     cost little beside the weight and its gradient.
     """
     bytes_of_chunk = bytes_of_logit * rows_per_chunk(vocabulary) * vocabulary

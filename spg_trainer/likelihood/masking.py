@@ -34,11 +34,11 @@ ROW_COLUMNS = ("branched", "fill_step")
 class Completion(NamedTuple):
     """One completion as a masking sees it: its tokens, when the sampler wrote them, and where randomness comes from.
 
-    Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i is
-    simply the one at place i of the canvas. With a template, whose given text the sampler completed in holes, the first
-    n entries are what was written in the holes up to the end of each; then comes what stands behind these ends, and
-    last what was given, which is shown whatever a masking says. E.g. the text "7" is given at place 1 of T = 4, and the
-    hole behind it ends at place 2: the entries stand at the places [0, 2, 3, 1], and n = 2.
+    Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
+    stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
+    holes, up to the end of each hole. Then come the entries behind these ends, and last the given tokens, which are
+    shown whatever a masking says. E.g. the text "7" is given at place 1 of T = 4, and the hole behind it ends at place
+    2: the entries stand at the places [0, 2, 3, 1], and n = 2.
     """
 
     length: int
@@ -48,14 +48,14 @@ class Completion(NamedTuple):
     place: np.ndarray
     """(T,) int, the place on the canvas where each entry stands."""
     unmask_step: np.ndarray
-    """(T,) int, the denoising step that wrote the entry, below 0 = none did."""
+    """(T,) int, the denoising step that wrote the entry, below 0 = no step did."""
     surprise: np.ndarray
     """(T,) minus the log-probability of each token when it was unmasked, nats."""
     streams: RowStreams
     progress: float
-    """How far the step's iterations are: 0 in the first, 1 in the last."""
+    """How far the iterations of the step have come: 0 in the first, 1 in the last."""
     quantile: float
-    """The row's number among all rows, over how many there are, from 0 to below 1."""
+    """The row's number among all rows, divided by the number of rows: 0 to below 1."""
     iteration: int = 0
     """The number of the step's iteration, from 0."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -78,13 +78,13 @@ class Copies(NamedTuple):
     masked: np.ndarray
     """(M, T) bool, which entries are shown as [MASK]."""
     scored: np.ndarray
-    """(M, T) bool, which of them have a log-probability that counts."""
+    """(M, T) bool, the masked entries whose log-probability counts."""
     weight: np.ndarray | float
     """What a scored token weighs in the bound; anything that broadcasts to (M, T)."""
     part: slice = slice(None)
     """Which of the n tokens the masks are about: all, or only a part that was drawn, such as one block."""
     scale: float = 1.0
-    """1 over the probability with which that part was drawn."""
+    """1 over the probability with which this part was drawn."""
     measured: np.ndarray | None = None
     """(M, T) bool, as in `Masks`."""
     ref_masked: np.ndarray | None = None

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 class StepMergeMasking(Masking):
     """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it wrote there.
 
-    Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; those that
-    unmasked none are left out. segment_draw says which of them are shown, one in each copy:
+    Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; segments
+    that unmasked no scored token are left out. segment_draw says which segments are shown, one in each copy:
 
-    all       all of them; if they are more than num_masks, the path is cut into num_masks longer ones, nearly equal
-    uniform   num_masks of them, drawn uniformly, and all different if there are as many
-    entropy   num_masks of them, drawn in proportion to the sum of their tokens' surprise, by evenly spread quantiles
-    top       in descending order of their tokens' mean entropy, the next num_masks in each iteration of a step
-    surprise  num_masks of them, drawn in proportion to exp(mean surprise of their tokens), and all different if there
+    all       all segments; if they are more than num_masks, the path is cut into num_masks longer, nearly equal ones
+    uniform   num_masks segments, drawn uniformly, and all different if there are as many
+    entropy   num_masks segments, drawn in proportion to the sum of their tokens' surprise, by evenly spread quantiles
+    top       the next num_masks segments in each iteration of a step, in descending order of their tokens' mean entropy
+    surprise  num_masks segments, drawn in proportion to exp(mean surprise of their tokens), and all different if there
               are as many
-    fallback  those that `--unmasking threshold` wrote because it was sure of no token; num_masks random ones of them
-              if they are more
+    fallback  the segments that `--unmasking threshold` wrote because it was sure of no token; if they are more than
+              num_masks, num_masks random ones
 
     With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
     score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
@@ -84,7 +84,7 @@ class StepMergeMasking(Masking):
     def _choose(
         self, row: Completion, num_segments: int, segment_of_token: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(chosen, weights): the numbers of the segments to show, at most one for each copy; what each of all S weighs.
+        """(numbers of the segments to show, at most one for each copy; (S,) what each of all S segments weighs).
 
         segment_of_token: as `segments` returns it.
         """
@@ -156,9 +156,9 @@ class HalvesMasking(Masking):
     """For trees of rollouts, in which the leaves of a node share the first half of a completion: scores each half.
 
     The first copy masks everything, as the sampler saw it at the root, and scores the first half. The second copy masks
-    the second half, as the sampler saw it at the node, and scores that. The first leaf of a node wrote the first half;
-    the other leaves (`branched`) only took it over, so their first copy scores nothing. Mean over both copies: the
-    log-probability of writing each half at once.
+    the second half, as the sampler saw it at the node, and scores this half. The first leaf of a node wrote the first
+    half; the other leaves (`branched`) only took it over, so their first copy scores nothing. Mean over both copies:
+    the log-probability of writing each half at once.
     """
 
     target: ClassVar[str] = "halves"
@@ -168,8 +168,8 @@ class HalvesMasking(Masking):
         """Raises ConfigError for block-causal attention: a block may lie across the middle."""
         if not pattern.is_full:
             raise ConfigError(
-                "masking=halves: a tree branches in the middle of its completions, and in this model, which attends in "
-                "blocks, that lies inside a block behind some prompts. Use $algorithm=d2_stepmerge."
+                "masking=halves: a tree branches in the middle of its completions. This model attends in blocks, and "
+                "behind some prompts the middle lies inside a block. Use $algorithm=d2_stepmerge."
             )
 
     def count(self, size: int) -> int:

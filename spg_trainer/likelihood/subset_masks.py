@@ -22,7 +22,7 @@ from spg_trainer.likelihood.masking import (
 )
 from spg_trainer.tensors import Record
 
-Drawn = tuple[np.ndarray, np.ndarray]
+Subsets = tuple[np.ndarray, np.ndarray]
 """(scored, weight): which of the n tokens each copy masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
 
 
@@ -46,7 +46,7 @@ class SubsetMasking(Masking):
     """
 
     @abstractmethod
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         """Which of the n tokens each copy masks, and what each of these weighs."""
 
     def copies(self, row: Completion) -> Copies:
@@ -58,7 +58,7 @@ class RandomMasking(SubsetMasking):
 
     target: ClassVar[str] = "any_order"
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         return random_subsets(row, [None] * self.num_masks)
 
 
@@ -81,7 +81,7 @@ class InformedMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
     records: ClassVar[frozenset[Record]] = frozenset({"confidence_change"})
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         change = row.recorded["confidence_change"][: row.length]
         deviation = change.std()
         z = (change - change.mean()) / deviation if deviation > 0 else np.zeros(row.length)
@@ -100,7 +100,7 @@ class BernoulliMasking(SubsetMasking):
 
     target: ClassVar[str] = "any_order"
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         scored = np.zeros((self.num_masks, row.length), bool)
         weight = np.zeros((self.num_masks, 1))
         # A copy without masked tokens would be worth nothing. So the tokens are drawn on condition that at least one is
@@ -141,7 +141,7 @@ class CoupledMasking(SubsetMasking):
     def has_eubo(self) -> bool:  # a pair shows each token once
         return self.num_masks > 2
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         scored = np.zeros((self.num_masks, row.length), bool)
         num_counts = row.length + 1  # k is one of 0..n
         for mask in range(0, self.num_masks, 2):
@@ -164,7 +164,7 @@ class GaussMasking(SubsetMasking):
 
     target: ClassVar[str] = "quadrature"
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         ratios, weights = gauss_nodes(self.num_masks)
         # A node at 1/2 may be computed to lie just below it.
         counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))
@@ -187,7 +187,7 @@ class FullMasking(SubsetMasking):
             equal = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
             raise ConfigError(f"num_masks={self.num_masks}: {equal}")
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         return np.ones((self.num_masks, row.length), bool), np.ones((1, 1))
 
 
@@ -212,7 +212,7 @@ class FullCoupledMasking(SubsetMasking):
             pairs = "masking=coupled_full is one full mask and pairs; set num_masks=3"
             raise ConfigError(f"num_masks={self.num_masks}: {pairs}")
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         pairs = self.num_masks // 2
         weight = np.full((self.num_masks, row.length), self.num_masks / 2)
         for pair in range(pairs):
@@ -233,7 +233,7 @@ class RatioMasking(SubsetMasking):
 
     is_likelihood: ClassVar[bool] = False
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         masked = np.zeros((self.num_masks, row.size), bool)
         for mask in range(self.num_masks):
             stream = row.streams.of_mask(mask)
@@ -251,7 +251,7 @@ class RisingMasking(SubsetMasking):
 
     is_likelihood: ClassVar[bool] = False
 
-    def subsets(self, row: Completion) -> Drawn:
+    def subsets(self, row: Completion) -> Subsets:
         first_ratio = row.streams.of_iterations().random()
         ratio = 1 - (1 - row.progress) * (1 - first_ratio)
         count = max(1, int(ratio * row.length))
@@ -265,7 +265,7 @@ def gauss_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return (1 + nodes) / 2, weights / 2  # from -1..1 to 0..1
 
 
-def random_subsets(row: Completion, counts: Sequence[int | None]) -> Drawn:
+def random_subsets(row: Completion, counts: Sequence[int | None]) -> Subsets:
     """A random subset of k of the n tokens for each copy, and weights n/k, (M, 1).
 
     counts: (M,), k for each copy, None = it is drawn uniformly from 1..n.

@@ -27,7 +27,7 @@ Weights = np.ndarray
 STEPS, ROWS = 32, 40
 """How many steps are drawn, and how many rows in each. The rows of a step may share random draws; steps do not."""
 BOUND = 6.0
-"""How many standard errors a mean may be off."""
+"""How many standard errors a mean may differ from the target."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
 """The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
 COPIES = 4
@@ -123,7 +123,7 @@ def tiny_completion() -> Rows:
     """`ROWS` rows of one tiny completion, whose tokens the sampler wrote in the order 2, 0, 3, 1."""
     noise = numpy_generator(0, "target")
     order = torch.tensor([1, 3, 0, 2, -1])
-    one = Rows(
+    row = Rows(
         prompt_ids=torch.zeros(1, 3, dtype=torch.int64),
         prompt_mask=torch.ones(1, 3, dtype=torch.bool),
         completion_ids=torch.arange(PLACES)[None],
@@ -133,7 +133,7 @@ def tiny_completion() -> Rows:
         entropy=torch.from_numpy(noise.random((1, PLACES))),
         confidence_change=torch.from_numpy(noise.random((1, PLACES))),
     )
-    return one.select(torch.zeros(ROWS, dtype=torch.int64))
+    return row.select(torch.zeros(ROWS, dtype=torch.int64))
 
 
 def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
@@ -162,7 +162,7 @@ def difference_from_target(masking: Masking) -> str:
     """
     what, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
-        with suppress(ConfigError):  # a masking may ask for more
+        with suppress(ConfigError):  # a masking may need more copies
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
