@@ -109,8 +109,8 @@ def push(command: PushCommand) -> None:
         write_record(collected, environment)
         of_model = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
         if command.dry_run:
-            made = [collected / name for name in (CARD, CURVE, ENVIRONMENT)]
-            sys.stdout.write(files_and_sizes(command.repo, [*made, *of_model]))
+            new_files = [collected / name for name in (CARD, CURVE, ENVIRONMENT)]
+            sys.stdout.write(files_and_sizes(command.repo, [*new_files, *of_model]))
             return
         for path in of_model:
             (collected / path.name).symlink_to(path.resolve())

@@ -26,7 +26,9 @@ def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) ->
             "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
         )
     if experts and dropout:
-        raise ConfigError(f"$lora_dropout={dropout} with $lora_experts: adapters of experts have none; use 0")
+        raise ConfigError(
+            f"$lora_dropout={dropout} with $lora_experts: adapters of experts have no dropout; use 0"
+        )
 
 
 @contextmanager

@@ -223,7 +223,7 @@ def changed_code(command: EvalCommand) -> list[str]:
     run = run_holding(command.model.model)
     if run is None:
         return []
-    trained = {Path(one.path).name: one for one in read_inputs(run).values() if one.copy}
+    trained = {Path(entry.path).name: entry for entry in read_inputs(run).values() if entry.copy}
     settings, notes = file_settings(command), list[str]()
     for setting, now in find_code(settings).items():
         name = Path(now.path).name
@@ -284,7 +284,7 @@ def evaluate_one(
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
     if code := find_code(file_settings(command)).values():
-        measured["code"] = {Path(one.path).name: one.sha256 for one in code}
+        measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     name = result_name(settings, count < len(env), model["step"], model["folder"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":

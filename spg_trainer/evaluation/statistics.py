@@ -25,7 +25,7 @@ class Mean:
 
     @property
     def p(self) -> float | None:
-        """The chance of a mean at least as far from 0 if the true mean is 0, by the same t as `gain_interval`.
+        """The chance of a mean at least as far from 0 if the true mean is 0, by the t-test that gives `gain_interval`.
 
         None if the variance is 0: too few values differ to say anything.
         """
@@ -102,7 +102,7 @@ def beyond(t: Any, freedom: float) -> Any:
 
 
 def sign_test(lost: int, won: int) -> float:
-    """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
+    """The chance that at least `lost` of `lost + won` changed problems are lost, if both are equally likely."""
     both = lost + won
     return sum(math.comb(both, k) for k in range(lost, both + 1)) / 2**both
 

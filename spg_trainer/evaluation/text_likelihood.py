@@ -58,8 +58,8 @@ def log_likelihood(
     """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
 
     The completion stands on a canvas of the length that the model was taught, as when the model writes: the places
-    behind its end token are masked and not scored, as in training by RL. So it is the probability that the model writes
-    this answer, whatever it would put behind the end, that is bounded.
+    behind its end token are masked and not scored, as in training by RL. So what is bounded is the
+    probability that the model writes this answer, whatever it would put behind the end.
 
     Args:
         policy: what `load_model` returned.
@@ -74,13 +74,13 @@ def log_likelihood(
             = as many as the model was taught, by its environment.json; the same as 0 for a model without this file, and
             (with a warning) for a text that is longer than the model was taught.
 
-    Of an empty completion, only the end token is scored. Raises ConfigError for numbers out of range, for an empty
+    If the completion is empty, only its end token is scored. Raises ConfigError for numbers out of range, for an empty
     completion with `ended=False`, and for a text that is too long for the model or for `max_completion_length`.
     """
     check_policy(policy, "log_likelihood")
     if not isinstance(completion, str):
         raise ConfigError(
-            f"completion={completion!r:.60}: should be one text. Of several, call log_likelihood for each."
+            f"completion={completion!r:.60}: should be one text. For several texts, call log_likelihood for each."
         )
     if not isinstance(prompt, str | list):
         raise ConfigError(f"prompt={prompt!r:.60}: should be a text or a list of chat messages.")

@@ -71,7 +71,7 @@ class Policy:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Policy":
         """A policy with weights of its own, such as a frozen copy; what was recorded on a GPU is recorded anew."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "replays"}
+        parts = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "replays"}
         return Policy(**copy.deepcopy(parts, memo), replays=self.replays and Replays())
 
     def encode(self, text: str, ended: bool = False) -> list[int]:

@@ -41,12 +41,12 @@ def hidden_states(
     blocks: Tensor | None = None,
     from_context: Tensor | None = None,
 ) -> Tensor:
-    """The last hidden states, final norm applied, from which logits of tokens are computed; nobody sees padding.
+    """The last hidden states, final norm applied, from which logits of tokens are computed; no column attends to padding.
 
     Args:
         input_ids: (b, S) int64.
         attention_mask: (b, S) bool, false on padding; None = no padding. With a cache (b, K), false on columns that
-            none attends to, or (b, 1, S, K), which column attends to which.
+            no column attends to, or (b, 1, S, K), which column attends to which.
         keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all.
         positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
             rounding.
@@ -62,8 +62,8 @@ def hidden_states(
 
     Returns (b, S, D) or (b, n, D); states of padding are garbage. If logits are shifted, a token's state is that of the
     column before it; the first token of all takes its own state. In a causal context, only the first token of each
-    block takes the state before it. It is written before the rest of its block, which therefore always sees it: if
-    `clean` is given, even where `input_ids` mask it.
+    block takes the state before it. This token is written before the rest of its block, which therefore always sees it;
+    if `clean` is given, it is seen even where `input_ids` mask it.
     """
     family = base_model(model)
     pattern = family.pattern
@@ -123,8 +123,8 @@ def _states_of_copies(
     if may_share and num_texts > 1 and family.config._attn_implementation == "sdpa":
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)
-    made = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
-    states = family.base_model(**made, **passed).last_hidden_state
+    arguments = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
+    states = family.base_model(**arguments, **passed).last_hidden_state
     return states.view(*copies.keep.shape, -1)
 
 

@@ -240,10 +240,10 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     Returns the last three columns of `AGAINST`. The interval is over seeds, so that it holds for other seeds, too.
     """
     of_base, of_runs = (
-        {run.config.seed: run.before_after[-1].correct for run in some} for some in (base, runs)
+        {run.config.seed: run.before_after[-1].correct for run in of_setting} for of_setting in (base, runs)
     )
     pairs = [(of_base[seed], of_runs[seed]) for seed in sorted(of_base.keys() & of_runs.keys())]
-    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # other problems
+    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
     mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))

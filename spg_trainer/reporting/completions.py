@@ -23,17 +23,24 @@ COLUMNS = ("index", "generation", "completion", "correct", "reward", "rewards", 
 
 
 def page_data(run: Recorded, budget: int) -> dict[str, Any]:
-    """A run's completions for the page's script, its failures, and a note where its environment cannot be opened."""
-    sets = [one for one in [*run.evaluations, *run.samples] if one.rows]
+    """A run's completions for the page's script, its failures, and a note if its environment cannot be opened."""
+    sets = [completions for completions in [*run.evaluations, *run.samples] if completions.rows]
     pair = run.before_after
     env, note = open_environment(run, pair[0].split if pair else "train")
     shown = []
-    for one in sets:
-        rows = fitting([page_row(row) for row in one.rows], budget // len(sets))
-        if env and one in pair:
-            for row, recorded in zip(rows[:RENDERED], one.rows, strict=False):
+    for completions in sets:
+        rows = fitting([page_row(row) for row in completions.rows], budget // len(sets))
+        if env and completions in pair:
+            for row, recorded in zip(rows[:RENDERED], completions.rows, strict=False):
                 row["html"] = render(env, recorded)
-        shown.append({"name": one.name, "split": one.split, "total": len(one.rows), "rows": rows})
+        shown.append(
+            {
+                "name": completions.name,
+                "split": completions.split,
+                "total": len(completions.rows),
+                "rows": rows,
+            }
+        )
     script = {"name": run.path.name, "block": run.block_length, "sets": shown}
     return {
         "script": script,
@@ -123,16 +130,23 @@ def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
     The reason that is the most frequent after training comes first.
     """
     sets = run.before_after or run.samples[-1:]
-    wrong = {one.name: [row for row in one.rows if not row["correct"]] for one in sets}
+    wrong = {
+        completions.name: [row for row in completions.rows if not row["correct"]] for completions in sets
+    }
     examples: dict[str, Row] = {}
-    for one in sets:
-        examples |= {row["reason"]: row for row in reversed(wrong[one.name])}
+    for completions in sets:
+        examples |= {row["reason"]: row for row in reversed(wrong[completions.name])}
     shown = []
     for reason, row in examples.items():
         counts = [
-            (one.name, sum(r["reason"] == reason for r in wrong[one.name]), len(one.rows)) for one in sets
+            (
+                completions.name,
+                sum(r["reason"] == reason for r in wrong[completions.name]),
+                len(completions.rows),
+            )
+            for completions in sets
         ]
         html = render(env, row) if env else ""
         prompt = prompt_text(row["prompt"])
         shown.append({"reason": reason, "counts": counts, "row": row, "prompt": prompt, "html": html})
-    return sorted(shown, key=lambda one: -one["counts"][-1][1])
+    return sorted(shown, key=lambda failure: -failure["counts"][-1][1])

@@ -118,7 +118,9 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
     runs = [run for members in groups.values() for run in members]
     recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
     # A run that learns from given completions samples none: only the dots of its evaluations are drawn.
-    if "correct" not in recorded and any(one.step is not None for run in runs for one in run.evaluations):
+    if "correct" not in recorded and any(
+        evaluation.step is not None for run in runs for evaluation in run.evaluations
+    ):
         recorded.append("correct")
     panels = []
     for panel in PANELS:
@@ -264,28 +266,45 @@ def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> Non
     """Draws dots where the metric was evaluated (hollow: on validation problems), and a line at the kept step."""
     if name == "correct" and run.kept_step is not None:
         axes.axvline(run.kept_step, color=colour, linewidth=1, linestyle=(0, (3, 3)))
-    for one in run.evaluations:
-        value = evaluated(one, name)
-        if one.step is None or value is None:
+    for evaluation in run.evaluations:
+        value = evaluated(evaluation, name)
+        if evaluation.step is None or value is None:
             continue
-        fill = "none" if one.split == "validation" else colour
-        axes.plot(one.step, value, "o", color=colour, markerfacecolor=fill, markersize=5, clip_on=False)
+        fill = "none" if evaluation.split == "validation" else colour
+        axes.plot(
+            evaluation.step, value, "o", color=colour, markerfacecolor=fill, markersize=5, clip_on=False
+        )
         if name == "correct":
-            axes.plot([one.step] * 2, [one.figures["low"], one.figures["high"]], color=colour, linewidth=1.2)
+            axes.plot(
+                [evaluation.step] * 2,
+                [evaluation.figures["low"], evaluation.figures["high"]],
+                color=colour,
+                linewidth=1.2,
+            )
 
 
-def evaluated(one: Completions, metric: str) -> float | None:
+def evaluated(evaluation: Completions, metric: str) -> float | None:
     """An evaluation's value of a metric; None if it does not measure it."""
-    values = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
-    values |= {f"{task}/solved": figures["solved"] for task, figures in one.figures.get("tasks", {}).items()}
-    values |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
+    values = {f"rewards/{name}/mean": value for name, value in evaluation.figures["rewards"].items()}
+    values |= {
+        f"{task}/solved": figures["solved"] for task, figures in evaluation.figures.get("tasks", {}).items()
+    }
+    values |= {
+        "correct": evaluation.figures["correct"],
+        "completions/mean_length": evaluation.figures["mean_length"],
+    }
     return values.get(metric)
 
 
 def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
     """Steps (N,) where any run has a value, and values (runs, N); NaN where a run has none, e.g. because it ended."""
-    places = sorted({step for one in columns for step, value in one.items() if value is not None})
-    values = [[np.nan if one.get(step) is None else one[step] for step in places] for one in columns]
+    places = sorted(
+        {step for values_of_run in columns for step, value in values_of_run.items() if value is not None}
+    )
+    values = [
+        [np.nan if values_of_run.get(step) is None else values_of_run[step] for step in places]
+        for values_of_run in columns
+    ]
     return np.array(places), np.array(values, float)
 
 

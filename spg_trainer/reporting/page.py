@@ -57,11 +57,13 @@ def report(*runs: str | Path) -> Report:
         groups=groups,
         panels=draw_panels(groups),
         runs=[
-            {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **one}
-            for run, one in zip(opened, data, strict=True)
+            {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **data_of_run}
+            for run, data_of_run in zip(opened, data, strict=True)
         ],
         # Within a script element, only a `<` could end the element.
-        data=json.dumps([one["script"] for one in data], separators=(",", ":")).replace("<", "\\u003c"),
+        data=json.dumps([data_of_run["script"] for data_of_run in data], separators=(",", ":")).replace(
+            "<", "\\u003c"
+        ),
         css=source("page.css"),
         code=code,
         digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),

@@ -70,19 +70,19 @@ class Recorded:
     @property
     def before_after(self) -> list[Completions]:
         """The first and the last evaluation on the run's own split; fewer than two if it has fewer."""
-        made = {one.name: one for one in self.evaluations}
-        return [made[name] for name in ("before", "after") if name in made]
+        by_name = {evaluation.name: evaluation for evaluation in self.evaluations}
+        return [by_name[name] for name in ("before", "after") if name in by_name]
 
     @property
     def follows(self) -> str:
         """How many completions follow each habit in `before_after`, which must not be empty."""
-        sets = [one.figures for one in self.before_after]
+        sets = [evaluation.figures for evaluation in self.before_after]
         return change_of_shares([figures["follows"] for figures in sets], sets[-1]["n"])
 
     @property
     def lost(self) -> dict[str, tuple[float, float]]:
         """{component: (before, after)} of what the run unlearned; empty as long as it is not finished."""
-        sets = [one.rows for one in self.before_after]
+        sets = [evaluation.rows for evaluation in self.before_after]
         return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
 
     @property
@@ -152,7 +152,15 @@ def read_run(path: str | Path) -> Recorded:
         read_json(path / ENVIRONMENT) or {},
         [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
         read_json(path / SUMMARY),
-        sorted(evaluations, key=lambda one: (one.step is None, one.step, one.name != "before", one.name)),
+        sorted(
+            evaluations,
+            key=lambda evaluation: (
+                evaluation.step is None,
+                evaluation.step,
+                evaluation.name != "before",
+                evaluation.name,
+            ),
+        ),
     )
 
 

@@ -136,7 +136,9 @@ def draw_fitting(
             return drawn
         index, name = drawn[long[0]][0], name_of(env, drawn[long[0]][0])
         if config.overlong != SKIP:
-            room.refuse_first(env, [index], [long_prompts.get(long[0], 0)])  # raises if it is the prompt
+            room.refuse_first(
+                env, [index], [long_prompts.get(long[0], 0)]
+            )  # raises if the prompt is too long
             tokens = long_texts[long[0]]
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "

@@ -236,18 +236,18 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
 
     again: whether existing copies are overwritten. Raises CheckpointError if the disk refuses.
     """
-    for one in inputs.values():
-        copy = run / one.copy
-        if one.copy and (again or not copy.is_file()) and copy.resolve() != Path(one.path).resolve():
+    for entry in inputs.values():
+        copy = run / entry.copy
+        if entry.copy and (again or not copy.is_file()) and copy.resolve() != Path(entry.path).resolve():
             with writing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(one.path, copy)
-    write_text(run / INPUTS, json_document({name: one._asdict() for name, one in inputs.items()}))
+                shutil.copyfile(entry.path, copy)
+    write_text(run / INPUTS, json_document({name: entry._asdict() for name, entry in inputs.items()}))
 
 
 def read_inputs(run: Path) -> dict[str, Input]:
     """The inputs that a run has recorded; {} if it has no such file."""
-    return {name: Input(**one) for name, one in (read_json(run / INPUTS) or {}).items()}
+    return {name: Input(**entry) for name, entry in (read_json(run / INPUTS) or {}).items()}
 
 
 def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
@@ -262,17 +262,17 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
         return value.replace(old, new) if isinstance(value, str) else value
 
     result: Any = values
-    for one in read_inputs(run).values():
-        if not one.copy or not (place := (run / one.copy).absolute()).is_file():
+    for entry in read_inputs(run).values():
+        if not entry.copy or not (place := (run / entry.copy).absolute()).is_file():
             continue
-        if not os.path.isfile(one.path) or (changed and is_changed(one)):
-            result = replaced(result, one.path, str(place))
+        if not os.path.isfile(entry.path) or (changed and is_changed(entry)):
+            result = replaced(result, entry.path, str(place))
     return result
 
 
-def is_changed(one: Input) -> bool:
+def is_changed(entry: Input) -> bool:
     """Whether the file of an input exists, with another content than when the run began."""
-    return os.path.isfile(one.path) and hash_of(one.path) != one.sha256
+    return os.path.isfile(entry.path) and hash_of(entry.path) != entry.sha256
 
 
 def setting_naming(name: str, value: str) -> str:
@@ -287,13 +287,13 @@ def refuse_gone(run: Path, typed: Collection[str]) -> None:
 
     typed: dotted names of the settings that the user gives. A run with a copy of the model's weights needs no model.
     """
-    for name, one in read_inputs(run).items():
+    for name, entry in read_inputs(run).items():
         setting = name.partition(" ")[0]
-        needs_it = not one.copy and not (name == MODEL and _has_own_model(run))
-        if needs_it and setting not in typed and not os.path.exists(one.path):
+        needs_it = not entry.copy and not (name == MODEL and _has_own_model(run))
+        if needs_it and setting not in typed and not os.path.exists(entry.path):
             raise ConfigError(
-                f"{one.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by its "
-                f"hash: {setting_naming(name, 'PATH')}."
+                f"{entry.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by "
+                f"its hash: {setting_naming(name, 'PATH')}."
             )
 
 
@@ -343,8 +343,8 @@ def refuse_changed_inputs(
 def task_code_differs(before: Inputs, now: Inputs) -> bool:
     """Whether code of a task or of a reward has changed, so that a completion may now earn another reward."""
     return any(
-        one.copy.startswith(TASK_COPIES) and now[name].sha256 != one.sha256
-        for name, one in before.items()
+        entry.copy.startswith(TASK_COPIES) and now[name].sha256 != entry.sha256
+        for name, entry in before.items()
         if name in now
     )
 

@@ -49,10 +49,10 @@ def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_C
     may_change: the settings that are left out.
     """
     settings = flatten(plain(pinned), may_change)
-    for one in inputs.values():
-        content = Path(one.path).name if is_code(one.path) else one.sha256
+    for entry in inputs.values():
+        content = Path(entry.path).name if is_code(entry.path) else entry.sha256
         settings = {
-            name: value.replace(one.path, content) if isinstance(value, str) else value
+            name: value.replace(entry.path, content) if isinstance(value, str) else value
             for name, value in settings.items()
         }
     return settings
@@ -65,7 +65,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
-    """The inputs of a run that goes on. Raises SpgError if settings, data or code are other than when it began.
+    """The inputs of a run that goes on. Raises SpgError if settings, data or code differ from those it began with.
 
     With `accept_changed_code`, other code is accepted.
     """

@@ -29,7 +29,7 @@ def explained(cls: type[Settings]) -> type[Settings]:
     """
     cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
-    cls.__repr__ = _shown  # type: ignore[assignment, method-assign]
+    cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
     hints = cls.__init__.__annotations__
     cls.__init__ = _of_settings_values(cls.__init__)  # type: ignore[method-assign]
     SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
@@ -41,16 +41,16 @@ def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
     known = inspect.signature(init).parameters.keys() - {"self"}
 
     @wraps(init)
-    def made(self: Any, *arguments: Any, **keywords: Any) -> None:
+    def checked_init(self: Any, *arguments: Any, **keywords: Any) -> None:
         for name in keywords.keys() - known:
             near, cls = did_you_mean(name, known), type(self).__name__
             raise ConfigError(f"{cls}({name}=...): no such setting. {near}`help({cls})` lists them.")
         init(self, *map(settings_value, arguments), **settings_value(keywords))
 
-    return made
+    return checked_init
 
 
-def _shown(settings: Any) -> str:
+def _repr(settings: Any) -> str:
     """The repr of settings: `Sampling(max_completion_length=20, temperature=0.9)`."""
     values = {field: getattr(settings, field.name) for field in fields(settings)}
     changed = [f"{field.name}={value!r}" for field, value in values.items() if value != default_of(field)]

@@ -40,13 +40,13 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
 
 
 def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
-    """The algorithm of a run where the user names none."""
+    """The algorithm of a run whose user names no algorithm."""
     if given.get("source") == "demonstrations":
         return "mle"
     model = given.get("model")
     layers = recipe_of_all(tasks, recipe_kind(model if isinstance(model, str) else Config().model.model))
-    said = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
-    return said[-1] if said else Config().algorithm
+    in_recipes = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
+    return in_recipes[-1] if in_recipes else Config().algorithm
 
 
 def arguments_of(task: Task) -> set[str]:
@@ -65,6 +65,6 @@ def arguments_of(task: Task) -> set[str]:
         if parameter.kind != parameter.VAR_KEYWORD
     }
     if issubclass(cls, packages.envs.files.rows.Rows):
-        for one in map(verifiers.registry.find, verifiers.tasks()):
-            named |= {*one.fields, *one.optional}
+        for verifier in map(verifiers.registry.find, verifiers.tasks()):
+            named |= {*verifier.fields, *verifier.optional}
     return named - NEVER_AN_ARGUMENT

@@ -32,9 +32,9 @@ class BatchConfig:
     when spread over more problems."""
     max_rollout_batches: Count = 1
     """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
-    unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
-    from the first batch, whatever its rewards. Raise it, to 10, if most groups have equal rewards and an update takes
-    longer than a rollout: a step then learns more, and a completion less."""
+    unequal rewards, and learns from these; if there are too few such groups, others fill the step up (dynamic
+    sampling). 1 learns from the first batch, whatever its rewards. Raise it, to 10, if most groups have equal rewards
+    and an update takes longer than a rollout: a step then learns more, and a completion less."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are all right or all wrong and problems are drawn more than once."""

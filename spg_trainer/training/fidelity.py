@@ -65,7 +65,7 @@ def fidelity_sums(
         seed,
         noise_keys,
         rows_per_forward,
-        # Only the tokens that a template gave, if there is one.
+        # This canvas holds only the tokens that a template gave, if there is a template.
         canvas=rollouts.canvas(policy.mask_id),
     )
     is_equal = decoded_exactly.completion_ids == rollouts.completion_ids

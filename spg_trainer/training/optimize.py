@@ -55,7 +55,7 @@ def sum_gradients(model: nn.Module) -> None:
     Call it inside `models.shard.unsharded`.
     """
     reduce_gradients(model)
-    # That leaves whole tensors alone: adapters, and all weights of a model that is not divided.
+    # `reduce_gradients` leaves whole tensors alone: adapters, and all weights of a model that is not divided.
     whole_tensors = [p for p in model.parameters() if p.requires_grad and not is_part(p)]
     if whole_tensors:
         all_reduce_gradients(whole_tensors)
@@ -97,9 +97,10 @@ def optimizer_step(
 
 
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
-    """Counts an update that was skipped because it is not finite; the next finite one sets the count back to 0.
+    """Counts an update that was skipped because it is not finite; the next finite update sets the count back to 0.
 
-    After `MAX_SKIPPED` in a row it writes the completions of the last one to a file and raises TrainingError.
+    After `MAX_SKIPPED` skipped updates in a row, it writes the completions of the last one to a file and raises
+    TrainingError.
 
     completions: (problem, generation) of each completion that this process had in the update. number: the update's
     number in its step.

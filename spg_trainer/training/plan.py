@@ -226,7 +226,7 @@ def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
     if checkpoint is not None and (step := step_of(checkpoint)) > max_steps:
         raise ConfigError(
             f"$max_steps={max_steps}: {checkpoint} is already at step {step}. To go on, raise $max_steps, or name an "
-            "earlier checkpoint of this run behind $resume."
+            "earlier checkpoint of this run with $resume."
         )
 
 
@@ -328,7 +328,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         try:
             splits["validation"] = open_split("validation")
         except envs.EnvError as error:
-            text = f"{written(error)} Validation needs this split: $eval_steps=0 trains without."
+            text = f"{written(error)} Validation needs this split: $eval_steps=0 trains without validation."
             raise ConfigError(text) from error
     return splits
 

@@ -55,8 +55,10 @@ def game_recipe(task: Task, section: str) -> list[Layer]:
 
 
 def recipe_of(task: Task) -> str | None:
-    """The name of a task's file here, without `.yaml`. Gymnasium's environments share a file; tasks of others have
-    none."""
+    """The name of a task's file here, without `.yaml`; None for a task of other people, which has no file here.
+
+    Gymnasium's environments share a file.
+    """
     return "gymnasium" if task.env.startswith("gymnasium:") else task.ours
 
 

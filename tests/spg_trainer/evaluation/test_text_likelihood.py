@@ -108,7 +108,7 @@ def test_standard_errors_are_those_of_drawing_again(policy):
 @pytest.mark.parametrize(
     ("prompt", "completion", "words"),
     [
-        ("a", ["b", "c"], "one text. Of several, call log_likelihood"),
+        ("a", ["b", "c"], "one text. For several texts, call log_likelihood"),
         ("a", None, "one text"),
         (5, "b", "prompt=5"),
     ],
