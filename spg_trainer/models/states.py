@@ -41,7 +41,7 @@ def hidden_states(
     blocks: Tensor | None = None,
     from_context: Tensor | None = None,
 ) -> Tensor:
-    """The last hidden states, final norm applied, from which logits of tokens are computed; no column attends to padding.
+    """The last hidden states, final norm applied, from which logits of tokens are computed; padding is not seen.
 
     Args:
         input_ids: (b, S) int64.
