@@ -64,6 +64,7 @@ _WIDE_COLON, _WIDE_COMMA = "：".encode(), "，".encode()
 _WIDE_STOP = "。".encode()
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
 """Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`."""
+SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; a longer one counts as having one
 VALUE_LIMIT = 4096  # bytes; a longer named answer does not count
 
 
@@ -288,8 +289,11 @@ def says_no_value(data: Bytes, start: int, end: int) -> bool:
     key, stop = read_word(data, behind_spaces(data, start, end), end, True)
     if not is_one_of(key, _NO_VALUE):
         return False
+    end = min(end, start + SENTENCE_LIMIT)
     while stop < end and not is_stop(data, stop, end):
         stop += 1
+    if stop >= start + SENTENCE_LIMIT:
+        return False
     return says_nothing(data, start, stop) and not says_one_of(data, start, stop, _IN_WORDS)
 
 
