@@ -29,7 +29,7 @@ INVALID = [
         " ".join(["016"] + ["0"] * 255),
     )),
     *(("countdown", "numbers", value, r"such as \[3, 5, 7\]") for value in (
-        [], [1] * 257, np.array(3), "3,5,7", {3: 5}, 3, None, [3, "5", 7], [3, 5.0, 7], [True, 5, 7], [[3, 5, 7]],
+        [], [1] * 257, np.array(3), "3,5,7", {3: 5}, 3, None, [3, "5", 7], [3, 5.5, 7], [True, 5, 7], [[3, 5, 7]],
         [10**4000], [1, 10**5000, "x"],
     )),
     *(("countdown", "target", value, "such as 22") for value in (
