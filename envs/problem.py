@@ -155,7 +155,7 @@ def read_problem(task: HasProblems, index: int) -> Problem:
 
 
 def asked_of(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
-    """The result of `call`, which runs the author's code for one problem; an error becomes `broken`, with its line."""
+    """The result of `call`, which runs the author's code for one problem; an error is raised as `broken`."""
     try:
         return call()
     except EnvError:

@@ -44,8 +44,8 @@ AROUND: dict[str, tuple[Callable[[Task, Any], Task], Any]] = {
     "split": (Divided, None),
     "system_prompt": (SystemPrompt, None),  # outermost, since a problem's split may be a hash of its prompt
 }
-"""{argument that every task takes: (the wrapper that is put around the task, the value with which none is)}, from the
-inside out. If a class's own `__init__` takes such an argument, the class gets it instead."""
+"""{argument that every task takes: (the wrapper that is put around the task, the value that means no wrapper)}, from
+the inside out. If a class's own `__init__` takes such an argument, the class gets it instead."""
 _classes: dict[str, type[Task]] = {}  # {id: class} of all that is registered
 _files: dict[str, Path | None] = {}  # {id: the file in which that class was written}
 
@@ -135,19 +135,22 @@ def register(id: str, cls: type[Task]) -> None:
 def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
-    name: whatever `resolve` takes, also a registered class. arguments: those of the environment's constructor, and for
-    every environment `split` ("train", "validation", "test"; without it, a class that takes no `split` has the problems
-    of all three), `reward_weights` ({component: weight}, merged over
-    the class's), `render_mode` (None or "ansi"), `system_prompt` (a system message before each prompt, or @FILE),
-    where it has one turn, `tries` (the most answers that the model may give, until one is right), and, where it writes
-    `completion_template`, `infill` (whether the model fills in the holes of that text). Raises EnvError for an unknown
-    name, argument or component.
+    name: whatever `resolve` takes, also a registered class. arguments: those of the environment's constructor, and
+
+    - `split`: "train", "validation" or "test"; without it, a class that takes no `split` has the problems of all three
+    - `reward_weights`: {component: weight}, merged over the class's
+    - `render_mode`: None or "ansi"
+    - `system_prompt`: a system message before each prompt, or @FILE
+    - `tries`: the most answers that the model may give until one is right; for environments of one turn
+    - `infill`: whether the model fills in the holes of a problem's `completion_template`; for environments with one
+
+    Raises EnvError for an unknown name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
 
 def in_split(env: TextEnv, split: str) -> TextEnv:
-    """One split of an environment; an environment that was opened in a split, or whose class takes one, as it is.
+    """One split of an environment. If it was opened in a split, or its class takes one, it is returned unchanged.
 
     Without a split, an environment whose class takes none has the problems of all splits.
     """

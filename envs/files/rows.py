@@ -298,8 +298,8 @@ def _columns(
     known = (*needed, *optional, *parameters, *with_default)
     for field, column in columns.items():
         if field not in known and any(map(takes_all, functions.values())):
-            # A function with `**kwargs` takes any column. But a name similar to that of an argument is most likely
-            # misspelt, unless the column is given by its own name.
+            # A function with `**kwargs` takes any column. But a name close to that of an argument is most likely
+            # misspelt, except for a column that keeps its own name.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
                 raise EnvError(
@@ -332,8 +332,8 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
     files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A prompt of the
-    main file is in one split, and in none if a file of validation or test has it. Train leaves out each prompt that
-    differs from a prompt of validation or test only in capitals and spaces.
+    main file is in one split, unless a file of validation or test has it, too: then it is in that one alone. Train
+    leaves out each prompt that differs from a prompt of validation or test only in capitals and spaces.
     """
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""

@@ -202,7 +202,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         "instruction" in values and isinstance(prompt, str) and not prompt.strip()
     ):  # nobody left it out on purpose
         raise EnvError(f"{where} has an empty instruction. Write what is asked, or leave the row out.")
-    if _is_chat(completion) and len(completion) == 1:  # TRL gives the completion of a chat so
+    if _is_chat(completion) and len(completion) == 1:  # TRL writes a completion as a chat of one message
         (last,) = completion
         if last["role"] != "assistant":
             raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")

@@ -30,11 +30,11 @@ class OwnRight(Algorithm):
     num_masks: Count = 32
     """M, states of a completion in an update."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which states: num_masks random ones, or all; if all are more than num_masks, that many evenly spaced ones."""
+    """Which states: num_masks random ones, or all of them; of more than num_masks, num_masks evenly spaced ones."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
     right_groups_teach: ClassVar[bool] = True
     advantage: ClassVar[str] = "share"  # type: ignore[misc]
     """No choice: right completions of a problem share one weight."""

@@ -42,7 +42,7 @@ class RAFT(Algorithm):
     """Divisor. `length`: the completion's own tokens, then all completions. `completions`: all completions. `tokens`:
     all tokens of the update."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
     right_groups_teach: ClassVar[bool] = True
     advantage: ClassVar[str] = "share"  # type: ignore[misc]
     """No choice: a problem's completions above the mean of the whole step share one weight."""

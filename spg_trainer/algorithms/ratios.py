@@ -71,8 +71,8 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str,
 def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
     """The metrics of algorithms with one ratio per token.
 
-    `logps` and `ratio/mean` are means over scored tokens. `ratio/clip_fraction` is the share of the tokens with an
-    advantage for which the clip acted.
+    `logps` and `ratio/mean` are means over scored tokens. `ratio/clip_fraction`: of the tokens with an
+    advantage, the share for which the clip acted.
     """
     return {
         "logps": Metric(logps.sum(), "scored_tokens"),
@@ -91,7 +91,7 @@ class TokenRatio(Algorithm):
     beta: NotNegative = 0.04
     """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @property
     def needs(self) -> frozenset[Need]:

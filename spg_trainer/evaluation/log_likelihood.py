@@ -43,6 +43,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
         for row, places in zip(masked, chosen, strict=True):
             row[list(places)] = True
         counts = masked.sum(1)
+        # k is uniform on 1..n, and each of the `ways` of k tokens is equally likely: n/k * 1/n / ways.
         ways = np.bincount(counts, minlength=length + 1)
         return masked, 1 / counts / ways[counts]
     first = rng.integers(length)

@@ -70,7 +70,7 @@ def working_copy(model: "PreTrainedModel | PeftModel") -> WorkingCopy | None:
 
 @contextmanager
 def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
-    """Inside, the model computes with its working copy if it has one; within an outer phase, with that phase's."""
+    """Inside, a model with a working copy computes with it, and inside an outer phase with the copy of that phase."""
     copy = working_copy(model)
     if copy is None or copy.trained:
         yield

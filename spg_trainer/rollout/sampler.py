@@ -222,8 +222,8 @@ class Sampler:
         # 3. With editing, written places also take another token if the model is sure of it.
         # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each row has left
         #    (`left`); with other rules `left` is None, and is read from the canvas.
-        # `take` and `still_masked` are (b, S), for all places of the blocks; all others are (b, n), for the n places.
-        # `order` permutes the n places, and `blocks.within` says where in the block each is.
+        # `take` and `still_masked` are (b, S), for all S places of the blocks. All others are (b, n), for the n places
+        # that are looked at; `blocks.within` says where in the block each of these is, and `order` permutes them.
         s, canvas = self.sampling, self.canvas
         if self.recorded is not None and not refresh and (done := self.recorded.step(rows)):
             self._advance(rows, *done)
@@ -251,8 +251,8 @@ class Sampler:
             left = None  # `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
-            # The other places of such a row are still masked, and have no probability yet.
             if any(row.writes_first for row in rows):
+                # The other places of a row that writes only its first are still masked, and have no probability yet.
                 is_drawn = torch.arange(order.shape[1], device=order.device) < canvas.tensor(
                     blocks.count
                 ).unsqueeze(-1)
@@ -284,7 +284,7 @@ class Sampler:
         measures = {}
         if s.remasking in MEASURES:
             measures["priority"] = MEASURES[s.remasking]
-        elif s.fallback == "leftmost":  # the state alone then decides which places are written
+        elif s.fallback == "leftmost":  # then the noise of a token does not decide where it is written
             measures["priority"] = confidence
         if "entropy" in self.canvas.recorded:
             measures["certainty"] = certainty  # minus the entropy
@@ -324,7 +324,7 @@ class Sampler:
         if blocks.written is not None:
             priority = priority.masked_fill(blocks.written, float("-inf"))
             sure = sure.masked_fill(blocks.written, float("-inf"))
-        if s.fallback != "surest":
+        if s.fallback != "surest":  # if none is sure, the leftmost place comes first
             leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
             first = priority.gather(1, leftmost).masked_fill(
                 none_is_sure(sure, s).unsqueeze(-1), float("inf")

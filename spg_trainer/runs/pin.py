@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change; all others are pinned: filled in, with absolute paths, as it began."""
+"""Which settings a resumed run may change; all others keep the values that the run began with."""
 
 import re
 import shlex
@@ -100,7 +100,7 @@ def refuse_other_settings(
 
 
 def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """{setting: its value in `recorded`} of settings that now name a data set's commit, if the run had that commit."""
+    """The recorded values of settings that now name the commit of a data set which the run used all along."""
     commits = (record_of(run).get("origin") or {}).values()
     return {
         name: recorded.get(name)

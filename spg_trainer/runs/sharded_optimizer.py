@@ -43,7 +43,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
 
 
 def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
-    """The `state` of an optimizer's state_dict, with this process's part of each tensor; no other process is called.
+    """The `state` of an optimizer's state_dict, with this process's part of each tensor, without communication.
 
     Raises KeyError, RuntimeError or OSError for a state that is missing or does not fit.
     """

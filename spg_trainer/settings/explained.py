@@ -25,7 +25,7 @@ def explained(cls: type[Settings]) -> type[Settings]:
       returns the docstring alone.
     - Messages can name the settings (`errors.SETTINGS`).
     - `repr` shows the settings that differ from their defaults.
-    - Values are turned into those of Python (`settings_value`).
+    - Numpy's numbers and the like become those of Python (`settings_value`).
     """
     cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]

@@ -13,9 +13,9 @@ from spg_trainer.training.run import Run
 
 
 def environment_record(run: Run) -> dict[str, Any]:
-    """What environment.json of a model that this run writes holds."""
+    """The content of environment.json for a model that this run writes."""
     config, model, own_copy = run.config, run.config.model, run.folder.path / REFERENCE_FOLDER
-    if own_copy.is_dir():  # the folder that --model named may be gone before this one
+    if own_copy.is_dir():  # the folder that --model named may be deleted before the run is
         model = replace(model, model=str(own_copy))
     origin = dict(run.splits["train"].origin)
     return {

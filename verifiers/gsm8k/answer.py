@@ -74,9 +74,9 @@ _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
     "without except excluding but between"
 )
-"""Words that do so right before the number: "almost 18"."""
+"""Words that change the number's value right before it: "almost 18"."""
 _BEHIND = word_keys("squared cubed tens quintillion score")
-"""Words that do so right behind the number: "18 squared"."""
+"""Words that change it right behind it: "18 squared"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 """A pair of words that changes the value, with `_AT` first: "at least"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")

@@ -99,7 +99,7 @@ class Metrics:
 
 @dataclass
 class Front(ABC):
-    """The application of a server, whose answers workers make. A subclass defines the addresses."""
+    """The application of a server; its answers are made by workers. A subclass defines the addresses."""
 
     workers: Workers
     limits: Limits
@@ -161,7 +161,7 @@ class Front(ABC):
     ) -> tuple[str, Handler | Reply]:
         """(the name of an address in metrics, the handler of a request to it or a refusal).
 
-        A refusal closes the connection, so that the rest of a body that is not read need not be waited for.
+        A refusal closes the connection, so that the rest of the body need not be read.
         """
         found = self.common(method, path) or self.handler(method, path, query)
         if isinstance(found, Reply):

@@ -81,8 +81,8 @@ OWN_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""{dataset: our check, which replaces its scorer}. These scorers would run the answer as code; only the scorer of
-game_of_life_halting is replaced because it accepts any text."""
+"""{dataset: our check, which replaces its scorer}. The scorer of game_of_life_halting accepts any text; the
+others would run the answer as code."""
 
 
 class ReasoningGym(TextEnv):
@@ -115,7 +115,7 @@ class ReasoningGym(TextEnv):
         self._problems_found: dict[str, Problem] = {}
 
     def __len__(self) -> int:
-        """`size` for train, where some problems repeat; 256 for other splits, which repeat if fewer problems differ."""
+        """`size` for train, where some problems repeat; 256 for the others, with repeats if there are fewer."""
         return self.size if self.split == "train" else 256
 
     @property
@@ -126,7 +126,7 @@ class ReasoningGym(TextEnv):
     def problem(self, index: int) -> Problem:
         """A random item among those whose question hashes to this split.
 
-        In validation and test no question occurs twice as long as there are others, because confidence intervals assume
+        In validation and test no question is repeated while there are unused ones, because confidence intervals assume
         different problems. So making problem `index` of these splits first makes all problems before it.
         """
         if self.split == "train":

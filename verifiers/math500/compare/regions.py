@@ -1,5 +1,7 @@
 r"""Sets of real numbers: an interval, an inequality and a set by its conditions all become a `Region`.
 
+Two of them are compared in `same.py`.
+
 For texts such as `2 \le x < 5` for `[2, 5)`, and `[0, 3) \setminus \{1\}` for `[0, 1) \cup (1, 3)`.
 """
 
@@ -78,7 +80,7 @@ def region_of(value: Value) -> Region | None:
         return None
     equations = [item.operators == ("=",) for item in items]
     if any(equations) and (all(equations) or join != "or"):
-        return None  # x = 1 or x = 2 is a list
+        return None  # x = 1 or x = 2 is a list, and x = 1 and x > 0 is no region
     where = joined(found, join)
     return None if where is None else Region(where, found[0].name)
 
@@ -174,7 +176,7 @@ def is_less(a: Node, b: Node) -> bool:
 
 def without_points(base: Row, removed: Node) -> Row | Union:
     r"""`\mathbb{R} \setminus \{1, 2\}` and `[0, 3) \setminus \{1\}` as a union of intervals."""
-    points = released(minus(removed))
+    points = released(minus(removed))  # `removed` is a term of a sum, which has the minus
     if base == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
         ends = ("]" if points.opening == "(" else ")"), ("[" if points.closing == ")" else "(")
         low, high = zip(ends, points.items, strict=True)

@@ -210,7 +210,7 @@ class Comparison(Chains):
             [*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)
         ]
         plain = [[word for word in words if word not in subjects] for words in without_articles]
-        # The same plain words, and at most one side has more.
+        # Equal if both have the same plain words, at least one, and at most one side has others beside them.
         return YES if plain[0] == plain[1] != [] and (plain[0] == answer or plain[1] == gold) else NO
 
     def same_quantity(self, answer: Value, gold: Value) -> int:

@@ -119,7 +119,7 @@ DESCRIBING = frozenset(
 )
 """Words in brackets that say which of several values is meant: "3 (smaller root)" is 3."""
 HARMLESS_BEHIND_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}
-"""Words in brackets that change no value right behind "the": "5 (the least of the three)" is 5, "5 (least)" is not."""
+"""Words that leave the value as it is if "the" stands before them: "5 (the least of the three)", not "5 (least)"."""
 FORBIDDEN_IN_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
 """Words in brackets that no mere remark on a value has: "5 (simplified)" is 5, "5 (twice)" is not."""
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
@@ -131,7 +131,7 @@ SUBJECT_WORDS = frozenset(
 QUALIFIERS = frozenset("for forall where".split())
 """Words that begin a clause which says what a value holds for: "n^2 for all n > 2" is n^2."""
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-"""Words behind a qualifier by which such a clause is told from a case: "2n for any integer n" is 2n."""
+"""Words behind a qualifier that show a clause for all values, and no case: "2n for any integer n" is 2n."""
 FORBIDDEN_IN_QUALIFIER = (
     NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
 )
