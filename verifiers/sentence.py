@@ -56,7 +56,7 @@ _IN_WORDS = word_keys(
     "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
-_BEGIN, _END, _LEFT = word_key("begin"), word_key("end"), word_key("left")
+_BEGIN, _END = word_key("begin"), word_key("end")
 _STOPS = tuple(b".!?")
 """Signs that end a sentence if a space follows: the last point of "It is 1.8. Good."."""
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")

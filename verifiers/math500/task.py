@@ -24,7 +24,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
-from verifiers.math500.read.around import value_in_english
+from verifiers.math500.read.around import value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
@@ -139,7 +139,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return outcome
     if lenient:
         answer = markup.plain(answer)
-        answer = markup.without_reason(answer) if gold.takes_reason else answer
+        answer = without_reason(answer) if gold.takes_reason else answer
     if lenient and (chosen := judge_choice(answer, gold, problem)):
         return chosen
     if outcome := outcome_by_text(answer, gold, problem):

@@ -5,13 +5,17 @@ Each function returns the answer as it is if it finds nothing to leave out or to
 
 from __future__ import annotations
 
-from verifiers.math500.read.markup import HEDGES, TAKING_BACK
+from verifiers.math500.read.markup import HEDGES
 from verifiers.math500.read.units import UNITS
 from verifiers.math500.read.words import SPELLED_NUMBERS
 
+_TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
+"""Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
+_TURNING = frozenset("but however so therefore thus hence sure".split())
+"""Words of a reason behind which another value may come: "Paris, because it is large, so the answer is London"."""
 CLAUSES = (" because ", " since ", ", as ", ", so ", ", which ", " which ", "; ", " by ", " after ")
 """Beginnings of a clause that may stand behind a value: "96, which is even" is 96."""
-_DOUBTS = HEDGES | TAKING_BACK | frozenset("no not never cannot t".split())
+_DOUBTS = HEDGES | _TAKING_BACK | frozenset("no not never cannot t".split())
 """Words by which a clause may take the value back: "96, which is not right" stays as it is."""
 _SIGNS = ("negative ", "minus ")  # words for a minus: "negative 3" is -3
 _BULLETS = ("- ", "* ", "• ")  # what each line of a list may begin with
@@ -19,6 +23,18 @@ _TERMS = "0123456789 .+-*/()×·^$"  # characters of a calculation before its va
 _NO_UNITS = frozenset("a as in is so total".split())
 """Words that are units behind a number, but not in a clause: "in" is inch in "5 in", but not in "in total"."""
 _LONGEST_LINE = 60  # characters of a line that may be an item of a list
+
+
+def without_reason(answer: str) -> str:
+    """Paris for "Paris, because it is the capital"; the whole answer if its reason may take it back."""
+    for mark in (" because ", ", since "):
+        value, _, reason = answer.partition(mark)
+        words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
+        value = value.rstrip(" ,.;:-–—")
+        is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
+        if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
+            return value + "}" * max(value.count("{") - value.count("}"), 0)
+    return answer
 
 
 def value_in_english(answer: str, is_list: bool) -> str:

@@ -25,10 +25,6 @@ HEDGES = frozenset(
     "probably possibly likely assuming wait wrong incorrect".split()
 )
 """Words behind yes or no that may take the answer back: "Yes, unless n is even"."""
-TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
-"""Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
-_TURNING = frozenset("but however so therefore thus hence sure".split())
-"""Words of a reason behind which another value may come: "Paris, because it is large, so the answer is London"."""
 SMALL_CHOICES = CHOICES.lower()
 ALIGNED = tuple(  # begins of environments whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
@@ -146,18 +142,6 @@ def yes_or_no(answer: str) -> str:
     goes_on = goes_on and rest[:1] != ["of"]  # No. of solutions
     is_plain = word in YES_OR_NO and text.strip().lower().startswith(word) and bool(rest) and goes_on
     return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
-
-
-def without_reason(answer: str) -> str:
-    """Paris for "Paris, because it is the capital"; the whole answer if its reason may take it back."""
-    for mark in (" because ", ", since "):
-        value, _, reason = answer.partition(mark)
-        words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
-        value = value.rstrip(" ,.;:-–—")
-        is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
-        if words and value and is_one_sentence and (TAKING_BACK | _TURNING).isdisjoint(words):
-            return value + "}" * max(value.count("{") - value.count("}"), 0)
-    return answer
 
 
 def behind_choice(answer: str) -> str:

@@ -176,7 +176,7 @@ def is_condition(tokens: Tokens) -> bool:
     return named and (chain or values[1:2] == ["in"])
 
 
-def is_remark(inside: Tokens, before: Token) -> bool:
+def is_remark(inside: Tokens) -> bool:
     """True if brackets behind a value hold words that leave it alone: "(simplified)", "(where n is even)"."""
     words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):

@@ -233,7 +233,7 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
     inside = cursor.in_last_brackets()
     if not inside or cursor.text.is_reference:
         return False
-    return prose.is_remark(inside, cursor.peek(-1)) or (counted and not prose.hedges(inside))
+    return prose.is_remark(inside) or (counted and not prose.hedges(inside))
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:
