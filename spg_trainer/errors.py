@@ -177,8 +177,8 @@ def naming_keywords(function: Function) -> Function:
     def checked(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords.keys() - known.keys():
             near = did_you_mean(name, known)
-            import_module(SETTINGS_MODULE)
-            if "sampling" in known and not near and name in SETTINGS:
+            of_decoding = import_module("spg_trainer.settings.decoding").EvalSampling.__dataclass_fields__
+            if "sampling" in known and not near and name in of_decoding:
                 near = (
                     f"Settings of decoding are passed as one argument: sampling=Sampling({name}=..., ...). "
                 )

@@ -244,6 +244,10 @@ class RunFolder:
                 self.evaluation_path("after").unlink()
             for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
                 path.unlink(missing_ok=True)
+            if (
+                self.path / OTHER_CODE / LAST_STEP
+            ).is_file():  # the steps behind it are made again by this code
+                self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": self.judged_since(step)}))
             set_aside_after(self.path, step)
 
     def release(self) -> None:

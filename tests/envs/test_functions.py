@@ -321,6 +321,10 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     )
     (place / "mine.py").write_text(CODE)
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
+    folder = RunFolder(place / "run")
+    folder.truncate_after(0)
+    folder.release()
+    assert folder.judged_since(3) == 0, "all steps are made again, by the present code"
 
 
 def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place):
