@@ -108,7 +108,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
         rest = form_of(problem).behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
-    if outcome and outcome[0] != OK and lenient:
+    if outcome and outcome[0] != OK and lenient and not answer.isalnum():
         value = value_in_english(answer, gold.is_list)
         if (
             value != answer
@@ -205,8 +205,7 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     # In small letters a name is the same name, but aa is not AA, which may be a product.
-    is_same_name = text.key(answer) == gold.key.lower() and len({*gold.key}) > 1
-    if is_same_name and is_name(gold, problem):
+    if is_name(gold, problem) and len({*gold.key}) > 1 and text.key(answer) == gold.key.lower():
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     digits = text.digits_of(answer) if base and len(answer) < 40 else None

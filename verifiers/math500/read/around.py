@@ -52,7 +52,7 @@ def without_clause(answer: str) -> str:
     A clause stays if it has a number, mathematics, a unit or a word that may take the value back. An equation does not
     count if its last side is the value.
     """
-    places = [place for mark in CLAUSES if (place := answer.find(mark)) > 0]
+    places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
         return answer
     value, clause = answer[: min(places)].rstrip(" ,"), answer[min(places) :].lower()
@@ -71,7 +71,7 @@ def without_clause(answer: str) -> str:
 def with_sign(answer: str) -> str:
     """-3 for "negative 3", "minus 3" and "negative three"."""
     for word in _SIGNS:
-        if answer.lower().startswith(word):
+        if answer[: len(word)].lower() == word:
             value = answer[len(word) :].strip()
             value = str(SPELLED_NUMBERS.get(value.lower(), value))
             return f"-{value}" if value[:1].isdigit() or value[:1] in ("$", "\\", ".") else answer
