@@ -13,7 +13,7 @@ from functools import wraps
 from importlib import import_module
 from inspect import signature
 from pathlib import PurePath
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -172,13 +172,14 @@ def naming_keywords(function: Function) -> Function:
     """
     known = signature(function).parameters
     whole = {name for name, parameter in known.items() if parameter.annotation is int}
+    # `sampling: Sampling | None` has the settings of decoding as its fields.
+    settings_class = get_args(known["sampling"].annotation)[0] if "sampling" in known else None
 
     @wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords.keys() - known.keys():
             near = did_you_mean(name, known)
-            of_decoding = import_module("spg_trainer.settings.decoding").EvalSampling.__dataclass_fields__
-            if "sampling" in known and not near and name in of_decoding:
+            if settings_class and not near and name in settings_class.__dataclass_fields__:
                 near = (
                     f"Settings of decoding are passed as one argument: sampling=Sampling({name}=..., ...). "
                 )
