@@ -199,7 +199,9 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict if the texts decide, or the digits of a number in another base; None if the answer must be read."""
-    may_be_time = gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.unlaid(answer)))
+    may_be_time = (
+        gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.token_text(answer)))
+    )
     if may_be_time and not gold.is_time and problem and asks_for_ratio(form_of(problem).words):
         may_be_time = False
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):

@@ -14,7 +14,7 @@ from verifiers.math500.read.words import APPROXIMATING
 
 PROBLEMS_REMEMBERED = 4096
 
-CHOICES = "ABCDEFGH"  # letters of choices
+CHOICES = "ABCDEFGH"  # the letters of choices
 YES_OR_NO = {
     **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot t".split())),
     **dict.fromkeys(("no", "false"), frozenset("yes true".split())),
@@ -26,7 +26,7 @@ HEDGES = frozenset(
 )
 """Words behind yes or no that may take the answer back: "Yes, unless n is even"."""
 SMALL_CHOICES = CHOICES.lower()
-ALIGNED = tuple(  # begins of environments whose rows are values or steps
+ALIGNED = tuple(  # how environments begin whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
 )
 _CHOOSING = frozenset("option choice answer the is".split())
@@ -36,16 +36,14 @@ _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
 _LABELS = ("\\textbf{", "\\text{", "\\mathrm{", "\\mathbf{", "$\\bullet$", " ", "(")
 # Spaces of LaTeX, dollars and points around the text of a choice.
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
-_WRAPPING = frozenset("*`<\"“'")  # without these and without __ a text is as `unwrapped` leaves it
+_WRAPPING = frozenset("*`<\"“'")  # a text with none of these and no __ needs no `unwrapped`
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
 def unwrapped(text: str) -> str:
     """An answer without the marks of Markdown, tags of HTML and quotes around it or a part of it: 36 for **36**."""
     for mark in ("**", "__"):
-        parts = text.split(mark) if mark in text else ()
-        if len(parts) % 2 and all(map(is_emphasis, parts[:-2:2], parts[1::2], parts[2::2])):
-            text = "".join(parts)
+        text = without_emphasis(text, mark)
     text = text.replace("`", "")
     if "</" in text:
         for tag in _TAGS:
@@ -58,8 +56,19 @@ def unwrapped(text: str) -> str:
     return text
 
 
+def without_emphasis(text: str, mark: str) -> str:
+    """36 for `**36**`; the text as it is if one of its marks `**` or `__` is no emphasis: 2**3**2."""
+    parts = text.split(mark)  # before a pair, inside it, behind it, inside the next pair, ...
+    if len(parts) % 2 == 0:
+        return text  # a mark without its partner
+    for place in range(1, len(parts), 2):
+        if not is_emphasis(parts[place - 1], parts[place], parts[place + 1]):
+            return text
+    return "".join(parts)
+
+
 def undoubled(text: str) -> str:
-    r"""An answer with one backslash for two if all its commands have two, as in JSON: `\\frac{1}{2}`."""
+    r"""An answer with one backslash in place of two if all its commands have two, as in JSON: `\\frac{1}{2}`."""
     first, *pieces = text.split("\\\\")
     names = [piece[: len(piece) - len(piece.lstrip(ascii_letters))] for piece in pieces]
     doubled = "\\" not in "".join((first, *pieces)) and all(is_command(name) for name in names if name)
@@ -67,30 +76,36 @@ def undoubled(text: str) -> str:
 
 
 def ungrouped(text: str) -> str:
-    """A list with a space behind each comma before three digits, so that no comma groups digits: 1, 200 for 1,200."""
+    """The list 1, 200 for 1,200: a space behind each comma that could group digits."""
     parts = text.split(",")
     result = parts[0]
     for before, part in pairwise(parts):
-        groups = before[-1:].isdigit() and part[:3].isdigit() and len(part) > 2 and not part[3:4].isdigit()
-        result += (", " if groups else ",") + part
+        has_three_digits = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
+        may_group = before[-1:].isdigit() and has_three_digits
+        result += (", " if may_group else ",") + part
     return result
 
 
 def plain(text: str) -> str:
-    """Does what `unwrapped` does, and is quick for the many texts that have no marks."""
+    """The answer as `unwrapped` gives it; quick for the many texts that have no marks."""
     return text.strip() if _WRAPPING.isdisjoint(text) and "__" not in text else unwrapped(text)
 
 
 def is_emphasis(before: str, inside: str, behind: str) -> bool:
-    """True if the `**` around `inside` make it bold, judged by the text before and behind: not in 2**3**2."""
-    apart = not before[-1:].isalnum() and not behind[:1].isalnum()
-    return apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
+    """True if the two `**` around `inside` make it bold; not in 2**3**2, where they touch letters or digits outside."""
+    stands_apart = not before[-1:].isalnum() and not behind[:1].isalnum()
+    return stands_apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
+
+
+def is_choice_letter(text: str) -> bool:
+    """True for one capital letter of a choice: C."""
+    return len(text) == 1 and text in CHOICES
 
 
 def leading_choice(answer: str) -> str:
-    r"""The letter of the choice that an answer begins with: C for `\textbf{(C)}\ 12`, `C. 12` and `\text{Option C}`.
+    r"""The letter of the choice that an answer begins with; "" if there is none, or if the answer names another, too.
 
-    "" if there is none, or if the answer names another choice, too.
+    `\textbf{(C)}\ 12`, `C. 12` and `\text{Option C}` -> C;  `C or D` and `Cats` -> "".
     """
     for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
         answer = answer.replace(mark, "")
@@ -98,71 +113,77 @@ def leading_choice(answer: str) -> str:
     while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
         del words[0]
     text = " ".join(words)
-    letter, rest = text[:1], text[1:]
-    if letter == "(":
-        letter, rest = rest[:1], rest[2:] if rest[1:2] == ")" else "?"
-    elif rest:
-        rest = rest[1:] if rest[0] in ".):" else "?"
+    if text.startswith("("):
+        letter, closing, rest = text[1:2], text[2:3], text[3:]
+        is_label = closing == ")"
+    else:
+        letter, closing, rest = text[:1], text[1:2], text[2:]
+        is_label = not closing or closing in ".):"
+    if not is_label or not is_choice_letter(letter):
+        return ""
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
-    others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
-    return letter if letter in (*CHOICES,) and not others else ""
+    if words[:1] == ["A"]:
+        del words[0]  # an article: "B. A dog"
+    names_another = any(word in CHOICES or word.lower() in ("or", "not") for word in words)
+    return "" if names_another else letter
 
 
 def with_large_letter(answer: str) -> str:
     """The answer with a capital for the small letter of its choice: B for b, B) Paris for b) Paris."""
-    place = answer.startswith("(")
-    letter, behind = answer[place : place + 1], answer[place + 1 :]
+    opening = "(" if answer.startswith("(") else ""
+    letter, behind = answer[len(opening) : len(opening) + 1], answer[len(opening) + 1 :]
     if not letter.islower() or letter.upper() not in CHOICES:
         return answer
     words = "".join(c if c.isalnum() else " " for c in behind).split()
-    is_label = (
-        behind[:1] == ")" and ")" not in behind[1:] and not any(word in SMALL_CHOICES[1:] for word in words)
-    )
-    return f"{answer[:place]}{letter.upper()}{behind}" if is_label or not words else answer
+    names_another = any(word in SMALL_CHOICES[1:] for word in words)  # an "a" may be the article
+    is_label = behind[:1] == ")" and ")" not in behind[1:] and not names_another
+    return f"{opening}{letter.upper()}{behind}" if is_label or not words else answer
 
 
 def labelled_choice(answer: str) -> tuple[str, str]:
     """("B", "Paris") for `B) Paris`; two empty texts for any other answer."""
     letter, bracket, value = answer[:1], answer[1:2], answer[2:].strip()
-    return (letter, value) if letter in (*CHOICES,) and bracket == ")" and value else ("", "")
+    return (letter, value) if is_choice_letter(letter) and bracket == ")" and value else ("", "")
 
 
 def yes_or_no(answer: str) -> str:
     """The first word of "Yes, it is." or "No, because 4 is even."; the whole answer if its rest may take that back."""
     text = answer.removeprefix("\\text{").removesuffix("}") if answer.startswith("\\text{") else answer
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
-    word, *rest = words or ("",)
+    if len(words) < 2:
+        return answer
+    word, *rest = words
+    if word not in YES_OR_NO or not text.strip().lower().startswith(word):
+        return answer
     behind = text.strip()[len(word) :]
-    goes_on = behind.startswith((*",.;:!\n", " - ", " – ", " — ", "—")) or rest[:1] in (
-        ["because"],
-        ["since"],
-    )
-    goes_on = goes_on and rest[:1] != ["of"]  # No. of solutions
-    is_plain = word in YES_OR_NO and text.strip().lower().startswith(word) and bool(rest) and goes_on
-    return word if is_plain and HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
+    is_separate = behind.startswith((*",.;:!\n", " - ", " – ", " — ", "—"))
+    if rest[0] == "of" or not (is_separate or rest[0] in ("because", "since")):
+        return answer  # "No. of solutions", "No real number"
+    return word if HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
 
 def behind_choice(answer: str) -> str:
-    r"""The value behind a letter that is marked as text: 12 for `\textbf{(C)}\ 12`; any other answer as it is."""
-    mark, brace, rest = answer.partition("}")
-    label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("\\mathrm").removeprefix("{")
-    marked = (
-        brace
-        and len(label) < len(mark)
-        and label.strip(" ().:") in (*CHOICES,)
-        and label.strip() not in CHOICES
-    )
-    value = rest.removeprefix("\\").lstrip(" ,;:~.")
-    return value if marked and value else answer
+    r"""The value behind a letter that is marked as text and as a label; any other answer as it is.
+
+    `\textbf{(C)}\ 12` and `\text{C. }12` -> 12;  `\text{C}12`, whose letter is no label, stays.
+    """
+    command, brace, behind = answer.partition("}")
+    label = command
+    for prefix in ("\\text", "bf", "\\mathrm", "{"):
+        label = label.removeprefix(prefix)
+    letter = label.strip(" ().:")
+    is_label = label != command and is_choice_letter(letter) and label.strip() != letter
+    value = behind.removeprefix("\\").lstrip(" ,;:~.")
+    return value if brace and is_label and value else answer
 
 
 def without_approximation(answer: str) -> str:
     r"""An answer without `\approx` or a word such as "about" before it."""
     answer = answer.removeprefix("\\approx").removeprefix("≈")
-    inside = answer.removeprefix("\\text{")
-    word, _, rest = inside.partition("}" if inside != answer else " ")
+    text = answer.removeprefix("\\text{")
+    word, _, rest = text.partition(" " if text == answer else "}")
     return rest if word.strip().lower() in APPROXIMATING else answer
 
 
@@ -178,7 +199,8 @@ def in_one_line(answer: str) -> str:
 def behind_letter(answer: str, letter: str) -> str:
     r"""The text behind the letter of a choice: 12 for `\textbf{(C)}\ 12` and C."""
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
-    rest = trimmed(answer[next(places, len(answer)) + 1 :].lstrip(" ).:}"))
+    place = next(places, len(answer))
+    rest = trimmed(answer[place + 1 :].lstrip(" ).:}"))
     return rest[:-1] if rest.count("}") > rest.count("{") else rest
 
 
@@ -195,7 +217,12 @@ def has_small_label(problem: str, letter: str) -> bool:
 
 def is_label(text: str, place: int) -> bool:
     """True if the letter at a place is not part of a word."""
-    return not (text[place - 1 : place].isalpha() or text[place + 1 : place + 2].isalpha())
+    return not (text_before(text, place).isalpha() or text[place + 1 : place + 2].isalpha())
+
+
+def text_before(text: str, place: int) -> str:
+    """The character before a place; "" at the start of the text."""
+    return text[place - 1] if place > 0 else ""
 
 
 def trimmed(text: str) -> str:
@@ -211,13 +238,13 @@ def trimmed(text: str) -> str:
 def options_of(problem: str) -> dict[str, str]:
     r"""{capital letter: the choice that a problem lists under it}; empty if it lists none.
 
-    They are sought in this order: `(A)` or `\textbf{(A)}` anywhere and `A)`, `A.` or `A:` at the begin of lines; `A)`,
-    `A.` or `A:` within a line; `(a)` or `a)`.
+    The letters are sought in this order: `(A)` or `\textbf{(A)}` anywhere, and `A)`, `A.` or `A:` where lines begin;
+    `A)`, `A.` or `A:` within a line; `(a)` or `a)`.
     """
-    for letters, is_mark in (
-        (CHOICES, is_label_of_choice),
-        (CHOICES, is_label_in_line),
-        (SMALL_CHOICES, is_small_label),
+    for letters, is_mark, least in (  # least: how many letters there must be
+        (CHOICES, is_label_of_choice, 2),
+        (CHOICES, is_label_in_line, 3),
+        (SMALL_CHOICES, is_small_label, 3),  # (a) and (b) alone are often parts of a problem
     ):
         marks, place = [], -1
         for letter in letters:
@@ -226,8 +253,7 @@ def options_of(problem: str) -> dict[str, str]:
             if place < 0:
                 break
             marks.append(place)
-        # Letters within a line or small ones must be three: (a) and (b) alone are often parts of a problem.
-        if len(marks) > (1 if is_mark is is_label_of_choice else 2):
+        if len(marks) >= least:
             ends = [*marks[1:], len(problem)]
             return {
                 problem[k].upper(): option_between(problem, k, end)
@@ -237,17 +263,17 @@ def options_of(problem: str) -> dict[str, str]:
 
 
 def option_between(problem: str, start: int, end: int) -> str:
-    """The text of a choice: from behind its letter, at `start`, to the next letter, at `end`, in one line."""
+    """The text of a choice, at most one line: from its letter, at `start`, to the next letter, at `end`."""
     line = without_label(problem[start + 1 : end].lstrip(" ).:}")).strip().partition("\n")[0]
     return trimmed(line)
 
 
 def is_label_of_choice(problem: str, place: int) -> bool:
-    """True if the letter at a place is that of `(A)`, or of `A)`, `A.` or `A:` at the begin of a line."""
+    """True if the letter at a place is that of `(A)`, or of `A)`, `A.` or `A:` where a line begins."""
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
-    before = without_label(problem[max(place - 20, 0) : place], "(")
-    bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
-    return bracketed or (behind in (*").:",) and before.rpartition("\n")[2] == "" and "\n" in before)
+    before = without_label(problem[max(place - 20, 0) : place])
+    is_bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
+    return is_bracketed or (behind in (*").:",) and before.endswith("\n"))
 
 
 def is_label_in_line(problem: str, place: int) -> bool:
@@ -257,17 +283,17 @@ def is_label_in_line(problem: str, place: int) -> bool:
 
 def is_small_label(problem: str, place: int) -> bool:
     """True if the letter at a place is that of `(a)` or of `a)`."""
-    before = place - (problem[place - 1 : place] == "(")
-    return problem[place + 1 : place + 2] == ")" and problem[before - 1 : before].isspace()
+    start = place - 1 if text_before(problem, place) == "(" else place
+    return problem[place + 1 : place + 2] == ")" and text_before(problem, start).isspace()
 
 
 def is_apart(problem: str, place: int) -> bool:
     """True if white space stands before the letter at a place and behind the sign that follows it."""
-    return problem[place - 1 : place].isspace() and problem[place + 2 : place + 3].isspace()
+    return text_before(problem, place).isspace() and problem[place + 2 : place + 3].isspace()
 
 
-def without_label(text: str, *more: str) -> str:
-    """The text without the brackets, spaces and commands at its end that belong to the letter of the next choice."""
-    while label := next((label for label in (*_LABELS, *more) if text.endswith(label)), ""):
+def without_label(text: str) -> str:
+    r"""The text without what stands at its end before the letter of a choice: the `\textbf{(` of `\textbf{(B)}`."""
+    while label := next((label for label in _LABELS if text.endswith(label)), ""):
         text = text[: -len(label)]
     return text

@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
-Time = tuple[tuple[int, ...], str]  # see `time_of`
+Time = tuple[tuple[int, ...], str]  # what `time_of` returns
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
 _REPLACED = (  # (a command, the text for it)
@@ -23,7 +23,7 @@ _REPLACED = (  # (a command, the text for it)
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"),
 )  # fmt: skip
-# _REPLACED by the first character behind the backslash: few commands are tried on a text, and most texts have none.
+# {first letter of commands: their part of _REPLACED}; only the commands of letters that the text has are tried.
 _BY_START = {
     start: [pair for pair in _REPLACED if pair[0][1] == start] for start in {old[1] for old, _ in _REPLACED}
 }
@@ -44,14 +44,14 @@ def without_thin_spaces(text: str) -> str:
     parts = text.split("\\,")
     result = parts[0]
     for before, part in pairwise(parts):
-        group = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
-        digits = len(before[-4:]) - len(before[-4:].rstrip("0123456789"))
-        result += part if group and 1 <= digits <= 3 else " " + part
+        has_three_digits = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
+        digits = len(before[-4:]) - len(before[-4:].rstrip("0123456789"))  # how many stand right before
+        result += part if has_three_digits and 1 <= digits <= 3 else " " + part
     return result
 
 
 def without_text_command(text: str) -> str:
-    r"""The words in `\text{...}` and the letter in brackets, for `\text{East}` and `(E)`; words in lower case."""
+    r"""The text out of `\text{...}` or brackets, words in small letters: east for `\text{East}`, E for `(E)`."""
     if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
         text = text[6:-1].strip()
     text = text[1] if text in LETTERS_IN_BRACKETS else text
@@ -59,25 +59,25 @@ def without_text_command(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """The text without white space, except one space between two letters, digits or commas (outside of brackets)."""
+    """The text without white space, except one space between two characters that `is_wordlike` names: 1 2, not 12."""
     words = text.split()
-    bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
+    no_brackets = "(" not in text and "[" not in text
     result = words[:1]
     for before, word in pairwise(words):
-        apart = is_wordlike(before[-1], bare) and is_wordlike(word[0], bare)
+        apart = is_wordlike(before[-1], no_brackets) and is_wordlike(word[0], no_brackets)
         result.append(" " + word if apart else word)
     return "".join(result)
 
 
-def is_wordlike(character: str, bare: bool) -> bool:
-    """True for a character that keeps a space from its like: a letter, a digit, a point, and if `bare` a comma."""
-    return character.isalnum() or character == "." or (bare and character == ",")
+def is_wordlike(character: str, no_brackets: bool) -> bool:
+    """True for a letter, a digit and a point. For a comma if the text has no brackets: 10, 080 is not 10,080."""
+    return character.isalnum() or character == "." or (no_brackets and character == ",")
 
 
-# Digits and bases of numbers that have letters among their digits, and what is dropped around them.
+# For numbers that have letters among their digits.
 _DIGITS = "0123456789ABCDEF"
 _BASES = ("", *map(str, range(11, 17)))
-_LAYOUT = str.maketrans("", "", "{}()$ ")
+_LAYOUT = str.maketrans("", "", "{}()$ ")  # what is dropped around the digits and the base
 
 
 def digits_of(text: str) -> tuple[str, str] | None:
@@ -85,31 +85,34 @@ def digits_of(text: str) -> tuple[str, str] | None:
     for mark in ("\\text", "\\mathrm"):
         text = text.replace(mark, "")
     digits, _, base = text.translate(_LAYOUT).upper().partition("_")
-    is_such = set(digits).issubset(_DIGITS) and not set(digits).issubset("0123456789")
-    return (digits.lstrip("0"), base) if is_such and base in _BASES else None
+    has_letters = set(digits).issubset(_DIGITS) and not set(digits).issubset("0123456789")
+    return (digits.lstrip("0"), base) if has_letters and base in _BASES else None
 
 
 # References that no grammar reads are compared as text: `\text{4:30 p.m.}` or a sentence.
 
 
 def same_text(answer: str, gold: str) -> bool:
-    """True for the same text in two layouts, or the same time, of a day or on a clock: 4:30 p.m. and 16:30."""
-    answer, gold = unlaid(answer), unlaid(gold)
-    return answer == gold or is_time(answer, gold)
+    """True for the same text in two layouts, and for the same time: 4:30 p.m. and 16:30."""
+    answer, gold = token_text(answer), token_text(gold)
+    return answer == gold or is_same_time(answer, gold)
 
 
-def is_time(answer: str, gold: str) -> bool:
+def is_same_time(answer: str, gold: str) -> bool:
     """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
 
-    2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours, and 2:3 p.m. for the ratio 2:3.
+    2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours. 2:3 p.m. is wrong for 2:3, which is a ratio.
     """
     time, wanted = time_of(answer), time_of(gold)
-    if time is None or wanted is None or wanted[1] or not names_half(answer):
-        return time == wanted is not None
+    if time is None or wanted is None:
+        return False
+    (hour, *rest), (wanted_hour, *wanted_rest) = time[0], wanted[0]
+    wanted_half_is_open = wanted[1] == ""
+    if not (wanted_half_is_open and names_half(answer)):
+        return time == wanted
     digits = gold.replace(" ", "")
     hours = 24 if digits.startswith("0") else 12
-    is_same = time[0][0] % hours == wanted[0][0] % hours and time[0][1:] == wanted[0][1:]
-    return is_same and has_minutes(digits)
+    return hour % hours == wanted_hour % hours and rest == wanted_rest and has_minutes(digits)
 
 
 def names_half(text: str) -> bool:
@@ -118,8 +121,8 @@ def names_half(text: str) -> bool:
 
 
 @lru_cache(8192)
-def unlaid(text: str) -> str:
-    """The values of the tokens of a text, joined by spaces; its normal text if the lexer refuses it."""
+def token_text(text: str) -> str:
+    """The values of the tokens of a text, joined by spaces; its `key` if the lexer refuses it."""
     try:
         tokens = tokens_of(text, None)
     except Malformed:
@@ -132,15 +135,16 @@ def unlaid(text: str) -> str:
 
 def is_time_of_day(text: str) -> bool:
     """True for a time with a.m. or p.m.; not for 3:45, which may be a ratio."""
-    found = time_of(unlaid(text))
-    return found is not None and found[1] == "day" and names_half(unlaid(text))
+    text = token_text(text)
+    time = time_of(text)
+    return time is not None and time[1] == "day" and names_half(text)
 
 
 def is_clock(text: str) -> bool:
     """True for hours and minutes that are no ratio in lowest terms: 10:20, 9:00; not for 9:16, which may be a ratio."""
     hours, _, minutes = text.partition(":")
-    digits = hours.isdigit() and minutes.isdigit() and len(hours) <= 2 == len(minutes)
-    return digits and int(hours) < 24 and int(minutes) < 60 and gcd(int(hours), int(minutes)) > 1
+    are_digits = hours.isdigit() and minutes.isdigit() and len(hours) <= 2 and len(minutes) == 2
+    return are_digits and int(hours) < 24 and int(minutes) < 60 and gcd(int(hours), int(minutes)) > 1
 
 
 def has_minutes(text: str) -> bool:
@@ -151,14 +155,17 @@ def has_minutes(text: str) -> bool:
 def time_of(text: str) -> Time | None:
     """((hours, minutes, ...), "day") for 8:34 p.m., 20:34 or 9 a.m.; None for what is no time.
 
-    The second is "" instead of "day" if the half of the day is not known, as for 8:34.
+    The second is "" instead of "day" if the half of the day is open: 8:34 is ((8, 34), "").
     """
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""
     numbers = text.removesuffix(half).split(":")
     if not all(n.isascii() and n.isdigit() and len(n) <= 2 for n in numbers) or not (half or numbers[1:]):
         return None
-    hours, *rest = (*map(int, numbers), *[0] * (2 - len(numbers)))
+    hours, *rest = map(int, numbers)
+    if not rest:
+        rest = [0]  # 9 a.m. is 9:00 a.m.
     if half:
         hours = hours % 12 + (12 if half == "pm" else 0)
-    return (hours, *rest), "day" if half or hours == 0 or 12 < hours < 24 else ""
+    half_is_known = half or hours == 0 or 12 < hours < 24
+    return (hours, *rest), "day" if half_is_known else ""

@@ -20,13 +20,13 @@ NEGATING = frozenset(
 )
 """Words that deny a value, doubt it or replace it by another: "not 5", "perhaps 5", "twice 5".
 
-They do so before the value, behind it, and in what is said to be the value: "twice the number is 5".
+They do so before the value, behind it, and in the subject of its sentence: "twice the number is 5".
 """
 COMPARING = frozenset(
     "less more fewer than least most about around between over under above below plus".split()
 )
 """Words that compare with a value instead of giving it: "more than 5", "at least 5"."""
-CHANGING_ON_BOTH_SIDES = (
+CHANGING_ON_EITHER_SIDE = (
     NEGATING
     | COMPARING
     | frozenset(
@@ -40,8 +40,8 @@ SCALE_WORDS = {"dozen": 12} | {
     for word in "hundred thousand million mln mio billion bn bln trillion".split()
 }
 """{word: the factor that it stands for behind a number}: 3 million is 3,000,000."""
-CHANGING_ON_BOTH_SIDES |= {*SCALE_WORDS, "millions", "billions"}
-CHANGING_BEFORE = CHANGING_ON_BOTH_SIDES | frozenset(
+CHANGING_ON_EITHER_SIDE |= {*SCALE_WORDS, "millions", "billions"}
+CHANGING_BEFORE = CHANGING_ON_EITHER_SIDE | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime some without one any".split()
@@ -54,7 +54,7 @@ KINDS_OF_NUMBER = frozenset(
 APPROXIMATING = frozenset("approximately approximate approx about roughly around nearly".split())
 """Words that say that the value behind them is rounded: "about 5"."""
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
-"""Words of two letters that are no product of variables, unless the reference has both letters: "of 5"."""
+"""Words of two letters, such as the "of" of "of 5". They are a product only if the reference has both letters."""
 
 # ---- numbers in words ----
 
@@ -76,9 +76,9 @@ COMPOUND_NUMBERS = {
 }
 """{word with a hyphen: its number}: "twenty-one" is 21."""
 SPELLED_NUMBERS = NUMBER_WORDS | COMPOUND_NUMBERS | SCALE_WORDS
-"""{word: its number} of all words that may be the whole answer: "twelve", "twenty-one", "a dozen"."""
+"""{word: its number}, for all words that may be the whole answer: "twelve", "twenty-one", "a dozen"."""
 CHANGING_BEHIND = (
-    CHANGING_ON_BOTH_SIDES
+    CHANGING_ON_EITHER_SIDE
     | (SHORT_WORDS - {"of", "on", "at"})
     | _NUMERAL_PARTS
     | frozenset(NUMBER_WORDS)
@@ -90,7 +90,7 @@ CHANGING_BEHIND = (
 )
 """Words behind a number that say that another value is meant: "5 doubled", "5 or more", "5 tenths"."""
 BEFORE_SECOND_COUNT = frozenset("in within after for every".split())
-"""Words behind a unit that a second count follows, which leaves the value alone: "18 miles in three days" is 18."""
+"""Words between a unit and a second number, which does not change the value: "18 miles in three days" is 18."""
 DISTRIBUTING = frozenset("a an each every".split())
 """Words before a unit of time that say "per": "$5 an hour"."""
 
@@ -111,7 +111,7 @@ CONCLUDING = frozenset("so thus therefore hence then".split())
 EXPLAINING = frozenset("since because".split())
 """Words that begin a reason in brackets behind a value: "5 (since 2 + 3 = 5)" is 5."""
 OCCASIONS = frozenset("where attained achieved reached when at equality occurs occurring".split())
-"""Words behind a value that say where it is taken: "2, attained at x = 1" is 2."""
+"""Words behind a value that say where it is reached: "2, attained at x = 1" is 2."""
 ATTAINED = frozenset("attained achieved reached occurs occurring".split())
 """Those of `OCCASIONS` that an inequality may follow, too: "2, attained for x > 1" is 2."""
 DESCRIBING = frozenset(
@@ -119,23 +119,23 @@ DESCRIBING = frozenset(
 )
 """Words in brackets that say which of several values is meant: "3 (smaller root)" is 3."""
 HARMLESS_BEHIND_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}
-"""Words that leave the value as it is if "the" stands before them: "5 (the least of the three)", not "5 (least)"."""
+"""Words that change a value, but not behind "the": "5 (the least of the three)" is 5, "5 (least)" may not be."""
 FORBIDDEN_IN_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
-"""Words in brackets that no mere remark on a value has: "5 (simplified)" is 5, "5 (twice)" is not."""
+"""Words that brackets with a mere remark on a value do not have: "5 (simplified)" is 5, "5 (twice)" is not."""
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
-"""The words of which a text for the set of all real numbers is made: "the set of all reals"."""
+"""Words of which texts for the set of all real numbers are made: "the set of all reals"."""
 SUBJECT_WORDS = frozenset(
     "the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
-"""Words for the thing that a word describes, which may be left out: "the series converges" is "converges"."""
+"""Words for the thing that an answer describes. They may be left out: "the series converges" is "converges"."""
 QUALIFIERS = frozenset("for forall where".split())
-"""Words that begin a clause which says what a value holds for: "n^2 for all n > 2" is n^2."""
+"""Words that begin a clause on where a value holds: "n^2 for all n > 2" is n^2."""
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-"""Words behind a qualifier that show a clause for all values, and no case: "2n for any integer n" is 2n."""
+"""Words behind one of `QUALIFIERS` by which the value holds for all letters: "2n for any integer n" is 2n."""
 FORBIDDEN_IN_QUALIFIER = (
     NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
 )
-"""Words of a clause that makes the value one of several cases: "n^2 for even n" is not n^2."""
+"""Words of a clause that makes the value only one case of several: "n^2 for even n" is not n^2."""
 MONTHS = {
     spelling: number
     for number, names in enumerate(
@@ -151,7 +151,7 @@ VOWELS = frozenset("aeiou")  # a word has at least one of them, and a consonant
 def is_short_word(run: str) -> bool:
     """True if three letters that stand alone are a word and no product: red, Yes, odd, but not abc, xyz or lwh.
 
-    A product has its letters in order, and none twice; a word has vowels and consonants.
+    A word has vowels and consonants. A product has its letters in alphabetical order, and none twice.
     """
     lower = run.lower()
     if len(run) != 3 or run not in (lower, run.title()):
@@ -161,7 +161,7 @@ def is_short_word(run: str) -> bool:
 
 
 def is_reals(words: Iterable[str]) -> bool:
-    """True if words say the set of all real numbers: "all real numbers", "the reals", "any real number"."""
+    """True if words stand for the set of all real numbers: "all real numbers", "the reals", "any real number"."""
     lower = {word.lower() for word in words}
     return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))
 
@@ -171,6 +171,7 @@ def changes(words: list[str]) -> bool:
 
     "the prime" and "the prime number" do not: they only say what kind of number follows.
     """
-    found = [word for word in words if word in CHANGING_BEFORE]
-    kind = words[-2] if words[-1] == "number" and words[1:] else words[-1]
-    return bool(found) and not (words[0] == "the" and found == [kind] and kind in KINDS_OF_NUMBER)
+    changing = [word for word in words if word in CHANGING_BEFORE]
+    noun = words[-2] if words[-1] == "number" and len(words) > 1 else words[-1]
+    is_only_a_kind = words[0] == "the" and changing == [noun] and noun in KINDS_OF_NUMBER
+    return bool(changing) and not is_only_a_kind
