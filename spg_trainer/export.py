@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
-from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, write_text
+from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
@@ -85,7 +85,7 @@ def push(command: PushCommand) -> None:
     folder = run.path / (MERGED if command.merged else "model")
     if run.summary is None:
         raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
-    if problem := incomplete(folder):
+    if problem := damaged(folder):
         raise ConfigError(
             f"{folder} {problem}. For --merged: python -m spg_trainer merge {shlex.quote(str(run.path))}"
         )

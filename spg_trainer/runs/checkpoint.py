@@ -18,6 +18,7 @@ from spg_trainer.errors import CheckpointError, first_line
 from spg_trainer.runs.files import (
     aside_of,
     begin_folder,
+    damaged,
     delete_folder,
     delete_parts,
     finish_folder,
@@ -348,6 +349,30 @@ def require_complete(folder: Path) -> None:
         raise CheckpointError(
             f"Checkpoint {folder} {problem}. Give another, or the run folder for the newest."
         )
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raises CheckpointError if bytes of a checkpoint have changed since it was written, e.g. on a failing disk.
+
+    It reads all files. The message names the newest earlier checkpoint from which the run can go on.
+    """
+    if problem := damaged(folder):
+        run, _ = find_checkpoint(folder)
+        earlier = [
+            path
+            for path in _checkpoints(run)
+            if step_of(path) < step_of(folder) and _has_optimizer(path) and damaged(path) is None
+        ]
+        remedy = "begin a new run with another $output_dir"
+        if earlier:
+            remedy = (
+                f"make the steps since the checkpoint before again: $resume={shlex.quote(str(earlier[-1]))}"
+            )
+        raise CheckpointError(f"Checkpoint {folder} {problem}. Put back what was written, or {remedy}.")
+
+
+def _has_optimizer(folder: Path) -> bool:
+    return (folder / TRAINING).is_file() or (folder / OPTIMIZER).is_dir()
 
 
 def set_aside_after(run: Path, step: int) -> None:

@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from spg_trainer.errors import CheckpointError
 from spg_trainer.settings.values import to_json
 
 COMPLETE = "COMPLETE"
+"""The file, written last, that lists the sizes and checksums of all other files of a folder."""
+PART = 2**28
+"""Bytes of a file that have a checksum of their own, so that several threads can read a large file."""
 _FULL = ("inline_container", "iostream error", "StorageFull", "No space left")
 """Words in the errors of torch and safetensors that mean: the file could not be written to its end."""
 
@@ -58,7 +63,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fills a temporary folder by `write`, adds COMPLETE (the sizes of all files) and renames the folder to `target`.
+    """Fills a temporary folder by `write`, adds COMPLETE and renames the folder to `target`.
 
     Every file is synced first, and an old folder is renamed away, so a kill at any moment leaves a whole folder. Raises
     CheckpointError if the disk refuses; `target` is unchanged then.
@@ -90,16 +95,21 @@ def begin_folder(target: Path, write: Callable[[Path], None]) -> None:
 def finish_folder(target: Path) -> None:
     """The second half of `write_folder`: adds COMPLETE to the temporary folder, and renames it to `target`."""
     target, aside = target.resolve(), aside_of(target)
-    with writing(target):
+    # The checksums are computed while the disk is busy with the files.
+    with writing(target), ThreadPoolExecutor() as threads:
         paths = sorted(aside.rglob("*"))
         sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
-        (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
+        sums = checksums(aside, sizes, threads)
+        (aside / COMPLETE).touch()
         # The rights that the user's umask gives; safetensors writes files with fewer.
         mode = (aside / COMPLETE).stat().st_mode
-        for path in [*paths, aside / COMPLETE]:
+        for path in paths:
             if path.is_file():
                 path.chmod(mode)
             sync(path)
+        content = {"files": sizes, "crc32": dict(sums)}
+        (aside / COMPLETE).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        sync(aside / COMPLETE)
         sync(aside)
         replaced = _hide(target)
         os.replace(aside, target)
@@ -114,10 +124,13 @@ def delete_folder(path: Path) -> None:
 
 def delete_parts(folder: Path, names: Collection[str]) -> None:
     """Deletes files and folders from a folder of `write_folder`, which counts as whole at any moment."""
-    sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
-    left = {name: size for name, size in sizes.items() if name.split("/")[0] not in names}
-    if left != sizes:
-        write_text(folder / COMPLETE, json.dumps({"files": left}) + "\n")
+    content = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+    left = {
+        key: {name: value for name, value in of_files.items() if name.split("/")[0] not in names}
+        for key, of_files in content.items()
+    }
+    if left != content:
+        write_text(folder / COMPLETE, json.dumps(left) + "\n")
     for path in (folder / name for name in names):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -151,6 +164,45 @@ def incomplete(folder: Path) -> str | None:
         if (actual := (folder / name).stat().st_size) != size:
             return f"has a torn file {name} ({actual} bytes instead of {size})"
     return None
+
+
+def damaged(folder: Path) -> str | None:
+    """As `incomplete`, but reads all files, and so also finds bytes that have changed since they were written.
+
+    A folder of an older version has no checksums; only its sizes count.
+    """
+    if problem := incomplete(folder):
+        return problem
+    written = json.loads((folder / COMPLETE).read_text(encoding="utf-8")).get("crc32", {})
+    with ThreadPoolExecutor() as threads:
+        for name, sums in checksums(folder, written, threads):
+            if sums != written[name]:
+                return f"has a damaged file {name} (its bytes have changed since it was written)"
+    return None
+
+
+def checksums(
+    folder: Path, names: Iterable[str], threads: ThreadPoolExecutor
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields (name of a file, the CRC-32 of each of its `PART`s in hexadecimal); `threads` begin at once."""
+    started = {
+        name: [
+            threads.submit(_crc32, folder / name, start)
+            for start in range(0, (folder / name).stat().st_size, PART)
+        ]
+        for name in names
+    }
+    return ((name, [part.result() for part in parts]) for name, parts in started.items())
+
+
+def _crc32(path: Path, start: int) -> str:
+    """The CRC-32 of the `PART` of a file that begins at a byte."""
+    block, value, left = memoryview(bytearray(2**20)), 0, PART
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        while left and (count := file.readinto(block[:left])):
+            value, left = zlib.crc32(block[:count], value), left - count
+    return f"{value:08x}"
 
 
 def check_writable(folder: Path) -> None:

@@ -20,7 +20,7 @@ from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.files import incomplete, write_folder
+from spg_trainer.runs.files import damaged, write_folder
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
@@ -165,7 +165,7 @@ def best_saved_step(run: Run) -> int:
     best = run.criterion.best_step(validations)
     lost = {}  # step -> what is wrong with its checkpoint
     for step in validations.keys() - {last}:  # the weights of the last step are in memory
-        if problem := incomplete(checkpoint.folder_of_step(run.folder.path, step)):
+        if problem := damaged(checkpoint.folder_of_step(run.folder.path, step)):
             lost[step] = problem
     if best not in lost:
         return best

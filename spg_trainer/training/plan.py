@@ -17,8 +17,8 @@ from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.runs.checkpoint import has_checkpoints, require_up_to, step_of
-from spg_trainer.runs.files import incomplete
+from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
+from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs, task_code_differs
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
@@ -129,6 +129,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
+    if checkpoint:
+        decide_on_main(partial(refuse_damaged, checkpoint))
     note_on_demonstrations = ""
     if missing is None and mix.get("right") and not (config.data or goes_on):
         with envs.authoring.reward_functions.reports.during(0, config.max_steps):
@@ -244,7 +246,7 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
     # adapter may have been deleted since.
     if not (m.ref_copy or names_adapter or folder.is_dir()):
         return None
-    problem = incomplete(folder)
+    problem = damaged(folder)
     if problem and checkpoint_folder:
         text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")

@@ -324,6 +324,6 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     run.state.judged_since = decide_on_main(lambda: run.folder.judged_since(run.state.step))
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
-    if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE_FOLDER)):
+    if needs_copy and planned.own_copy is None:
         with raising_on_all():
             checkpoint.export(path / REFERENCE_FOLDER, run.policy, environment_record(run))

@@ -268,6 +268,13 @@ def same_weights(left: Path, right: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def flip_last_bit(file: Path) -> None:
+    """Damages a file as a failing disk may, without a change of its size."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
 def step(folder: Path, number: int) -> Path:
     """A run's checkpoint."""
     return folder / "checkpoints" / f"step-{number:06d}"

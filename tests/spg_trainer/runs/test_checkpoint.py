@@ -21,6 +21,7 @@ from spg_trainer.models import load as models
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.runs import checkpoint, files
+from tests.common.trainer_cases import flip_last_bit
 
 STATE = {"step": 0, "updates": 3, "seconds": 1.25}
 
@@ -208,6 +209,43 @@ def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(
     for number in (10, 30):
         shutil.rmtree(tmp_path / "checkpoints" / f"step-0000{number}")
     assert checkpoint.latest_complete(tmp_path) is None
+
+
+@pytest.mark.parametrize("part", [2**28, 3], ids=["one part", "many parts"])
+def test_bytes_that_have_changed_since_are_found_and_the_checkpoint_before_is_named(
+    tmp_path, fake_model, monkeypatch, part
+):
+    monkeypatch.setattr(files, "PART", part)
+    for step in (10, 20, 30):
+        folder = save(tmp_path, step, fake_model, keep=3)
+    for name in ("model.safetensors", "training.pt", "state.json", "tokenizer/tokenizer.json"):
+        checkpoint.refuse_damaged(folder)
+        flip_last_bit(folder / name)
+        with pytest.raises(
+            CheckpointError, match=rf"step-000030 .*damaged file {name}.*resume=\S*step-000020"
+        ):
+            checkpoint.refuse_damaged(folder)
+        flip_last_bit(folder / name)
+    flip_last_bit(folder / "training.pt")
+    files.delete_parts(folder, ("training.pt",))
+    assert files.damaged(folder) is None
+    (tmp_path / "checkpoints" / "step-000020" / "training.pt").unlink()
+    flip_last_bit(tmp_path / "checkpoints" / "step-000010" / "model.safetensors")
+    flip_last_bit(folder / "state.json")
+    with pytest.raises(
+        CheckpointError, match=r"state\.json.*Put back.*begin a new run with another output_dir"
+    ):
+        checkpoint.refuse_damaged(folder)
+
+
+def test_a_checkpoint_of_a_version_without_checksums_is_taken_by_its_sizes(tmp_path, fake_model):
+    folder = save(tmp_path, 10, fake_model)
+    sizes = json.loads((folder / "COMPLETE").read_text())["files"]
+    (folder / "COMPLETE").write_text(json.dumps({"files": sizes}))
+    flip_last_bit(folder / "model.safetensors")
+    checkpoint.refuse_damaged(folder)
+    (folder / "model.safetensors").write_bytes(b"wei")
+    assert "3 bytes instead of 7" in files.damaged(folder)
 
 
 class KilledError(BaseException):

@@ -21,6 +21,7 @@ from tests.common.trainer_cases import (
     REFERENCE_PROBE,
     Probe,
     adam_state,
+    flip_last_bit,
     same_weights,
     save_adapter,
     small_config,
@@ -142,7 +143,12 @@ def test_a_run_that_lost_its_copy_is_refused_unless_nothing_was_trained(from_ada
     start(from_adapter.config(folder), quiet=True).folder.release()
     shutil.rmtree(folder / "reference")  # as if it had been killed before it was written
     go_on(from_adapter.config(folder, resume="auto"), steps=1)
-    for lose in ((folder / "reference" / "COMPLETE").unlink, lambda: shutil.rmtree(folder / "reference")):
+    kept = folder / "reference"
+    for lose in (
+        lambda: flip_last_bit(next(kept.glob("*.safetensors"))),
+        (kept / "COMPLETE").unlink,
+        lambda: shutil.rmtree(kept),
+    ):
         lose()
         with pytest.raises(CheckpointError, match=r"reference .* output_dir"):
             start(from_adapter.config(folder, resume="auto"), quiet=True)

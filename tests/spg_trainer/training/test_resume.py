@@ -12,7 +12,15 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
-from tests.common.trainer_cases import assert_equal_runs, rows, saved_steps, small_config, snapshot, step
+from tests.common.trainer_cases import (
+    assert_equal_runs,
+    flip_last_bit,
+    rows,
+    saved_steps,
+    small_config,
+    snapshot,
+    step,
+)
 
 SETTINGS = {"max_steps": 4, "num_iterations": 2, "save_steps": 1, "keep": 9, "warmup_steps": 6}
 
@@ -143,6 +151,19 @@ def test_a_run_that_lost_its_checkpoints_keeps_its_results(half):
         with pytest.raises(CheckpointError, match=r"has made 2 steps, but its checkpoints are gone.*model="):
             train(settings(half, resume=resume, max_steps=4), quiet=True)
     assert snapshot(half) == before
+
+
+def test_a_bit_error_in_a_checkpoint_is_refused_and_the_one_before_goes_on(half, whole):
+    flip_last_bit(step(half, 2) / "model.safetensors")
+    before = snapshot(half)
+    for resume in ("auto", str(half), str(step(half, 2))):
+        with pytest.raises(
+            CheckpointError, match=rf"damaged file model\.safetensors.*resume={step(half, 1)}\."
+        ):
+            train(settings(half if resume == "auto" else None, resume=resume), quiet=True)
+    assert snapshot(half) == before
+    train(settings(None, resume=str(step(half, 1))), quiet=True)
+    assert_equal_runs(half, whole)
 
 
 def test_resuming_from_nothing_names_the_place(tmp_path, half):

@@ -19,6 +19,7 @@ from tests.common.trainer_cases import (
     Letters,
     assert_equal_runs,
     change,
+    flip_last_bit,
     rows,
     same_weights,
     saved_steps,
@@ -364,14 +365,20 @@ def test_going_back_to_an_older_checkpoint_finds_the_best_of_that_time(tmp_path,
 
 @pytest.mark.parametrize(
     ("start", "lost", "words"),
-    [(2, [1], "step-000001, the best step"), (5, [0, 1], "model/ is step 2")],
+    [
+        (2, {1: "model.safetensors"}, "step-000001, the best step, has a damaged file model.safetensors"),
+        (5, {0: "", 1: "model.safetensors"}, "model/ is step 2"),
+    ],
 )
 def test_a_lost_best_checkpoint_is_told_and_the_next_best_kept(tmp_path, script, capsys, start, lost, words):
     script({0: start, 1: 6, 2: 4, 3: 1})
     folder = tmp_path / "run"
     train(settings(folder, max_steps=2, keep=9), quiet=True)
-    for number in lost:
-        (step(folder, number) / "COMPLETE").unlink()
+    for number, damaged in lost.items():
+        if damaged:
+            flip_last_bit(step(folder, number) / damaged)
+        else:
+            (step(folder, number) / "COMPLETE").unlink()
     summary = train(settings(folder, keep=9, resume="auto"))
     assert summary["validation"]["best_step"] == 2 and same_weights(folder / "model", step(folder, 2))
     assert words in capsys.readouterr().out
