@@ -1,4 +1,4 @@
-"""Draws the figures at the top of pages of docs/experiments from the tables of the same pages.
+"""Draws the figures at the top of pages of docs/experiments from tables of these pages.
 
     python benchmarks/page_figures.py level4 docs/images/level4.svg
     python benchmarks/page_figures.py speed docs/images/speed.svg
@@ -60,7 +60,7 @@ def draw_speed(file: Path) -> None:
         bars.append(
             (f"decoding: {' against '.join(name.rsplit(', ', 1))}", float(ratio.partition("x")[0]), BLUE)
         )
-    for task, real, *_ in table_rows("speed.md", "| task | real | 900 characters |"):
+    for task, real, *_ in table_rows("verdicts.md", "| task | real | 900 characters |"):
         bars.append((f"verdicts: {task.strip('`')}", float(re.findall(r"\(([\d.]+)x\)", real)[0]), ORANGE))
     figure, axes = plt.subplots(figsize=(6.4, 2.8))
     for place, (_, ratio, color) in enumerate(reversed(bars)):

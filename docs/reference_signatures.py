@@ -10,7 +10,7 @@ import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any
 
 PAGES = Path(__file__).with_name("reference")
@@ -30,7 +30,9 @@ def shown(name: str) -> str:
         lines = [line for member in members for line in of_object(member, member.__name__)]
     elif inspect.isclass(found) or inspect.isroutine(found):
         lines = of_object(found, name.rpartition(".")[2])
-    else:  # a table or a type, whose entries are what it is
+    elif isinstance(found, UnionType):
+        lines = [f"{name.rpartition('.')[2]} = {found}"]
+    else:  # a table
         lines = [f"{name.rpartition('.')[2]}: {type(found).__name__}"]
     return "```python\n" + "\n".join(lines) + "\n```\n"
 
@@ -59,9 +61,11 @@ def of_object(found: Any, name: str) -> list[str]:
         ]
     for method, value in vars(found).items():
         function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if method.startswith("_"):
+            continue
         if isinstance(value, property):
             lines.append(f"    {method}: property")
-        elif inspect.isfunction(function) and not method.startswith("_"):
+        elif inspect.isfunction(function):
             lines += [f"    {line}" for line in wrapped(f"def {method}{signature(function)}: ...")]
     return lines
 
@@ -79,6 +83,7 @@ def typed(hint: Any) -> str:
     text = hint if isinstance(hint, str) else hint.__name__ if inspect.isclass(hint) else str(hint)
     text = re.sub(r"ForwardRef\('(.*?)'\)", r"\1", text)
     text = re.sub(r"(?:typing\.)?Annotated\[(\w+), .*?\]", r"\1", re.sub(r"Range\(.*?>\)", "", text))
+    text = re.sub(r"~(\w+)", r"\1", text)  # Python writes ~T for a type variable T
     return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
 
 
@@ -86,6 +91,7 @@ def signature(function: Any) -> str:
     """The parameters and the result of a function, without the names of modules."""
     text = str(inspect.signature(function))
     text = typed(re.sub(r"<(?:[^<>]|<[^<>]*>)*>", "...", text)).replace("'", '"')
+    text = re.sub(r"( = [A-Z]\w*)\((?:[^()]|\([^()]*\))*\)", r"\1(...)", text)  # a default that is an object
     return re.sub(r'(: |-> )"([^"]*)"', r"\1\2", text)  # annotations that are texts
 
 

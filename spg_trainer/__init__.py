@@ -33,8 +33,12 @@ __all__ = [
     "evaluate",
     "generate",
     "load_model",
+    "log_likelihood",
+    "report",
+    "sample_completions",
+    "save_model",
+    "train",
 ]
-__all__ += ["log_likelihood", "report", "sample_completions", "save_model", "train"]
 _MODULES = {
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",

@@ -198,12 +198,13 @@ def card_text(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    env, results = without_folders(settings.env), []
-    for figures in [*measured.values()][:1]:
-        solved = {"metric_value": figures["correct"], "metric_name": "solved"}
-        results.append(EvalResult("text-generation", env, env, "accuracy", **solved))
+    env, results = without_folders(settings.env), None
+    if measured:
+        of_model = next(iter(measured.values()))
+        solved = {"metric_value": of_model["correct"], "metric_name": "solved"}
+        results = [EvalResult("text-generation", env, env, "accuracy", **solved)]
     tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
-    data = ModelCardData(model_name=title, eval_results=results or None, tags=tags, **front)
+    data = ModelCardData(model_name=title, eval_results=results, tags=tags, **front)
     content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{results_table(measured)}"
     content += f"## Settings of spg-trainer {__version__}\n\n"
     shown = {name: value for name, value in shown_settings(settings).items() if name not in PLACES}

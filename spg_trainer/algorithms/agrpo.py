@@ -35,7 +35,7 @@ class AGRPO(TokenRatio):
     num_masks: Count = 24
     """M, steps drawn of each completion; if it has fewer steps, some are drawn again."""
     segment_draw: Literal["uniform", "entropy"] = "uniform"
-    """How steps are drawn: with equal chances, or (`entropy`, the paper's runs) in proportion to their tokens'
+    """How steps are drawn. `uniform`: with equal chances. `entropy` (the paper's runs): in proportion to their tokens'
     surprise."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""

@@ -70,7 +70,7 @@ Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
 Compares = Literal["copy", "completion", "episode", "group", "update"]
 """What a loss compares with each other.
 
-- `copy`: nothing; each masked copy has terms of its own
+- `copy`: nothing is compared; each masked copy has terms of its own
 - `completion`: the masked copies of a completion
 - `episode`: the turns of an episode
 - `group`: the completions of a group
@@ -113,10 +113,12 @@ class Algorithm(ABC):
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
     compares: ClassVar[Compares] = "completion"
-    """What `loss` must see at once: no term of the loss goes beyond one copy, one completion and so on. `copy`: nothing
-    is compared. The gradient in the logps of a masked copy depends on this copy alone, so that each copy goes through
-    the model only once. `episode`, `group`: the active completions of an episode or group are kept in one micro-batch.
-    `update`: see `CoupledAlgorithm`."""
+    """What `loss` must see at once: no term of the loss goes beyond one copy, one completion and so on.
+
+    - `copy`: the gradient in the logps of a masked copy depends on this copy alone, so each goes through the model once
+    - `episode`, `group`: the trainer keeps the active completions of an episode or group in one micro-batch
+    - `update`: see `CoupledAlgorithm`
+    """
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides.
 
@@ -133,7 +135,7 @@ class Algorithm(ABC):
     - `measured`: `batch.measured`, a figure of the model at positions that the masking names
     """
     ref_model_sync_steps: ClassVar[int] = 0
-    """The reference moves towards the current weights each time so many updates are done; 0 = it stays the model that
+    """How many updates lie between two moves of the reference towards the current weights; 0 = it stays the model that
     training started from. If adapters are trained, it always stays: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """How far the reference moves: its weights become alpha * (current weights) + (1 - alpha) * (its old weights)."""

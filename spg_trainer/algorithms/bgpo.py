@@ -25,7 +25,7 @@ class BGPO(Algorithm):
     """Raises completions above their group's mean and lowers the others, by a bound of the importance-weighted reward.
 
     loss = -sum_b g_b / completions, where g_b is the mean over masks of (1 + d) A_b if A_b >= 0, else of exp(d) A_b. d
-    is the ELBO as one mask estimates it, minus the same under the model that sampled. g_b is at most
+    is the ELBO as one mask estimates it, minus this estimate under the model that sampled. g_b is at most
     exp(ELBO - ELBO_old) A_b. On policy (d = 0) the gradient is that of -A_b ELBO. Defaults are the paper's. Raises
     ConfigError for values out of range.
     """
@@ -40,7 +40,7 @@ class BGPO(Algorithm):
     """How a reward becomes an advantage; the paper divides by the group's standard deviation."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -51,7 +51,8 @@ class BGPO(Algorithm):
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)
         difference = current - old
-        # The other exponents are 0: an infinity that `where` discards would still turn the gradient into nan.
+        # Rows that do not use the exponent get 0: an infinity would make the gradient nan, even where `torch.where`
+        # discards it.
         exponent = difference.where(advantages < 0, 0.0)
         terms = torch.where(advantages < 0, exponent.exp(), 1 + difference) * advantages
         loss = -terms.mean(-1).sum() / batch.totals["completions"]

@@ -64,7 +64,7 @@ class Case:
 
     algorithm: Algorithm
     logps: Tensor
-    """(B, M, T) float64, zero where not scored; if the masks measure a figure, (B, M, 2T) with the figures behind."""
+    """(B, M, T) float64, zero where not scored; if the masks measure a figure, (B, M, 2T): T more columns for it."""
     masks: Masks
     batch: Rows
 
@@ -165,7 +165,9 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except Exception:  # another fault of the author's code; the check or the run that meets it shows it
+    except (
+        Exception
+    ):  # another fault of the author's code: the check or the run that meets the fault shows it
         return ""
     return ""
 
@@ -240,8 +242,8 @@ def draw_view(
 ) -> Rows:
     """The rows of a step in the middle of a run, with the columns that the algorithm asks for.
 
-    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, true where the reward is 1 unless given.
-    turns: how many turns each episode has; they are copies of each other.
+    rewards: (P, G); by default 0 and 1 at random. correct: (P, G) bool; by default true where the reward is 1. turns:
+    how many turns each episode has; they are copies of each other.
     """
     stream = numpy_generator(seed, "check rewards")
     if rewards is None:

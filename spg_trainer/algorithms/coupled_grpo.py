@@ -41,7 +41,7 @@ class CoupledGRPO(DiffuGRPO):
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference (code)."""
     ref_model_sync_steps: CountOrZero = 64
-    """The reference moves towards the current weights each time so many updates are done (code), if all weights are
+    """How many updates lie between two moves of the reference towards the current weights (code), if all weights are
     trained; 0 = it stays the start model."""
     ref_model_mixup_alpha: Probability = 0.6
     """The share of the current weights in the moved reference (the default of TRL, on which the code is built)."""

@@ -47,9 +47,9 @@ class D2StepMerge(TokenRatio):
         """
         rewards = rows.cut_into_groups(rows.rewards)
         lengths = rows.completion_mask.sum(-1).cpu().double()
-        tokens, turns = (
-            rows.total(values).view_as(rewards) for values in (lengths, torch.ones_like(lengths))
-        )
+        # `rows.total` sums over the turns of an episode.
+        tokens = rows.total(lengths).view_as(rewards)
+        turns = rows.total(torch.ones_like(lengths)).view_as(rewards)
         mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
         return {**super().prepare(rows), "mean_length": rows.spread(mean.reshape(-1))}
 

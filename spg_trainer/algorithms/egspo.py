@@ -48,7 +48,7 @@ class EGSPO(Algorithm):
     beta: NotNegative = 0.04
     """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @property
     def needs(self) -> frozenset[Need]:

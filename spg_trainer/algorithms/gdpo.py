@@ -14,7 +14,8 @@ brackets:
    short completions.
 4. No KL penalty is possible [a weight of 0 in the published runs].
 
-Not reproduced: masks seeded by the token ids, so that equal completions have equal masks; stop tokens given apart.
+Not reproduced: masks seeded by the token ids, so that equal completions have equal masks; stop tokens that are given
+separately.
 """
 
 from __future__ import annotations

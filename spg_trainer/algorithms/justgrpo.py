@@ -49,7 +49,7 @@ class JustGRPO(Algorithm):
     advantage: Advantage = "mean_std"
     """How a reward becomes an advantage; the paper divides by the group's standard deviation (GRPO)."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
     left_to_right: ClassVar[bool] = True
 
     @classmethod

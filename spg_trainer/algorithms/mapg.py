@@ -41,7 +41,8 @@ class MAPG(SequenceRatio):
     steps_per_segment: Count = 1
     """Denoising steps of a segment; 1 is exact. The paper has 32 segments, so 4 for 128 steps."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which segments have a copy: num_masks random ones, or all; if all are more than num_masks, neighbours merge."""
+    """Which segments have a copy. `uniform`: num_masks random ones. `all`: all; if these are more than num_masks,
+    neighbours merge."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
@@ -85,7 +86,8 @@ class MAPG(SequenceRatio):
         scored, masked_then = by_block(masks.scored), by_block(masks.measured)
         # (..., S, S): whether the second position was left when the first one was drawn.
         left = masked_then[..., None, :] & (place[..., None, :] >= place[..., :, None])
-        # What is not scored counts for nothing below; but a sum over no position would have no finite gradient.
+        # Places that are not scored are multiplied by 0 below. They still need a position that is left: a sum over none
+        # would have no finite gradient.
         left = left | ~scored[..., None]
         total = score[..., None, :].masked_fill(~left, float("-inf")).logsumexp(-1)
         return ((score - total) * scored).flatten(-2)

@@ -1,13 +1,13 @@
 """MDPO: fills every state of the sampler's path in one pass, and trains the fills at the steps that matter most.
 
-    rho_t   = reward of a fill of all masks before step t, sampled in one pass; rho_0 = 0 (in a dialogue, the reward of
-              the episode that goes on from this fill)
+    rho_t   = reward of the fill of the state before step t: all its masks, sampled in one pass; rho_0 = 0
     score_t = rho_t - rho_(t-1) + mean_{u > t} rho_u       (the last step: + its own rho)
     loss    = 1/N sum_b sum_{its K steps of largest |A_t|} 1/k sum_{i filled} c_i [-n/k PPO(r_i, A_t) + beta k2_i]
 
 A_t is score_t minus its mean over the group, divided by its deviation there. The fill wrote k of the n tokens, and c_i
-was the probability of token i, r_i is its ratio, k2_i its KL to the reference, and PPO the clipped objective. Source:
-arXiv 2508.13148, formulas as in its code (autonomousvision/mdpo); docs/algorithms/mdpo.md.
+was the probability of token i, r_i is its ratio, k2_i its KL to the reference, and PPO the clipped objective. In a
+dialogue, rho_t is the reward of the episode that goes on from the fill. Source: arXiv 2508.13148,
+formulas as in its code (autonomousvision/mdpo); docs/algorithms/mdpo.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class MDPO(Algorithm):
     beta: NotNegative = 0.02
     """Weight of the KL to the reference; 0 = no reference."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -64,7 +64,7 @@ class MDPO(Algorithm):
         return every.masked_fill(every > last[:, None], -1)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
-        """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, has the furthest from 0.
+        """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, the one furthest from 0.
 
         After its last step a completion stays what it is, so its reward stands for the fills of later steps. The steps
         of an episode go on from turn to turn; steps that no episode of its group has do not count.

@@ -30,7 +30,7 @@ class OwnRight(Algorithm):
     num_masks: Count = 32
     """M, states of a completion in an update."""
     segment_draw: Literal["uniform", "all"] = "uniform"
-    """Which states: num_masks random ones, or all of them; of more than num_masks, num_masks evenly spaced ones."""
+    """Which states. `uniform`: num_masks random ones. `all`: all, or num_masks evenly spaced ones if there are more."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
 

@@ -49,8 +49,8 @@ class RAFT(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """The maskings with a likelihood, except those of the sampler's path, since equal completions, which are scored
-        once, may have been written in different orders."""
+        """The maskings with a likelihood, but not those of the sampler's path: equal completions are scored once, and
+        may have been written in different orders."""
         return {
             name: masking
             for name, masking in likelihoods().items()
@@ -90,7 +90,7 @@ def shares(rewards: Tensor) -> Tensor:
 
 
 def merge_equal(advantages: Tensor, rows: Rows) -> Tensor:
-    """(B,) advantages, in which the first of equal completions of a group has the sum of theirs, and the others 0.
+    """(B,) advantages: of a group's equal completions, the first gets the sum of their advantages, the others get 0.
 
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """

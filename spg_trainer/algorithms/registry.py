@@ -87,7 +87,7 @@ def is_known(name: str) -> bool:
 
 
 def replacement(name: str) -> str:
-    """Our algorithm that others call by this name, or that replaced an algorithm of this name; "" if there is none."""
+    """Our algorithm that others know by this name, or that replaced theirs of this name; "" if there is none."""
     return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
 
 
@@ -157,8 +157,9 @@ def has_hyper_parameter(algorithm: str, name: str) -> bool:
 
 @cache
 def _is_written_here(name: str) -> bool:
-    """Whether a file of this folder writes `name: TYPE` in a class. It is asked before classes are loaded, as torch
-    takes seconds.
+    """Whether a class in a file of this folder has a line `name: TYPE`.
+
+    It reads the files as text, because loading the classes loads torch, which takes seconds.
     """
     return any(
         f"\n    {name}: " in file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("*.py")

@@ -43,10 +43,10 @@ class SlimRL(Algorithm):
     epsilon: Below1 = 0.1
     """Clip of a copy's ratio (paper)."""
     beta: NotNegative = 0.01
-    """Weight of the KL to the model that sampled; it acts from a rollout's second update on."""
+    """Weight of the KL to the model that sampled, which is 0 in a rollout's first update."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -63,9 +63,8 @@ class SlimRL(Algorithm):
         with torch.no_grad():
             # The ratio is averaged over the copies that mask anything. A completion of few tokens may have no such
             # copy; its ratio is then 1.
-            share = node_weight / node_weight.sum(-1, keepdim=True).where(
-                node_weight.any(-1, keepdim=True), 1
-            )
+            any_masked = node_weight.any(-1, keepdim=True)
+            share = node_weight / node_weight.sum(-1, keepdim=True).where(any_masked, 1)
             ratio = 1 + (share * (log_ratio.exp() - 1)).sum(-1)
             metrics = {
                 "logps": Metric(logps.sum(), "scored_tokens"),

@@ -42,12 +42,12 @@ class TraceRL(Algorithm):
     epsilon: Below1 = 0.2
     """Clip: a token has no gradient once its ratio is further than this from 1 in the direction of its advantage."""
     beta: NotNegative = 0.01
-    """Weight of the KL to the model that sampled, summed over tokens; it acts from a rollout's second update on."""
+    """Weight of the KL to the model that sampled, summed over tokens; this KL is 0 in a rollout's first update."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -27,7 +27,7 @@ class UniGRPO(DiffuGRPO):
     num_masks: Count = 1
     """M; the paper draws one mask for each iteration."""
     p_mask_prompt: Below1 = 0.0
-    """The prompt is always clean (section 3)."""
+    """Chance that a prompt token is masked; 0 in the paper (section 3)."""
     advantage: Advantage = "mean_std"
     """How a reward becomes an advantage: as in GRPO, which the paper names, divided by the group's deviation."""
     epsilon: Below1 = 0.2

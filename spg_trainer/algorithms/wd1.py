@@ -48,7 +48,7 @@ class WD1(Algorithm):
     normalizer: Literal["completions", "groups"] = "completions"
     """Divisor. `completions` (the paper's 1/G): all completions. `groups` (its code): all groups."""
 
-    compares: ClassVar[Compares] = "copy"  # nothing is compared
+    compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `group_size`, how many completions a group has, from which the number of groups follows."""

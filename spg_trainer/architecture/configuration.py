@@ -1,4 +1,4 @@
-"""Reads the configuration of a shipped model without transformers, and puts flags into that of any model."""
+"""Reads the configuration of a shipped model without transformers, and puts flags into any model's configuration."""
 
 import json
 import re
@@ -46,7 +46,7 @@ class EmbeddedConfig(SimpleNamespace):
 
 
 def apply_flags(config: Any, m: ModelConfig) -> None:
-    """Puts what flags say of a model into its configuration, which is saved with it."""
+    """Writes what flags say of a model into its configuration, which is saved with the model."""
     if m.mask_token_id is not None:
         config.mask_token_id = m.mask_token_id
     if m.attention_block is not None:

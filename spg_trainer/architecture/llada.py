@@ -42,7 +42,7 @@ UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
     "init_fn mlp_ratio multi_query_attention precision rope_full_precision".split()
 )
-"""Settings of config.json that change nothing in a pass, or that `derive` reads."""
+"""Settings of config.json that need no check: they change nothing in a pass, or `derive` reads them."""
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
     count = newest_kept(config.output.keep, checkpoint) + 1
     disk = count * checkpoint
     disk += trained  # the folder model/ of the run holds the trained weights once more
-    disk += memory.held.get("reference", 0)  # the run's folder holds the weights of a reference once
+    disk += memory.held.get("reference", 0)  # the run's folder holds a reference's weights once
     weights_alone = ""
     if config.eval.eval_steps:  # the checkpoint of the best step by validation is kept, too
         count += 1

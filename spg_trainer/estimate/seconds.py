@@ -15,7 +15,7 @@ from spg_trainer.settings.fields import Config
 
 REACHED = 0.4
 """The share of a data sheet's rate that a step is assumed to reach. Rollouts of LLaDA-8B's shape reached 0.41 on an
-H100 (docs/experiments/speed.md); updates of few rows under adapters, and passes with a cache, reach less."""
+H100 (docs/experiments/one_gpu.md); updates of few rows under adapters, and passes with a cache, reach less."""
 
 
 @dataclass(frozen=True)

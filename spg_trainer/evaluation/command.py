@@ -30,8 +30,8 @@ from spg_trainer.evaluation.evaluate import (
     Evaluation,
     evaluate_checked,
     evaluation_settings,
-    fewer,
     figures,
+    note_of_fewer_problems,
     problems_to_ask,
 )
 from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
@@ -108,12 +108,17 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
         )
     to_evaluate = []
-    for of_protocol in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(of_protocol.env, of_protocol.env_args, of_protocol.reward_weights, of_protocol.split)
-        check_rules(of_protocol.rules, env)
-        for sampling in of_protocol.rollout.samplings():
+    for protocol_command in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
+        env = make_env(
+            protocol_command.env,
+            protocol_command.env_args,
+            protocol_command.reward_weights,
+            protocol_command.split,
+        )
+        check_rules(protocol_command.rules, env)
+        for sampling in protocol_command.rollout.samplings():
             check_names(sampling)
-            to_evaluate.append((of_protocol, env, sampling))
+            to_evaluate.append((protocol_command, env, sampling))
     output_path = command.output_dir or run_holding(m.model)
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
@@ -141,8 +146,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
         problems = [
-            problems_to_ask(policy, env, of_protocol.num_problems, sampling, of_protocol.overlong)
-            for of_protocol, env, sampling in to_evaluate
+            problems_to_ask(policy, env, protocol_command.num_problems, sampling, protocol_command.overlong)
+            for protocol_command, env, sampling in to_evaluate
         ]
     if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
         for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
@@ -150,9 +155,18 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
                 console.say(note)
     return [
         evaluate_one(
-            of_protocol, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator
+            protocol_command,
+            env,
+            sampling,
+            len(indices),
+            skipped,
+            policy,
+            model,
+            folder,
+            console,
+            accelerator,
         )
-        for (of_protocol, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
+        for (protocol_command, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
 
@@ -276,7 +290,7 @@ def evaluate_one(
     command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
     for the model. model: what the result's file says of the model.
     """
-    if text := fewer(env, command.split, command.num_problems, count + skipped):
+    if text := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
         console.say(text)
     if text := length_warning(policy, env, sampling.max_completion_length):
         console.warn(text)

@@ -68,7 +68,8 @@ def run_diff(command: DiffCommand) -> Difference:
     for what, changed in (("fixed", result.fixed), ("broken", result.broken)):
         if changed:
             shown = " ".join(f"{i} ({reasons(a[i])} -> {reasons(b[i])})" for i in changed[:SHOWN])
-            console.say(f"{what}: {shown}" + f" and {len(changed) - SHOWN} more" * (len(changed) > SHOWN))
+            more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+            console.say(f"{what}: {shown}{more}")
     return result
 
 

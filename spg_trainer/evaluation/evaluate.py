@@ -125,20 +125,22 @@ def evaluate(
 
     Args:
         policy: what `load_model` returns.
-        env: a name for `envs.make`, a registered class, or several of these, opened with the arguments that suit the
-            model, or a `TextEnv` made before. None = the task that the model was taught, by its environment.json, and
-            Sudoku for a model without this file.
-        split: problems to solve. None = the split in which `envs.make` opened a `TextEnv`, else "test". A `TextEnv` of
-            a class without splits is divided here. If a `TextEnv` does not say its split, the name to record.
+        env: the task. A name for `envs.make`, a registered class, or several of these are opened with the arguments
+            that suit the model; a `TextEnv` is taken as it is. None = the task that the model was taught, by its
+            environment.json, and Sudoku for a model without this file.
+        split: the problems to solve. None = the split in which `envs.make` opened a `TextEnv`, else "test". A `TextEnv`
+            of a class without splits is divided here. For a `TextEnv` that does not say its split, this name is
+            recorded.
         sampling: completion length, steps, temperature. None = the model's own lengths (from its environment.json,
             else from the recipe that suits it) at temperature 0. `defaults(Sampling, env, model=...,
             temperature=0.9)` keeps these lengths.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: different problems from the start of the split; 0 = all. A problem that occurs twice is asked
             once.
-        rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
-        accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
-            errors are the same on each of them.
+        rows_per_forward: how many completions are decoded at once. It changes memory and speed, not the figures. None =
+            see `rollout`.
+        accelerator: its processes share the completions, evenly by the length of their prompts; each process gets the
+            same result, or the same error.
         advance: called with the problems done so far; a part of a problem is a fraction.
         rows: the rows of the same evaluation from before an interruption; these completions are not made again. Rows
             of other problems are refused; whether their seed is the same is not checked.
@@ -374,7 +376,7 @@ def figures_by_task(
     return found
 
 
-def fewer(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
+def note_of_fewer_problems(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
     """A note if a split has fewer different problems than were asked for (num_problems 0 = all of it); else "".
 
     count: how many different problems are asked, at most `num_problems`.

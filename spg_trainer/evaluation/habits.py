@@ -63,8 +63,9 @@ def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str
     of an evaluation may add up to more than `completions`.
     """
     parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
-    twice = any(sum(counts.values()) > completions for counts in each)
-    return f"{' -> '.join(parts)} of {completions}" + " (one that fits two of these counts for both)" * twice
+    some_count_twice = any(sum(counts.values()) > completions for counts in each)
+    note = " (one that fits two of these counts for both)" if some_count_twice else ""
+    return f"{' -> '.join(parts)} of {completions}{note}"
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
@@ -84,8 +85,10 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
         if "turns" in row:
             model_answer = "\n".join(turn["completion"].strip() for turn in row["turns"])
         names = [name for name, answer in answers[row["index"]].items() if answer == model_answer]
-        names += ["right"] * row["correct"]
-        neither += not names
+        if row["correct"]:
+            names.append("right")
+        if not names:
+            neither += 1
         for name in names:
             follows[name] += 1
         if len(names) == 1:

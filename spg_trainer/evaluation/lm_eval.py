@@ -168,12 +168,11 @@ class SpgLLaDA(LM):
         if self.overlong == SKIP:
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
             return {*long}
-        left = self.policy.room(max(named.values()))
-        lower = f"Lower max_completion_length in --model_args to {left:,} or less, l" if left > 0 else "L"
-        raise ConfigError(
-            f"{text} {lower}eave documents out with the harness's own --samples, or add overlong=skip to --model_args, "
-            "which answers them with an empty text."
-        )
+        remedies = "Leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
+        remedies += "answers them with an empty text."
+        if (left := self.policy.room(max(named.values()))) > 0:
+            remedies = f"Lower max_completion_length in --model_args to {left:,} or less, l{remedies[1:]}"
+        raise ConfigError(f"{text} {remedies}")
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The ELBO of each continuation by `num_masks` masked copies, and whether greedy decoding would write it.

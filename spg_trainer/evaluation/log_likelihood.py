@@ -26,16 +26,19 @@ COPIES_AT_ONCE = 32
 
 def tries_all(length: int, num_masks: int) -> bool:
     """Whether there are at most `num_masks` ways to mask one or more of `length` tokens."""
-    return length <= num_masks.bit_length() and 2**length - 1 <= num_masks
+    return length <= num_masks.bit_length() and 2**length - 1 <= num_masks  # the first spares a huge power
 
 
 def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which of `length` tokens are masked in each copy, (M, length) bool, and the weight of each copy, (M,) float64.
 
-    The weighted sum over copies is the ELBO; n = length, and k is how many tokens a copy masks. If all 2 ** n - 1 ways
-    to mask are at most num_masks, each is a copy with the weight n/k times its probability: the sum is exact. Otherwise
-    num_masks copies are drawn, their k spread evenly over 1..n as in LLaDA's evaluation, each with the weight
-    n/k / num_masks: the sum is a mean.
+    The weighted sum over copies is the ELBO; n = length, and k is how many tokens a copy masks.
+
+    If there are at most num_masks ways to mask (2 ** n - 1), each is a copy, and the sum is exact. The weight of a copy
+    is n/k times its probability: all k are equally likely, and so are all ways to mask k tokens.
+
+    Otherwise num_masks copies are drawn, and the sum is a mean. Their k are spread evenly over 1..n, as in LLaDA's
+    evaluation. The weight of each copy is n/k / num_masks.
     """
     if tries_all(length, num_masks):
         chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
@@ -43,7 +46,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
         for row, places in zip(masked, chosen, strict=True):
             row[list(places)] = True
         counts = masked.sum(1)
-        # k is uniform on 1..n, and each of the `ways` of k tokens is equally likely: n/k * 1/n / ways.
+        # n/k, times 1/n for the draw of k, times 1/ways for the draw of k tokens: the n cancel.
         ways = np.bincount(counts, minlength=length + 1)
         return masked, 1 / counts / ways[counts]
     first = rng.integers(length)
@@ -67,8 +70,8 @@ def log_likelihood(
 
     num_masks: masked copies for each block. block_length: tokens of a block; 0 = the blocks of attention (one block if
     all tokens see each other). If several blocks lie in one block of attention, each goes through the model by itself.
-    max_completion_length: places of the canvas that the completion stands on; 0, or fewer than the completion's tokens
-    = as many as its tokens.
+    max_completion_length: places of the canvas that the completion stands on; it has at least as many as the completion
+    has tokens, whatever is given.
     """
     blocks = blocks_of(policy, len(prompt_ids), len(completion_ids), block_length)
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]

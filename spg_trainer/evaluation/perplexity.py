@@ -17,7 +17,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import taught_length
 
 GROUPS = 8
-"""The masks of a text are divided into so many groups; the spread of their estimates gives the standard error."""
+"""Groups into which the masks of a text are divided; the spread of their estimates gives the standard error."""
 Encoded = tuple[list[int], list[int]]
 """The token ids of a prompt, which may be empty, and of what is measured behind it."""
 
@@ -129,10 +129,8 @@ def elbo_of(
 ) -> tuple[float, float]:
     """The ELBO of a text in nats, and the variance of this estimate; 0 where the ELBO is exact."""
     blocks = blocks_of(policy, len(prompt), len(wanted), block_length)
-    arguments, options = (
-        (policy, prompt, wanted),
-        {"block_length": block_length, "max_completion_length": max_completion_length},
-    )
+    arguments = (policy, prompt, wanted)
+    options = {"block_length": block_length, "max_completion_length": max_completion_length}
     if tries_all(max(stop - start for start, stop in blocks), num_masks):
         rng = numpy_generator(*key)
         return log_likelihood(*arguments, rng, num_masks=num_masks, **options), 0.0

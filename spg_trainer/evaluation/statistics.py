@@ -31,7 +31,7 @@ class Mean:
         """
         if not self.variance:
             return None
-        return beyond(abs(self.value) / math.sqrt(self.variance), self.freedom)
+        return two_sided_p(abs(self.value) / math.sqrt(self.variance), self.freedom)
 
     @property
     def gain_interval(self) -> tuple[float, float]:
@@ -75,7 +75,8 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, others, (seeds - 1) * others])
     sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
     squares = np.array(sums) / degrees
-    # The variance is the seeds' plus the problems' less the rest's, unless one of the first two would be below zero.
+    # The variance is seeds + problems - rest. If one of the first two components would be below zero, the other stands
+    # alone.
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
     total = float(squares @ signs)
     freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf
@@ -89,10 +90,10 @@ def t_quantile(freedom: float) -> float:
         return Z
     import mpmath
 
-    return float(mpmath.findroot(lambda t: beyond(t, freedom) - 0.05, (Z, 13), solver="anderson"))
+    return float(mpmath.findroot(lambda t: two_sided_p(t, freedom) - 0.05, (Z, 13), solver="anderson"))
 
 
-def beyond(t: Any, freedom: float) -> Any:
+def two_sided_p(t: Any, freedom: float) -> Any:
     """The chance that Student's t with `freedom` > 0 degrees of freedom is at least as far from 0 as `t`."""
     if math.isinf(freedom):
         return math.erfc(t / math.sqrt(2))

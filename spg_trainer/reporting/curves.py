@@ -24,7 +24,7 @@ Groups = Mapping[str, Sequence[Recorded]]
 WINDOW = 5
 """How many values the moving mean of a single run spans."""
 SHORT = 24
-"""Labels of at most so many characters stand two in a row of the legend."""
+"""Labels of up to this many characters stand two in a row of the legend."""
 STYLE = {
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#808080"

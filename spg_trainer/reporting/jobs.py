@@ -36,7 +36,7 @@ def run_jobs(
     at_once = at_once or (1 if on_gpu else cores)
     waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
 
-    def fill() -> None:
+    def start_waiting() -> None:
         while waiting and len(running) < at_once:
             folder = waiting.pop(0)
             running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
@@ -45,7 +45,7 @@ def run_jobs(
     with stopping(StopRequest(at_once=True), tell=lambda: None):
         try:
             with console.progress(len(jobs), "runs") as advance:
-                fill()
+                start_waiting()
                 for folder in running:
                     console.say(f"Started: {folder}/{LOG}")
                 refuse()
@@ -61,7 +61,7 @@ def run_jobs(
                         else:
                             done()
                         advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
-                    fill()
+                    start_waiting()
         except KeyboardInterrupt:
             console.say(
                 f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once."

@@ -77,17 +77,17 @@ class Console:
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
         screen = RichConsole(file=self._file, force_jupyter=False, highlight=False, emoji=False)
-        able = screen.is_terminal and not screen.is_dumb_terminal and screen.encoding == "utf-8"
-        self._live = able and not self._quiet
-        ours = self._file is sys.stdout
+        can_redraw = screen.is_terminal and not screen.is_dumb_terminal and screen.encoding == "utf-8"
+        self._live = can_redraw and not self._quiet
+        is_stdout = self._file is sys.stdout
         self._progress = Progress(
             _Line(screen),
             console=screen,
             transient=True,
             refresh_per_second=2,
             speed_estimate_period=600,
-            redirect_stdout=ours,
-            redirect_stderr=ours,
+            redirect_stdout=is_stdout,
+            redirect_stderr=is_stdout,
             get_time=lambda: time.monotonic(),
         )
         self._training: Task | None = None

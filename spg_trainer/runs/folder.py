@@ -244,9 +244,8 @@ class RunFolder:
                 self.evaluation_path("after").unlink()
             for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
                 path.unlink(missing_ok=True)
-            if (
-                self.path / OTHER_CODE / LAST_STEP
-            ).is_file():  # the steps behind it are made again by this code
+            # The later steps are made again, and judged by the present code.
+            if (self.path / OTHER_CODE / LAST_STEP).is_file():
                 self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": self.judged_since(step)}))
             set_aside_after(self.path, step)
 
@@ -266,7 +265,7 @@ class RunFolder:
 
 
 def lock(folder: Path) -> None:
-    """Locks a folder for this process until it ends, or unlocks the folder; ConfigError if another process has it."""
+    """Locks a folder until this process ends or calls `unlock`; ConfigError if another process has locked it."""
     place = folder.resolve()
     if place in _LOCKS:
         return

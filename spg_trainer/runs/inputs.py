@@ -28,8 +28,8 @@ from spg_trainer.settings.weights import is_embedded, resolve_model
 INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""
 TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
-"""The folders of a run that hold its copies of code: of tasks and rewards, and of the algorithm and
-the order of unmasking."""
+"""The folders of a run that hold its copies of code. The first has tasks and rewards, the second the algorithm and the
+order of unmasking."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
@@ -84,7 +84,8 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     for name, path in named.items():
         kind = ALGORITHM_COPIES if name.startswith(("algorithm", ORDER)) else TASK_COPIES
         known, folder = folders[kind], Path(path).resolve().parent
-        known += [folder] * (folder not in known)
+        if folder not in known:
+            known.append(folder)
         number = known.index(folder) + 1
         copies = Path(kind) / (str(number) if number > 1 else "")
         found[name] = Input(path, hash_of(path), str(copies / Path(path).name))
@@ -310,18 +311,18 @@ def refuse_changed_inputs(
     accept_changed_code: whether code may have changed.
     """
     before, now = read_inputs(run), find_inputs(settings)
-    for name, began in before.items():
+    for name, at_start in before.items():
         main, _, module = name.partition("/")
         if name not in now and module and main in now:
             beside = Path(now[main].path).with_name(module)
             if beside.is_file():
-                now[name] = Input(str(beside), hash_of(str(beside)), began.copy)
-        if name not in now or now[name].sha256 == began.sha256:
+                now[name] = Input(str(beside), hash_of(str(beside)), at_start.copy)
+        if name not in now or now[name].sha256 == at_start.sha256:
             continue
-        if began.copy and not accept_changed_code:
+        if at_start.copy and not accept_changed_code:
             setting, place = main.partition(" ")[0], str(run / before[main].copy)
             value = settings[setting].replace(now[main].path, place)
-            differs = first_difference(run / began.copy, Path(now[name].path))
+            differs = first_difference(run / at_start.copy, Path(now[name].path))
             # A task of the script that Python runs is named by its id, so the copy cannot take its place.
             own_copy = f" To go on with the run's own copy: {setting_naming(name, value)}."
             raise ConfigError(
@@ -330,12 +331,12 @@ def refuse_changed_inputs(
                 "run with another $output_dir."
             )
         if name == MODEL and _has_own_model(run):
-            now[name] = began
-        elif not began.copy:
+            now[name] = at_start
+        elif not at_start.copy:
             raise ConfigError(
-                f"{setting_naming(name, now[name].path)} has changed since {run} began: its sha256 was {began.sha256}, "
-                f"now it is {now[name].sha256}. Put back what it was to go on. To train on the new one, start a new "
-                "run with another $output_dir."
+                f"{setting_naming(name, now[name].path)} has changed since {run} began: its sha256 was "
+                f"{at_start.sha256}, now it is {now[name].sha256}. To go on, put the old one back. To train on the new "
+                "one, start a new run with another $output_dir."
             )
     return {**before, **now}
 

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     wrong = 0
     for is_there, text in (*card(), disk(), download(options.model), *packages_of_gpu()):
-        wrong += not is_there
+        if not is_there:
+            wrong += 1
         sys.stdout.write(f"{'ok' if is_there else 'WRONG':6} {text}\n")
         sys.stdout.flush()
     sys.stdout.write("go\n" if not wrong else f"not yet: {wrong} of the lines above say what to do\n")
@@ -87,11 +88,9 @@ def card() -> Iterator[Found]:
         reached = products_a_second(torch.device("cuda", number), narrow)
         shown = f"{name}: {reached / 1e12:.0f} TFLOP/s in {str(narrow).removeprefix('torch.')}"
         advice = "" if major >= 8 else "; it has no bfloat16 units: train with --dtype float32"
-        slow = reached < SLOW_PRODUCTS and major >= 8
-        yield (
-            not slow,
-            shown + advice + slow * ". It is busy, throttled or shared: compare with its data sheet",
-        )
+        is_slow = reached < SLOW_PRODUCTS and major >= 8
+        why_slow = ". It is busy, throttled or shared: compare with its data sheet" if is_slow else ""
+        yield (not is_slow, shown + advice + why_slow)
 
 
 def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> float:
@@ -156,10 +155,9 @@ def download(model: str) -> Found:
         )
     total = sum(file.size or 0 for file in files)
     shown = f"{model}: {rate / 1e6:.0f} MB/s, so that its {total / 1e9:.1f} GB take {total / rate / 60:.0f} minutes"
-    return (
-        rate >= SLOW_DOWNLOAD,
-        shown + (rate < SLOW_DOWNLOAD) * ". Download it before the card is paid for",
-    )
+    if rate < SLOW_DOWNLOAD:
+        return (False, f"{shown}. Download it before the card is paid for")
+    return (True, shown)
 
 
 def packages_of_gpu() -> Iterator[Found]:

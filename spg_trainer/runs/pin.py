@@ -121,7 +121,10 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         old, now = before[name], origin[name]
         if old == now or old.startswith("sha256"):
             continue
-        what, back = f"The data set {name} on the hub", f"Put back what it was to go on: {old} is no commit."
+        what, back = (
+            f"The data set {name} on the hub",
+            f"To go on, put the old data back; {old} is no commit, so they cannot be fetched.",
+        )
         if old.startswith("version "):
             what, back = f"The package {name}", "Install that version again to go on."
         elif re.fullmatch("[0-9a-f]{40}", old):

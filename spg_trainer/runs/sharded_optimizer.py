@@ -55,8 +55,10 @@ def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[s
     saved: Any
     for key, saved in reader.read_metadata().state_dict_metadata.items():
         p, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
-        like = saved.size == p.shape
-        wanted[key] = torch.zeros_like(p, dtype=dtype) if like else torch.zeros(saved.size, dtype=dtype)
+        has_shape_of_p = saved.size == p.shape
+        wanted[key] = (
+            torch.zeros_like(p, dtype=dtype) if has_shape_of_p else torch.zeros(saved.size, dtype=dtype)
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as intended
         dcp.load(wanted, storage_reader=reader, no_dist=True)

@@ -15,7 +15,13 @@ import torch
 
 from spg_trainer.distributed import begin, decide_on_main, gather, raised_by_all, raising_on_all, sum_metrics
 from spg_trainer.errors import CheckpointError, SpgError, TrainingError, plural, written
-from spg_trainer.evaluation.evaluate import BATCH, Evaluation, evaluate_checked, fewer, problems_to_ask
+from spg_trainer.evaluation.evaluate import (
+    BATCH,
+    Evaluation,
+    evaluate_checked,
+    note_of_fewer_problems,
+    problems_to_ask,
+)
 from spg_trainer.models import open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import RolloutStopped
@@ -262,7 +268,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         )
     count = len(problems)  # `evaluate_checked` finds the same problems again
     # `fewer` returns a sentence if the split has fewer different problems than `num_problems`.
-    if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
+    if step == 0 and (note := note_of_fewer_problems(env, split, num_problems, count + skipped)):
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes
     earlier_rows = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))

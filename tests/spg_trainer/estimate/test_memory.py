@@ -246,7 +246,7 @@ def test_passes_under_block_causal_attention_are_as_wide_as_those_of_the_sampler
     ("prompt", "length", "rows", "live", "most"), [(256, 128, 8, 2, 24.60), (200, 256, 48, 4, 29.89)]
 )
 def test_the_peak_is_near_what_an_h100_was_measured_to_take(prompt, length, rows, live, most) -> None:
-    """benchmarks/llada_step.py --no-plain, LLaDA-8B's shape under adapters of rank 128: docs/experiments/speed.md."""
+    """benchmarks/llada_step.py --no-plain, LLaDA-8B's shape under adapters of rank 128: docs/experiments/one_gpu.md."""
     config = Config(
         model=ModelConfig(lora_r=128),
         rollout=Sampling(length, 32, length // 2, temperature=0.9),

@@ -41,7 +41,7 @@ def test_a_rollout_without_a_cache_takes_two_operations_a_weight_and_column() ->
 
 
 def test_a_rollout_of_the_shape_that_an_h100_ran_takes_about_as_long() -> None:
-    """benchmarks/llada_step.py: 8 rows, prompts of 256 and completions of 256 tokens took 18.65 s (speed.md)."""
+    """benchmarks/llada_step.py: 8 rows, prompts of 256 and completions of 256 tokens took 18.65 s (one_gpu.md)."""
     rollout = Sampling(256, 32, 128, temperature=0.9)
     found = seconds_of_8b(rollout, lora_r=128, completions=8, prompt_length=256)
     assert found.rollout == pytest.approx(18.65, rel=0.1)

@@ -17,9 +17,9 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.evaluate import (
     clustered_interval,
-    fewer,
     figures,
     majority_vote,
+    note_of_fewer_problems,
     pair,
     tokens_per_pass,
 )
@@ -101,11 +101,17 @@ def test_a_problem_that_comes_again_is_not_asked_again(policy):
     result = evaluate(policy, Twice({1: 1}), EVALUATION)
     assert (result.n, result.correct, result.settings["num_problems"]) == (5, 0.2, 5)
     assert [row["index"] for row in result.rows] == [0, 1, 2, 3, 4]
-    text = fewer(Twice({}), "test", 0, 5)
+    text = note_of_fewer_problems(Twice({}), "test", 0, 5)
     assert "5 of 10" in text
-    assert fewer(Twice({}), "test", 5, 5) == ""
-    assert "there are 10 problems, not the 64 that are set" in fewer(Rigged({}), "validation", 64, 10)
-    assert fewer(Rigged({}), "validation", 0, 10) == fewer(Rigged({}), "validation", 10, 10) == ""
+    assert note_of_fewer_problems(Twice({}), "test", 5, 5) == ""
+    assert "there are 10 problems, not the 64 that are set" in note_of_fewer_problems(
+        Rigged({}), "validation", 64, 10
+    )
+    assert (
+        note_of_fewer_problems(Rigged({}), "validation", 0, 10)
+        == note_of_fewer_problems(Rigged({}), "validation", 10, 10)
+        == ""
+    )
 
 
 def test_what_completions_follow_is_counted_where_a_task_has_habits(policy):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spg_trainer.evaluation.statistics import beyond, mean_over, t_quantile
+from spg_trainer.evaluation.statistics import mean_over, t_quantile, two_sided_p
 from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.settings.fields import Config
@@ -58,8 +58,8 @@ def test_quantiles_are_those_of_printed_tables(freedom: int, tabulated: float) -
     ("freedom", "tabulated"), [(1, 12.706), (4, 2.776), (255, 1.969), (np.inf, 1.959964)]
 )
 def test_p_is_that_of_the_same_t(freedom: float, tabulated: float) -> None:
-    assert float(beyond(tabulated, freedom)) == pytest.approx(0.05, rel=2e-3)
-    assert float(beyond(0.0, freedom)) == 1.0
+    assert float(two_sided_p(tabulated, freedom)) == pytest.approx(0.05, rel=2e-3)
+    assert float(two_sided_p(0.0, freedom)) == 1.0
 
 
 def test_two_seeds_that_differ_prove_little_of_other_seeds() -> None:

@@ -200,7 +200,7 @@ def test_changed_data_is_refused_with_what_differs_and_both_ways_out(tmp_path: P
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
     assert f"env={file} has changed" in said and before in said and hash_of(str(file)) in said
-    assert "Put back what it was" in said and "output_dir" in said
+    assert "put the old one back" in said and "output_dir" in said
     file.write_text(file.read_text().replace("#### 6", "#### 5", 1))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 2
 
