@@ -1,11 +1,11 @@
-r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
+r"""The last tier, in a worker process: have two LaTeX texts the same value for a computer algebra system?
 
 verifiers/worker.py runs the process and ends it when its time is up. The seconds are set in task.py (`cas_workers`),
 the memory here (`MEMORY`).
 
-math-verify's reader hands numbers to sympy as text, which is evaluated as Python code, and reads `2(3)` as a mixed
-number; here they become sympy numbers directly. Where sympy evaluates text it takes numeric literals alone, and no code
-here may start a program or open a connection. What has too many digits is refused before anything is computed.
+math-verify's reader hands numbers to sympy as text, which sympy evaluates as Python code; here they become sympy
+numbers directly. Where sympy still evaluates text, it is given numeric literals alone. No code here may start a program
+or open a connection. A number of too many digits is refused before anything is computed.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ MEMORY = 1 << 30  # bytes
 LENGTH_LIMIT = 1000  # characters of a text
 DEPTH_LIMIT = 24
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
-FACTORIAL_LIMIT = 2_000
-DIGITS = 50
+FACTORIAL_LIMIT = 2_000  # the largest n of n!
+DIGITS = 50  # to which two numbers must agree
 NAMES = sympy.Symbol | AppliedUndef  # the kinds of names that a value may have: x, f(x)
 
 _DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\approx", "~=", "\\sim", "≈")
-"""Signs of a sum that goes on, or of an approximation; no text with one is read: "1 + 2 + \\ldots"."""
+"""Signs of a sum that goes on, or of an approximation. A text with one of them is not read: "1 + 2 + \\ldots"."""
 _ANGLES = ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis")
 """Functions for whose sake degrees are converted: \\sin 30^\\circ is 1/2."""
 _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
 )
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
-_PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
+_PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))  # what the reader makes of a per cent sign
 _POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
 """(n, d) of fractions n/d, the values of variables at which two expressions are compared."""
 _NO_NUMBER = (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError)
@@ -95,7 +95,7 @@ def is_call_of_digits(call: str) -> bool:
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
-    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the gold cannot be read."""
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read."""
     real = not any(map(should_treat_as_complex, (gold, answer)))
     sides = [answer] if "=" in gold else sides_of(answer)
     try:
@@ -156,7 +156,7 @@ class Reader(_Latex2Sympy):
         return sympy.Rational(value.numerator, value.denominator)
 
     def convert_postfix_list(self, arr: list, i: int = 0) -> object:
-        """The value of factors side by side: their product, but a sum for an integer and a fraction, 2 1/2."""
+        """The value of factors side by side: their product, but the sum of an integer and a fraction, as in 2 1/2."""
         first = self.convert_postfix(arr[i])
         if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
             return super().convert_postfix_list(arr, i)
@@ -225,18 +225,27 @@ def digits(expr: sympy.Basic) -> float:
 
 def same(gold: object, answer: object) -> bool:
     """True if the two say the same. `x = 5` counts as its value 5; a list is a set with repeated elements."""
-    named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
-    alike = all(named) and str(gold.lhs).partition("(")[0] == str(answer.lhs).partition("(")[0]  # y, y(x)
-    if alike or isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
-        gold, answer = (s.rhs if name else s for s, name in zip((gold, answer), named, strict=True))
+    names = [name_before_equals(side) for side in (gold, answer)]
+    have_same_name = None not in names and names[0] == names[1]
+    if have_same_name or isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
+        gold, answer = (
+            side if name is None else side.rhs for side, name in zip((gold, answer), names, strict=True)
+        )
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         return same_value(gold, answer)
-    lists = isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet)
-    return same_elements(gold, answer) if lists else gold.doit() == answer.doit()
+    are_lists = isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet)
+    return same_elements(gold, answer) if are_lists else gold.doit() == answer.doit()
+
+
+def name_before_equals(side: object) -> str | None:
+    """The y of y = 5 and of y(x) = 5; None for anything else."""
+    if isinstance(side, sympy.Eq) and isinstance(side.lhs, NAMES):
+        return str(side.lhs).partition("(")[0]
+    return None
 
 
 def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
-    """True if the two have the same elements as they were written, each as often."""
+    """True if both have the same elements as they were written, each equally often."""
     elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
     for element in elements:
         match = next((i for i, other in enumerate(left) if same(element, other)), None)
@@ -248,20 +257,17 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """True if two expressions are equal wherever both are defined."""
-    values = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
-    roots = [p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and sympy.denom(p.exp) % 2 == 0]
-    values = {root: sympy.Symbol(root.name, positive=True) for root in roots} | values
-    gold, answer = gold.xreplace(values), answer.xreplace(values)
+    under_roots = [p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and sympy.denom(p.exp) % 2 == 0]
+    replaced = {variable: sympy.Symbol(variable.name, positive=True) for variable in under_roots}
+    replaced |= {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    gold, answer = gold.xreplace(replaced), answer.xreplace(replaced)
     a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50
     if a == b:
         return not a.has(sympy.nan, sympy.zoo)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     agreed = 0
     for k in range(4 if symbols else 1):
-        # The variable with the number j is (n(2j + 1) + j) / (d + 2j): if an (n, d) comes twice, its values differ.
-        numbers = [(*_POINTS[(k + j) % 6], 2 * j) for j in range(len(symbols))]
-        point = [sympy.Rational(n * (twice + 1) + twice // 2, d + twice) for n, d, twice in numbers]
-        same_number = _compare_numbers(a, b, dict(zip(symbols, point, strict=True)))
+        same_number = _compare_numbers(a, b, dict(zip(symbols, _point(k, len(symbols)), strict=True)))
         if same_number is False:
             return False
         agreed += same_number is True
@@ -271,13 +277,25 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     return bool(difference.is_zero or sympy.simplify(difference).is_zero)
 
 
+def _point(k: int, count: int) -> list[sympy.Rational]:
+    """The values of `count` variables at the point with the number k.
+
+    They are the fractions of `_POINTS` from the k-th on, each changed by its place j, so that none comes twice.
+    """
+    fractions = [_POINTS[(k + j) % len(_POINTS)] for j in range(count)]
+    return [sympy.Rational(n * (2 * j + 1) + j, d + 2 * j) for j, (n, d) in enumerate(fractions)]
+
+
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
     """True if the values at a point differ by at most 10^-50 of the larger one; None if that cannot be told.
 
     It cannot be told if one has no value, or if no digit of either is certain. One precise value suffices.
     """
     one, two = (_number(side, point, DIGITS + 10) for side in (a, b))
-    if one is None or two is None or not (one == two == 0 or _is_precise(one) or _is_precise(two)):
+    if one is None or two is None:
+        return None
+    are_zero = one == 0 and two == 0
+    if not (are_zero or _is_precise(one) or _is_precise(two)):
         return None
     return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
 
@@ -299,7 +317,7 @@ def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
 
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:
-    """True if all numbers in an expression are so short that no difference can hide behind 50 digits."""
+    """True if all numbers in an expression are so short that two values that agree to `DIGITS` digits are equal."""
     return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
         not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
     )

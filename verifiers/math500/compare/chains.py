@@ -1,4 +1,4 @@
-"""Equations: which value a chain of sides gives where a value is wanted, and which two equations say the same.
+"""Compares an equation with a value, by the value that its chain of sides gives, and an equation with an equation.
 
 For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y = 2x + 1`.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from verifiers.math500.compare.fold import negative
 from verifiers.math500.compare.naming import is_multiple, is_name, named_value, names_value
 from verifiers.math500.compare.probe import NO, YES, compare
-from verifiers.math500.compare.regions import is_less, minus
+from verifiers.math500.compare.regions import is_less
 from verifiers.math500.read import tree
 from verifiers.math500.read.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.read.values import (
@@ -32,11 +33,11 @@ EULER = ("const", "e")  # Euler's number, or the name of an eccentricity
 class Chains:
     """Compares one answer with one reference: expressions and equations.
 
-    `Comparison` adds the other kinds of values, and the methods `same` (two values of any kind) and `in_order` (two
-    lists), which are called here.
+    `Comparison`, which inherits from it, adds the other kinds of values. It has the methods `same` (two values of any
+    kind) and `in_order` (two lists), which are called here.
     """
 
-    rational = True  # True as long as only exact rational numbers decided
+    rational = True  # False once anything but exact rational numbers has decided
     structured = False  # True once an equation, a list or another value that is no expression was compared
 
     def __init__(self, length: int, strict: bool, form: Form, first_is_asked: bool = False) -> None:
@@ -48,10 +49,12 @@ class Chains:
     @property
     def tier(self) -> int:
         """How the verdict was found: `TYPED`, `RATIONAL` or `PROBE`."""
-        return TYPED if self.structured else RATIONAL if self.rational else PROBE
+        if self.structured:
+            return TYPED
+        return RATIONAL if self.rational else PROBE
 
     def same_expression(self, answer: Node, gold: Node) -> int:
-        """Compares two expressions; in strict mode their form, too."""
+        """Compares two expressions. In strict mode their forms must agree, too."""
         if answer == gold and tree.holds_container(gold):
             return YES  # P(10, 3)
         if answer in INFINITIES or gold in INFINITIES:
@@ -97,46 +100,61 @@ class Chains:
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
-        lenient = type(self)(self.length, False, self.form)
+        lenient = type(self)(self.length, strict=False, form=self.form)
         last = values[-1]
         for value in values[:-1]:
-            alike = lenient.same(value, last) or lenient.same(last, value)
-            if not alike and lenient.same(in_decimal(value), in_decimal(last)) == NO:  # 345_6 = 137
+            # Each is tried as the answer, and both in base ten: 345_6 = 137.
+            pairs = (value, last), (last, value), (in_decimal(value), in_decimal(last))
+            if all(lenient.same(*pair) == NO for pair in pairs):
                 return None
         self.sides += values
         return last
 
     def names_among(self, sides: Sequence[Value], gold: Value) -> list[bool]:
         """For each side, True if it is a name of the value and no value itself: the m + n of m + n = 36."""
-        first = sides[0]
-        names = [names_value(side, gold) for side in sides]
-        names[0] |= self.first_is_asked  # the problem asks for it
-        names[-1] = is_expression(sides[-1]) and is_name(sides[-1]) and sides[-1] != gold  # 5 = x
-        if is_expression(first):
-            own, others = symbols(first), symbols(gold) if is_expression(gold) else ()
-            if self.form.problem and is_multiple(first):
-                names[0] |= not self.form.has_letters(own)  # 2c = 10, if the problem has no c
-            names[0] |= first[0] == "fn" and bool(others) and not own  # log_6 45 = a + b
-            # e = 1/2, an eccentricity
-            names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
-            summed = names[0] and first[0] in ("+", "*", "^", "/")
-            for k, side in enumerate(sides[1:-1] if summed else (), 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
-                names[k] |= is_expression(side) and bool(symbols(side)) and own.issuperset(symbols(side))
-        return names
+        first, last = sides[0], sides[-1]
+        are_names = [names_value(side, gold) for side in sides]
+        are_names[0] |= self.first_is_asked  # the problem asks for it
+        are_names[-1] = is_expression(last) and is_name(last) and last != gold  # 5 = x
+        if not is_expression(first):
+            return are_names
+        are_names[0] |= self.stands_for_value(first, gold)
+        if are_names[0] and first[0] in ("+", "*", "^", "/"):
+            # r^2 + s^2 = (r + s)^2 - 2rs = 19: a side in the letters of the name is a name, too.
+            for k, side in enumerate(sides[1:-1], 1):
+                letters = symbols(side) if is_expression(side) else frozenset()
+                are_names[k] |= bool(letters) and letters <= symbols(first)
+        return are_names
+
+    def stands_for_value(self, first: Node, gold: Value) -> bool:
+        """True if a first side stands for the value, although it has a number or is a constant.
+
+        2c of 2c = 10, if the problem has no c; log_6 45 of log_6 45 = a + b; e of e = 1/2, an eccentricity.
+        """
+        letters = symbols(first)
+        if self.form.problem and is_multiple(first) and not self.form.has_letters(letters):
+            return True
+        if not is_expression(gold):
+            return False
+        if first[0] == "fn" and not letters and symbols(gold):
+            return True
+        return first == EULER and "e" not in tree.leaves(gold, "const")
 
     def may_be_rounded(self, exact: Value, last: Value) -> bool:
         """True if the last side may be the exact one, rounded to the digits of the last: \\pi and 3.14.
 
-        Never in strict mode. Otherwise also if that cannot be told: a side is no expression, or the last no number.
+        False in strict mode. True if it cannot be told, because a side is no expression or the last one no number.
         """
-        if self.strict or not (is_expression(exact) and is_expression(last) and last[0] == "num"):
-            return not self.strict
+        if self.strict:
+            return False
+        if not (is_expression(exact) and is_expression(last) and last[0] == "num"):
+            return True
         return bool(symbols(exact)) or is_near(exact, last, last[2])
 
     # ---- two equations ----
 
     def same_relations(self, answer: Relation, gold: Relation) -> int:
-        """Compares two relations: x = 2 + 2 = 4 is x = 4, x > 2 is no x < 2, and 2y = 4x is y = 2x unless strict."""
+        """Compares two relations: x = 2 + 2 = 4 and x = 4 are the same, and 2y = 4x and y = 2x unless strict."""
         value = named_value(gold)
         if value is not None and len(answer.sides) > 2 and answer.sides[0] == gold.sides[0]:
             if {"=", "approx"}.issuperset(answer.operators):
@@ -152,28 +170,27 @@ class Chains:
         gives_number = value is not None and not (is_expression(value) and symbols(value))
         if gives_number:
             return NO  # the reference is x = 5, so the unsolved 2x = 10 is no answer
-        if (
-            self.strict
-            or answer.operators != ("=",)
-            or not all(map(is_expression, answer.sides + gold.sides))
-        ):
+        are_expressions = all(map(is_expression, answer.sides + gold.sides))
+        if self.strict or answer.operators != ("=",) or not are_expressions:
             return NO
         return self.proportional(difference(answer), difference(gold))
 
     def proportional(self, a: Node, g: Node) -> int:
-        """YES if a = c * g for a constant c, so that a = 0 and g = 0 are the same line."""
-        names = symbols(g)
-        point = sample_point(names)
-        here_a, here_g = substituted(a, point), substituted(g, point)
-        verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
-        return verdict if nonzero else NO
+        """YES if a = c * g for a constant c that is not 0, so that the equations a = 0 and g = 0 say the same.
+
+        With a' and g', the values at a point, a * g' = g * a' is compared everywhere.
+        """
+        point = sample_point(symbols(g))
+        a_there, g_there = substituted(a, point), substituted(g, point)
+        verdict, _ = compare(("*", (a, g_there)), ("*", (g, a_there)), self.length)
+        are_nonzero = all(compare(value, tree.ZERO, self.length)[0] == NO for value in (g_there, a_there))
+        return verdict if are_nonzero else NO
 
 
-def is_near(exact: Node, rounded: Node, places: int) -> bool:
-    """True if two numbers are less than one unit of the last place apart. `places`: 100 for two decimal places."""
-    place, error = ("num", 1, places), ("+", (exact, minus(rounded)))
-    return is_less(error, place) and is_less(minus(error), place)
+def is_near(exact: Node, rounded: Node, parts: int) -> bool:
+    """True if two numbers differ by less than 1/`parts`. `parts`: 100 for a number with two decimal places."""
+    unit, error = ("num", 1, parts), ("+", (exact, negative(rounded)))
+    return is_less(error, unit) and is_less(negative(error), unit)
 
 
 def difference(relation: Relation) -> Node:

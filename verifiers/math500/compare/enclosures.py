@@ -1,11 +1,10 @@
 r"""Evaluation of expression trees at high precision: real and complex numbers with a proved bound on their error.
 
-For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. Answers that are intervals, such as `[2, 5)`, are in
-regions.py.
+For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. (Answers such as `[2, 5)` are in regions.py.)
 
-The arithmetic is that of Arb (python-flint). An `Enclosure` is a number with its error bound. Where the enclosures of
-two values do not meet, the values differ: that is a proof. `Undecided` is raised where no bound is known (a branch cut,
-a pole within the error).
+The arithmetic is that of Arb (python-flint). An `Enclosure` is a number with its error bound. If the enclosures of two
+values do not meet, it is proved that the values differ. `Undecided` is raised where no bound is known (a branch cut, a
+pole within the error).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 Enclosure = arb | acb  # a real number or a complex number, with a bound on its error
 BITS_PER_DIGIT = 3.3219281  # log2(10)
 ARGUMENT_LIMIT = 10**6  # largest argument of a sine, a cosine and the like
-FIRST_DIGITS = 80  # decimal digits of the first evaluation, and more for longer texts, up to the limit below
+FIRST_DIGITS = 80  # decimal digits of the first evaluation; longer texts get more, up to the limit below
 FIRST_DIGITS_LIMIT = 300
 DIGIT_LIMIT = 2_000  # decimal digits of the second evaluation
 GAMMA_LIMIT = 10**4  # largest n of n!
@@ -34,9 +33,8 @@ EVALUATION_LIMIT = 2_000  # evaluations of the function under an integral
 NODE_LIMIT = 10_000  # nodes that are evaluated for one pair of values, also under integrals
 NODE_LIMIT_AT_A_POINT = 2_000  # the same if there are variables, since these get several points
 NO_QUOTIENT = (0, 0)  # what `quotient_of` returns for an expression that is no rational number
-OTHER_METHODS = frozenset(
-    "asin acos atan sinh cosh tanh sech csch coth".split()
-)  # of python-flint, by our names
+# Functions that python-flint has under our names, beside TRIGONOMETRIC.
+OTHER_METHODS = frozenset("asin acos atan sinh cosh tanh sech csch coth".split())
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
@@ -61,16 +59,17 @@ def _after_fork() -> None:
     _precision = threading.Lock()  # another thread of the parent may have held it
 
 
-getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
-    """True if two values agree to enough digits, False if their enclosures do not meet, None if neither is known.
+    """True if two values agree to enough digits, False if their enclosures do not meet, None if that cannot be told.
 
     `values`: {variable: its value in units of 2^-59}. `length`: characters of both texts.
     """
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
-    for _ in range(2):  # the second time with the digits that the first shows to be needed
+    for _ in range(2):  # the first time shows how many digits the second time needs
         with precision(digits):
             evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
@@ -104,7 +103,7 @@ class Evaluation:
 
     def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
         """`nodes`: how many nodes may be evaluated before `Undecided` is raised."""
-        self.left = nodes  # how many more may be evaluated
+        self.left = nodes  # how many more nodes may be evaluated
         self.values: dict[str, Enclosure] = {
             name: arb(fmpq(value, 1 << 59)) for name, value in values.items()
         }
@@ -154,16 +153,18 @@ class Evaluation:
 
     def power(self, node: Node) -> Enclosure:
         """The value of a power: the real root of a real number if it exists, else the principal value."""
-        a = self.evaluate(node[1])
-        n, d = quotient_of(node[2])
-        b = fmpq(n, d) if d else self.evaluate(node[2])
-        is_negative = isinstance(a, arb) and a < 0 and d % 2
-        a = -a if is_negative else a
-        is_power = d == 1 or (isinstance(a, arb) and a >= 0)
-        if d > 2 and not is_power:
+        base = self.evaluate(node[1])
+        n, d = quotient_of(node[2])  # the exponent n/d; d is 0 if it is no rational number
+        exponent = fmpq(n, d) if d else self.evaluate(node[2])
+        # The odd root of a negative base: that of the positive base, times (-1)^n.
+        takes_odd_root = isinstance(base, arb) and base < 0 and d % 2 == 1
+        if takes_odd_root:
+            base = -base
+        is_single = d == 1 or (isinstance(base, arb) and base >= 0)
+        if d > 2 and not is_single:
             raise Undecided("one of several roots")
-        value = (a if is_power else acb(a)) ** b
-        return -value if is_negative and n % 2 else value
+        value = (base if is_single else acb(base)) ** exponent
+        return -value if takes_odd_root and n % 2 == 1 else value
 
     def function(self, node: Node) -> Enclosure:
         return FUNCTIONS.get(node[1], Evaluation.undecided)(self, *node[2])
@@ -192,8 +193,10 @@ class Evaluation:
 
     def terms(self, low: Node, high: Node, body: Node) -> Iterator[Enclosure]:
         """The values of the terms of a sum, or of the factors of a product."""
-        (first, one), (last, other) = quotient_of(low), quotient_of(high)
-        if not one == other == 1 or last - first >= TERM_LIMIT:
+        first, divisor_of_first = quotient_of(low)
+        last, divisor_of_last = quotient_of(high)
+        are_whole = divisor_of_first == 1 and divisor_of_last == 1
+        if not are_whole or last - first >= TERM_LIMIT:
             raise Undecided("bounds")
         for place in range(first, last + 1):
             self.values[BOUND[1]] = arb(place)
@@ -236,9 +239,13 @@ def quotient_of(node: Node) -> tuple[int, int]:
 
 def is_smooth(node: Node) -> bool:
     """True if an expression has only sums, products, quotients, whole powers, exponentials and sines or the like."""
-    named = node[0] != "fn" or node[1] in TRIGONOMETRIC
-    is_whole_power = node[0] != "^" or node[1] == ("const", "e") or quotient_of(node[2])[1] == 1
-    return named and is_whole_power and all(map(is_smooth, parts(node)))
+    if node[0] == "fn" and node[1] not in TRIGONOMETRIC:
+        return False
+    if node[0] == "^" and node[1] != ("const", "e"):
+        _, divisor = quotient_of(node[2])
+        if divisor != 1:
+            return False  # a root
+    return all(map(is_smooth, parts(node)))
 
 
 def decimal_exponent(value: Enclosure) -> int:
@@ -260,18 +267,18 @@ def factorial(a: Enclosure) -> Enclosure:
 
 def within(a: Enclosure, limit: int) -> Enclosure:
     """`a` as it is; raises `Undecided` if its absolute value may be above the limit."""
-    if not abs(a) <= limit:
+    if not abs(a) <= limit:  # for enclosures that is not the same as >
         raise Undecided("too large")
     return a
 
 
-def of_nodes(compute: Callable[..., Enclosure]) -> Callable[..., Enclosure]:
-    """Turns a function of numbers into a function of expressions, whose values it takes."""
+def applied_to_nodes(compute: Callable[..., Enclosure]) -> Callable[..., Enclosure]:
+    """A function of an `Evaluation` and expressions, which gives the values of the expressions to `compute`."""
     return lambda self, *arguments: compute(*map(self.evaluate, arguments))
 
 
-def method(name: str) -> Callable[[Enclosure], Enclosure]:
-    """The function that a method of python-flint computes: sin, cosh."""
+def flint_function(name: str) -> Callable[[Enclosure], Enclosure]:
+    """The function that calls a method of python-flint: sin, cosh."""
     return lambda a: getattr(within(a, ARGUMENT_LIMIT), name)()
 
 
@@ -281,12 +288,12 @@ FUNCTIONS: dict[str, Callable[..., Enclosure]] = {
     "sum": Evaluation.repeated_sum,
     "prod": Evaluation.repeated_product,
     "root": Evaluation.root,
-    "ln": of_nodes(logarithm),
-    "log": of_nodes(lambda a, base: logarithm(a) / logarithm(base)),
-    "abs": of_nodes(abs),
-    "floor": of_nodes(lambda a: acb(a).real_floor()),
-    "ceil": of_nodes(lambda a: acb(a).real_ceil()),
-    "!": of_nodes(factorial),
-    "binom": of_nodes(lambda n, k: factorial(n) / (factorial(k) * factorial(n - k))),
-    **{name: of_nodes(method(name)) for name in TRIGONOMETRIC | OTHER_METHODS},
+    "ln": applied_to_nodes(logarithm),
+    "log": applied_to_nodes(lambda a, base: logarithm(a) / logarithm(base)),
+    "abs": applied_to_nodes(abs),
+    "floor": applied_to_nodes(lambda a: acb(a).real_floor()),
+    "ceil": applied_to_nodes(lambda a: acb(a).real_ceil()),
+    "!": applied_to_nodes(factorial),
+    "binom": applied_to_nodes(lambda n, k: factorial(n) / (factorial(k) * factorial(n - k))),
+    **{name: applied_to_nodes(flint_function(name)) for name in TRIGONOMETRIC | OTHER_METHODS},
 }

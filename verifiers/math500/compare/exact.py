@@ -2,10 +2,11 @@
 
 For `0.5` and `\\frac{2}{4}`, and for `(x+1)^2` and `x^2+2x+1`.
 
-Variables get 61-bit integers derived from a salt. So does each root, logarithm, factorial, pi, i, ... that has no
-rational value; equal arguments give the same integer. If two trees then agree, they are the same rational function of
-the same unknowns, so agreement proves equality (Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61). A
-difference proves that the values differ only if no such unknown occurs, or only pi, which is transcendental.
+Variables get 61-bit integers derived from a salt. So does each unknown: a root, a logarithm, a factorial, pi, i, ...
+that has no rational value. The same function of equal arguments gets the same integer. If two trees then agree, they
+are the same rational function of the same unknowns, so agreement proves equality (Schwartz-Zippel: a wrong agreement
+has a chance below degree / 2^61). A difference proves that the values differ only if there are no unknowns, or none but
+pi, which is transcendental.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class TooBig(Exception):
 class Point:
     """The point at which trees are evaluated: an integer for every variable and unknown, made when it is first met.
 
-    The integers come from a key made of `texts`: only somebody who knows all texts could write an answer for them.
+    The integers are derived from `texts`, so that no answer can be made to fit them without the reference.
     """
 
     def __init__(self, *texts: object) -> None:
         self.texts = texts
         self.values: dict[object, int] = {}
         self.key = b""
-        self.unknowns = False  # True once an unknown was met; then a difference proves nothing
+        self.unknowns = False  # True once an unknown other than pi was met; then a difference proves nothing
         self.variables = False  # True once a variable was met
 
     def value_of(self, key: object) -> int:
@@ -61,7 +62,7 @@ class Point:
         return value
 
     def unknown(self, *key: object) -> Quotient:
-        """The value of an unknown: of a function and its arguments, such as "root", (2, 1), (2, 1)."""
+        """The value of the unknown for a function and its arguments: "root", (2, 1), (2, 1) for the root of 2."""
         self.unknowns = True
         return self.value_of(key), 1
 
@@ -129,7 +130,8 @@ class Point:
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         are_whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
         compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if are_whole else None)
-        value = compute(*(Fraction(n, d) for n, d in values)) if compute and not self.values else None
+        is_known = compute and not self.values  # with a variable or an unknown, the arguments are made up
+        value = compute(*(Fraction(n, d) for n, d in values)) if is_known else None
         return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()
 
 
@@ -175,7 +177,7 @@ def remainder(value: Fraction, modulus: Fraction) -> Fraction:
     return value % abs(modulus)
 
 
-# {name of a function: what computes it}, of rational numbers and of whole numbers only
+# {name of a function of rational numbers: what computes it}
 OF_RATIONALS: dict[str, Callable[..., Fraction | int]] = {
     "gcd": divisor_of,
     "lcm": multiple_of,
@@ -185,8 +187,7 @@ OF_RATIONALS: dict[str, Callable[..., Fraction | int]] = {
     "ceil": ceil,
     "mod": remainder,
 }
-
-
+# {name of a function of whole numbers: what computes it}
 OF_WHOLE: dict[str, Callable[..., int]] = {
     "!": lambda n: factorial(int(n)),
     "binom": lambda n, k: comb(int(n), int(k)),

@@ -1,6 +1,6 @@
-"""Rewrites expressions without brackets, factors 1 and -1 and exponents 1, and with terms and factors in one order.
+"""Gives all layouts of a formula one form: `-(a - b)` and `b - a` become equal, and so do `y x` and `x y`.
 
-Copies of one formula become equal in any layout: `-(a - b)` and `b - a`, `y x` and `x y`.
+`folded` drops brackets, factors 1 and exponents 1, and puts signs in front. `ordered` then sorts terms and factors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from verifiers.math500.read.tree import ATOMS, MINUS_ONE, ONE, ZERO, Node, parts, rebuilt
 
 TWO: Node = ("num", 2, 1)
-HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))
+HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))  # 1/2 and 0.5, as exponents that mean a root
 
 
 def folded(node: Node) -> Node:
@@ -40,21 +40,27 @@ def folded_power(node: Node) -> Node:
 
 
 def folded_quotient(node: Node) -> Node:
-    (above, minus), (below, other) = (without_sign(folded(part)) for part in node[1:])
+    (above, has_minus_above), (below, has_minus_below) = (without_sign(folded(part)) for part in node[1:])
     result = above if below == ONE else ("/", above, below)
-    return negative(result) if minus != other else result
+    return negative(result) if has_minus_above != has_minus_below else result
 
 
 def folded_product(node: Node) -> Node:
     """A product with one sign, in front, and no factors 1."""
     factors: list[Node] = []
-    minus = False
+    is_negative = False
     for part in map(folded, node[1]):
-        part, sign = without_sign(part)
-        minus ^= sign
-        factors += part[1] if part[0] == "*" else (part,) if part != ONE else ()
-    result = ("*", tuple(factors)) if len(factors) > 1 else factors[0] if factors else ONE
-    return negative(result) if minus else result
+        part, has_minus = without_sign(part)
+        is_negative ^= has_minus
+        if part[0] == "*":
+            factors += part[1]
+        elif part != ONE:
+            factors.append(part)
+    if len(factors) > 1:
+        result: Node = ("*", tuple(factors))
+    else:
+        result = factors[0] if factors else ONE
+    return negative(result) if is_negative else result
 
 
 def unchanged(node: Node) -> Node:
@@ -73,7 +79,7 @@ FOLDED: dict[str, Callable[[Node], Node]] = {
 
 
 def terms_of(node: Node) -> tuple[Node, ...]:
-    """The terms of a sum, also of a sum with a minus before it: -a and b of -(a - b); any other node as one term."""
+    """The terms of a sum, also of one with a minus before it: -a and b of -(a - b); any other node as a single term."""
     if node[0] == "+":
         return node[1]
     if node[0] == "*" and len(node[1]) == 2 and node[1][0] == MINUS_ONE and node[1][1][0] == "+":
@@ -90,8 +96,10 @@ def without_sign(node: Node) -> tuple[Node, bool]:
 
 def negative(node: Node) -> Node:
     """An expression with the other sign."""
-    inner, minus = without_sign(node)
-    return inner if minus else ("*", (MINUS_ONE, *(node[1] if node[0] == "*" else (node,))))
+    inner, has_minus = without_sign(node)
+    if has_minus:
+        return inner
+    return ("*", (MINUS_ONE, *(node[1] if node[0] == "*" else (node,))))
 
 
 def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
@@ -100,8 +108,8 @@ def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
         pairs = [factors_of(part) for part in node[1]]
         return [f for above, _ in pairs for f in above], [f for _, below in pairs for f in below]
     if node[0] == "/":
-        (above, under), (below, over) = factors_of(node[1]), factors_of(node[2])
-        return [*above, *over], [*under, *below]
+        (above, below), (divided_above, divided_below) = factors_of(node[1]), factors_of(node[2])
+        return [*above, *divided_below], [*below, *divided_above]  # (a/b) / (c/d) is ad / bc
     return ([] if node == ONE else [node]), []
 
 

@@ -38,7 +38,7 @@ _EMPTY_IN_WORDS = {  # texts for the empty set, as tuples of their words
         "there are none,no solution exists,no solutions exist".split(",")
     )
 }
-# The signs of \pm ("pm", 1) and \mp ("pm", -1) in the first value and in the second.
+# {\pm or \mp: the factor in its place}, for the first of the two values and for the second.
 _UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
 _LOWER = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
 EMPTY_SET = Set(())
@@ -51,7 +51,8 @@ def meaning(value: Value) -> Value:
 
 
 def meaning_of_expression(node: Node) -> Value:
-    """Two values for a plus-minus sign, one matrix for matrices, a region for [0, 3) without {1}; else `node`."""
+    """The meaning of an expression: two values for a plus-minus sign, one matrix for a sum of matrices, a region for
+    [0, 3) without {1}, the empty set for its sign; any other expression as it is."""
     kinds = {atom[0] for atom in tree.atoms(node)}
     if kinds.isdisjoint(("held", "pm")):
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
@@ -103,7 +104,7 @@ def both_signs(value: Value) -> tuple[Value, ...]:
 
 
 def meaning_of_side(side: Value) -> Value:
-    """The meaning of a side of a relation; a side without a meaning stays as it is, since it may be a name."""
+    """The meaning of a side of a relation. A side without a meaning stays as it is, since it may be a name."""
     try:
         return meaning(side)
     except Malformed:
@@ -167,7 +168,7 @@ def as_matrix(node: Node) -> Matrix:
 def matrix_of(node: Node) -> Matrix:
     """The matrix that an expression gives: a sum of matrices of one shape, or one matrix times scalars.
 
-    Raises `Malformed` for any other expression, as a product of two matrices.
+    Raises `Malformed` for any other expression, such as a product of two matrices.
     """
     kind, parts = node[0], tree.parts(node)
     scalars = tuple(part for part in parts if not tree.holds_container(part))
@@ -176,28 +177,28 @@ def matrix_of(node: Node) -> Matrix:
     if kind == "*" and numeric and len(matrices) == 1:
         rows = matrices[0].rows
         return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
-    if (
-        kind == "+"
-        and numeric
-        and not scalars
-        and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1
-    ):
+    shapes = {tuple(map(len, matrix.rows)) for matrix in matrices}
+    if kind == "+" and numeric and not scalars and len(shapes) == 1:
         places = zip(*(matrix.rows for matrix in matrices), strict=True)
         return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
     raise Malformed("brackets that do not fit, or hold no numbers")
 
 
 def multiple(factors: Sequence[Node]) -> Node:
-    """The product of a cell, which is the last factor, with the scalars before its matrix; one number if all are."""
+    """The product of scalars and a cell of the matrix behind them, which comes last: 6 for 2 and 3, 2x for 2 and x.
+
+    It is one number if all factors are numbers or fractions of numbers.
+    """
     above = below = 1
     *scalars, cell = factors
-    signed = cell[0] == "*" and cell[1][0] == MINUS_ONE
-    for factor in (*scalars, *(cell[1] if signed else (cell,))):
-        over, under = factor[1:] if factor[0] == "/" else (factor, tree.ONE)
-        if not over[0] == under[0] == "num" or not under[1]:
+    has_minus = cell[0] == "*" and cell[1][0] == MINUS_ONE
+    for factor in (*scalars, *(cell[1] if has_minus else (cell,))):
+        over, under = factor[1:] if factor[0] == "/" else (factor, ONE)
+        are_numbers = over[0] == "num" and under[0] == "num"
+        if not are_numbers or under[1] == 0:
             return ("*", tuple(factors))
         above, below = above * over[1] * under[2], below * over[2] * under[1]
-    return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
+    return ("num", above, 1) if below == 1 or above == 0 else ("/", ("num", above, 1), ("num", below, 1))
 
 
 # {kind of value: what returns its meaning}; values of other kinds are their meaning

@@ -16,7 +16,7 @@ INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
 def is_name(value: Value) -> bool:
-    """True if a side has the form of a name: x, f(x), f^{-1}(3), AB, P(A), a word or an angle, but no sum or number."""
+    """True if a side has the form of a name: x, f(x), f^{-1}(3), AB, P(A), a word or an angle; no sum or number."""
     if type(value) is Row:
         return all(map(is_name, value.items))
     if not is_expression(value):
@@ -26,52 +26,56 @@ def is_name(value: Value) -> bool:
     if value[0] != "*":
         return value[0] == "sym" or (value[0] == "held" and is_name(value[1]))
     first, *others = value[1]
-    called = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
-    inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
-    return called or inverse or all(map(is_name, value[1]))
+    is_call = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
+    is_inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
+    return is_call or is_inverse or all(map(is_name, value[1]))
 
 
 def names_value(side: Value, gold: Value) -> bool:
-    r"""True if a side names the value that stands on another side: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
+    r"""True if a side only names the value that stands on another side: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
 
-    Such a side has no letter of the reference and no number: 2x = 10 and x + 1 = 6 still have to be solved.
+    A side with a letter of the reference or with a number is no name: 2x = 10 and x + 1 = 6 still have to be solved.
     """
     node = side.value if type(side) is Quantity and not has_unit(side) else side
     if is_name(node) or not is_expression(node):
         return is_name(node)
-    own, others = tree.symbols(node), tree.symbols(gold) if is_expression(gold) else ()
+    own = tree.symbols(node)
+    letters_of_gold = tree.symbols(gold) if is_expression(gold) else ()
     free = type(gold) is Matrix or (len(own) > 1 and gold != tree.ZERO)
     if "\\dots" in own or tree.holds_container(node) or (own and tree.holds_repeated(node)):
         return True  # the side calculates with values that are no numbers
-    return bool(own) and own.isdisjoint(others) and not has_number(node, free)
+    return bool(own) and own.isdisjoint(letters_of_gold) and not has_number(node, free)
 
 
 def has_unit(side: Quantity) -> bool:
-    r"""True if the unit is one of the tables: 5 cm, x cm; not for \angle CAD, whose CAD are points, no dollars."""
-    is_lettered = is_expression(side.value) and bool(tree.symbols(side.value))
-    return is_known(side.unit) and not (is_lettered and currencies_of(side.unit))
+    r"""True if the unit is in the tables: 5 cm, x cm; not for \angle CAD, where CAD are points and no dollars."""
+    has_letters = is_expression(side.value) and bool(tree.symbols(side.value))
+    return is_known(side.unit) and not (has_letters and currencies_of(side.unit))
 
 
 def is_multiple(node: Node) -> bool:
     """True for a whole number above 0 times a letter: 2c, which is a name if the problem has no c."""
-    return (
-        node[0] == "*"
-        and [part[0] for part in node[1]] == ["num", "sym"]
-        and node[1][0][1] > 0 < node[1][0][2] == 1
-    )
+    if node[0] != "*" or [part[0] for part in node[1]] != ["num", "sym"]:
+        return False
+    number = node[1][0]
+    return tree.is_whole(number) and number[1] > 0
 
 
 def has_number(node: Node, free: bool) -> bool:
     """True if a number stands in an expression. The degree of a root and the base of a logarithm do not count.
 
-    `free`: True if one equation cannot tell the letters. Then exponents and the factors of a term of a sum do not count
-    either: (r + s)^2 - 2rs is a name, but 2ab = 10 still has to be solved for ab.
+    `free`: True if the equation has too many letters to be solved for each. Then exponents and the factors of a term of
+    a sum do not count either: (r + s)^2 - 2rs is a name, but 2ab = 10 still has to be solved for ab.
     """
     kind = node[0]
     if kind == "*" and is_name(node):
         return False  # f(2)
-    if (kind == "fn" and node[1] in ("root", "log")) or (free and kind == "^"):
-        return has_number(node[2][0] if kind == "fn" else node[1], free)
+    if kind == "fn" and node[1] in ("root", "log"):
+        radicand_or_argument = node[2][0]
+        return has_number(radicand_or_argument, free)
+    if free and kind == "^":
+        base = node[1]
+        return has_number(base, free)
     inside = tree.parts(node)
     if free and kind == "+":
         inside = map(without_factor, inside)

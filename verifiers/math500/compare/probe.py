@@ -1,10 +1,12 @@
 """Tells by evaluation at points whether two expressions have the same value everywhere.
 
-First exactly (`exact`), then, where roots or transcendental functions occur, with many digits and proved error bounds
-(`enclosures`), at points of all signs and of two sizes. YES is a proof for equal rational functions of the same
-unknowns, and for constants, rational and trigonometric functions that agree to far more digits than both texts hold
-characters and all numbers on the way hold digits; for others it says that nothing tells them apart at these points.
-NO is a proof wherever it is said. Without python-flint the second step says UNSURE.
+First they are evaluated exactly (`exact`). Where roots or transcendental functions occur, they are then evaluated with
+many digits and proved error bounds (`enclosures`), at points of all signs and of two sizes; without python-flint, the
+verdict is UNSURE there.
+
+NO is always a proof. YES is a proof in two cases: for equal rational functions of the same unknowns; and for constants,
+rational and trigonometric functions that agree to far more digits than both texts have characters and all numbers on
+the way have digits. For other functions, YES says that no point tells them apart.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 from verifiers.math500.compare.exact import Point, TooBig, Undefined
 from verifiers.math500.compare.fold import factors_of
 from verifiers.math500.read.tree import (
-    ZERO,
     Node,
     divides_by_variable,
     is_polynomial,
@@ -21,11 +22,14 @@ from verifiers.math500.read.tree import (
     symbols,
 )
 
-NO, YES, UNSURE = 0, 1, 2  # in this order: lists take the largest verdict of their items, unless one is NO
+NO, YES, UNSURE = 0, 1, 2
+"""Verdicts, in this order: that on a list is the largest of its items, unless one is NO."""
 SCALES = (1, 1, 1, 997, 997)  # at each point, what the values of the variables are multiplied by
 # At each point, the sign of the first, third, ... variable and that of the second, fourth, ... one.
 SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
-POINTS = len(SCALES)  # at which expressions with variables are compared
+POINTS = len(SCALES)  # how many points expressions with variables are compared at
+LENGTH_FOR_VARIABLES = 60
+"""Characters that are added to the length of texts with variables, so that more digits are compared."""
 
 
 def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
@@ -40,7 +44,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
         return compare_numerically(answer, gold, length), False
     try:
         a, b = (c, d) if answer == gold else point.evaluate(answer)
-    except TooBig:  # so large a number is worth no more time: only the answer has it
+    except TooBig:  # only the answer has so large a number, so it is worth no more time
         return (YES if compare_numerically(answer, gold, length) == YES else NO), False
     rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
@@ -65,11 +69,13 @@ def is_negative(node: Node) -> bool:
 
 
 def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
-    """True if both agree at a second point, too; its values are unrelated to those of the first, so that no accident
-    counts."""
-    point = Point("again", point.key)
+    """True if both agree at a second point, too, whose values are unrelated to those of the first `point`.
+
+    So agreement by accident does not count.
+    """
+    second = Point("again", point.key)
     try:
-        (a, b), (c, d) = point.evaluate(answer), point.evaluate(gold)
+        (a, b), (c, d) = second.evaluate(answer), second.evaluate(gold)
     except (TooBig, Undefined):
         return False
     return a * d == c * b
@@ -78,8 +84,8 @@ def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
 def is_undefined_elsewhere(answer: Node, gold: Node) -> bool:
     """True if the answer is undefined at a point where the reference is not: (x^2-1)/(x-1) for x+1.
 
-    Told by the form: the answer divides by something with variables and the reference is a polynomial. Answers with a
-    factorial are left out, because a factorial is never 0: n!/(n-2)! for n(n-1).
+    This is told by the form: the answer divides by something with variables and the reference is a polynomial. Answers
+    with a factorial do not count, because a factorial is never 0: n!/(n-2)! for n(n-1).
     """
     return divides_by_variable(answer) and is_polynomial(gold) and not has_factorial(answer)
 
@@ -99,7 +105,10 @@ def is_below_zero(node: Node) -> bool:
 
 
 def compare_numerically(answer: Node, gold: Node, length: int) -> int:
-    """NO if two expressions differ at a point; YES if enough digits agree where both are defined; else UNSURE."""
+    """NO if two expressions differ at a point; YES if they agree where both are defined; else UNSURE.
+
+    With variables, they must agree at two points at least.
+    """
     try:
         from verifiers.math500.compare.enclosures import values_agree
     except ImportError:  # python-flint is missing
@@ -107,24 +116,24 @@ def compare_numerically(answer: Node, gold: Node, length: int) -> int:
     names = sorted(symbols(answer) | symbols(gold))
     positive = positive_names(gold) if names else ()
     point, agreed = Point(answer, gold), 0
+    needed = 2 if names else 1
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             values[name] *= SCALES[k] * (1 if name in positive else SIGNS[k][place % 2])
-        equal = values_agree(answer, gold, values, length + 60 * bool(names))
+        equal = values_agree(answer, gold, values, length + (LENGTH_FOR_VARIABLES if names else 0))
         if equal is False:
             return NO
-        agreed += bool(equal)
-    return YES if agreed > bool(names) else UNSURE
+        agreed += equal is True
+    return YES if agreed >= needed else UNSURE
 
 
 def positive_names(node: Node) -> frozenset[str]:
     """The variables that are factors or divisors under a root whose degree is no odd number: x and y of \\sqrt{x/y}."""
     if node[:2] == ("fn", "root"):
-        base, degree = node[2]
-    else:
-        base, degree = node, ZERO
-    if base is not node and not (is_whole(degree) and degree[1] % 2):
-        factors = [factor for side in factors_of(base) for factor in side]
-        return frozenset(factor[1] for factor in factors if factor[0] == "sym")
+        radicand, degree = node[2]
+        is_odd = is_whole(degree) and degree[1] % 2 == 1
+        if not is_odd:
+            above, below = factors_of(radicand)
+            return frozenset(factor[1] for factor in (*above, *below) if factor[0] == "sym")
     return frozenset().union(*map(positive_names, parts(node)))

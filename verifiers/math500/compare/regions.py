@@ -1,8 +1,8 @@
 r"""Sets of real numbers: an interval, an inequality and a set by its conditions all become a `Region`.
 
-Two of them are compared in `same.py`.
+Two regions are compared in `same.py`.
 
-For texts such as `2 \le x < 5` for `[2, 5)`, and `[0, 3) \setminus \{1\}` for `[0, 1) \cup (1, 3)`.
+So `2 \le x < 5` and `[2, 5)` become the same, and so do `[0, 3) \setminus \{1\}` and `[0, 1) \cup (1, 3)`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from verifiers.math500.compare.fold import negative as minus
-from verifiers.math500.compare.naming import NAMED_FUNCTIONS, is_name
+from verifiers.math500.compare.fold import negative
+from verifiers.math500.compare.naming import is_name
 from verifiers.math500.compare.probe import is_negative
 from verifiers.math500.read.lexer import Unsupported
 from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
@@ -30,13 +30,14 @@ from verifiers.math500.read.values import (
 )
 
 CONDITION_LIMIT = 40  # conditions of one region
+_FUNCTIONS = (("sym", "f"), ("sym", "g"))  # a condition may bound f(x) or g(x)
 _TURNED_ROUND = {  # {operator: the operator if the sides are swapped}
     "<": ">",
     ">": "<",
     "<=": ">=",
     ">=": "<=",
 }
-End = tuple[str, Node]  # an end of an interval: its bracket and its value
+End = tuple[str, Node]  # an end of an interval: its bracket and its value, ("[", 2) of [2, 5)
 LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)  # ends of the real line
 
 
@@ -51,7 +52,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an inequality says of one variable: its lowest and highest value, or the value that it does not have."""
+    """What an inequality says of one variable `name`: its lowest and highest value, or a value that it never has."""
 
     name: Node
     low: End = LOWEST
@@ -60,12 +61,11 @@ class Condition:
 
 
 def region_of(value: Value) -> Region | None:
-    """The region that conditions on one variable say: (2, 5) for 2 < x < 5; None for any other value."""
+    """The region of a value that is one condition on a variable, or several: (2, 5) for 2 < x < 5; else None."""
     if type(value) is Relation:
         value = forwards(value)
         name, *_, where = value.sides
         if value.operators == ("in",) and is_expression(name) and is_name(name) and name[0] != "*":
-            where = where.where if type(where) is Region else where
             return Region(where, name, True) if type(where) in (Row, Union) else None
     items: Sequence[Value] = (value,)
     join = "or"
@@ -79,14 +79,16 @@ def region_of(value: Value) -> Region | None:
     if None in found or len({condition.name for condition in found}) != 1:
         return None
     equations = [item.operators == ("=",) for item in items]
-    if any(equations) and (all(equations) or join != "or"):
-        return None  # x = 1 or x = 2 is a list, and x = 1 and x > 0 is no region
+    if all(equations):
+        return None  # x = 1 or x = 2 is a list
+    if any(equations) and join != "or":
+        return None  # x = 1 and x > 0 is no region, but x = 1 or x > 3 is one
     where = joined(found, join)
     return None if where is None else Region(where, found[0].name)
 
 
 def forwards(relation: Relation) -> Relation:
-    """The relation with < in the place of >, its sides turned round: 2 < x for x > 2."""
+    """The relation with < in place of >, and its sides in the opposite order: 2 < x for x > 2."""
     if not any(operator in (">", ">=") for operator in relation.operators):
         return relation
     operators = tuple(_TURNED_ROUND.get(operator, operator) for operator in relation.operators[::-1])
@@ -94,7 +96,7 @@ def forwards(relation: Relation) -> Relation:
 
 
 def condition_of(relation: Relation) -> Condition | None:
-    """What a relation says of the one variable that stands alone on a side; None if there is no such variable."""
+    """What a relation says of the variable that is one of its sides; None unless exactly one side is a variable."""
     operators, sides = relation.operators, relation.sides
     first_is_letter = is_expression(sides[0]) and sides[0][0] == "sym"
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
@@ -105,26 +107,32 @@ def condition_of(relation: Relation) -> Condition | None:
     operators, sides = relation.operators, relation.sides
     if len(sides) > 3 or not {"<", "<="}.issuperset(operators) or not all(map(is_expression, sides)):
         return None
-    places = [k for k, side in enumerate(sides) if is_name(side) or (side[0] == "*" and is_name(minus(side)))]
+    places = [place for place, side in enumerate(sides) if is_name(side) or is_negative_name(side)]
     if len(places) != 1 or (len(sides) == 3 and places != [1]):
         return None
     place = places[0]
     name = sides[place]
     if not is_name(name):
-        operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
+        # 2 < -x times -1 is x < -2.
+        operators, sides = operators[::-1], tuple(map(negative, reversed(sides)))
         place = len(sides) - 1 - place
         name = sides[place]
-    if name[0] == "*" and name[1][0] not in NAMED_FUNCTIONS[:2]:
-        return None  # a product such as x t is no name of a value; f(x) and g(x) are
+    if name[0] == "*" and name[1][0] not in _FUNCTIONS:
+        return None  # a product such as x t is no name of a value
     low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
     high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
     return Condition(name, low, high)
 
 
+def is_negative_name(side: Node) -> bool:
+    """True for a name with a minus before it: -x."""
+    return side[0] == "*" and is_name(negative(side))
+
+
 def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
     """Conditions on one variable as an interval or a union: "or" joins them, "and" keeps what all of them allow.
 
-    A comma means "and" if that leaves anything, else "or". None if that gives no region.
+    A comma means "and" if anything is then left, else "or". None if the conditions give no region.
     """
     pieces: list[Row] | None = None
     if join != "or" or len(conditions) == 1:
@@ -146,10 +154,11 @@ def common(conditions: Sequence[Condition]) -> list[Row] | None:
             if is_less(left[1], point) and is_less(point, right[1]):
                 pieces[k : k + 1] = [(left, (")", point)), (("(", point), right)]
                 break
-        else:
+        else:  # the point lies in none of them
             return None
-    alone = len(conditions) == 1
-    return [interval(left, right) for left, right in pieces if alone or is_less(left[1], right[1])]
+    # What several conditions allow must be proved not to be empty; a single one may have letters: a < x < b.
+    is_single = len(conditions) == 1
+    return [interval(left, right) for left, right in pieces if is_single or is_less(left[1], right[1])]
 
 
 def higher(one: End, other: End) -> End:
@@ -171,21 +180,27 @@ def is_less(a: Node, b: Node) -> bool:
     """True if it is proved that a < b."""
     if a == NEGATIVE_INFINITY or b == INFINITY:
         return a != b
-    return INFINITY != a and NEGATIVE_INFINITY != b and is_negative(("+", (a, minus(b))))
+    return a != INFINITY and b != NEGATIVE_INFINITY and is_negative(("+", (a, negative(b))))
 
 
 def without_points(base: Row, removed: Node) -> Row | Union:
-    r"""`\mathbb{R} \setminus \{1, 2\}` and `[0, 3) \setminus \{1\}` as a union of intervals."""
-    points = released(minus(removed))  # `removed` is a term of a sum, which has the minus
+    r"""An interval without some points, or the real line without an interval, as a union of intervals.
+
+    `[0, 3) \setminus \{1\}` -> [0, 1), (1, 3);  `\mathbb{R} \setminus [1, 2]` -> (-inf, 1), (2, inf). `removed` has a
+    minus before it, since a difference of sets is read as a sum.
+    """
+    points = released(negative(removed))
     if base == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
-        ends = ("]" if points.opening == "(" else ")"), ("[" if points.closing == ")" else "(")
-        low, high = zip(ends, points.items, strict=True)
-        return Union((interval(LOWEST, low), interval(high, HIGHEST)))
+        first, last = points.items
+        left_end = ("]" if points.opening == "(" else ")", first)
+        right_start = ("[" if points.closing == ")" else "(", last)
+        return Union((interval(LOWEST, left_end), interval(right_start, HIGHEST)))
     if type(points) is not Set or not all(map(is_expression, points.items)):
         raise Unsupported("a difference of sets")
-    ends = (base.opening, base.items[0]), (base.closing, base.items[1])
-    excluded = [Condition(base, excluded=point) for point in points.items]
-    region = joined([Condition(base, *ends), *excluded], "and")
+    low, high = (base.opening, base.items[0]), (base.closing, base.items[1])
+    name = ("sym", "x")  # of a variable, which all these conditions need
+    excluded = [Condition(name, excluded=point) for point in points.items]
+    region = joined([Condition(name, low, high), *excluded], "and")
     if region is None:
         raise Unsupported("points in no order")
     return region

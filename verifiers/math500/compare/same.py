@@ -1,7 +1,6 @@
-"""Compares the meanings of an answer and a reference: values of any kind.
+"""Compares the meanings of an answer and a reference: values of any kind, such as numbers, lists, sets and intervals.
 
-What the reference leaves open (a unit, the name before an equals sign, a base) the answer may leave out or add. The
-answer must not contradict what the reference says.
+A unit, a base, or the name before an equals sign may stand in only one of the two. If it stands in both, it must agree.
 """
 
 from __future__ import annotations
@@ -34,11 +33,12 @@ from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
-UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))  # as they are read: i is the imaginary unit, too
+UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))  # i is read as the imaginary unit
+ROUND = ("(", ")")
 
 
 class Comparison(Chains):
-    """Compares one answer with one reference; `Chains` has its attributes and compares expressions and equations."""
+    """Compares one answer with one reference. `Chains` has the attributes, and compares expressions and equations."""
 
     def same(self, answer: Value, gold: Value) -> int:
         """NO, YES or UNSURE: whether two values of any kind are the same answer."""
@@ -59,71 +59,66 @@ class Comparison(Chains):
     def same_region(self, answer: Value, gold: Value) -> int:
         """Compares a region with a value by the intervals alone, whatever the variable: 2 < x < 5 and (2, 5)."""
         self.structured = True
-        return self.same_container(*(side.where if type(side) is Region else side for side in (answer, gold)))
+        answer, gold = (side.where if type(side) is Region else side for side in (answer, gold))
+        return self.same_container(answer, gold)
 
     def same_value_of_list(self, answer: Several, gold: Node) -> int:
-        """Compares a list with one value, if it is that value with a condition, or that value in two notations.
+        """Compares a list with one value. The list may be a value with a condition, or one value in two notations.
 
-        Examples: "1/(p + 1), p > -1", whose condition is on a letter of the value, and "5/16 or 0.3125".
+        Examples: "1/(p + 1), p > -1", whose condition is on a letter of the reference, and "5/16 or 0.3125".
         """
         first, *others = answer.items
         letters = {("sym", name) for name in symbols(gold)}
         if len(others) == 1 and type(others[0]) in (Region, Relation) and is_expression(first):
             letter = others[0].name if type(others[0]) is Region else others[0].sides[0]
             return self.same(first, gold) if letter in letters else NO
-        alike = answer.join == "or" and all(map(is_expression, answer.items))
-        return self.same(first, gold) if alike and all(self.same(first, o) == YES for o in others) else NO
+        if answer.join != "or" or not all(map(is_expression, answer.items)):
+            return NO
+        if any(self.same(first, other) != YES for other in others):
+            return NO
+        return self.same(first, gold)
 
     def same_container(self, answer: Value, gold: Value) -> int:
-        """Compares two values, at least one of which is no expression: first those of one kind, then of two."""
+        """Compares two values, at least one of which is no expression: as values of one kind, else as values of two."""
         answer_kind, gold_kind = type(answer), type(gold)
         if answer == gold:
             return YES
         if Based in (answer_kind, gold_kind):
             return self.same_base(answer, gold)
-        if (
-            answer_kind is gold_kind is Several
-            and answer.join == "or" != gold.join
-            and type(gold.items[0]) is Words
-        ):
-            return NO  # "Bob or Ann", where the reference is "Bob and Ann"
         if gold_kind in (Several, Set) and answer_kind in (Several, Set):
-            return self.any_order(answer.items, gold.items)
-        if gold_kind is Row is answer_kind:
-            alike = (answer.opening, answer.closing) == (gold.opening, gold.closing)
-            # <1, 2> for (1, 2), which are vectors, if the problem does not ask for an interval.
-            alike = alike or (
-                not self.strict and not self.form.is_interval and is_vector(answer) and is_vector(gold)
-            )
-            return self.in_order(answer.items, gold.items) if alike else NO
-        if gold_kind is Union is answer_kind:
+            return self.same_list(answer, gold)
+        if gold_kind is Row and answer_kind is Row:
+            return self.same_row(answer, gold)
+        if gold_kind is Union and answer_kind is Union:
             return self.any_order(answer.parts, gold.parts)
-        if gold_kind is Matrix is answer_kind and list(map(len, answer.rows)) == list(map(len, gold.rows)):
-            return self.in_order(sum(answer.rows, ()), sum(gold.rows, ()))
-        if gold_kind is Words is answer_kind:
+        if gold_kind is Matrix and answer_kind is Matrix:
+            if list(map(len, answer.rows)) == list(map(len, gold.rows)):
+                return self.in_order(sum(answer.rows, ()), sum(gold.rows, ()))
+        if gold_kind is Words and answer_kind is Words:
             return self.same_words(answer.words, gold.words)
-        if letters_of(answer) == letters_of(gold) != []:
+        letters = letters_of(gold)
+        if letters and letters_of(answer) == letters:
             return YES  # abc and bca
         return NO if self.strict else self.same_loosely(answer, gold)
 
     def same_loosely(self, answer: Value, gold: Value) -> int:
         """Compares values of two kinds that may say the same.
 
-        These are lists with brackets and without, vectors and matrices, ratios and quotients, a value and a set of it.
+        These are lists with brackets and without, vectors and matrices, ratios and quotients, a value and its set {5}.
         """
         answer_kind, gold_kind = type(answer), type(gold)
         # 3, 4 or y = 4, x = 3 for (3, 4).
         if (
             gold_kind is Row
             and answer_kind is Several
-            and (gold.opening, gold.closing) == ("(", ")")
+            and (gold.opening, gold.closing) == ROUND
             and not self.form.is_interval
         ):
             has_names = any(type(item) is Relation for item in answer.items)
             items = by_name(answer.items) if has_names else answer.items
             return self.in_order(items, gold.items) if items else NO
         # (3, 4) for x = 3, y = 4.
-        if gold_kind is Several and answer_kind is Row and (answer.opening, answer.closing) == ("(", ")"):
+        if gold_kind is Several and answer_kind is Row and (answer.opening, answer.closing) == ROUND:
             are_words = all(type(item) is Words for item in gold.items)
             items = gold.items if are_words else by_name(gold.items)
             return self.in_order(answer.items, items) if items else NO
@@ -136,21 +131,37 @@ class Comparison(Chains):
             if vector:
                 return self.in_order(vector, entries(gold))
         if gold_kind is Row and is_expression(answer) and answer[0] == "*" and len(answer[1]) == 2:
-            name, node = answer[1]
-            if name[0] == "sym" and name[1][0].isupper() and node[0] == "held":
-                return self.same(node[1], gold)  # P(3, -4) for (3, -4)
+            name, inside = answer[1]
+            if name[0] == "sym" and name[1][0].isupper() and inside[0] == "held":
+                return self.same(inside[1], gold)  # P(3, -4) for (3, -4)
         # 7/3 for 7 : 3.
         if Ratio in (answer_kind, gold_kind):
-            sides = [quotient(side) for side in (answer, gold)]
-            return self.same(*sides) if all(is_expression(side) and side[0] == "/" for side in sides) else NO
+            answer, gold = quotient(answer), quotient(gold)
+            are_quotients = all(is_expression(side) and side[0] == "/" for side in (answer, gold))
+            return self.same(answer, gold) if are_quotients else NO
         if is_expression(gold) and answer_kind is Set and len(answer.items) == 1:
             return self.same(answer.items[0], gold)  # {5} for 5
         return NO
 
     # ---- lists ----
 
+    def same_list(self, answer: Several | Set, gold: Several | Set) -> int:
+        """Compares lists and sets. "Bob or Ann" is wrong for "Bob and Ann", but 2 or 3 is right for 2, 3."""
+        are_lists = type(answer) is Several and type(gold) is Several
+        if are_lists and answer.join == "or" and gold.join != "or" and type(gold.items[0]) is Words:
+            return NO
+        return self.any_order(answer.items, gold.items)
+
+    def same_row(self, answer: Row, gold: Row) -> int:
+        """Compares two rows: (2, 5) is not [2, 5), but <2, 5> for vectors, if the problem asks for no interval."""
+        if (answer.opening, answer.closing) != (gold.opening, gold.closing):
+            are_vectors = is_vector(answer) and is_vector(gold)
+            if self.strict or not are_vectors or self.form.is_interval:
+                return NO
+        return self.in_order(answer.items, gold.items)
+
     def in_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
-        """NO if an item differs from that in its place; UNSURE if one may differ; else YES."""
+        """Compares lists place by place: NO if two items differ, UNSURE if two may differ, else YES."""
         if len(answer) != len(gold):
             return NO
         verdict = YES
@@ -158,13 +169,13 @@ class Comparison(Chains):
             item_verdict = self.same(a, g)
             if item_verdict == NO:
                 return NO
-            verdict = max(verdict, item_verdict)  # UNSURE is above YES
+            verdict = max(verdict, item_verdict)  # UNSURE is above YES (see probe.py)
         return verdict
 
     def any_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
-        """Compares lists whose order is free: each item of one must be in the other, as often.
+        """Compares lists whose order is free: both must have the same items, each equally often.
 
-        Quantities with units of their own, such as 3 apples and 2 pears, are paired by their units.
+        Quantities whose units all differ, such as 3 apples and 2 pears, are paired by their units.
         """
         gold = unnamed(gold)
         if len(answer) != len(gold):
@@ -185,7 +196,7 @@ class Comparison(Chains):
         return verdict
 
     def take_same(self, gold: Value, left: list[Value]) -> int:
-        """YES if an item of `left` is the same as `gold`, which is then taken out; UNSURE if one may be; else NO."""
+        """YES if `left` has an item that is the same as `gold`; the item is then taken out. Else UNSURE or NO."""
         unsure = False
         for k, a in enumerate(left):
             item_verdict = self.same(a, gold)
@@ -202,53 +213,74 @@ class Comparison(Chains):
 
         A noun of the problem is such a thing, too: "property" in "commutative property".
         """
-        answer, gold = (
-            [MONTHS.get(word.lower(), word.lower()) for word in words] for words in (answer, gold)
-        )
+        answer, gold = normal_words(answer), normal_words(gold)
         subjects = SUBJECT_WORDS | self.form.nouns
-        without_articles = [
-            [*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)
-        ]
-        plain = [[word for word in words if word not in subjects] for words in without_articles]
-        # Equal if both have the same plain words, at least one, and at most one side has others beside them.
-        return YES if plain[0] == plain[1] != [] and (plain[0] == answer or plain[1] == gold) else NO
+        plain_answer, plain_gold = without_subject(answer, subjects), without_subject(gold, subjects)
+        if not plain_gold or plain_answer != plain_gold:
+            return NO
+        at_most_one_has_more = plain_answer == answer or plain_gold == gold
+        return YES if at_most_one_has_more else NO
 
     def same_quantity(self, answer: Value, gold: Value) -> int:
         """Compares values with units, either of which may be missing: 5 and 5 cm; 120 minutes and 2 hours."""
-        (a, unit), (g, gold_unit) = (
-            (side.value, side.unit) if type(side) is Quantity else (side, "") for side in (answer, gold)
-        )
-        above_one = is_expression(g) and g[0] == "num" and abs(g[1]) > g[2]
-        if unit == "percent" and not gold_unit and is_expression(a):
-            if not above_one:
-                a = ("pct", a)  # only a number above 1 may have been asked for in per cent
+        value, unit = value_and_unit(answer)
+        gold_value, gold_unit = value_and_unit(gold)
+        if unit == "percent" and not gold_unit and is_expression(value):
+            if not is_above_one(gold_value):
+                value = ("pct", value)  # 50% for 0.5
             elif self.form.problem and "percent" not in self.form.asks:
-                return NO
-        if conflict(unit, gold_unit):
-            times = None if self.strict else conversion(unit, gold_unit)
-            return self.same(("*", (("num", *times), a)), g) if times and is_expression(a) else NO
-        return self.same(a, g)
+                return NO  # 50% for 50, which only a problem that speaks of per cent may mean
+        if not conflict(unit, gold_unit):
+            return self.same(value, gold_value)
+        times = None if self.strict else conversion(unit, gold_unit)
+        if not times or not is_expression(value):
+            return NO
+        return self.same(("*", (("num", *times), value)), gold_value)
 
     def same_base(self, answer: Value, gold: Value) -> int:
         """Compares numbers, at least one of which has a base. The answer may leave the base out: 345 for 345_6."""
+        if type(gold) is Based:
+            is_whole = is_expression(answer) and tree.is_whole(answer) and not self.strict
+            return YES if is_whole and str(answer[1]) == gold.digits else NO
         if (
-            type(gold) is not Based
-        ):  # gold is decimal, or has the digits of the base that the problem asks for
-            if answer.base == self.form.base:
-                return YES if gold == ("num", int(answer.digits), 1) else NO
-            return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
-        is_whole = is_expression(answer) and answer[0] == "num" and answer[2] == 1 and not self.strict
-        return YES if is_whole and str(answer[1]) == gold.digits else NO
+            answer.base == self.form.base
+        ):  # the reference has the digits in the base that the problem asks for
+            return YES if gold == ("num", int(answer.digits), 1) else NO
+        return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
+
+
+def normal_words(words: Sequence[str]) -> list[str | int]:
+    """The words in lower case, with the number of a month in place of its name: 0 for January and for Jan."""
+    return [MONTHS.get(word.lower(), word.lower()) for word in words]
+
+
+def without_subject(words: list[str | int], subjects: frozenset[str]) -> list[str | int]:
+    """The words without articles and `subjects`: ["converges"] for the words of "the series converges".
+
+    The last word is no article.
+    """
+    without_articles = [word for word in words[:-1] if word not in ARTICLES] + words[-1:]
+    return [word for word in without_articles if word not in subjects]
+
+
+def value_and_unit(side: Value) -> tuple[Value, str]:
+    """(5, "cm") for 5 cm; any other value with "" for its unit."""
+    return (side.value, side.unit) if type(side) is Quantity else (side, "")
+
+
+def is_above_one(value: Value) -> bool:
+    """True for a number above 1 or below -1."""
+    return is_expression(value) and value[0] == "num" and abs(value[1]) > value[2]
 
 
 def has_units_apart(items: Sequence[Value]) -> bool:
-    """True if items are quantities, each with a unit of its own that is no known one: 3 apples and 2 pears."""
+    """True for two quantities or more whose units all differ and are in no table: 3 apples and 2 pears."""
     units = {unit_of(item) for item in items if type(item) is Quantity}
-    return len(items) == len(units) > 1 and not any(map(is_known, units))
+    return len(units) > 1 and len(units) == len(items) and not any(map(is_known, units))
 
 
 def unit_of(item: Value) -> str:
-    """The words of a quantity's unit without the s of the plural: "apple" for apples; "" for other values."""
+    """The unit of a quantity without the s of the plural: "apple" for 3 apples; "" for other values."""
     return " ".join(word.removesuffix("s") for word in item.unit.split()) if type(item) is Quantity else ""
 
 
@@ -258,9 +290,9 @@ def letters_of(value: Value) -> list[str]:
     No letters for any other value.
     """
     if type(value) is Words:
-        (word, *others) = value.words
-        short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
-        return sorted(word) if short and (word.islower() or len(word) == 1) else []
+        word, *others = value.words
+        is_short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
+        return sorted(word) if is_short and (word.islower() or len(word) == 1) else []
     if not is_expression(value):
         return []
     factors = value[1] if value[0] == "*" else (value,)
@@ -302,15 +334,16 @@ def by_name(items: Sequence[Value]) -> Sequence[Value]:
     """
     if any(type(item) is not Relation or set(item.operators) != {"="} for item in items):
         return ()
+    # One equation for each letter: x = 2 and y = 2 for x = y = 2.
     items = [Relation(("=",), (side, item.sides[-1])) for item in items for side in item.sides[:-1]]
-    if len({base_of(item.sides[0]).startswith("\\") for item in items}) == 1:
+    are_greek = {base_of(item.sides[0]).startswith("\\") for item in items}
+    if len(are_greek) == 1:  # all letters are Greek, or none is
         items = sorted(items, key=lambda item: str(item.sides[0]))
     return items if len({item.sides[0] for item in items}) == len(items) else ()
 
 
 def unnamed(items: Sequence[Value]) -> Sequence[Value]:
     """1 and 6 for the list `x = 1, 6`; the items of any other list as they are."""
-    first, *others = items or (None,)
-    if not others or type(first) is not Relation or first.operators != ("=",):
+    if len(items) < 2 or type(items[0]) is not Relation or items[0].operators != ("=",):
         return items
-    return (first.sides[1], *others)
+    return (items[0].sides[1], *items[1:])

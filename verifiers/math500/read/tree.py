@@ -24,9 +24,8 @@ INFINITY: Node = ("const", "inf")
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 BOUND: Node = ("const", "bound")  # stands for the variable of an integral, a sum or a product
-REPEATED = frozenset(
-    ["int", "sum", "prod"]
-)  # functions of a lower bound, an upper bound and a body with BOUND
+# Functions of a lower bound, an upper bound and a body with BOUND.
+REPEATED = frozenset(["int", "sum", "prod"])
 ATOMS = frozenset("num sym const pm held".split())  # kinds of nodes without parts
 CONSTANTS = frozenset("ABCDKck")  # letters for an arbitrary constant, alone or with an index: C, c_1
 INDICES = frozenset("nmk")  # letters for an arbitrary integer
@@ -99,8 +98,8 @@ def divides_by_variable(node: Node) -> bool:
 def is_polynomial(node: Node) -> bool:
     """True if variables are only added, multiplied and raised to whole powers from 0 on."""
     is_whole_power = node[0] == "^" and is_whole(node[2]) and node[2][1] >= 0
-    is_made_of_such = node[0] in ("num", "sym", "+", "*", "paren") or is_whole_power
-    return not symbols(node) or (is_made_of_such and all(map(is_polynomial, parts(node))))
+    is_allowed = node[0] in ("num", "sym", "+", "*", "paren") or is_whole_power
+    return not symbols(node) or (is_allowed and all(map(is_polynomial, parts(node))))
 
 
 def is_whole(node: Node) -> bool:
@@ -109,7 +108,10 @@ def is_whole(node: Node) -> bool:
 
 
 def keeps_form(answer: Node, gold: Node) -> bool:
-    """True if an answer has the form that strict mode wants: no calculation for a number, no factors for a sum."""
+    """True if an answer has the form that strict mode wants.
+
+    For a number, it is no calculation; for a sum, it is no product of sums.
+    """
     if is_literal(gold):
         return is_literal(answer)
     return has_product_of_sums(gold) or not has_product_of_sums(answer)
@@ -144,20 +146,23 @@ def holds_repeated(node: Node) -> bool:
 
 
 def repeating(digits: str, repeated: str) -> Node:
-    """The exact fraction of a decimal: its digits, and behind them digits that repeat for ever."""
+    """The exact fraction of a decimal whose last digits repeat for ever: "0.1" and "6" for 0.1666..., which is 1/6."""
     nines = 10 ** len(repeated) - 1
     above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
     return ("num", above * nines + int(repeated), below * nines)
 
 
 def period(digits: str) -> int:
-    """How many digits at the end of a decimal repeat: 1 for 0.166, 2 for 0.4545; 0 if none stand there twice."""
+    """How many digits at the end of a decimal repeat: 1 for 0.166, 2 for 0.4545; 0 if none stand there twice.
+
+    Of several lengths, the one is taken by which the longest end of the decimal is periodic.
+    """
     part = digits.partition(".")[2]
-    best, most = 0, 0
+    best, longest_end = 0, 0
     for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
-        same = 0
-        while same < len(part) - length and part[-1 - same] == part[-1 - same - length]:
-            same += 1
-        if same >= length and same + length > most:
-            best, most = length, same + length
+        equal = 0  # how many digits from the end are equal to those `length` places before them
+        while equal < len(part) - length and part[-1 - equal] == part[-1 - equal - length]:
+            equal += 1
+        if equal >= length and equal + length > longest_end:
+            best, longest_end = length, equal + length
     return best
