@@ -101,24 +101,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     if command.perplexity is not None:
         run_perplexity(command, resolved.origins, console)
         return []
-    flags = [name for name, origin in resolved.origins.items() if origin == FLAG]
-    overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
-    if overridden and {*command.protocol} == {"papers"}:
-        raise ConfigError(
-            f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
-        )
-    to_evaluate = []
-    for protocol_command in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(
-            protocol_command.env,
-            protocol_command.env_args,
-            protocol_command.reward_weights,
-            protocol_command.split,
-        )
-        check_rules(protocol_command.rules, env)
-        for sampling in protocol_command.rollout.samplings():
-            check_names(sampling)
-            to_evaluate.append((protocol_command, env, sampling))
+    refuse_overridden_flags(command, resolved.origins)
+    to_evaluate = evaluations_of(command)
     output_path = command.output_dir or run_holding(m.model)
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
@@ -136,12 +120,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             console.warn(note)
     # The run that the model lies in, if the results are written to its folder.
     run = None if command.output_dir else output_path
-    model = {
-        "model": "this run's" if run else m.model,  # a run may be moved
-        "folder": model_beside(run, m.model) if run else None,
-        "step": model_step(m.model),
-        "dtype": str(policy.model.dtype),
-    }
+    model = facts_of_model(m.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
@@ -168,6 +147,38 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         )
         for (protocol_command, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
+
+
+def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) -> None:
+    """Raises ConfigError for flags that would have no effect, because `--protocol papers` alone decides over them."""
+    flags = [name for name, origin in origins.items() if origin == FLAG]
+    overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
+    if overridden and {*command.protocol} == {"papers"}:
+        raise ConfigError(
+            f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
+        )
+
+
+def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
+    """(command with the settings of one protocol, its environment, a length and number of steps), in their order."""
+    found = []
+    for own in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
+        env = make_env(own.env, own.env_args, own.reward_weights, own.split)
+        check_rules(own.rules, env)
+        for sampling in own.rollout.samplings():
+            check_names(sampling)
+            found.append((own, env, sampling))
+    return found
+
+
+def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, Any]:
+    """What the file of a result says of the model. run: the run that the model lies in, if the file does, too."""
+    return {
+        "model": "this run's" if run else model,  # a run may be moved
+        "folder": model_beside(run, model) if run else None,
+        "step": model_step(model),
+        "dtype": str(policy.model.dtype),
+    }
 
 
 def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Console) -> None:
