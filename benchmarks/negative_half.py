@@ -1,8 +1,8 @@
 """Other forms of SPG's negative half, each an algorithm: `--algorithm benchmarks/negative_half.py:Contrast`.
 
 All raise the any-order ELBO of completions above their group's mean reward as `spg` does with `masking=random`, and
-differ in how they push the others down; `GroupBonus` is `spg` and raises all. docs/experiments/negative_half.md has what
-came of them.
+differ in how they push the others down; `GroupBonus` is `spg` and raises all. docs/experiments/negative_half.md has
+what came of them.
 """
 
 from collections.abc import Mapping

@@ -142,7 +142,7 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         tasks = parse_tasks(task)
         env, env_args = join_names(tasks), join_arguments(tasks)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*shared, *typed(algorithm, settings)]  # the last of equal flags counts
+        words = [*shared, *words_of(algorithm, settings)]  # the last of equal flags counts
         if refused := {word.partition("=")[0] for word in words} & OWN_FLAGS:
             raise ConfigError(f"{min(refused)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
@@ -199,7 +199,7 @@ def label(name: str, arguments: dict[str, object]) -> str:
     return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
 
 
-def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
+def words_of(algorithm: str, settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as words of a command line: flags of training, all others as hyper-parameters."""
     words, known = list[str](), settings_of(Config)
     for name, value in settings.items():
@@ -224,7 +224,7 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
     results = [HEAD, ["---"] * len(HEAD)]
     for task, settings in tasks.items():
         for setting, runs in settings.items():
-            figures = row(runs) if runs else ["-"] * (len(HEAD) - 3)
+            figures = figures_of(runs) if runs else ["-"] * (len(HEAD) - 3)
             results.append([task, setting, f"{len(runs)}/{seeds}", *figures])
     differences = [[*AGAINST], ["---"] * len(AGAINST)]
     for task, settings in tasks.items():
@@ -251,7 +251,7 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     return [mean.shown_gain, of_seeds, "-" if p is None else f"{float(p):.2g}"]
 
 
-def row(runs: Sequence[Recorded]) -> list[str]:
+def figures_of(runs: Sequence[Recorded]) -> list[str]:
     """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on.
 
     A run whose start was judged by other code has no figures before training, and is not compared with its start.
