@@ -17,7 +17,7 @@ from filelock import FileLock
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import mean_over
-from spg_trainer.reporting.compare import against, compare, plan_runs, read_word, row, rows_of_runs
+from spg_trainer.reporting.compare import against, compare, figures_of, plan_runs, read_word, rows_of_runs
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -170,11 +170,11 @@ def test_a_run_whose_start_other_code_has_judged_has_no_gain() -> None:
         )
 
     whole, later = run([0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]), run([1.0, 1.0, 1.0, 0.0])
-    assert row([whole])[0].startswith("0.250 [") and row([whole])[5] == "0/1"
-    before, after, gain, of_seeds, _, below, *_ = row([whole, later])
+    assert figures_of([whole])[0].startswith("0.250 [") and figures_of([whole])[5] == "0/1"
+    before, after, gain, of_seeds, _, below, *_ = figures_of([whole, later])
     assert (before, gain, below) == ("-", "-", "-")
     same = run([1.0, 0.0], [1.0, 0.0])
-    assert row([same, same])[2] == "+0.000", "no interval where no problem differs"
+    assert figures_of([same, same])[2] == "+0.000", "no interval where no problem differs"
     assert after.startswith("0.750 [") and of_seeds == "0.750 0.750"
     lines = rows_of_runs({"task": {"spg": [whole, later]}}).splitlines()
     assert ",0.25,0.75,0.5,," in lines[1] and ",,0.75,,," in lines[2]
