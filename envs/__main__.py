@@ -156,7 +156,7 @@ def _list(_: argparse.Namespace) -> int:
     for name, id, text in rows:
         sys.stdout.write(f"{name:19} {id:22} {text}\n")
     sys.stdout.write(
-        "* Its problems come from a hub by default, and from no data with --env-args source=generated.\n"
+        "* Its problems come from a hub by default; --env-args source=generated makes them without any data.\n"
         "`python -m envs show ID` shows problems of one of them, and how many there are.\n"
     )
     return 0
@@ -197,8 +197,8 @@ def _model_reads(problem: Problem) -> str:
     else:
         messages = [f"-- prompt, {message['role']}:\n{message['content']}\n" for message in problem.prompt]
         text = "".join(messages)
-    beginnings = {"begins with": problem.completion_prefix, "fills": problem.completion_template}
-    return text + "".join(f"-- the completion {verb}:\n{part}\n" for verb, part in beginnings.items() if part)
+    given = {"begins with": problem.completion_prefix, "fills": problem.completion_template}
+    return text + "".join(f"-- the completion {verb}:\n{part}\n" for verb, part in given.items() if part)
 
 
 def _for_stdout(text: str) -> str:

@@ -23,7 +23,7 @@ from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags
 from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
-from envs.registry import make, written
+from envs.registry import make, name_as_text
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, content, question
 from envs.text.template import fits as fits_template
@@ -127,7 +127,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             f"problems={problems!r:.60}: should be at least 1, and whole: how many problems of each split are looked "
             "at."
         )
-    name = written(name)  # a text, by which a fresh process can open it, too
+    name = name_as_text(name)  # a text, by which a fresh process can open it, too
     if arguments.get("reward") is not None:
         arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from verifiers.errors import did_you_mean
 
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;`]*[^\s,;:.)`])"""
+"""Matches a value: a text in quotes, or a word without the punctuation behind it."""
 _FLAGS = re.compile(rf"--env-args((?: \w+={_VALUE})+)|--(verifier|reward) ([A-Z]+\b|{_VALUE}\.py{_VALUE})")
-"""Matches arguments of an environment that are written as flags, with their values."""
+"""Matches flags for arguments of an environment, with their values: `--env-args level=2 source=hub`,
+`--verifier gsm8k`, `--reward ./mine.py:brevity`, and placeholders as in `--verifier NAME`."""
 
 
 class EnvError(Exception):
@@ -45,7 +47,7 @@ def in_keywords(message: str) -> str:
         split = re.findall(rf" (\w+)=({_VALUE})", pairs)
         return ", ".join(f"{name}={_as_python(text)}" for name, text in split)
 
-    parts = message.split("`")
+    parts = message.split("`")  # those with an odd number stand between backticks
     return "`".join(part if i % 2 else _FLAGS.sub(keywords, part) for i, part in enumerate(parts))
 
 
@@ -90,7 +92,7 @@ def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
     In the latter case a wrong name of a column is the likely mistake. wrong: a sentence on each bad row, at least one,
     in the order of the file. count: how many rows the file has.
     """
-    if len(wrong) == count > 1:
+    if count > 1 and len(wrong) == count:
         others = f"None of the other {count - 1:,} rows of {file} can be used either."
         return EnvError(
             f"{wrong[0]} {others if count > 2 else f'The other row of {file} cannot be used either.'}"

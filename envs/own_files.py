@@ -65,7 +65,7 @@ def import_file(file: str | Path) -> ModuleType:
     sha256 = hashlib.sha256(content).hexdigest()
     if known is None or known.sha256 != sha256:
         loaded_before = known.helpers | known.unused if known else {}
-        helpers = _imported(path, content, loaded_before)
+        helpers = _still_imported(path, content, loaded_before)
         _refuse_changed_helpers(path, helpers)
         known = _loaded[path] = _run(path, sha256, content, helpers, loaded_before)
     else:
@@ -161,7 +161,10 @@ class _Content(SourceFileLoader):
 
 
 def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
-    """{file: sha256} of the modules in a file's folder that the file imported, or has names from."""
+    """{file: sha256} of the modules in a file's folder that the file imported, or has names from.
+
+    new: the names of all modules that Python has loaded since the file began to run.
+    """
     names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
     names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
     names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
@@ -177,11 +180,11 @@ def _sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
-    """The modules in `loaded_before` that a content of a file imports, {file: sha256}, directly or through each other.
+def _still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
+    """The modules in `loaded_before` that a new content of a file imports, directly or through each other.
 
-    If one of them imports by a computed name (`importlib`), all are returned. The imports are read from the text, since
-    Python does not run a loaded module again.
+    Both are {file: sha256}. If one of them imports by a computed name (`importlib`), all are returned. The imports are
+    read from the text, since Python does not run a loaded module again.
     """
     found: dict[Path, str] = {}
     texts = [content]

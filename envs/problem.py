@@ -134,7 +134,7 @@ def read_problem(task: HasProblems, index: int) -> Problem:
     prompt, if the prompt, prefix or template has half of a character (a lone surrogate, see `envs.text.surrogates`), or
     if the completion template cannot be read.
     """
-    problem = asked_of(task, index, lambda: task.problem(index))
+    problem = call_author(task, index, lambda: task.problem(index))
     if not isinstance(problem, Problem) or not is_prompt(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise broken(task, index, f"problem() returned {problem!r:.200}, not {wanted}.")
@@ -154,8 +154,8 @@ def read_problem(task: HasProblems, index: int) -> Problem:
     return problem
 
 
-def asked_of(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
-    """The result of `call`, which runs the author's code for one problem; an error is raised as `broken`."""
+def call_author(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
+    """The result of `call`, which runs the author's code for one problem; any error of it is raised as `broken`."""
     try:
         return call()
     except EnvError:

@@ -24,7 +24,7 @@ from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.files import rows
 from envs.own_files import file_of, import_file, note_registration
-from envs.scoring import ARGUMENTS, decide_scoring
+from envs.scoring import SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
@@ -62,13 +62,15 @@ def _create(
 
     An argument of `AROUND` that the class's `__init__` does not take is for the wrapper around the task.
     """
-    name = Path(cls.file).name if id.startswith("rows_") else id  # the id of a file is a hash of its place
-    check_choice(name, "render_mode", render_mode, [None, "ansi"])
+    # Messages show the name of a file of rows, because its id has a hash of its path.
+    shown_id = Path(cls.file).name if id.startswith("rows_") else id
+    check_choice(shown_id, "render_mode", render_mode, [None, "ansi"])
+    # A numpy scalar, e.g. np.int64(2), becomes a number of Python, since arguments are compared by type, too.
     arguments = {name: v.item() if isinstance(v, np.generic) else v for name, v in arguments.items()}
     signature = inspect.signature(cls)
     parameters = signature.parameters
     of_class = {name: value for name, value in arguments.items() if name in parameters or name not in AROUND}
-    _check_arguments(signature, name, of_class)
+    _check_arguments(signature, shown_id, of_class)
     task = cls(**of_class)
     task._env_id = id
     # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
@@ -79,10 +81,10 @@ def _create(
         for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
-    task.reward_weights = _merged_weights(name, task.reward_weights, reward_weights)
+    task.reward_weights = _merged_weights(shown_id, task.reward_weights, reward_weights)
     combined = task
     for name, (put_around, default) in AROUND.items():
-        # A value of another type, such as tries=True, is refused by the wrapper, although True == 1.
+        # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
         value = default if name in of_class else arguments.get(name, default)
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
@@ -150,17 +152,22 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
 
 
 def in_split(env: TextEnv, split: str) -> TextEnv:
-    """One split of an environment. If it was opened in a split, or its class takes one, it is returned unchanged.
+    """One split of an environment that `make` opened without a split, and that so has the problems of all splits.
 
-    Without a split, an environment whose class takes none has the problems of all splits.
+    An environment is returned unchanged if it has a split already, if its class divides the problems itself, or if it
+    was opened by calling its class.
     """
     task = innermost(env)
-    is_whole = task._env_id is not None and not hasattr(env, "split")
-    return as_env(Divided(env, split)) if is_whole and not _takes_split(type(task)) else env
+    made_by_id = (
+        task._env_id is not None
+    )  # else the user called the class, and has the problems that they want
+    if made_by_id and not hasattr(env, "split") and not _takes_split(type(task)):
+        return as_env(Divided(env, split))
+    return env
 
 
 def _takes_split(cls: type[Task]) -> bool:
-    """Whether a class divides its problems itself."""
+    """Whether a class divides its problems itself: its `__init__` takes `split`."""
     return "split" in inspect.signature(cls).parameters
 
 
@@ -178,7 +185,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     ("rows.jsonl", with `verifier=`), or several of these (a list, or "countdown + gsm8k", with
     `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
     """
-    name = written(name)
+    name = name_as_text(name)
     if not isinstance(name, str):
         raise EnvError(
             f'{name!r:.80} is no name of an environment. Give one, such as "sudoku", or a list of them.'
@@ -213,14 +220,14 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
             near = (
                 f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
             )
-        of_hub = ""
+        hub_hint = ""
         if Path(name).is_file():
             raise EnvError(
                 f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
             )
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
             folder = name.rpartition("/")[2]
-            of_hub = (
+            hub_hint = (
                 f" If it is a data set of the hub, download it (hf download {name} --repo-type dataset --local-dir "
                 f"{folder}), and pass one of its files with the verifier that judges it: `--env {folder}/FILE "
                 "--verifier NAME`."
@@ -229,12 +236,12 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
             f'No environment "{name}". {near}Known: {", ".join(short_names)}. '
             "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
             "./my_task.py:my/MyTask-v0."
-            f"{of_hub}"
+            f"{hub_hint}"
         )
     return found
 
 
-def written(name: str | Path | type | Sequence[str | Path | type]) -> str:
+def name_as_text(name: str | Path | type | Sequence[str | Path | type]) -> str:
     """A name that `make` takes, as one text; classes become their names. Anything else is returned as it is."""
     several = name if isinstance(name, list | tuple) else [name]
     texts = [name_of(one) if isinstance(one, type) else one for one in several]
@@ -303,9 +310,11 @@ def name_of(cls: type[Task]) -> str:
     is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
     if is_imported_already:
         return id
-    # A name by file runs the present content of the file, of which a run keeps a copy.
-    in_package = file_of(cls) is None or "." in cls.__module__ or mixture.TOGETHER in str(file_of(cls))
-    return f"{cls.__module__ if in_package else file_of(cls)}:{id}"
+    # A file is named by its path if possible: then its present content is run, of which a run keeps a copy. A path with
+    # " + " in it would read as the names of two tasks.
+    file = file_of(cls)
+    by_module = file is None or "." in cls.__module__ or mixture.TOGETHER in str(file)
+    return f"{cls.__module__ if by_module else file}:{id}"
 
 
 def known() -> dict[str, type[Task]]:
@@ -421,9 +430,8 @@ def _check_class(cls: Any, id: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Task)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(Task, name)]
-    if not any(
-        defines(cls, method) for method in ARGUMENTS
-    ):  # score, score_batch, score_turns: one is enough
+    # One of score, score_batch and score_turns is enough.
+    if not any(defines(cls, method) for method in SCORING_METHODS):
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")

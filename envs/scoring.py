@@ -95,7 +95,7 @@ def _score_part(
     raised: Sequence[str | None],
 ) -> ScoredBatch:
     """`score_all` for problems of one author's environment."""
-    scores, traces = _ask(task, indices, problems, list(map(as_turns, completions)))
+    scores, traces = _author_scores(task, indices, problems, list(map(as_turns, completions)))
     _check_form(task, indices, scores)
     rewards = {name: _numbers(task, indices, name, scores.rewards[name]) for name in task.reward_weights}
     reason = [str(r) for r in scores.reason]
@@ -117,7 +117,7 @@ def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
 
 # Which methods of an author's class score.
 
-ARGUMENTS = {
+SCORING_METHODS = {
     "score": ("problem", "completion"),
     "score_batch": ("problems", "completions"),
     "score_turns": ("problem", "turns"),
@@ -138,14 +138,14 @@ class Scoring:
 def decide_scoring(cls: type[Task], name: str) -> Scoring:
     """Decides how a class is scored, and stores the decision in the class; `register` calls this once.
 
-    Raises EnvError, which begins with `name`, for a method of `ARGUMENTS` that does not take its arguments.
+    Raises EnvError, which begins with `name`, for a method of `SCORING_METHODS` that does not take its arguments.
     """
-    written = [method for method in ARGUMENTS if defines(cls, method)]
-    for method in written:
+    defined = [method for method in SCORING_METHODS if defines(cls, method)]
+    for method in defined:
         _check_call(cls, method, name)
-    # If both are written, `score_turns` scores, because `score_batch` only gets the last turn.
-    batch = "score_batch" in written and "score_turns" not in written
-    cls._scoring = Scoring(batch, alone=not batch or "score" in written)
+    # If both are defined, `score_turns` scores, because `score_batch` only gets the last turn.
+    batch = "score_batch" in defined and "score_turns" not in defined
+    cls._scoring = Scoring(batch, alone=not batch or "score" in defined)
     return cls._scoring
 
 
@@ -155,7 +155,7 @@ def scoring_of(cls: type[Task]) -> Scoring:
 
 
 def _check_call(cls: type[Task], method: str, name: str) -> None:
-    """Raises EnvError if a method cannot be called with its ARGUMENTS."""
+    """Raises EnvError if a method cannot be called with its arguments in SCORING_METHODS."""
     attribute = inspect.getattr_static(cls, method)
     function = getattr(attribute, "__func__", attribute)  # what a static or class method wraps
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
@@ -164,23 +164,23 @@ def _check_call(cls: type[Task], method: str, name: str) -> None:
     # If a method is decorated, its outermost function is called.
     signature = inspect.signature(function, follow_wrapped=False)
     try:
-        signature.bind(*self, *ARGUMENTS[method])  # any values do, since only their number is checked
+        signature.bind(*self, *SCORING_METHODS[method])  # any values do, since only their number is checked
     except TypeError as error:
-        arguments = ", ".join((*self, *ARGUMENTS[method]))
+        arguments = ", ".join((*self, *SCORING_METHODS[method]))
         raise EnvError(
             f"{name}: {cls.__name__}.{method}{signature} cannot be called as {method}({arguments}): {error}. Write "
             f"def {method}({arguments}); what a problem is judged by is in its `reference`."
         ) from error
 
 
-def _ask(
+def _author_scores(
     task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Any, list[str | None]]:
     """The scores of some episodes by the author's class, and for each the traceback if it raised, else None."""
     scoring = scoring_of(type(task))
     # A single episode is scored by `score` if that is written, else by `score_batch` as a batch of one.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
-        return _ask_each(task, indices, problems, turns)
+        return _author_scores_one_by_one(task, indices, problems, turns)
     call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
     (outcome,) = call_all(lambda: task.spec_name, [call], limits_of(task))
     if outcome.error is None:
@@ -188,12 +188,11 @@ def _ask(
     is_async = inspect.iscoroutinefunction(task.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
         # All completions are given up instead of being scored one by one, since each might wait as long as the batch.
-        # An `async` method cannot wait so long, because
-        # `score_timeout` ends it.
+        # An `async` method cannot wait so long, because `score_timeout` ends it.
         zeros = [Score(dict.fromkeys(task.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, task.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not tell which completions caused it, so each is scored again on its own.
-    scores, traces = _ask_each(task, indices, problems, turns)
+    scores, traces = _author_scores_one_by_one(task, indices, problems, turns)
     # The cause of the error, e.g. a busy server, may be gone by now.
     if is_async or isinstance(outcome.error, JudgeFailed):
         failed = len(traces) - traces.count(None)
@@ -211,10 +210,10 @@ def _ask(
     return scores, traces
 
 
-def _ask_each(
+def _author_scores_one_by_one(
     task: Task, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
-    """As `_ask`, with a call for each episode; if the author's code raises, all rewards of the episode are 0."""
+    """As `_author_scores`, with a call for each episode. If the call raises, all rewards of the episode are 0."""
     outcomes = call_scores(task, problems, turns)
     scores: list[Score] = []
     for index, outcome in zip(indices, outcomes, strict=True):

@@ -142,6 +142,7 @@ class Task:
         id = self._env_id
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        # "/home/ada/mine.py:one" is shown as "mine.py:one", and "@/home/ada/system.txt" as "@system.txt".
         shown = {name: re.sub(r"(^@?|(?<=\+))/[^:+]*/", r"\1", str(value)) for name, value in shown.items()}
         arguments = [Path(v).name if name == "source" else f"{name}={short(v)}" for name, v in shown.items()]
         return f"{short_name}[{','.join(arguments)}]" if arguments else short_name

@@ -46,7 +46,7 @@ NO_COLUMNS = (
 class TrainerState:
     """What a reward function is told of the run: how many steps are done, and how many it has.
 
-    Outside of a training both are 1, as at its end, so that a schedule (`global_step / max_steps`) has its last weight.
+    Outside a training run both are 1, so that a schedule (`global_step / max_steps`) has its last weight.
     """
 
     global_step: int = 1
@@ -55,7 +55,7 @@ class TrainerState:
 
 @dataclass
 class Reports:
-    """What reward functions of one process report besides rewards; a training reads it after each rollout."""
+    """What reward functions of one process report besides rewards; a training run reads it after each rollout."""
 
     state: TrainerState = field(default_factory=TrainerState)
     metrics: dict[str, list[float]] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Reports:
     def log_metric(self, name: str, value: float) -> None:
         self.metrics.setdefault(str(name), []).append(float(value))
 
-    def columns_of(self, problem: Problem, completion: str) -> dict[str, Any]:
+    def logged_for(self, problem: Problem, completion: str) -> dict[str, Any]:
         """{column: value} that functions logged for a completion of a problem."""
         return self.columns.get((id(problem), completion), {})
 
@@ -194,15 +194,15 @@ def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = Fal
     return list(dict.fromkeys(names))
 
 
-def takes_all(function: RewardFunction) -> bool:
+def takes_any_column(function: RewardFunction) -> bool:
     """Whether a function has `**kwargs`, and so takes any column."""
     parameters = inspect.signature(function).parameters.values()
     return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def takes_more(function: RewardFunction) -> bool:
-    """Whether a function takes columns that may be missing."""
-    return takes_all(function) or bool(columns_of({"": function}, with_default=True))
+def takes_optional_columns(function: RewardFunction) -> bool:
+    """Whether a function takes columns that it does not need: by `**kwargs`, or by a parameter with a default."""
+    return takes_any_column(function) or bool(columns_of({"": function}, with_default=True))
 
 
 def call_functions(
@@ -253,7 +253,7 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
 
 def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments for which a function has parameters; all if it has `**kwargs`."""
-    if takes_all(function):
+    if takes_any_column(function):
         return dict(arguments)
     parameters = inspect.signature(function).parameters
     return {name: values for name, values in arguments.items() if name in parameters}

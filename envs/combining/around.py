@@ -44,7 +44,7 @@ class Combined(Task):
         return self.inside(problem).render_text(problem, completion)
 
 
-def _of_task(name: str) -> Any:
+def _attribute_of_inner(name: str) -> Any:
     """A property with the value of the attribute `name` of the task inside."""
     return property(
         lambda self: getattr(self.inner, name), lambda self, value: setattr(self.inner, name, value)
@@ -70,10 +70,20 @@ class Around(Combined):
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Any:
         return self.inner.score_batch(problems, completions)
 
-    reward_weights, reward_ranges = _of_task("reward_weights"), _of_task("reward_ranges")
-    max_turns, parts, spec_name = _of_task("max_turns"), _of_task("parts"), _of_task("spec_name")
-    score_concurrency, score_timeout = _of_task("score_concurrency"), _of_task("score_timeout")
-    notice, origin = _of_task("notice"), _of_task("origin")
+    reward_weights, reward_ranges = (
+        _attribute_of_inner("reward_weights"),
+        _attribute_of_inner("reward_ranges"),
+    )
+    max_turns, parts, spec_name = (
+        _attribute_of_inner("max_turns"),
+        _attribute_of_inner("parts"),
+        _attribute_of_inner("spec_name"),
+    )
+    score_concurrency, score_timeout = (
+        _attribute_of_inner("score_concurrency"),
+        _attribute_of_inner("score_timeout"),
+    )
+    notice, origin = _attribute_of_inner("notice"), _attribute_of_inner("origin")
 
     def __getattr__(self, name: str) -> Any:
         """An attribute that only the task inside has, such as `level`. Python calls this for names not found here."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from envs.combining.around import Around
 from envs.errors import check_choice
-from envs.problem import Problem, asked_of, broken, read_problem
+from envs.problem import Problem, broken, call_author, read_problem
 from envs.task import Task
 
 
@@ -25,11 +25,11 @@ class Infill(Around):
             raise broken(
                 self,
                 index,
-                "infill=true gives the whole completion but its holes, and the prompt says what it begins with, too: "
+                "with infill=true the template gives the beginning of the completion, but the prompt gives one, too: "
                 f"{problem.completion_prefix!r:.80}. In a prompt of your own (prompt_style=FILE), take out what stands "
                 "behind its line ---.",
             )
-        template = asked_of(self.inner, index, lambda: self.inner.completion_template(problem))
+        template = call_author(self.inner, index, lambda: self.inner.completion_template(problem))
         if not isinstance(template, str) or not template:
             raise broken(
                 self,

@@ -93,7 +93,7 @@ class Mixture(Combined):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """How many replies are awaited at once: as many as all tasks allow. Each scores within its own limit."""
+        """How many replies are awaited at once: the least of the tasks' limits. In scoring, each task keeps its own."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property

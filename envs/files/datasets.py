@@ -72,12 +72,21 @@ def load_split(
     The split test is the published test set. validation is a twentieth of the published train set, picked by a hash of
     the problem's text; train is the rest. A problem of the train set that is also in the test set (except for white
     space) is in neither train nor validation. Rows that cannot be used are left out: the notice counts them and names
-    the first; it is "" if there are none. problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`,
-    with these names: TRAIN, TEST: the data sets. COLUMNS: the columns that a row must have; the first is the problem's
-    text. text_to_hash(text): the part of a problem's text that is hashed. read_row(row): the problem of a row; raises
-    EnvError for a row that cannot be used. source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if
-    that is another data set. Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more
-    than 1% of the rows cannot be used.
+    the first; it is "" if there are none.
+
+    Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot
+    be used.
+
+    Args:
+        problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
+
+            - TRAIN, TEST: the data sets
+            - COLUMNS: the columns that a row must have; the first is the problem's text
+            - text_to_hash(text): the part of a problem's text that is hashed
+            - read_row(row): the problem of a row; raises EnvError for a row that cannot be used
+        source: as for `load_rows`.
+        revision: of TRAIN.
+        test_revision: of TEST, if that is another data set.
     """
     commits: dict[str, str] = {}
     same_data_set = problem_module.TEST.repo == problem_module.TRAIN.repo
@@ -122,7 +131,7 @@ def load_split(
 def load_rows(
     task: str, source: str, hub: HubDataset, columns: Sequence[str]
 ) -> tuple[list[Row], str | None]:
-    """All rows of `hub`, or of a copy of it, in order; and the commit of the hub (None for a copy).
+    """All rows of a data set, from the hub or from a copy of its files, in order; and its commit (None for a copy).
 
     source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
     train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. columns: the columns that every
@@ -194,7 +203,7 @@ def _advice(hub: HubDataset) -> str:
     """What an error adds if a data set cannot be loaded from the hub."""
     folder = hub.repo.rpartition("/")[2]
     return (
-        "Use problems that need no data (--env-args source=generated, as the recipes of tiny models have it), or, on a "
+        "Use problems that need no data (--env-args source=generated, as in the recipes of tiny models), or, on a "
         f"machine with a network, `hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder "
         f"here and pass --env-args source={folder}."
     )

@@ -30,8 +30,8 @@ def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`common_form`; if the row has no `prompt`, it is the chat in `messages`, without its answer (`before_answer`)."""
+def row_with_prompt(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row in `common_form`; if it has no `prompt`, this is the whole chat in `messages`, with its answer."""
     found = common_form(row)
     messages = found.get("messages")
     if found.get("prompt") is None and isinstance(messages, list) and messages:

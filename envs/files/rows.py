@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -20,13 +19,13 @@ from envs.authoring.reward_functions import (
     call_functions,
     columns_of,
     load_functions,
-    takes_all,
-    takes_more,
+    takes_any_column,
+    takes_optional_columns,
 )
 from envs.bases.published import ANSWER_FORMAT
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
-from envs.files.row_forms import FORM_COLUMNS, asked, before_answer, last_answer
+from envs.files.row_forms import FORM_COLUMNS, before_answer, last_answer, row_with_prompt
 from envs.made_class import made_class
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.splits import SPLITS, question, split_of
@@ -161,7 +160,7 @@ class Rows(TextEnv):
             functions=self.functions,
         )
         self.fields = fields_of(verifier, column_of)
-        all_columns = any(map(takes_more, self.functions.values()))
+        all_columns = any(map(takes_optional_columns, self.functions.values()))
         rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad)
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
@@ -293,11 +292,13 @@ def _columns(
         except UnknownTaskError as error:
             raise EnvError(f"{name}: {error}") from error
         needed, optional = task.fields, task.optional
-    parameters, with_default = columns_of(functions), columns_of(functions, with_default=True)
-    parameters += [name for name in with_default if name in columns and name not in parameters]
+    parameters = columns_of(functions)
+    with_default = columns_of(functions, with_default=True)
+    # A parameter with a default must have a column only if the user names one for it.
+    parameters += [field for field in with_default if field in columns and field not in parameters]
     known = (*needed, *optional, *parameters, *with_default)
     for field, column in columns.items():
-        if field not in known and any(map(takes_all, functions.values())):
+        if field not in known and any(map(takes_any_column, functions.values())):
             # A function with `**kwargs` takes any column. But a name close to that of an argument is most likely
             # misspelt, except for a column that keeps its own name.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
@@ -343,10 +344,10 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     # Rows of the main file that the hash gives to a split with its own file are used for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
-    chosen, same = [], []
+    chosen, repeated = [], []  # repeated: those that a file of validation or test has, too
     for entry in all_entries:
         if _key(entry) in held_out_keys:
-            same.append(entry)
+            repeated.append(entry)
             continue
         if split_of(_key(entry)) in splits_to_take:
             chosen.append(entry)
@@ -355,7 +356,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     left_out = ""
     if split == "train":
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
-        twins = same + [entry for entry in chosen if question(entry.prompt) in place_of_question]
+        twins = repeated + [entry for entry in chosen if question(entry.prompt) in place_of_question]
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
             pairs = [f"{twin.where} (that of {place_of_question[question(twin.prompt)]})" for twin in twins]
@@ -372,7 +373,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
 
 
 def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
-    """A sentence on questions that several rows answer differently (capitals and spaces aside); "" if none is."""
+    """A sentence on questions (capitals and spaces aside) that rows answer differently; "" if there are none."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _content_of(file, rules).entries:
@@ -530,14 +531,9 @@ def _invalid_references(
     if not (fields and entries):
         return {}
     try:
-        with suppress(InvalidReferenceError):
-            # The verifier judges batches of at most MIN_COMPILED_ROWS without compiled code.
-            size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
-            for part in (entries[i : i + size] for i in range(0, len(entries), size)):
-                references = {field: [entry.reference[field] for entry in part] for field in fields}
-                verify_batch(verifier, [""] * len(part), **references)
+        if _all_are_valid(verifier, entries, fields):
             return {}
-        # Some reference is wrong. The batch names only the first wrong one, so each entry is checked alone.
+        # Only the first wrong reference is known from a batch, so each entry is checked alone.
         wrong = {}
         for i, entry in enumerate(entries):
             try:
@@ -549,6 +545,20 @@ def _invalid_references(
         raise EnvError(f"{name}: {error}") from error
 
 
+def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str]) -> bool:
+    """Whether the verifier takes the references of all entries; they are checked in batches, which is fast."""
+    # The verifier judges batches of at most MIN_COMPILED_ROWS without compiled code.
+    size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
+    try:
+        for start in range(0, len(entries), size):
+            batch = entries[start : start + size]
+            references = {field: [entry.reference[field] for entry in batch] for field in fields}
+            verify_batch(verifier, [""] * len(batch), **references)
+    except InvalidReferenceError:
+        return False
+    return True
+
+
 def text_or_none(answer: object) -> str | None:
     """An assistant's message, if it is a text that a model can be taught; None for a call of a tool and the like."""
     text = None if answer is None else completions_in(answer)[0]
@@ -558,7 +568,7 @@ def text_or_none(answer: object) -> str | None:
 def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for a row that cannot be used."""
     try:
-        row = asked(read_line(line, column_of.values()))
+        row = row_with_prompt(read_line(line, column_of.values()))
         # `read_sample` takes several possible names for each column; here each has one.
         found = read_sample(row, [(column,) for column in column_of.values()])
         values = dict(zip(column_of, found, strict=True))
@@ -569,8 +579,8 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
         )
         if [list(column_of)[place] for place in error.places] == ["demonstration"]:
             remedy += (
-                " A row without a right completion, as of a file for test, has null in this column; only what the "
-                "model is taught by imitation needs one."
+                " A row without a right completion, e.g. in a file for test, has null in this column: only rows that "
+                "the model learns by imitation need one."
             )
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:

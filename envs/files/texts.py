@@ -97,7 +97,7 @@ class _Content(NamedTuple):
     lines: tuple[int, ...]
     """The number of each row's line; the rows of a data set count as lines 1, 2, ..."""
     rows: tuple[tuple[Prompt, str], ...]
-    """(prompt, completion) of each."""
+    """(prompt, completion) of each row."""
     origin: dict[str, str]
     """{name of the data set: its commit}; {} for a file."""
     skipped: str
@@ -163,11 +163,9 @@ def _add_row(
     hub.
     """
     try:
-        rows.append(
-            _row(
-                where, read_line(row, ("prompt", "completion")) if isinstance(row, bytes | LineError) else row
-            )
-        )
+        if isinstance(row, bytes | LineError):
+            row = read_line(row, ("prompt", "completion"))
+        rows.append(_row(where, row))
     except LineError as error:
         wrong.append(f"{where} {error}")
     except EnvError as error:
@@ -195,12 +193,13 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     if "prompt" not in values and "instruction" in values and not isinstance(values.get("input", ""), str):
         raise EnvError(f"{where} has the input {values['input']!r:.60}. Write it as a text, or leave it out.")
     if not values.keys() >= {"prompt", "completion"}:
-        has = ", ".join(name + " (null)" * (value is None) for name, value in row.items()) or "nothing"
+        has = (
+            ", ".join(f"{name} (null)" if value is None else name for name, value in row.items()) or "nothing"
+        )
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
-    if (
-        "instruction" in values and isinstance(prompt, str) and not prompt.strip()
-    ):  # nobody left it out on purpose
+    # An empty instruction is a mistake, while an empty prompt may be meant.
+    if "instruction" in values and isinstance(prompt, str) and not prompt.strip():
         raise EnvError(f"{where} has an empty instruction. Write what is asked, or leave the row out.")
     if _is_chat(completion) and len(completion) == 1:  # TRL writes a completion as a chat of one message
         (last,) = completion

@@ -149,7 +149,7 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("text"), str) and row["text"]:
         return {**row}
     forms = envs.files.row_forms
-    found = forms.asked(row)
+    found = forms.row_with_prompt(row)
     if found.get("completion") is None and (answer := forms.last_answer(found.get("prompt"))):
         found |= {"prompt": forms.before_answer(found["prompt"]), "completion": answer}
     return found

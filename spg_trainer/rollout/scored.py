@@ -116,7 +116,7 @@ def sample_rows(
         if has_turns:
             row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
             turns = []
-        if logged := envs.authoring.reward_functions.reports.columns_of(
+        if logged := envs.authoring.reward_functions.reports.logged_for(
             scored.problems[b], scored.completions[b]
         ):
             row["logged"] = logged  # by `log_extra` of reward functions

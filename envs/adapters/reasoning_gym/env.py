@@ -81,8 +81,8 @@ OWN_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""{dataset: our check, which replaces its scorer}. The scorer of game_of_life_halting accepts any text; the
-others would run the answer as code."""
+"""{dataset: our check, which replaces its scorer}. The scorer of game_of_life_halting accepts any text. The others
+would run the answer as code."""
 
 
 class ReasoningGym(TextEnv):
@@ -132,17 +132,20 @@ class ReasoningGym(TextEnv):
         if self.split == "train":
             rng = np.random.default_rng([_SEED, index])
             for _ in range(_MAX_DRAWS):
-                if problem := self._in_split(int(rng.integers(self.size))):
+                if problem := self._problem_in_split(int(rng.integers(self.size))):
                     return problem
-            raise self._too_few(_MAX_DRAWS)
-        while len(self._problems_found) <= index and (item := next(self._items_to_look_at, None)) is not None:
-            if problem := self._in_split(item):
+            raise self._found_none(_MAX_DRAWS)
+        while len(self._problems_found) <= index:
+            item = next(self._items_to_look_at, None)
+            if item is None:  # all have been looked at
+                break
+            if problem := self._problem_in_split(item):
                 self._problems_found.setdefault(problem.reference["question"], problem)
         if not self._problems_found:
-            raise self._too_few(self.size)
+            raise self._found_none(self.size)
         return [*self._problems_found.values()][index % len(self._problems_found)]
 
-    def _in_split(self, index: int) -> Problem | None:
+    def _problem_in_split(self, index: int) -> Problem | None:
         """The problem of an item of the dataset if it belongs to this split, else None."""
         entry = self._item(index)
         question = entry["question"]
@@ -151,8 +154,8 @@ class ReasoningGym(TextEnv):
         reference = {"question": question, "answer": entry["answer"]}
         return Problem(question + ASK, reference, metadata={"entry": entry})
 
-    def _too_few(self, searched: int) -> EnvError:
-        """The error if none of the `searched` questions belongs to this split."""
+    def _found_none(self, searched: int) -> EnvError:
+        """The error to raise if none of `searched` questions belongs to this split."""
         return EnvError(
             f"{self.spec_name}: of {searched} questions none belongs to {self.split}, too few differ. Give it a larger "
             "size, or settings with more variety."

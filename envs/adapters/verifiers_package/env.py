@@ -121,9 +121,8 @@ def _interpreter(taskset: str, python: str) -> str:
         raise EnvError(
             f"verifiers:{taskset}: python={python} is no program (looked in {Path.cwd()}). {advice}"
         )
-    return os.path.abspath(
-        found
-    )  # a virtual environment's python is a link out of it, which must not be resolved
+    # The python of a virtual environment is a link to a program outside it, so links must not be resolved.
+    return os.path.abspath(found)
 
 
 @cache

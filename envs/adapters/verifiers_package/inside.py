@@ -87,10 +87,10 @@ def open_tasks(name, settings, count):
 
 
 def prompt_of(task):
-    """A task's prompt, a text or a list of {"role", "content"}; Refused if there is none, or if it has non-texts."""
+    """A task's prompt, a text or a list of {"role", "content"}; raises Refused if it is none of these."""
     data = task.data
     if data.prompt is None:
-        raise Refused("is refused: a user opens the conversation, who is played by a model")
+        raise Refused("is refused: the conversation is opened by a user whom a model plays")
     messages = [{"role": "system", "content": data.system_prompt}] if data.system_prompt else []
     if isinstance(data.prompt, str):
         return [*messages, {"role": "user", "content": data.prompt}] if messages else data.prompt
