@@ -253,14 +253,14 @@ def _splits(subject: _Subject) -> str:
             else:
                 try:
                     questions.add(split, index, problem)
-                except EnvError as copied:
-                    faults.append(with_flags(copied))
+                except EnvError as fault:
+                    faults.append(with_flags(fault))
         # No problem of this split is in an earlier one, so its different problems are those that were first seen in it.
         num_different = list(split_of.values()).count(split)
         if not faults and split != "train" and num_different < DIFFERENT * len(problems):
             faults.append(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
-                f"{DIFFERENT:.0%}. {_twice(split, env, problems, num_different)}"
+                f"{DIFFERENT:.0%}. {_advice_on_copies(split, env, problems, num_different)}"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
@@ -274,7 +274,7 @@ def _splits(subject: _Subject) -> str:
         differing = ""
     else:
         differing = questions.differing()
-    if train.notice and not is_divided:
+    if said_by_notice:
         subject.notes.append(train.notice)
     if faults:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))
@@ -290,18 +290,21 @@ def _splits(subject: _Subject) -> str:
     return text
 
 
-def _twice(split: str, env: TextEnv, problems: Mapping[int, Problem], num_different: int) -> str:
+def _advice_on_copies(split: str, env: TextEnv, problems: Mapping[int, Problem], num_different: int) -> str:
     """Advice on problems that occur twice: rows of a file, or problems that a generator makes for several indices."""
     if not isinstance(env, Rows):
         return (
-            "A generator makes the same problem of several indices: list what it can make once, so that the pool has a "
-            f"size (of the {len(env):,} of {split} about {_pool(num_different, len(problems)):,} differ), and "
+            "A generator makes the same problem for several indices: list what it can make once, so that the pool has "
+            f"a size (of the {len(env):,} of {split} about {_pool(num_different, len(problems)):,} differ), and "
             "divide the list by envs.split_of(problem), which gives each to one split"
         )
-    first: dict[str, str] = {}
-    pairs = ((place := p.metadata["where"], first.setdefault(content(p), place)) for p in problems.values())
-    again, before = next(pair for pair in pairs if pair[0] != pair[1])
-    return f"Leave out rows that come twice, e.g. {again}, which is {before} again"
+    first_row_of: dict[str, str] = {}  # {content of a problem: the first row that has it}
+    for problem in problems.values():
+        row = problem.metadata["where"]
+        first_row = first_row_of.setdefault(content(problem), row)
+        if first_row != row:
+            break
+    return f"Leave out rows that come twice, e.g. {row}, which is {first_row} again"
 
 
 def _pool(num_different: int, num_drawn: int) -> int:
@@ -557,9 +560,11 @@ def _junk(subject: _Subject) -> str:
             tried += 1
             slowest = max(slowest, seconds)
     subject.score(env, problems, [_JUNK] * len(problems))  # many at once, as in a run
-    none_is = "none of" if not is_relative else "compared with others; none of"
-    found = "is right, raises or takes long" if not is_relative else "raises or takes long"
-    text = f"{none_is} {tried:,} {found} (at most {slowest * 1000:.0f} ms)"
+    if is_relative:
+        text = f"compared with others; none of {tried:,} raises or takes long"
+    else:
+        text = f"none of {tried:,} is right, raises or takes long"
+    text += f" (at most {slowest * 1000:.0f} ms)"
     return "; ".join(filter(None, [text, hint]))
 
 

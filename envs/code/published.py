@@ -214,8 +214,8 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
         return bool(rng.integers(2))
     if isinstance(value, int | float):
         moved = value + type(value)(rng.integers(-3, 4))
-        has_same_sign = np.sign(moved) == np.sign(value) or value == 0 < moved  # 0 may become positive
-        return moved if has_same_sign else value
+        keeps_sign = np.sign(moved) == np.sign(value) or (value == 0 and moved > 0)  # 0 may become positive
+        return moved if keeps_sign else value
     if isinstance(value, str | list | tuple) and len(value):
         items = list(value)
         place, other = (int(i) for i in rng.integers(len(items), size=2))

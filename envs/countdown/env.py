@@ -170,9 +170,8 @@ class Countdown(GeneratedEnv):
 
 def _mark_numbers(numbers: list[int], answer: str) -> str:
     """A line with each given number, marked as used or missing, and then the numbers that should not be used."""
-    unmatched = Counter(
-        read_numbers(answer)
-    )  # numbers of the answer that no given number has been matched to yet
+    # Numbers of the answer that no given number has been matched to yet.
+    unmatched = Counter(read_numbers(answer))
     parts = []
     for number in map(str, numbers):
         used = unmatched[number] > 0

@@ -226,7 +226,8 @@ def discount(percent, twenties):
 @template(2, "Algebra", range(-12, 13), range(-12, 13))
 def larger_root(p, q):
     """The larger of the roots p and q of a quadratic. Slip: the roots get the signs that they have in the factors."""
-    factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"  # e.g. (x-3)(x+5)
+    # E.g. (x-3)(x+5); with the root 0 a factor is written (x-0).
+    factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"
     yield f"What is the larger root of $x^2{term(-p - q, 'x')}{term(p * q, '')}=0$?"
     yield f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q))
     yield f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q))

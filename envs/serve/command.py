@@ -35,11 +35,11 @@ def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
 def names_in_addresses(ids: Sequence[str]) -> dict[str, str]:
     """{short name: the given id}; raises EnvError for an unknown task, and for two tasks with one short name."""
     names: dict[str, str] = {}
-    for asked in ids:
-        name = short_name(resolve(asked))
-        if names.setdefault(name, asked) != asked:
+    for id in ids:
+        name = short_name(resolve(id))
+        if names.setdefault(name, id) != id:
             raise EnvError(
-                f"{names[name]} and {asked} would both be served at /{name}; serve one of them at another port."
+                f"{names[name]} and {id} would both be served at /{name}; serve one of them at another port."
             )
     return names
 

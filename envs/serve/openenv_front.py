@@ -46,11 +46,12 @@ EXECUTION, CAPACITY = "EXECUTION_ERROR", "CAPACITY_REACHED"
 
 
 def _object(title: str, required: list[str], **properties: Any) -> dict[str, Any]:
-    metadata = {"metadata": {"type": "object", "additionalProperties": True}}
+    """The JSON schema of an object; properties: {name: its schema}, to which `metadata` is added."""
+    schemas = {**properties, "metadata": {"type": "object", "additionalProperties": True}}
     return {
         "title": title,
         "type": "object",
-        "properties": {name: {"title": name, **of} for name, of in {**properties, **metadata}.items()},
+        "properties": {name: {"title": name, **schema} for name, schema in schemas.items()},
         "required": required,
     }
 
@@ -92,8 +93,10 @@ class Session:
     turns: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
     done: bool = False
-    used: float = field(default_factory=time.monotonic)
+    last_used: float = field(default_factory=time.monotonic)
+    """In seconds, by `time.monotonic`."""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the request that changes the episode."""
 
 
 class Failed(Refused):
@@ -109,6 +112,7 @@ class OpenEnvFront(Front):
     sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
     """Episodes over HTTP, by task and id."""
     connected: int = 0
+    """How many WebSockets are open; each is a session, too."""
 
     def handler(self, method: str, path: str, query: str) -> Handler | Reply:
         if method == "GET" and path == "/":
@@ -116,7 +120,7 @@ class OpenEnvFront(Front):
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)
         if method == "GET" and path == "/schema":  # the same for all tasks
-            return Handler(partial(self._answered, partial(self._http_schema, "", query)), path)
+            return Handler(partial(self._reply_with, partial(self._http_schema, "", query)), path)
         found = self.place(path)
         if isinstance(found, Reply):
             return found
@@ -128,7 +132,7 @@ class OpenEnvFront(Front):
         if VERBS[verb] != method:
             return error(405, f"This address takes {VERBS[verb]}.", (b"allow", VERBS[verb].encode()))
         answer = getattr(self, f"_http_{verb}")
-        return Handler(partial(self._answered, partial(answer, task, query)), f"/{verb}")
+        return Handler(partial(self._reply_with, partial(answer, task, query)), f"/{verb}")
 
     def place(self, path: str) -> tuple[str, str] | Reply:
         """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
@@ -143,7 +147,8 @@ class OpenEnvFront(Front):
         near = did_you_mean(parts[0], self.tasks)
         return error(404, f"Nothing is served at this address. {near}There are, for example: {addresses}.")
 
-    async def _answered(self, work: Any, body: bytes) -> Reply:
+    async def _reply_with(self, work: Any, body: bytes) -> Reply:
+        """What `work` returns for a body, as a reply; if it raises `Refused`, the reply says why."""
         try:
             return Reply(200, json.dumps(await work(body)).encode() + b"\n")
         except Refused as refusal:
@@ -164,7 +169,7 @@ class OpenEnvFront(Front):
         return SCHEMA
 
     async def _http_metadata(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        about = await self._asked(task, "about", {"split": "train"})
+        about = await self._ask_worker(task, "about", {"split": "train"})
         named = {"name": f"{about['id']} {about['name']}", "description": about["description"]}
         return {
             **named,
@@ -181,7 +186,7 @@ class OpenEnvFront(Front):
 
     async def _http_num_tasks(self, task: str, query: str, body: bytes) -> dict[str, int]:
         split = _split(read_object(body))
-        about = await self._asked(task, "about", {"split": split})
+        about = await self._ask_worker(task, "about", {"split": split})
         return {"num_tasks": about["problems"][split]}
 
     async def _http_reset(self, task: str, query: str, body: bytes) -> dict[str, Any]:
@@ -218,16 +223,17 @@ class OpenEnvFront(Front):
                 f'There is no episode {shown(name)} of this task; call /reset, which returns an "episode_id".',
             )
         self.sessions[task, session.id] = session  # at the end: they are in the order of their last use
-        session.used = time.monotonic()
+        session.last_used = time.monotonic()
         return session
 
     def _forget_idle(self) -> None:
-        """Forgets the episodes that have not been used for long: the first ones, as `_session` keeps the order."""
-        last_used = time.monotonic() - IDLE_SECONDS
-        for name in [*takewhile(lambda name: self.sessions[name].used < last_used, self.sessions)]:
+        """Forgets episodes that have not been used for long; they come first, since `_session` keeps that order."""
+        limit = time.monotonic() - IDLE_SECONDS
+        idle = list(takewhile(lambda name: self.sessions[name].last_used < limit, self.sessions))
+        for name in idle:
             del self.sessions[name]
 
-    async def _asked(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
+    async def _ask_worker(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
         """A worker's answer about a task; raises `Failed`."""
         answer = await self.ask(f"/{task}/{what}", json.dumps(job).encode())
         value = json.loads(answer.body)
@@ -237,14 +243,15 @@ class OpenEnvFront(Front):
 
     async def _reset(self, task: str, session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
         """Starts an episode; returns the first observation as it goes over the wire."""
-        job = {"split": _split(given), "index": _whole(given, "index"), "seed": _whole(given, "seed")}
+        index, seed = _whole_number(given, "index"), _whole_number(given, "seed")
+        job = {"split": _split(given), "index": index, "seed": seed}
         known = ("split", "index", "seed", "episode_id")
         if unknown := [name for name in given if name not in known]:
             near = did_you_mean(unknown[0], known)
             raise Refused(422, f"reset() takes no {shown(unknown[0])}. {near}It takes: {', '.join(known)}.")
         async with session.one_at_a_time:
-            begun = await self._asked(task, "reset", job)
-            about = await self._asked(task, "about", {"split": job["split"]})
+            begun = await self._ask_worker(task, "reset", job)
+            about = await self._ask_worker(task, "about", {"split": job["split"]})
             session.split, session.index, session.done = job["split"], begun.pop("index"), False
             session.problem = Problem(begun["prompt"], {})
             session.turns, session.replies = [], []
@@ -268,11 +275,9 @@ class OpenEnvFront(Front):
                 raise Refused(422, "The episode is over: call reset for the next one.")
             turns = [*session.turns, action["completion"]]
             job = {"split": session.split, "index": session.index, "turns": turns, "replies": session.replies}
-            step = await self._asked(task, "step", job)
-            session.turns, session.done = (
-                turns,
-                step.pop("done"),
-            )  # only now, so that after an error the step can be taken again
+            step = await self._ask_worker(task, "step", job)
+            # Only now, so that after an error the step can be taken again.
+            session.turns, session.done = turns, step.pop("done")
             reply = step.pop("reply", "")
             if not session.done:
                 session.replies.append(reply)
@@ -382,6 +387,7 @@ async def _send(send: Send, value: dict[str, Any]) -> None:
 
 
 def _split(given: Mapping[str, Any]) -> str:
+    """The split that a request names; "train" if it names none."""
     split = given.get("split")
     if split is None:
         return "train"
@@ -390,7 +396,8 @@ def _split(given: Mapping[str, Any]) -> str:
     return split
 
 
-def _whole(given: Mapping[str, Any], name: str) -> int | None:
+def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
+    """The whole number that a request gives under a name; None if it gives none."""
     value = given.get(name)
     if value is not None and (type(value) is not int or not 0 <= value < 1 << 63):
         raise Refused(422, f'"{name}" is {shown(value)}; it must be a whole number, at least 0.')
@@ -398,6 +405,7 @@ def _whole(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _id(name: Any) -> str | None:
+    """A valid id of an episode, as it is; None stays None."""
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
         raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')
     return name

@@ -15,7 +15,6 @@ from envs.episodes import Episodes, cause
 from envs.errors import EnvError
 from envs.problem import Problem, check_index, choose_index, read_problem
 from envs.registry import make, resolve
-from envs.splits import SPLITS
 from envs.task import summary
 from verifiers import __version__, batch
 from verifiers.limit import time_limit
@@ -42,6 +41,7 @@ class Player:
 
     def __init__(self, tasks: Mapping[str, Mapping[str, Any]], seconds: float) -> None:
         self.tasks, self.seconds = tasks, seconds
+        # These two are cached: env(task, split) and problem(task, split, index).
         self.env = lru_cache(maxsize=None)(self._env)
         self.problem = lru_cache(maxsize=4096)(lambda task, split, i: read_problem(self.env(task, split), i))
 
@@ -56,21 +56,26 @@ class Player:
         if asked == "step":
             return self.steps(task, jobs)
         answer = {"reset": self.reset, "about": self.about}[asked]
-        return [self._answered(lambda job=job: (answer(task, job), {})) for job in jobs]
+        return [self._answer_of(lambda job=job: (answer(task, job), {})) for job in jobs]
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Takes a step of many episodes; if the environment refuses them, each alone, to find the one at fault."""
+        """Takes a step of many episodes together. If that fails, each takes it alone, so that only some fail."""
         if len({job["split"] for job in jobs}) == 1 and len(jobs) > 1:
             try:
                 return [_as_answer(task, step) for step in self.step(task, jobs)]
             except Exception as error:  # a task's error; below, the episode that causes it raises it again
                 _log.debug("%s: a batch of steps failed: %s", task, error)
-        return [
-            self._answered(lambda job=job: (step := self.step(task, [job])[0], _counted(task, step)))
-            for job in jobs
-        ]
+        return [self._answer_of(lambda job=job: self._step_alone(task, job)) for job in jobs]
 
-    def _answered(self, work: Callable[[], tuple[dict[str, Any], dict[str, dict[str, int]]]]) -> Answer:
+    def _step_alone(
+        self, task: str, job: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+        """The step of one episode, and its verdict for the counters of `Answer`."""
+        (step,) = self.step(task, [job])
+        return step, _counted(task, step)
+
+    def _answer_of(self, work: Callable[[], tuple[dict[str, Any], dict[str, dict[str, int]]]]) -> Answer:
+        """What `work` returns, (value, counted verdicts), as an answer; if it raises, the answer says so."""
         try:
             value, verdicts = work()
             return Answer(200, json.dumps(value).encode(), verdicts)
@@ -101,7 +106,6 @@ class Player:
     def about(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
         """What a client may want to know of a task before it starts."""
         env = self.env(task, job["split"])
-        splits = SPLITS if job.get("lengths") else [job["split"]]
         return {
             "name": env.spec_name,
             "id": resolve(self.tasks[task]["env"]),
@@ -112,7 +116,7 @@ class Player:
             "reward_ranges": {
                 name: [_finite(end) for end in ends] for name, ends in env.reward_ranges.items()
             },
-            "problems": {split: len(self.env(task, split)) for split in splits},
+            "problems": {job["split"]: len(env)},
         }
 
     def step(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -147,10 +151,12 @@ class Player:
 
 
 def _as_answer(task: str, step: dict[str, Any]) -> Answer:
+    """A step as an answer, with its verdict counted."""
     return Answer(200, json.dumps(step).encode(), _counted(task, step))
 
 
 def _counted(task: str, step: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """{task: {reason: 1}} of a step that ends its episode; {} of any other step."""
     return {task: {step["reason"] or "none": 1}} if step["done"] else {}
 
 

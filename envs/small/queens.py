@@ -15,8 +15,8 @@ class Queens(SmallEnv):
     """Eight queens on a chess board (`spg/Queens-v0`), some of them given.
 
     Prompt: "queens 4?7?????", for each row the column of its queen, 1 to 8; ? = to be found. Answer: the 8 columns; any
-    solution counts. level: 3, 4 or 5 queens are to be found. As there are only some thousand boards,
-    train repeats some. Habit "rooks": the free columns in ascending order, diagonals ignored.
+    solution counts. level: 3, 4 or 5 queens are to be found. As there are only some thousand boards, train repeats
+    some. Habit "rooks": the free columns in ascending order, diagonals ignored.
     """
 
     habit = "rooks"

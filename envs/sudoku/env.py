@@ -38,8 +38,6 @@ _WORDS = {
     4: {"rows": "four", "boxes": "four 2x2 corner boxes", "digits": "1, 2, 3 and 4"},
     9: {"rows": "nine", "boxes": "nine 3x3 boxes", "digits": "each digit from 1 to 9"},
 }
-
-
 _CELLS = {
     "given": ("bold", " {} ", ""),
     "right": ("green", "({})", "right"),

@@ -90,14 +90,14 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
 
 
 @cache
-def _table() -> np.ndarray:
+def _cells_of_grids() -> np.ndarray:
     """(288, 16) uint8: the cells of all grids, as character codes."""
     return np.frombuffer("".join(grids()).encode(), np.uint8).reshape(-1, 16)
 
 
 def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
     """A 4x4 puzzle: grid number `rank` with random cells blanked out, drawn until it has a single solution."""
-    all_grids = _table()
+    all_grids = _cells_of_grids()
     grid = all_grids[rank]
     while True:
         is_clue = np.ones(16, bool)
@@ -231,7 +231,7 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
     puzzle, solution = values["puzzle"], values["solution"]
     for name, text, allowed in (("puzzle", puzzle, "0" + digits), ("solution", solution, digits)):
         if not isinstance(text, str) or len(text) != size * size or not set(text) <= set(allowed):
-            other_size = 13 - size  # 9 for 4, and 4 for 9
+            other_size = 9 if size == 4 else 4
             wanted = (
                 f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={other_size}"
             )

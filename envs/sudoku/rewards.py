@@ -58,4 +58,4 @@ def _last_digits(completion: str) -> str:
     while start >= 0 and (end := completion.find(CLOSE, start)) >= 0:
         block = completion[start + len(OPEN) : end]
         start = completion.find(OPEN, end)
-    return block if block.isdigit() else "".join(filter(str.isdigit, block))
+    return "".join(filter(str.isdigit, block))

@@ -54,7 +54,7 @@ def ask(address: str, path: str, body: Any = None, seconds: float = 30.0) -> Any
     if body is not None:
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
-    # A proxy of the environment is for other machines.
+    # A server on this machine is asked directly, even if the environment variables name a proxy.
     direct = [urllib.request.ProxyHandler({})] if is_loopback(urlsplit(address).hostname or "") else []
     try:
         with urllib.request.build_opener(*direct).open(request, timeout=seconds) as reply:
@@ -116,9 +116,8 @@ class Connections:
 
         most: how many sessions there may be. Any error inside closes the session, since an answer may still be coming.
         """
-        if (
-            self.loop is not asyncio.get_running_loop()
-        ):  # the first time, after a fork, and after a loop was given up
+        # The loop is another one at the first call, after a fork, and after a loop was given up.
+        if self.loop is not asyncio.get_running_loop():
             self.loop, self.idle, self.open = asyncio.get_running_loop(), [], 0
         fitting = [session for session in self.idle if wanted is None or session.at == wanted]
         if fitting or (self.idle and self.open >= most):
@@ -154,7 +153,7 @@ class Connections:
             raise ServerError(f"{uri} refuses a WebSocket (status {error.response.status_code})") from error
 
 
-connections = cache(Connections)
+connections = cache(Connections)  # {address of a server: its connections}
 
 
 @dataclass
@@ -196,9 +195,13 @@ class Client:
     async def _go(self, session: Session, place: Place) -> None:
         """Brings a session's episode to a place; it continues from its present state if that is on the way."""
         reset, turns = place
-        at = session.at
-        if not turns or at is None or at[0] != reset or at[1] != turns[: len(at[1])] or at[1] == turns:
-            session.at = None  # unknown until this is done
+        is_on_the_way = False
+        if session.at is not None:
+            present_reset, present_turns = session.at
+            is_beginning = len(present_turns) < len(turns) and present_turns == turns[: len(present_turns)]
+            is_on_the_way = present_reset == reset and is_beginning
+        if not is_on_the_way:
+            session.at = None  # unknown until the episode has begun
             self._keep((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
         while len(session.at[1]) < len(turns):
@@ -212,7 +215,8 @@ class Client:
     def _keep(self, place: Place, result: Result) -> None:
         """Remembers a result; raises `NotReproducible` if there was another result before."""
         before = self.results.setdefault(place, result)
-        if (_told(before), before.reward, before.done) != (_told(result), result.reward, result.done):
+        parts_before = (_without_metadata(before), before.reward, before.done)
+        if parts_before != (_without_metadata(result), result.reward, result.done):
             raise NotReproducible(
                 f"the same reset({place[0]}) and the same {len(place[1])} completions gave something else the second "
                 "time; an environment must depend on its seed alone"
@@ -222,8 +226,8 @@ class Client:
             self.results.popitem(last=False)
 
 
-def _told(result: Result) -> dict[str, Any]:
-    """An observation without its metadata, which may have a name of the episode."""
+def _without_metadata(result: Result) -> dict[str, Any]:
+    """The fields of an observation, without its metadata, which may name the episode."""
     return {name: value for name, value in result.observation.items() if name != "metadata"}
 
 

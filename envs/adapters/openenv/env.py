@@ -72,21 +72,26 @@ class OpenEnv(TextEnv):
             sessions: the most episodes that each process of a run plays at once.
             timeout: the seconds that an answer of the server may take.
         """
-        check_choice(self._called, "split", split, SPLITS)
+        check_choice(self._shown_name, "split", split, SPLITS)
         for name, value in (("max_turns", max_turns), ("num_problems", num_problems), ("sessions", sessions)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise EnvError(f"{self._called}: {name}={value!r:.80} must be a whole number, at least 1.")
+                raise EnvError(
+                    f"{self._shown_name}: {name}={value!r:.80} must be a whole number, at least 1."
+                )
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise EnvError(f"{self._called}: timeout={timeout!r:.80} must be a number of seconds above 0.")
+            raise EnvError(
+                f"{self._shown_name}: timeout={timeout!r:.80} must be a number of seconds above 0."
+            )
         need_websockets()
         self.split, self.observation = split, observation
         self.score_concurrency, self.score_timeout = sessions, float(timeout)
         self._length, self._by_index = _size(self.address, split, num_problems)
-        self._client = Client(self.address, _action_field(self._called, self.address, action), sessions)
+        self._client = Client(self.address, _action_field(self._shown_name, self.address, action), sessions)
         first = self._await(self._client.result(self._reset(0), ()))
         self._read_first(first)
         said = first.metadata
         self.max_turns = max_turns or (int(said["max_turns"]) if "max_turns" in said else MAX_TURNS)
+        # Only `python -m envs serve` gives weights.
         self._is_ours = isinstance(said.get("reward_weights"), dict)
         if self._is_ours:
             self.reward_weights = {name: float(weight) for name, weight in said["reward_weights"].items()}
@@ -98,7 +103,8 @@ class OpenEnv(TextEnv):
         self.origin = {self.address: f"{named.get('name', 'no name')}, version {named.get('version')}"}
 
     @property
-    def _called(self) -> str:
+    def _shown_name(self) -> str:
+        """The name in messages."""
         return f"openenv:{self.address}"
 
     @property
@@ -125,21 +131,22 @@ class OpenEnv(TextEnv):
         prefix, template = (text if isinstance(text, str) else "" for text in texts)
         prompt = self._text(result)
         if not prompt:
-            raise EnvError(f"{self._called}: reset() shows no text. {self._advice(result)}")
+            raise EnvError(f"{self._shown_name}: reset() shows no text. {self._advice(result)}")
         return Problem(prompt, {"index": index}, prefix, completion_template=template)
 
     def _reset(self, index: int) -> dict[str, Any]:
         """The arguments of `reset` for a problem; servers other than ours use those that their environment knows."""
         if self._by_index:
             return {"split": self.split, "index": index}
-        return {"seed": len(SPLITS) * index + list(SPLITS).index(self.split)}
+        # A seed modulo 3 is the number of its split, so no seed is in two splits.
+        return {"seed": len(SPLITS) * index + SPLITS.index(self.split)}
 
     def _await(self, awaitable: Any) -> Any:
         """The result of an awaitable, awaited in the event loop of all `async` methods; its errors become EnvError."""
         limits = Limits(1, self.score_timeout)
-        (outcome,) = call_all(lambda: self._called, [lambda: awaitable], limits)
+        (outcome,) = call_all(lambda: self._shown_name, [lambda: awaitable], limits)
         if outcome.error is not None:
-            raise EnvError(f"{self._called}: {outcome.error}.") from outcome.error
+            raise EnvError(f"{self._shown_name}: {outcome.error}.") from outcome.error
         return value_of(outcome)
 
     def _text(self, result: Result) -> Prompt:
@@ -147,13 +154,13 @@ class OpenEnv(TextEnv):
         names = TEXT_FIELDS if self.observation is None else (self.observation,)
         if self.observation is not None and self.observation not in result.observation:
             raise EnvError(
-                f"{self._called}: observation={self.observation} is no field. {self._advice(result)}"
+                f"{self._shown_name}: observation={self.observation} is no field. {self._advice(result)}"
             )
         found = next((result.observation[name] for name in names if result.observation.get(name)), None)
         if found is None and self.observation is None:
             texts = [v for k, v in result.observation.items() if isinstance(v, str) and v and k != "metadata"]
             if len(texts) > 1:
-                raise EnvError(f"{self._called}: which text is the model to read? {self._advice(result)}")
+                raise EnvError(f"{self._shown_name}: which text is the model to read? {self._advice(result)}")
             found = texts[0] if texts else ""
         if isinstance(found, str) or self.observation_space.contains(found):
             return found
@@ -177,25 +184,30 @@ class OpenEnv(TextEnv):
         reset = self._reset(problem.reference["index"])
         results = [await self._client.result(reset, turns[: n + 1]) for n in range(len(turns))]
         if self._is_ours:
-            said = results[-1].metadata
-            if not results[
-                -1
-            ].done:  # cut off here, by max_turns or because a prompt was too long, not by the server
+            if not results[-1].done:
+                # The episode was cut off here, by max_turns or by a prompt that was too long, and not by the server.
                 return Score(dict.fromkeys(self.reward_weights, 0.0), "unfinished")
+            said = results[-1].metadata
             rewards = {name: np.nan if value is None else value for name, value in said["rewards"].items()}
             return Score(rewards, said["reason"], said["extracted"])
         total = sum(result.reward for result in results)
         is_right = total >= 1
-        reason = "ok" if is_right else "wrong" if results[-1].done else "unfinished"
+        if is_right:
+            reason = "ok"
+        else:
+            reason = "wrong" if results[-1].done else "unfinished"
         return Score({"correct": float(is_right), "reward": total}, reason)
 
 
 def _action_field(called: str, address: str, chosen: str | None) -> str:
     """The field of an action that takes a text; raises EnvError if it is unclear which."""
     schema = (ask(address, "/schema") or {}).get("action") or {}
-    fields = {name: of for name, of in schema.get("properties", {}).items() if name != "metadata"}
+    fields = {name: value for name, value in schema.get("properties", {}).items() if name != "metadata"}
+    # A field that has no type, or may have several, counts as a text if a string is possible.
     texts = [
-        name for name, of in fields.items() if "string" in str(of.get("type", of.get("anyOf", "string")))
+        name
+        for name, value in fields.items()
+        if "string" in str(value.get("type", value.get("anyOf", "string")))
     ]
     if chosen is not None:
         if fields and chosen not in fields:
