@@ -158,10 +158,9 @@ def in_split(env: TextEnv, split: str) -> TextEnv:
     was opened by calling its class.
     """
     task = innermost(env)
-    made_by_id = (
-        task._env_id is not None
-    )  # else the user called the class, and has the problems that they want
-    if made_by_id and not hasattr(env, "split") and not _takes_split(type(task)):
+    # If the user called the class, they have the problems that they want.
+    is_from_make = task._env_id is not None
+    if is_from_make and not hasattr(env, "split") and not _takes_split(type(task)):
         return as_env(Divided(env, split))
     return env
 

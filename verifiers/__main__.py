@@ -132,11 +132,9 @@ def _parser() -> Parser:
     )
     mode = (
         "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt; "
-    )
-    mode += (
         "flexible also judges completions that mark no answer, by the last number or formula of their last "
+        "sentence that has one"
     )
-    mode += "sentence that has one"
     add("--mode", choices=MODES, default="lenient", help=mode)
     rules = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
     rules += "differ; `ours d1` is the same, because ours always judge"
@@ -159,16 +157,16 @@ def _parser() -> Parser:
     )
     completion = (
         "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, "
+        "each completion in it is judged"
     )
-    completion += "each completion in it is judged"
     add("--completion-field", metavar="NAME", help=completion)
     answer = "the field that holds the reference, if it is not named as the task expects (gsm8k: answer); "
     answer += "FIELD=NAME, once for each, if the task has several references"
     add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
     problem = (
         "the field that holds the problem (math500); an answer must then also be worked out and in the form "
+        "that the problem asks for; a column of the name problem is used unasked, '' leaves it out"
     )
-    problem += "that the problem asks for; a column of the name problem is used unasked, '' leaves it out"
     add("--problem-field", metavar="NAME", help=problem)
     add(
         "--references",
@@ -186,7 +184,10 @@ def _each_rule_named(words: Sequence[str]) -> list[str]:
     result: list[str] = []
     apart = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
     for word in chain.from_iterable(apart):
-        result += ["--rules"] * (word in RULES and result[-2:-1] == ["--rules"]) + [word]
+        is_behind_a_rule = result[-2:-1] == ["--rules"]
+        if word in RULES and is_behind_a_rule:
+            result.append("--rules")
+        result.append(word)
     return result
 
 
@@ -243,8 +244,9 @@ def _run(args: argparse.Namespace) -> int:
     else:
         sys.stderr.write("\n" * progress + summary_text(facts))
     for source in sources:
-        problem = source.failure or "it holds no rows." * source.empty
-        sys.stderr.write(f"{source.path}: {problem}\n" if problem else "")
+        problem = source.failure or ("it holds no rows." if source.empty else "")
+        if problem:
+            sys.stderr.write(f"{source.path}: {problem}\n")
     return 1 if tally["broken"] or not tally["judged"] else 0
 
 
@@ -458,7 +460,7 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
     # A device or a pipe is written to as it is.
     special = os.path.exists(args.output) and not os.path.isfile(args.output)
-    partial = args.output + PARTIAL * (not special)
+    partial = args.output if special else args.output + PARTIAL
     try:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")
     except OSError as error:

@@ -40,7 +40,8 @@ Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end 
 Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
 """(completion, reason, start and end of what lenient mode has judged) -> what is judged instead, or -1, -1."""
 
-# So many are worth a thread. A larger buffer takes three times as long, as the system gives it new pages each time.
+# A thread judges so many characters at a time. A larger buffer would take three times as long, since the system would
+# give it new pages each time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
 MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
@@ -48,10 +49,8 @@ MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # numba's types of `Columns`
 INTEGER_BITS = 2000  # a longer integer is no reference; Python prints none of more than 4,300 digits
-_registered: set[Any] = set()
+_registered: set[Any] = set()  # the functions that compiled code can call
 _lock = Lock()
-
-
 COMPILING_SECONDS = 15.0
 """About how long the first compilation of a loop takes."""
 
@@ -96,7 +95,7 @@ def as_reference(value: object) -> str | None:
         if kind in ("float32", "float16") and isfinite(value) and not value.is_integer():
             import numpy as np
 
-            value = float(str(np.dtype(kind).type(value)))  # 0.1, where its nearest float32 is 0.10000000149
+            value = float(str(np.dtype(kind).type(value)))  # 0.1, not 0.10000000149, which is its float32
     if type(value) is float and isfinite(value):
         value = int(value) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:
@@ -246,7 +245,8 @@ def text_task(
 
     def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
         """The verdict on the text that is judged instead, if that can be read; else `judged`."""
-        low, high = flexible(data, judged[0], *judged[3:]) if flexible else (-1, -1)
+        reason, _, _, start, end = judged
+        low, high = flexible(data, reason, start, end) if flexible else (-1, -1)
         if low < 0:
             return judged
         reason, tier, score, _, _ = judge(b"<answer>" + data[low:high] + b"</answer>", True, None, *reference)
@@ -424,7 +424,9 @@ def compile_loop(
             if started.data["dispatcher"].py_func is function:  # not a function that it calls
                 if only_cached:
                     raise _NotCached
-                compiling.begins((extract, *modules)[-1].__name__.split(".")[1])
+                compiling.begins(
+                    (extract, *modules)[-1].__name__.split(".")[1]
+                )  # "gsm8k" of verifiers.gsm8k.answer
                 compiling.taken -= perf_counter()
 
         def on_end(self, ended: Any) -> None:
@@ -434,14 +436,18 @@ def compile_loop(
     from verifiers.loop_cache import LoopCache, turn
 
     with _lock:
-        if not _registered:  # these functions have another form where compiled
-            overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
-            overload(extract.matches)(lambda data, start, end, pattern: extract.matches_in_array)
-            overload(extract.is_end_token)(lambda data, start, end: extract.is_end_token_in_array)
-            overload(extract.brace_before)(lambda data, start, end: extract.brace_before_in_array)
-            overload(sentence.may_name)(lambda data, start, end: sentence.may_name_in_array)
-            _registered.update((extract.find_byte, extract.matches, extract.is_end_token))
-            _registered.update((extract.brace_before, sentence.may_name))
+        if not _registered:
+            # {function: a function that returns its other form, which is compiled in its place}.
+            compiled_forms: dict[Callable, Callable] = {
+                extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
+                extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
+                extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
+                extract.brace_before: lambda data, start, end: extract.brace_before_in_array,
+                sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
+            }
+            for plain, form in compiled_forms.items():
+                overload(plain)(form)
+            _registered.update(compiled_forms)
         for module in (extract, *modules):
             for function in vars(module).values():
                 ours = isfunction(function) and function.__module__ == module.__name__

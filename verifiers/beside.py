@@ -1,4 +1,4 @@
-"""Verdicts of other rules beside ours: counts of them, both rates, and how those differ."""
+"""The verdicts of other rules, such as d1's, beside ours: their counts, their rate, and where they differ from ours."""
 
 from __future__ import annotations
 

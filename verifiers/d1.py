@@ -20,6 +20,7 @@ from verifiers.errors import ArgumentError, invalid_reference
 from verifiers.registry import Task, find
 from verifiers.verdicts import Reason, Tier, Verdict
 
+_BOX = "\\boxed{"
 _CELLS = 16  # how many cells a Sudoku has
 _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # how many bits a power of integers may have; no target has more
@@ -47,7 +48,7 @@ class Finding(NamedTuple):
 
     def verdict(self) -> Verdict:
         """The finding as a `Verdict`: correct if everything is right; the score is the part that is right."""
-        correct = 0 < self.of == self.right
+        correct = self.of > 0 and self.right == self.of
         missing = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
         score = self.right / self.of if self.of else 0.0
         return Verdict(correct, score, self.extracted, Reason.OK if correct else missing, Tier.TEXT)
@@ -94,14 +95,17 @@ def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
 def _boxes(completion: str) -> Iterator[str]:
     r"""The text between each `\boxed{` and the next `}` on its line."""
     for line in completion.split("\n"):
-        start = line.find("\\boxed{")
+        start = line.find(_BOX)
         while start >= 0 and (end := line.find("}", start)) >= 0:
-            yield line[start + 7 : end].strip()
-            start = line.find("\\boxed{", end)
+            yield line[start + len(_BOX) : end].strip()
+            start = line.find(_BOX, end)
 
 
 def _number_in(text: str, place: int) -> tuple[float | None, bool]:
-    """(the text as a float, True), else (the number at this place among those in it, or None, False)."""
+    """(a number, whether it is the whole text): the text as a float, else the number at `place` of those in the text.
+
+    place: 0 = the first, -1 = the last. (None, False) if there is no number in the text.
+    """
     try:
         return float(text), True
     except ValueError:
@@ -113,41 +117,50 @@ def _number_in(text: str, place: int) -> tuple[float | None, bool]:
 
 
 def judge_math500(completion: str, answer: object) -> Finding:
-    """What the last box holds, the whole text without one, the first `<answer>` block if its braces do not close."""
+    """Compares the content of the last box or, if there is no box, the whole text.
+
+    If the box is empty, or if its braces do not close, the first `<answer>` block is compared instead.
+    """
     gold = as_text(answer)
     if gold is None:
         raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
     text, how = _answer_of(completion)
     if not text:
         block = _first_block(completion)
-        text, how = (text, how) if block is None else (block, "the answer block")
+        if block is not None:
+            text, how = block, "the answer block"
     return Finding(int(text is not None and same_text(text, gold)), 1, text, f"{how}, compared as text")
 
 
 def _answer_of(completion: str) -> tuple[str | None, str]:
-    r"""(what the last `\boxed{}` holds, how); without one the whole completion, None if its braces do not close."""
+    r"""(the content of the last `\boxed{}`, how it was found).
+
+    Without a box it is the whole completion; None if the braces of the box do not close.
+    """
     box = last_box(completion)
     if box is None:
         return None, "a box that is not closed"
     if not box:
         return completion, "the whole text, for want of a box"
-    return (box[7:-1] if box.startswith("\\boxed{") else box), "the last box"
+    return (box[len(_BOX) : -1] if box.startswith(_BOX) else box), "the last box"
 
 
 def last_box(text: str) -> str | None:
-    r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without one, None if it does not close.
+    r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without a box, None if it is not closed.
 
     As in the papers' code, if a text has "\boxed " (with a space), the box holds what follows the last one, up to a $.
     """
     if "\\boxed " in text:
-        return "\\boxed{" + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
+        return _BOX + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
     start = text.rfind("\\boxed" if "\\boxed" in text else "\\fbox")
+    if start < 0:
+        return ""
     depth = 0
-    for place in range(start, len(text)) if start >= 0 else ():
+    for place in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         if depth == 0 and text[place] == "}":
             return text[start : place + 1]
-    return None if start >= 0 else ""
+    return None
 
 
 def same_text(answer: str, gold: str) -> bool:
@@ -216,7 +229,7 @@ def _quotient(text: str) -> str:
 
 
 def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> Finding:
-    """The last box, else the whole text: its digits must be the given numbers, its value the target to within 1e-5."""
+    """Judges the last box, else the whole text: its numbers must be those given, and its value the target (+-1e-5)."""
     try:
         available, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -349,8 +362,7 @@ _JUDGES: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {
     "countdown": (judge_countdown, ("numbers", "target")),
     "sudoku": (judge_sudoku, ("puzzle", "solution")),
 }
-
-
+"""{task: (the function that judges it, its reference fields)}."""
 TASKS = tuple(_JUDGES)
 
 

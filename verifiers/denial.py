@@ -13,14 +13,14 @@ _NOT = frozenset("not never cannot".split())
 _AUXILIARIES = frozenset(
     "s is are was were be been am wo do does did can could will would shall should may might must has have had".split()
 )
-"""With what is left of "that's" and of "won't"."""
+"""Among them is what `words_of` leaves of contracted words: "s" of "that's", "wo" of "won't"."""
 _CLAUSES = frozenset(", ; : . ! ? = ( ) \n – — but so and thus therefore hence then".split())
 _APART = frozenset(
     "who whom whose which what if unless when while where since because as although though".split()
 )
-"""Words behind which a denial says of which things, or in which case."""
+"""Words that begin a clause on which things are meant, or in which case. A denial in such a clause denies no value."""
 _BEING = frozenset("s is was be seems looks".split())
-"""Of a value; of things one counts there are several: "4 answers are wrong"."""
+"""Forms of being that are said of a value. "are" is not: "4 answers are wrong" speaks of things that are counted."""
 _WRONG = frozenset("wrong incorrect false impossible untrue".split())
 _RIGHT = frozenset("right correct true possible accurate the our my what".split())
 _ADVERBS = frozenset(
@@ -30,7 +30,10 @@ _POINTING = frozenset("that this it which".split())
 
 
 def is_denied(before: str, behind: str) -> bool:
-    """True for a value between these two parts of a text, the first of which begins with the value's sentence."""
+    """True if the text denies the value that stands between `before` and `behind`.
+
+    before: the text from the beginning of the value's sentence on. behind: all text after the value.
+    """
     return is_behind_denied_verb(before) or is_called_wrong(behind)
 
 
@@ -45,7 +48,8 @@ def is_behind_denied_verb(before: str) -> bool:
         elif word in _APART:
             apart = True
         elif word in _NOT and (word != "not" or last in _AUXILIARIES):
-            denied |= not (apart or is_behind_that(words, place - (last in _AUXILIARIES)))
+            verb = place - 1 if last in _AUXILIARIES else place
+            denied |= not (apart or is_behind_that(words, verb))
         elif word == "only" and last == "not":
             denied = False
         elif word in _WRONG and last in _BEING:  # "It is wrong to say 96."
@@ -54,7 +58,7 @@ def is_behind_denied_verb(before: str) -> bool:
 
 
 def is_behind_that(words: Sequence[str], place: int) -> bool:
-    """True for a verb that tells things apart: "the eggs that were not sold", but not "That is not"."""
+    """True if the verb at `place` tells things apart: "the eggs that were not sold", but not "That is not"."""
     return words[place - 1] == "that" and words[place - 2] not in _CLAUSES
 
 

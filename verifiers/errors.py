@@ -60,7 +60,7 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
 
 def plural(n: int, noun: str) -> str:
     """ "1 line", "2 lines"."""
-    return f"{n:,} {noun}" + "s" * (n != 1)
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:

@@ -28,12 +28,11 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
-_AS_LINES = "Write one object to a line, e.g. with jq -c"
+_AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the point is jq's program
 # The errors that are raised if a file breaks off.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
-Piece = (
-    list[bytes] | list[tuple[int, bytes | LineError]]
-)  # lines, and their numbers where these do not go on by one
+Piece = list[bytes] | list[tuple[int, bytes | LineError]]
+"""Lines; with their numbers, if these do not go up one by one."""
 
 
 class Block(NamedTuple):
@@ -50,8 +49,8 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read, None for all.
 
-    `cause` says why the file could not be read to its end; `failure` says that, and what was not judged therefore. Both
-    are "" if it was read to its end. `empty` says whether it holds no rows. Raises CommandError if there is no file.
+    `cause` says why the file could not be read to its end; `failure` also says what was therefore not judged. Both are
+    "" if it was read to its end. `empty` says whether it holds no rows. Raises CommandError if there is no file.
     """
 
     def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
@@ -79,9 +78,11 @@ class Source:
                         self.empty = False
                         yield block
         except _BROKEN as error:
-            past, rest = (f" past line {last}", "what follows") if last else ("", "nothing")
-            self.cause = f"cannot be read{past} ({what_is_wrong(error, self.path)})"
-            self.failure = f"{self.cause}; {rest} was {'not ' * bool(last)}judged."
+            where, unread = "", "nothing was judged"
+            if last:
+                where, unread = f" past line {last}", "what follows was not judged"
+            self.cause = f"cannot be read{where} ({what_is_wrong(error, self.path)})"
+            self.failure = f"{self.cause}; {unread}."
         self.empty = self.empty and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
@@ -97,9 +98,9 @@ class Source:
         if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
             csv.field_size_limit(LINE_LIMIT)
             head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
-            if (
-                delimiter == ","
-            ):  # some programs write a .csv with others; of equally frequent ones, it is the first
+            if delimiter == ",":
+                # Some programs write a .csv with another delimiter: it is the most frequent in the header, the comma
+                # before others that are as frequent.
                 delimiter = max(",;\t", key=head.count)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
             reader = csv.DictReader(text, delimiter=delimiter, strict=True)
@@ -131,14 +132,17 @@ def numbered_rows(
 
 def _without_blank(block: Block) -> Block | None:
     """A block without the lines that are only white space; None if it has no other lines."""
-    there = [
+    kept = [
         (number, line)
         for number, line in zip(block.numbers, block.lines, strict=True)
         if isinstance(line, LineError) or (line and not line.isspace())
     ]
-    if len(there) == len(block.lines):
+    if len(kept) == len(block.lines):
         return block
-    return block._replace(numbers=[n for n, _ in there], lines=[line for _, line in there]) if there else None
+    if not kept:
+        return None
+    numbers, lines = zip(*kept, strict=True)
+    return block._replace(numbers=list(numbers), lines=list(lines))
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -184,13 +188,13 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise
-        raise ValueError(f"its objects go over several lines. {_AS_LINES} .") from error
+        raise ValueError(f"its objects go over several lines. {_AS_LINES}") from error
     for name in ("generations", "data"):
         if isinstance(document.get(name), list):
             return document[name]
     if document and all(name.isdecimal() and isinstance(sample, dict) for name, sample in document.items()):
         return [document[name] for name in sorted(document, key=int)]
-    raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES} .')
+    raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES}')
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
@@ -232,18 +236,17 @@ def _refuse_twice(path: str, names: Sequence[str]) -> None:
 
 
 def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
-    """(line on which it begins, row) of each row of a table; a header stands above them, and a cell may have line ends.
+    """(line on which it begins, row) of each row of a table below its header; a cell may have line ends in it.
 
     A row with more cells than the header is replaced by an error. Empty cells at its end do not count.
     """
     breaks = re.compile("\r\n|\r|\n")
 
     def rows() -> Iterator[dict[str, Any]]:
+        # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
         try:
             yield from reader
-        except (
-            csv.Error
-        ) as error:  # read leniently, quotation marks, or all rows up to the next one, would be lost
+        except csv.Error as error:
             fix = (
                 'Put a cell with quotation marks into such marks, and write those within it twice: """x"" y"'
             )

@@ -57,7 +57,8 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
         return -1, -1
     if low < 0:
-        high, low = read_tags(data, 0, len(data))[:2]  # the end of the text, and the end of its reasoning
+        end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
+        low, high = end_of_reasoning, end_of_text
     text = data[low:high].decode("utf-8", "surrogatepass")
     value = last_value(text, is_gsm8k)
     if value is None:
@@ -122,7 +123,9 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
 
 def rank_behind(word: str) -> int:
     """How much a number counts behind a word or sign: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
-    return 2 if word in _BEING else int(word not in _SIDE_WORDS)
+    if word in _BEING:
+        return 2
+    return 0 if word in _SIDE_WORDS else 1
 
 
 def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
@@ -162,7 +165,8 @@ def number_at(text: str, i: int) -> tuple[int, int]:
     if text[start - 1 : start] == "." and not text[start - 2 : start - 1].isalnum():
         start -= 1
     if start and text[start - 1] in SIGNS:
-        start -= 1 + (text[start - 2 : start - 1] == "\\")
+        is_escaped = text[start - 2 : start - 1] == "\\"
+        start -= 2 if is_escaped else 1
     if text[start - 1 : start] in ("-", "−") and not is_operand(text[start - 2 : start - 1]):
         start -= 1
     return max(start, 0), end
@@ -187,8 +191,8 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
             high = low + 1
         word = text[low:high].lower()
         if word in MONEY_MAGNITUDES:
-            is_amount = is_price or (is_gsm8k and low == end)
-            is_amount = is_amount and (low == end or not text.startswith(("-", "&", "\\&"), high))
+            begins_name = low > end and text.startswith(("-", "&", "\\&"), high)  # "$5 T-shirts"
+            is_amount = (is_price or (is_gsm8k and low == end)) and not begins_name
         else:
             is_amount = word in _AMOUNTS and (is_price or is_gsm8k or word not in CODES)
         if not is_amount:

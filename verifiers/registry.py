@@ -82,12 +82,16 @@ def register(
 
 def _is_newer(function: Callable[..., Verdict], known: Callable[..., Verdict]) -> bool:
     """Whether a function takes the place of a known one: from a later notebook cell, or from a file that was edited."""
-    modules = [getattr(one, "__module__", "") for one in (function, known)]
-    if function is known or modules == ["__main__"] * 2:
-        return function is not known
-    files = [getattr(sys.modules.get(module), "__file__", None) for module in modules]
-    same_name = getattr(function, "__qualname__", "") == getattr(known, "__qualname__", None)
-    return files[0] is not None and files[0] == files[1] and (modules[0] != modules[1] or same_name)
+    if function is known:
+        return False
+    module, known_module = (getattr(one, "__module__", "") for one in (function, known))
+    if module == known_module == "__main__":
+        return True
+    file, known_file = (getattr(sys.modules.get(name), "__file__", None) for name in (module, known_module))
+    if file is None or file != known_file:
+        return False
+    has_same_name = getattr(function, "__qualname__", "") == getattr(known, "__qualname__", None)
+    return module != known_module or has_same_name  # a file that is loaded anew has another module name
 
 
 def tasks() -> tuple[str, ...]:
@@ -232,8 +236,11 @@ def _as_list(name: str, values: object) -> list[Any]:
             f"{name}={shown(values)} is one string where a sequence of strings belongs; write {name}=[...]."
         )
         raise ArgumentError(message, argument=name, value=values)
-    sized = hasattr(values, "__len__") and hasattr(values, "__iter__") and getattr(values, "shape", 1) != ()
-    if not sized or isinstance(values, bytes | bytearray | Mapping | Set):
+    # An array without axes has these methods, too, but they raise.
+    is_sized = (
+        hasattr(values, "__len__") and hasattr(values, "__iter__") and getattr(values, "shape", None) != ()
+    )
+    if not is_sized or isinstance(values, bytes | bytearray | Mapping | Set):
         message = (
             f"{name}={shown(values)} is a {type(values).__name__}; "
             "give a list, a tuple or an array with one value per completion."

@@ -24,13 +24,14 @@ def reward_function(
     `reward_function("math500", answer="solution")`.
 
     Its `__name__` is the task, with "_strict", "_flexible" and "_partial" where they apply. Raises `UnknownTaskError`
-    and `ArgumentError` here, and what `verify_batch` raises when it is called, but for invalid references: the first
-    one that is not None is logged.
+    and `ArgumentError`. The returned function raises what `verify_batch` raises, except for invalid references: it logs
+    the first one that is not None.
     """
     entry = find(task)
     check_mode(mode, entry)
+    fields = (*entry.fields, *entry.optional)
     for field in columns:
-        if field not in (fields := (*entry.fields, *entry.optional)):
+        if field not in fields:
             near = did_you_mean(field, fields, "{}")
             message = f'Task "{task}" has no reference field {field}. {near}It has {", ".join(fields)}.'
             raise ArgumentError(message, argument=field, value=columns[field])
@@ -42,7 +43,11 @@ class _Reward:
 
     def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, str]) -> None:
         self.task, self.mode, self.partial, self.columns = task, mode, partial, columns
-        self.__name__ = task + f"_{mode}" * (mode != "lenient") + "_partial" * partial
+        self.__name__ = task
+        if mode != "lenient":
+            self.__name__ += f"_{mode}"
+        if partial:
+            self.__name__ += "_partial"
         self.reported = False
 
     def __call__(self, completions: Any, **columns: Any) -> list[float | None]:

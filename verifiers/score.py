@@ -19,9 +19,8 @@ DATA_SOURCES = {
 
 def task_of(data_source: object) -> str:
     """The name of the task that judges a data source; raises `UnknownTaskError`."""
-    return find(
-        DATA_SOURCES.get(data_source, data_source) if isinstance(data_source, str) else data_source
-    ).name  # type: ignore[arg-type]
+    task = DATA_SOURCES.get(data_source, data_source) if isinstance(data_source, str) else data_source
+    return find(task).name  # type: ignore[arg-type]
 
 
 def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _no_cells() -> Cells:
 
 @dataclass(slots=True)
 class Scratch:
-    """Memory for one verdict: the grid of the answer, that of the puzzle, and the masks of `fill_masks`."""
+    """Memory for one verdict: the grid of the answer, the grid of the puzzle, and the masks of `fill_masks`."""
 
     cells: Cells = field(default_factory=_no_cells)
     puzzle: Cells = field(default_factory=_no_cells)
@@ -107,7 +107,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position after the TeX command whose backslash stands before i; -1 if it is none that may stand around a grid."""
+    """Position after the TeX command whose backslash stands before i; -1 if no such command may stand around a grid."""
     key, after = read_word(data, i, end)
     if key == 0:
         return i + 1 if i < end and data[i] in _TEX_SIGNS else -1

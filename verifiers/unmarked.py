@@ -7,14 +7,15 @@ from verifiers.flexible import UNREAD
 
 _DIGITS, _BLANKS = b"0123456789", b" \t"
 _IN_EXPRESSION = _DIGITS + _BLANKS + b"+-*/()=."
-_MAY_NOT_BEGIN = _BLANKS + b"+-*/)=."  # an expression begins with a digit or an opening bracket,
-_MAY_NOT_END = _BLANKS + b"+-*/(=."  # and ends with a digit or a closing one
+# An expression begins with a digit or an opening bracket, and ends with a digit or a closing bracket.
+_MAY_NOT_BEGIN = _BLANKS + b"+-*/)=."
+_MAY_NOT_END = _BLANKS + b"+-*/(=."
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 """What a line of a grid may hold: digits, and what stands between cells, `| 4 | 3 | 2 | 1 |`."""
 
 
 def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the last run of numbers, signs and brackets that has an operation in it, or -1s.
+    """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
 
     A run stays in one line. reason: the reason of lenient mode. low, high: where the part that lenient mode judged
     begins and ends; -1 = it judged none, so all behind a block of reasoning is searched.
@@ -39,7 +40,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
 
 
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the last lines, one below the other, that hold digits and what stands between cells, or -1s.
+    """(start, end) of the last block of lines that hold only digits and what stands between cells; -1, -1 if none do.
 
     reason, low, high: as in `last_expression`.
     """
@@ -55,7 +56,9 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
         line = data[i:after].strip()
         fits = bool(line) and _is_grid_line(line)
         if fits and any(48 <= byte <= 57 for byte in line):
-            start, end, begun = (start if begun else i), after, True
+            if not begun:
+                start, begun = i, True
+            end = after
         elif not fits:
             begun = False
         i = after + 1

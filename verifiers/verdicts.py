@@ -211,13 +211,14 @@ class Verdicts(Sequence[Verdict]):
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
 
 
-_OF_A_CHAT = " Of a chat, give the content of its last message."
-_WAY_OUT = {"list": _OF_A_CHAT, "dict": _OF_A_CHAT, "bytes": " Decode it."}
+_CHAT_ADVICE = " Of a chat, give the content of its last message."
+_ADVICE = {"list": _CHAT_ADVICE, "dict": _CHAT_ADVICE, "bytes": " Decode it."}
+"""{type of a completion that is not text: what to do}."""
 
 
 def no_text(kind: str) -> str:
     """The sentence that says what is wrong with a completion that is not text."""
-    return f"The completion is of the type {kind}, not text.{_WAY_OUT.get(kind, '')}"
+    return f"The completion is of the type {kind}, not text.{_ADVICE.get(kind, '')}"
 
 
 def encoded(text: str) -> bytes:

@@ -111,11 +111,12 @@ class Workers:
     """Up to `size` worker processes, shared by the threads of this process.
 
     A worker answers with the function that `prepare()` of the module returns, and may have the module's `MEMORY` bytes,
-    None for no limit. `soft` and `hard`: a job's seconds of processor time, or None. At `soft` the worker itself gives
-    up. Shortly before `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`.
-    A job may have a `hard` of its own.
-    `command`: in place of a module, a program that answers in the same way, by the pipe whose number is its last
-    argument.
+    None for no limit.
+
+    soft, hard: a job's seconds of processor time; None = no limit. At `soft` the worker itself gives up. Shortly before
+    `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`. A job may have a
+    `hard` of its own. command: in place of a module, a program that answers in the same way, by the pipe whose number
+    is its last argument.
     """
 
     def __init__(
@@ -136,9 +137,8 @@ class Workers:
     def reset(self) -> None:
         """Begins without workers; a forked child leaves those of its parent to the parent."""
         for worker in self._alive:
-            worker.process.returncode = (
-                0  # otherwise Popen would wait for a process that is no child of this one
-            )
+            # Otherwise Popen would wait for a process that is no child of this one.
+            worker.process.returncode = 0
             worker.pipe.close()
         self._alive = set()
         self._unavailable = ""

@@ -13,7 +13,7 @@ import numpy as np
 from envs.errors import EnvError
 from envs.files.datasets import HubDataset, Row, load_rows, read_files, state_of
 from envs.splits import split_of
-from verifiers.code.published import Published, cases_of, read_row, reading
+from verifiers.code.published import Published, cases_of, job_of_calls, read_row
 from verifiers.code.task import run
 from verifiers.code.values import NOTHING, plain_reply, written
 from verifiers.files import FORMATS
@@ -181,7 +181,7 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
     """
     replies: list[dict[str, Any]] = [{}] * len(rows)
     to_run = [i for i, row in enumerate(rows) if row.reference and calls[i]]
-    jobs = [reading([rows[i].setup, rows[i].reference], rows[i].entry_point, calls[i]) for i in to_run]
+    jobs = [job_of_calls([rows[i].setup, rows[i].reference], rows[i].entry_point, calls[i]) for i in to_run]
     for i, reply in zip(to_run, run(jobs) if jobs else (), strict=True):
         replies[i] = reply
     return replies

@@ -431,7 +431,7 @@ def test_an_idle_episode_is_forgotten_behind_those_that_are_in_use():
     front = OpenEnvFront.__new__(OpenEnvFront)
     front.sessions, long_ago = {}, time.monotonic() - 2 * IDLE_SECONDS
     for number in range(300):
-        front.sessions["task", str(number)] = Session(str(number), used=long_ago)
+        front.sessions["task", str(number)] = Session(str(number), last_used=long_ago)
     for number in range(200):
         front._session("task", str(number))
     front._forget_idle()

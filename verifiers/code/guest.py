@@ -15,6 +15,7 @@ from _host import call
 
 names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # the names that `repr` writes
 names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
+# Kept under names of our own, before the judged program can replace them.
 quoted, running = json.encoder.encode_basestring_ascii, eval
 
 
@@ -127,7 +128,10 @@ def load(entry, ways):
 
 
 def answer(function, text):
-    """The reply to a call: V and the returned value, Q if it ends the program, M if it lacks a module, else E."""
+    """The reply to a call: V and the returned value; Q if it ends the program, M if it lacks a module, E if it raises.
+
+    text: the (args, kwargs) of the call, as Python.
+    """
     try:
         args, kwargs = running(text, names)
         return b"V" + encode(function(*args, **kwargs)).encode()

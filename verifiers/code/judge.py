@@ -12,9 +12,8 @@ from verifiers.code import interpreter
 from verifiers.code.values import Case, meets
 from verifiers.verdicts import ERROR, MALFORMED, OK, RULE_BROKEN, TIMEOUT, WRONG
 
-MEMORY = (
-    None  # no limit of a worker's address space: WebAssembly reserves much, and the guest has its own limit
-)
+MEMORY = None
+"""A worker's address space has no limit: WebAssembly reserves much of it, and the guest has a limit of its own."""
 REPLY_LIMIT = 1 << 20  # bytes; a longer answer does not count
 _REPORTS = {"S": MALFORMED, "Q": RULE_BROKEN, "N": RULE_BROKEN, "M": ERROR, "X": WRONG}
 """{report of `guest.load` on a program that did not load: the reason of its verdict}."""
@@ -44,8 +43,9 @@ def judge(
     `sources` do not compile, the first list that compiles is run.
     """
     program = json.dumps([entry, sources, *instead]).encode()
+    # What the guest gets for its messages, in their order; b"" ends it.
     answers = [harness, program, *(case.call.encode() for case in cases), b""]
-    heard: list[str] = []
+    heard: list[str] = []  # the messages: two requests, the report, and the reply to each call
     cancel = threading.Event()
 
     def answer(message: bytes) -> bytes:
@@ -53,7 +53,8 @@ def judge(
             cancel.set()  # the guest has asked more often than it may
             return b""
         heard.append(message.decode("ascii", "replace") if len(message) <= REPLY_LIMIT else "")
-        if len(heard) == 3 and message != b"L":  # the third message reports how the program loaded
+        is_report = len(heard) == 3
+        if is_report and message != b"L":  # the program did not load, so it is not called
             answers[2:] = [b""]
         return answers[len(heard) - 1]
 

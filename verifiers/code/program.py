@@ -84,8 +84,10 @@ def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
             blocks.append((opened, data.rindex(fence, i, after)))
             opened = -1
         i = after
-    if opened >= 0:
-        blocks.append((start, data.rindex(fence, start, opened)) if bare and not blocks else (opened, end))
+    if opened >= 0 and bare and not blocks:
+        blocks.append((start, data.rindex(fence, start, opened)))
+    elif opened >= 0:
+        blocks.append((opened, end))
     return [block for block in blocks if data[slice(*block)].strip()]
 
 
@@ -174,7 +176,8 @@ def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[
         ways.append([before, whole] if before.strip() else [whole])
     if begun and not defines(text, entry, by_value=False):
         body = _indented(text) if lenient and not indentation(text) else text
-        ways.append([prompt + "\n" * (not prompt.endswith("\n")) + body])
+        head = prompt if prompt.endswith("\n") else f"{prompt}\n"
+        ways.append([head + body])
     return ways
 
 

@@ -113,8 +113,8 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
         if row.cases:
             continue
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            sources = [row.setup, row.reference, _PRELUDE, recording(row.tests, row.entry_point)]
-            jobs[place] = reading(sources, "_cases", [{"args": []}])
+            sources = [row.setup, row.reference, _PRELUDE, recording_tests(row.tests, row.entry_point)]
+            jobs[place] = job_of_calls(sources, "_cases", [{"args": []}])
     for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
         replies[place] = read_reply("".join(reply.get("replies", ())))
     return [
@@ -123,17 +123,18 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
     ]
 
 
-def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def job_of_calls(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The job of a worker that runs trusted code and reports what `entry` returns for each of the calls."""
     cases = read_cases([{"expected": None, **call} for call in calls])
     return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
 
 def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
-    """(the distinct cases, how many assertions are none) of what `_cases` of the prelude returned."""
+    """(the distinct cases, how many assertions are no cases) from what `_cases` of the prelude returned."""
     if not isinstance(recorded, list):
         return [], 1
-    (lost, records), cases = recorded, {}
+    lost, records = recorded
+    cases: dict[str, dict[str, Any]] = {}
     for record in records:
         try:
             compare, via, rel, absolute, expected, args, kwargs = plain(record)
@@ -147,7 +148,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
     return list(cases.values()), lost
 
 
-def recording(tests: str, entry: str) -> str:
+def recording_tests(tests: str, entry: str) -> str:
     """The tests with calls of `_record` in place of assertions, and a call behind each function named `test...`."""
     body = []
     for statement in _Recorder(entry).visit(ast.parse(tests)).body:

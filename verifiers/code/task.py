@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 FUEL = 2 * 10**9  # the instructions that every program may use: a fifth of a second
 TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, if these are known
-IDLE_SECONDS = (
-    10.0  # the time limit by the clock, in case the fuel does not end it; plus 1 s per 10**9 instructions
-)
+# The time limit by the clock, in case the fuel does not end a program; 1 s per 10**9 instructions is added.
+IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
 LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
@@ -156,7 +155,8 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
     if reason == Reason.TIMEOUT and (long := [name for name in names if name in LONG]):
         return f"Importing {', '.join(long)} alone takes more instructions than a program may use."
     if reason == Reason.RULE_BROKEN:
-        return f"The program {f'does not define {entry_point}, or ' * bool(entry_point)}ends before its cases do."
+        lacks = f"does not define {entry_point}, or " if entry_point else ""
+        return f"The program {lacks}ends before its cases do."
     if reason == Reason.WRONG:
         what = f"{entry_point} returns another value" if entry_point else "The program prints something else"
         return f"{what} than a case, or ends in an error."

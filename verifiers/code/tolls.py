@@ -56,22 +56,21 @@ def modules(
 ) -> tuple[wasmtime.Module, wasmtime.Module] | None:
     """(front, gate) for a guest; None for a module that is no guest, because it does not call `host`."""
     imports = guest.imports
-    if not any(one.module == "host" for one in imports):
+    if not any(imported.module == "host" for imported in imports):
         return None
-    calls = [one for one in imports if one.module == WASI]
+    calls = [imported for imported in imports if imported.module == WASI]
     front, wasi = [f'(table (export "table") {len(calls)} funcref)'], []
-    gate = [_BURN, f"(elem (i32.const 0) {' '.join(f'$pay_{one.name}' for one in calls)})"]
-    for place, one in enumerate(calls):
-        params, results = (" ".join(map(str, kinds)) for kinds in (one.type.params, one.type.results))
-        kind = f"(param {params}) (result {results})"
-        parameters = " ".join(f"(local.get {i})" for i in range(len(one.type.params)))
-        front.append(
-            f'(func (export "{one.name}") {kind} (call_indirect {kind} {parameters} (i32.const {place})))'
-        )
-        wasi.append(f'(import "{WASI}" "{one.name}" (func ${one.name} {kind}))')
-        flat = TOLLS.get(one.name, TOLLS.get(one.name.partition("_")[0], TOLL))
-        toll = f"(call $burn (i64.add (i64.const {flat}) {PER.get(one.name, '(i64.const 0)')}))"
-        gate.append(f"(func $pay_{one.name} {kind} {toll} (call ${one.name} {parameters}))")
+    gate = [_BURN, f"(elem (i32.const 0) {' '.join(f'$pay_{call.name}' for call in calls)})"]
+    for place, call in enumerate(calls):
+        params, results = (" ".join(map(str, types)) for types in (call.type.params, call.type.results))
+        signature = f"(param {params}) (result {results})"
+        arguments = " ".join(f"(local.get {i})" for i in range(len(call.type.params)))
+        indirect_call = f"(call_indirect {signature} {arguments} (i32.const {place}))"
+        front.append(f'(func (export "{call.name}") {signature} {indirect_call})')
+        wasi.append(f'(import "{WASI}" "{call.name}" (func ${call.name} {signature}))')
+        fixed_toll = TOLLS.get(call.name, TOLLS.get(call.name.partition("_")[0], TOLL))
+        toll = f"(call $burn (i64.add (i64.const {fixed_toll}) {PER.get(call.name, '(i64.const 0)')}))"
+        gate.append(f"(func $pay_{call.name} {signature} {toll} (call ${call.name} {arguments}))")
     wasi.append('(import "toll" "memory" (memory 0)) (import "toll" "table" (table 0 funcref))')
     wasi.append('(export "memory" (memory 0))')
     first, second = (wasmtime.Module(engine, f"(module {' '.join(text)})") for text in (front, wasi + gate))

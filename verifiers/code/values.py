@@ -51,9 +51,10 @@ _OTHERS = {
 
 
 class Case(NamedTuple):
-    """One call and its expected value; `via` is what the test converts the result to first.
+    """One call and its expected value.
 
-    "": nothing, "set", "tuple", or "list": the result stays, but tuples count as lists, the result itself and in it.
+    via: what the test converts the result to before it compares it: "set", "tuple", or "" for nothing. With "list" the
+    result is not converted, but every tuple counts as a list: the result itself, and those in it.
     """
 
     call: str
@@ -236,7 +237,9 @@ def _viewed(value: Any, via: str) -> Any:
     if not isinstance(value, str | list | tuple):
         return NOTHING
     items = [name for name, _ in value] if isinstance(value, Dict) else value
-    return VIEWS[via]({key(item, lenient=False): item for item in items}.values() if via == "set" else items)
+    if via == "set":
+        items = {key(item, lenient=False): item for item in items}.values()  # each item once
+    return VIEWS[via](items)
 
 
 def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
@@ -264,7 +267,8 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
 
 
 def _near(expected: complex, value: complex, case: Case) -> bool:
-    if expected == value or (expected != expected and value != value):
+    both_are_nan = expected != expected and value != value
+    if expected == value or both_are_nan:
         return True
     if case.compare == "equal" and isinstance(expected, int):
         return False

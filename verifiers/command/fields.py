@@ -60,12 +60,13 @@ class Fields(NamedTuple):
         answers = [field for field in self.references if field != "problem"]
         flags = ["--completion-field"]
         for field in self.references:
-            named = f" {field}=NAME" * (len(answers) > 1)
-            problem = "--problem-field NAME, or --problem-field '' to leave problems out"
-            flags.append(problem if field == "problem" else f"--answer-field{named}")
+            if field == "problem":
+                flags.append("--problem-field NAME, or --problem-field '' to leave problems out")
+            else:
+                flags.append(f"--answer-field {field}=NAME" if len(answers) > 1 else "--answer-field")
         flag_names = " and ".join(flags[place] for place in lacks)
         needed = ""
-        if len(answers) > 1 and lacks[-1] > 0:
+        if len(answers) > 1 and lacks[-1] > 0:  # a reference is missing; 0 is the completion
             needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
         return f"Give {flag_names}{needed}."
 
@@ -78,8 +79,9 @@ class Fields(NamedTuple):
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
     """{preset: its names of the columns}, with "" for the task's own names; only one preset if a flag names it."""
-    named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
-    return {name: _fields(task, flags, name) for name in ((flags.preset or "",) if named else ("", *PRESETS))}
+    is_named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
+    presets = (flags.preset or "",) if is_named else ("", *PRESETS)
+    return {preset: _fields(task, flags, preset) for preset in presets}
 
 
 def _fields(task: Task, flags: Namespace, preset: str) -> Fields:

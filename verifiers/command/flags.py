@@ -21,10 +21,8 @@ class Parser(argparse.ArgumentParser):
             message = f"there is no flag {word}. {did_you_mean(word, known, '{}')}".rstrip()
             if word in known:
                 message = f"{word} is a flag of another command"
-        self.exit(
-            2,
-            f"error: {message.rstrip('.?')}{'?' if message.endswith('?') else '.'} See {self.prog} --help.\n",
-        )
+        mark = "?" if message.endswith("?") else "."
+        self.exit(2, f"error: {message.rstrip('.?')}{mark} See {self.prog} --help.\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuses a word that an argument does not take, e.g. as a command, and names the nearest word it takes."""

@@ -147,16 +147,15 @@ def judge_block(job: Job, block: Block) -> Judged:
     judged_here = _judge(job, completions, references)
     for place, (row, outcome) in enumerate(zip(outcome_numbers, judged_here, strict=True)):
         outcomes[row] = outcome
-        if outcome[3:4] == ("no_answer",):
+        if _reason_of(outcome) == Reason.NO_ANSWER:
             without.append(place)
     found = dict(zip(outcome_numbers, findings, strict=False))
     judged = _written(job, block.label, places, outcomes, found, kept)
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
-    bodies = [
-        places[r][0] for r in outcome_numbers if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)
-    ]
-    if bodies:
+    malformed = [number for number in outcome_numbers if _reason_of(outcomes[number]) == Reason.MALFORMED]
+    lines_of_malformed = [places[number][0] for number in malformed]
+    if bodies := [line for line in lines_of_malformed if line in unread]:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
     judged.tally.update(f"columns.{name}" for name in seen)
@@ -167,6 +166,11 @@ def judge_block(job: Job, block: Block) -> Judged:
         unanswered=tuple(repr(completions[place])[-SHOWN:] for place in without[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, without[:TRIED])),
     )
+
+
+def _reason_of(outcome: Outcome) -> str | None:
+    """The reason of a verdict; None if there is no verdict."""
+    return None if isinstance(outcome, str) else outcome[3]
 
 
 def _compared_as_text(
@@ -190,11 +194,10 @@ def _readable(
         return
     found = 0
     for place in places:
+        if found == EXAMPLES:
+            return
         reference = {name: column[place] for name, column in references.items()}
-        if (
-            found < EXAMPLES
-            and verify(job.task, completions[place], mode="flexible", **reference).extracted is not None
-        ):
+        if verify(job.task, completions[place], mode="flexible", **reference).extracted is not None:
             found += 1
             yield repr(completions[place])[-SHOWN:]
 

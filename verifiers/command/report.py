@@ -96,9 +96,8 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     A list of n with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation 1).
     Completions without a verdict are left out. "pass_at_of": the numbers of these lines and of their completions.
     """
-    groups = [
-        (*map(int, name.split("/")), lines) for name, lines in lists.items()
-    ]  # (right, n, how many lines)
+    # (right, n, how many lines), from names such as "3/4".
+    groups = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
     shortest, total = min(n for _, n, _ in groups), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
     chances = {
@@ -153,7 +152,8 @@ def summary_text(facts: dict[str, Any]) -> str:
         )
     if facts["broken_files"]:
         lines.append(f"  {plural(facts['broken_files'], 'file')} broke off (what follows is not counted)")
-    compiling = f", {facts['compiling_seconds']:.1f} s of them compiling once"
-    times = f"{facts['seconds']:.1f} s" + compiling * (facts["compiling_seconds"] > 0)
+    times = f"{facts['seconds']:.1f} s"
+    if facts["compiling_seconds"] > 0:
+        times += f", {facts['compiling_seconds']:.1f} s of them compiling once"
     lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {times}")
     return "\n".join(lines) + "\n"

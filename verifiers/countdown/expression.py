@@ -43,7 +43,7 @@ _LENIENT_KINDS = {
 _STRICT, _LENIENT = (
     bytes(kinds.get(byte, BAD) for byte in range(128)) for kinds in (_STRICT_KINDS, _LENIENT_KINDS)
 )
-# Of characters beyond ASCII that are no digits, in rows (first, last, kind).
+# The kinds of characters beyond ASCII that are no digits, in rows (first, last, kind).
 _WIDE = (
     *rows(MINUS, *ch.MINUS_SIGNS),
     *rows(TIMES, *ch.TIMES_SIGNS, 0x2A2F, ch.FULLWIDTH + ord("*")),
@@ -54,7 +54,7 @@ _WIDE = (
     *rows(EQUALS, ch.FULLWIDTH + ord("=")),
     *rows(BLANK, *ch.SPACES, *ch.THIN_SPACES, *ch.ZERO_WIDTH),
 )
-# Of TeX commands: (key, kind).
+# {kind: the TeX commands of this kind}.
 _TEX_WORDS = {
     TIMES: "times cdot ast",
     DIVIDE: "div",
@@ -96,17 +96,17 @@ class Puzzle(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """Two stacks, and notes on the answer so far; a note that is not 1 is 0."""
+    """Two stacks with their sizes, counts, and notes on the answer so far, each of which is 0 or 1."""
 
     tops: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))  # numerators of values
     bottoms: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))
-    values: int = 0  # how many there are
+    values: int = 0  # how many values there are
     operators: Integers = field(default_factory=lambda: [0] * DEPTH_LIMIT)
-    pending: int = 0  # how many there are
+    pending: int = 0  # how many operators there are
     used: Integers = field(default_factory=lambda: [0] * NUMBERS_LIMIT)  # the side that used each number last
     side: int = 0  # the number of the side; 1 before the first equals sign
-    literals: int = 0  # in all sides
-    fault: int = 0  # bits of values
+    literals: int = 0  # how many literals all sides have
+    fault: int = 0  # the faults of values, as bits
     found: int = 0  # 1 if a side uses all numbers
     unequal: int = 0  # 1 if a side is not the target
     here: int = 0  # how many literals the side that is being read has
@@ -240,13 +240,14 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def is_letter(code: int) -> bool:
+    """Whether a character is a letter of the Latin alphabet, with or without an accent."""
     if code < ch.BEYOND_ASCII:
         return ch.LOWER_A <= (code | 32) <= ch.LOWER_Z
     return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
 
 
 def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
-    """Whether there is a star of bold type at a word, one of at most three: `**Answer:** ` or `**Answer**: `."""
+    """Whether the star at i is one of at most three that make a word bold: `**Answer:** ` or `**Answer**: `."""
     first = last = i
     while first > start and i - first < 3 and data[first - 1] == ch.STAR:
         first -= 1

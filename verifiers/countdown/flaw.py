@@ -25,10 +25,13 @@ _APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes
 
 def given_integers(numbers: Iterable[Any]) -> list[int]:
     """The given numbers as exact integers; 3.0 is 3. Raises TypeError for one that is no integer, also for a bool."""
-    whole = [
-        int(value) if hasattr(value, "is_integer") and value.is_integer() else value for value in numbers
-    ]
-    return [index("" if isinstance(value, bool) else value) for value in whole]
+    return [_integer(value) for value in numbers]
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError("a truth value is no number")
+    return int(value) if hasattr(value, "is_integer") and value.is_integer() else index(value)
 
 
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:

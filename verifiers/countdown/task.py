@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
-_TOO_LONG = (
-    10**DIGITS_LIMIT
-)  # the smallest integer with too many digits; computed once, because it takes long
+# The smallest integer with too many digits; it is computed once, because that takes long.
+_TOO_LONG = 10**DIGITS_LIMIT
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
 
 
@@ -68,9 +67,8 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
     else:
         readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
     with suppress(ValueError, ZeroDivisionError):
-        value = (
-            Fraction(target_text(target)) if readable else None
-        )  # 0.1 is one tenth, not the double next to it
+        # From its text, 0.1 is one tenth and not the double next to it.
+        value = Fraction(target_text(target)) if readable else None
     if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)

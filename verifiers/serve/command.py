@@ -69,11 +69,11 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="the number of processes that judge (1)",
     )
-    text = "answers only requests with this token (`Authorization: Bearer`, or http://:TOKEN@HOST:PORT); by default "
-    add(
-        "--token",
-        help=text + "that of the environment variable SPG_SERVE_TOKEN, which other users cannot see",
+    text = (
+        "answers only requests with this token (`Authorization: Bearer`, or http://:TOKEN@HOST:PORT); by default "
+        "that of the environment variable SPG_SERVE_TOKEN, which other users cannot see"
     )
+    add("--token", help=text)
     text = "the megabytes that a request may have (16)"
     add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
@@ -97,11 +97,8 @@ def run_command(
 
     token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token
     try:
-        if (
-            options.token == ""
-            or not token.isascii()
-            or any(letter <= " " or letter == "@" for letter in token)
-        ):
+        fits_an_address = token.isascii() and not any(letter <= " " or letter == "@" for letter in token)
+        if options.token == "" or not fits_an_address:
             raise CannotServe(
                 "--token must be letters, digits and signs that an address may have, without a space or @"
             )

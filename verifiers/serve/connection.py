@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 READ_SECONDS = 20.0  # the time in which a request must have arrived
 IDLE_SECONDS = 75.0  # how long a connection waits for its next request, and for its client to read an answer
-HEAD_BYTES = (
-    1 << 16
-)  # the most bytes of a request line with its headers, and of trailers behind a body in chunks
+# The most bytes of a request line with its headers, and of the headers behind a body in chunks.
+HEAD_BYTES = 1 << 16
 
 
 class Request:
@@ -38,10 +37,8 @@ class Request:
 
     def __init__(self, path: str, label: str, found: Handler | Reply, is_head: bool, keeps: bool) -> None:
         self.path, self.label, self.found = path, label, found
-        self.is_head, self.keeps = (
-            is_head,
-            keeps,
-        )  # keeps: whether the connection stays open for further requests
+        self.is_head = is_head
+        self.keeps = keeps  # whether the connection stays open for further requests
         self.parts: list[bytes] = []
         self.size = 0
         self.began = time.perf_counter()
@@ -58,18 +55,16 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None  # asyncio's transport; None when the client is gone
         self.timer: asyncio.TimerHandle | None = None
         self.times_request = False  # whether the timer is for a request that has begun
-        self.has_begun = (
-            True  # whether a request has begun and not ended; a connection is opened for a request
-        )
+        # Whether a request has begun and not ended. A connection is opened for a request, so this is true at first.
+        self.has_begun = True
         self.head_bytes: int | None = 0  # None: the bytes that are being read are not only those of a head
         self.request: Request | None = None  # the request whose body is arriving
         self.arrived: deque[Request] = deque()  # requests that wait for the one before to be answered
         self.answering = False
         self.is_full = False  # whether the client is not reading what was written
         self.unread_timer: asyncio.TimerHandle | None = None  # for such a client
-        self.is_ending = (
-            False  # whether to close behind the next answer: the server ends, or a request is late
-        )
+        # Whether to close behind the next answer, because the server ends, or a request is late.
+        self.is_ending = False
         self.upgrades = False
 
     # ---- what the event loop calls ----

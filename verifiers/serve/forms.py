@@ -50,25 +50,27 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     except ArgumentError as error:
         raise Refused(422, str(error)) from error
     if ("completion" in body) == ("completions" in body):
-        needs = ", ".join(f'"{one}"' for one in find(task).fields)
+        needs = ", ".join(f'"{field}"' for field in find(task).fields)
         raise Refused(422, f'Give either "completion" or a list "completions", and the reference: {needs}.')
     if "completion" in references:
         completions = [references.pop("completion")]
-        columns = {one: [value] for one, value in references.items()}
+        columns = {field: [value] for field, value in references.items()}
         return Asked(task, completions, columns, lambda verdicts: _listed(verdicts)[0], mode)
     completions = references.pop("completions")
     if not isinstance(completions, list):
         raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
-    for one, values in references.items():
+    for field, values in references.items():
         if not isinstance(values, list):
-            raise Refused(422, f'"{one}" is {shown(values)}, not a list with one value for each completion.')
+            raise Refused(
+                422, f'"{field}" is {shown(values)}, not a list with one value for each completion.'
+            )
     return Asked(task, completions, references, _written, mode)
 
 
 def verl(name: str, body: dict[str, Any]) -> Asked:
     """`POST /verl`, with the arguments that verl passes to `compute_score`; answers with a dict that verl accepts."""
-    given = {one: body.get(one) for one in ("data_source", "solution_str", "ground_truth", "extra_info")}
-    if missing := [one for one in ("data_source", "solution_str", "ground_truth") if one not in body]:
+    given = {name: body.get(name) for name in ("data_source", "solution_str", "ground_truth", "extra_info")}
+    if missing := [name for name in ("data_source", "solution_str", "ground_truth") if name not in body]:
         raise Refused(
             422, f'"{missing[0]}" is missing; {", ".join(given)} are the arguments of compute_score.'
         )
@@ -80,17 +82,16 @@ def verl(name: str, body: dict[str, Any]) -> Asked:
         values = {"acc": verdict.correct, "partial": verdict.score, "reason": verdict.reason}
         return json.dumps({"score": float(verdict.correct), **values, "extracted": verdict.extracted or ""})
 
-    return Asked(task, [given["solution_str"]], {one: [value] for one, value in reference.items()}, write)
+    columns = {field: [value] for field, value in reference.items()}
+    return Asked(task, [given["solution_str"]], columns, write)
 
 
 def openrlhf(name: str, body: dict[str, Any]) -> Asked:
     """`POST /openrlhf/TASK`, with what OpenRLHF sends to its `--reward.remote_url`: query, prompts and labels."""
     task = task_name(name)
-    columns = [body.get(one) for one in ("query", "prompts", "labels")]
-    if (
-        not all(isinstance(column, list) for column in columns)
-        or len({len(column) for column in columns}) != 1
-    ):
+    columns = [body.get(name) for name in ("query", "prompts", "labels")]
+    are_lists = all(isinstance(column, list) for column in columns)
+    if not are_lists or len(set(map(len, columns))) != 1:
         raise Refused(422, '"query", "prompts" and "labels" must be three lists of one length.')
     completions, rows = [], []
     for row, (query, prompt, label) in enumerate(zip(*columns, strict=True)):
@@ -121,14 +122,14 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
     """`POST /verify`, with NeMo-Gym's request: a row of its data, and a `response` of the Responses API.
 
     The row names its task as `data_source`. Its reference has the names of the task's fields, or is `expected_answer`.
-    The answer is the request again, as there, with `reward`.
+    The answer is the request again, with `reward` added, as NeMo-Gym's own servers answer.
     """
     if "data_source" not in body:
         known = ", ".join([*tasks(), *DATA_SOURCES])
         raise Refused(422, f'"data_source" is missing; each row of the data names its task: {known}.')
     task = task_name(body["data_source"])
     entry = find(task)
-    given = {one: body[one] for one in (*entry.fields, *entry.optional) if one in body}
+    given = {field: body[field] for field in (*entry.fields, *entry.optional) if field in body}
     truth = given if set(entry.fields) <= set(given) else body.get("expected_answer", given)
     extra = {"problem": body.get("problem", body.get("question"))}
     reference = references_of(task, truth, extra if isinstance(extra["problem"], str) else None)
@@ -140,7 +141,7 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
         return json.dumps(body | said | paid)
 
     completion = _output_text(_object(body.get("response"), "response"))
-    return Asked(task, [completion], {one: [value] for one, value in reference.items()}, write)
+    return Asked(task, [completion], {field: [value] for field, value in reference.items()}, write)
 
 
 def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
@@ -150,8 +151,8 @@ def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(responses, list):
         raise Refused(422, '"verify_responses" must be a list of the answers of /verify.')
     for response in responses:
-        one = _object(response, "verify_responses[]")
-        reward, index = one.get("reward"), one.get("_ng_task_index", 0)
+        fields = _object(response, "verify_responses[]")
+        reward, index = fields.get("reward"), fields.get("_ng_task_index", 0)
         if type(reward) not in (int, float) or type(index) is not int:
             raise Refused(422, 'Each of "verify_responses" must have a number as its "reward".')
         by_task.setdefault(index, []).append(float(reward))

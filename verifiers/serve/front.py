@@ -75,9 +75,8 @@ class Metrics:
         self.requests = Counter("spg_requests", "Requests answered.", ["address", "status"], **made)
         self.verdicts = Counter("spg_verdicts", "Completions judged.", ["task", "reason"], **made)
         self.seconds = Histogram("spg_request_seconds", "From a request to its answer.", ["address"], **made)
-        self.judged = cache(
-            self.verdicts.labels
-        )  # cached, since finding a label is most of the cost of counting
+        # These are cached, since finding a label is most of the cost of counting.
+        self.judged = cache(self.verdicts.labels)
         self.answered = cache(self.requests.labels)
         self.taken = cache(self.seconds.labels)
         lost = Gauge("spg_workers_lost_total", "Worker processes that died and were replaced.", **made)

@@ -16,6 +16,7 @@ from verifiers.serve.workers import Answer, Question
 from verifiers.verdicts import Verdicts
 
 COMPILED_ROWS = 8  # larger batches are judged by compiled loops, which are loaded already
+# {task: a reference by which completions are judged before the first request}
 _WARMING = {
     "gsm8k": {"answer": "18"},
     "math500": {"answer": "18"},
@@ -29,10 +30,8 @@ def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MIN_COMPILED_ROWS = COMPILED_ROWS
     many = COMPILED_ROWS + 1
-    for (
-        task,
-        reference,
-    ) in _WARMING.items():  # numba is imported and loops are compiled, or read from the disk
+    # This imports numba, and compiles loops or reads them from the disk.
+    for task, reference in _WARMING.items():
         columns = {name: [value] * many for name, value in reference.items()}
         verify_batch(task, ["<answer>18</answer>"] * many, **columns)
     seconds, most = settings["seconds"], settings["completions"]

@@ -60,8 +60,10 @@ async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.Ab
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def heard() -> None:
-        (hurry if stop.is_set() else stop).set()
-        server.force_exit = hurry.is_set()
+        if stop.is_set():
+            hurry.set()
+            server.force_exit = True
+        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, heard)

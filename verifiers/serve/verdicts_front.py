@@ -17,21 +17,22 @@ class VerdictsFront(Front):
         if path == "/seed_session":
             answer, label = self._seed_session, path
         elif path == "/aggregate_metrics":
-            answer, label = partial(self._judged, path), path
+            answer, label = partial(self._worker_reply, path), path
         elif (form := form_of(path)) is not None:
             label, name = form
-            try:  # workers get the task's own name in the address, so that there are few different addresses
+            # Workers get the task's own name, so that requests under its other names are judged in the same batch.
+            try:
                 address = f"/{label}/{task_name(name)}" if name else path
             except Refused as refusal:
                 return error(refusal.status, str(refusal))
-            answer = partial(self._judged, address)
+            answer = partial(self._worker_reply, address)
         else:
             return error(404, f"Nothing is served at this address. There are: {_ADDRESSES}.")
         if method != "POST":
             return error(405, "This address takes POST.", (b"allow", b"POST"))
         return Handler(answer, label)
 
-    async def _judged(self, path: str, body: bytes) -> Reply:
+    async def _worker_reply(self, path: str, body: bytes) -> Reply:
         answer = await self.ask(path, body)
         return Reply(answer.status, answer.body)
 

@@ -107,9 +107,8 @@ class Workers:
         self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
         self.lost = 0  # how many workers died, also while they were starting to replace another
         self.waiting_bytes = 0
-        self._waiting: dict[
-            str, deque[_Job]
-        ] = {}  # by address; each address is answered in batches of its own
+        # By address; each address is answered in batches of its own.
+        self._waiting: dict[str, deque[_Job]] = {}
         self._rates: dict[str, float] = {}  # bytes a second that a worker has answered lately, by address
         self._ready: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
