@@ -358,7 +358,7 @@ class _Questions:
             )
 
     def differing(self) -> str:
-        """A clause on questions that have several references; "" if none has."""
+        """A clause on questions that have several references; "" if there are none."""
         places_of_twins = [list(seen.values()) for seen in self.with_capitals.values() if len(seen) > 1]
         if not places_of_twins:
             return ""

@@ -256,7 +256,7 @@ def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
 
 
 def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
-    """The values of one component as (n,) float64. Raises EnvError unless all are finite, those of "correct" 0 or 1."""
+    """The values of one component, (n,) float64. Raises EnvError unless all are finite ("correct": 0 or 1)."""
     kinds = int | float | np.integer | np.floating | np.bool_
     # An array or a tensor without axes stands for the number in it.
     values = [value.item() if getattr(value, "shape", None) == () else value for value in values]

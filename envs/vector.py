@@ -67,7 +67,7 @@ class TextVectorEnv(VectorEnv):
             raise EnvError(before_reset(self.env))
         episodes = self._episodes.copy()
         playing = [i for i, ending in enumerate(episodes.ended) if ending is None]
-        # If all have ended, all get their actions, for which `take_turn` raises.
+        # If all episodes have ended, `take_turn` gets all actions, and raises.
         going_on = set(episodes.take_turn({i: actions[i] for i in playing or range(n)}))
         just_ended = [i for i in playing if episodes.ended[i]]
         scores = episodes.score(just_ended) if just_ended else episodes.scores

@@ -313,14 +313,19 @@ def _judge(
         begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    held: list[bytes] | None = []  # output that is written only if some line can be judged
-    with contextlib.closing(judged_blocks) as results, _counting(args, tally), _output(args) as output:
+    # While no line could be judged, the output waits here, compressed; None once it is written at once.
+    held: list[bytes] | None = []
+    with (
+        contextlib.closing(judged_blocks) as results,
+        _telling_if_stopped(args, tally),
+        _output(args) as output,
+    ):
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
             readable = (*readable, *judged.readable)[:EXAMPLES]
             texts = tuple(dict.fromkeys((*texts, *judged.texts)))[:EXAMPLES]
-            _count(judged, reported, silently=held is not None)
+            _report_problems(judged, reported, silently=held is not None)
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
                 held.append(zlib.compress(verdicts, 1))
@@ -372,7 +377,7 @@ def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
 
 
 @contextlib.contextmanager
-def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
+def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
     """If something stops the command, says how many completions it has judged."""
     try:
         yield
@@ -384,7 +389,7 @@ def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
         raise
 
 
-def _count(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
+def _report_problems(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
     """Says what is wrong with lines, each problem once.
 
     reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.

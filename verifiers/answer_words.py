@@ -94,7 +94,8 @@ def _roles() -> dict[int, int]:
 
 
 _ROLES = _roles()
-# A table in which each word has a slot of its own. It is bytes, which compiled code reads in place, unlike a tuple.
+# A table in which each word has a slot of its own, key % _SIZE. It is bytes, which compiled code reads in place, unlike
+# a tuple: the role of each slot in `_KINDS`, the key of its word in `_KEYS`.
 _SIZE = next(size for size in range(1021, 1 << 16, 2) if len({key % size for key in _ROLES}) == len(_ROLES))
 _KEY_AT = {key % _SIZE: key for key in _ROLES}
 _KINDS = bytes(_ROLES.get(_KEY_AT.get(slot, -1), OTHER) for slot in range(_SIZE))
@@ -124,10 +125,12 @@ _TERM_KINDS = bytes(role for _, role in _TERMS)
 def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """(role of the word at i, position after it); the position is i if no word begins there."""
     byte = data[i] + 0
-    if byte >= 0xE2:
+    if (
+        byte >= 0xE2
+    ):  # a character of three or four bytes: of a script without spaces, or a mark such as a dash
         is_mark = byte < 0xE3 or byte > 0xED or (byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80)
         return (OTHER, i) if is_mark else term_at(data, i, end)
-    if byte == 0xC2:
+    if byte == 0xC2:  # a sign of Latin-1, such as a fixed space
         return OTHER, i
     key, after = 0, i
     while after < end and (97 <= data[after] | 32 <= 122 or 0x80 <= data[after] < 0xE2):

@@ -185,7 +185,11 @@ def judge_texts(
     judge_row: Callable[[bytes, int], Judged],
     references: Callable[[], tuple],
 ) -> Columns:
-    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or one by one by `judge_row`."""
+    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or one by one by `judge_row`.
+
+    judge_row(data, row): judges one text without compiled code. references: makes the argument `references` of the
+    compiled loop; it is only called if that loop is used.
+    """
     import numpy as np
 
     n = len(texts)
@@ -383,7 +387,10 @@ def cpus() -> int:
 
 
 def is_worth_compiling(texts: Sequence[str]) -> bool:
-    """True if a batch has many rows or many characters."""
+    """True if a batch has many rows or characters, and rows enough have been judged before without compiled code.
+
+    It counts down `Compiling.rows_left`.
+    """
     if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
     compiling.rows_left -= len(texts)
@@ -424,9 +431,8 @@ def compile_loop(
             if started.data["dispatcher"].py_func is function:  # not a function that it calls
                 if only_cached:
                     raise _NotCached
-                compiling.begins(
-                    (extract, *modules)[-1].__name__.split(".")[1]
-                )  # "gsm8k" of verifiers.gsm8k.answer
+                last_module = (extract, *modules)[-1]
+                compiling.begins(last_module.__name__.split(".")[1])  # verifiers.gsm8k.answer -> gsm8k
                 compiling.taken -= perf_counter()
 
         def on_end(self, ended: Any) -> None:

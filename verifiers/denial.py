@@ -64,7 +64,12 @@ def is_behind_that(words: Sequence[str], place: int) -> bool:
 
 def is_called_wrong(behind: str) -> bool:
     """True for " is wrong.", " dollars can't be right.", ". That is not the total."; not for " answers are wrong."."""
-    about, denied, being = True, False, False
+    about = (
+        True  # whether the clause speaks of the value: it goes on behind it, or begins with "that" or "it"
+    )
+    denied = being = (
+        False  # whether "not" or a form of being stands before, with only auxiliaries and adverbs between
+    )
     last = ""
     for word in words_of(behind):
         if word in _CLAUSES:

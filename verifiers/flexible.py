@@ -1,9 +1,10 @@
 r"""The value that a completion ends with where it marks no answer: "So, the ladders cost 96 dollars.", `= 18 eggs`.
 
 Mode `flexible` judges it, for files of other people's models: the last number or closed formula (`$...$`, `\(...\)`,
-`\[...\]`) of the last sentence that has one. Of several in that sentence, one behind "=" or "is" goes first; one behind
-a word such as "every" or "in" goes last, because it only says what the value is about: "in 7 days". What is denied,
-asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value. Nothing is compiled; every scan is linear.
+`\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or "is" is preferred.
+A number behind a word such as "every" or "in" comes last, because it only says what the value is about: "in 7 days".
+What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value. Nothing is compiled; every
+scan is linear.
 """
 
 from __future__ import annotations

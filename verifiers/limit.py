@@ -16,12 +16,12 @@ _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Inside, programs and questions to a CAS that are not judged so many seconds after the start are a `timeout`.
+    """Inside, a program or a question to a CAS is a `timeout` unless it is judged within `seconds` of the beginning.
 
-    Everything else takes microseconds and is not cut short. Without a limit each of these has its own processor time
-    and a batch takes as long as they do. Limits nest, and hold for this thread (or task) alone.
+    Everything else takes microseconds and is not cut short. Without this limit, each program and question has only a
+    limit of its own, so a batch takes as long as all of them. Limits nest, and hold for this thread (or task) alone.
 
-    Raises VerifierError unless it is a number of 0 or more.
+    Raises VerifierError unless `seconds` is a number of 0 or more.
     """
     if not isinstance(seconds, numbers.Real) or not seconds >= 0:
         raise VerifierError(f"time_limit({seconds!r:.60}): should be a number of seconds, 0 or more.")

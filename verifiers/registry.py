@@ -67,9 +67,9 @@ def register(
 ) -> Task:
     """Add a task of your own under the name `task`, with `fields` as the keyword arguments of its reference.
 
-    Without `verify_batch` a batch is judged one by one. A task is replaced by another of the same file, which may have
-    been edited and loaded anew, and one of a notebook's cell by that of a later cell. Raises `ArgumentError` if the
-    name is taken by any other task.
+    Without `verify_batch` a batch is judged one by one. A task is replaced if its file is loaded anew, perhaps after an
+    edit, or if a later cell of the notebook registers the name again. Raises `ArgumentError` if the name is taken by
+    any other task.
     """
     entry = Task(task, tuple(_as_list("fields", fields)), verify, verify_batch)
     known = _tasks.get(task, entry)
@@ -85,7 +85,7 @@ def _is_newer(function: Callable[..., Verdict], known: Callable[..., Verdict]) -
     if function is known:
         return False
     module, known_module = (getattr(one, "__module__", "") for one in (function, known))
-    if module == known_module == "__main__":
+    if module == "__main__" and known_module == "__main__":
         return True
     file, known_file = (getattr(sys.modules.get(name), "__file__", None) for name in (module, known_module))
     if file is None or file != known_file:

@@ -18,7 +18,7 @@ def reward_function(
     Call it with `completions`, N strings or N lists of chat messages, and each reference field of the task as
     a sequence of N values; a row without a usable reference gets None, as in data of several tasks. A task that takes
     the problem (math500) reads it from a column `problem`, never from `prompts`, which may hold instructions and
-    examples; without one an unfinished value such as `2+3` still gets 0. Other keywords (`completion_ids`,
+    examples; without it an unfinished value such as `2+3` still gets 0. Other keywords (`completion_ids`,
     `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
     instead. `columns` says under which keyword a reference field comes, if not under its own name:
     `reward_function("math500", answer="solution")`.
@@ -94,10 +94,10 @@ def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> I
 
 
 def unwrap(message: object, role: str = "assistant") -> object:
-    """The text of a completion (or of a prompt) given as chat messages: that of the last message of a role.
+    """The text of the last message of a role, from a completion (or a prompt) that is given as chat messages.
 
-    If no message has the role, the last message counts. Its content may be a text, or a list of parts, of which those
-    with a text count. Anything but chat messages comes back as it is; `verify` judges it.
+    If no message has the role, the last message counts. Its content may be a text, or a list of parts; parts without a
+    text are left out. Anything but chat messages comes back as it is; `verify` judges it.
     """
     if type(message) not in (list, tuple) or not message:
         return message

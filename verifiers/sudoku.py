@@ -15,7 +15,21 @@ import sys
 from dataclasses import dataclass, field
 
 from verifiers import batch, characters
-from verifiers.characters import decimal_digit, decode, is_one_of, read_word, rows
+from verifiers.characters import (
+    BACKSLASH,
+    BEYOND_ASCII,
+    COLON,
+    NEWLINE,
+    RIGHT_BRACE,
+    SLASH,
+    SPACE,
+    STAR,
+    decimal_digit,
+    decode,
+    is_one_of,
+    read_word,
+    rows,
+)
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_space, locate, word_key, word_keys
 from verifiers.sudoku_flaw import explain
@@ -25,6 +39,7 @@ from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG,
 Cells = list[int]  # or, where compiled, an array of int64
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
 
+_PIPE = ord("|")
 SIZE_LIMIT = 49
 CELLS_LIMIT = SIZE_LIMIT * SIZE_LIMIT
 _WIDTH_LIMIT = 2  # digits of a number in a cell
@@ -115,12 +130,12 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
         return after if key in _TEX_WORDS else -1
     name, after = read_word(data, after + 1, end)  # behind the brace
     table = name in _TEX_TABLES
-    closed = after < end and data[after] == 125
+    closed = after < end and data[after] == RIGHT_BRACE
     after += 1
     if table and key == _TEX_BEGIN:
         while after < end and data[after] in _TEX_COLUMNS:
             after += 1
-        closed = closed and after < end and data[after] == 125
+        closed = closed and after < end and data[after] == RIGHT_BRACE
         after += 1
     return after if closed and (table or name in _TEX_FRAMES) else -1
 
@@ -135,15 +150,16 @@ def read_writing(
     skips.
     """
     if kind == POINT:
-        row_ends = count > 0 and count % size == 0 and (count == size * size or (i < end and data[i] == 10))
-        return (SEPARATOR if row_ends else FOREIGN), i
-    if data[i - 1] == 47 and 0 < count < size * size and count % size == 0:
+        is_last_cell_of_row = count > 0 and count % size == 0
+        is_last_of_line = count == size * size or (i < end and data[i] == NEWLINE)
+        return (SEPARATOR if is_last_cell_of_row and is_last_of_line else FOREIGN), i
+    if data[i - 1] == SLASH and 0 < count < size * size and count % size == 0:
         slashes = 0
         for place in range(start, end):
-            slashes += data[place] == 47
+            slashes += data[place] == SLASH
         if slashes == size - 1:
             return SEPARATOR, i  # "4321 / 1243 / 3412 / 2134"
-    if data[i - 1] < 128:
+    if data[i - 1] < BEYOND_ASCII:
         after = skip_writing(data, start, i - 1, end, size, count)
         if after >= 0:
             return SEPARATOR, after
@@ -156,7 +172,7 @@ def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: in
     A grid may have bold type, and "Row 2:" where its second row begins. Before the first cell it may have a title, the
     language of a fence, or the headings of all columns, "C1 C2 C3 C4". Behind the last cell a sentence may say why.
     """
-    if data[i] == 42:
+    if data[i] == STAR:
         return skip_stars(data, start, i, end)
     key, after = read_word(data, i, end, True)
     if is_one_of(key, _ROW):
@@ -172,7 +188,7 @@ def skip_columns(data: Bytes, i: int, end: int, size: int) -> int:
     """Position after the headings "C1 C2 C3 C4" or "C1 | C2 | C3 | C4" of all columns; -1 if they are not all there."""
     number = 1
     while number <= size:
-        while i < end and (is_space(data[i]) or data[i] == 124):
+        while i < end and (is_space(data[i]) or data[i] == _PIPE):
             i += 1
         key, after = read_word(data, i, end, True)
         value, i = 0, after
@@ -188,7 +204,7 @@ def skip_columns(data: Bytes, i: int, end: int, size: int) -> int:
 def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
     """Position after the stars at i if they open or close bold type, else -1."""
     opens = i == start or data[i - 1] in _OPENERS
-    while i < end and data[i] == 42:
+    while i < end and data[i] == STAR:
         i += 1
     closes = i == end or data[i] in _CLOSERS
     return i if opens != closes else -1
@@ -196,15 +212,15 @@ def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
 
 def skip_label(data: Bytes, i: int, end: int, number: int) -> int:
     """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if that is `number`, else -1."""
-    while i < end and data[i] == 32:
+    while i < end and data[i] == SPACE:
         i += 1
     value = 0
     while i < end and 48 <= data[i] <= 57 and value < 100:
         value = value * 10 + data[i] - 48
         i += 1
-    while i < end and (data[i] == 32 or data[i] == 42):
+    while i < end and (data[i] == SPACE or data[i] == STAR):
         i += 1
-    closed = i < end and (data[i] == 58 or data[i] == 124)
+    closed = i < end and (data[i] == COLON or data[i] == _PIPE)
     return i + 1 if closed and value == number else -1
 
 
@@ -220,7 +236,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
     while i < end:
         byte = data[i] + 0
         i += 1
-        if 48 <= byte <= 57:
+        if 48 <= byte <= 57:  # a digit
             kind = byte - 48
             if size < 10:  # a digit is a cell, as in most grids, which need nothing of what follows
                 if count == CELLS_LIMIT or (notation == PUZZLE and kind > size):
@@ -228,7 +244,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
                 cells[count] = kind
                 count += 1
                 continue
-        elif notation == LENIENT and byte == 92:
+        elif notation == LENIENT and byte == BACKSLASH:
             i = skip_tex(data, i, end)
             kind = SEPARATOR if i >= 0 else FOREIGN
         elif notation == LENIENT:
@@ -237,7 +253,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             if kind >= POINT:
                 kind, i = read_writing(data, start, i, end, size, count, kind)
         elif notation == PUZZLE:
-            kind = BLANK if byte == 46 else SEPARATOR
+            kind = BLANK if byte == 46 else SEPARATOR  # a point is a blank
         else:
             kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
         if kind <= 9:
@@ -268,11 +284,11 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
     digits = numbers = previous = 0
     for i in range(start, end):
         byte = data[i] + 0
-        if 48 <= byte <= 57 or byte == 46:
+        if 48 <= byte <= 57 or byte == 46:  # a digit, or a point for a blank
             digits += 1
             if byte == 46 or not 48 <= previous <= 57:
                 numbers += 1
-        elif byte not in (9, 10, 13, 32, 44, 124):
+        elif byte not in (9, 10, 13, 32, 44, 124):  # white space, commas and pipes
             return INVALID
         previous = byte
     for size in (1, 4, 9, 16, 25, 36, 49):

@@ -67,8 +67,8 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 
 def _behind_reasoning(data: bytes) -> tuple[int, int]:
     """(start, end) of what a completion writes behind its block of reasoning, up to the first end token."""
-    end, start, *_ = read_tags(data, 0, len(data))
-    return start, end
+    end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
+    return end_of_reasoning, end_of_text
 
 
 def _is_grid_line(line: bytes) -> bool:

@@ -135,7 +135,7 @@ class Workers:
         _pools.add(self)
 
     def reset(self) -> None:
-        """Begins without workers; a forked child leaves those of its parent to the parent."""
+        """Begins without workers; a forked child leaves its parent's workers to the parent."""
         for worker in self._alive:
             # Otherwise Popen would wait for a process that is no child of this one.
             worker.process.returncode = 0

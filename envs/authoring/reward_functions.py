@@ -221,7 +221,7 @@ def call_functions(
     calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
     outcomes = call_all(lambda: "--reward", calls, limits)
     outcome_of = dict(zip(functions, outcomes, strict=True))
-    # Of several errors a timeout is raised first. After any other error `envs.scoring` asks again for each completion
+    # A timeout is raised before any other error. After another error `envs.scoring` asks again for each completion
     # alone, and a function that hangs would then use up its whole time limit once for each of them.
     for name, outcome in sorted(outcome_of.items(), key=lambda item: item[1].reason != TIMED_OUT):
         if outcome.error is not None:

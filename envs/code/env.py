@@ -189,12 +189,12 @@ class Code(GeneratedEnv):
         """
         if problem.completion_template:
             return {}
-        from verifiers.code.values import plain, read_value, written
+        from verifiers.code.values import plain, python_source, read_value
 
         value = problem.reference["cases"][0].get("expected")
         entry_point = problem.reference["entry_point"]
-        # "expected" is JSON, in which e.g. a set has a special form; `written` turns it into Python.
-        code = f"return {written(plain(read_value(value)))}"
+        # "expected" is JSON, in which e.g. a set has a special form; `python_source` turns it into Python.
+        code = f"return {python_source(plain(read_value(value)))}"
         if not self._generated and not entry_point:  # a program that reads its input
             code = f"print({value!r})"
         elif not self._generated:
@@ -234,7 +234,7 @@ def _reason(reason: str, extracted: str | None) -> str:
     """
     from verifiers.code.task import explain
 
-    # Of an "error", `explain` says something only if a module is missing.
+    # For an "error", `explain` only says something if a module is missing.
     return "missing_module" if reason == "error" and explain(extracted, reason) else reason
 
 

@@ -15,7 +15,7 @@ from envs.files.datasets import HubDataset, Row, load_rows, read_files, state_of
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, job_of_calls, read_row
 from verifiers.code.task import run
-from verifiers.code.values import NOTHING, plain_reply, written
+from verifiers.code.values import NOTHING, plain_reply, python_source
 from verifiers.files import FORMATS
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
@@ -201,7 +201,7 @@ def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict
         new_call = {name: value for name, value in case.items() if name != "expected"}
         new_call["args"] = [changed(rng, value) for value in case["args"]]
         if all(new_call["args"] != other["args"] for other in cases):
-            made.setdefault(written(new_call["args"]), new_call)
+            made.setdefault(python_source(new_call["args"]), new_call)
     return list(made.values())
 
 

@@ -119,7 +119,7 @@ class Countdown(GeneratedEnv):
         return Scores(columns, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
-        """A solution: at level 1 one with only + and -, if there is one; otherwise the solver's first.
+        """A solution. At level 1 it has only + and - if that is possible; otherwise it is the solver's first.
 
         Raises EnvError for a problem without a solution. All problems of this environment have one; a file with an
         unsolvable problem is refused.

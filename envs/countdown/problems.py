@@ -99,7 +99,7 @@ def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection
 
 
 def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
-    """Random numbers, of which some are subtracted but not all; the target is the absolute value of the sum, not 0."""
+    """Random numbers. Some are subtracted, but not all; the target is the absolute value of the sum, and not 0."""
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
         signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted

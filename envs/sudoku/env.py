@@ -61,7 +61,7 @@ class Sudoku(GeneratedEnv):
         paper_cells (0 to 1; reward_preset="paper" only): the share of blanks that equal the stored solution.
 
     Splits: 1,000,000 train, 256 validation and 256 test problems. 4x4: they are on 180, 20 and 88 of the 288 grids; the
-    88 are those of the papers' test file. 9x9: a hash of the grid, with its digits renamed, says which split it is of.
+    88 are those of the papers' test file. 9x9: a hash of the grid, with its digits renamed, picks its split.
     """
 
     task = "sudoku"

@@ -626,14 +626,14 @@ async def one_dies_while_it_starts() -> None:
     """Of three workers the first dies of its work, the second before it is ready; both count."""
     workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
     await workers.start()
-    started, deaths = workers._started, [Unavailable("A worker process ended when it started.")]
+    started, deaths = workers._start_worker, [Unavailable("A worker process ended when it started.")]
 
     async def starting() -> Any:
         if deaths:
             raise deaths.pop()
         return await started()
 
-    workers._started = starting  # type: ignore[method-assign]
+    workers._start_worker = starting  # type: ignore[method-assign]
     try:
         assert (await workers.ask(Question("/a", b"die"))).status == 503
         assert (await workers.ask(Question("/a", b"0"))).status == 200 and workers.lost == 2

@@ -160,7 +160,7 @@ def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[
     A whole function is put behind the prompt's imports and helpers, and so is any text if the prompt begins no
     function. A body is put behind the whole prompt. A text that only gives `entry` a value may be either: a body can
     have a variable with the function's name, and if it returns, it is no program by itself. Lenient: a whole function
-    may be indented, and a body may have lost its indentation, or that of its first line.
+    may be indented, and a body, or only its first line, may have lost its indentation.
     """
     begun = [
         place

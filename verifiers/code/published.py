@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from verifiers.code.inputs_outputs import read_inputs_outputs
 from verifiers.code.task import job_of, run
-from verifiers.code.values import VIEWS, plain, read_cases, read_reply, written
+from verifiers.code.values import VIEWS, plain, python_source, read_cases, read_reply
 
 _PRELUDE = """
 import copy as _copy
@@ -144,7 +144,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
         case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
-        cases.setdefault(written(case), case)
+        cases.setdefault(python_source(case), case)
     return list(cases.values()), lost
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch
 from verifiers.code import interpreter
 from verifiers.code.program import imported, locate, reads_input, ways_to_run, without_prose
-from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases, written
+from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, python_source, read_cases
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
 from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, Reason, cut, encoded
@@ -113,7 +113,7 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
             return f"With the input {case['stdin']!r:.200} the program {came}."
         args, kwargs = arguments(case)
         call = ", ".join(
-            [*map(written, args), *(f"{name}={written(value)}" for name, value in kwargs.items())]
+            [*map(python_source, args), *(f"{name}={python_source(value)}" for name, value in kwargs.items())]
         )
         if len(text) > SHOWN_REPLY:
             came = "returns a long value"

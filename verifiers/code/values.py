@@ -94,7 +94,7 @@ def _read_case(case: Any, place: int) -> Case:
         raise ValueError(f"has args that are no list, or kwargs that are no object, in case {place}")
     near = (REL, ABS) if compare == "equal" else (float(case.get(name) or 0) for name in ("rel", "abs"))
     expected = _viewed(read_value(case.get("expected")), via)
-    return Case(written((args, kwargs)), expected, compare, via, *near)
+    return Case(python_source((args, kwargs)), expected, compare, via, *near)
 
 
 def _read_program_case(case: dict[str, Any], place: int) -> Case:
@@ -155,7 +155,7 @@ def plain(value: Any, hashed: bool = False) -> Any:
     return value
 
 
-def written(value: Any) -> str:
+def python_source(value: Any) -> str:
     """The Python source of plain data, even with integers that have more digits than Python prints."""
     try:
         return repr(value)
@@ -164,8 +164,8 @@ def written(value: Any) -> str:
     if isinstance(value, int):
         return hex(value)
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{written(name)}: {written(item)}' for name, item in value.items())}}}"
-    items = ", ".join(map(written, value))
+        return f"{{{', '.join(f'{python_source(name)}: {python_source(item)}' for name, item in value.items())}}}"
+    items = ", ".join(map(python_source, value))
     if isinstance(value, tuple):
         return f"({items},)"
     return f"[{items}]" if isinstance(value, list) else f"{type(value).__name__}([{items}])"
@@ -203,8 +203,9 @@ def meets(case: Case, reply: str, lenient: bool) -> bool:
 def same_print(expected: str, printed: str, tolerance: float) -> bool:
     """Whether two outputs are the same except for white space at the ends of lines and empty lines at the end.
 
-    tolerance: of numbers, relative to the expected number if that is above 1; 0 = numbers are compared as text. With a
-    tolerance, the division of words into lines counts, but not the amount of space between them.
+    tolerance: how far a number may be from the expected one, as a fraction of it if it is above 1; 0 = numbers are
+    compared as text. With a tolerance, the division of words into lines counts, but not the amount of space between
+    them.
     """
     lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, printed)]
     if lines[0] == lines[1] or not tolerance:

@@ -21,7 +21,10 @@ from verifiers.files import Block, Source, read_line
 
 
 def split_key(on: str) -> tuple[str, str]:
-    """(the key's field in the file of completions, in that of references): "custom_id=id", or "id" for both."""
+    """(the key's field in the file of completions, its field in the file of references).
+
+    on: "custom_id=id", or "id" if both files have the same field.
+    """
     left, equals, right = on.partition("=")
     if not left or (equals and not right):
         raise CommandError(

@@ -43,7 +43,7 @@ NOT_FOUND = "No answer was found where this mode looks for one."
 _AHEAD = 2  # blocks under way for each worker
 
 
-def _of_row(field: str, value: Any) -> Any:
+def _field_of_row(field: str, value: Any) -> Any:
     """A reference of the task `code`; if it is a row of a published set, the row's `field`."""
     if not isinstance(value, dict):
         return value
@@ -56,7 +56,7 @@ def _of_row(field: str, value: Any) -> Any:
 _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "problem": partial(unwrap, role="user"),
     "numbers": integers_in,
-    **{field: partial(_of_row, field) for field in ("entry_point", "cases", "prompt")},
+    **{field: partial(_field_of_row, field) for field in ("entry_point", "cases", "prompt")},
     "puzzle": puzzle_in,
 }
 
@@ -143,14 +143,14 @@ def judge_block(job: Job, block: Block) -> Judged:
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
     without: list[int] = []  # the completions in which no answer was found
     taken = batch.compiling.taken
-    findings = _find(job, completions, references)
+    findings = _findings(job, completions, references)
     judged_here = _judge(job, completions, references)
     for place, (row, outcome) in enumerate(zip(outcome_numbers, judged_here, strict=True)):
         outcomes[row] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
             without.append(place)
     found = dict(zip(outcome_numbers, findings, strict=False))
-    judged = _written(job, block.label, places, outcomes, found, kept)
+    judged = _lines_and_counts(job, block.label, places, outcomes, found, kept)
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     malformed = [number for number in outcome_numbers if _reason_of(outcomes[number]) == Reason.MALFORMED]
@@ -209,7 +209,9 @@ def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
     return f"def {sample.get('entry_point')}(" in str(sample.get("prompt"))
 
 
-def _find(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[d1.Finding | None]:
+def _findings(
+    job: Job, completions: list[object], references: dict[str, list[Any]]
+) -> list[d1.Finding | None]:
     """The other rules' finding on each completion (None if the reference is invalid); [] without other rules.
 
     It removes fields from `references` that only these rules need.
@@ -255,7 +257,7 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
     return verdict.correct, verdict.score, verdict.extracted, *words
 
 
-def _written(
+def _lines_and_counts(
     job: Job,
     label: str,
     places: list[tuple[int, int]],
@@ -341,7 +343,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
         places = [(number, 0) for number in block.numbers]
-        return _written(job, block.label, places, [lost] * len(places))
+        return _lines_and_counts(job, block.label, places, [lost] * len(places))
 
     under_way: deque[Future[Judged]] = deque()
     try:

@@ -28,7 +28,7 @@ class LacksField(LineError):
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     """The completion and the references of a row; raises LacksField, which names every missing field."""
-    if of_batch(row) and (row["error"] or not succeeded(row["response"])):
+    if is_batch_output(row) and (row["error"] or not succeeded(row["response"])):
         raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
@@ -42,7 +42,7 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
             [_shown(f"{column}.{key}" if key else column) for column, keys in keys_of for key in keys][:24]
         )
         # Place 0 is the completion's. A batch has it, but only a preset or a flag knows its name.
-        if of_batch(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
+        if is_batch_output(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
@@ -59,7 +59,7 @@ def _shown(column: str) -> str:
     return f'"{column}"' if column != column.strip() else column
 
 
-def of_batch(row: dict[str, Any]) -> bool:
+def is_batch_output(row: dict[str, Any]) -> bool:
     """True if a row is a request in the output of OpenAI's batch API."""
     return {"custom_id", "response", "error"} <= row.keys()
 

@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self.arrived: deque[Request] = deque()  # requests that wait for the one before to be answered
         self.answering = False
         self.is_full = False  # whether the client is not reading what was written
-        self.unread_timer: asyncio.TimerHandle | None = None  # for such a client
+        self.unread_timer: asyncio.TimerHandle | None = None  # set while the client does not read
         # Whether to close behind the next answer, because the server ends, or a request is late.
         self.is_ending = False
         self.upgrades = False

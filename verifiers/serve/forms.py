@@ -55,7 +55,7 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     if "completion" in references:
         completions = [references.pop("completion")]
         columns = {field: [value] for field, value in references.items()}
-        return Asked(task, completions, columns, lambda verdicts: _listed(verdicts)[0], mode)
+        return Asked(task, completions, columns, lambda verdicts: _json_texts(verdicts)[0], mode)
     completions = references.pop("completions")
     if not isinstance(completions, list):
         raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
@@ -64,7 +64,7 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
             raise Refused(
                 422, f'"{field}" is {shown(values)}, not a list with one value for each completion.'
             )
-    return Asked(task, completions, references, _written, mode)
+    return Asked(task, completions, references, _json_of_all, mode)
 
 
 def verl(name: str, body: dict[str, Any]) -> Asked:
@@ -222,7 +222,7 @@ def _detail(text: str) -> str:
     return f', "detail": {_quoted(text)}}}'
 
 
-def _listed(verdicts: Verdicts) -> list[str]:
+def _json_texts(verdicts: Verdicts) -> list[str]:
     """Verdicts as JSON, as the command writes them: with `detail` only if a completion is not right.
 
     The JSON is put together by hand, since writing it is most of the cost of a verdict here.
@@ -240,8 +240,8 @@ def _listed(verdicts: Verdicts) -> list[str]:
     ]
 
 
-def _written(verdicts: Verdicts) -> str:
-    return f'{{"verdicts": [{", ".join(_listed(verdicts))}]}}'
+def _json_of_all(verdicts: Verdicts) -> str:
+    return f'{{"verdicts": [{", ".join(_json_texts(verdicts))}]}}'
 
 
 FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {

@@ -1,4 +1,4 @@
-"""The work of a worker of `python -m verifiers serve`: reads requests, judges those of a task together, answers."""
+"""The work of a worker of `python -m verifiers serve`: it judges the requests of a task together, and answers them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON value of a body, by orjson if its result is surely that of `json`: it takes a tenth of the time.
+    """The JSON value of a body. orjson reads it, in a tenth of the time, if its result surely equals that of `json`.
 
     orjson rounds integers of more than 64 bits, and refuses halves of characters and deep nesting.
     """

@@ -117,14 +117,14 @@ class Workers:
 
     async def start(self) -> None:
         """Starts all children and waits until they are ready; raises `Unavailable`."""
-        first = [asyncio.create_task(self._started()) for _ in range(self.size)]
+        first = [asyncio.create_task(self._start_worker()) for _ in range(self.size)]
         try:
             workers = await asyncio.gather(*first)
         except BaseException:
             for task in first:
                 task.cancel()
             raise
-        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in workers]
+        self._tasks = [asyncio.create_task(self._keep_alive(worker)) for worker in workers]
 
     async def close(self) -> None:
         """Ends all children, without waiting for their unfinished work."""
@@ -165,11 +165,11 @@ class Workers:
             if not free:
                 return
             address = min(self._waiting, key=lambda name: self._waiting[name][0].order)
-            jobs = self._take(address)
+            jobs = self._take_batch(address)
             if jobs:
                 self._send(min(free, key=lambda worker: len(worker.under_way)), address, jobs)
 
-    def _take(self, address: str) -> list[_Job]:
+    def _take_batch(self, address: str) -> list[_Job]:
         """The next batch of an address: one question, and more until a worker has enough for BATCH_SECONDS."""
         waiting, jobs = self._waiting[address], []
         room = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
@@ -189,7 +189,7 @@ class Workers:
         if len(worker.under_way) == 1:
             worker.watch(self.seconds + KILL_AFTER)
 
-    async def _started(self) -> _Worker:
+    async def _start_worker(self) -> _Worker:
         """A child that is ready; raises `Unavailable`."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -205,7 +205,7 @@ class Workers:
         reader, writer = await asyncio.open_connection(sock=ours)
         worker = _Worker(process, reader, writer)
         try:
-            (reason, *_), _ = await asyncio.wait_for(_received(reader), START_SECONDS)
+            (reason, *_), _ = await asyncio.wait_for(_next_message(reader), START_SECONDS)
         except (TimeoutError, EOFError, OSError) as error:
             worker.kill()
             raise Unavailable("A worker process ended, or was not ready in time, when it started.") from error
@@ -218,7 +218,7 @@ class Workers:
         self._ready.append(worker)
         return worker
 
-    async def _keep(self, worker: _Worker) -> None:
+    async def _keep_alive(self, worker: _Worker) -> None:
         """Takes the answers of a worker, and replaces it if it dies."""
         while not self._closing:
             self._dispatch()
@@ -236,7 +236,7 @@ class Workers:
             pause = 0.1
             while True:
                 try:
-                    worker = await self._started()
+                    worker = await self._start_worker()
                     break
                 except (Unavailable, OSError) as error:
                     self.lost += isinstance(error, Unavailable)  # it died before it was ready
@@ -246,7 +246,7 @@ class Workers:
     async def _receive(self, worker: _Worker) -> None:
         """Takes answers until the child is gone, which raises an error."""
         while True:
-            heads, bodies = await _received(worker.reader)
+            heads, bodies = await _next_message(worker.reader)
             batch = worker.under_way.popleft()
             worker.watch(self.seconds + KILL_AFTER)
             began = max(batch.sent, worker.answered)
@@ -293,7 +293,7 @@ def unpacked(message: bytes) -> tuple[list[Any], list[bytes]]:
     return heads, bodies
 
 
-async def _received(reader: asyncio.StreamReader) -> tuple[list[Any], list[bytes]]:
+async def _next_message(reader: asyncio.StreamReader) -> tuple[list[Any], list[bytes]]:
     (size,) = _SIZE.unpack(await reader.readexactly(_SIZE.size))
     return unpacked(await reader.readexactly(size))
 

@@ -184,7 +184,7 @@ class Client:
             wanted = (place[0], place[1][:-1]) if turns else None
             try:
                 async with connections(self.address).session(wanted, self.sessions) as session:
-                    await self._go(session, place)
+                    await self._play_to(session, place)
                 return self.results[place]
             except (ConnectionClosed, OSError) as error:
                 if attempt == ATTEMPTS - 1:
@@ -192,7 +192,7 @@ class Client:
                 await asyncio.sleep(2**attempt / 2)
         raise AssertionError("unreachable")
 
-    async def _go(self, session: Session, place: Place) -> None:
+    async def _play_to(self, session: Session, place: Place) -> None:
         """Brings a session's episode to a place; it continues from its present state if that is on the way."""
         reset, turns = place
         is_on_the_way = False
@@ -202,7 +202,7 @@ class Client:
             is_on_the_way = present_reset == reset and is_beginning
         if not is_on_the_way:
             session.at = None  # unknown until the episode has begun
-            self._keep((reset, ()), await session.say("reset", json.loads(reset)))
+            self._remember((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
         while len(session.at[1]) < len(turns):
             done = len(session.at[1])
@@ -210,9 +210,9 @@ class Client:
                 raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
             result = await session.say("step", {self.action: turns[done]})
             session.at = (reset, turns[: done + 1])
-            self._keep(session.at, result)
+            self._remember(session.at, result)
 
-    def _keep(self, place: Place, result: Result) -> None:
+    def _remember(self, place: Place, result: Result) -> None:
         """Remembers a result; raises `NotReproducible` if there was another result before."""
         before = self.results.setdefault(place, result)
         parts_before = (_without_metadata(before), before.reward, before.done)

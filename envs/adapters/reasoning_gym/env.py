@@ -162,7 +162,7 @@ class ReasoningGym(TextEnv):
         )
 
     def score(self, problem: Problem, completion: str) -> Score:
-        """The dataset's score of the answer, computed in a separate process, or our check if theirs is not safe.
+        """Scores the answer by the dataset's scorer, in a separate process, or by our own check if that is not safe.
 
         Reasons besides "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
         """

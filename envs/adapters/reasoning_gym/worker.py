@@ -24,7 +24,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
         dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
         entry = pickle.loads(base64.b64decode(job["entry"]))  # from the environment, not from a model
         answer, right_answer = job["answer"], entry["answer"]
-        # White space around the model's answer has been cut off, but some scorers want that of the right answer.
+        # The model's answer has no white space around it. Some scorers want the white space of the right answer.
         if isinstance(right_answer, str) and answer == right_answer.strip():
             answer = right_answer
         try:
