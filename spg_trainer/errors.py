@@ -168,7 +168,8 @@ def python_value(value: Any) -> Any:
 def naming_keywords(function: Function) -> Function:
     """Wraps a function: a keyword that it does not have is refused, and the nearest of its own is named.
 
-    The function is called with `python_value` of each argument. Where it takes an `int`, anything else is refused.
+    The function is called with `python_value` of each argument. For a keyword that takes an `int`, None counts as not
+    given, as in `defaults`; anything else is refused.
     """
     known = signature(function).parameters
     whole = {name for name, parameter in known.items() if parameter.annotation is int}
@@ -186,7 +187,11 @@ def naming_keywords(function: Function) -> Function:
             takes = ", ".join(known)
             raise ConfigError(f"{function.__name__}({name}=...): no such argument. {near}Known: {takes}.")
         given = [python_value(value) for value in arguments]
-        named = {name: python_value(value) for name, value in keywords.items()}
+        named = {
+            name: python_value(value)
+            for name, value in keywords.items()
+            if not (value is None and name in whole)
+        }
         for name, value in {**dict(zip(known, given, strict=False)), **named}.items():
             if name in whole and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")

@@ -64,7 +64,7 @@ def log_likelihood(
     Args:
         policy: what `load_model` returned.
         prompt: a text, sent as one user message, or a list of chat messages.
-        completion: the text that is scored.
+        completion: the text that is scored; it may spell its end token.
         num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.

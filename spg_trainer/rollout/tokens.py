@@ -59,7 +59,8 @@ def generate(
         sampling: how to decode; None = greedily, with the lengths that the model was trained with (from its
             environment.json), or default lengths for a model without this file. `defaults(Sampling, model=...,
             temperature=0.9)` keeps these lengths.
-        seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
+        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt behind it, or
+            another text in place of one before it, changes nothing.
         completion_prefixes: a text with which each answer is made to start; it is not part of the result.
         canvas: texts with holes, one for each prompt. Only the holes are written, and the whole text is returned.
             `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
@@ -338,12 +339,15 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    An end token that a completion spells counts as an end token, as in files of demonstrations; a spelled mask token is
-    text.
+    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added behind
+    it; a spelled mask token is text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
     ids = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
-    return [[*row, policy.end_token_ids[-1]] for row in ids]
+    return [
+        list(row) if row and row[-1] in policy.end_token_ids else [*row, policy.end_token_ids[-1]]
+        for row in ids
+    ]
 
 
 def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: int) -> Tensor:

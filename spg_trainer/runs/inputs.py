@@ -315,7 +315,9 @@ def refuse_changed_inputs(
         main, _, module = name.partition("/")
         if name not in now and module and main in now:
             beside = Path(now[main].path).with_name(module)
-            if beside.is_file():
+            # Runs of older versions list the script that started them, too, which is no code of a run.
+            script = getattr(sys.modules["__main__"], "__file__", None)
+            if beside.is_file() and not (script and Path(script).resolve() == beside.resolve()):
                 now[name] = Input(str(beside), hash_of(str(beside)), at_start.copy)
         if name not in now or now[name].sha256 == at_start.sha256:
             continue

@@ -8,7 +8,7 @@ from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recipes import recipe_of_all
-from spg_trainer.settings.recorded import recipe_kind
+from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import Task, parse_tasks
 
 NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"})
@@ -19,19 +19,26 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
     """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
     It is "" for a name that belongs nowhere. value: what it was given. given: the other settings of the user, by name,
-    of which env, algorithm and source count. known: the settings that the command has.
+    of which config, resume, env, algorithm, source and model count. known: the settings that the command has.
     """
     if not known.keys() & {"algorithm_args", "env_args"}:
         return ""
-    tasks = parse_tasks(str(given.get("env") or Config().env))
+    if file := given.get("config"):
+        in_file = read_yaml(file)
+        given = {**(in_file if isinstance(in_file, Mapping) else {}), **given}
+    is_resumed = given.get("resume") is not None  # then algorithm and tasks are the run's, and not known here
+    model = given.get("model")
+    made_for = model_environment(model).get("env") if isinstance(model, str) else None
+    tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config().env))
     shown = f"{name}={value!s:.80}"
     if "algorithm_args" in known:
         named = given.get("algorithm")  # in a file of settings, it may be no name
         algorithm = named if isinstance(named, str) and named else usual_algorithm(tasks, given)
-        if has_hyper_parameter(algorithm, name):
+        if has_hyper_parameter(algorithm, name) and not is_resumed:
             return f"{name} is a hyper-parameter of {algorithm}: $algorithm_args {shown}. "
         if others := algorithms_with(name):
-            return f"{name} is a hyper-parameter of {others}, not of {algorithm} ($algorithm_args {shown}). "
+            than_these = "" if is_resumed else f", not of {algorithm}"
+            return f"{name} is a hyper-parameter of {others}{than_these} ($algorithm_args {shown}). "
     for task in tasks if "env_args" in known else ():
         if name in arguments_of(task):
             prefix = f"{task.name}." if task.name else ""

@@ -97,7 +97,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     from_user = [flags]
     if file := flags.values.get("config"):
         content = read_yaml(file)
-        refuse_misplaced(cls, file, content)
+        refuse_misplaced(cls, file, content, flags.values)
         from_user = [read_layer(cls, Layer(file, content)), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
@@ -250,15 +250,18 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
     return Layer(FLAG, values)
 
 
-def refuse_misplaced(cls: type, file: str, content: object) -> None:
-    """Raises ConfigError for a name at the top of a file of settings that belongs among the arguments of another."""
+def refuse_misplaced(cls: type, file: str, content: object, flags: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a name at the top of a file of settings that belongs among the arguments of another.
+
+    flags: the settings that flags or keywords give beside the file, which is one of them (`config`).
+    """
     if not isinstance(content, Mapping):
         return
     known = settings_of(cls)
     for name, value in content.items():
         if name in known or name in hints(cls) or not isinstance(name, str):
             continue
-        if place := place_of(name, value, content, known):
+        if place := place_of(name, value, flags, known):
             raise ConfigError(f"{file}: {name}={value!r:.80}: no such setting. {place}".rstrip())
 
 

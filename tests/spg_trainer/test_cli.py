@@ -234,6 +234,19 @@ def test_a_hyper_parameter_at_the_top_of_a_file_of_settings_has_its_place(refuse
     refused("--config more.yaml", "more.yaml: psi=0.5: no such setting. psi is a hyper-parameter of wd1:")
 
 
+def test_the_place_of_a_name_follows_from_flags_and_file_together(refused, tmp_path: Path) -> None:
+    for name, content in (("psi", "psi: 0.5"), ("wd1", "algorithm: wd1"), ("task", "env: countdown")):
+        (tmp_path / f"{name}.yaml").write_text(f"{content}\n")
+    refused("--config wd1.yaml --psi 0.5", "psi is a hyper-parameter of wd1: --algorithm-args psi=0.5.")
+    refused("--config psi.yaml --algorithm wd1", "psi is a hyper-parameter of wd1: --algorithm-args psi=0.5.")
+    refused("--config psi.yaml", "of wd1, wd1_repro, not of spg (--algorithm-args psi=0.5).")
+    refused("--config task.yaml --level 2", "level is an argument of the task countdown: --env-args level=2.")
+    refused("--resume runs/mine --psi 0.5", "of wd1, wd1_repro (--algorithm-args psi=0.5).")
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "environment.json").write_text('{"env": "countdown"}')
+    refused("--model trained --level 2", "level is an argument of the task countdown: --env-args level=2.")
+
+
 def test_a_command_of_another_package_is_named(refused) -> None:
     refused("envs list", "No command 'envs'", "That is `python -m envs`")
 

@@ -118,6 +118,23 @@ def test_a_completion_that_is_no_text_is_refused(policy, prompt, completion, wor
         log_likelihood(policy, prompt, completion)
 
 
+def test_an_end_token_that_a_completion_spells_is_its_end(policy):
+    """As copied from raw output; a second one behind it would be scored, too."""
+    plain = log_likelihood(policy, "say", "ab")
+    spelled = policy.tokenizer.decode(policy.end_token_ids[-1:])
+    for ended, expected in ((True, plain), (False, log_likelihood(policy, "say", "ab", ended=False))):
+        assert log_likelihood(policy, "say", f"ab{spelled}", ended=ended) == expected
+    assert plain.tokens == 3
+
+
+def test_none_for_a_whole_number_is_the_default(policy):
+    assert log_likelihood(policy, "say", "ab", num_masks=None, seed=None) == log_likelihood(
+        policy, "say", "ab"
+    )
+    drawn = [generate(policy, ["a", "b"], Sampling(8, 8, 8, temperature=1.0), seed=s) for s in (None, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_no_page_calls_the_eubo_a_bound_of_the_log_likelihood():
     """It lacks the bound's constant: of texts of two tokens the log-likelihood was seen above it."""
     assert "may lie above it" in " ".join(inspect.getsource(LogLikelihood).split())
@@ -176,10 +193,7 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             r"num_problems=4\.0\): should be a whole number",
         ),
         (lambda: log_likelihood(policy, "a", "b", num_masks=2.5), r"num_masks=2\.5\): should be a whole"),
-        *(
-            (lambda s=s: generate(policy, ["a"], seed=s), r"seed=.*whole number")
-            for s in (1.5, "1", None, True)
-        ),
+        *((lambda s=s: generate(policy, ["a"], seed=s), r"seed=.*whole number") for s in (1.5, "1", True)),
         (
             lambda: Sampling(diffusion_step=3),
             r"Sampling\(diffusion_step=...\): .*Did you mean 'diffusion_steps'",

@@ -16,6 +16,7 @@ from envs.files.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import (
+    Input,
     file_settings,
     find_inputs,
     hash_of,
@@ -120,8 +121,17 @@ def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypat
         loaded = ModuleType(module)
         loaded.__file__ = str(tmp_path / f"{name}.py")
         monkeypatch.setitem(sys.modules, module, loaded)
-    found = find_inputs({"algorithm": f"{tmp_path}/mine.py:Mine"})
+    settings, run, script = {"algorithm": f"{tmp_path}/mine.py:Mine"}, tmp_path / "run", tmp_path / "drive.py"
+    found = find_inputs(settings)
     assert {Path(one.path).name for one in found.values()} == {"mine.py", "helper.py"}
+    copy = found["algorithm"].copy.replace("mine", "drive")
+    of_older_version = {"algorithm/drive.py": Input(str(script), hash_of(str(script)), copy)}
+    write_inputs(run, found | of_older_version)
+    script.write_text("max_steps = 9")
+    assert refuse_changed_inputs(run, settings, accept_changed_code=False).keys() >= found.keys()
+    (tmp_path / "helper.py").write_text("changed = True")
+    with pytest.raises(ConfigError, match=r"helper\.py has changed"):
+        refuse_changed_inputs(run, settings, accept_changed_code=False)
 
 
 def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, monkeypatch) -> None:
