@@ -1,6 +1,6 @@
 r"""What is known of a reference before any answer is compared with it.
 
-A reference is a text such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, which is compared as text.
+A reference is a text such as `\boxed{\frac{3}{56}}` or `\text{(C)}`. `4:45\text{ p.m.}` is only compared as text.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ POINTS_APART = 4  # letters of the alphabet from the first point of a figure to 
 class Reference:
     """A reference: its text, its normal text (`key`), its letters (`variables`), its meaning, and what kind it is of.
 
-    The meaning is None in two cases. Either only a computer algebra system can read the text; or `is_text` is true,
-    because no grammar reads it or it is not equal to itself.
+    The meaning is None in two cases: if only a computer algebra system can read the text; and if `is_text` is true,
+    because no grammar reads the text, its value is undefined, or it is a name or a code.
     """
 
     def __init__(self, answer: str) -> None:
@@ -59,7 +59,7 @@ class Reference:
             self.takes_reason = self.is_choice or self.is_text or self.is_name or type(self.meaning) is Words
 
     def read(self, answer: str) -> None:
-        """Find the meaning, or that there is none."""
+        """Finds the meaning; sets `is_text` if no grammar reads the text."""
         try:
             tokens = tokens_of(without_approximation(answer).strip(), None)
             self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
@@ -69,9 +69,7 @@ class Reference:
             value = meaning(reading.value)
             self.mixed, self.worded = reading.mixed, reading.worded
             self.clock = reading.value if text.is_clock(answer) else None
-            Comparison(2 * len(answer), False, NO_FORM).same(
-                value, value
-            )  # which raises where it is undefined
+            Comparison(2 * len(answer), False, NO_FORM).same(value, value)  # raises where it is undefined
             self.meaning = value
             if type(value) is Quantity:  # the letters of a unit are none of its value
                 self.variables = frozenset().union(*map(symbols, expressions(value)))
@@ -112,7 +110,7 @@ def is_name_or_code(answer: str) -> bool:
 
 
 def is_name_of_capitals(answer: str) -> bool:
-    """True for US, HCl and DNA, whose letters have an order; false for AB and BCA, which may be segments and angles.
+    """True for US, HCl and DNA, whose letters keep their order; false for AB and BCA, which may be segments and angles.
 
     Letters are points if they are close to each other in the alphabet, and, if they are two, in its order.
     """
@@ -140,7 +138,7 @@ def has_decimal_comma(answer: str) -> bool:
 
 
 def is_compared_as_text(answer: object) -> bool:
-    """True for a reference that cannot be read as mathematics, of which only its own spelling is right."""
+    """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
     return reference_of(answer, None).is_text
 
 

@@ -120,11 +120,11 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
-"""`judge` with a memory, for short answers: the completions of a group answer one problem, and often alike."""
+"""`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` for a list, where `54,108` may be two numbers or 54108; each reading of answer and reference is tried."""
+    """`judge` for a list: `54,108` may be two numbers or 54108, so each reading of answer and reference is tried."""
     apart, gold_apart = markup.ungrouped(answer), markup.ungrouped(gold.text)
     other = reference_of(gold_apart, None)
     readings = {(apart, gold.text): gold, (answer, gold_apart): other, (apart, gold_apart): other}
@@ -198,7 +198,7 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict if the texts decide, or the digits of a number in another base; None if the answer must be read."""
+    """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
     may_be_time = (
         gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.token_text(answer)))
     )
@@ -346,7 +346,7 @@ def is_another_time(value: Value, gold: Reference, form: Form, answer: str) -> b
 
 
 def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
-    """True for a name's letters in another order, SU for US; for a choice, for a text such as "A good idea"."""
+    """True for SU if the reference is US; for "A good idea" if the reference is the choice A."""
     if gold.is_choice:
         return type(value) is Quantity  # "A good idea" is read as A with a unit
     return is_name(gold, form.problem) and is_expression(value) and value != gold.meaning
@@ -421,7 +421,7 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
 
 
 def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
-    """(reason, start, end) of the answer that `find_answer` found; in strict mode only if it stands alone."""
+    """(reason, start, end) of the answer that `find_answer` found; in strict mode OK only if it stands alone."""
     return (reason if lenient or reason != OK else format_of(data, low, high, boxed)), low, high
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.asked.finished import base_of, kernel, surd_of, surds_in
+from verifiers.math500.asked.finished import base_of, has_surd, reduced_radicand, surd_of
 from verifiers.math500.compare.fold import HALVES, factors_of, terms_of, without_sign
 from verifiers.math500.read.tree import (
     ONE,
@@ -34,33 +34,31 @@ def all_nodes(nodes: Nodes) -> Iterator[Node]:
 
 def is_expanded(answer: Nodes, _: Nodes) -> bool:
     """True if no sum is multiplied or raised to a power: x^2+3x+2, not (x+1)(x+2)."""
-    return not any(
-        node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(answer)
-    ) and not any(map(has_product_of_sums, answer))
+    products = [node for node in all_nodes(answer) if node[0] == "*"]
+    if any(factor[0] == "+" for product in products for factor in product[1]):
+        return False
+    return not any(map(has_product_of_sums, answer))
 
 
 def is_factored(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has at least as many factors as the reference: (x+1)(x+2), not x^2+3x+2."""
-    most = max(map(count_factors, gold), default=0)
-    primitive = all(map(is_primitive, all_nodes(answer))) or not all(map(is_primitive, all_nodes(gold)))
-    return most > 1 and primitive and max(map(count_factors, answer), default=0) >= most
+    wanted = max(map(count_factors, gold), default=0)
+    is_complete = all(map(is_primitive, all_nodes(answer))) or not all(map(is_primitive, all_nodes(gold)))
+    return wanted > 1 and is_complete and max(map(count_factors, answer), default=0) >= wanted
 
 
 def is_primitive(node: Node) -> bool:
     """False for a sum with letters whose coefficients have a common divisor: 9x + 3."""
     if node[0] != "+" or not symbols(node):
         return True
-    numbers = [
-        [f[1] for f in factors_of(without_sign(t)[0])[0] if f[0] == "num" and f[2] == 1] for t in node[1]
-    ]
-    return gcd(*(prod(of_term) for of_term in numbers)) == 1
+    return gcd(*map(whole_factor, node[1])) == 1
 
 
 def count_factors(node: Node) -> int:
     """How many factors with variables a product has: 3 in x(x+1)^2."""
     factors = factors_of(without_sign(node)[0])[0]
     powers = [f[1:] if f[0] == "^" and is_whole(f[2]) else (f, ONE) for f in factors]
-    return sum(power[1] for base, power in powers if base[0] in ("sym", "+") and symbols(base))
+    return sum(exponent[1] for base, exponent in powers if base[0] in ("sym", "+") and symbols(base))
 
 
 def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
@@ -69,8 +67,8 @@ def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
 
 
 def has_primes_alone(node: Node) -> bool:
-    factors = [base_of(factor) for factor in factors_of(node)[0]]
-    return all(n[0] == "num" and n[2] == 1 < n[1] < PRIME_LIMIT and is_prime(n[1]) for n in factors)
+    bases = [base_of(factor) for factor in factors_of(node)[0]]
+    return all(is_whole(base) and 1 < base[1] < PRIME_LIMIT and is_prime(base[1]) for base in bases)
 
 
 def is_prime(n: int) -> bool:
@@ -90,7 +88,7 @@ def whole_factor(term: Node) -> int:
 
 
 def is_decimal_literal(node: Node) -> bool:
-    """True for a whole number or a decimal that ends: 12, 0.5; its denominator is a power of ten."""
+    """True for a whole number or a decimal that ends, 12 or 0.5, since its denominator is a power of ten."""
     return node[0] == "num" and str(node[2]).strip("0") == "1"
 
 
@@ -99,7 +97,7 @@ def is_simplified(answer: Nodes, gold: Nodes) -> bool:
 
     If the reference is in sine and cosine and divides by no letter, the answer may not divide by one either.
     """
-    if any(map(surds_in, answer)) or not is_lowest(answer, gold):
+    if any(map(has_surd, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
     plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
@@ -114,19 +112,21 @@ def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
 def is_fraction(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has no decimals and the reference is a fraction: 1/2, not 0.5.
 
-    A repeating decimal has the same form as a mixed number; it is told from that by being less than 1.
+    A number that is no such literal is a mixed number, or below 1 a repeating decimal.
     """
-    decimals = (
+    has_decimal = any(
         node[0] == "num" and node[2] > 1 and (is_decimal_literal(node) or node[1] < node[2])
         for node in all_nodes(answer)
     )
-    return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
+    return any(node[0] == "/" for node in all_nodes(gold)) and not has_decimal
 
 
 def is_decimal(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer is in decimals, 0.5, and so is the reference."""
-    rounded = any(node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold))
-    return rounded and all(is_decimal_literal(node) for node in answer)
+    has_decimal = any(
+        node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold)
+    )
+    return has_decimal and all(map(is_decimal_literal, answer))
 
 
 def is_literal(answer: Nodes, _: Nodes) -> bool:
@@ -136,16 +136,17 @@ def is_literal(answer: Nodes, _: Nodes) -> bool:
 
 def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has as many partial fractions as the reference, and more than one: 1/x - 1/(x+1)."""
-    counts = [
-        sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (answer, gold)
-    ]
-    return counts[0] == counts[1] > 1
+    count, wanted = (
+        sum(divides_by_variable(term) for node in nodes for term in terms_of(node))
+        for nodes in (answer, gold)
+    )
+    return count == wanted and wanted > 1
 
 
 def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
     """True if nothing more can be taken out of a root: 2 sqrt(3), not sqrt(12)."""
     surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
-    return all(kernel(*surd) in (1, surd[0]) for surd in surds)
+    return all(reduced_radicand(*surd) in (1, surd[0]) for surd in surds)
 
 
 def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:
@@ -176,9 +177,11 @@ def is_power(answer: Nodes, gold: Nodes) -> bool:
 
 def is_single(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has functions, but no more functions or terms than the reference: log 6, not log 2 + log 3."""
-    counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (answer, gold)]
-    terms = [max(len(terms_of(node)) for node in nodes) for nodes in (answer, gold) if nodes]
-    return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
+    count, most = (sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (answer, gold))
+    if not 0 < count <= most:
+        return False
+    terms, most_terms = (max(len(terms_of(node)) for node in nodes) for nodes in (answer, gold))
+    return terms <= most_terms
 
 
 Rule = Callable[[Nodes, Nodes], bool]
@@ -191,7 +194,7 @@ RULES: dict[str, Rule] = {
 
 
 def layout(node: Node) -> tuple[bool, bool, bool]:
-    """(whether a node is a sum, whether a sum with variables in it is multiplied or raised, whether it is a power).
+    """(is it a sum, is a sum with variables multiplied or raised in it, is it a power).
 
     The layout of a(x - h)^2 + k is (True, True, False). Roots are no powers.
     """

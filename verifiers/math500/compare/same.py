@@ -242,9 +242,8 @@ class Comparison(Chains):
         if type(gold) is Based:
             is_whole = is_expression(answer) and tree.is_whole(answer) and not self.strict
             return YES if is_whole and str(answer[1]) == gold.digits else NO
-        if (
-            answer.base == self.form.base
-        ):  # the reference has the digits in the base that the problem asks for
+        # The reference has the digits in the base that the problem asks for, or is in base ten.
+        if answer.base == self.form.base:
             return YES if gold == ("num", int(answer.digits), 1) else NO
         return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
 

@@ -12,28 +12,30 @@ from verifiers.math500.read.words import SPELLED_NUMBERS
 _TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
 """Words behind a value and "because" that may take the value back: "Paris, because I guess"."""
 _TURNING = frozenset("but however so therefore thus hence sure".split())
-"""Words of a reason behind which another value may come: "Paris, because it is large, so the answer is London"."""
+"""Words of a reason that another value may follow: "Paris, because it is large, so the answer is London"."""
 CLAUSES = (" because ", " since ", ", as ", ", so ", ", which ", " which ", "; ", " by ", " after ")
 """Beginnings of a clause that may stand behind a value: "96, which is even" is 96."""
 _DOUBTS = HEDGES | _TAKING_BACK | frozenset("no not never cannot t".split())
 """Words by which a clause may take the value back: "96, which is not right" stays as it is."""
 _SIGNS = ("negative ", "minus ")  # words for a minus: "negative 3" is -3
 _BULLETS = ("- ", "* ", "• ")  # what each line of a list may begin with
-_TERMS = "0123456789 .+-*/()×·^$"  # characters of a calculation before its value: 4*24 of 4*24 = 96
+_TERMS = "0123456789 .+-*/()×·^$"  # characters of a calculation: 4*24 of 4*24 = 96
 _NO_UNITS = frozenset("a as in is so total".split())
-"""Words that are units behind a number, but not in a clause: "in" is inch in "5 in", but not in "in total"."""
+"""Words that are units behind a number, but not in a clause: "in" is inch in "5 in", and none in "in total"."""
 _LONGEST_LINE = 60  # characters of a line that may be an item of a list
 
 
 def without_reason(answer: str) -> str:
-    """Paris for "Paris, because it is the capital"; the whole answer if its reason may take it back."""
+    """Paris for "Paris, because it is the capital"; the whole answer if the reason may take it back."""
     for mark in (" because ", ", since "):
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
         is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
-            return value + "}" * max(value.count("{") - value.count("}"), 0)
+            return value + "}" * max(
+                value.count("{") - value.count("}"), 0
+            )  # of \text{Paris, because it is ...}
     return answer
 
 
@@ -49,8 +51,8 @@ def value_in_english(answer: str, is_list: bool) -> str:
 def without_clause(answer: str) -> str:
     """96 for "96, which is even" and for "96 because 4*24 = 96".
 
-    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. An equation does not
-    count if its last side is the value.
+    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. But it may have an
+    equation whose last side is the value.
     """
     places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
@@ -79,7 +81,7 @@ def with_sign(answer: str) -> str:
 
 
 def joined_lines(answer: str) -> str:
-    """The list "2, 3, 5" for a list with a line for each value: bare, with bullets or numbered; an & becomes "and"."""
+    """The list "2, 3, 5" for one with a line for each value, bare, with bullets or numbered; "2 and 3" for "2 & 3"."""
     lines = [line.strip().rstrip(",;") for line in answer.splitlines() if line.strip()]
     if len(lines) < 2 or max(map(len, lines)) > _LONGEST_LINE:
         return answer if "\\" in answer else answer.replace(" & ", " and ")

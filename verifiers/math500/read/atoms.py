@@ -40,16 +40,17 @@ def read_number(cursor: Cursor) -> Value:
 
 def base_follows(cursor: Cursor) -> bool:
     """True if a base in words stands here: "base 8", "in base 8", "(base 8)"."""
-    ahead = int(cursor.value == "(")
-    ahead += cursor.peek(ahead)[1] == "in"
+    ahead = 1 if cursor.value == "(" else 0
+    if cursor.peek(ahead)[1] == "in":
+        ahead += 1
     return cursor.peek(ahead)[:2] == (WORD, "base") and cursor.peek(ahead + 1)[0] in (NUMBER, WORD)
 
 
 def with_base(cursor: Cursor, digits: str) -> Based:
     """Reads the base behind `digits`: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
-    closing = []
+    closing = []  # the signs that have to follow the base
     while cursor.value in BASE_SIGNS and len(closing) < 4:
-        closing += [BASE_SIGNS[cursor.advance()]]
+        closing.append(BASE_SIGNS[cursor.advance()])
     if cursor.kind == WORD and cursor.value.lower() in NUMBER_WORDS:
         base = str(NUMBER_WORDS[cursor.advance().lower()])
     else:
@@ -70,12 +71,12 @@ def read_name(cursor: Cursor) -> Node:
     """Reads a letter with its primes and indices: a variable, or one of the constants i and e."""
     name, letters = subscripted(cursor, cursor.advance()), cursor.text.letters
     if name == "I" and letters is not None and "i" in letters and "I" not in letters:
-        name = "i"  # as sympy writes it
+        name = "i"  # sympy writes the imaginary unit as I
     return ("const", name) if name in ("i", "e") else ("sym", name)
 
 
 def subscripted(cursor: Cursor, name: str) -> str:
-    """A name with the primes and indices that follow it, which are read: "x_1'"."""
+    """Reads the primes and indices behind a name, and returns the name with them: "x_1'"."""
     while cursor.value in ("'", "_"):
         mark = cursor.advance()
         name += mark if mark == "'" else "_" + read_label(cursor)
@@ -83,7 +84,7 @@ def subscripted(cursor: Cursor, name: str) -> str:
 
 
 def read_label(cursor: Cursor) -> str:
-    """Reads an index of a name, or what an accent stands over: the text of a group in braces, or one token."""
+    """Reads an index, or the name under an accent: the text of a group in braces, or one token."""
     if cursor.value == "{":
         low, close = cursor.position + 1, cursor.text.match[cursor.position]
         cursor.go(close + 1)
@@ -94,7 +95,7 @@ def read_label(cursor: Cursor) -> str:
 
 
 def braced(cursor: Cursor, read: Callable[[Cursor], T]) -> T:
-    """What `read` reads here, with braces around it or without."""
+    """Reads what `read` reads, with braces around it or without, and returns it."""
     if not cursor.accept("{"):
         return read(cursor)
     value = read(cursor)
@@ -103,10 +104,10 @@ def braced(cursor: Cursor, read: Callable[[Cursor], T]) -> T:
 
 
 def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
-    r"""True if one of the values is raised by this `^`, in braces or without: `^{\text{th}}`; it is then read."""
-    braces = cursor.peek()[1] == "{"
-    here, value, _ = cursor.peek(2 if braces else 1)
-    if here != kind or value not in values:
+    r"""Reads an exponent that is one of the values, in braces or without, `^{\text{th}}`, and returns whether it is."""
+    has_braces = cursor.peek()[1] == "{"
+    kind_of_exponent, value, _ = cursor.peek(2 if has_braces else 1)
+    if kind_of_exponent != kind or value not in values:
         return False
     cursor.advance()
     braced(cursor, Cursor.advance)
@@ -114,7 +115,7 @@ def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
 
 
 def accept_degree(cursor: Cursor) -> bool:
-    """True if a degree sign stands here, in any of its forms; it is then read."""
+    """Reads a degree sign, in any of its forms, if it stands here, and returns whether it does."""
     found = cursor.accept("deg", COMMAND) or (
         cursor.value == "^" and accept_raised(cursor, COMMAND, ("circ", "deg"))
     )

@@ -1,4 +1,4 @@
-r"""Reads what stands in brackets: a part of an expression, or a tuple, a vector, an interval, a set, a matrix.
+r"""Reads brackets and what stands in them: part of an expression, a tuple, a vector, an interval, a set, a matrix.
 
 For texts such as `(2, \infty)`, `\{x \mid x > 2\}` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
 """
@@ -21,13 +21,13 @@ from verifiers.math500.read.values import (
     is_expression,
 )
 
-CLOSING = {"(": ")", "[": "]"}  # {opening bracket: its own closing one}; (2, 5] has another
+CLOSING = {"(": ")", "[": "]"}  # {opening bracket: its partner}; the ] of (2, 5] is none
 CONDITIONAL = frozenset(["&", "if", "for", "when"])
 """What may stand before the condition of a case in a `cases` environment: "x, if x > 0"."""
 
 
 def in_brackets(cursor: Cursor) -> tuple[str, list[Value], str]:
-    """Reads (opening bracket, the values in the brackets, closing bracket)."""
+    """Reads brackets, and returns (opening bracket, the values in the brackets, closing bracket)."""
     opening, close = cursor.value, cursor.text.match[cursor.position]
     items, _ = read_items(cursor.between(cursor.position + 1, close))
     cursor.go(close)
@@ -52,7 +52,7 @@ def read_bracket(cursor: Cursor) -> Value:
 
 
 def read_group(cursor: Cursor) -> Value:
-    """Reads a group in braces; one of several values is a set whose backslashes were lost: {1, 2}."""
+    """Reads a group in braces. Several values in it are a set whose backslashes were forgotten: {1, 2}."""
     _, items, _ = in_brackets(cursor)
     if cursor.value == "_" and is_expression(items[0]) and items[0][0] == "sym":
         return ("sym", subscripted(cursor, items[0][1]))  # \mathbf{v}_1
@@ -80,15 +80,14 @@ def read_set(cursor: Cursor) -> Value:
     domain = read_relation(cursor.between(low, bar))
     conditions, join = read_items(cursor.between(bar + 1, close))
     cursor.go(close + 1)
-    if (
-        type(domain) is Relation and domain.sides[-1] != REALS
-    ):  # not for a letter alone, or one that may be any real number
+    # The x of {x | ...} is no condition, and neither is that x is a real number.
+    if type(domain) is Relation and domain.sides[-1] != REALS:
         conditions.insert(0, domain)
     return Builder(tuple(conditions), join or ",", ("sym", name))
 
 
 def read_matrix(cursor: Cursor) -> Matrix:
-    """Reads a matrix, or the cases of a value as a matrix of values and conditions."""
+    """Reads a matrix. A `cases` environment is read as a matrix, too: a value and its condition in each row."""
     start, close, tokens = cursor.position + 1, cursor.text.match[cursor.position], cursor.tokens
     signs = ("&", "\\\\", "hline", ",") if cursor.value == "begin cases" else ("&", "\\\\", "hline")
     rows: list[list[Value]] = [[]]

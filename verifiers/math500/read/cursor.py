@@ -22,7 +22,7 @@ OPENING_BRACKETS = frozenset(["(", "[", "{", "\\{", "langle", *(f"begin {name}" 
 SPLITTING = frozenset([",", ";", ":", "\\\\", "pmod", "setminus", "|", *RELATIONS])
 """Signs and commands that may part a text into several sides: the comma of "1, 2", the = of "x = 5"."""
 
-MIXED = "mixed"  # a mixed number was read, or one with a word such as "million"
+MIXED = "mixed"  # a mixed number was read, or a number with a word such as "million"
 WORDED = "worded"  # words stood before a value
 UNITS = "units"  # the word "units" stood behind a value
 MODULUS = "modulus"  # a modulus stood behind a value: 3 (mod 7)
@@ -40,7 +40,7 @@ class Text:
     text is the reference itself. `readers`: {a command or an opening bracket: what reads the value that begins with
     it}. `match`: {the place of an opening bracket: the place of its closing one}. `may_be_sentence`: True if a word
     such as "so", "is" or "for" or an arrow stands in the text. `is_one_side`: True if nothing may part the text (a
-    comma, a relation, a sentence, words with brackets), so that all of it is read as one value.
+    comma, a relation, a sentence, words with brackets). All of it is then read as one value.
     """
 
     def __init__(self, tokens: list[Token], letters: frozenset[str] | None, readers: Readers) -> None:
@@ -66,19 +66,19 @@ class Text:
 
 
 class Cursor:
-    """A place in a part of a text; `kind`, `value` and `spaced` are those of the token there.
+    """A place in a part of a text; `kind`, `value` and `spaced` describe the token at that place.
 
     A COMMAND and a WORD may have the same value (`\\deg` and "deg"); no other token has the value of a SIGN.
     """
 
-    open_bars = 0  # how many bars | of absolute values are open: read, with the closing bar still to come
+    open_bars = 0  # how many bars | of absolute values are open, their closing bars still to come
     currency = ""  # the unit of the currency sign that was read: "dollar"
     has_sign = False  # True once a degree or per cent sign was read
     temperature = ""  # the scale of temperature whose letter stood behind degrees: "celsius" for 5°C
 
     def __init__(self, text: Text, low: int, high: int, depth: int, marks: list[Mark]) -> None:
         self.text, self.tokens, self.end, self.marks = text, text.tokens, high, marks
-        self.depth = depth  # how many brackets and arguments this part stands in
+        self.depth = depth  # how many brackets and arguments are around this part
         self.position = low
         self.kind, self.value, self.spaced = self.tokens[low] if low < high else END
 
@@ -92,19 +92,19 @@ class Cursor:
         self.kind, self.value, self.spaced = self.tokens[position] if position < self.end else END
 
     def advance(self, count: int = 1) -> str:
-        """Goes on by `count` tokens, and returns the value of the first of them."""
+        """Reads `count` tokens, and returns the value of the first of them."""
         value = self.value
         position = self.position = self.position + count
         self.kind, self.value, self.spaced = self.tokens[position] if position < self.end else END
         return value
 
     def peek(self, offset: int = 1) -> Token:
-        """The token `offset` places from here, not read; `END` outside of this part of the text."""
+        """The token `offset` places from here, without reading it; `END` where there is none."""
         place = self.position + offset
         return self.tokens[place] if 0 <= place < self.end else END
 
     def accept(self, value: str, kind: str | None = None) -> bool:
-        """True if the token here has this value (and kind, if given); it is then read."""
+        """Reads the token here if it has this value (and kind, if given), and returns whether it has."""
         if self.value == value and (kind is None or kind == self.kind):
             self.advance()
             return True

@@ -1,7 +1,8 @@
 r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in it is ever executed.
 
-Recursive descent: a sum of products of powers. A bracket is read by its function in the table `readers` of the text, so
-lists, relations and quantities may stand in it. `Malformed` and `Unsupported` are raised.
+It is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see `Text`) has a
+function for each bracket, so that lists, relations and quantities may stand in it. All functions raise `Malformed` and
+`Unsupported`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def at_sign(cursor: Cursor) -> bool:
 
 
 def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
-    """Reads signs and what `read` reads behind them. The sign becomes the first factor, or part of a number: -5."""
+    """Reads signs, and with `read` what follows them. The sign becomes the first factor, or part of a number: -5."""
     if cursor.value not in PLUS_MINUS:
         return read(cursor)
     factors: list[Node] = []
@@ -106,7 +107,7 @@ def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
 
 
 def read_product(cursor: Cursor) -> Node:
-    """Reads powers with a times sign, a slash or nothing between them: 2x/3, "25% of 40"."""
+    """Reads powers with a times sign, a slash, "of" or nothing between them: 2x/3, "25% of 40"."""
     factors = [read_power(cursor)]
     while cursor.kind != "end":
         if cursor.value in ("*", "/"):
@@ -128,7 +129,7 @@ def read_product(cursor: Cursor) -> Node:
 
 
 def factor_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """Reads a factor right behind others into the list, or the fraction of a mixed number such as 2\\frac{1}{2}."""
+    """Reads a factor behind others and adds it to them; or the fraction of a mixed number such as 2\\frac{1}{2}."""
     if cursor.value == "{" and cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == "}":
         raise Malformed("digits in braces")  # 4{10} is no product
     is_called = factors[-1][0] == "sym" and cursor.value == "("
@@ -140,7 +141,7 @@ def factor_behind(cursor: Cursor, factors: list[Node]) -> None:
 
 
 def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
-    r"""Makes one mixed number of the last two factors, if these are a whole number and a fraction: `2\frac{1}{2}`.
+    r"""Replaces a whole number and a fraction at the end of the factors by one mixed number: `2\frac{1}{2}`.
 
     Raises `Malformed` for `2\frac{3}{2}`, whose fraction is not below 1.
     """
@@ -156,9 +157,9 @@ def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
 
 
 def number_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """Reads a number behind a factor: the fraction of a mixed number such as `1 1/2`, or a factor of its own.
+    """Reads a number behind a factor: the fraction of a mixed number such as `1 1/2`, or another factor.
 
-    It is a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
+    It may be a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
     """
     top, (_, slash, _), (kind, bottom, _) = cursor.value, cursor.peek(), cursor.peek(2)
     before = cursor.peek(-1)
@@ -175,7 +176,7 @@ def number_behind(cursor: Cursor, factors: list[Node]) -> None:
 
 
 def starts_factor(cursor: Cursor) -> bool:
-    """True if a factor without a times sign begins here: the x of 2x; not the m of 5 m, which is a unit."""
+    """True if a factor begins here without a times sign: the x of 2x; not the m of 5 m, which is a unit."""
     kind, value = cursor.kind, cursor.value
     if kind == LETTERS:
         return not expression_ends(cursor) and not (value == "U" and cursor.peek()[1] in OPENING)
@@ -191,7 +192,7 @@ def starts_factor(cursor: Cursor) -> bool:
 
 
 def read_power(cursor: Cursor) -> Node:
-    """Reads a primary with the powers, factorials, degree and per cent signs behind it."""
+    """Reads a number, a name or a bracket with the powers, factorials, degree and per cent signs behind it."""
     node = read_primary(cursor)
     while cursor.value in POSTFIX:
         if accept_degree(cursor):
@@ -230,7 +231,7 @@ def read_primary(cursor: Cursor) -> Node:
 
 
 def read_argument(cursor: Cursor) -> Node:
-    r"""Reads the argument of a command such as \sqrt: a group in braces or one token; for \frac see below."""
+    r"""Reads the argument of a command such as \sqrt: a group in braces or one token."""
     if cursor.accept("{"):
         node = read_expression(cursor)
         cursor.expect("}")
@@ -245,7 +246,7 @@ def read_argument(cursor: Cursor) -> Node:
 
 
 def read_two_arguments(cursor: Cursor) -> tuple[Node, Node]:
-    r"""Reads a command such as \frac with its two arguments, which are returned."""
+    r"""Reads a command such as \frac, and returns its two arguments."""
     cursor.advance()
     first = read_digit_or_argument(cursor)
     return first, read_digit_or_argument(cursor)
@@ -254,7 +255,8 @@ def read_two_arguments(cursor: Cursor) -> tuple[Node, Node]:
 def read_digit_or_argument(cursor: Cursor) -> Node:
     r"""Like `read_argument`, but reads only the first of several digits, as TeX does in `\frac12`."""
     if cursor.kind == NUMBER and len(cursor.value) > 1 and cursor.value.isdigit():
-        first, cursor.value, cursor.spaced = cursor.value[0], cursor.value[1:], False
+        first = cursor.value[0]
+        cursor.value, cursor.spaced = cursor.value[1:], False  # the other digits are still to be read
         return number(first)
     return read_argument(cursor)
 
@@ -278,7 +280,7 @@ def read_bars(cursor: Cursor) -> Node:
 
 
 def read_currency(cursor: Cursor) -> Node:
-    """Reads a number behind the sign or code of its currency, and a letter for a power of ten behind it: $5M."""
+    """Reads the sign or code of a currency, the number behind it, and the letters of a power of ten: $5M, $5mln."""
     cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
     is_number = cursor.kind == NUMBER
     node = read_primary(cursor)
@@ -350,7 +352,7 @@ def read_integral(cursor: Cursor) -> Node:
         end = next(place for place in places if tokens[place][:2] == (LETTERS, "d"))
         inside = cursor.between(cursor.position, end)
         body = ONE if inside.kind == "end" else read_expression(inside)
-        cursor.go(inside.position + 1)
+        cursor.go(inside.position + 1)  # behind the d of dx
         return repeated("int", low, high, body, read_name(cursor))
     except (Malformed, StopIteration):
         raise Unsupported("int") from None
@@ -374,14 +376,14 @@ def read_repeated(cursor: Cursor) -> Node:
 
 
 def repeated(name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
-    """The node of an integral, sum or product, with its variable replaced by `BOUND`."""
+    """The node of an integral, sum or product, with `BOUND` in place of its variable `index`."""
     if any(map(holds_repeated, (low, high, body))):  # both would use BOUND
         raise Unsupported("one in another")
     return ("fn", name, (low, high, substituted(body, {index: BOUND})))
 
 
 def read_function(cursor: Cursor) -> Node:
-    r"""Reads a function with its argument, which needs no brackets: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
+    r"""Reads a function with its argument, with brackets or without: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
     name = cursor.advance()
     base = read_argument(cursor) if name == "log" and cursor.accept("_") else ("num", 10, 1)
     exponent = behind_sign(cursor, read_argument) if cursor.accept("^") else ONE
@@ -390,7 +392,7 @@ def read_function(cursor: Cursor) -> Node:
     while not bracketed and starts_factor(cursor) and cursor.value != "(" and cursor.value not in FUNCTIONS:
         factors.append(read_power(cursor))
     if exponent == MINUS_ONE:
-        name, exponent = "a" + name, ONE
+        name, exponent = "a" + name, ONE  # asin
     argument = product(factors)
     if name in ("exp", "cis"):
         node = ("^", ("const", "e"), argument if name == "exp" else ("*", (("const", "i"), argument)))

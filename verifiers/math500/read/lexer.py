@@ -2,7 +2,7 @@ r"""The tokens of a mathematical answer, LaTeX or plain text, in one pass.
 
 A token is (kind, value, True if white space stands before it). Kinds: NUMBER (digits with at most one point; thousands
 groups are joined already), LETTERS (one variable), WORD (text), COMMAND (`frac`), SIGN (anything else).
-There is no Unicode normalisation: `LATEX_OF` turns characters into LaTeX, and any other character is refused.
+There is no Unicode normalisation: `LATEX_OF` has LaTeX for some characters beyond ASCII; all others are refused.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ PRIMES = (  # LaTeX for one or two primes
     r"^\prime",
 )
 CONTINUING = frozenset(".,{\\eE")
-"""Characters with which a number may go on behind its first digits: 1,000 or 1.5 or 2e3."""
+"""Characters that may continue a number behind its first digits: 1,000 or 1.5 or 2e3."""
 THOUSANDS_SEPARATORS = {
     "{": ("{,}",),
     "\\": ("\\,",),
@@ -122,7 +122,7 @@ class Unsupported(Malformed):
 
 
 def is_plain(tokens: Sequence[Token]) -> bool:
-    """True if no letter, sum or difference stands behind the last equals sign: in R = 5 and -5, not in x-5."""
+    """True if no letter, sum or difference stands behind the last equals sign: for R = 5 and -5, not for x-5."""
     before = ""
     plain = True
     for kind, value, _ in tokens:
@@ -135,15 +135,15 @@ def is_plain(tokens: Sequence[Token]) -> bool:
 
 
 def tokens_of(text: str, variables: frozenset[str] | None) -> list[Token]:
-    """The tokens of an answer; `variables` are the letters of its reference, None where it is the reference."""
+    """The tokens of a text. `variables`: the letters of the reference; None if the text is the reference."""
     return Lexer(text, variables).run()
 
 
 class Lexer:
     """Splits one answer into tokens; `position` is the next character to read.
 
-    Each method that takes `c`, the character at `position`, reads on from there and adds the tokens that it finds. Each
-    that takes `name` reads on behind a command. `Malformed` is raised for what no notation has.
+    A method that takes `c`, the character at `position`, reads on from there and adds the tokens that it finds. Methods
+    that take `name` read on behind this command. `Malformed` is raised for what no notation has.
     """
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
@@ -213,9 +213,11 @@ class Lexer:
 
     def star(self, c: str) -> None:
         """A product sign, or the power sign of programs: x**2."""
-        stars = 2 if self.text.startswith("**", self.position) else 1
-        self.sign("*^"[stars - 1])
-        self.position += stars - 1
+        if self.text.startswith("**", self.position):
+            self.position += 1
+            self.sign("^")
+        else:
+            self.sign(c)
 
     def exclamation(self, c: str) -> None:
         """A factorial, or behind a space the != of programs."""
@@ -244,7 +246,7 @@ class Lexer:
         self.sign(c)
 
     def closing_brace(self, c: str) -> None:
-        """A closing brace; that of a \\text counts as white space."""
+        """A closing brace, which counts as white space if it ends a \\text."""
         if not self.braces:
             raise Malformed("brace")
         (self.space if self.braces.pop() else self.sign)(c)
@@ -287,7 +289,7 @@ class Lexer:
         return value
 
     def scientific(self, value: str, end: int) -> tuple[str, int]:
-        """(the number, its end) with an exponent read: 1500 for 1.5e3.
+        """(the number, its end) with the exponent at `end`, if there is one: 1500 for 1.5e3.
 
         An exponent is an e with a whole number of at most three digits right behind it.
         """
@@ -298,7 +300,7 @@ class Lexer:
         return f"{Decimal(value + self.text[end:stop]):f}", stop
 
     def group_start(self, at: int) -> int:
-        """Where the three digits of a thousands group begin, if at `at` a separator and such digits stand; else -1."""
+        """Where the three digits of a thousands group begin if a separator and such digits stand at `at`; else -1."""
         for separator in THOUSANDS_SEPARATORS.get(self.text[at : at + 1], ()):
             if self.text.startswith(separator, at) and not (separator == "," and self.depth):
                 at += len(separator)
@@ -358,9 +360,9 @@ class Lexer:
         return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
     def may_be_in_ohms(self, prefix: str = "") -> bool:
-        r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor where the reference has the letter.
+        r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor if it is a letter of the reference.
 
-        In a reference without a space it is a letter, too: 5\Omega.
+        In a reference it is a letter unless a space stands before it: 5\Omega.
         """
         if not self.tokens or not self.is_behind_number():
             return False
@@ -369,11 +371,11 @@ class Lexer:
         return self.variables.isdisjoint({OMEGA, prefix}) and is_plain(self.tokens)
 
     def is_factor(self, run: str) -> bool:
-        """True if letters right behind a number are variables of the reference, or stand in it: the CAD of 2CAD."""
+        """True if letters touch the number before them, 2CAD, and are variables of the reference or stand in it."""
         return not self.spaced and (self.variables is None or all(map(self.variables.__contains__, run)))
 
     def is_times_sign(self, end: int) -> bool:
-        """True if the x that ends at `end` is a times sign: 3 x 10^8, where the reference has no variable x."""
+        """True if the x that ends at `end` is a times sign: 3 x 10^8, if the reference has no variable x."""
         follows_number = bool(self.tokens) and self.tokens[-1][0] == NUMBER
         power = (
             self.text[end:].lstrip(" ")[:6] if follows_number and "x" not in (self.variables or ()) else ""
@@ -381,7 +383,7 @@ class Lexer:
         return power.startswith("10^") and power[3:].lstrip("{+-")[:1] in ASCII_DIGITS
 
     def word(self, run: str) -> None:
-        """Adds a word, with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""
+        """Adds a word with all that hyphens and apostrophes join to it: two-digit, isn't, Vieta's."""
         text, end = self.text, self.position
         while len(run) > 1 and text[end : end + 1] in ("-", "'") and text[end + 1 : end + 2] in LATIN:
             stop = end + 1
@@ -392,20 +394,21 @@ class Lexer:
         self.add(WORD, run)
 
     def is_word(self, run: str, behind: str) -> bool:
-        """True if letters are a word by what stands beside them: the min of 5 min, the th of 12th and 12^{th}.
+        """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        So is the `a` of "a circle", if four small letters follow. `behind`: the next four characters.
+        The `a` of "a circle" is one, too, since four small letters follow. `behind`: the next four characters.
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
         if run in ORDINALS:
             behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
-            raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
-            return bool(behind_number or raised) and not all(map(self.letters_of_reference.__contains__, run))
-        word = (
+            is_raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
+            may_end_number = bool(behind_number or is_raised)
+            return may_end_number and not all(map(self.letters_of_reference.__contains__, run))
+        is_article = (
             run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
         )
-        return word and behind.islower() and run not in self.letters_of_reference
+        return is_article and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
@@ -436,7 +439,7 @@ class Lexer:
         COMMAND_READERS.get(name, Lexer.add_command)(self, name)
 
     def add_command(self, name: str) -> None:
-        """Adds a command under the name of `ALIASES`; \\Omega at the end, behind a number, is the unit ohm."""
+        """Adds a command under its name in `ALIASES`; \\Omega at the end, behind a number, is the unit ohm."""
         if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
@@ -460,7 +463,7 @@ class Lexer:
         """Adds nothing for a command that changes nothing but the looks."""
 
     def dropped_with_argument(self, name: str) -> None:
-        """Drops the argument of a command that is dropped."""
+        """Drops the argument of a command, which is itself dropped."""
         self.braced(80)
 
     def line_end(self, name: str) -> None:
@@ -482,7 +485,7 @@ class Lexer:
             self.spaced = True
 
     def accept_upright(self, name: str) -> bool:
-        r"""True if all that stands in \operatorname, \mathrm or \text is a function or a constant; it is then read.
+        r"""Reads the argument of \operatorname, \mathrm or \text if it is a function or a constant; True if it is.
 
         In \text it is a word unless an argument in brackets follows: \text{lcm}(4, 6).
         """
@@ -519,7 +522,7 @@ class Lexer:
         self.add(COMMAND, f"mathbb {letter}")
 
     def braced(self, limit: int) -> str:
-        """What stands in the braces here, of at most `limit` characters; it is read."""
+        """Reads braces with at most `limit` characters in them, and returns what stands in them."""
         close = self.text.find("}", self.position, self.position + limit)
         if not self.text.startswith("{", self.position) or close < 0:
             raise Malformed("environment")
@@ -561,7 +564,7 @@ COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
 }
 
 
-KNOWN_COMMANDS = (  # names by which two backslashes are known to stand for one
+KNOWN_COMMANDS = (  # two backslashes stand for one if these names follow them
     BARE_COMMANDS
     | SPACES
     | DROPPED
@@ -597,10 +600,17 @@ def with_words_marked(text: str) -> str:
     return "".join(pieces)
 
 
+def script_mark(c: str) -> str:
+    """ "^" for a superscript such as ², "_" for a subscript such as ₂, "" for any other character."""
+    if c in SUPERSCRIPTS:
+        return "^"
+    return "_" if c in SUBSCRIPTS else ""
+
+
 def to_latex(text: str) -> str:
     """The text in ASCII: known characters as LaTeX, a run of superscripts as a power, of subscripts as an index."""
     parts = []
-    for mark, run in groupby(text, lambda c: "^" if c in SUPERSCRIPTS else "_" if c in SUBSCRIPTS else ""):
+    for mark, run in groupby(text, script_mark):
         plain = "".join(str(decimal(c)) if c > "\x7f" and c.isdecimal() else SCRIPTS.get(c, c) for c in run)
         parts.append(f"{mark}{{{plain}}}" if mark else plain)
     return "".join(parts).translate(LATEX_OF)

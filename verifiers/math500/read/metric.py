@@ -55,11 +55,11 @@ class Forms(NamedTuple):
     power: int
 
 
-SMALLEST = 12  # 10**12 of the smallest units (pico) are one unit without a prefix
+SMALLEST = 12  # pico, the smallest prefix, is 10**-12
 
 
 def prefixed(unit: str) -> dict[str, Forms]:
-    """{name of a unit with a prefix: its forms}, with all prefixes, for a unit of `BASES`: "millisecond" for second."""
+    """{name of a unit with a prefix: its forms}, with each prefix, for a unit of `BASES`: "millisecond" for second."""
     words, symbols, letters = (BASES[unit].words.split(), BASES[unit].symbols.split(), BASES[unit].letters)
     return {
         prefix + words[0]: Forms(

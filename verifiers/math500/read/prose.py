@@ -1,7 +1,7 @@
 r"""Finds the words around a value among the tokens of an answer, before any of it is read as mathematics.
 
-One rule: a value with words beside it is that value, unless the words hold a number, a negation, an "or", a comparison
-or another unit. Words before an equals sign, "is" or a colon name the value; words behind the value may explain it.
+There is one rule: words beside a value do not change it, unless there is a number, a negation, an "or", a comparison or
+another unit among them. Words before an equals sign, "is" or a colon name the value; words behind it may explain it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from verifiers.math500.read.words import (
     QUANTIFIERS,
 )
 
-# Signs of brackets, which are counted in a name.
+# Brackets, which are counted in what may be a name.
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 RELATIONS = {  # {token: the operator of a `Relation`}
     "=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "in": "in", "ne": "!=", "equiv": "=", "approx": "approx",
@@ -50,7 +50,7 @@ OPERATORS = frozenset(  # signs for an operation that a problem defines: 3 \star
 SENTENCE_WORDS = OPENING_WORDS | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
 """Words by which a text may be a sentence around a value: "so", "because", "for", "is", "and"."""
 SENTENCE_COMMANDS = frozenset(["Rightarrow", "therefore", "forall"])
-"""Commands of LaTeX that do the same."""
+"""Commands of LaTeX by which it may be one."""
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])  # relations that bound a letter: n > 2
 Tokens = Sequence[Token]
 
@@ -63,7 +63,7 @@ class Brackets(dict[int, int]):
 
 
 def matched(tokens: Tokens) -> Brackets:
-    """The places of all pairs of brackets, of which environments such as `\\begin{matrix}` are some, too."""
+    """The places of all pairs of brackets; an environment such as `\\begin{matrix}` counts as a pair."""
     kinds = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
     match = Brackets()
     open_places: list[int] = []
@@ -95,7 +95,7 @@ def words_among(tokens: Tokens) -> list[str]:
 
 
 def negates(tokens: Tokens) -> bool:
-    """True if one of the tokens denies, doubts or changes a value: "not", "perhaps", "twice"."""
+    """True if a word among the tokens denies, doubts or changes a value: "not", "perhaps", "twice"."""
     return not NEGATING.isdisjoint(words_among(tokens))
 
 
@@ -117,7 +117,7 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
 
 
 def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
-    """The place behind the last arrow or word such as "so" and "therefore", where an answer says its result."""
+    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none."""
     for place in places:
         kind, value, _ = tokens[place]
         arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
@@ -132,7 +132,7 @@ def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> in
 def without_explanation(
     tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool
 ) -> int:
-    """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if all belongs to them."""
+    """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if nothing explains them."""
     for place in filter(low.__lt__, places):
         comma = tokens[place][1] == "," and place + 1 < high
         first = tokens[place + comma]
@@ -147,7 +147,7 @@ def without_explanation(
 
 
 def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
-    """True if [low, high) only says what the value holds for: "for all n > 2", but not "for even n"."""
+    """True if the tokens in [low, high) only say where the value holds: "for all n > 2", but not "for even n"."""
     comma = tokens[low][1] == "," and low + 1 < high
     low += comma
     first = tokens[low][1].lower()
@@ -183,8 +183,8 @@ def is_remark(inside: Tokens) -> bool:
         return not hedges(inside)
     words = [
         word
-        for word, last in zip(words, ("", *words), strict=False)
-        if last != "the" or word not in HARMLESS_BEHIND_THE
+        for word, before in zip(words, ("", *words), strict=False)
+        if before != "the" or word not in HARMLESS_BEHIND_THE
     ]
     plain = all(
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
@@ -196,7 +196,7 @@ def is_remark(inside: Tokens) -> bool:
 
 
 def hedges(tokens: Tokens) -> bool:
-    """True if words may take back or change a value: "or", "not", "about", "base"."""
+    """True if a word among the tokens may take back or change a value: "or", "not", "about", "base"."""
     words = words_among(tokens)
     return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
 

@@ -28,7 +28,7 @@ UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())  # what may stand between the le
 
 
 def with_unit(cursor: Cursor, value: Value) -> Value:
-    """The value with its unit, which is a sign of per cent, degrees or money, or the words that follow, and is read."""
+    """Reads the unit of a value, a sign (%, degrees, money) or the words that follow, and returns the value with it."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
@@ -56,32 +56,34 @@ def names_again(unit: str, other: str) -> bool:
 
 def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[str]) -> Value:
     """A value with its unit, and with a part in a smaller unit if one follows: 135 minutes for 2 hours 15 minutes."""
-    has_and = cursor.value == "and"
-    (kind, _, _), (_, word, _) = cursor.peek(has_and), cursor.peek(1 + has_and)
+    ahead = 1 if cursor.value == "and" else 0
+    (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)
     smaller = units.UNITS.get(word.lower(), "")
-    times = units.conversion(unit, smaller) if smaller else None
-    if times and kind == NUMBER and times[0] > times[1]:
-        cursor.go(cursor.position + has_and)
-        rest = with_unit(cursor, read_number(cursor))
-        literal = is_expression(value) and value[0] == "num" and value[1] >= 0
-        times = units.conversion(unit, rest.unit) if type(rest) is Quantity else None
-        if not literal or not times:
+    ratio = units.conversion(unit, smaller) if smaller else None
+    if ratio and kind == NUMBER and ratio[0] > ratio[1]:
+        cursor.go(cursor.position + ahead)
+        part = with_unit(cursor, read_number(cursor))
+        is_literal = is_expression(value) and value[0] == "num" and value[1] >= 0
+        ratio = units.conversion(unit, part.unit) if type(part) is Quantity else None
+        if not is_literal or not ratio:
             raise Malformed("two quantities side by side")
-        return with_part(Quantity(value, unit), times, rest)
-    return Quantity(value, unit) if unit or words[0].lower() not in ORDINALS else value
+        return with_part(Quantity(value, unit), ratio, part)
+    is_ordinal = unit == "" and words[0].lower() in ORDINALS  # 12th
+    return value if is_ordinal else Quantity(value, unit)
 
 
-def with_part(whole: Quantity, times: tuple[int, int], part: Quantity) -> Quantity:
-    """The sum of a quantity and a part, in the smaller unit of the part. `times`: how many of it are one larger unit.
+def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quantity:
+    """The sum of a quantity and a part, in the smaller unit of the part: 2 * 60 + 15 minutes for 2 hours 15 minutes.
 
-    Of money in the larger one: 12 dollars and 45 cents are 12.45 dollars, in which nothing is left to calculate.
+    `ratio`: (n, d) where one unit of the whole is n/d units of the part. A sum of money is in the larger unit, so that
+    nothing is left to calculate: 12 dollars and 45 cents are 12.45 dollars.
     """
-    value, inner = whole.value, part.value
-    if units.is_money(whole.unit) and is_expression(inner) and inner[0] == value[0] == "num":
-        number = Fraction(*value[1:]) + Fraction(*inner[1:]) / Fraction(*times)
+    value, added = whole.value, part.value
+    if units.is_money(whole.unit) and is_expression(added) and added[0] == "num" and value[0] == "num":
+        number = Fraction(*value[1:]) + Fraction(*added[1:]) / Fraction(*ratio)
         return Quantity(("num", *number.as_integer_ratio()), whole.unit)
-    terms = inner[1] if is_expression(inner) and inner[0] == "+" else (inner,)
-    return Quantity(("+", (("*", (value, ("num", *times))), *terms)), part.unit)
+    terms = added[1] if is_expression(added) and added[0] == "+" else (added,)
+    return Quantity(("+", (("*", (value, ("num", *ratio))), *terms)), part.unit)
 
 
 def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
@@ -91,21 +93,24 @@ def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
     """
     if join == "and":
         items = largest_unit_first(items)
-    whole: Quantity | None = None
-    bound = 0, 1  # one unit of the next larger item must be more than this fraction, in units of `whole`
+    whole: Quantity | None = None  # the sum of the items so far, from the last one on
+    smaller = Fraction(0)  # the item that was added last, in the unit of `whole`
     for item in reversed(items):
         if type(item) is not Quantity or not is_expression(item.value) or item.value[0] != "num":
             return None
-        times = units.conversion(item.unit, whole.unit) if whole else (1, 1)
-        if item.value[1] < 0 or not times or (whole and bound[0] * times[1] >= times[0] * bound[1]):
+        ratio = units.conversion(item.unit, whole.unit) if whole else (1, 1)
+        if item.value[1] < 0 or not ratio:
             return None
-        bound = item.value[1] * times[0], item.value[2] * times[1]
-        whole = with_part(item, times, whole) if whole else item
+        one_unit = Fraction(*ratio)  # one unit of this item, in the unit of `whole`
+        if whole and smaller >= one_unit:
+            return None
+        smaller = Fraction(*item.value[1:]) * one_unit
+        whole = with_part(item, ratio, whole) if whole else item
     return whole
 
 
 def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
-    """Quantities of one kind, those with the largest units first; any other items as they stand."""
+    """Quantities of one kind with the largest unit first; any other items as they stand."""
     if any(type(item) is not Quantity for item in items):
         return items
     sizes = [units.conversion(item.unit, items[0].unit) for item in items]
@@ -116,7 +121,7 @@ def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
 
 
 def scaled(cursor: Cursor, value: Value) -> Value:
-    """A number times the word such as "million" behind it, which is read: 3,000,000 for 3 million."""
+    """Reads a word such as "million" behind a number, and returns the product: 3,000,000 for 3 million."""
     is_scale = cursor.kind == WORD and cursor.value.lower() in SCALE_WORDS
     if is_scale and is_expression(value) and value[0] == "num":
         cursor.marks.append(MIXED)
@@ -125,7 +130,7 @@ def scaled(cursor: Cursor, value: Value) -> Value:
 
 
 def read_unit_words(cursor: Cursor, words: list[str]) -> None:
-    """Reads the words and letters of a unit into a list; reads over a remark in brackets at the end."""
+    """Reads the words and letters of a unit, and adds them to `words`; skips a remark in brackets at the end."""
     while cursor.kind != "end":
         if at_remark(cursor, bool(words)):
             cursor.go(cursor.end)
@@ -151,20 +156,24 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
 
 
 def at_rate(cursor: Cursor) -> bool:
-    """True if the slash of a rate stands here: that of 5/hour, and of $5/h where the reference has no such letter."""
+    """True if the slash of a rate stands here: that of 5/hour, and of $5/h if the reference has no letter h."""
     kind, value, _ = cursor.peek()
     if cursor.value != "/":
         return False
+    if kind == WORD and value.lower() in units.UNITS:
+        return True
     text = cursor.text
-    of_number = cursor.peek(-1)[0] == NUMBER and not text.is_reference and not (text.match or text.letters)
-    of_letter = kind == LETTERS and value in units.UNIT_LETTERS and value not in (text.letters or ())
-    return (kind == WORD and value.lower() in units.UNITS) or (
-        of_letter and (of_number or bool(cursor.currency))
+    before_unit = kind == LETTERS and value in units.UNIT_LETTERS and value not in (text.letters or ())
+    if not before_unit:
+        return False
+    behind_number = (
+        cursor.peek(-1)[0] == NUMBER and not text.is_reference and not (text.match or text.letters)
     )
+    return behind_number or bool(cursor.currency)
 
 
 def at_article_of_time(cursor: Cursor) -> bool:
-    """True if the article of a rate stands here: $5 an hour. Not if the reference has a letter a."""
+    """True if the article of a rate stands here: the "an" of $5 an hour. Not if the reference has a letter a."""
     kind, value, _ = cursor.peek()
     is_time = kind == WORD and units.kind_of(units.UNITS.get(value.lower(), "")) in ("second", "month")
     return (
@@ -175,50 +184,59 @@ def at_article_of_time(cursor: Cursor) -> bool:
 
 
 def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if the letter of a scale of temperature stands here: the C of 20 degrees C. Not if the reference has it."""
+    """True at the letter of a scale of temperature: the C of 20 degrees C. Not if the reference has that letter."""
     is_letter = cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS
     behind_degrees = is_letter and words and units.UNITS.get(words[-1].lower()) == "degree"
     return bool(behind_degrees) and cursor.value not in (cursor.text.letters or ())
 
 
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:
-    """Reads one word of a unit, with its power, into a list. Raises `Malformed` if the word changes the value."""
+    """Reads a word of a unit, with its power, and adds both to `words`; `Malformed` if the word changes the value."""
     word = cursor.value
-    unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
-    behind = cursor.peek()
-    before_noun = word in ("more", "fewer", "positive", "negative")  # 15 more people, 24 positive divisors
-    harmless = before_noun and behind[0] == WORD and behind[1] not in ("than", "or")
-    harmless |= word == "pairs" and bool(words)  # 55 different pairs
-    count = cursor.peek(-1)[1] if word == "quarters" else ""
-    harmless |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters: coins, no fraction
-    harmless |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
-    # 18 miles in three days, not 1 in three.
-    has_second_count = len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT
-    harmless |= has_second_count and word.lower() in NUMBER_WORDS and behind[0] == WORD
+    is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
     is_second_unit = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
-    if is_second_unit or (word.lower() in CHANGING_BEHIND and not harmless) or unknown_letter:
+    changes_value = word.lower() in CHANGING_BEHIND and not is_harmless(cursor, words)
+    if is_second_unit or changes_value or is_unknown_letter:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):
         words.append("^" + braced(cursor, read_digits))
 
 
+def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
+    """True if the word here, which mostly changes a value, does not do so behind the unit words so far.
+
+    The "more" of 15 more people, the "pairs" of 55 different pairs, the "three" of 18 miles in three days.
+    """
+    word, following = cursor.value, cursor.peek()
+    is_before_word = following[0] == WORD
+    if word in ("more", "fewer", "positive", "negative"):  # 24 positive divisors, but not 5 more than 3
+        if is_before_word and following[1] not in ("than", "or"):
+            return True
+    if word == "pairs" and words:
+        return True
+    if word == "quarters":  # 14 quarters are coins, and no fraction
+        count = cursor.peek(-1)[1]
+        if count.isdigit() and len(count) < 9 and int(count) > 4:
+            return True
+    if words[-1:] == ["the"] and is_before_word:
+        return True  # 94 on the fourth test
+    is_second_count = len(words) > 1 and words[-1] in BEFORE_SECOND_COUNT and word.lower() in NUMBER_WORDS
+    return is_second_count and is_before_word  # not 1 in three
+
+
 def expression_ends(cursor: Cursor) -> bool:
-    """True if a unit or a remark begins here, although a factor could begin so, too: the m of 5 m, "(simplified)"."""
+    """True if a unit or a remark begins here, and no factor: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
-        return (
-            at_article_of_time(cursor)
-            or (
-                at_unit_letter(cursor)
-                and (cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD)  # 2 h 30 min
-            )
-            or (
-                at_unit_letter(cursor)
-                and all(  # m, m^3, m/s^2
-                    value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
-                    for kind, value, _ in cursor.tokens[cursor.position : cursor.end]
-                )
-            )
+        if at_article_of_time(cursor):
+            return True
+        if not at_unit_letter(cursor):
+            return False
+        if cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD:
+            return True  # 2 h 30 min
+        return all(  # m, m^3, m/s^2
+            value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
+            for kind, value, _ in cursor.tokens[cursor.position : cursor.end]
         )
     if cursor.value == "(":
         return at_remark(cursor) or cursor.peek()[1] in ("mod", "bmod")
@@ -228,7 +246,7 @@ def expression_ends(cursor: Cursor) -> bool:
 def at_remark(cursor: Cursor, counted: bool = False) -> bool:
     """True if brackets with a remark begin here and end the text: "16 (simplified)", "3 (where n is even)".
 
-    `counted`: True behind a noun, whose things the brackets may list, too: "3 integers (2, 5, 8)".
+    `counted`: True behind a noun; the brackets may then also list what is counted: "3 integers (2, 5, 8)".
     """
     inside = cursor.in_last_brackets()
     if not inside or cursor.text.is_reference:
@@ -245,20 +263,22 @@ def at_unit_fraction(cursor: Cursor) -> bool:
 
 def at_fraction_of_letters(cursor: Cursor) -> bool:
     r"""True if `\frac{m}{s^2}` or the like stands here behind a number, in an answer whose reference has no m and s."""
-    match = cursor.text.match
-    close = match.get(cursor.position + 1, cursor.end)
-    end = match.get(close + 1, 0)
+    match, tokens = cursor.text.match, cursor.tokens
+    middle = match.get(cursor.position + 1, cursor.end)  # the } between numerator and denominator
+    end = match.get(middle + 1, 0)
     before = cursor.peek(-1)
     if cursor.text.is_reference or not end or (before[0] != NUMBER and before[1] != "}"):
         return False
-    if not is_plain(cursor.tokens[: cursor.position]):
+    if not is_plain(tokens[: cursor.position]):
         return False  # x^2+1\frac{m}{s}
-    inside = (*cursor.tokens[cursor.position + 2 : close], *cursor.tokens[close + 2 : end])
-    own = cursor.text.letters
-    return all(
-        (kind == LETTERS and value in units.UNIT_LETTERS and value not in own) or value in UNIT_SIGNS
-        for kind, value, _ in inside
-    ) and all(cursor.tokens[place][0] == LETTERS for place in (cursor.position + 2, close + 2))
+    above, below = tokens[cursor.position + 2 : middle], tokens[middle + 2 : end]
+    letters_of_reference = cursor.text.letters
+    are_units = all(
+        (kind == LETTERS and value in units.UNIT_LETTERS and value not in letters_of_reference)
+        or value in UNIT_SIGNS
+        for kind, value, _ in (*above, *below)
+    )
+    return are_units and all(tokens[place][0] == LETTERS for place in (cursor.position + 2, middle + 2))
 
 
 def unit_words(label: str) -> list[str]:
@@ -269,21 +289,22 @@ def unit_words(label: str) -> list[str]:
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     """True if the letter here is a unit: the m of 5 m, the s of m/s; never a letter of the reference.
 
-    Without a space, as in 5m, only if there are no brackets and the reference has no letters at all.
+    Right behind a number, as in 5m, it is a unit only if the answer has no brackets and the reference no letters.
     `before`: the words of the unit so far.
     """
     text = cursor.text
     if cursor.kind != LETTERS or cursor.value not in units.UNIT_LETTERS:
         return False
     if text.is_reference:  # here a letter is a unit only if it can be no factor: km/h, 2 h 30 min
-        is_between = cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD
+        before_part = cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD
+        is_between = cursor.peek(-1)[0] == NUMBER and before_part
         return (before[-1:] == ["/"] and len(before) > 1) or is_between or at_only_unit(cursor)
-    run_in = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
-    return (cursor.spaced or before[-1:] == ["/"] or run_in) and cursor.value not in text.letters
+    may_touch_number = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
+    return (cursor.spaced or before[-1:] == ["/"] or may_touch_number) and cursor.value not in text.letters
 
 
 def at_only_unit(cursor: Cursor) -> bool:
-    """True if a reference is only a number, a space and the unit that begins here: 5 m, 3 m/s."""
+    """True if a reference is nothing but a number, a space and the unit that begins here: 5 m, 3 m/s."""
     behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
     is_product = cursor.peek()[0] == LETTERS  # 5 m s
     return (
@@ -298,7 +319,10 @@ def at_only_unit(cursor: Cursor) -> bool:
 
 
 def without_sign(value: Value) -> tuple[Value, str]:
-    """(the expression without a degree or per cent sign that holds for all of it, the unit of the sign or "")."""
+    """(the expression without its degree or per cent sign, the unit of that sign); the unit is "" if there is none.
+
+    30° -> (30, "degree");  10° + 20° -> (10 + 20, "degree");  10° + 2 -> (10° + 2, ""), where not all is in degrees.
+    """
     if type(value) is not tuple or value[0] == "num":
         return value, ""
     kind = value[0]
@@ -307,7 +331,10 @@ def without_sign(value: Value) -> tuple[Value, str]:
     if kind in ("*", "+"):
         parts = [without_sign(part) for part in value[1]]
         signs = [unit for _, unit in parts]
-        is_angle = set(signs) == {"degree"} if kind == "+" else signs[-1] == "degree" and not any(signs[:-1])
+        if kind == "+":
+            is_angle = set(signs) == {"degree"}
+        else:
+            is_angle = signs[-1] == "degree" and not any(signs[:-1])
         if is_angle:
             return (kind, tuple(inner for inner, _ in parts)), "degree"
     return value, ""

@@ -21,15 +21,14 @@ from verifiers.math500.read.values import REALS, Relation, Several, Value, Words
 from verifiers.math500.read.words import IS, NEGATING
 
 READERS = COMMANDS | BRACKETS
-# What a letter may be said to be in, and such letters: k \in \mathbb{Z}.
-INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
-INDICES = tuple(("sym", name) for name in "nmkcC")
+INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))  # the set of k \in \mathbb{Z}
+INDICES = tuple(("sym", name) for name in "nmkcC")  # the letter of such a relation, and of n \ge 1
 
 
 class Reading(NamedTuple):
     """The value that a text says, and what was noticed on the way (see the marks in cursor.py).
 
-    `subject`: the words before a value in brackets that ends the answer, Bob of "Bob (55)".
+    `subject`: the words before brackets that end the answer, Bob of "Bob (55)".
     """
 
     value: Value
@@ -52,13 +51,15 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
     if text.may_be_sentence and not text.is_reference:
         start = prose.last_claim(tokens, text.top_level(low, high), low, high)
     value = read_whole(text, start, high, marks)
-    marks += [WORDED] * (start > low)
+    if start > low:
+        marks.append(WORDED)
     if text.is_reference and type(value) is Several and marks.count(WORDED) > 1:
         raise Malformed("words that tell values apart")
     if not marks:
         return Reading(value)
     subjects = [mark for mark in marks if type(mark) is not str]
-    return Reading(value, MIXED in marks, WORDED in marks, UNITS in marks, subjects[-1] if subjects else None)
+    last_subject = subjects[-1] if subjects else None
+    return Reading(value, MIXED in marks, WORDED in marks, UNITS in marks, last_subject)
 
 
 def read_formula(tokens: list[Token]) -> Value:
@@ -77,8 +78,10 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
         high = prose.without_explanation(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)
     cursor = Cursor(text, low, high, 0, marks)
-    if verb or text.is_one_side:
-        return read_predicate(cursor, verb) if verb else read_side(cursor)
+    if verb:
+        return read_predicate(cursor, verb)
+    if text.is_one_side:
+        return read_side(cursor)
     items, join = read_items(cursor)
     while len(items) > 1 and join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
         del items[0]  # "In the triangle, x is 16"
@@ -88,7 +91,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
 
 
 def only_verb(text: Text, low: int, high: int) -> int:
-    """The place of the verb, if the text begins with words and has one verb: "The answer is 5"; else 0."""
+    """The place of the verb if the text begins with words and has one verb, "The answer is 5"; else 0."""
     tokens = text.tokens
     if low == high or tokens[low][0] != WORD or all(token[0] == WORD for token in tokens[low:high]):
         return 0
@@ -97,12 +100,12 @@ def only_verb(text: Text, low: int, high: int) -> int:
 
 
 def is_clause(value: Value) -> bool:
-    """True for two words or more that a sentence may begin with, before its comma: "In the triangle"."""
+    """True for two words or more that may begin a sentence before its comma: "In the triangle"."""
     return type(value) is Words and len(value.words) > 1 and NEGATING.isdisjoint(value.words)
 
 
 def is_domain(value: Value, of_reference: bool) -> bool:
-    r"""True if a relation only says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    r"""True if a value only says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
     if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in INDICES:
         return False
     return value.sides[1] in (*INTEGERS, REALS) or (not of_reference and value.operators[0] in (">", ">="))

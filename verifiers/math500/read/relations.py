@@ -1,7 +1,7 @@
 """Reads the text outside of brackets: a list, the relations in it, and their sides (words, an expression, a unit).
 
-A text is split at commas, then at relation signs, before anything is parsed. So each side is read by itself, and a side
-that no grammar reads is taken as a name of the side behind it.
+A text is split at commas, then at relation signs, before anything is parsed. So each side is read by itself; a side
+that cannot be read is taken as a name of the side behind it.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ SIDE_LIMIT = 40  # sides of one chain of equations
 
 
 def read_items(cursor: Cursor) -> tuple[list[Value], str]:
-    """Reads (the items of a list, what joins them). Items stand between commas, "and" and "or".
+    """Reads a list, and returns (its items, what stands between them).
 
-    The second is ",", "and", "or" or "" for one item; "," if there are several kinds.
+    The second is ",", "and" or "or"; "" if there is one item, and "," if the items have different signs between them.
     """
     items: list[Value] = []
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
-    join, start, seen = "", low, ""
+    join, start, last_sign = "", low, ""
     places = cursor.text.top_level(low, high)
     for place in places:
         kind, value, _ = tokens[place]
@@ -65,12 +65,12 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
         if not joining and (kind != SIGN or value not in (",", ";")):
             continue
         value = value.lower()
-        if start < place or not (joining and seen in (",", ";")):  # "1, 2, and 3"
+        if start < place or not (joining and last_sign in (",", ";")):  # "1, 2, and 3"
             items.append(read_relation(cursor.between(start, place)))
             join = value if join in ("", ",", value) else ","
         elif len(items) == 1:
             join = value
-        start, seen = place + 1, value
+        start, last_sign = place + 1, value
     if start == low:
         return [read_relation(cursor, places)], join
     return [*items, read_relation(cursor.between(start, high))], join
@@ -80,19 +80,19 @@ def as_one(items: list[Value], join: str) -> Value:
     """The items as one value: the only one, a sum such as 2 hours and 30 minutes, or a list."""
     if len(items) == 1:
         return items[0]
-    compound = None if join == "or" else sum_of_units(items, join)
-    return compound or Several(tuple(items), join)
+    total = None if join == "or" else sum_of_units(items, join)
+    return total or Several(tuple(items), join)
 
 
 def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
-    """Reads a chain of relations, or one side. `places`: those outside of brackets, if they are known."""
+    """Reads a chain of relations, or one side. `places`: the places outside of brackets, if they are known."""
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     places = places or cursor.text.top_level(low, high)
     verb = prose.last_is(tokens, places) if cursor.text.may_be_sentence else -1
     if verb >= low and not all(token[0] == WORD for token in tokens[low:high]):
         return read_predicate(cursor, verb)
     operators: list[str] = []
-    bounds = [low]
+    bounds = [low]  # where the first side begins and ends, where the second does, ...
     for place in places:
         kind, value, _ = tokens[place]
         if kind not in (SIGN, COMMAND) or value not in RELATIONS:
@@ -122,23 +122,24 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
 
 
 def read_predicate(cursor: Cursor, verb: int) -> Value:
-    """Reads a sentence with a verb at the place `verb`: 5 for "The answer is 5", x = 5 for "x is 5"."""
+    """Reads a sentence whose verb is at the place `verb`: 5 for "The answer is 5", x = 5 for "x is 5"."""
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     if verb + 1 == high or prose.negates(tokens[low:verb]):
         raise Malformed("words")
     value = as_one(*read_items(cursor.between(verb + 1, high)))
     words = [place for place in range(low, verb) if tokens[place][0] == WORD]
-    cursor.marks += [WORDED] * bool(words)
-    subject = words[-1] + 1 if words else low
-    if subject == verb or type(value) is Several:
+    if words:
+        cursor.marks.append(WORDED)
+    start_of_name = words[-1] + 1 if words else low
+    if start_of_name == verb or type(value) is Several:
         return value
-    name = read_side_or_name(cursor, subject, verb)
+    name = read_side_or_name(cursor, start_of_name, verb)
     is_letter = is_expression(name) and name[0] == "sym"
     return value if words and not is_letter else Relation(("=",), (name, value))
 
 
 def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = False) -> Value:
-    """Reads a side of a relation that is not the last; it may be a name, such as the words before an equals sign."""
+    """Reads a side of a relation that is not its last; it may be a name, such as the words before an equals sign."""
     tokens = cursor.tokens[low:high]
     if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
         if prose.is_only_name(tokens):
@@ -147,7 +148,7 @@ def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = F
     try:
         value = read_side(attempt)
     except Malformed as error:
-        is_work = type(error) is Unsupported and not cursor.text.is_reference  # a limit before its value
+        is_work = type(error) is Unsupported and not cursor.text.is_reference  # a limit, and then its value
         if not (is_work or prose.is_only_name(tokens)):
             raise
         return as_name(tokens)
@@ -187,7 +188,7 @@ def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
     if cursor.kind == "end":
         return words_value(words)
     if words[-1].lower() == "except" and is_reals(words[:-1]):
-        return without(REALS, Set((read_sum(cursor),)))
+        return difference_of_sets(REALS, Set((read_sum(cursor),)))
     inside = cursor.in_last_brackets()
     if inside and cursor.spaced and not (cursor.text.is_reference or prose.negates(inside)):
         if "or" not in prose.words_among(inside):
@@ -196,7 +197,9 @@ def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
     lower = [word.lower() for word in words]
     if colon and cursor.value == "emptyset" and lower[0] == "no":
         return read_primary(cursor)  # No solution: \emptyset
-    if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else lower[-1] in COMPARING):
+    # A colon divides the words from the value, so that only a comparison right before it changes the value.
+    are_changing = lower[-1] in COMPARING if colon else changes(lower)
+    if are_changing or not NEGATING.isdisjoint(lower):
         raise Malformed("words")
     if not (cursor.spaced or colon) and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
         raise Malformed("a word run into a number or used as a function")
@@ -204,7 +207,7 @@ def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
 
 
 def words_value(words: list[str]) -> Value:
-    """The value of words alone: a number ("twelve", "eight days"), a single letter as it is, or words in lower case.
+    """The value of words without an expression: a number ("twelve", "eight days"), one letter as it is, or `Words`.
 
     An article before them is left out, and so is the subject of a sentence: "even" for "The function is even".
     """
@@ -219,11 +222,12 @@ def words_value(words: list[str]) -> Value:
         number, unit = ("num", SPELLED_NUMBERS[plain[0]], 1), canonical_unit(plain[1:])
         if unit is not None:
             return Quantity(number, unit) if unit else number  # eight days
-    return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)
+    is_letter = len(words) == 1 and len(words[0]) == 1
+    return Words(tuple(words) if is_letter else plain)
 
 
 def read_compound(cursor: Cursor, first: Value) -> Value:
-    """Reads on behind `first`: a union, an interval without some points, or a ratio; a modulus behind is read over."""
+    """Reads on behind `first`: a union, an interval without some points, or a ratio. Skips a modulus behind them."""
     parts = [first]
     while cursor.value in ("cup", "U") and (
         cursor.kind == COMMAND or (type(parts[-1]) is Row and cursor.kind == LETTERS)
@@ -232,24 +236,24 @@ def read_compound(cursor: Cursor, first: Value) -> Value:
         parts.append(released(read_sum(cursor)))
     while cursor.value == "setminus" and type(parts[-1]) is Row:
         cursor.advance()
-        parts[-1] = without(parts[-1], released(read_sum(cursor)))
+        parts[-1] = difference_of_sets(parts[-1], released(read_sum(cursor)))
     if is_expression(first):
-        counts = first[0] == "num" and cursor.value in (":", "to") and cursor.peek()[0] == NUMBER
-        if counts or (cursor.value == ":" and not symbols(first)):  # \pi : 4
+        of_numbers = first[0] == "num" and cursor.value in (":", "to") and cursor.peek()[0] == NUMBER
+        if of_numbers or (cursor.value == ":" and not symbols(first)):  # 7 to 3, \pi : 4
             while cursor.accept(":") or cursor.accept("to", WORD):
                 parts.append(read_sum(cursor))
             parts = [Ratio(tuple(parts))]
-    pass_modulus(cursor)
+    skip_modulus(cursor)
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
 
-def without(interval: Row, removed: Value) -> Node:
-    """The difference of an interval and the numbers removed from it, as an expression."""
+def difference_of_sets(interval: Row, removed: Value) -> Node:
+    """An interval minus the numbers that are removed from it, as an expression."""
     return ("+", (held(interval), ("*", (MINUS_ONE, held(removed)))))
 
 
-def pass_modulus(cursor: Cursor) -> None:
-    r"""Reads over `\pmod{7}` or (mod 7), if it stands here. Raises `Malformed` if the text is a reference."""
+def skip_modulus(cursor: Cursor) -> None:
+    r"""Skips `\pmod{7}` or (mod 7) if it stands here; raises `Malformed` if the text is a reference."""
     if cursor.accept("pmod", COMMAND):
         read_argument(cursor)
     elif cursor.value == "(" and cursor.peek()[1] in ("mod", "bmod"):

@@ -104,8 +104,9 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
     "bar": "bar",
     "bit": "bit",
 }
-# {spelling: its unit}, {unit with a prefix: its forms}
+# {spelling: its unit}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+# {unit with a prefix: its forms}
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
@@ -116,20 +117,21 @@ Capitals count: K is kelvin, and k a variable.
 
 
 def with_prefixes(scale: dict[str, int]) -> dict[str, int]:
-    """{unit: its size} of a scale and of its units with a prefix, in so small a measure that all sizes are whole.
+    """{unit: its size} for the units of a scale, and for the same units with a prefix.
 
-    `scale`: {unit: its size in some measure}; the measure of the result is 10**-SMALLEST of it.
+    `scale`: {unit: its size in some measure}. The sizes that are returned are in 10**-SMALLEST of that measure, so that
+    all of them are whole.
     """
     sizes = {unit: size * 10**SMALLEST for unit, size in scale.items()}
-    more = {
+    with_prefix = {
         unit: scale[forms.base] * 10 ** (SMALLEST + forms.power)
         for unit, forms in _METRIC.items()
         if forms.base in scale
     }
-    return sizes | more
+    return sizes | with_prefix
 
 
-_SCALES = tuple(  # of units of one kind: {unit: its size in the measure of its scale}
+_SCALES = tuple(  # one for each kind of units: {unit: its size in the measure of the scale}
     with_prefixes(scale)
     for scale in (
         {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "fortnight": 1209600},
@@ -146,6 +148,7 @@ _SCALES = tuple(  # of units of one kind: {unit: its size in the measure of its 
         *({unit: 1} for unit in "watt volt ampere ohm hertz calorie newton mole electronvolt".split()),
     )
 )
+_LENGTHS = frozenset([*_SCALES[1], "unit"])
 UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
 """{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
 # Parts of the names of known units: "mile" and "/" of "mile / hour".
@@ -181,7 +184,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     None if a power belongs to no unit: ["squared"] of "5 squared".
     """
     names: list[str] = []
-    power, named = "", False
+    power = ""  # that of "square", until its unit comes
+    has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
     for pair in ("watt hour", "light year", "basis point"):
         text = text.replace(pair, pair.replace(" ", "-"))
@@ -190,12 +194,12 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             break  # cups of sugar
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
-            if named:  # the power stands behind its unit; ^1 changes nothing
-                names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
+            if has_unit:  # the power stands behind its unit
+                names[-1] += "" if power == "^1" else power
                 power = ""
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
-            named, power = True, ""
+            has_unit, power = True, ""
     if names[:1] == ["/"]:
         names.insert(0, "")  # 5/hour, of whatever
     unit = " ".join(name for name in names if name != "unit")
@@ -205,19 +209,19 @@ def canonical_unit(words: Sequence[str]) -> str | None:
 def conflict(answer: str, gold: str) -> bool:
     """True if both units are known and differ: cm and m. Not for degrees and degrees celsius, dollars and USD.
 
-    A rate of money may leave out what it is for, and any rate what it counts: $5 for $5/hour, and 5/hour.
+    A rate may lack what it counts, 5/hour for 5 miles/hour; one of money may lack what it is for, $5 for $5/hour.
     """
-    (above, per, below), (gold_above, gold_per, gold_below) = (
-        unit.partition(" / ") for unit in (answer, gold)
-    )
+    above, per, below = answer.partition(" / ")
+    gold_above, gold_per, gold_below = gold.partition(" / ")
     if per and gold_per:
         return conflict(above, gold_above) or conflict(below, gold_below)
     if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
         return False
     if (per or gold_per) and (is_money(above) or is_money(gold_above)):
         return conflict(above, gold_above)
-    of_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
-    return not (of_scale or currencies_of(answer) & currencies_of(gold))
+    may_be_one_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
+    may_be_one_currency = currencies_of(answer) & currencies_of(gold)
+    return not (may_be_one_scale or may_be_one_currency)
 
 
 def conversion(unit: str, other: str) -> tuple[int, int] | None:
@@ -225,9 +229,8 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 
     None for units of different kinds.
     """
-    (above, per, below), (other_above, other_per, other_below) = (
-        one.partition(" / ") for one in (unit, other)
-    )
+    above, per, below = unit.partition(" / ")
+    other_above, other_per, other_below = other.partition(" / ")
     if per and other_per:  # 10 m / second as 36 km / hour
         times, parts = conversion(above, other_above), conversion(below, other_below)
         return (times[0] * parts[1], times[1] * parts[0]) if times and parts else None
@@ -242,7 +245,7 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 
 
 def kind_of(unit: str) -> str:
-    """The first unit in the scale of a unit, which stands for its kind: "mm" for km. The unit itself if it has none."""
+    """The unit that stands for the kind of a unit, the first of its scale: "mm" for km. Without a scale, itself."""
     name = unit.partition("^")[0].partition(" ")[0]
     return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
 
@@ -255,8 +258,7 @@ def is_money(unit: str) -> bool:
 def power_of(unit: str) -> int:
     """The exponent of a unit of length, area or volume: 2 for "cm^2" and "unit^2"; 0 for any other unit."""
     name, _, power = unit.partition("^")
-    lengths = (*_SCALES[1], "unit")
-    return int(power or 1) if name in lengths and power in ("", "2", "3") else 0
+    return int(power or 1) if name in _LENGTHS and power in ("", "2", "3") else 0
 
 
 def is_known(unit: str) -> bool:

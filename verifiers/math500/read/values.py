@@ -82,7 +82,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """A set by its conditions on one variable, joined by a comma, "and" or "or"."""
+    """A set by its conditions on the variable `name`, joined by a comma, "and" or "or"."""
 
     conditions: tuple[Value, ...]
     join: str
