@@ -336,10 +336,15 @@ class Rows:
     def noise_keys(self, *turn_word: str) -> list[tuple[int | str, ...]]:
         """The key of each row's random stream: its problem and generation, from the second turn on also the turn.
 
-        turn_word: is put before the turn, to tell this key from one that continues with another number.
+        turn_word: is put before the turn, to tell this key from one that continues with another number. E.g. with
+        "turn", the keys of two turns are (7, 0) and (7, 0, "turn", 1).
         """
         places = zip(self.problem.tolist(), self.generation.tolist(), self.turn.tolist(), strict=True)
-        return [(i, g, *((*turn_word, turn) if turn else ())) for i, g, turn in places]
+        keys = []
+        for problem, generation, turn in places:
+            turn_key = (*turn_word, turn) if turn > 0 else ()
+            keys.append((problem, generation, *turn_key))
+        return keys
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode to which row b belongs."""

@@ -169,8 +169,8 @@ class Algorithm(ABC):
         choices["masking"] = tuple(self.maskings())
         for name, words in choices.items():
             value = getattr(self, name)
-            takes_words = str in map(type, words)
-            if takes_words and value not in words:
+            is_choice_of_words = any(isinstance(word, str) for word in words)  # not of e.g. `float | None`
+            if is_choice_of_words and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
                 raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
         if self.masking == "trajectory":

@@ -185,10 +185,10 @@ def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
     masking = type(algorithm.make_masking())
     if masking.__module__.startswith("spg_trainer."):
         return
+    if hasattr(algorithm, "block_length"):
+        algorithm = replace(algorithm, block_length=BLOCK)
     try:
-        masks_soundly(
-            replace(algorithm, **{"block_length": BLOCK} if hasattr(algorithm, "block_length") else {})
-        )
+        masks_soundly(algorithm)
     except CheckFailed as failed:
         what = str(failed)
     except Exception as error:  # whatever an author's masking can raise
@@ -451,10 +451,12 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
         return "the whole update, by the bounds of its completions"
     case, unit = draw_case(algorithm), algorithm.compares
     inside = torch.zeros_like(case.masks.valued)
-    if unit == "copy":  # nothing is compared: the first copy of each completion stands for all
+    if unit == "copy":  # the first copy of each completion
         inside[:, 0] = True
-    else:  # without turns, an episode is one completion
-        inside[case.batch.group == case.batch.group[0] if unit == "group" else slice(0, 1)] = True
+    elif unit == "group":  # the first group
+        inside[case.batch.group == case.batch.group[0]] = True
+    else:  # the first completion, which is an episode, too, as there are no turns
+        inside[0] = True
     moved = torch.where(inside, case.logps, case.logps - 0.3 * case.masks.valued)
     if not torch.allclose(case.gradient()[inside], case.gradient(moved)[inside], rtol=1e-9, atol=1e-12):
         raise CheckFailed(

@@ -184,7 +184,7 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
                 f"{body.__name__} sets {', '.join(new)}, which counts only in a dataclass. Write "
                 f"@dataclass(frozen=True) above class {body.__name__}."
             )
-        for name in known & own.keys() - hints.keys():
+        for name in known & (own.keys() - hints.keys()):
             yield (
                 f"{body.__name__} sets {name} without its type, so that it would keep its old value. Write "
                 f"`{name}: {next(field.type for field in fields(cls) if field.name == name)} = ...` in a class with "

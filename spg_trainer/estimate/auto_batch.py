@@ -52,7 +52,7 @@ def fitting_batch(
     if config.batch.per_device_batch_size != AUTO:
         return config.batch.per_device_batch_size, None
     batch = config.batch
-    completions = -(-batch.prompts_per_step * batch.num_generations // processes)
+    completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
     copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
     is_careful = not on_cuda or config.model.is_divided
     if is_careful:

@@ -1,5 +1,6 @@
 """Whether a training fits on a card, how long it takes and what else it needs, before any weights are downloaded."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -177,7 +178,7 @@ def hours_in_all(config: Config, seconds: Seconds, processes: int) -> str:
     steps = config.max_steps
     # Rounded as they are shown, so that the parts add up to the whole.
     training = round(steps * (seconds.rollout + seconds.update) / 3600, 1)
-    in_steps = f"{steps} step{'s' * (steps != 1)}"
+    in_steps = f"{steps} step" if steps == 1 else f"{steps} steps"
     try:
         problems = evaluated_problems(config)
     except envs.errors.DataUnavailable:
@@ -201,7 +202,7 @@ def evaluated_problems(config: Config) -> int:
         validated = open_split("validation")
         # A run is validated before its first step, after every `eval_steps` steps, and after its last step. E.g. 10
         # steps with `eval_steps` 4 are validated before step 1 and after steps 4, 8 and 10.
-        after_steps = -(-config.max_steps // settings.eval_steps)  # the quotient, rounded up
+        after_steps = math.ceil(config.max_steps / settings.eval_steps)
         problems += (1 + after_steps) * len(
             envs.splits.distinct_problems(validated, settings.validation_problems)
         )

@@ -1,5 +1,6 @@
 """The sizes of a step, as they follow from a model's shape and the settings: what goes through the model together."""
 
+import math
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
@@ -137,7 +138,7 @@ def step_sizes(
     completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
     masks = masking.sequences(length, shape.pattern)
     masks_at_once = min(masks_at_once, masks)
-    completions = -(-batch.prompts_per_step * batch.num_generations // processes)
+    completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
     if cpu_threads:
         # With a cache most passes compute a block, without one all columns.
         columns = prompt_length + length if config.rollout.cache == "none" else config.rollout.block_length

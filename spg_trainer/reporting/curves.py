@@ -1,6 +1,7 @@
 """Learning curves: the panels of a report, and the figure of a comparison."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +194,8 @@ def draw_figure(
             axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
-        axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
+        top = None if panel.high is None else panel.high * 1.03
+        axes.set(title=title, ylim=(panel.low, top))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_formatter().set_useOffset(False)
         axes.set_xlabel("step")
@@ -224,8 +226,8 @@ def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int,
     columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
     size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
     characters = int(width * 72 * 0.8 / (0.55 * size))
-    lines = -(-sum(len(wrap(f"{label}, last 0.0000", characters)) for label in labels) // columns)
-    return columns, size, characters, size / 50 * lines
+    lines = sum(len(wrap(f"{label}, last 0.0000", characters)) for label in labels)
+    return columns, size, characters, size / 50 * math.ceil(lines / columns)
 
 
 def column(run: Recorded, metric: str) -> Column:
