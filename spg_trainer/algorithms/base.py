@@ -63,8 +63,8 @@ Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
 """How a reward becomes an advantage.
 
 - `mean`: the reward minus the mean reward of its group
-- `mean_std`: `mean`, divided by the group's standard deviation (as of a sample) + 1e-4, as in GRPO
-- `z_score`: `mean`, divided by the group's standard deviation (as of a population)
+- `mean_std`: `mean`, divided by (the group's sample standard deviation + 1e-4), as in GRPO
+- `z_score`: `mean`, divided by the group's population standard deviation
 - `leave_one_out`: the reward minus the mean reward of the others in its group
 """
 Compares = Literal["copy", "completion", "episode", "group", "update"]

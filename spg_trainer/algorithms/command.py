@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}. See {self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuses a word that is no command, with the nearest one."""
+        """Refuses a word that is no command, and names the nearest command."""
         if action.choices is not None and value not in action.choices:
             near, known = did_you_mean(value, action.choices), ", ".join(action.choices)
             raise argparse.ArgumentError(action, f"{value!r} is unknown. {near}Use one of {known}")

@@ -31,7 +31,7 @@ class CoupledGRPO(DiffuGRPO):
     """Token-level GRPO on a weighted sum of three log-probabilities. Raises ConfigError for values out of range."""
 
     masking: str = "coupled_full"
-    """One copy all masked, and pairs of complementary ones."""
+    """One copy masks all tokens. The others come in pairs: one masks some tokens, and the other all the rest."""
     num_masks: Count = 3
     """M, odd: one copy all masked, the others in pairs; 3 in paper and code."""
     p_mask_prompt: Below1 = 0.0

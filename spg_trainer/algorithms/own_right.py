@@ -68,7 +68,7 @@ class OwnRight(Algorithm):
 
 
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
-    """(B, M) the mean of values (B, M, T) over chosen places (B, M, T) bool; 0 where there are none."""
+    """(B, M) the mean of values (B, M, T) over chosen places (B, M, T) bool; 0 where none is chosen."""
     return (values * chosen).sum(-1) / chosen.sum(-1).clamp(min=1).to(values)
 
 

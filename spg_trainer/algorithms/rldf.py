@@ -59,6 +59,6 @@ class RLDF(TokenRatio):
     def kept(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
         step = batch.unmask_step[:, None].expand_as(masks.scored)
-        # The copy's own step is the earliest one of which it scores a token.
+        # Of the steps whose tokens a copy scores, the earliest is the copy's own.
         own_step = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)
         return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

@@ -3,8 +3,8 @@
     loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_anc_b) / n_b
 
 ELBO_anc is the ELBO under the anchor, on the same masks; sg stops the gradient. The anchor is the reference or the
-model that sampled; with the latter, this is GDSD (arXiv 2605.29398) without its clamp. Source: arXiv 2605.10218,
-equation 3.3, as a third party's notes give it; docs/algorithms/rspo.md.
+model that sampled (`anchor=old`: this is GDSD, arXiv 2605.29398, without its clamp). Source: arXiv 2605.10218, equation
+3.3, as a third party's notes give it; docs/algorithms/rspo.md.
 """
 
 from __future__ import annotations
