@@ -421,11 +421,11 @@ def divides_by_totals(algorithm: Algorithm) -> str:
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
     doubled = {name: 2 * total for name, total in case.batch.totals.items()}
-    loss, with_doubled = float(case.loss().loss), float(case.loss(totals=doubled).loss)
-    if abs(with_doubled - loss / 2) > 1e-9 * max(1.0, abs(loss)):
+    loss, with_double = float(case.loss().loss), float(case.loss(totals=doubled).loss)
+    if abs(with_double - loss / 2) > 1e-9 * max(1.0, abs(loss)):
         raise CheckFailed(
-            f"with totals twice as large the loss is {with_doubled:.6g}, not half of {loss:.6g}. Divide by batch.totals, "
-            "not by what is at hand: that would depend on the micro-batch and on the number of processes"
+            f"with totals twice as large the loss is {with_double:.6g}, not half of {loss:.6g}. Divide by "
+            "batch.totals, not by what is at hand: that would depend on the micro-batch and on the number of processes"
         )
     return "halves if an update has twice as many"
 
