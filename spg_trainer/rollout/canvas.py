@@ -28,8 +28,8 @@ class Blocks:
     """For each of the b rows of a pass: its active block of S places, and the *drawn places*, which get a token.
 
     n is the largest number of drawn places of a row; a row with fewer is filled up to n with places that are not drawn.
-    E.g. a block with the S = 4 places 8..11, of which 8 and 10 are masked, beside a row with 3 drawn places: its
-    `within` is [0, 2, 1], its `places` [8, 10, 9] and its `count` 2.
+    E.g. a row has the S = 4 places 8..11, of which 8 and 10 are masked, and another row has n = 3 drawn places: then
+    `within` of the first row is [0, 2, 1], its `places` are [8, 10, 9], and its `num_drawn` is 2.
     """
 
     numbers: Tensor
@@ -40,20 +40,19 @@ class Blocks:
     masked: Tensor
     """(b, S) bool, the places of the block that hold no token yet."""
     within: Tensor
-    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
-    because tokens are written by this index."""
+    """(b, n) int64, where in `span` the drawn places are, in ascending order, followed by the places that fill the row
+    up. A row has no number twice, because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then places to fill up, whose results are not used. The
-    places to fill up are those of `within`. If a pass computes only the row's own block, they repeat the first drawn
-    place instead."""
-    count: list[int]
+    """(b, n) int64, the same as places of the completion. The results at places that fill a row up are not used. If a
+    pass computes only the row's own block, the first drawn place is repeated in place of these."""
+    num_drawn: list[int]
     """b numbers: how many drawn places each row has."""
-    written: Tensor | None
-    """(b, n) bool, which of `places` hold a token already; None if only masked places are drawn."""
+    has_token: Tensor | None
+    """(b, n) bool, which of `places` have a token already; None if only masked places are drawn."""
 
-    def first_of(self, order: Tensor, count: Tensor) -> Tensor:
-        """(b, S) bool, the first `count` (b,) of the drawn places in an `order` (b, n) of them."""
-        is_first = torch.arange(order.shape[1], device=order.device) < count.unsqueeze(-1)
+    def are_first(self, order: Tensor, counts: Tensor) -> Tensor:
+        """(b, S) bool, which places are among the first `counts` (b,) in an `order` (b, n) of the drawn places."""
+        is_first = torch.arange(order.shape[1], device=order.device) < counts.unsqueeze(-1)
         return torch.zeros_like(self.masked).scatter_(1, self.within.gather(1, order), is_first)
 
 
@@ -91,7 +90,7 @@ class Canvas:
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
         dtypes = {"order": torch.int64, "fallback": torch.bool}
-        self.recorded = {
+        self.records = {
             name: torch.zeros_like(self.unmask_logps, dtype=dtypes.get(name, dtype))
             for name in sorted(records)
         }
@@ -114,17 +113,20 @@ class Canvas:
             sent = self._sent[key] = torch.tensor(values).to(self.ids.device, non_blocking=True)
         return sent
 
+    def first_columns(self, counts: list[int], width: int) -> Tensor:
+        """(b, width) bool, true in the first `counts` columns of each of b rows."""
+        return torch.arange(width, device=self.ids.device) < self.tensor(counts).unsqueeze(-1)
+
     def active_blocks(self, rows: list[Row], size: int, edits: bool, own_block_only: bool) -> Blocks:
         """The active blocks of some rows.
 
-        size: S. edits: whether tokens are drawn for the written places of a block too. own_block_only: whether a pass
-        computes only the row's own block, as under block-causal attention.
+        size: S. edits: whether places that have a token are drawn, too. own_block_only: whether a pass computes only
+        the row's own block, as under block-causal attention.
         """
-        first = [row.writes_first for row in rows]
-        count = [
-            1 if alone else row.holes if edits else row.masked for row, alone in zip(rows, first, strict=True)
-        ]
-        most = max(count)
+        num_drawn = [row.holes if edits else row.masked for row in rows]
+        first_only = [row.writes_first_only for row in rows]
+        num_drawn = [1 if alone else number for number, alone in zip(num_drawn, first_only, strict=True)]
+        most = max(num_drawn)  # n
         numbers = self.tensor([row.number for row in rows])
         # A span has to end on the canvas, so the span of a short last block begins before the block.
         edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
@@ -135,21 +137,21 @@ class Canvas:
         drawn = masked
         if edits:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
-        if any(first):
-            drawn = drawn & ((span == block_start) | ~self.tensor(first).unsqueeze(-1))
+        if any(first_only):
+            drawn = drawn & ((span == block_start) | ~self.tensor(first_only).unsqueeze(-1))
         within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
         places = span_start + within
-        if own_block_only and min(count) < most:
-            fills_up = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
-            places = torch.where(fills_up, places[:, :1], places)
+        if own_block_only and min(num_drawn) < most:
+            is_drawn = self.first_columns(num_drawn, most)
+            places = torch.where(is_drawn, places, places[:, :1])
         return Blocks(
             numbers=numbers,
             span=span,
             masked=masked,
             within=within,
             places=places,
-            count=count,
-            written=~masked.gather(1, within) if edits else None,
+            num_drawn=num_drawn,
+            has_token=~masked.gather(1, within) if edits else None,
         )
 
     def tokens_at(self, blocks: Blocks) -> Tensor:
@@ -174,21 +176,22 @@ class Canvas:
         the n places in the order of unmasking. falls_back: (b,) bool, whether the step was sure of no token; None = it
         is not recorded.
         """
-        records = [
+        columns_and_values = [
             (self.ids[:, self.width :], tokens),
             (self.unmask_step, steps),
             (self.unmask_logps, logps),
         ]
         if entropy is not None:
-            records.append((self.recorded["entropy"], entropy))
-        if "order" in self.recorded:
-            records.append((self.recorded["order"], order.argsort(-1)))  # the rank of each place
+            columns_and_values.append((self.records["entropy"], entropy))
+        if "order" in self.records:
+            columns_and_values.append((self.records["order"], order.argsort(-1)))  # the rank of each place
         if falls_back is not None:
-            records.append((self.recorded["fallback"], falls_back.unsqueeze(-1).expand_as(tokens)))
+            column = self.records["fallback"]
+            columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
-        for record, values in records:
-            old = record[where]  # (b, S), into which the n new values are scattered
-            record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
+        for column, values in columns_and_values:  # (B, T) and (b, n)
+            old = column[where]  # (b, S), into which the n new values are scattered
+            column[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
         """Adds to `confidence_change` how much the tokens of the last pass changed the masked places of the blocks.
@@ -205,7 +208,7 @@ class Canvas:
         before = self.highest[numbers, blocks.span]  # (b, S)
         now = before.scatter(1, blocks.within, highest).where(blocks.masked, before)
         change = ((now - before).abs() * is_near.gather(1, blocks.span)).nan_to_num(0.0)
-        self.recorded["confidence_change"][numbers, blocks.span] += change
+        self.records["confidence_change"][numbers, blocks.span] += change
         self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
@@ -226,7 +229,7 @@ class Canvas:
             completion_mask=until_end(completion_ids, self.end_tokens, is_given),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
-            **self.recorded,
+            **self.records,
         )
 
 

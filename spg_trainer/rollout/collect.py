@@ -21,7 +21,7 @@ from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.scored import gather_groups
-from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
+from spg_trainer.rollout.tokens import encode_prompts, encode_templates, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
@@ -199,9 +199,11 @@ def sample_and_score(
         noise_keys = [(*key, *key_of_turn) for key_of_turn in rows_of_turn.noise_keys()]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
-        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
+        template_ids = encode_templates(
+            policy, templates, length, lambda row: name_in(env, index[going_on[row]])
+        )
         if branches > 1 and turn == 0:
-            if canvas is not None:
+            if template_ids is not None:
                 raise ConfigError(
                     f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
                     "Use another $algorithm than d_treerpo."
@@ -217,7 +219,7 @@ def sample_and_score(
                 branches=branches,
             )
         rollouts = sample(
-            policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, canvas=canvas
+            policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, template_ids
         )
         if branches == 1:
             return rollouts

@@ -26,7 +26,7 @@ from spg_trainer.settings.decoding import Sampling
 
 
 class Columns:
-    """Computes hidden states of a canvas, and keeps keys and values in `store` if there is one."""
+    """Computes hidden states at places of a canvas, and keeps keys and values in `store` if there is one."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class Columns:
         numbers: (b,) int64, the rows' numbers on the canvas. refresh: whether the rows compute all that they see,
         except prompts that `prompt_refresh_steps` keeps beyond a refresh.
         """
-        number = places.shape[1]
+        num_places = places.shape[1]  # n
         if self.on_gpu:
-            # Padded to block_length places, so that all passes have one shape and can be replayed; results are cut back
-            # to the `number` places below.
-            padding = places[:, :1].expand(-1, self.sampling.block_length - number)
+            # Padded to block_length places, so that all passes have one shape and can be replayed. The results are cut
+            # back to `num_places` below.
+            padding = places[:, :1].expand(-1, self.sampling.block_length - num_places)
             places = torch.cat([places, padding], 1)
         # {width of a window: indices of the rows that compute it}; width 0 = these rows compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
@@ -100,7 +100,7 @@ class Columns:
                 rows[i].prompt_computed = rows[i].passes  # the number of this pass
         if len(by_width) == 1:
             compute = self._compute_all if 0 in by_width else self._compute_windows
-            return compute(rows, numbers, places, refresh)[:, :number]
+            return compute(rows, numbers, places, refresh)[:, :num_places]
         results = []
         order: list[int] = []  # the index in `rows` of each row of the results
         for width, chosen in by_width.items():
@@ -108,7 +108,7 @@ class Columns:
             index, chosen_rows = self.canvas.tensor(chosen), [rows[i] for i in chosen]
             results.append(compute(chosen_rows, numbers[index], places[index], refresh))
             order += chosen
-        return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :number]
+        return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :num_places]
 
     def _seen(self, row: Row) -> int:
         """How many columns a row sees: all; under block-causal attention, those up to the end of its block."""
@@ -167,9 +167,9 @@ class Columns:
             mask, positions, blocks = None if equally_wide else ids >= 0, None, None
             if self.pattern.has_causal_context:
                 columns = torch.arange(lowest, end, device=ids.device).expand_as(ids)
-                of_examples = numbers[self.canvas.tensor(example[part])]
-                blocks = self.blocks[of_examples, lowest:end]
-                mask = self._visible(examples, of_examples, columns, lowest, end)
+                numbers_of_examples = numbers[self.canvas.tensor(example[part])]
+                blocks = self.blocks[numbers_of_examples, lowest:end]
+                mask = self._visible(examples, numbers_of_examples, columns, lowest, end)
                 positions = self._positions(examples, columns)
             elif mask is not None and self.masks_pairs:
                 positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)

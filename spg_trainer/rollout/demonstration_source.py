@@ -67,15 +67,15 @@ class Demonstrations:
         lengths = prompt_mask.sum(-1).cpu()
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
-        row_indices, first = order[episode], torch.zeros_like(episode)
+        row_indices, zeros = order[episode], torch.zeros_like(episode)
         chosen, device = row_indices.tolist(), self.policy.device
         completion_ids = pad_completions(self.policy, [rows[row] for row in chosen], room.length).to(device)
         drawn_rows = Rows(
             problem=torch.tensor(index)[row_indices],
             generation=episode,
-            turn=first,
+            turn=zeros,
             episode=episode,
-            group=first,
+            group=zeros,
             problems=[problems[row] for row in chosen],
             completions=[texts[row] for row in chosen],
             prompt_ids=prompt_ids[row_indices.to(device)],
@@ -134,12 +134,12 @@ def draw_fitting(
         long = sorted(long_prompts.keys() | long_texts.keys())
         if not long:
             return drawn
-        index, name = drawn[long[0]][0], name_of(env, drawn[long[0]][0])
+        first = long[0]
+        index = drawn[first][0]
+        name = name_of(env, index)
         if config.overlong != SKIP:
-            room.refuse_first(
-                env, [index], [long_prompts.get(long[0], 0)]
-            )  # raises if the prompt is too long
-            tokens = long_texts[long[0]]
+            room.refuse_first(env, [index], [long_prompts.get(first, 0)])  # raises if its prompt is too long
+            tokens = long_texts[first]
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "
                 f"than {room.length:,}. Use $max_completion_length={tokens} or more, or train on the others with "

@@ -161,4 +161,5 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
             written += [write_habit(part, problem, name) for name in names]
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
     longest = max(count_tokens(policy, texts)) + 1  # with the end token
-    return -(-11 * longest // 10)
+    tenth = -(-longest // 10)  # rounded up
+    return longest + tenth

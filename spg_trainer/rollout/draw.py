@@ -16,8 +16,8 @@ Measure = Callable[[Tensor], Tensor]
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""What `Sampler.draw` (in sampler.py) returns: (tokens, logps, sure, order, entropy, highest), each (b, n) for the n
-places of each of b rows."""
+"""The results of `sampler.py: Sampler.draw`, not of this file: (tokens, logps, sure, order, entropy, highest), each
+(b, n) for the n drawn places of b rows."""
 
 
 MAX_LOGITS = 2**26
@@ -78,9 +78,9 @@ def sample_tokens(
         noise_of_piece = noise
         if temperature > 0 and noise is None:
             noise_of_piece = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
-            of_rows = [counts[row] for row in row_numbers]
-            factor = 1.0 if cuts else temperature
-            fill_noise(noise_of_piece, of_rows, [generators[row] for row in row_numbers], factor)
+            counts_of_piece = [counts[row] for row in row_numbers]
+            generators_of_piece = [generators[row] for row in row_numbers]
+            fill_noise(noise_of_piece, counts_of_piece, generators_of_piece, 1.0 if cuts else temperature)
         if cuts:
             drawn, logps_of_drawn, powers, sum_of_powers = _choose_from_cut(
                 states,
@@ -256,9 +256,9 @@ def _choose(
         raised = slice(None)  # the positions for which it runs
         if width < head.shape[0]:
             raised = (~(highest <= best_score)).nonzero().squeeze(-1)
-        where = scores[raised].argmax(-1)
-        tokens[raised], best_score[raised] = start + where, highest[raised]
-        best_logit[raised] = logits[raised].gather(-1, where.unsqueeze(-1)).squeeze(-1)
+        best_column = scores[raised].argmax(-1)
+        tokens[raised], best_score[raised] = start + best_column, highest[raised]
+        best_logit[raised] = logits[raised].gather(-1, best_column.unsqueeze(-1)).squeeze(-1)
         if has_mask:
             logits[:, mask_id - start] = mask_logit
         peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))

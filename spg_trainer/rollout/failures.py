@@ -26,16 +26,16 @@ def is_failure(reason: str, traceback: str | None) -> bool:
     return traceback is not None or reason == "error"
 
 
-def listed(count: Mapping[str, float]) -> str:
+def counts_text(counts: Mapping[str, float]) -> str:
     """A text on how often each reason occurred: "3 error, 1 timeout"."""
-    return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
+    return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(counts.items()))
 
 
 class Failures:
     """Counts the completions of a step or evaluation that its environment could not score.
 
     expected: how many completions the step or evaluation has. of_all_processes: whether the failures of all processes
-    are counted together; each process then calls `add` equally often. `count` is {reason: completions}.
+    are counted together; each process then calls `add` equally often. `count` is {reason: how many completions}.
     """
 
     def __init__(self, expected: int, of_all_processes: bool = True) -> None:
@@ -62,7 +62,7 @@ class Failures:
             name = problems.name_of(index, problems.read_problem(env, index))
             raise ScoringFailed(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
-                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of {name} "
+                f"than {MAX_ERROR_SHARE:.0%}; {counts_text(self.count)}), among them one of {name} "
                 f"(reason {reason}).",
                 own_frames(traceback or ""),
             )

@@ -38,9 +38,12 @@ def settled_decoding(
     length, pattern = r.max_completion_length, pattern_of(policy.model.config)
     if not length:
         length = completion_length(policy, train, mix)
-        # Whole blocks, if the user has set a block's length. A length from a training by RL gives way instead.
-        length += 0 if origin.startswith(TRAINING) else -length % max(1, r.block_length)
-    block = fitting_block(length, r.block_length, pattern, origin, asked_for=origin in (FLAG, config.config))
+        if r.block_length and not origin.startswith(TRAINING):
+            # The user has set a block's length: the completion gets whole blocks. (One from a training by RL gives way
+            # instead, in `fitting_block`.)
+            length += -length % r.block_length
+    user_set_block = origin in (FLAG, config.config)  # by a flag, or in the file of --config
+    block = fitting_block(length, r.block_length, pattern, origin, asked_for=user_set_block)
     sampling = replace(
         r,
         max_completion_length=length,

@@ -55,7 +55,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     from the generators that it gets, and gives a row the same priorities whatever the other rows are.
     """
 
-    def called(rows: slice) -> Tensor:
+    def priority_of(rows: slice) -> Tensor:
         generators = [torch.Generator().manual_seed(row) for row in range(3)][rows]
         with torch.no_grad():
             return order(logps[rows].clone(), places[rows].clone(), generators)
@@ -88,9 +88,11 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     if not (torch.equal(logps, given[0]) and torch.equal(places, given[1])):
         raise refusal("it changed the tensors that it was given. Work on copies")
     priority = priority.clone()
-    if not torch.equal(torch.get_rng_state(), rng_before) or not torch.equal(called(slice(0, 3)), priority):
+    if not torch.equal(torch.get_rng_state(), rng_before) or not torch.equal(
+        priority_of(slice(0, 3)), priority
+    ):
         raise refusal("it gave other priorities the second time. Draw from the generators, one for each row")
-    if not all(torch.equal(called(slice(row, row + 1))[0], priority[row]) for row in range(3)):
+    if not all(torch.equal(priority_of(slice(row, row + 1))[0], priority[row]) for row in range(3)):
         raise refusal(
             "the priorities of a row depend on the other rows, so that they would change with the batch"
         )

@@ -10,10 +10,10 @@ from spg_trainer.settings.decoding import Sampling
 def rollout_passes(
     sampling: Sampling, prompt_length: int, pattern: Pattern
 ) -> Iterator[tuple[int, int, int]]:
-    """Yields (columns computed, columns seen, tokens drawn: the block's masked ones) for each pass over a row.
+    """Yields (columns computed, columns seen, tokens drawn) for each pass over a row.
 
-    `columns.py` computes these columns. Without `--unmasking schedule` a row may need fewer passes: here each pass
-    unmasks a single token.
+    A pass draws a token for each masked place of its block. `columns.py` computes these columns. Without `--unmasking
+    schedule` a row may need fewer passes: here each pass unmasks a single token.
     """
     keeps_columns = CACHES[sampling.cache] is not None
     columns = prompt_length + sampling.max_completion_length
@@ -23,15 +23,17 @@ def rollout_passes(
     prompt_computed = 0  # the number of the pass that last computed the prompt
     for first, last in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
         start, stop, size = prompt_length + first, prompt_length + last, last - first
-        steps = -(-size * steps_of_full_block // sampling.block_length)  # rounded up
+        steps = -(-size * steps_of_full_block // sampling.block_length)  # its share of the steps, rounded up
         attention_start, seen = start, columns
         if not pattern.is_full:  # columns behind the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
-        # The first token of such a block is written by a pass of its own.
-        first_token_alone = pattern.has_causal_context and start == attention_start
-        if first_token_alone:
-            steps = 1 - (1 - size) * steps_of_full_block // sampling.block_length  # rounded up
+        # With a causal context, a pass of its own writes the first token of a block of attention.
+        first_has_own_pass = pattern.has_causal_context and start == attention_start
+        if first_has_own_pass:
+            steps = 1 + -(
+                -(size - 1) * steps_of_full_block // sampling.block_length
+            )  # the share is rounded up
         for step in range(steps):
             is_refresh = step == 0 or not keeps_columns
             if passes_before == 0:
@@ -48,8 +50,11 @@ def rollout_passes(
                 computed = seen - prompt_length  # the prompt is kept
             else:
                 computed, prompt_computed = seen, passes_before
-            masked = size * (steps - step) // steps
-            if first_token_alone:
-                masked = (size - 1) * (steps - step) // (steps - 1) if step else 1
-            yield computed, seen, masked
+            if not first_has_own_pass:
+                drawn = size * (steps - step) // steps
+            elif step == 0:
+                drawn = 1
+            else:
+                drawn = (size - 1) * (steps - step) // (steps - 1)
+            yield computed, seen, drawn
             passes_before += 1

@@ -55,11 +55,12 @@ class Pools:
         index: (P,) problems. correct: (P, G) bool.
         """
         for problem, right in zip(index.tolist(), correct, strict=True):
-            sign = int(right.all()) - int(not right.any())
+            sign = int(right.all()) - int(not right.any())  # 1: all right, -1: all wrong, 0: mixed
             streak = self.streaks.pop(problem, 0)
             if sign:
-                going_on = abs(streak) if streak * sign > 0 else 0  # only a streak of the same sign goes on
-                self.streaks[problem] = sign * min(LONGEST_STREAK, going_on + 1)
+                goes_on = streak * sign > 0  # the latest group ended in the same way
+                length = abs(streak) + 1 if goes_on else 1
+                self.streaks[problem] = sign * min(LONGEST_STREAK, length)
         streaks = [*self.streaks.values()]
         return {
             "pools/all_right": streaks.count(LONGEST_STREAK),

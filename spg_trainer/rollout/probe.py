@@ -18,7 +18,7 @@ from spg_trainer.rollout.dialogues import Prompts, play, take_turns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.room import name_in
-from spg_trainer.rollout.tokens import encode_canvas, sample
+from spg_trainer.rollout.tokens import encode_templates, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
@@ -172,8 +172,10 @@ def _play_on(
         keys = [(*noise_keys[i], turn) for i in going_on]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
-        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
-        return sample(policy, prompts, sampling, seed, keys, rows_per_forward, canvas=canvas)
+        template_ids = encode_templates(
+            policy, templates, length, lambda row: name_in(env, index[going_on[row]])
+        )
+        return sample(policy, prompts, sampling, seed, keys, rows_per_forward, template_ids=template_ids)
 
     prompts, going_on = take_turns(policy, episodes, fills, range(len(fills)), sampling)
     play(policy, episodes, prompts, going_on, sampling, write)

@@ -34,7 +34,7 @@ from spg_trainer.tensors import NEVER
 
 
 class Decoder(Protocol):
-    """The attributes of the sampler (`sampler.py: Sampler`) that recorded work uses."""
+    """What recorded work uses of the sampler (`sampler.py: Sampler`)."""
 
     policy: Policy
     sampling: Sampling
@@ -43,28 +43,28 @@ class Decoder(Protocol):
     columns: Columns
 
     def draw(self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None) -> Drawn: ...
-    def how_many(self, rows: list[Row]) -> tuple[Tensor | list[int], list[int] | None]: ...
-    def must_read(self, left: list[int] | None) -> bool: ...
+    def num_to_unmask(self, rows: list[Row]) -> tuple[Tensor | list[int], list[int] | None]: ...
+    def must_read(self, remaining: list[int] | None) -> bool: ...
     def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
 
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
-    """Recorded passes for a sampler; None if it decodes on a CPU, without a cache, or by rules that need the host."""
+    """What makes recorded passes for a sampler; None if its settings, model or device do not allow them."""
     s, columns, policy = sampler.sampling, sampler.columns, sampler.policy
-    has_device_rules = (
+    rules_need_no_host = (
         REMASKING.get(s.remasking) in (surest_first, leftmost_first)
         and UNMASKING[s.unmasking] is scheduled_counts
         and s.editing_threshold is None
-        and not {"fallback", "confidence_change"} & sampler.canvas.recorded.keys()
+        and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )
-    can_be_recorded = (
+    passes_can_be_recorded = (
         columns.on_gpu
         and policy.replays is not None
         and columns.store is not None
         and columns.pattern.is_full
         and distributed.lockstep is None
     )
-    if not (has_device_rules and can_be_recorded):
+    if not (rules_need_no_host and passes_can_be_recorded):
         return None
     return RecordedSteps(sampler, policy.replays, columns.store)
 
@@ -75,26 +75,28 @@ class RecordedSteps:
     def __init__(self, sampler: Decoder, replays: Replays, store: KeyValues) -> None:
         self.sampler, self.replays, self.store = sampler, replays, store
         self.noise: Tensor | None = None
-        """(N, V) for the largest pass, the memory in which noise is drawn and recorded work reads it."""
+        """(N, V), memory for the noise of the largest pass: each pass draws its noise there, for recorded work to
+        read."""
 
     def step(self, rows: list[Row]) -> tuple[list[int] | None, Tensor | None] | None:
-        """Makes a pass that is no refresh; returns the arguments of `Sampler._advance` after the rows.
+        """Makes a pass that is no refresh; returns `remaining` and `to_read` for `Sampler._advance`.
 
-        If the rows have different numbers of masked places, or are too many for one call of the model, nothing is done
-        and None is returned.
+        Does nothing and returns None if the rows have different numbers of masked places, or are too many for one call
+        of the model.
         """
         sampler, s = self.sampler, self.sampler.sampling
         columns, canvas, size = sampler.columns, sampler.canvas, s.block_length
         windows = [columns.window(row, refresh=False) for row in rows]
-        width, count = windows[0][1] - windows[0][0], rows[0].masked
+        width, num_masked = windows[0][1] - windows[0][0], rows[0].masked
         vocabulary = head_weight(sampler.policy.model).shape[0]
-        most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (count * vocabulary))
+        most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (num_masked * vocabulary))
         most_rows = min(most_rows, columns.rows_per_forward or most_rows)
-        are_alike = all(row.masked == count for row in rows) and all(b - a == width for a, b in windows)
-        if not are_alike or len(rows) > most_rows:
+        equally_masked = all(row.masked == num_masked for row in rows)
+        equally_wide = all(end - first == width for first, end in windows)
+        if not (equally_masked and equally_wide) or len(rows) > most_rows:
             return None
-        counts, left = sampler.how_many(rows)
-        # (b, 8); `_pass` and `_draw` take the eight columns apart in this order.
+        to_unmask, remaining = sampler.num_to_unmask(rows)
+        # (b, 8): all that recorded work is told of the rows. `_pass` and `_draw` split its columns in this order.
         known = canvas.tensor(
             [
                 (
@@ -105,9 +107,9 @@ class RecordedSteps:
                     window_start,
                     row.slot,
                     row.passes,
-                    to_unmask,
+                    number_to_unmask,
                 )
-                for row, (window_start, _), to_unmask in zip(rows, windows, counts, strict=True)
+                for row, (window_start, _), number_to_unmask in zip(rows, windows, to_unmask, strict=True)
             ]
         )
         lowest = min(row.padding for row in rows)
@@ -123,29 +125,31 @@ class RecordedSteps:
             {"known": known},
             (width, lowest, hides, first_slot),
         )
-        noise = self._drawn_noise(rows, count) if s.temperature > 0 else None
-        must_read = sampler.must_read(left)
+        noise = self._drawn_noise(rows, num_masked) if s.temperature > 0 else None
+        must_read = sampler.must_read(remaining)
         names = ("span", "masked", "within", "places")
         (to_read,) = self.replays.run(
             "draw",
-            lambda taken: (self._draw(taken, count, noise, must_read),),
+            lambda taken: (self._draw(taken, num_masked, noise, must_read),),
             {"known": known, "states": states, **dict(zip(names, places, strict=True))},
-            (count, must_read),
+            (num_masked, must_read),
         )
-        return left, to_read if must_read else None
+        return remaining, to_read if must_read else None
 
     def _pass(
         self, known: Tensor, width: int, lowest: int, hides: bool, first_slot: int | None
     ) -> tuple[Tensor, ...]:
-        """Hidden states (b, S, D) at all places of the blocks, masked ones first; then `span`, `masked`, `within` and
-        `places` as in `Blocks`, with n = S.
+        """(hidden states (b, S, D) at all places of the blocks, masked places first; span; masked; within; places).
 
-        width: columns of a window. lowest: the first column that is attended to. hides: whether a row has padding
-        behind it. first_slot: the first slot if the rows' slots are neighbours and their windows equal, else None.
+        The last four are as in `Blocks`, with n = S: here all places count as drawn.
+
+        width: columns of a window. lowest: the first column that is attended to. hides: whether some row has padding
+        from this column on, which must be hidden. first_slot: the slot of the first row, if the rows' slots are
+        neighbours and their windows equal; else None.
         """
         sampler = self.sampler
         canvas, size = sampler.canvas, sampler.sampling.block_length
-        number, span_start, stop, padding, window_start, slot, _, _ = known.split(1, 1)
+        number, span_start, stop, padding, window_start, slot, _passes, _to_unmask = known.split(1, 1)
         span = span_start + torch.arange(size, device=known.device)
         masked = (canvas.unmask_step[number, span] == NEVER) & (span < stop)
         within = masked.long().argsort(dim=-1, descending=True, stable=True)
@@ -165,24 +169,27 @@ class RecordedSteps:
         )
         return states, span, masked, within, places
 
-    def _drawn_noise(self, rows: list[Row], count: int) -> Tensor:
-        """(b * count, V), the noise of the pass, in memory that keeps its place."""
+    def _drawn_noise(self, rows: list[Row], num_masked: int) -> Tensor:
+        """(b * num_masked, V), the noise of the pass, in memory that keeps its place."""
         sampler, s = self.sampler, self.sampler.sampling
         if self.noise is None:
             vocabulary = head_weight(sampler.policy.model).shape[0]
             most = min(self.store.slots * s.block_length, MAX_LOGITS // vocabulary)
             shape, device = (most, vocabulary), sampler.canvas.ids.device
             self.noise = torch.empty(shape, dtype=torch.float32, device=device)
-        noise = self.noise[: len(rows) * count]
+        noise = self.noise[: len(rows) * num_masked]
         factor = 1.0 if is_cut(s.temperature, s.top_k, s.top_p) else s.temperature
-        fill_noise(noise, [count] * len(rows), [sampler.generators[row.number] for row in rows], factor)
+        generators = [sampler.generators[row.number] for row in rows]
+        fill_noise(noise, [num_masked] * len(rows), generators, factor)
         return noise
 
-    def _draw(self, taken: dict[str, Tensor], count: int, noise: Tensor | None, must_read: bool) -> Tensor:
-        """Draws tokens at the masked places, writes those that are unmasked; returns `Sampler.values_to_read`.
+    def _draw(
+        self, taken: dict[str, Tensor], num_masked: int, noise: Tensor | None, must_read: bool
+    ) -> Tensor:
+        """Draws tokens at the masked places and writes the best of them; returns `Sampler.values_to_read`.
 
-        taken: the results of `_pass`, and `known`. count: how many places of each block are masked. must_read: whether
-        the result is read; if not, any tensor is returned.
+        taken: the results of `_pass`, and `known`. num_masked: how many places of each block are masked. must_read:
+        whether the result is read; if not, any tensor is returned.
         """
         sampler = self.sampler
         known = taken["known"]
@@ -191,13 +198,17 @@ class RecordedSteps:
             numbers=number.squeeze(1),
             span=taken["span"],
             masked=taken["masked"],
-            within=taken["within"][:, :count],
-            places=taken["places"][:, :count],
-            count=[count] * len(known),
-            written=None,
+            within=taken["within"][:, :num_masked],
+            places=taken["places"][:, :num_masked],
+            num_drawn=[num_masked] * len(known),
+            has_token=None,
         )
-        tokens, logps, _, order, entropy, _ = sampler.draw(taken["states"][:, :count], blocks, None, noise)
-        take = blocks.first_of(order, to_unmask.squeeze(1))
+        tokens, logps, _, order, entropy, _ = sampler.draw(
+            taken["states"][:, :num_masked], blocks, None, noise
+        )
+        take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
         sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)
-        return sampler.values_to_read(blocks.numbers, blocks.masked & ~take, None) if must_read else take
+        if not must_read:
+            return take
+        return sampler.values_to_read(blocks.numbers, still_masked=blocks.masked & ~take, edited=None)

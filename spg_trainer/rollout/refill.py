@@ -20,8 +20,8 @@ class Row:
     def __init__(self, number: int, padding: int, blocks: Sequence[tuple[int, int, int, bool]]) -> None:
         """number: its number on the canvas. padding: how many columns of padding stand before its first token.
 
-        blocks: (`start`, `stop`, `holes`, `first_alone`) of each of its blocks, see `open_block`. A block that a
-        template fills completely is left out.
+        blocks: (start, stop, holes, first_has_own_pass) of each of its blocks, in the order and meaning of
+        `open_block`. A block that a template fills completely is left out.
         """
         self.number, self.padding, self.blocks = number, padding, blocks
         self.passes = 0
@@ -36,10 +36,10 @@ class Row:
         """Makes a block the active one."""
         self.block = number
         """The number of the active block in `blocks`."""
-        self.start, self.stop, self.holes, self.first_alone = self.blocks[number]
+        self.start, self.stop, self.holes, self.first_has_own_pass = self.blocks[number]
         """Of the active block: its first place and its end, counted from the completion's first token; how many of its
         places are to be written (all, or the holes of a template); and whether its first place is written before the
-        others, in a separate pass."""
+        others, in a pass of its own."""
         self.masked = self.holes
         """How many places of the active block are masked."""
         self.block_passes = 0
@@ -48,9 +48,9 @@ class Row:
         """How many of these passes began without a masked token, and so only edited."""
 
     @property
-    def writes_first(self) -> bool:
-        """Whether the coming pass writes the active block's first place alone."""
-        return self.first_alone and self.block_passes == 0
+    def writes_first_only(self) -> bool:
+        """Whether the coming pass writes only the first place of the active block."""
+        return self.first_has_own_pass and self.block_passes == 0
 
 
 class Refill:
@@ -61,7 +61,8 @@ class Refill:
         self.num_all = num_all
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
-        self.num_rows = len(waiting)  # the rows of the rollout that are decoded
+        self.num_decoded = len(waiting)
+        """How many rows are decoded: all that have a hole."""
 
     def next_rows(self) -> tuple[list[Row], bool]:
         """(the rows of the next pass, whether it is a refresh for all of them); no rows if all rows have left."""
@@ -84,12 +85,12 @@ class Refill:
         return (due, True) if due else (list(self.in_flight), False)
 
     def advance(
-        self, rows: list[Row], left: Sequence[int], ended: Sequence[bool], edited: Sequence[bool] | None
+        self, rows: list[Row], remaining: Sequence[int], ended: Sequence[bool], edited: Sequence[bool] | None
     ) -> None:
         """Counts a pass of some rows, opens their next blocks, and lets rows leave that are finished.
 
-        left: how many places of each row's block are still masked. ended: whether the row's text is finished. edited:
-        whether written tokens were replaced in this pass; None = decoding does not edit.
+        remaining: how many places of each row's block are still masked. ended: whether the row's text is finished.
+        edited: whether this pass replaced tokens; None = decoding does not edit.
 
         Without editing, a block is over when none of its places is masked, and a row leaves as soon as its text is
         finished. With editing, a block is over when a pass that began without a masked place has replaced nothing, or
@@ -99,7 +100,7 @@ class Refill:
         for i, row in enumerate(rows):
             if row.masked == 0:  # before this pass
                 row.post_passes += 1
-            row.masked = left[i]
+            row.masked = remaining[i]
             row.passes += 1
             row.block_passes += 1
             block_is_over = row.masked == 0
@@ -113,14 +114,14 @@ class Refill:
                 row.open_block(row.block + 1)
 
     def finished(self) -> list[int]:
-        """The numbers of the finished rows, including those without a hole."""
+        """The numbers of the finished rows, those without a hole included."""
         going_on = {row.number for row in (*self.waiting, *self.in_flight)}
         return [number for number in range(self.num_all) if number not in going_on]
 
     def share_done(self) -> float:
         """An estimate of the share of the rollout that is done, 0 to 1."""
         steps = self.sampling.steps_per_block
-        # How many rows are done; a row in flight counts by the share of its blocks and steps that it has done.
+        finished = self.num_decoded - len(self.waiting) - len(self.in_flight)
+        # A row in flight counts by the share of its blocks and steps that it has done.
         in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.blocks) for r in self.in_flight)
-        finished = self.num_rows - len(self.waiting) - len(self.in_flight)
-        return (finished + in_flight) / self.num_rows
+        return (finished + in_flight) / self.num_decoded

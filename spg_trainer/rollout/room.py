@@ -8,7 +8,7 @@ for, and a problem that does not fit is found when it is drawn.
 import json
 import re
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,10 +20,10 @@ from spg_trainer.models.load import without_weights
 from spg_trainer.rollout.lines import is_measured_whole, measured_whole, place_of
 from spg_trainer.rollout.tokens import (
     TemplateRefuses,
-    canvas_rows,
     completion_rows,
     encode_plain,
     prompt_texts,
+    template_rows,
 )
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
@@ -50,7 +50,7 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 @dataclass(frozen=True)
 class Room:
-    """The room beside a completion of `length` tokens."""
+    """The room for a prompt beside a completion of `length` tokens."""
 
     policy: Policy
     """The model, whose weights are not needed."""
@@ -128,8 +128,8 @@ class Room:
         """Raises ConfigError if one of {index: problem} has a completion template of more than `length` tokens."""
         if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
             indices = list(templates)
-            # `canvas_rows` encodes templates, and raises for one that is too long; its result is not needed.
-            canvas_rows(
+            # `template_rows` encodes templates, and raises for one that is too long; its result is not needed.
+            template_rows(
                 self.policy, list(templates.values()), self.length, lambda row: name_in(env, indices[row])
             )
 
@@ -154,23 +154,29 @@ class Room:
         chosen, skipped = indices.copy(), 0
         taken = {int(index) for index in indices} - long.keys()
         for place, index in enumerate(indices.tolist()):
-            if index not in long:
-                continue
-            for distance in range(IN_A_ROW):  # 0 is the problem itself, which is counted as skipped
-                candidate = (index + distance) % len(env)
-                if candidate in taken:
-                    continue
-                if not self.too_long(env, [candidate]):
-                    break
-                skipped += 1
-            else:
-                raise ConfigError(
-                    f"{name_in(env, index)}: neither it nor one of the {IN_A_ROW - 1:,} that follow fits the model. "
-                    f"{self.limits}"
-                )
-            taken.add(candidate)
-            chosen[place] = candidate
+            if index in long:
+                chosen[place], skipped_here = self._first_fitting(env, index, taken)
+                taken.add(int(chosen[place]))
+                skipped += skipped_here
         return chosen, skipped
+
+    def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
+        """(the first problem from `index` on that fits and is not taken, how many before it do not fit).
+
+        Behind the last problem comes the first one. Raises ConfigError as `next_fitting`.
+        """
+        skipped = 0
+        for distance in range(IN_A_ROW):
+            candidate = (index + distance) % len(env)
+            if candidate in taken:
+                continue
+            if not self.too_long(env, [candidate]):
+                return candidate, skipped
+            skipped += 1
+        raise ConfigError(
+            f"{name_in(env, index)}: neither it nor one of the {IN_A_ROW - 1:,} that follow fits the model. "
+            f"{self.limits}"
+        )
 
     def refuse_first(self, env: "TextEnv", indices: Sequence[int], lengths: Sequence[int]) -> None:
         """Raises ConfigError that names the first problem whose prompt leaves no room; lengths: the prompts' tokens."""

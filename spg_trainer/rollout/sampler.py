@@ -29,7 +29,7 @@ from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
-from spg_trainer.rollout.draw import Drawn, Generators, sample_tokens
+from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.own_order import own_order
 from spg_trainer.rollout.recorded import recorded_steps
 from spg_trainer.rollout.refill import Refill, Row
@@ -72,7 +72,7 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
     records: frozenset[Record] = frozenset(),
-    canvas: Tensor | None = None,
+    template_ids: Tensor | None = None,
 ) -> Rows:
     """Writes one completion for each prompt. It puts the model into evaluation mode and leaves it there.
 
@@ -85,33 +85,36 @@ def sample_completions(
             time, which bounds memory. None = the fastest number: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
         records: what is recorded in addition to the step and the log-probability of each token, e.g. {"entropy"}.
-        canvas: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an end
-            token in a hole ends that hole. None = nothing is given.
+        template_ids: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an
+            end token in a hole ends that hole. None = each completion is one hole.
 
     Returns rows on the model's device. Positions that were still masked when a row was finished have the mask id, step
     -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and for
-    a canvas of another shape, ModelError for logits that are not finite.
+    `template_ids` of another shape, ModelError for logits that are not finite.
     """
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
-    if canvas is not None and canvas.shape != (len(prompt_lengths), length):
+    if template_ids is not None and template_ids.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
-        raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
+        raise ConfigError(
+            f"template_ids has the shape {tuple(template_ids.shape)}. Its shape should be {wanted}."
+        )
     policy.model.eval()
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
-        template_ids = None if canvas is None else canvas.to(device)
+        if template_ids is not None:
+            template_ids = template_ids.to(device)
         if sampling.remasking == DRAWS_POSITIONS:
             records = records | {"order"}
-        decoded = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
-        store = buffers_for(policy, len(prompt_lengths), decoded.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, template_ids)
+        canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
+        store = buffers_for(policy, len(prompt_lengths), canvas.columns, sampling, rows_per_forward)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, canvas.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
-        columns = Columns(policy, decoded, sampling, store, rows_per_forward)
-        Sampler(policy, sampling, generators, decoded, refill, columns).run()
-    return decoded.rollouts()
+        columns = Columns(policy, canvas, sampling, store, rows_per_forward)
+        Sampler(policy, sampling, generators, canvas, refill, columns).run()
+    return canvas.rollouts()
 
 
 def _rows_to_decode(
@@ -119,8 +122,7 @@ def _rows_to_decode(
 ) -> list[Row]:
     """The rows that have a hole, each with its blocks that have a hole.
 
-    width: columns of the prompts, with padding. template_ids: (B, T), given tokens and the mask id in the holes; None =
-    each completion is one hole.
+    width: how many columns the prompts have, with padding. template_ids: as for `sample_completions`.
     """
     pattern = base_model(policy.model).pattern
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
@@ -131,13 +133,15 @@ def _rows_to_decode(
             prompt_length, sampling.max_completion_length, sampling.block_length
         ):
             holes = stop - start if is_hole is None else sum(is_hole[number][start:stop])
-            first_alone = bool(
-                pattern.has_causal_context and pattern.block_of(start, prompt_length)[0] == start
-            )
-            if is_hole is not None:
-                first_alone = first_alone and is_hole[number][start]
-            if holes:
-                blocks.append((start, stop, holes, first_alone))
+            if not holes:
+                continue
+            first_has_own_pass = False
+            if pattern.has_causal_context:
+                # A pass of its own writes the first place of a block of attention, unless a template gives its token.
+                begins_attention_block = pattern.block_of(start, prompt_length)[0] == start
+                starts_in_hole = is_hole is None or is_hole[number][start]
+                first_has_own_pass = begins_attention_block and starts_in_hole
+            blocks.append((start, stop, holes, first_has_own_pass))
         if blocks:
             rows.append(Row(number, padding=width - prompt_length, blocks=blocks))
     return rows
@@ -185,7 +189,7 @@ class Sampler:
         # This count is on the device, and is read once at the end, since a read in every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """How many passes had log-probabilities that were not all finite."""
-        self.recorded = recorded_steps(self)
+        self.graphs = recorded_steps(self)
         remasking = sampling.remasking
         # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
@@ -216,18 +220,17 @@ class Sampler:
             )
 
     def _step(self, rows: list[Row], refresh: bool) -> None:
-        """One pass of b rows: draws a token for each of n places of their blocks, and writes the best of them."""
-        # 1. Tokens are drawn for n places of each row's block.
-        # 2. The masked places are ordered by `--remasking`, and the first `count` of each row take their tokens.
-        # 3. With editing, written places also take another token if the model is sure of it.
-        # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each row has left
-        #    (`left`); with other rules `left` is None, and is read from the canvas.
-        # `take` and `still_masked` are (b, S), for all S places of the blocks. All others are (b, n), for the n places
-        # that are looked at; `blocks.within` says where in the block each of these is, and `order` permutes them.
+        """Makes a pass over b rows: draws a token for each of n places of their blocks, and writes the best of them.
+
+        Tensors (b, n) are for the n drawn places (`Blocks.places`), tensors (b, S) for all S places of the blocks.
+        """
         s, canvas = self.sampling, self.canvas
-        if self.recorded is not None and not refresh and (done := self.recorded.step(rows)):
-            self._advance(rows, *done)
-            return
+        if self.graphs is not None and not refresh:
+            replayed = self.graphs.step(rows)
+            if replayed is not None:
+                remaining, to_read = replayed
+                self._advance(rows, remaining, to_read)
+                return
         blocks = canvas.active_blocks(
             rows,
             s.block_length,
@@ -237,122 +240,144 @@ class Sampler:
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
         generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
         tokens, logps, sure, order, entropy, highest = self.draw(states, blocks, generators)
-        count, left = self.how_many(rows, sure.gather(1, order))
-        if not isinstance(count, Tensor):
-            count = canvas.tensor(count)
-        take = blocks.first_of(order, count)
-        still_masked = blocks.masked & ~take
+        # Masked places come first in `order`. The first `to_unmask` places of each row take their tokens.
+        to_unmask, remaining = self.num_to_unmask(rows, sure.gather(1, order))
+        if not isinstance(to_unmask, Tensor):
+            to_unmask = canvas.tensor(to_unmask)
+        take = blocks.are_first(order, to_unmask)  # (b, S)
+        still_masked = blocks.masked & ~take  # (b, S)
         edited = None
-        if blocks.written is not None:
+        if blocks.has_token is not None:
+            # A place that has a token takes another one if the model is sure of it.
             is_other = tokens != canvas.tokens_at(blocks)
-            edits = blocks.written & is_other & (logps.exp() > s.editing_threshold)
+            edits = blocks.has_token & is_other & (logps.exp() > s.editing_threshold)
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited = edits.any(-1)
-            left = None  # `_advance` reads it from the device together with `edited`, in one transfer
+            remaining = None  # `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
-            if any(row.writes_first for row in rows):
-                # The other places of a row that writes only its first are still masked, and have no probability yet.
-                is_drawn = torch.arange(order.shape[1], device=order.device) < canvas.tensor(
-                    blocks.count
-                ).unsqueeze(-1)
+            if any(row.writes_first_only for row in rows):
+                # A row that writes only its first place has no probabilities yet at its other masked places.
+                is_drawn = canvas.first_columns(blocks.num_drawn, order.shape[1])
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
-        falls_back = none_is_sure(sure, s) if "fallback" in canvas.recorded else None
+        falls_back = none_is_sure(sure, s) if "fallback" in canvas.records else None
         canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
-        to_read = self.values_to_read(blocks.numbers, still_masked, edited) if self.must_read(left) else None
-        self._advance(rows, left, to_read)
+        to_read = None
+        if self.must_read(remaining):
+            to_read = self.values_to_read(blocks.numbers, still_masked, edited)
+        self._advance(rows, remaining, to_read)
 
     def draw(
         self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None = None
     ) -> Drawn:
-        """Tokens, log-probabilities, sureness, the order of unmasking, entropies, highest probabilities; (b, n) each.
+        """Draws a token for each drawn place: (tokens, logps, sure, order, entropy, highest), each (b, n).
 
-        `--unmasking` compares sureness: the tokens' log-probabilities, or with `--fallback leftmost` the highest ones
-        at each place. Places that only fill a row up to n have log-probability -inf; the order ends with these and with
-        the written places. Entropies and highest probabilities are None unless a record needs them.
+        logps: the tokens' log-probabilities. sure: what `--unmasking` compares, namely `logps`, or with `--fallback
+        leftmost` the highest log-probability at each place. order: the numbers of the n places, in the order of
+        unmasking. entropy, highest: the entropies and the highest probabilities; None unless a record needs them.
+
+        A row with fewer than n drawn places has log-probability -inf at the others. These come last in the order,
+        together with the places that have a token already.
 
         states: (b, n, D). generators: b. noise: as for `sample_tokens`.
         """
-        s, count = self.sampling, blocks.count
-        shape = states.shape[:2]
+        s, num_drawn = self.sampling, blocks.num_drawn
+        b, n = states.shape[:2]
         states = states.flatten(0, 1)
-        index = None  # the drawn places among the b * n; None = all are drawn
-        if min(count) < shape[1]:
-            index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
-            states = states[index]
-        measures = {}
-        if s.remasking in MEASURES:
-            measures["priority"] = MEASURES[s.remasking]
-        elif s.fallback == "leftmost":  # then the noise of a token does not decide where it is written
-            measures["priority"] = confidence
-        if "entropy" in self.canvas.recorded:
-            measures["certainty"] = certainty  # minus the entropy
-        if "confidence_change" in self.canvas.recorded:
-            measures["confidence"] = confidence  # the log of the highest probability
-        head = head_weight(self.policy.model)
+        drawn_index = None  # which of the b * n places are drawn; None = all are
+        if min(num_drawn) < n:
+            index = [row * n + place for row, number in enumerate(num_drawn) for place in range(number)]
+            drawn_index = self.canvas.tensor(index)
+            states = states[drawn_index]
+        measures = self._measures()
         tokens, logps, measured = sample_tokens(
             states,
-            head,
+            head_weight(self.policy.model),
             self.policy.mask_id,
             s.temperature,
             generators,
-            count,
+            num_drawn,
             [*measures.values()],
-            **self._distribution(blocks, index),
+            **self._distribution(blocks, drawn_index),
             noise=noise,
         )
         self.not_finite += ~logps.isfinite().all()
         results = [tokens, logps, *measured]
-        if index is not None:  # zeros stand at the places that are not drawn
-            zeros = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in results]
-            results = [zero.index_copy(0, index, values) for zero, values in zip(zeros, results, strict=True)]
-        tokens, logps, *measured = (values.view(shape) for values in results)
+        if drawn_index is not None:  # zeros stand at the places that are not drawn
+            zeros = [states.new_zeros(b * n, dtype=values.dtype) for values in results]
+            results = [
+                zero.index_copy(0, drawn_index, values) for zero, values in zip(zeros, results, strict=True)
+            ]
+        tokens, logps, *measured = (values.view(b, n) for values in results)
         figures = dict(zip(measures, measured, strict=True))
-        seen_by_rule = figures.get("priority", logps)
-        sure = seen_by_rule if s.fallback == "leftmost" else logps
-        if s.remasking == DRAWS_POSITIONS:
-            seen_by_rule = seen_by_rule / s.position_temperature
-        if self.own_order is not None:
-            priority = self.own_order(logps, blocks.places, generators).float()
-        else:
-            priority = REMASKING[s.remasking](seen_by_rule, generators, count)
-        if index is not None:
-            fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
-            logps, sure = (values.masked_fill(fills_up, float("-inf")) for values in (logps, sure))
-            priority = priority.masked_fill(fills_up, float("-inf"))
-        if blocks.written is not None:
-            priority = priority.masked_fill(blocks.written, float("-inf"))
-            sure = sure.masked_fill(blocks.written, float("-inf"))
-        if s.fallback != "surest":  # if none is sure, the leftmost place comes first
+        ranked = figures.get("ranked", logps)
+        sure = ranked if s.fallback == "leftmost" else logps
+        if drawn_index is not None:
+            not_drawn = ~self.canvas.first_columns(num_drawn, n)
+            logps, sure = (values.masked_fill(not_drawn, float("-inf")) for values in (logps, sure))
+        priority = self._priority(blocks, logps, ranked, generators)
+        if drawn_index is not None:
+            priority = priority.masked_fill(not_drawn, float("-inf"))
+        if blocks.has_token is not None:
+            priority = priority.masked_fill(blocks.has_token, float("-inf"))
+            sure = sure.masked_fill(blocks.has_token, float("-inf"))
+        if s.fallback != "surest":
+            # If the model is sure of no token, the leftmost place gets the highest priority.
             leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
-            first = priority.gather(1, leftmost).masked_fill(
-                none_is_sure(sure, s).unsqueeze(-1), float("inf")
-            )
-            priority = priority.scatter(1, leftmost, first)
+            is_unsure = none_is_sure(sure, s).unsqueeze(-1)
+            raised = priority.gather(1, leftmost).masked_fill(is_unsure, float("inf"))
+            priority = priority.scatter(1, leftmost, raised)
         order = priority.argsort(dim=-1, descending=True, stable=True)
         entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
         return tokens, logps, sure, order, entropy, highest
 
-    def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
+    def _measures(self) -> dict[str, Measure]:
+        """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
+        s, measures = self.sampling, {}
+        if s.remasking in MEASURES:
+            measures["ranked"] = MEASURES[s.remasking]  # the rule of `--remasking` orders places by this
+        elif s.fallback == "leftmost":  # then the noise of a token does not decide where it is written
+            measures["ranked"] = confidence
+        if "entropy" in self.canvas.records:
+            measures["certainty"] = certainty  # minus the entropy
+        if "confidence_change" in self.canvas.records:
+            measures["confidence"] = confidence  # the log of the highest probability
+        return measures
+
+    def _priority(self, blocks: Blocks, logps: Tensor, ranked: Tensor, generators: Generators) -> Tensor:
+        """(b, n), the priority of each drawn place by `--remasking`: the higher, the earlier it is unmasked.
+
+        logps: (b, n), of the drawn tokens. ranked: (b, n), what the rule of `--remasking` orders places by.
+        """
+        s = self.sampling
+        if self.own_order is not None:
+            return self.own_order(logps, blocks.places, generators).float()
+        if s.remasking == DRAWS_POSITIONS:
+            ranked = ranked / s.position_temperature
+        return REMASKING[s.remasking](ranked, generators, blocks.num_drawn)
+
+    def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
 
-        index: (N,), the drawn places among the b * n places of the blocks; None = all.
+        drawn_index: (N,), which of the b * n places of the blocks are drawn; None = all are.
         """
         s = self.sampling
         options: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
         if s.eos_penalty or s.min_completion_length:
-            places = blocks.places.flatten() if index is None else blocks.places.flatten()[index]
+            places = blocks.places.flatten()
+            if drawn_index is not None:
+                places = places[drawn_index]
             penalty = torch.full_like(places, s.eos_penalty, dtype=torch.float32)
             penalty = penalty.masked_fill(places < s.min_completion_length, float("inf"))
             options |= {"ends": self.policy.end_token_ids, "penalty": penalty}
         return options
 
-    def how_many(
+    def num_to_unmask(
         self, rows: list[Row], logps: Tensor | None = None
     ) -> tuple[Tensor | list[int], list[int] | None]:
-        """(how many tokens each row unmasks, how many places of its block are masked afterwards), b numbers each.
+        """(how many tokens each row unmasks, how many places of its block then remain masked), b numbers each.
 
         If the rule of `--unmasking` looks at log-probabilities, the first is a tensor and the second is None, since
         reading the tensor would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None =
@@ -360,44 +385,51 @@ class Sampler:
         """
         s = self.sampling
         # A pass that writes only a block's first place does not count as a step of the block.
-        number = [max(0, row.block_passes - row.first_alone) for row in rows]
-        count = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
+        number = [max(0, row.block_passes - row.first_has_own_pass) for row in rows]
+        wanted = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
         # A row that only edits has `masked` 0, and unmasks no token.
         limits = [
-            1 if row.writes_first else min(row.masked, s.max_tokens_per_step or row.masked) for row in rows
+            1 if row.writes_first_only else min(row.masked, s.max_tokens_per_step or row.masked)
+            for row in rows
         ]
-        if isinstance(count, Tensor):
-            return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
-        limited = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]
-        return limited, [row.masked - n for row, n in zip(rows, limited, strict=True)]
+        if isinstance(wanted, Tensor):
+            return wanted.clamp(min=1).minimum(self.canvas.tensor(limits)), None
+        to_unmask = [min(max(1, number), limit) for number, limit in zip(wanted, limits, strict=True)]
+        return to_unmask, [row.masked - number for row, number in zip(rows, to_unmask, strict=True)]
 
-    def must_read(self, left: list[int] | None) -> bool:
+    def must_read(self, remaining: list[int] | None) -> bool:
         """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.
 
-        left: how many places of each row's block stay masked after the pass; None = this number has to be read, too.
+        remaining: how many places of each row's block remain masked after the pass; None = it has to be read, too.
 
-        If `left` is None, the values are read in this pass. If it is known, they are read when a row's block has no
-        masked place left. Without a cache they are read in every pass, because it is expensive to go on computing rows
-        that have ended.
+        If `remaining` is None, the values are read in this pass. If it is known, they are read when a row's block has
+        no masked place any more. Without a cache they are read in every pass, because it is expensive to go on
+        computing rows that have ended.
         """
-        return left is None or self.columns.store is None or 0 in left
+        return remaining is None or self.columns.store is None or 0 in remaining
 
     def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
-        """(2, b) int64, whether each row's text has ended, and how many places of its block are masked.
+        """(2, b) int64, whether each row's text has ended, and how many places of its block remain masked.
 
-        With editing it is (3, b), and also says whether a written token was replaced. still_masked: (b, S), which
-        places of the blocks are masked after the pass. edited: (b,); None = nothing is edited.
+        With editing it is (3, b), and also says whether a token was replaced. still_masked: (b, S), which places of
+        the blocks are masked after the pass. edited: (b,); None = nothing is edited.
         """
-        asked = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
-        return torch.stack(asked if edited is None else [*asked, edited.long()])
+        values = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
+        if edited is not None:
+            values.append(edited.long())
+        return torch.stack(values)
 
-    def _advance(self, rows: list[Row], left: list[int] | None, to_read: Tensor | None) -> None:
-        """Advances the rows after a pass. to_read: the result of `values_to_read`; None = nothing is read."""
+    def _advance(self, rows: list[Row], remaining: list[int] | None, to_read: Tensor | None) -> None:
+        """Advances the rows after a pass.
+
+        remaining: how many places of each row's block remain masked; None = `to_read` says it. to_read: the result of
+        `values_to_read`; None = nothing is read, and no row has ended.
+        """
         ended, was_edited = [False] * len(rows), None
         if to_read is not None:
-            ended, left, *rest = to_read.tolist()
+            ended, remaining, *rest = to_read.tolist()
             was_edited = rest[0] if rest else None
-        self.refill.advance(rows, left, ended, was_edited)
+        self.refill.advance(rows, remaining, ended, was_edited)
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

@@ -89,12 +89,12 @@ def generate(
         raise ConfigError(f"num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
     encoded = (prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0))
-    canvas_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
-    if canvas_ids is not None:
-        canvas_ids = canvas_ids.repeat_interleave(count, 0)
+    template_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
+    if template_ids is not None:
+        template_ids = template_ids.repeat_interleave(count, 0)
     # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
     keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
-    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, canvas=canvas_ids)
+    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, template_ids=template_ids)
     texts = decode_completions(policy, rollouts)
     if not return_logps:
         return texts
@@ -110,7 +110,7 @@ def sample(
     keys: Sequence[tuple[int | str, ...]],
     rows_per_forward: int | None,
     records: frozenset[Record] = frozenset(),
-    canvas: Tensor | None = None,
+    template_ids: Tensor | None = None,
 ) -> Rows:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
@@ -132,7 +132,7 @@ def sample(
             generators,
             rows_per_forward=rows_per_forward if rows == at_first else rows,
             records=records,
-            canvas=canvas,
+            template_ids=template_ids,
         )
 
     rollouts, rows = halved_until_it_fits(attempt, at_first, "completions of a rollout")
@@ -142,29 +142,29 @@ def sample(
 
 
 def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:
-    """`encode_canvas` of the `canvas` of `generate`; raises ConfigError unless it has one text for each prompt."""
+    """`encode_templates` of the `canvas` of `generate`; raises ConfigError unless it has one text for each prompt."""
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
         what = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
         raise ConfigError(f"canvas is {what} for {prompts} prompts. Pass a list with a text for each.")
-    return encode_canvas(policy, canvas, length, lambda row: f"canvas {row} of generate")
+    return encode_templates(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
-def encode_canvas(
+def encode_templates(
     policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
 ) -> Tensor | None:
-    """The sampler's canvas, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
+    """The token ids of templates, (B, T) int64 on the model's device, with the mask id in the holes.
 
-    Takes the arguments of `canvas_rows`, and raises its errors. Returns None if all templates are "".
+    Takes the arguments of `template_rows`, and raises its errors. Returns None if all templates are "".
     """
     if not any(templates):
         return None
-    token_ids = canvas_rows(policy, templates, length, name)
+    token_ids = template_rows(policy, templates, length, name)
     return torch.tensor(token_ids, dtype=torch.int64, device=policy.device)
 
 
-def canvas_rows(
+def template_rows(
     policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
@@ -280,8 +280,14 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
     # The pieces between cuts are encoded separately, for all texts in one call of the tokenizer.
     pieces = [text.split(APART) for text in texts]
     flat = [piece for pieces_of_text in pieces for piece in pieces_of_text]
-    ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
-    return [[token for _ in pieces_of_text for token in next(ids)] for pieces_of_text in pieces]
+    ids_of_pieces = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
+    token_ids = []
+    for pieces_of_text in pieces:
+        ids: list[int] = []
+        for _ in pieces_of_text:
+            ids += next(ids_of_pieces)
+        token_ids.append(ids)
+    return token_ids
 
 
 def spell_apart(text: str, special: Iterable[str]) -> str:
@@ -395,7 +401,7 @@ def ended(policy: Policy, rollouts: Rows) -> list[bool]:
     is_given = rollouts.given.numpy(force=True)
     given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
-    # A template whose tokens reach the last place has been completed, by `canvas_rows`: it ends there.
+    # A template whose tokens reach the last place has been completed, by `template_rows`: it ends there.
     return (written.any(-1) | is_given[:, -1]).tolist()
 
 

@@ -45,6 +45,25 @@ def test_even_places_are_written_before_odd_ones(mine: Path) -> None:
         assert row[::2].max() < row[1::2].min()
 
 
+def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def order(logps, places, generators):\n"
+        "    assert (logps < 0).all() and (logps == float('-inf')).any(-1).sum() in (0, 1)\n"
+        "    return logps\n"
+    )
+    policy = load_model("tiny", device="cpu")
+    sampling = Sampling(8, 8, 8, 0.0, remasking=f"{file}:order")
+    ids = torch.full((2, 3), 7)
+    template_ids = torch.full((2, 8), policy.mask_id)
+    template_ids[0, :5] = 7  # the first row has fewer masked places than the second
+    generators = [torch.Generator().manual_seed(row) for row in range(2)]
+    rollouts = sample_completions(
+        policy, ids, torch.ones_like(ids).bool(), sampling, generators, template_ids=template_ids
+    )
+    assert (rollouts.unmask_step[0, 5:] >= 0).any()
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
