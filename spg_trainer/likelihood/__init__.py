@@ -8,5 +8,17 @@ from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.likelihood.streams import KeyedStreams, Streams
 from spg_trainer.tensors import Masks
 
-__all__ = ["MASKINGS", "Completion", "Copies", "KeyedStreams", "Masking", "Masks", "Streams"]
-__all__ += ["accumulate", "elbo", "eubo", "mixture", "token_logps"]
+__all__ = [
+    "MASKINGS",
+    "Completion",
+    "Copies",
+    "KeyedStreams",
+    "Masking",
+    "Masks",
+    "Streams",
+    "accumulate",
+    "elbo",
+    "eubo",
+    "mixture",
+    "token_logps",
+]

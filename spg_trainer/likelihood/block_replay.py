@@ -50,23 +50,27 @@ def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
 def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor) -> list[int]:
     """For each of S copies, how many sequences of its completion come before its own.
 
-    Copies take their turn by the first block that they score, and each goes into the first sequence in which all its
-    blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
+    The copies are taken in the order of the first block that they score. Each goes into the first sequence in which all
+    its blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
     """
     taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
     blocks_as_bits = [sum(1 << b for b in blocks.nonzero()[0].tolist()) for blocks in taken.cpu().numpy()]
     first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
-    # {completion: [(masks of the prompt, blocks taken) of each of its sequences]}
+    # {completion: [(masks of the prompt, blocks that are taken) of each of its sequences]}
     sequences = defaultdict(list)
     levels = [0] * len(rows)
     for copy in sorted(range(len(rows)), key=first_block.__getitem__):
-        prompt, blocks, others = prompts[copy].tobytes(), blocks_as_bits[copy], sequences[rows[copy]]
-        free = (i for i, (same, used) in enumerate(others) if same == prompt and not used & blocks)
-        levels[copy] = next(free, len(others))
-        if levels[copy] == len(others):
-            others.append((prompt, 0))
-        others[levels[copy]] = (prompt, others[levels[copy]][1] | blocks)
+        prompt, blocks = prompts[copy].tobytes(), blocks_as_bits[copy]
+        so_far = sequences[rows[copy]]
+        level = 0  # of the first sequence with the same prompt in which the copy's blocks are free
+        while level < len(so_far) and (so_far[level][0] != prompt or so_far[level][1] & blocks):
+            level += 1
+        if level == len(so_far):
+            so_far.append((prompt, 0))
+        _, taken_before = so_far[level]
+        so_far[level] = (prompt, taken_before | blocks)
+        levels[copy] = level
     return levels
 
 
@@ -89,7 +93,7 @@ def sequences_of(
     _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
 
     def joined(values: Tensor) -> Tensor:
-        """(Q, T) int64: at each place the value of the copy that takes its block, 0 where none does."""
+        """(Q, T) int64: at each place, the value (S, T) of the copy that takes its block; 0 where none does."""
         zeros = torch.zeros(len(numbers), values.shape[1], dtype=torch.int64, device=row.device)
         return zeros.index_add_(0, sequence, values.long() * is_own)
 
@@ -109,7 +113,10 @@ def sequences_of(
 def _blocks_taken(
     pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The blocks of attention in which a copy scores or measures anything, (S, blocks) bool; their places, (S, T)."""
+    """(which blocks of attention each copy takes, (S, blocks) bool; which places lie in them, (S, T) bool).
+
+    A copy takes the blocks in which it scores or measures anything.
+    """
     width = rollouts.prompt_mask.shape[1]
     real = torch.cat([rollouts.prompt_mask, torch.ones_like(rollouts.completion_mask)], 1)
     block = pattern.blocks(real, width)[row, width:]

@@ -49,7 +49,7 @@ class ContextMasking(Masking):
         copies = self.masked_copies.copies(row)
         masked, number = copies.masked, len(copies.masked)
         clean = np.zeros((1, row.size), bool)
-        # A bound is a mean over the copies; the factors make up for their being one more.
+        # A bound is the mean over all copies. These factors undo that there is one copy more than `masked_copies` has.
         weight = np.broadcast_to(copies.weight, masked.shape) * (number + 1) / number
         clean_weight = np.full((1, row.size), self.context_weight * (number + 1) / copies.scale)
         return copies._replace(

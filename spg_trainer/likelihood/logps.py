@@ -88,12 +88,12 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
-    # The model returns equally many positions of each sequence: first those that are wanted, then others, up to the
-    # number that the sequence with the most wanted positions has.
-    count = wanted.sum(-1)
-    places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
+    # The model returns equally many positions of each sequence, as many as any sequence has wanted ones: first the
+    # wanted positions, then others to fill up.
+    num_wanted = wanted.sum(-1)
+    places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(num_wanted.max())]
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
-    is_wanted = torch.arange(places.shape[1], device=ids.device) < count[:, None]
+    is_wanted = torch.arange(places.shape[1], device=ids.device) < num_wanted[:, None]
     from_context = {}
     if base_model(model).pattern.has_causal_context:
         is_shown = scored & ~masked[:, prompt_width:]

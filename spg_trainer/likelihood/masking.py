@@ -210,12 +210,14 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     """Each row as a masking sees it, one after the other."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
-    quantile = (
-        rows.quantile if "quantile" in rows else torch.arange(len(rows)).double() / len(rows)
-    ).tolist()
+    quantile = torch.arange(len(rows)).double() / len(rows)
+    if "quantile" in rows:
+        quantile = rows.quantile
+    quantiles = quantile.tolist()
     # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
     # is the order of places.
-    kind = np.where(unmask_step == GIVEN, 2, ~is_token)
+    kind = np.where(is_token, 0, 1)
+    kind[unmask_step == GIVEN] = 2
     places = np.argsort(kind, axis=-1, kind="stable")
     surprise = -rows.unmask_logps.double().cpu().numpy()
     recorded = {
@@ -232,7 +234,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             surprise=surprise[row][place],
             streams=RowStreams(streams, row),
             progress=iteration / max(1, num_iterations - 1),
-            quantile=quantile[row],
+            quantile=quantiles[row],
             iteration=iteration,
             recorded={
                 name: column[row][place] if name in TOKEN_COLUMNS else column[row]
@@ -260,8 +262,9 @@ def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | f
     """
     shape = len(scored), row.size  # (M, T), of which the first n columns are the tokens
     all_masked, all_scored, all_weight = np.ones(shape, bool), np.zeros(shape, bool), np.zeros(shape)
-    for of_all, of_tokens in ((all_masked, scored), (all_scored, scored), (all_weight, weight)):
-        of_all[:, : row.length] = of_tokens
+    all_masked[:, : row.length] = scored
+    all_scored[:, : row.length] = scored
+    all_weight[:, : row.length] = weight
     return Copies(all_masked, all_scored, all_weight)
 
 

@@ -88,40 +88,42 @@ class StepMergeMasking(Masking):
 
         segment_of_token: as `segments` returns it.
         """
-        copies, unmasked = self.count(row.size), row.unmask_step[: row.length] >= 0
+        num_copies, unmasked = self.count(row.size), row.unmask_step[: row.length] >= 0
         if self.segment_draw == "uniform":
             order = row.streams.of_row().permutation(num_segments)
-            return np.resize(order, copies), np.full(num_segments, num_segments)
+            # If there are fewer segments than copies, they are taken again in the same order.
+            return np.resize(order, num_copies), np.full(num_segments, num_segments)
         if self.segment_draw == "entropy":
             # A segment's probability is its share of the surprise. Copy i takes the segment at quantile (i + u) / M.
             surprise = np.bincount(segment_of_token, row.surprise[: row.length][unmasked]) + 1e-8
             weights = surprise.sum() / surprise
-            quantiles = (np.arange(copies) + row.streams.of_row().random(1)) / copies
+            quantiles = (np.arange(num_copies) + row.streams.of_row().random(1)) / num_copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right")
             return chosen.clip(max=num_segments - 1), weights
         if self.segment_draw == "top":
             entropy = row.recorded["entropy"][: row.length]
             _, order = self.by_entropy(row.unmask_step[: row.length], entropy)
-            first = row.iteration * copies
-            return order[first : first + copies], np.ones(num_segments)
+            first = row.iteration * num_copies
+            return order[first : first + num_copies], np.ones(num_segments)
         if self.segment_draw == "fallback":
             fell_back = row.recorded["fallback"][: row.length][unmasked]
-            chosen = fallbacks = np.bincount(segment_of_token, fell_back).nonzero()[0]
-            if len(fallbacks) > copies:
-                chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:copies])
-            return chosen, np.full(num_segments, copies * len(fallbacks) / max(1, len(chosen)))
+            fallbacks = np.bincount(segment_of_token, fell_back).nonzero()[0]
+            chosen = fallbacks
+            if len(fallbacks) > num_copies:
+                chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:num_copies])
+            return chosen, np.full(num_segments, num_copies * len(fallbacks) / max(1, len(chosen)))
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
             sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])
             mean = sums / np.bincount(segment_of_token)
             # The largest of mean + Gumbel noise are drawn in proportion to exp(mean), without replacement. If there are
             # fewer segments than copies, the other copies take some of them again.
-            all_different = np.argsort(-(mean + stream.gumbel(size=num_segments)))[:copies]
+            all_different = np.argsort(-(mean + stream.gumbel(size=num_segments)))[:num_copies]
             odds = np.exp(mean - mean.max())
-            again = stream.choice(num_segments, copies - len(all_different), p=odds / odds.sum())
+            again = stream.choice(num_segments, num_copies - len(all_different), p=odds / odds.sum())
             return np.concatenate([all_different, again]), np.ones(num_segments)
-        # With `all` every segment has a copy of its own, and the mean over copies is their sum over `copies`.
-        return np.arange(num_segments), np.full(num_segments, copies)
+        # With `all` every segment has a copy of its own. A bound is the mean over copies, so each weighs `num_copies`.
+        return np.arange(num_segments), np.full(num_segments, num_copies)
 
     def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(first steps, numbers) of the S segments, in descending order of the mean entropy of their tokens.

@@ -86,7 +86,7 @@ class InformedMasking(SubsetMasking):
         deviation = change.std()
         z = (change - change.mean()) / deviation if deviation > 0 else np.zeros(row.length)
         scored = np.zeros((self.num_masks, row.length), bool)
-        for mask, subset in enumerate(scored):
+        for mask, subset in enumerate(scored):  # a row of `scored`, which is written in place
             stream = row.streams.of_mask(mask)
             count = stream.integers(1, row.length + 1)
             # The `count` largest of these sums with Gumbel noise are a draw as the docstring describes.

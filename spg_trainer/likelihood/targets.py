@@ -27,7 +27,7 @@ Weights = np.ndarray
 STEPS, ROWS = 32, 40
 """How many steps are drawn, and how many rows in each. The rows of a step may share random draws; steps do not."""
 BOUND = 6.0
-"""How many standard errors a mean may differ from the target."""
+"""By how many standard errors a mean may differ from the target."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
 """The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
 COPIES = 4
@@ -35,7 +35,7 @@ COPIES = 4
 
 
 def bits(tokens: Iterable[int]) -> int:
-    """The context in which these tokens are shown."""
+    """The context in which these tokens are shown: bits([0, 2]) is 0b101."""
     return sum(1 << token for token in tokens)
 
 
@@ -53,12 +53,14 @@ def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> N
 
 
 def any_order(masking: Masking, row: Completion) -> Weights:
+    """Each token, given each set of others, weighed by how many of the n! orders have just this set before it."""
     weights = nothing(row)
     add_any_order(weights, range(row.length))
     return weights
 
 
 def blocks(masking: Masking, row: Completion) -> Weights:
+    """As `any_order` inside each block, given all tokens of earlier blocks."""
     weights = nothing(row)
     for start, stop in zip(*row.blocks(masking.block_length), strict=True):  # type: ignore[attr-defined]
         add_any_order(weights, range(start, stop), before=bits(range(start)))
@@ -79,6 +81,7 @@ def quadrature(masking: Masking, row: Completion) -> Weights:
 
 
 def left_to_right(masking: Masking, row: Completion) -> Weights:
+    """Each token, given all tokens before it."""
     weights = nothing(row)
     for token in range(row.length):
         weights[token, bits(range(token))] = 1.0
@@ -95,6 +98,7 @@ def path(masking: Masking, row: Completion) -> Weights:
 
 
 def halves(masking: Masking, row: Completion) -> Weights:
+    """Each token of the first half, given nothing, and each of the second half, given the first half."""
     weights, middle = nothing(row), row.size // 2
     for token in range(row.length):
         weights[token, 0 if token < middle else bits(range(middle))] = 1.0
@@ -139,14 +143,16 @@ def tiny_completion() -> Rows:
 def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
     """(mean, standard error): what each token weighs in each context in the mean of many draws."""
     rows, drawn = tiny_completion(), []
-    place = 1 << np.arange(TOKENS)
+    bit_of_token = 1 << np.arange(TOKENS)
     for step in range(STEPS):
         weights = np.zeros((TOKENS, 2**TOKENS))
         streams = KeyedStreams(0, ("target", step), [(row,) for row in range(ROWS)])
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
             mask, token = copies.scored[:, :TOKENS].nonzero()
-            context = (~copies.masked[:, :TOKENS] @ place)[mask]
+            context = (~copies.masked[:, :TOKENS] @ bit_of_token)[
+                mask
+            ]  # as `bits`, of the copy that scores it
             weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
             np.add.at(weights, (token, context), weight * copies.scale / len(copies.scored) / ROWS)
         drawn.append(weights)

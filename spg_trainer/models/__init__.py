@@ -30,8 +30,6 @@ __all__ = [
     "llada_config",
     "load_model",
     "new_policy",
-]
-__all__ += [
     "new_tiny",
     "open_for_evaluation",
     "open_policy",

@@ -163,11 +163,11 @@ class KeepingLayer:
         if keep is None:
             return super().forward(hidden_states, **kwargs)
         normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
-        # (B, 1, S, K) or (B, 1, 1, K): a mask of pairs, from which the rows of the wanted queries can be picked.
+        # A mask of pairs, (B, 1, S, K) or (B, 1, 1, K): the rows of the wanted queries can be picked from it.
         shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
         is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs or kwargs.get("shared") is not None
         if isinstance(self.self_attn, Float32Rotation) and is_of_pairs:
-            attended, _ = self.self_attn(normed, asking=keep, **kwargs)
+            attended, _ = self.self_attn(normed, asked=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
         else:
             # Flash attention takes a mask of keys (B, S), and so as many queries as keys.
@@ -208,23 +208,23 @@ class Float32Rotation:
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
-        asking: Tensor | None = None,
+        asked: Tensor | None = None,
         shared: SharedText | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """(attention's output, its weights or None): (B, S, D) for hidden_states (B, S, D).
 
-        asking: (B, n), the only columns with queries; the output is (B, n, D) then. None = all columns. shared: see
+        asked: (B, n), the only columns with queries; the output is (B, n, D) then. None = all columns. shared: see
         `spg_trainer.models.clean_text`; None = no copies share their texts.
         """
         states, angles = hidden_states, position_embeddings
-        if asking is not None:
-            states = pick(hidden_states, asking)
-            angles = tuple(pick(x.expand(len(asking), -1, -1), asking) for x in position_embeddings)
+        if asked is not None:
+            states = pick(hidden_states, asked)
+            angles = tuple(pick(x.expand(len(asked), -1, -1), asked) for x in position_embeddings)
             if shared is not None:
-                shared = shared.of_asked_alone()
+                shared = shared.with_only_asked()
             elif attention_mask is not None and attention_mask.shape[2] > 1:
-                attention_mask = pick(attention_mask.squeeze(1), asking).unsqueeze(1)
+                attention_mask = pick(attention_mask.squeeze(1), asked).unsqueeze(1)
         projected = (self.q_proj(states), self.k_proj(hidden_states), self.v_proj(hidden_states))
         query, key, value = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in projected)
         query, key = _rotate(query, *angles), _rotate(key, *position_embeddings)

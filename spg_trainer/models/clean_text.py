@@ -68,29 +68,33 @@ class SharedText:
 
     @property
     def clean_columns(self) -> int:
-        """How many columns the texts take at the start of the sequence."""
+        """How many columns the r texts take together, at the start of the sequence."""
         return len(self.clean_mask) * self.clean_mask.shape[-1]
 
     def seen(self, x: Tensor) -> Tensor:
         """Keys or values (1, heads, columns, head_dim) as the copies see them: (S, heads, C + N, head_dim)."""
+        num_texts, _, columns_of_text, _ = self.clean_mask.shape
         x = x.squeeze(0).transpose(0, 1)  # (columns, heads, head_dim)
-        clean = x[: self.clean_columns].unflatten(0, self.clean_mask.shape[:3:2])
+        clean = x[: self.clean_columns].unflatten(0, (num_texts, columns_of_text))
         noisy = x[self.clean_columns :].unflatten(0, (len(self.text), -1))
         return torch.cat([clean[self.text], noisy], 1).transpose(1, 2)
 
     def mask_of_asked(self, mask: Tensor) -> Tensor:
         """(S, 1, n, C + N) bool, what the wanted queries see. mask: (S, 1, N, C + N), what the noisy columns see."""
-        size = self.clean_mask.shape[-1]
+        clean_size = self.clean_mask.shape[-1]  # C
         rows = torch.arange(len(mask), device=mask.device)[:, None]
-        if not size:
+        if not clean_size:
             return mask[rows, :, self.place].transpose(1, 2)
-        is_clean = self.place < size
-        of_noisy = mask[rows, 0, (self.place - size).clamp(min=0)]
-        of_clean = torch.zeros_like(of_noisy)
-        of_clean[..., :size] = self.clean_mask[self.text[:, None], 0, self.place.clamp(max=size - 1)]
-        return torch.where(is_clean[..., None], of_clean, of_noisy).unsqueeze(1)
+        # A query stands in the clean text (place < C) or in the noisy columns behind it.
+        is_clean = self.place < clean_size
+        if_noisy = mask[rows, 0, (self.place - clean_size).clamp(min=0)]
+        if_clean = torch.zeros_like(if_noisy)
+        if_clean[..., :clean_size] = self.clean_mask[
+            self.text[:, None], 0, self.place.clamp(max=clean_size - 1)
+        ]
+        return torch.where(is_clean[..., None], if_clean, if_noisy).unsqueeze(1)
 
-    def of_asked_alone(self) -> "SharedText":
+    def with_only_asked(self) -> "SharedText":
         """The same with `only_asked`."""
         return replace(self, only_asked=True)
 
@@ -111,18 +115,21 @@ def attend(
     """
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    keys, values, parts = shared.seen(key), shared.seen(value), []
-    size = 0 if shared.only_asked else shared.clean_columns
+    # The queries of texts come first, if there are any; then those of copies.
+    num_text_queries = 0 if shared.only_asked else shared.clean_columns
     mask = shared.mask_of_asked(attention_mask) if shared.only_asked else attention_mask
-    if size:
-        texts = (_rows_of(x[:, :, :size], len(shared.clean_mask)) for x in (query, key, value))
-        parts += sdpa_attention_forward(module, *texts, shared.clean_mask, **kwargs)[:1]
-    copies = _rows_of(query[:, :, size:], len(shared.text))
-    parts += sdpa_attention_forward(module, copies, keys, values, mask, **kwargs)[:1]
-    return torch.cat([part.flatten(0, 1) for part in parts]).unsqueeze(0), None
+    outputs = []
+    if num_text_queries:
+        texts = (_as_rows(x[:, :, :num_text_queries], len(shared.clean_mask)) for x in (query, key, value))
+        output, _ = sdpa_attention_forward(module, *texts, shared.clean_mask, **kwargs)
+        outputs.append(output)
+    copies = _as_rows(query[:, :, num_text_queries:], len(shared.text))
+    output, _ = sdpa_attention_forward(module, copies, shared.seen(key), shared.seen(value), mask, **kwargs)
+    outputs.append(output)
+    return torch.cat([output.flatten(0, 1) for output in outputs]).unsqueeze(0), None
 
 
-def _rows_of(x: Tensor, rows: int) -> Tensor:
+def _as_rows(x: Tensor, rows: int) -> Tensor:
     """(1, heads, rows * columns, head_dim) as (rows, heads, columns, head_dim)."""
     return x.squeeze(0).unflatten(1, (rows, -1)).transpose(0, 1)
 
@@ -140,12 +147,12 @@ def beside_own_text(copies: Copies) -> dict[str, Any]:
     blocks = copies.blocks
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
-    clean_columns = _columns((blocks >= 0) & (blocks < copies.end_of_clean(last)))
-    size = noisy_columns.shape[1]  # the clean copy begins behind so many columns
+    clean_columns = _chosen_columns((blocks >= 0) & (blocks < copies.end_of_clean(last)))
+    noisy_size = noisy_columns.shape[1]  # N: the clean columns begin behind these
     ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
     block = blocks.gather(1, both_columns)
-    is_clean = torch.arange(block.shape[1], device=ids.device) >= size
+    is_clean = torch.arange(block.shape[1], device=ids.device) >= noisy_size
     of_query, of_key = block[:, :, None], block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
     same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
@@ -153,11 +160,11 @@ def beside_own_text(copies: Copies) -> dict[str, Any]:
         same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
     clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
     mask = (same_block | clean_before).unsqueeze(1)
-    in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
+    place_in_noisy, place_in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
     where = torch.where(
         copies.in_clean(kept_blocks),
-        size + in_clean.gather(1, copies.columns),
-        in_noisy.gather(1, copies.columns),
+        noisy_size + place_in_clean.gather(1, copies.columns),
+        place_in_noisy.gather(1, copies.columns),
     )
     positions = copies.positions.gather(1, both_columns)
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "keep": where}
@@ -187,7 +194,7 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, 
     end = copies.end_of_clean(last).squeeze(1)
     end_of_text = end.new_full((num_texts,), -1).scatter_reduce(0, text, end, "amax")
     blocks_of_text = blocks[first_copy]
-    clean_columns = _columns((blocks_of_text >= 0) & (blocks_of_text < end_of_text[:, None]))
+    clean_columns = _chosen_columns((blocks_of_text >= 0) & (blocks_of_text < end_of_text[:, None]))
     clean_block, noisy_block = blocks_of_text.gather(1, clean_columns), blocks.gather(1, noisy_columns)
     of_query, of_key = clean_block[:, :, None], clean_block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
@@ -199,22 +206,25 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, 
     sees_clean = (of_clean_key >= 0) & (of_clean_key < of_query)
     mask = torch.cat([sees_clean, of_query == noisy_block[:, None, :]], 2).unsqueeze(1)
 
-    size, total = clean_columns.shape[1], clean_columns.numel()
-    in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)
-    in_clean = _places(clean_columns, blocks_of_text)[text].gather(1, copies.columns)
+    clean_size, noisy_size = clean_columns.shape[1], noisy_columns.shape[1]  # C and N
+    place_in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)
+    place_in_clean = _places(clean_columns, blocks_of_text)[text].gather(1, copies.columns)
     is_clean = copies.in_clean(kept_blocks)
-    before = total + numbers[:, None] * noisy_columns.shape[1]
-    where = torch.where(is_clean, text[:, None] * size + in_clean, before + in_noisy)
+    # Where each text and each copy begins in the sequence.
+    start_of_text = text[:, None] * clean_size
+    start_of_copy = num_texts * clean_size + numbers[:, None] * noisy_size
+    where = torch.where(is_clean, start_of_text + place_in_clean, start_of_copy + place_in_noisy)
 
-    def flat(clean: Tensor, noisy: Tensor) -> Tensor:
+    def in_sequence(clean: Tensor, noisy: Tensor) -> Tensor:
+        """The values of all texts and then of all copies, as one row."""
         halves = clean[first_copy].gather(1, clean_columns), noisy.gather(1, noisy_columns)
         return torch.cat([half.flatten() for half in halves]).unsqueeze(0)
 
-    place = torch.where(is_clean, in_clean, size + in_noisy)
+    place = torch.where(is_clean, place_in_clean, clean_size + place_in_noisy)
     return {
-        "input_ids": flat(copies.clean, copies.noisy),
+        "input_ids": in_sequence(copies.clean, copies.noisy),
         "attention_mask": mask,
-        "position_ids": flat(copies.positions, copies.positions),
+        "position_ids": in_sequence(copies.positions, copies.positions),
         "keep": where.view(1, -1),
         "shared": SharedText(text, clean_mask.unsqueeze(1), place),
     }
@@ -223,16 +233,16 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, 
 def _noisy_columns(blocks: Tensor, kept_blocks: Tensor) -> tuple[Tensor, Tensor]:
     """The columns (S, N) of the blocks from the first to the last with columns to keep, and that last block (S, 1)."""
     first, last = kept_blocks.amin(1, keepdim=True), kept_blocks.amax(1, keepdim=True)
-    return _columns((blocks >= first) & (blocks <= last)), last
+    return _chosen_columns((blocks >= first) & (blocks <= last)), last
 
 
 def _places(half: Tensor, blocks: Tensor) -> Tensor:
-    """(b, W): where each column stands among the columns `half` of a row; 0 for columns that are not among them."""
+    """(b, W): where each of a row's W columns stands among its columns `half`, (b, n); 0 if it is not one of them."""
     places = torch.arange(half.shape[1], device=half.device).expand_as(half)
     return torch.zeros_like(blocks).scatter_(1, half, places)
 
 
-def _columns(wanted: Tensor) -> Tensor:
+def _chosen_columns(wanted: Tensor) -> Tensor:
     """The numbers (b, n) of the wanted columns (b, W) bool, in order; a row with fewer is filled up with others."""
     count = int(wanted.sum(-1).max())
     return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]

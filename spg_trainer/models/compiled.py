@@ -16,8 +16,8 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     """Compiles the inner layers of a model in place, for any number of rows and columns.
 
     Two layers are left out, since they differ from the others: the first, whose input has no gradient if the embedding
-    is frozen, and the last, which computes only some columns. So a run compiles four times: with autograd and without,
-    with a mask and without; and four times more for passes of a single row.
+    is frozen, and the last, which computes only some columns. All others share what is compiled. A run compiles it four
+    times: with autograd and without, with a mask and without; and four times more for passes of a single row.
 
     Raises ConfigError if there is no compiler.
     """

@@ -132,7 +132,7 @@ class FamilyConfig:
             if BY_ARCHITECTURE.get(name, cls).family is not cls.family:
                 return BY_ARCHITECTURE[name].from_dict(config_dict, **kwargs)
         cls._check(config_dict)
-        name_in_stock = {theirs: ours for ours, theirs in cls.family.names.items()}
+        name_in_stock = {on_hub: in_stock for in_stock, on_hub in cls.family.names.items()}
         unused = ("auto_map", "attn_implementation", "model_type")
         # A stock class would fill in ids of its own vocabulary for tokens that a config.json does not name.
         settings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
@@ -243,11 +243,11 @@ def _defaults(family: Family) -> dict[str, Any]:
 
     Token ids default to None, since the stock class's are those of another vocabulary.
     """
-    ours = {theirs: ours for ours, theirs in family.names.items()}
-    in_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}
-    needed = {ours.get(name, name): value for name, value in family.required.items()}
+    name_in_stock = {on_hub: in_stock for in_stock, on_hub in family.names.items()}
+    fields_of_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}
+    needed = {name_in_stock.get(name, name): value for name, value in family.required.items()}
     values = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    values |= {name: value for name, value in needed.items() if name in in_stock and value is not None}
+    values |= {name: value for name, value in needed.items() if name in fields_of_stock and value is not None}
     # With annotations, these names become dataclass fields.
     return {**values, "__annotations__": dict.fromkeys(values, Any)}
 

@@ -122,9 +122,9 @@ def load_model(
 
 
 def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
-    """The model that a command measures, on `device`. If it is divided, `divide_policy` still has to read it."""
+    """The model that a command measures, on `device`; with --shard, `divide_policy` still has to read its weights."""
     dtype = m.dtype
-    if m.is_divided:  # opened on the CPU, in the type in which `device` will compute
+    if m.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
         dtype, device = _name_of(_dtype(m.dtype, find_device(device))), "cpu"
     settings = ModelConfig(**{name: getattr(m, name) for name in vars(LoadConfig())})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
@@ -161,11 +161,11 @@ def open_policy(
         return new_model(m, seed=seed, device=device or m.device)
     all_weights = m.lora_r == 0
     device = device or m.device
-    computed = _dtype(m.dtype, find_device(device))
-    trained = torch.promote_types(computed, torch.float32) if all_weights else computed
+    compute_dtype = _dtype(m.dtype, find_device(device))
+    kept_dtype = torch.promote_types(compute_dtype, torch.float32) if all_weights else compute_dtype
     if m.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
-    policy = _open(replace(m, dtype=_name_of(trained), device=device), env, seed)
+    policy = _open(replace(m, dtype=_name_of(kept_dtype), device=device), env, seed)
     if reference and m.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not all_weights and not policy.fresh_adapters:
@@ -174,9 +174,9 @@ def open_policy(
         policy.model.gradient_checkpointing_enable()
     if m.compile:
         compile_layers(policy.model)
-    if trained != computed and not m.is_divided:
+    if kept_dtype != compute_dtype and not m.is_divided:
         for model in filter(None, (policy.model, policy.frozen)):
-            keep_wider(model, computed)
+            keep_wider(model, compute_dtype)
     return policy
 
 
@@ -206,13 +206,13 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
     The model then computes in the type of `--dtype`; if all weights are trained, they have float32 or wider.
     """
     own_device = find_device(device)
-    computed = _dtype(m.dtype, own_device)
+    compute_dtype = _dtype(m.dtype, own_device)
     by_layer = m.shard == "layer"
     models = [policy.model]
     if policy.frozen is not None:
-        models.append(policy.frozen.to(computed))
+        models.append(policy.frozen.to(compute_dtype))
     for model in models:
-        shard.divide(model, own_device, computed, by_layer, policy.unread)
+        shard.divide(model, own_device, compute_dtype, by_layer, policy.unread)
     policy.unread = None
     with distributed.raising_on_all():
         refuse_not_finite(policy)
@@ -229,9 +229,9 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     # A model that is opened as for --shard has no numbers yet.
     without_weights = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
     policy = _open(settle(without_weights), env=None, seed=0)
-    base, computed = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
+    base, merged_dtype = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
-        model = AutoModelForMaskedLM.from_config(base.config, dtype=computed)
+        model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
 
     def layers() -> Iterator[dict[str, torch.Tensor]]:
         try:
@@ -239,7 +239,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
         except (OSError, KeyError, RuntimeError, SafetensorError) as error:
             raise unreadable(policy.unread, error) from error
 
-    return replace(policy, model=model, unread=None), merged_layers(policy.model, layers(), computed)
+    return replace(policy, model=model, unread=None), merged_layers(policy.model, layers(), merged_dtype)
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
@@ -344,7 +344,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if device.type != "cpu" or m.load_4bit:
             options["device_map"] = {"": device}
         unread = None
-        if getattr(m, "is_divided", False):
+        if m.is_divided:
             unread = folder_of(weights, options)
             with torch.device("meta"):
                 model = AutoModelForMaskedLM.from_config(config, dtype=dtype)

@@ -36,7 +36,8 @@ class Lockstep:
         self.for_others = 0
         """How many passes were made only because other processes had one."""
         self._open: tuple[int, Tensor] | None = None
-        """(number of a model, its last hidden states) of a pass whose backward pass has not begun."""
+        """(number of its model, last hidden states) of a pass with a graph whose backward pass has not begun; None if
+        there is none."""
         self._is_for_others = False
         """Whether the present pass is one that only other processes need."""
         self.is_inside = False
@@ -84,15 +85,15 @@ class Lockstep:
         if self._has_graph(number):
             states = output.last_hidden_state
             self._open = number, states
-            states.register_hook(self._begun)
+            states.register_hook(self._note_backward_begun)
 
-    def _begun(self, gradient: Tensor) -> None:
-        """Notes that the backward pass has reached the last hidden states, and has `_ended` called at its end."""
+    def _note_backward_begun(self, gradient: Tensor) -> None:
+        """Called when a backward pass reaches the last hidden states; arranges the call at its end."""
         self._open, self.is_inside = None, True
         # FSDP learns of the end of a backward pass in the same way.
-        torch.autograd.Variable._execution_engine.queue_callback(self._ended)
+        torch.autograd.Variable._execution_engine.queue_callback(self._note_backward_ended)
 
-    def _ended(self) -> None:
+    def _note_backward_ended(self) -> None:
         self.is_inside = False
 
     def _has_graph(self, number: int) -> bool:
@@ -131,7 +132,7 @@ class Lockstep:
         self.for_others += 1
 
     def _close(self) -> None:
-        """Ends a pass with a graph by a backward pass with gradient 0 if it had none: other processes wait for it."""
+        """Ends the pass with a graph that had no backward pass, if any, by one with gradient 0: others wait for it."""
         if self._open is not None:
             (number, states), self._open = self._open, None
             self._send_back_nothing(number, states)

@@ -105,14 +105,12 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         fits_nothing = weights <= set(report.missing_keys)
         # If the vocabulary has grown, peft saves the embeddings a second time under the names of its wrappers.
-        twice = (".modules_to_save.", ".original_module.")
-        unknown = [key for key in report.unexpected_keys if not any(part in key for part in twice)]
-        if unknown or fits_nothing:
-            raise ValueError(
-                f"its weight {unknown[0]} is for no layer of the base"
-                if unknown
-                else "it has no weight for the base"
-            )
+        wrappers = (".modules_to_save.", ".original_module.")
+        unknown = [key for key in report.unexpected_keys if not any(part in key for part in wrappers)]
+        if unknown:
+            raise ValueError(f"its weight {unknown[0]} is for no layer of the base")
+        if fits_nothing:
+            raise ValueError("it has no weight for the base")
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
         raise ModelError(f"{text}; correct base_model_name_or_path in its adapter_config.json") from error

@@ -65,7 +65,7 @@ class Replays:
     def __init__(self) -> None:
         self.seen: set[Any] = set()
         self.graphs: dict[Any, tuple[Recording, dict[str, Tensor]]] = {}
-        """{shape: (the recording, the tensors that it reads)}; these are overwritten before a replay."""
+        """{shape: (the recording, the tensors that it reads)}; a replay first overwrites these tensors."""
         self.memory: Recording | None = None
         """The last recording, perhaps of an earlier rollout, whose memory the next recording shares."""
         self.failed: set[str] = set()
@@ -87,7 +87,7 @@ class Replays:
         tensors: dict[str, Tensor],
         fixed: Hashable,
     ) -> tuple[Tensor, ...]:
-        """What `work(tensors)` returns, run, recorded or replayed. The next work of this shape may overwrite it.
+        """What `work(tensors)` returns; it is run, recorded or replayed. The next call of this shape may overwrite it.
 
         work: may neither read values from the GPU nor copy any to it. Besides `tensors` it may use and change tensors
         that keep their place for the whole rollout. Running it twice must have the same effect as once. fixed: all else
@@ -95,12 +95,13 @@ class Replays:
         """
         if name in self.failed:
             return work(tensors)
-        key = (name, fixed, tuple((name, x.shape, x.dtype) for name, x in tensors.items()))
+        shapes = tuple((of, x.shape, x.dtype) for of, x in tensors.items())
+        key = (name, fixed, shapes)
         if key not in self.seen or (key not in self.graphs and len(self.graphs) == MOST_GRAPHS):
             self.seen.add(key)
             return work(tensors)
         if key not in self.graphs:
-            taken = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
+            taken = {of: x.clone(memory_format=torch.contiguous_format) for of, x in tensors.items()}
             device = next(iter(tensors.values())).device
             try:
                 recording = Recording(lambda: work(taken), device, self.memory)
@@ -115,7 +116,7 @@ class Replays:
             self.memory = recording
             self.graphs[key] = recording, taken
         recording, taken = self.graphs[key]
-        torch._foreach_copy_([*taken.values()], [tensors[name] for name in taken])
+        torch._foreach_copy_([*taken.values()], [tensors[of] for of in taken])
         recording.replay()
         return recording.result
 

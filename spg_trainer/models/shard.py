@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 def divide(
     model: nn.Module,
     device: torch.device,
-    compute: torch.dtype,
+    compute_dtype: torch.dtype,
     by_layer: bool = False,
     folder: Path | None = None,
 ) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
 
     device: the process's device; the weights are moved there, a layer at a time.
-    compute: the type in which weights are gathered; the trained weights keep their type.
+    compute_dtype: the type in which weights are gathered; the trained weights keep their type.
     by_layer: whether each pass gathers a layer at a time, so that `lockstep` has to order passes; else a phase gathers
         all weights.
     folder: the folder from which to read the weights, if the model is still empty (on the device `meta`).
@@ -66,7 +66,7 @@ def divide(
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
         # Inputs are not cast, since positions are rotated in float32 with weights of any type.
-        "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
+        "mp_policy": MixedPrecisionPolicy(compute_dtype, base.dtype, cast_forward_inputs=False),
         "ignored_params": adapters,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
@@ -101,15 +101,15 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
     from safetensors import SafetensorError
 
     in_files = base.state_dict()
-    computed = [
+    with_other_buffers = [
         module
         for path, module in base.named_modules()
         if any(f"{path}.{name}" not in in_files for name, _ in module.named_buffers(recurse=False))
     ]
-    base._apply(lambda value: _room(value, device) if value.is_meta else value.to(device))
+    base._apply(lambda value: _empty_like(value, device) if value.is_meta else value.to(device))
     base.tie_weights()
     with torch.no_grad():
-        for module in computed:  # its buffers, the frequencies of positions, are in no file
+        for module in with_other_buffers:  # these, the frequencies of positions, are in no file
             base._init_weights(module)
         try:
             load_parts(base, folder)
@@ -117,15 +117,15 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
             raise unreadable(folder, error) from error
 
 
-def _room(value: Tensor, device: torch.device) -> Tensor:
+def _empty_like(value: Tensor, device: torch.device) -> Tensor:
     """An empty tensor on `device` for one on the device `meta`; of a divided tensor, for this process's part."""
     from torch.distributed.tensor import DTensor
 
-    room = torch.empty(local(value).shape, dtype=value.dtype, device=device)
+    empty = torch.empty(local(value).shape, dtype=value.dtype, device=device)
     if not isinstance(value, DTensor):
-        return room
+        return empty
     full_layout = {"shape": value.shape, "stride": value.stride()}
-    return DTensor.from_local(room, value.device_mesh, value.placements, run_check=False, **full_layout)
+    return DTensor.from_local(empty, value.device_mesh, value.placements, run_check=False, **full_layout)
 
 
 def is_sharded(model: nn.Module) -> bool:

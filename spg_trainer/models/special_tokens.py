@@ -57,12 +57,12 @@ def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int 
         raise ModelError(f"{text}; take config.json and tokenizer of one model")
     if asked_mask is not None and tokenizer.mask_token_id not in (None, asked_mask):
         tokenizer.mask_token = tokenizer.convert_ids_to_tokens(asked_mask)
-    theirs = tokenizer.mask_token_id
-    if theirs not in (None, mask):
+    mask_of_tokenizer = tokenizer.mask_token_id
+    if mask_of_tokenizer not in (None, mask):
         raise ModelError(
             f"config.json says that [MASK] is token {mask} ({tokenizer.convert_ids_to_tokens(mask)!r}), the tokenizer "
-            f"that it is {theirs} ({tokenizer.mask_token!r}); pass the one that the model was trained with: "
-            f"$mask_token_id={mask} or $mask_token_id={theirs}"
+            f"that it is {mask_of_tokenizer} ({tokenizer.mask_token!r}); pass the one that the model was trained with: "
+            f"$mask_token_id={mask} or $mask_token_id={mask_of_tokenizer}"
         )
     return mask
 

@@ -65,20 +65,20 @@ def hidden_states(
     block takes the state before it. This token is written before the rest of its block, which therefore always sees it;
     if `clean` is given, it is seen even where `input_ids` mask it.
     """
-    family = base_model(model)
-    pattern = family.pattern
+    base = base_model(model)
+    pattern = base.pattern
     is_of_pairs = attention_mask is not None and attention_mask.ndim == 4
     if clean is None and pattern.has_causal_context and not is_of_pairs:
         clean = input_ids
     shows_blocks_twice = clean is not None and not pattern.is_full
-    are_counted = positions is None
+    positions_are_counted = positions is None
     if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
     if positions is None and shows_blocks_twice:
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-    if keep is None and (family.shift or shows_blocks_twice):
+    if keep is None and (base.shift or shows_blocks_twice):
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
-    columns = _before(keep, positions) if family.shift else keep  # where the wanted states stand
+    columns = _before(keep, positions) if base.shift else keep  # where the wanted states stand
     mask = attention_mask
     needs_mask = not pattern.is_full and not is_of_pairs
     if needs_mask:
@@ -89,7 +89,7 @@ def hidden_states(
         if from_context is not None:
             is_before |= from_context
         columns = torch.where(is_before, _before(keep, positions), columns)
-    passed = {"past_key_values": cache, "use_cache": False}
+    cache_arguments = {"past_key_values": cache, "use_cache": False}  # transformers' names
     if needs_mask:
         if pattern.has_causal_context:
             input_ids = torch.where(is_first, clean, input_ids)
@@ -104,15 +104,15 @@ def hidden_states(
                 is_causal=pattern.has_causal_context,
                 from_context=from_context,
             )
-            return _states_of_copies(family, copies, passed, may_share=are_counted)
+            return _states_of_copies(base, copies, cache_arguments, may_share=positions_are_counted)
         mask = visible(blocks, blocks)
     elif cache is not None and mask is not None and mask.ndim == 2:
         mask = mask[:, None, None]
-    return family.base_model(input_ids, mask, positions, keep=columns, **passed).last_hidden_state
+    return base.base_model(input_ids, mask, positions, keep=columns, **cache_arguments).last_hidden_state
 
 
 def _states_of_copies(
-    family: PreTrainedModel, copies: Copies, passed: dict[str, Any], may_share: bool
+    base: PreTrainedModel, copies: Copies, cache_arguments: dict[str, Any], may_share: bool
 ) -> Tensor:
     """The wanted last hidden states (S, n, D) of copies; each of their texts goes through the model only once.
 
@@ -120,11 +120,11 @@ def _states_of_copies(
     """
     text, num_texts = None, len(copies.clean)
     # Only our "sdpa" kernel (`clean_text.attend`) handles shared texts.
-    if may_share and num_texts > 1 and family.config._attn_implementation == "sdpa":
+    if may_share and num_texts > 1 and base.config._attn_implementation == "sdpa":
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)
     arguments = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
-    states = family.base_model(**arguments, **passed).last_hidden_state
+    states = base.base_model(**arguments, **cache_arguments).last_hidden_state
     return states.view(*copies.keep.shape, -1)
 
 

@@ -44,14 +44,16 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
     files = _files_of(model)
     weight_map: dict[str, str] = {}  # {tensor's name on the Hub: file}
     for number, sizes in enumerate(files, 1):
-        of_several = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
+        file = "model.safetensors"
+        if len(files) > 1:
+            file = f"model-{number:05d}-of-{len(files):05d}.safetensors"
         content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
         save_file(
             {name: value.contiguous() for name, value in content.items()},
-            folder / f"model{of_several}.safetensors",
+            folder / file,
             {"format": "pt"},
         )
-        weight_map |= dict.fromkeys(content, f"model{of_several}.safetensors")
+        weight_map |= dict.fromkeys(content, file)
     if len(files) > 1:
         total = sum(sum(sizes.values()) for sizes in files)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -73,7 +75,8 @@ def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
 def load_parts(model: "PreTrainedModel", folder: Path) -> None:
     """Reads this process's part of each weight from a model folder into the model; adapters stay as they are.
 
-    No other process is called. Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
+    Processes do not communicate here. Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not
+    fit.
     """
     values = base_weights(model)
     for layer in read_layers(model, folder):

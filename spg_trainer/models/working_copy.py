@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class WorkingCopy:
     """Swaps numbers in a narrower type into a model's parameters for a phase; the parameters stay the same objects."""
 
-    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]], computed: torch.dtype) -> None:
-        """parameters: returns the parameters to copy. computed: the type of a pass, narrower than theirs."""
-        self.parameters, self.computed = parameters, computed
+    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]], compute_dtype: torch.dtype) -> None:
+        """parameters: returns the parameters to copy. compute_dtype: the type of a pass, narrower than theirs."""
+        self.parameters, self.compute_dtype = parameters, compute_dtype
         self.trained: dict[nn.Parameter, Tensor] = {}
         """{parameter: its trained numbers}, while a phase computes with the copy."""
         self.gradients: dict[nn.Parameter, Tensor] = {}
@@ -40,7 +40,7 @@ class WorkingCopy:
             return
         for p in self.parameters():
             self.trained[p] = p.data
-            p.data = p.data.to(self.computed)
+            p.data = p.data.to(self.compute_dtype)
             if p.requires_grad:
                 self._hooks.append(p.register_post_accumulate_grad_hook(self._add))
 
@@ -90,8 +90,11 @@ def drop_gradients(model: "PreTrainedModel | PeftModel") -> None:
 
 
 def keep_wider(
-    model: Any, computed: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
+    model: Any, compute_dtype: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
 ) -> None:
-    """Makes phases of a model compute in a narrower type than its weights are kept in; parameters: None = all."""
+    """Makes phases of a model compute in `compute_dtype`, a narrower type than its weights are kept in.
+
+    parameters: returns the parameters that phases copy; None = all.
+    """
     base = base_model(model)
-    base.working_copy = WorkingCopy(parameters or base.parameters, computed)
+    base.working_copy = WorkingCopy(parameters or base.parameters, compute_dtype)

@@ -31,12 +31,12 @@ def explained(cls: type[Settings]) -> type[Settings]:
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
     cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
     hints = cls.__init__.__annotations__
-    cls.__init__ = _of_settings_values(cls.__init__)  # type: ignore[method-assign]
+    cls.__init__ = _with_settings_values(cls.__init__)  # type: ignore[method-assign]
     SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
     return cls
 
 
-def _of_settings_values(init: Callable[..., None]) -> Callable[..., None]:
+def _with_settings_values(init: Callable[..., None]) -> Callable[..., None]:
     """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument, and refuses unknown names."""
     known = inspect.signature(init).parameters.keys() - {"self"}
 
@@ -102,7 +102,7 @@ def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
     value = default_of(field)
     default = "" if value is MISSING else f" = {value!r}"
     ranges = [
-        allowed.expected.partition(". Try")[0].partition(", to judge")[0]
+        allowed.expected
         for part in (hint, *get_args(hint))
         for allowed in getattr(part, "__metadata__", ())
         if isinstance(allowed, Range)

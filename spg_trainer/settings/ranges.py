@@ -16,6 +16,8 @@ class Range(NamedTuple):
     """What an error says would be right: "0 or more"."""
     holds: Callable[[Any], bool]
     """Whether a value is in the range."""
+    advice: str = ""
+    """What an error adds to `expected`: why, or a value to try."""
 
 
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
@@ -23,13 +25,12 @@ Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
-_AT_LEAST_2 = "at least 2, to judge each against the others. Try"
-Branches = Annotated[int, Range(f"{_AT_LEAST_2} 4", lambda v: v >= 2)]
-Fills = Annotated[int, Range(f"{_AT_LEAST_2} 2", lambda v: v >= 2)]
+Branches = Annotated[int, Range("at least 2", lambda v: v >= 2, ", to judge each against the others. Try 4")]
+Fills = Annotated[int, Range("at least 2", lambda v: v >= 2, ", to judge each against the others. Try 2")]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
-Temperature = Annotated[float, Range("from 0 to 100. Try 1", lambda v: 0 <= v <= 100)]
-Rate = Annotated[float, Range("above 0 and at most 1. Try 1e-5", lambda v: 0 < v <= 1)]
+Temperature = Annotated[float, Range("from 0 to 100", lambda v: 0 <= v <= 100, ". Try 1")]
+Rate = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1, ". Try 1e-5")]
 Share = Annotated[float, Range("from 0 to 1", lambda v: 0 <= v <= 1)]
 Weight = Annotated[float, Range("from 0.01 to 1", lambda v: 0.01 <= v <= 1)]
 Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
@@ -65,9 +66,9 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
             for allowed in getattr(hint, "__metadata__", ()):
                 if not isinstance(allowed, Range) or is_allowed_word:
                     continue
-                is_whole = hint.__origin__ is int
-                if not isinstance(value, Integral if is_whole else Real):
-                    text = f"should be a {'whole ' * is_whole}number, {allowed.expected}."
-                    raise ConfigError(f"{shown(name, repr(value))}: {text}")
+                expected = f"{allowed.expected}{allowed.advice}"
+                kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
+                if not isinstance(value, kind):
+                    raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
                 if not allowed.holds(value):
-                    raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
+                    raise ConfigError(f"{shown(name, value)}: should be {expected}.")

@@ -191,12 +191,12 @@ def without_recipe(config: Config) -> str:
     """
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
-    class_has, has, should = (flatten(plain(settings)) for settings in (Config(), config, recipe))
+    of_class, present, of_recipe = (flatten(plain(settings)) for settings in (Config(), config, recipe))
     # Settings whose value is the class's own default, while the recipe has another value.
     lost = [
-        f"{name.rpartition('.')[2]} {has.get(name, 'none')} ({value})"
-        for name, value in should.items()
-        if value != has.get(name) == class_has.get(name)
+        f"{name.rpartition('.')[2]} {present.get(name, 'none')} ({value})"
+        for name, value in of_recipe.items()
+        if present.get(name) == of_class.get(name) and present.get(name) != value
     ]
     if len(lost) < 3:
         return ""
@@ -306,12 +306,12 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config and not learns_demonstrations:
-        return [*task_layers, *for_training(env, model, given.get("algorithm")), of_model]
+        return [*task_layers, *training_layers(env, model, given.get("algorithm")), of_model]
     # `eval` and demonstrations take settings from the defaults of a training by RL on the task.
-    trained = merge_layers(Config, for_training(env, model))
+    trained = merge_layers(Config, training_layers(env, model))
     if cls is EvalCommand:
-        return [*task_layers, *for_eval(env, model, trained), of_model]
-    return [*task_layers, *for_demonstrations(env, model, trained.config), of_model]
+        return [*task_layers, *eval_layers(env, model, trained), of_model]
+    return [*task_layers, *demonstration_layers(env, model, trained.config), of_model]
 
 
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
@@ -343,7 +343,7 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
     return [recorded, without_folder]
 
 
-def for_training(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
+def training_layers(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
     """The layers of recipes, and over them the layer of the model's environment.json.
 
     algorithm: the user's; None = the algorithm of the task's recipe.
@@ -355,12 +355,12 @@ def for_training(env: str, model: str, algorithm: str | None = None) -> list[Lay
     algorithm = algorithm or last_value(recipes, "algorithm", Config().algorithm)
     recipes += algorithm_recipe(named_ancestor(algorithm), tasks, kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
-    from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
+    from_recipes = [read_layer(Config, layer) for layer in recipes_for_model(model, recipes)]
     from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))
-    return [*from_recipes, from_model, *one_by_one(from_recipes, from_model)]
+    return [*from_recipes, from_model, *token_by_token_layer(from_recipes, from_model)]
 
 
-def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
+def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
     """A layer, to lie over the model's, that sets blocks of one token and a step for each; [] if no recipe has these.
 
     `justgrpo` needs such blocks even with a model whose environment.json has blocks of 32.
@@ -375,7 +375,7 @@ def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
-def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
+def eval_layers(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     """The layers with which `eval` takes arguments, decoding and number type from `trained`, a training on its task.
 
     Settings that the training takes from the model's environment.json keep that origin.
@@ -392,7 +392,7 @@ def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     return [read_layer(EvalCommand, layer) for layer in layers]
 
 
-def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
+def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
     """The layers of a training on demonstrations: settings of `trained` (a training by RL on the task), the recipe
     `sft`, and the length that the model was taught.
     """
@@ -405,7 +405,7 @@ def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
         "remasking": r.remasking,
     }
     from_training = {"env_args": trained.env_args, "rollout": decoding}
-    recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
+    recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     recorded = settings_made_with(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
     layers = (
@@ -417,7 +417,7 @@ def for_demonstrations(env: str, model: str, trained: Config) -> list[Layer]:
     return [named, *(read_layer(Config, layer) for layer in layers)]
 
 
-def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
+def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """The recipes for a model; for an adapter without their `model` group, because its rank and scale are fixed."""
     if not find_adapter(model):
         return recipes
@@ -461,10 +461,9 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     set.
     """
     in_recipes = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
-    lengths_are_set = any(of_task for name, of_task in in_recipes if name in LENGTHS)
-    are_set = {name for name, _ in in_recipes if name not in LENGTHS} | (
-        {*LENGTHS} if lengths_are_set else set()
-    )
+    are_set = {name for name, _ in in_recipes if name not in LENGTHS}
+    if any(of_task for name, of_task in in_recipes if name in LENGTHS):
+        are_set |= {*LENGTHS}
     recorded = model_environment(model).get("rollout") or {}
     return {"rollout": {name: value for name, value in recorded.items() if name not in are_set}}
 

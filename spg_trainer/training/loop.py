@@ -268,12 +268,12 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
-        base = count_habits(run.source.env, samples)
-    run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
+        counts = count_habits(run.source.env, samples)
+    run.console.say(f"Before step 1: {counts.shares}; {counts.signal}.")
     config = run.config
     shortest = min(gather(scored.completion_mask.sum(-1).tolist()))
     length_text = wrong_length(config, shortest, metrics)
-    if base.mixed:
+    if counts.mixed:
         if length_text:
             run.console.warn(f"before step 1: {length_text}")
         return
@@ -283,23 +283,23 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
         remedy = f"{length_text[0].upper()}{length_text[1:]}"
     elif not config.rollout.draws_noise:
         remedy = "At $temperature=0 all completions of a problem are the same: raise it."
-    elif 2 * base.all_right > base.groups:
+    elif 2 * counts.all_right > counts.groups:
         remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
-    cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
-    teaches_nothing = base.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
+    cannot_be_chance = counts.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    teaches_nothing = counts.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
     if teaches_nothing and cannot_be_chance and not config.force:
-        each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
+        each = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
         raise ConfigError(
-            f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
-            "right. All completions of a problem earn the same, and such rewards teach nothing. If the "
-            "model is right now and then, but less often than that, train all the same: "
+            f"before step 1 the model wrote {counts.completions} completions, {each}, and none of "
+            f"{counts.completions} is right. All completions of a problem earn the same, and such rewards teach "
+            "nothing. If the model is right now and then, but less often than that, train all the same: "
             f"{run.folder.go_on} --force. With --max-rollout-batches a run looks at more completions "
             f"before it ends here, but learns less per completion. {remedy}"
         )
     goes_on = ""
     if teaches_nothing and not cannot_be_chance:
         goes_on = (
-            f" None of {base.completions} completions is right. They are so few that this may be chance, so the run "
+            f" None of {counts.completions} completions is right. They are so few that this may be chance, so the run "
             f"goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
         )
     run.console.warn(
@@ -431,10 +431,10 @@ def reason_to_end(run: Run) -> str:
     """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
     limit = 60 * run.config.max_minutes
     is_late = limit > 0 and time.monotonic() - run.state.started > limit
-    of_processes = gather([(is_late, run.stop.requested)])  # all processes end alike
-    if any(stops for _, stops in of_processes):
+    states = gather([(is_late, run.stop.requested)])  # of all processes, which end alike
+    if any(was_asked for _, was_asked in states):
         return USER
-    if any(is_late for is_late, _ in of_processes):
+    if any(one_is_late for one_is_late, _ in states):
         return "max_minutes"
     # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
     # `steps_and_decay_start` then says where the run ends.

@@ -115,14 +115,14 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
     """How alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
-    all_correct = [bool((of_group == 1).all()) for of_group in correct]
-    all_wrong = [bool((of_group == 0).all()) for of_group in correct]
-    identical = [bool((of_group == of_group[0]).all()) for of_group in texts]
-    wrong_identical = [same and not of_group[0] for same, of_group in zip(identical, correct, strict=True)]
+    all_correct = [bool((group == 1).all()) for group in correct]
+    all_wrong = [bool((group == 0).all()) for group in correct]
+    identical = [bool((group == group[0]).all()) for group in texts]
+    wrong_identical = [same and not group[0] for same, group in zip(identical, correct, strict=True)]
     return {
-        "reward_std": float(np.mean([of_group.std() for of_group in rewards])),
+        "reward_std": float(np.mean([group.std() for group in rewards])),
         # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
-        "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in rewards])),
+        "frac_reward_zero_std": float(np.mean([np.ptp(group) == 0 for group in rewards])),
         "frac_groups_all_correct": float(np.mean(all_correct)),
         "frac_groups_all_wrong": float(np.mean(all_wrong)),
         "frac_groups_identical": float(np.mean(identical)),

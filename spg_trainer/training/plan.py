@@ -194,18 +194,24 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     judged_anew = config.output.accept_changed_code and task_code_differs(
         read_inputs(folder), find_inputs(file_settings(config))
     )
-    starts = []
-    for settings, counted in ((before, validations), (config, {} if judged_anew else validations)):
-        improved, rates = CRITERIA[settings.validates].improvements(counted), settings.optimizer
-        stalled = stalled_at(improved, settings.eval.patience)
-        schedule = settings.max_steps, rates.lr_schedule, rates.lr_decay_share
-        starts.append(steps_and_decay_start(*schedule, stalled)[1])
-    falls_elsewhere = starts[0] != starts[1] and config.optimizer.lr_schedule == DECAYS_LATE
-    # Up to the earlier of the two steps all rates were equal. A checkpoint behind max_steps is refused elsewhere
-    # (`refuse_later_checkpoint`).
-    if checkpoint is None or not falls_elsewhere or not min(starts) < step_of(checkpoint) <= config.max_steps:
+    fell_from = decay_start(before, validations)
+    falls_from = decay_start(config, {} if judged_anew else validations)
+    falls_elsewhere = fell_from != falls_from and config.optimizer.lr_schedule == DECAYS_LATE
+    if checkpoint is None or not falls_elsewhere:
         return checkpoint
-    return require_up_to(folder, min(starts))
+    last_equal = min(fell_from, falls_from)  # up to this step all rates were equal
+    is_behind_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
+    if step_of(checkpoint) <= last_equal or is_behind_the_end:
+        return checkpoint
+    return require_up_to(folder, last_equal)
+
+
+def decay_start(config: Config, validations: Mapping[int, object]) -> int:
+    """The step from which the learning rate falls by these settings and validations (`steps_and_decay_start`)."""
+    rates, improved = config.optimizer, CRITERIA[config.validates].improvements(validations)
+    stalled = stalled_at(improved, config.eval.patience)
+    _, start = steps_and_decay_start(config.max_steps, rates.lr_schedule, rates.lr_decay_share, stalled)
+    return start
 
 
 def refuse_lost_checkpoints(folder: Path) -> None:

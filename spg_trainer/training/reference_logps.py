@@ -1,7 +1,7 @@
 """The logps of a step under two other models: the one that sampled (old logps) and the reference.
 
-Both are computed before any weight of the step changes, and with the same rows, padding and masks at once as in the
-update itself, so that an equal model gives equal values, bit for bit.
+Both are computed before any weight of the step changes. A pass has the same rows, the same padding and as many masks as
+in the update itself, so that an equal model gives equal values, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from spg_trainer.training.micro_batches import Update, logps_without_graph, refe
 
 
 def add_old_logps(policy: Policy, updates: Sequence[Update]) -> None:
-    """Gives the rows of all updates but the first their `old_logps`, and `old_measured` if masks measure something.
+    """Gives the rows of all updates but the first their `old_logps`.
 
-    The first update needs none: no weight has changed yet, so that its own logps, detached, are the old ones.
+    The first update needs none: no weight has changed yet, so that its own logps, detached, are the old ones. If the
+    masks name a measure (`likelihood/measures.py`), the rows get `old_measured`, too.
     """
     for update in updates[1:]:
         for number, micro in enumerate(update.micro_batches):

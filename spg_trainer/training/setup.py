@@ -260,7 +260,9 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     """
     config, algorithm = planned.config, planned.algorithm
     is_cpu = policy.device.type == "cpu"
-    dtype = {"auto": "float32" if is_cpu else "bfloat16"}.get(config.model.dtype, config.model.dtype)
+    dtype = config.model.dtype
+    if dtype == "auto":
+        dtype = "float32" if is_cpu else "bfloat16"
 
     def memory_with(copies: int, rows: int | None) -> Memory:
         return step_memory(
@@ -288,7 +290,8 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     if planned.goes_on and config.batch.per_device_batch_size == AUTO and chose_by_itself(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
-        rows = rows and min(rows, before.get("rows_per_forward", rows))
+        if rows is not None:
+            rows = min(rows, before.get("rows_per_forward", rows))
     return copies, rows
 
 

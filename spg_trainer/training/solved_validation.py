@@ -110,11 +110,8 @@ def summary(validations: Validations, best: int) -> dict[str, Any] | None:
         return None
     last = max(validations)
     highest_step = max(validations, key=lambda step: (sum(validations[step]), step))
-    problems, best_rate, highest = (
-        len(validations[last]),
-        rate(validations[best]),
-        rate(validations[highest_step]),
-    )
+    problems = len(validations[last])
+    best_rate, highest = rate(validations[best]), rate(validations[highest_step])
     rule = RULE if best == best_step(validations) else OF_THE_REST
     return {
         "problems": problems,

@@ -48,7 +48,7 @@ def plan_updates(
     """The updates of a step with their masks, old and reference logps: in each iteration, one of every minibatch.
 
     number: the step's number, or "validation" for a loss that is only measured. Old and reference logps are computed
-    here, before any weight changes, and with the rows, padding and masks at once that the update itself uses.
+    here, before any weight changes, in passes with the same rows, padding and number of masks as in the update itself.
     """
     updates: list[Update] = []
     group = step.group.numpy()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.rollout.failures import listed
+from spg_trainer.rollout.failures import counts_text
 from spg_trainer.training.remedies import HELP_IS_ON_PAGE, remedy_for_equal_groups
 
 History = Sequence[Mapping[str, Any]]
@@ -76,8 +76,9 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         prefix = "env_errors/"
         reasons = {name.removeprefix(prefix): n for name, n in newest.items() if name.startswith(prefix)}
         warnings["unscored"] = (
-            f"the environment's score raised on {failures} completions of this step ({listed(reasons)}), which earn "
-            "0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every step)."
+            f"the environment's score raised on {failures} completions of this step ({counts_text(reasons)}), which "
+            "earn 0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every "
+            "step)."
         )
     if no_room := newest.get("turns/no_room"):
         warnings["no room"] = (
