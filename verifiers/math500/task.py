@@ -108,7 +108,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
         rest = form_of(problem).behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
-    if outcome and outcome[0] != OK and lenient and not answer.isalnum():
+    if outcome and outcome[0] != OK and lenient and (" " in answer or not answer.isprintable()):
+        # English has spaces, and a list in lines has characters that are not printable.
         value = value_in_english(answer, gold.is_list)
         if (
             value != answer
@@ -207,7 +208,12 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     # In small letters a name is the same name, but aa is not AA, which may be a product.
-    if is_name(gold, problem) and len({*gold.key}) > 1 and text.key(answer) == gold.key.lower():
+    if (
+        gold.is_name
+        and is_name(gold, problem)
+        and len({*gold.key}) > 1
+        and text.key(answer) == gold.key.lower()
+    ):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     digits = text.digits_of(answer) if base and len(answer) < 40 else None
@@ -349,7 +355,7 @@ def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
     """True for SU if the reference is US; for "A good idea" if the reference is the choice A."""
     if gold.is_choice:
         return type(value) is Quantity  # "A good idea" is read as A with a unit
-    return is_name(gold, form.problem) and is_expression(value) and value != gold.meaning
+    return gold.is_name and is_name(gold, form.problem) and is_expression(value) and value != gold.meaning
 
 
 def is_name(gold: Reference, problem: str | None) -> bool:

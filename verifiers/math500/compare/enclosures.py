@@ -156,15 +156,14 @@ class Evaluation:
         base = self.evaluate(node[1])
         n, d = quotient_of(node[2])  # the exponent n/d; d is 0 if it is no rational number
         exponent = fmpq(n, d) if d else self.evaluate(node[2])
-        # The odd root of a negative base: that of the positive base, times (-1)^n.
-        takes_odd_root = isinstance(base, arb) and base < 0 and d % 2 == 1
-        if takes_odd_root:
-            base = -base
-        is_single = d == 1 or (isinstance(base, arb) and base >= 0)
-        if d > 2 and not is_single:
+        if d == 1 or (isinstance(base, arb) and base >= 0):
+            return base**exponent
+        if isinstance(base, arb) and base < 0 and d % 2 == 1:
+            root = (-base) ** exponent
+            return -root if n % 2 == 1 else root  # an odd root of a negative number
+        if d > 2:
             raise Undecided("one of several roots")
-        value = (base if is_single else acb(base)) ** exponent
-        return -value if takes_odd_root and n % 2 == 1 else value
+        return acb(base) ** exponent
 
     def function(self, node: Node) -> Enclosure:
         return FUNCTIONS.get(node[1], Evaluation.undecided)(self, *node[2])

@@ -22,6 +22,7 @@ from verifiers.verdicts import encoded
 BIT_LIMIT = 20_000  # bits of a numerator or denominator
 EXPONENT_LIMIT = 9_999
 FACTORIAL_LIMIT = 1_000  # the largest n whose n! is computed
+VALUES_OF_A_DIGEST = 8  # how many integers of 8 bytes a digest has
 
 Quotient = tuple[int, int]  # (numerator, denominator > 0)
 
@@ -43,7 +44,7 @@ class Point:
     def __init__(self, *texts: object) -> None:
         self.texts = texts
         self.values: dict[object, int] = {}
-        self.key = b""
+        self.digest = b""  # from which the latest integers were made; the next ones are made from a new one
         self.unknowns = False  # True once an unknown other than pi was met; then a difference proves nothing
         self.variables = False  # True once a variable was met
 
@@ -53,12 +54,15 @@ class Point:
 
     def made_value(self, key: object) -> int:
         """A new integer for a variable or an unknown that was not met before."""
-        try:
-            self.key = self.key or blake2b(encoded("\0".join(map(repr, self.texts))), digest_size=16).digest()
-        except ValueError:  # Python prints no integer of more than 4,300 digits
-            raise TooBig from None
-        digest = blake2b(len(self.values).to_bytes(4), digest_size=8, key=self.key).digest()
-        value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
+        place = len(self.values) % VALUES_OF_A_DIGEST
+        if place == 0:
+            try:
+                texts = self.digest, *self.texts
+                self.digest = blake2b(encoded("\0".join(map(repr, texts)))).digest()
+            except ValueError:  # Python prints no integer of more than 4,300 digits
+                raise TooBig from None
+        value = int.from_bytes(self.digest[8 * place : 8 * place + 8], "big") >> 3 | 1
+        self.values[key] = value
         return value
 
     def unknown(self, *key: object) -> Quotient:

@@ -53,6 +53,8 @@ def meaning(value: Value) -> Value:
 def meaning_of_expression(node: Node) -> Value:
     """The meaning of an expression: two values for a plus-minus sign, one matrix for a sum of matrices, a region for
     [0, 3) without {1}, the empty set for its sign; any other expression as it is."""
+    if node[0] == "num":
+        return node
     kinds = {atom[0] for atom in tree.atoms(node)}
     if kinds.isdisjoint(("held", "pm")):
         return EMPTY_SET if node == ("sym", "\\emptyset") else node

@@ -41,11 +41,11 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     try:
         c, d = point.evaluate(gold)
     except TooBig:
-        return compare_numerically(answer, gold, length), False
+        return compare_numerically(answer, gold, length, point), False
     try:
         a, b = (c, d) if answer == gold else point.evaluate(answer)
     except TooBig:  # only the answer has so large a number, so it is worth no more time
-        return (YES if compare_numerically(answer, gold, length) == YES else NO), False
+        return (YES if compare_numerically(answer, gold, length, point) == YES else NO), False
     rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
         if not point.unknowns and not rational and is_undefined_elsewhere(answer, gold):
@@ -54,7 +54,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
         return (YES if alike else UNSURE), rational
     if not point.unknowns:
         return NO, rational
-    return compare_numerically(answer, gold, length), False
+    return compare_numerically(answer, gold, length, point), False
 
 
 def is_negative(node: Node) -> bool:
@@ -73,7 +73,7 @@ def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
 
     So agreement by accident does not count.
     """
-    second = Point("again", point.key)
+    second = Point("again", point.digest)
     try:
         (a, b), (c, d) = second.evaluate(answer), second.evaluate(gold)
     except (TooBig, Undefined):
@@ -104,10 +104,10 @@ def is_below_zero(node: Node) -> bool:
     return is_below_zero(node)
 
 
-def compare_numerically(answer: Node, gold: Node, length: int) -> int:
+def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> int:
     """NO if two expressions differ at a point; YES if they agree where both are defined; else UNSURE.
 
-    With variables, they must agree at two points at least.
+    With variables, they must agree at two points at least. The values of the variables come from `point`.
     """
     try:
         from verifiers.math500.compare.enclosures import values_agree
@@ -115,8 +115,7 @@ def compare_numerically(answer: Node, gold: Node, length: int) -> int:
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
     positive = positive_names(gold) if names else ()
-    point, agreed = Point(answer, gold), 0
-    needed = 2 if names else 1
+    agreed, needed = 0, 2 if names else 1
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):

@@ -32,15 +32,18 @@ _BY_START = {
 def key(text: str) -> str:
     """The normal form of an answer, in time linear in its length."""
     text = without_thin_spaces(text if text.isascii() else normalize("NFC", text))
-    for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
-        for old, new in _BY_START.get(start, ()):
-            text = text.replace(old, new)
+    if "\\" in text:
+        for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
+            for old, new in _BY_START.get(start, ()):
+                text = text.replace(old, new)
     text = text.replace("~", " ").replace("$", " ")
     return joined(without_text_command(text.strip().removesuffix(".")))
 
 
 def without_thin_spaces(text: str) -> str:
     r"""The text with a space for each `\,`, but with nothing for one before a group of three digits: 10\,000."""
+    if "\\," not in text:
+        return text
     parts = text.split("\\,")
     result = parts[0]
     for before, part in pairwise(parts):
@@ -59,19 +62,18 @@ def without_text_command(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """The text without white space, except one space between two characters that `is_wordlike` names: 1 2, not 12."""
+    """The text without white space, except one space between two letters, digits or points: 1 2, not 12.
+
+    A comma counts as a digit if the text has no brackets: 10, 080 is not 10,080.
+    """
     words = text.split()
-    no_brackets = "(" not in text and "[" not in text
+    marks = "." if "(" in text or "[" in text else ".,"
     result = words[:1]
     for before, word in pairwise(words):
-        apart = is_wordlike(before[-1], no_brackets) and is_wordlike(word[0], no_brackets)
+        last, first = before[-1], word[0]
+        apart = (last.isalnum() or last in marks) and (first.isalnum() or first in marks)
         result.append(" " + word if apart else word)
     return "".join(result)
-
-
-def is_wordlike(character: str, no_brackets: bool) -> bool:
-    """True for a letter, a digit and a point. For a comma if the text has no brackets: 10, 080 is not 10,080."""
-    return character.isalnum() or character == "." or (no_brackets and character == ",")
 
 
 # For numbers that have letters among their digits.

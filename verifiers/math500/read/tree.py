@@ -15,6 +15,7 @@ The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 Node = tuple
 ZERO: Node = ("num", 0, 1)
@@ -37,9 +38,9 @@ Parts = tuple[Node, ...]
 # {kind of node: what returns its parts}, {kind of node: what returns a node with other parts}
 PARTS: dict[str, Callable[[Node], Parts]] = {
     **dict.fromkeys(ATOMS, lambda _: ()),
-    **dict.fromkeys(("+", "*"), lambda node: node[1]),
-    **dict.fromkeys(("/", "^", "deg", "pct", "paren"), lambda node: node[1:]),
-    "fn": lambda node: node[2],
+    **dict.fromkeys(("+", "*"), itemgetter(1)),
+    **dict.fromkeys(("/", "^", "deg", "pct", "paren"), itemgetter(slice(1, None))),
+    "fn": itemgetter(2),
 }
 REBUILT: dict[str, Callable[[Node, Parts], Node]] = {
     **dict.fromkeys(("+", "*"), lambda node, inside: (node[0], inside)),
