@@ -17,7 +17,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
 from verifiers.math500.read.lexer import COMMAND, LETTERS, OMEGA, Malformed, Unsupported, tokens_of
-from verifiers.math500.read.markup import CHOICES, without_approximation
+from verifiers.math500.read.markup import CHOICES, YES_OR_NO, without_approximation
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import symbols
 from verifiers.math500.read.units import letter_of
@@ -40,6 +40,7 @@ class Reference:
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
+        self.is_yes_or_no = self.key.lower() in YES_OR_NO
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
         self.is_money = False
         self.is_name = is_name_of_capitals(answer.strip())

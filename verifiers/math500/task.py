@@ -151,7 +151,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     if letter := gold.unit_letter or asked:
         answer = with_unit_marked(answer, letter)
     if lenient:
-        if gold.key.lower() in markup.YES_OR_NO:
+        if gold.is_yes_or_no:
             answer = markup.yes_or_no(answer)
         answer = without_words(answer, gold, problem)
     try:

@@ -174,6 +174,8 @@ class Form:
         in_units: whether the answer is in "units", which measure a length.
         """
         unit = answer.unit if type(answer) is Quantity else ""
+        if not (unit or in_units):
+            return True
         wanted = gold.unit if type(gold) is Quantity else ""
         power = 1 if in_units else units.power_of(unit)
         if not wanted and power and self.dimension and power != self.dimension:

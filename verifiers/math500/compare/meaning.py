@@ -55,7 +55,7 @@ def meaning_of_expression(node: Node) -> Value:
     [0, 3) without {1}, the empty set for its sign; any other expression as it is."""
     if node[0] == "num":
         return node
-    kinds = {atom[0] for atom in tree.atoms(node)}
+    kinds = tree.kinds_of_atoms(node)
     if kinds.isdisjoint(("held", "pm")):
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
     if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):

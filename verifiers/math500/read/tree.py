@@ -70,20 +70,26 @@ def substituted(node: Node, values: dict[Node, Node]) -> Node:
     return rebuilt(node, (substituted(part, values) for part in parts(node)))
 
 
-def atoms(node: Node) -> list[Node]:
-    """All nodes without parts: numbers, variables, constants, plus-minus signs, and values that are no expression."""
-    found, nodes = [], [node]
+def kinds_of_atoms(node: Node) -> set[str]:
+    """The kinds of all nodes without parts: {"num", "sym"} for 2x."""
+    kinds, nodes = set(), [node]
     for node in nodes:  # the list grows on the way
         if node[0] in ATOMS:
-            found.append(node)
+            kinds.add(node[0])
         else:
             nodes += PARTS[node[0]](node)
-    return found
+    return kinds
 
 
 def leaves(node: Node, kind: str) -> list:
     r"""The names of all variables ("sym") or all constants ("const"), or 1 for each \pm and -1 for each \mp ("pm")."""
-    return [atom[1] for atom in atoms(node) if atom[0] == kind]
+    found, nodes = [], [node]
+    for node in nodes:  # the list grows on the way
+        if node[0] == kind:
+            found.append(node[1])
+        elif node[0] not in ATOMS:
+            nodes += PARTS[node[0]](node)
+    return found
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -138,7 +144,7 @@ def has_product_of_sums(node: Node) -> bool:
 
 def holds_container(node: Node) -> bool:
     """True if a tuple, a set or a matrix stands in an expression."""
-    return any(atom[0] == "held" for atom in atoms(node))
+    return "held" in kinds_of_atoms(node)
 
 
 def holds_repeated(node: Node) -> bool:
