@@ -51,6 +51,7 @@ class Side:
     repeated: int = 0  # that value if the number stands in brackets behind the words: "six (6)"
     degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
     braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
+    called: bool = False  # a bracket opened last, whose number is changed: sqrt(16), more than (16)
     price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
@@ -61,7 +62,7 @@ class Side:
 
 
 _OR, _PER, _THAN, _K, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "z"))
-_AND_WORD, _NO, _WAIT = word_key("and"), word_key("no"), word_key("wait")
+_AND_WORD, _NO, _WAIT, _NOT = word_key("and"), word_key("no"), word_key("wait"), word_key("not")
 _NEGATIVE = word_keys("minus negative")
 """Words that stand for a minus before a number: "minus 5"."""
 _SPOILERS = word_keys(
@@ -72,11 +73,26 @@ _SPOILERS = word_keys(
 """Words that deny the number or change its value wherever they stand: "not 18", "18 doubled"."""
 _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
-    "without except excluding but between"
+    "without except excluding but between sqrt cbrt sin sine cos cosine tan tangent ln logarithm exp partof"
 )
-"""Words that change the number's value right before it: "almost 18"."""
-_BEHIND = word_keys("squared cubed tens quintillion score")
+"""Words that change the number's value right before it: "almost 18"; "partof" stands for `_PART_OF`."""
+_BEHIND = word_keys("squared cubed tens quintillion score reciprocal inverse")
 """Words that change it right behind it: "18 squared"."""
+_FUNCTIONS = word_keys("log lg sqrt cbrt sin sine cos cosine tan tangent ln exp")
+"""Words that change the number in brackets behind them: "log(18)"; so does a letter right before the bracket: f(18)."""
+_FRACTIONS = word_keys(
+    "quarter fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth"
+)
+_PART_NAMES = word_keys(
+    "square cube opposite reciprocal inverse double percent percentage part portion fraction most"
+)
+"""Words that say with "of" how a number is changed or parted, as do number words and fractions: "a quarter of 18"."""
+_QUARTERS = word_keys("quarter quarters")
+"""Fractions that are also coins: "18 quarters"."""
+_OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
+_ARTICLES = word_keys("a an")
+_PART_OF, _AND_A, _FRACTION, _COIN = (word_key(word) for word in ("partof", "anda", "fraction", "coin"))
+"""What `Side.key` is behind "a quarter of (the)", behind "2 and a", behind "1 fourth" and behind "1 quarter"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 """A pair of words that changes the value, with `_AT` first: "at least"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
@@ -117,6 +133,8 @@ _REMAINDERS = {
         *_BEHIND,
         *_LIMITS,
         *_BELOW_WHAT,
+        *_FRACTIONS,
+        *_QUARTERS,
         _TO,
         _T,
         *_NUMERALS,
@@ -150,7 +168,7 @@ def clear(side: Side) -> None:
     """Forget all that a side has noted, but for its numbers."""
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
-    side.priced = side.capital = side.degrees = side.braced = False
+    side.priced = side.capital = side.degrees = side.braced = side.called = False
     side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
 
 
@@ -226,7 +244,7 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
             note_currency(side.price, side)
         i = read_number(data, i, end, number)
         bounded = side.before == WORD and is_listed(side.key) and is_one_of(side.key, _BEFORE)
-        unreadable |= bounded or number.shape == num.NO_NUMBER
+        unreadable |= bounded or side.called or number.shape == num.NO_NUMBER
         if side.sign < 0:
             number.sign = -number.sign
     else:
@@ -285,9 +303,31 @@ def changes_value(key: int, side: Side) -> bool:
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
+    if side.key == _AND_A or side.key == _AND_WORD:
+        return is_one_of(key, _FRACTIONS) or (side.key == _AND_A and is_one_of(key, _QUARTERS))
     if key == _TO:
         return is_one_of(side.key, _TOWARDS)
     return side.key == _AT and is_one_of(key, _LIMITS)
+
+
+def joined(key: int, side: Side) -> int:
+    """A word's key, or what stands for the word with those before it: `_PART_OF` for the "of" of "a quarter of"."""
+    if side.numbers == 0:
+        names_part = key == _OF and (
+            is_one_of(side.key, _PART_NAMES) or is_one_of(side.key, _FRACTIONS) or spelled(side.key) >= 0
+        )
+        return _PART_OF if names_part or (side.key == _PART_OF and is_one_of(key, _DETERMINERS)) else key
+    if key == _AND_WORD and side.before == MARK:
+        return 0  # 18, and a quarter of them are red
+    if side.key == _AND_WORD and (is_one_of(key, _ARTICLES) or spelled(key) >= 0):
+        return _AND_A
+    if side.before == NUMBER and is_one_of(key, _QUARTERS):
+        return _COIN
+    if side.before == NUMBER and is_one_of(key, _FRACTIONS):
+        return _FRACTION
+    if key == _OF and (side.key == _COIN or side.key == _FRACTION):
+        blame(side, OPAQUE)  # 3 quarters of the class
+    return key
 
 
 def note_word(key: int, is_capital: bool, side: Side) -> None:
@@ -339,7 +379,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
         side.unit = True
     else:
         side.words = True
-    side.key = key
+    side.key = joined(key, side)
     follow(side, WORD)
 
 
@@ -444,8 +484,14 @@ def note_mark(kind: int, side: Side) -> None:
         side.key = 0  # cm²
         return
     blame(side, _FAULT[kind])
-    if kind == ch.LEFT_PAREN and side.numbers == 0 and side.before == WORD:
-        side.repeated = side.told
+    side.called = False
+    if side.numbers == 0 and side.before == WORD:
+        if kind == ch.LEFT_PAREN:
+            side.repeated = side.told
+            is_letter = not side.spaced and 0 < side.key <= _LAST_LETTER
+            side.called = is_letter or is_one_of(side.key, _FUNCTIONS) or is_one_of(side.key, _BEFORE)
+        elif kind == ch.LEFT_BRACE or kind == ch.LEFT_BRACKET:
+            side.called = is_one_of(side.key, _FUNCTIONS)
     if kind == ch.COLON and side.numbers == 0:
         side.price = 0  # pounds: 20 euros
     side.braced = kind == ch.LEFT_BRACE and side.before == NUMBER
@@ -537,6 +583,13 @@ def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
     return after + 1 if opening else after
 
 
+def denies_equality(data: Bytes, first: int, i: int, side: Side) -> bool:
+    """True if the = at i, in an answer that begins at `first`, is that of `x != 18` or `x is not = 18`."""
+    if i > first and data[i - 1] == ch.BANG:
+        return not (i - 1 > first and num.is_digit(data, i - 2, i))  # 5!=120
+    return side.before == WORD and side.key == _NOT
+
+
 def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[int, bool]:
     """Read the answer data[first:end] from i to the next `=` into `side`; (position after it, whether one follows)."""
     clear(side)
@@ -567,6 +620,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
                 note_mark(kind, side)
         elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
             more = True
+            if denies_equality(data, first, i, side):
+                blame(side, REFUSED)  # x != 18
         elif kind == num.COMMAND:
             if not is_one_of(key, _WRAPPERS):
                 note_mark(num.FOREIGN, side)
@@ -585,8 +640,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
     if side.sign < 0 and side.numbers and not side.unit:
         blame(side, OPAQUE)  # 20-
-    if side.capital:
-        blame(side, OPAQUE)  # 5M may be five million
+    if side.capital or side.key == _FRACTION:
+        blame(side, OPAQUE)  # 5M may be five million; 1 fourth
     if side.repeated > 0 and not side.unit and contradicts(side.number, side.repeated):
         blame(side, OPAQUE)  # six (5)
     if side.variable:
