@@ -129,6 +129,7 @@ class Episodes:
         return self.scores
 
     def _check(self, completions: Mapping[int, str]) -> None:
+        """Raises EnvError for an episode that has ended, and for a completion that is no string."""
         env = self.env
         if ended := [str(self.indices[i]) for i in completions if self.ended[i]]:
             what = "a second step() on" if env.max_turns == 1 else "step() after the end of"

@@ -198,6 +198,7 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    """Judges the files that the arguments name; returns the exit status."""
     if args.task not in tasks() and (named := [word for word in args.files if word in tasks()]):
         raise CommandError(f"The task comes first: python -m verifiers {named[0]} {args.task}")
     task = find(args.task)
@@ -217,9 +218,13 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"--by {' --by '.join(args.by)}: the summary counts by one column. Give one of them."
         )
-    args.by = "".join(args.by)
-    names |= {*args.keep, *filter(None, [args.by])}
-    names |= {"problem"} if args.problem_field is None and "problem" in task.optional else set()
+    args.by = args.by[0] if args.by else ""
+    names.update(args.keep)
+    if args.by:
+        names.add(args.by)
+    if args.problem_field is None and "problem" in task.optional:
+        names.add("problem")
+    # The name `a.b` is field b in column a.
     columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
@@ -242,7 +247,7 @@ def _run(args: argparse.Namespace) -> int:
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
-        sys.stderr.write("\n" * progress + summary_text(facts))
+        sys.stderr.write(f"\n{summary_text(facts)}" if progress else summary_text(facts))
     for source in sources:
         problem = source.failure or ("it holds no rows." if source.empty else "")
         if problem:

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as dataclass_fields
 from functools import cache, partial
 from inspect import isfunction
 from itertools import pairwise
@@ -134,7 +135,7 @@ def struct_of(loop: RowLoop) -> np.dtype:
 def layout(value: Any) -> Any:
     """numpy's type of an object of integers, lists of integers, and such objects."""
     if is_dataclass(value):
-        return [(field.name, layout(getattr(value, field.name))) for field in fields(value)]
+        return [(field.name, layout(getattr(value, field.name))) for field in dataclass_fields(value)]
     return ("int64", len(value)) if isinstance(value, list) else "int64"
 
 
@@ -161,10 +162,11 @@ def _kernel(loop: RowLoop) -> Callable[..., None] | None:
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
+    """The loop over many completions, ready to be compiled; `compile_loop` says what `checksum` is for."""
     judge = loop.judge
 
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
-        if checksum < 0:
+        if checksum < 0:  # it never is, but so the loop closes over the checksum
             return
         scratch = memory[0]
         for i in range(len(starts) - 1):

@@ -86,6 +86,7 @@ class Source:
         self.empty = self.empty and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
+        """The lines of a file, piece by piece. Its first bytes show its format, or else its name."""
         magic = stream.peek(len(LFS))
         if magic.startswith(LFS):
             raise CommandError(
@@ -289,6 +290,7 @@ def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
+    """The rows of a parquet file as lines of JSON, in blocks."""
     try:
         import pyarrow.parquet
     except ImportError as error:

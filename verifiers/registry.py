@@ -209,6 +209,7 @@ def check_mode(mode: object, task: Task) -> None:
 
 
 def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
+    """Raises `ArgumentError` for a mode or for reference fields that the task does not take."""
     check_mode(mode, task)
     if tuple(reference) == task.fields:  # as nearly always
         return
@@ -226,11 +227,13 @@ def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
 
 
 def _loaded(path: str) -> Any:
+    """The object that a path names, e.g. "verifiers.sudoku:TASK"."""
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 
 
 def _as_list(name: str, values: object) -> list[Any]:
+    """A sequence as a list; raises `ArgumentError` for a single string, and for what has no length or no order."""
     if isinstance(values, str):
         message = (
             f"{name}={shown(values)} is one string where a sequence of strings belongs; write {name}=[...]."
@@ -250,6 +253,7 @@ def _as_list(name: str, values: object) -> list[Any]:
 
 
 def _installed() -> dict[str, Any]:
+    """{task: its entry point} of installed packages."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}

@@ -208,6 +208,7 @@ class Workers:
         return True
 
     def _end(self, worker: _Worker) -> None:
+        """Kills a worker."""
         self._alive.discard(worker)
         worker.process.kill()
         worker.pipe.close()

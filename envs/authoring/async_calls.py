@@ -177,12 +177,14 @@ async def _await_within(
     free_places = asyncio.Semaphore(limits.concurrency)
 
     async def counted(awaitable: Awaitable[Any], function: str) -> Outcome:
+        """As `limited`; then counts the call as ended."""
         try:
             return await limited(awaitable)
         finally:
             not_done[function] -= 1
 
     async def limited(awaitable: Awaitable[Any]) -> Outcome:
+        """Awaits a call when a place is free, for at most `limits.seconds`."""
         async with free_places:
             task = asyncio.ensure_future(_outcome_of(awaitable))
             try:
@@ -203,6 +205,7 @@ async def _await_within(
 
 
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:
+    """The value that an awaitable has, or the error that it raises."""
     try:
         return Outcome(await awaitable)
     except GeneratorExit:  # Python raises it to close a coroutine, which must let it pass

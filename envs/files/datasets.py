@@ -210,6 +210,7 @@ def _advice(hub: HubDataset) -> str:
 
 
 def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[Row], str | None]:
+    """What `load_rows` returns for source=hub."""
     if Path(hub.repo).exists():  # `datasets` would read this folder in place of the hub
         raise EnvError(
             f"{task}: the folder {hub.repo} lies here: pass --env-args source={hub.repo}, or move it."

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from envs.bases.published import ANSWER_FORMAT, PublishedEnv
-from envs.math500 import problems
+from envs.math500 import problems as math_problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.problem import Problem, Scores
 
@@ -34,7 +34,7 @@ class MATH500(PublishedEnv):
     hash picks a twentieth of ankner/math-500 for `validation`; the columns are `problem`, and `solution` or `answer`.
     """
 
-    task, problem_module, instruction = "math500", problems, _INSTRUCTION
+    task, problem_module, instruction = "math500", math_problems, _INSTRUCTION
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 

@@ -213,6 +213,7 @@ class OpenEnvFront(Front):
         return self._state(task, self._session(task, parse_qs(query).get("episode_id", [None])[0]))
 
     def _session(self, task: str, name: Any) -> Session:
+        """The episode that a request names, now the last used one; raises `Refused` if there is none."""
         if name is None:
             advice = "the one that /reset returned in the metadata; over a WebSocket none is needed"
             raise Refused(422, f'"episode_id" is missing: {advice}.')
@@ -305,6 +306,7 @@ class OpenEnvFront(Front):
         return {"observation": observation, "reward": reward, "done": session.done, "metadata": metadata}
 
     def _state(self, task: str, session: Session) -> dict[str, Any]:
+        """The answer to `state`."""
         named = {"task": task, "split": session.split, "index": session.index, "done": session.done}
         return {"episode_id": session.id, "step_count": len(session.turns), **named}
 
@@ -379,6 +381,7 @@ class OpenEnvFront(Front):
 
 
 def _error(code: str, text: str) -> dict[str, Any]:
+    """The message of an error over a WebSocket."""
     return {"type": "error", "data": {"message": text, "code": code}}
 
 

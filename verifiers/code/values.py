@@ -78,6 +78,7 @@ def read_cases(cases: Any) -> list[Case]:
 
 
 def _read_case(case: Any, place: int) -> Case:
+    """The case at a place of the list; the text of its ValueError goes on with "cases=... "."""
     if isinstance(case, dict) and "stdin" in case:
         return _read_program_case(case, place)
     if not isinstance(case, dict) or not {"expected", "compare"} & set(case):
@@ -220,6 +221,7 @@ def same_print(expected: str, printed: str, tolerance: float) -> bool:
 
 
 def _same_word(tolerance: float, expected: str, printed: str) -> bool:
+    """Whether two words are the same text, or numbers that differ by no more than the tolerance."""
     if expected == printed:
         return True
     try:
@@ -268,6 +270,7 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
 
 
 def _near(expected: complex, value: complex, case: Case) -> bool:
+    """Whether two numbers are equal, or as near to each other as the case allows."""
     both_are_nan = expected != expected and value != value
     if expected == value or both_are_nan:
         return True

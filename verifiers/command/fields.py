@@ -85,6 +85,7 @@ def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
 
 
 def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
+    """The names of the columns by one preset, or those that flags give in their place."""
     completion, forms, others = PRESETS.get(preset, _OWN)
     if flags.completion_field is not None:
         completion = (flags.completion_field,)

@@ -89,6 +89,7 @@ def _joined(
     path: str,
     kept: Sequence[str],
 ) -> bytes | LineError:
+    """A line with the references of its key added; if that is not possible, the error that says why."""
     try:
         row = read_line(line)
         if not has(row, (key,)):

@@ -53,7 +53,7 @@ def _field_of_row(field: str, value: Any) -> Any:
 
 
 # {reference that a file may have in another form: the function that converts it}.
-_SPECIAL: dict[str, Callable[[Any], Any]] = {
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "problem": partial(unwrap, role="user"),
     "numbers": integers_in,
     **{field: partial(_field_of_row, field) for field in ("entry_point", "cases", "prompt")},
@@ -113,13 +113,16 @@ def judge_block(job: Job, block: Block) -> Judged:
     unread: set[int] = set()  # lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
+    columns_to_keep = [*job.keep, job.by] if job.by else job.keep
     kept: dict[int, dict[str, Any]] = {}  # {line: its kept columns}
     seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
-            kept[number] = columns_of(sample, (*job.keep, *filter(None, [job.by])))
-            seen.update(kept[number] if seen else (*sample, *kept[number]))
+            kept[number] = columns_of(sample, columns_to_keep)
+            if not seen:
+                seen.update(sample)
+            seen.update(kept[number])
             value, *values = read_sample(sample, wanted)
         except LacksField as error:
             places.append((number, 0))
@@ -140,7 +143,7 @@ def judge_block(job: Job, block: Block) -> Judged:
             outcomes.append("")
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
-                column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
+                column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
     without: list[int] = []  # the completions in which no answer was found
     taken = batch.compiling.taken
     findings = _findings(job, completions, references)
@@ -247,6 +250,7 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
 
 
 def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:
+    """The outcome of one completion."""
     try:
         verdict = verify(job.task, completion, mode=job.mode, **reference)
     except VerifierError as error:

@@ -109,6 +109,7 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
 
 
 def summary_text(facts: dict[str, Any]) -> str:
+    """The summary as lines for a terminal. facts: what `summary` returns."""
     n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
     rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]

@@ -213,8 +213,10 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
         stars = 1
         while 2 * stars + 2 <= length and data[start + stars] == ch.STAR and data[end - 1 - stars] == ch.STAR:
             stars += 1
-        inner = length > 2 * stars and data[start + stars] != ch.STAR and data[end - 1 - stars] != ch.STAR
-        return stars if last == ch.STAR and inner else 0
+        has_inside = (
+            length > 2 * stars and data[start + stars] != ch.STAR and data[end - 1 - stars] != ch.STAR
+        )
+        return stars if last == ch.STAR and has_inside else 0
     if first == ch.BACKSLASH and length >= 4 and data[end - 2] == ch.BACKSLASH:
         second = data[start + 1] + 0
         inline = second == ch.LEFT_PAREN and last == ch.RIGHT_PAREN

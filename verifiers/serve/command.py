@@ -124,6 +124,7 @@ def run_command(
 
 
 def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
+    """The application that answers requests for verdicts."""
     from verifiers.serve.verdicts_front import VerdictsFront
     from verifiers.serve.workers import Workers
 

@@ -177,6 +177,7 @@ class Connection(asyncio.Protocol):
     # ---- requests and answers ----
 
     def _too_large(self, request: Request) -> None:
+        """Refuses a request whose body is too large."""
         most = f"The body is larger than {self.front.limits.body >> 20} MB"
         request.found = error(
             413, f"{most}; send several requests, or start the server with a larger --max-body.", CLOSE
@@ -184,11 +185,13 @@ class Connection(asyncio.Protocol):
         self._has_arrived(request)
 
     def _has_arrived(self, request: Request) -> None:
+        """Puts a request that can be answered behind those that wait."""
         self.request = None
         self.arrived.append(request)
         self._answer_next()
 
     def _answer_next(self) -> None:
+        """Answers the requests that wait, up to the first that takes time."""
         while self.arrived and not self.answering and not self.is_full and self.transport is not None:
             request = self.arrived.popleft()
             if isinstance(request.found, Reply):
@@ -200,6 +203,7 @@ class Connection(asyncio.Protocol):
                 task.add_done_callback(self.state.tasks.discard)
 
     async def _answer(self, request: Request, handler: Handler) -> None:
+        """Answers a request that takes time, and then the next ones."""
         parts = request.parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         reply = await self.front.answer(handler, request.path, body)
@@ -212,6 +216,7 @@ class Connection(asyncio.Protocol):
             self._set_timer()
 
     def _write(self, request: Request, reply: Reply) -> None:
+        """Writes an answer; closes the connection behind it if it is not to stay open."""
         self.front.count(request.label, reply.status, request.began)
         if self.transport is None or self.transport.is_closing():  # the client is gone
             return
@@ -264,6 +269,7 @@ class Connection(asyncio.Protocol):
             self.timer = None
 
     def _is_late(self) -> None:
+        """Refuses the request that did not arrive in time; without one, closes the connection."""
         self.timer = None
         if self.request is None:
             if self.answering or self.arrived:

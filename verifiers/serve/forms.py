@@ -182,6 +182,7 @@ def _object(value: object, name: str) -> dict[str, Any]:
 
 
 def _object_in(text: str, name: str) -> Any:
+    """The JSON value in a text; raises `Refused` if there is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

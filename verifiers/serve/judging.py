@@ -103,6 +103,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _may_be_rounded(value: Any) -> bool:
+    """Whether orjson may have rounded an integer of more than 64 bits in a value, which is then a large float."""
     if type(value) is float:
         return abs(value) >= 2**63
     inside = value if type(value) is list else value.values() if type(value) is dict else ()
@@ -162,4 +163,5 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
 
 
 def _json(value: Any) -> bytes:
+    """A value as JSON, with a line end."""
     return json.dumps(value).encode() + b"\n"

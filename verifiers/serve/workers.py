@@ -183,6 +183,7 @@ class Workers:
         return jobs
 
     def _send(self, worker: _Worker, address: str, jobs: list[_Job]) -> None:
+        """Sends questions to a worker, as one batch."""
         bodies = [job.question.body for job in jobs]
         worker.under_way.append(_Batch(jobs, address, sum(map(len, bodies)), time.monotonic()))
         worker.writer.write(packed([address] * len(jobs), bodies))
@@ -270,6 +271,7 @@ def _give_up(future: asyncio.Future[Answer]) -> None:
 
 
 def _settle(batch: _Batch, answers: Sequence[Answer]) -> None:
+    """Gives the answers of a batch to those who asked."""
     for job, answer in zip(batch.jobs, answers, strict=True):
         if not job.future.done():
             job.future.set_result(answer)
@@ -294,6 +296,7 @@ def unpacked(message: bytes) -> tuple[list[Any], list[bytes]]:
 
 
 async def _next_message(reader: asyncio.StreamReader) -> tuple[list[Any], list[bytes]]:
+    """(heads, bodies) of the next message."""
     (size,) = _SIZE.unpack(await reader.readexactly(_SIZE.size))
     return unpacked(await reader.readexactly(size))
 

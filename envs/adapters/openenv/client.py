@@ -139,6 +139,7 @@ class Connections:
         self.idle.append(session)
 
     async def _connected(self) -> Any:
+        """A new WebSocket to the server."""
         from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidStatus
 

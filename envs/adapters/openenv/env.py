@@ -167,6 +167,7 @@ class OpenEnv(TextEnv):
         return str(found) if found is not None else ""
 
     def _advice(self, result: Result) -> str:
+        """Advice on the argument `observation`, with the fields that the server shows."""
         fields = ", ".join(f"{k}={v!r:.40}" for k, v in result.observation.items() if k != "metadata")
         near = (
             did_you_mean(self.observation, result.observation, "observation={}") if self.observation else ""
