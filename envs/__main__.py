@@ -76,7 +76,7 @@ def _parser() -> Parser:
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="the number of problems (3)")
     show.add_argument("--split", default="train", help="their split: train (default), validation or test")
     show.add_argument("--index", metavar="I", type=int, nargs="+", help="shows the problems of these numbers")
-    text = "also prints what the model reads: the prompt, and with what its completion begins"
+    text = "also prints what the model reads: the prompt, and the beginning of the completion"
     show.add_argument("--prompt", action="store_true", help=text)
     checks.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
     checks.add_argument("--all", action="store_true", help="checks every environment of this package")

@@ -354,7 +354,7 @@ def _judge(
             return unanswered, readable, texts
     for (label, _), (count, *lines) in reported.items():
         if count > 1:
-            more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
+            more = ", ".join(map(str, lines[1:])) + (", ..." if count > len(lines) else "")
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")

@@ -285,7 +285,8 @@ def text_task(
             not_text = [row for row, text in enumerate(exact) if text is None]
         columns = [references.get(field) for field in taken]
         reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
-        for row in np.flatnonzero(reason != OK).tolist() if mode == "flexible" else ():
+        to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
+        for row in to_reread:
             judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
             values = [None if column is None else column[row] for column in columns]
             reason[row], tier[row], score[row], *spans[row] = reread(

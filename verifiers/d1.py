@@ -238,8 +238,9 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         ) from error
     text, how = _answer_of(completion)
     if text is None:
-        block = _first_block(completion)
-        text, how = (completion, "the whole text") if block is None else (block, "the answer block")
+        text, how = _first_block(completion), "the answer block"
+    if text is None:
+        text, how = completion, "the whole text"
     for command, sign in (("\\div", "/"), ("\\times", "*"), ("\\cdot", "*")):
         text = text.replace(command, sign)
     if (side := _left_side(text)) is not None:
@@ -317,7 +318,8 @@ def _grids(completion: str) -> Iterator[tuple[str | None, str]]:
     """(text that may be a grid, how it was found), in the order in which they are tried."""
     _, opened, inside = completion.partition("<answer>")
     yield (_fenced(inside) if opened else None), "a fenced grid behind <answer>"
-    ends = [place for end in (*_ENDS, "</answer>") if (place := inside.find(end)) >= 0]
+    places = [inside.find(end) for end in (*_ENDS, "</answer>")]
+    ends = [place for place in places if place >= 0]
     yield (inside[: min(ends)] if ends else None), "the answer block"
     _, closed, behind = completion.partition("</answer>")
     for end in _ENDS:

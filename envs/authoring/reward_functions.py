@@ -120,7 +120,8 @@ def name_of(reward: Any) -> str:
             raise EnvError(
                 f"reward={one!r:.60}: should be a function of a file, its name ./FILE.py:FUNCTION, or a list of these."
             )
-        file, _, name = (one if isinstance(one, str) else name_in_file(one, is_reward=True)).rpartition(":")
+        full_name = one if isinstance(one, str) else name_in_file(one, is_reward=True)
+        file, _, name = full_name.rpartition(":")
         is_same_file = bool(names) and names[-1].startswith(f"{file}:")
         names = [*names[:-1], f"{names[-1]}+{name}"] if is_same_file else [*names, f"{file}:{name}"]
     return "+".join(names)

@@ -195,15 +195,17 @@ class Rows(TextEnv):
             return
         if len(without) == len(self):
             self.demonstration(self.problem(0))  # raises
-        few = f"{len(without):,} of {len(self):,} {self.split} rows of {self.spec_name} have no demonstration"
+        lacking = (
+            f"{len(without):,} of {len(self):,} {self.split} rows of {self.spec_name} have no demonstration"
+        )
         if not self.skips_bad:
             raise EnvError(
-                f"{few} ({_listed(without)}): no right completion in the column that demonstration= names, or no "
+                f"{lacking} ({_listed(without)}): no right completion in the column that demonstration= names, or no "
                 "assistant's message at the end of a chat. Complete these rows, or leave them out by --env-args "
                 "bad_rows=skip."
             )
         self._entries = [entry for entry in self._entries if entry.demonstration is not None]
-        self.notice = f"{self.notice} Left out: {few} ({_listed(without)}).".lstrip()
+        self.notice = f"{self.notice} Left out: {lacking} ({_listed(without)}).".lstrip()
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         formed = [only_answer(completion) is not None for completion in completions]

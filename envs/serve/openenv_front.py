@@ -30,6 +30,7 @@ from verifiers.serve.judging import read_object
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
 IDLE_SECONDS = 3600.0  # after which an episode over HTTP may be forgotten
+# {request of a task: its method}
 VERBS = {
     "reset": "POST",
     "step": "POST",
@@ -72,7 +73,7 @@ SCHEMA = {
         reply={**_TEXT, "description": "What the environment answered."},
         completion_prefix={
             **_TEXT,
-            "description": "With what the completion begins; the model goes on from it.",
+            "description": "The beginning of the completion, which the model continues.",
         },
         completion_template={**_TEXT, "description": "A text with holes, which the completion fills."},
         done={"type": "boolean"},
@@ -108,7 +109,7 @@ class OpenEnvFront(Front):
     """Answers clients of OpenEnv."""
 
     tasks: Mapping[str, str] = field(default_factory=dict)
-    """{name in addresses: name for people}."""
+    """{a task's name in addresses: its name as the user wrote it}."""
     sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
     """Episodes over HTTP, by task and id."""
     connected: int = 0

@@ -44,7 +44,9 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
             tests = json.loads(tests)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"has tests that are no JSON: {tests!r:.40}") from error
-    inputs, outputs = (tests.get("inputs"), tests.get("outputs")) if isinstance(tests, dict) else (None, None)
+    if not isinstance(tests, dict):
+        tests = {}
+    inputs, outputs = tests.get("inputs"), tests.get("outputs")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
         raise ValueError("has tests that are no object with inputs and outputs, two lists of one length")
     name, starter = tests.get("fn_name") or "", str(row.get("starter_code") or "").rstrip()

@@ -43,7 +43,8 @@ class InterpreterMissing(VerifierError):
 def cache_folder() -> Path:
     """The folder in which the compiled interpreter is kept."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python")).resolve()  # no link
+    # Without links, since the checks below look at the folder itself.
+    return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python")).resolve()
 
 
 def check_installed() -> None:
@@ -64,9 +65,9 @@ ADVICE = "set WASI_PYTHON_CACHE to a folder of your own with 450 MB free"
 def own_folder() -> Path:
     """The cache folder, which is made if needed, and whose files only this user may read and write.
 
-    Modes are mended if nobody else can have written: in a folder that `mkdir` or `cp -r` made. A file that others could
-    write is removed, since its content would be run. Raises `InterpreterMissing`, which names the folder, its fault and
-    the remedy.
+    Modes that are too open are corrected if nobody else can have written there, e.g. in a folder that `cp -r` made. A
+    file that others could write is removed, since its content would be run. Raises `InterpreterMissing`, which names
+    the folder, its fault and the remedy.
     """
     folder = cache_folder()
     try:
@@ -84,13 +85,14 @@ def own_folder() -> Path:
                 raise _unusable(folder, f"its mode stays {mode & 0o777:o}, but nobody else may enter it")
         for file in files:
             if file.suffix in (".cwasm", ".zip") and _is_ours(file.name):
-                _mend(file)
+                _secure(file)
     except OSError as error:
         raise _unusable(folder, str(error.strerror)) from error
     return folder
 
 
 def _unusable(folder: Path, problem: str) -> InterpreterMissing:
+    """The error for a folder that cannot be used. A problem that ends in " or" has named a remedy of its own."""
     sentence = f"{problem} {ADVICE}" if problem.endswith(" or") else f"{problem}; {ADVICE}"
     message = f"The sealed interpreter of task code cannot be kept in {folder}: {sentence}."
     return InterpreterMissing(message, argument="task", value="code")
@@ -101,11 +103,11 @@ def _is_ours(name: str) -> bool:
     return name == LOCK or name.endswith(".cwasm") or (name.startswith("stdlib-") and name.endswith(".zip"))
 
 
-def _mend(file: Path) -> None:
+def _secure(file: Path) -> None:
     """Lets only this user read and write a file; removes it if others could have written it."""
     status = file.lstat()
-    mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and status.st_nlink == 1
-    if not mine or status.st_mode & 0o022:
+    is_mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and status.st_nlink == 1
+    if not is_mine or status.st_mode & 0o022:
         file.unlink()
     elif status.st_mode & 0o077:
         file.chmod(0o600)
@@ -164,8 +166,9 @@ def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> 
     def is_needed() -> bool:
         if kept() != seen:
             return False
-        for name in seen if crashes else ():
-            cache_folder().joinpath(name).unlink(missing_ok=True)
+        if crashes:
+            for name in seen:
+                cache_folder().joinpath(name).unlink(missing_ok=True)
         return True
 
     make(is_needed)

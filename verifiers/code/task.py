@@ -103,24 +103,25 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
         return ""
     ways = _ways(program, entry, prompt, lenient=True)
     (reply,) = run([job_of(fuel, entry=entry, **ways, cases=shown_cases, lenient=True, keep=True)])
-    came_back = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
-    for case, met, text in came_back:
+    # The program may have ended before it was called for each case.
+    outcomes = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
+    for case, met, text in outcomes:
         if met:
             continue
         if not entry:
             printed = plain_reply(text)
-            came = "ends in an error" if printed is NOTHING else f"prints {printed!r:.100}"
-            return f"With the input {case['stdin']!r:.200} the program {came}."
+            result = "ends in an error" if printed is NOTHING else f"prints {printed!r:.100}"
+            return f"With the input {case['stdin']!r:.200} the program {result}."
         args, kwargs = arguments(case)
         call = ", ".join(
             [*map(python_source, args), *(f"{name}={python_source(value)}" for name, value in kwargs.items())]
         )
         if len(text) > SHOWN_REPLY:
-            came = "returns a long value"
+            result = "returns a long value"
         else:
             value = plain_reply(text)
-            came = "returns no value" if value is NOTHING else f"returns {value!r:.100}"
-        return f"{entry}({call:.200}) {came}."
+            result = "returns no value" if value is NOTHING else f"returns {value!r:.100}"
+        return f"{entry}({call:.200}) {result}."
     return ""
 
 
@@ -170,18 +171,19 @@ def _references(num_rows: int, columns: list[list[Any] | None], row: int | None)
     full = [column or [None] * num_rows for column in columns]
     for place, (entry, cases, prompt, fuel) in enumerate(zip(*full, strict=True)):
         index = row if num_rows == 1 else place
-        names = entry.split(".") if isinstance(entry, str) else [""] * 3
-        if len(names) > 2 or not (entry == "" or all(map(str.isidentifier, names))):
+        names = entry.split(".") if isinstance(entry, str) else []
+        is_name = 1 <= len(names) <= 2 and all(map(str.isidentifier, names))
+        is_whole_program = isinstance(entry, str) and entry == ""
+        if not (is_name or is_whole_program):
             problem = "is no name of a function, such as 'add', or of a method, such as 'Solution.add'"
             raise invalid_reference("entry_point", entry, problem, index)
         if id(cases) not in read:
             try:
                 read[id(cases)] = read_cases(cases)
             except (ValueError, TypeError, OverflowError) as error:
-                problem = "" if isinstance(error, ValueError) else "has a value that is none: "
+                problem = "" if isinstance(error, ValueError) else "has a value that cannot be read: "
                 raise invalid_reference("cases", cases, f"{problem}{error}", index) from error
-        programs = {case.compare == PRINTED for case in read[id(cases)]}
-        if programs != {not entry}:
+        if any((case.compare == PRINTED) != is_whole_program for case in read[id(cases)]):
             problem = "does not go with its cases: those with `stdin` are of whole programs, whose entry_point is ''"
             raise invalid_reference("entry_point", entry, problem, index)
         if not (prompt is None or isinstance(prompt, str)):
@@ -203,20 +205,21 @@ def _judge_all(
     references = _references(len(texts), [*columns], row)
     reasons, tiers = np.empty((2, len(texts)), np.int8)
     scores, spans = np.zeros(len(texts)), np.empty((len(texts), 2), np.int64)
-    jobs: dict[tuple, dict[str, Any]] = {}  # a program that occurs several times in the batch is run once
+    # A program that occurs several times in the batch is run once: {key of the program: its job}, {key: its places}.
+    jobs: dict[tuple, dict[str, Any]] = {}
     places: dict[tuple, list[int]] = {}
     for place, (text, (entry, cases, prompt, fuel)) in enumerate(zip(texts, references, strict=True)):
         reason, *span = locate(encoded(text), entry)
         reasons[place], tiers[place], spans[place] = reason, TEXT, span
         if reason == OK:
             ways = _ways(cut(text, *span) or "", entry, prompt, lenient)
-            same = (entry, id(cases), fuel, *ways["sources"])
-            jobs.setdefault(same, job_of(fuel, entry=entry, **ways, cases=cases, lenient=lenient))
-            places.setdefault(same, []).append(place)
-    for same, reply in zip(places, run(list(jobs.values())) if jobs else (), strict=True):
+            key = (entry, id(cases), fuel, *ways["sources"])
+            jobs.setdefault(key, job_of(fuel, entry=entry, **ways, cases=cases, lenient=lenient))
+            places.setdefault(key, []).append(place)
+    for key, reply in zip(places, run(list(jobs.values())) if jobs else (), strict=True):
         reason = _OUTCOMES.get(reply["outcome"], reply["outcome"])
-        reasons[places[same]], scores[places[same]] = reason, reply.get("score", 0.0)
-        tiers[places[same]] = GRAMMAR if reason == MALFORMED else PROBE
+        reasons[places[key]], scores[places[key]] = reason, reply.get("score", 0.0)
+        tiers[places[key]] = GRAMMAR if reason == MALFORMED else PROBE
     return reasons, tiers, scores, spans
 
 

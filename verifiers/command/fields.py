@@ -183,8 +183,10 @@ def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> s
     lines of that form.
     """
     default, *others = known
+    if not others:
+        return default
     fitting: list[str] = []
-    for line in lines if others else ():
+    for line in lines:
         with suppress(LineError):
             row = read_line(line)
             if fitting := [name for name, fields in known.items() if fields.fit(row)]:

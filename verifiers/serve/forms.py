@@ -97,8 +97,10 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
     for row, (query, prompt, label) in enumerate(zip(*columns, strict=True)):
         if not isinstance(query, str) or not isinstance(prompt, str):
             raise Refused(422, f"query[{row}] and prompts[{row}] must be texts.")
-        _, found, completion = query.partition(prompt) if prompt else ("", True, query)
-        if not found:
+        completion = query
+        if prompt:
+            _, prompt_found, completion = query.partition(prompt)
+        if prompt and not prompt_found:
             short = (
                 "as OpenRLHF cuts a prompt that is too long; give shorter prompts or a larger --data.max_len"
             )

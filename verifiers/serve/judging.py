@@ -106,7 +106,12 @@ def _may_be_rounded(value: Any) -> bool:
     """Whether orjson may have rounded an integer of more than 64 bits in a value, which is then a large float."""
     if type(value) is float:
         return abs(value) >= 2**63
-    inside = value if type(value) is list else value.values() if type(value) is dict else ()
+    if type(value) is list:
+        inside = value
+    elif type(value) is dict:
+        inside = value.values()
+    else:
+        return False
     # Most lists have only texts, which is seen from their types at once.
     return not _EXACT.issuperset(map(type, inside)) and any(map(_may_be_rounded, inside))
 
