@@ -152,7 +152,7 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
 
 
 def in_split(env: TextEnv, split: str) -> TextEnv:
-    """One split of an environment that `make` opened without a split, and that so has the problems of all splits.
+    """One split of an environment that `make` opened without a split, so that it has the problems of all splits.
 
     An environment is returned unchanged if it has a split already, if its class divides the problems itself, or if it
     was opened by calling its class.

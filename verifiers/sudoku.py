@@ -311,9 +311,9 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     i = 0
     twice = False
     for row in range(size):
-        block = 2 * size + row // box * box
+        block = 2 * size + row // box * box  # the place in `masks` of the first box that this row crosses
         for stack in range(box):
-            first = size + stack * box
+            first = size + stack * box  # the place of the first column of box number `stack` of these
             for column in range(first, first + box):
                 value = cells[i]
                 i += 1

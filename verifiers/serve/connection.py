@@ -31,7 +31,10 @@ HEAD_BYTES = 1 << 16
 
 
 class Request:
-    """A request whose headers have arrived, its handler, and the parts of its body that have arrived."""
+    """A request whose headers have arrived, with the parts of its body that have arrived.
+
+    label: the name of its address in metrics. found: its handler, or the reply that refuses it.
+    """
 
     __slots__ = ("began", "found", "is_head", "keeps", "label", "parts", "path", "size")
 

@@ -56,6 +56,8 @@ class Unavailable(Exception):
 
 
 class _Job:
+    """A question that waits for its answer; `order` is its number among all questions."""
+
     __slots__ = ("future", "order", "question")
 
     def __init__(self, order: int, question: Question, future: asyncio.Future[Answer]) -> None:
@@ -63,6 +65,8 @@ class _Job:
 
 
 class _Batch(NamedTuple):
+    """Questions that a worker got together. size: bytes of their bodies. sent: when, by `time.monotonic`."""
+
     jobs: list[_Job]
     address: str
     size: int
