@@ -68,7 +68,7 @@ examples:
   python -m verifiers countdown samples.jsonl --answer-field numbers=nums --answer-field target=goal
 
 For each line of the file, in order, one JSON line is written: line, correct, score, extracted, reason,
-decided_by, and of what is not right a detail, the reason in words. A line that cannot be judged has
+decided_by and, unless it is right, detail, which gives the reason in words. A line that cannot be judged has
 "correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
 If no line can be judged, no verdicts are written: one sentence says why, and which flags may help.
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
@@ -76,7 +76,7 @@ unknown.
 
 `python -m verifiers serve` answers requests for verdicts over HTTP; `python -m verifiers serve --help` says how.
 
-`verifiers.compute_score`, the reward of verl, judges a data source by a task of its own name, or so:
+`verifiers.compute_score`, the reward of verl, takes the name of a task as its data source, or one of these names:
 {sources}
 """
 
@@ -100,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # the disk is full, or no process started; an error of reading never gets here
         sys.stderr.write(f"Stopped: {error}.\n")
-        if isinstance(error, CannotWrite) and args.output is None:  # or Python would try once more at its end
+        if (
+            isinstance(error, CannotWrite) and args.output is None
+        ):  # otherwise Python would write again as it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -180,7 +182,10 @@ def _parser() -> Parser:
 
 
 def _each_rule_named(words: Sequence[str]) -> list[str]:
-    """`--rules ours d1` as `--rules ours --rules d1`, because a list would take in a FILE behind it."""
+    """The words with `--rules` before every rule: `--rules ours d1` -> `--rules ours --rules d1`.
+
+    A flag that takes a list would also take the FILE behind it.
+    """
     result: list[str] = []
     apart = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
     for word in chain.from_iterable(apart):
@@ -274,7 +279,7 @@ def _joined(
 def _plan(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], tally: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
-    """The job and its lines, if the references are beside the completions; the first lines show under which names.
+    """The job and its lines, if the references are beside the completions. The first lines show the columns' names.
 
     tally: counts the lines that are left out because they are repeated.
     """
@@ -304,7 +309,7 @@ def _judge(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Writes all verdicts and adds to the counts.
 
-    Returns how the first completions without an answer end, which of these endings the mode `flexible` reads, and
+    Returns examples: how completions without an answer end, how those of them end that mode `flexible` reads, and
     references that are compared as text.
     """
     reported: dict[tuple[str, str], list[int]] = {}
@@ -442,7 +447,7 @@ class CannotWrite(OSError):
 
 @contextlib.contextmanager
 def _writing(place: str) -> Iterator[None]:
-    """Says where the verdicts cannot be written, if writing inside fails."""
+    """If writing inside fails, raises `CannotWrite`, which names the place."""
     try:
         yield
     except BrokenPipeError:

@@ -87,7 +87,7 @@ def as_text(completion: object) -> str | None:
 
 
 def as_reference(value: object) -> str | None:
-    """A text, or a finite number as text, 6.0 as "6", also of numpy, Decimal or Fraction; None for anything else."""
+    """A text as it is; a finite number, also of numpy, Decimal or Fraction, as text (6.0 as "6"); else None."""
     if type(value) is str:
         return value
     if getattr(value, "shape", None) == ():
@@ -156,7 +156,7 @@ def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., Non
 
 
 def _kernel(loop: RowLoop) -> Callable[..., None] | None:
-    """The loop as machine code, if that is on disk or if compiling it is worth the time by now; else None."""
+    """The loop as machine code if it is on disk, or if compiling it is worth the time by now; else None."""
     kernel = compiled_rows(loop, only_cached=True)
     return compiled_rows(loop) if kernel is None and compiling.seconds <= 0 else kernel
 

@@ -26,7 +26,7 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # how many bits a power of integers may have; no target has more
 _TOLERANCE = 1e-5  # how far a value may be from a Countdown target
 
-# These patterns go over a text once; what would go over it again and again as a pattern is a function below.
+# Each of these patterns goes over a text once. Functions below stand for patterns that would go over it repeatedly.
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
@@ -65,14 +65,14 @@ def _first_block(completion: str) -> str | None:
 
 
 def judge_gsm8k(completion: str, answer: object) -> Finding:
-    """The first box with a number in it, else the first `<answer>` block."""
+    """Judges the first box with a number in it, else the first `<answer>` block."""
     gold = as_reference(answer)
     if gold is None and answer is not None:
         raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", None)
     value, extracted, how = _gsm8k_number(completion)
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
-    if number is None:  # the published code does not find a negative number, and then takes no answer
+    if number is None:  # the published code finds no negative number there, and then takes no answer as right
         return Finding(0, 1, extracted, "a reference that is no number without a sign")
     return Finding(int(value == float(number[1].replace(",", ""))), 1, extracted, how)
 

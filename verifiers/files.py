@@ -24,7 +24,7 @@ BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # how many rows of a table make a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# The beginning of an object that is written over several lines, or of one on a line that holds all samples.
+# Matches the beginning of an object that is written over several lines, or that holds all samples on one line.
 _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
@@ -38,7 +38,7 @@ Piece = list[bytes] | list[tuple[int, bytes | LineError]]
 class Block(NamedTuple):
     """Rows of the file `label` ("" if there is only one file), each as a line of JSON.
 
-    numbers: for each row the line of the file on which it begins, from 1 on; in parquet and in a JSON array its place.
+    numbers: for each row the line of the file on which it begins, from 1 on; in parquet or a JSON array its place.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Block(NamedTuple):
 
 
 class Source:
-    """One file, "-" for standard input; of a parquet file only `columns` are read, None for all.
+    """One file, "-" for standard input. columns: those that are read of a parquet file; None = all.
 
     `cause` says why the file could not be read to its end; `failure` also says what was therefore not judged. Both are
     "" if it was read to its end. `empty` says whether it holds no rows. Raises CommandError if there is no file.

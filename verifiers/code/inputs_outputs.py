@@ -10,7 +10,7 @@ from typing import Any
 from verifiers.code.values import read_cases
 
 LARGEST = 8 << 20  # the most characters of all tests of a row
-TOLERANCE = 1e-6  # of printed outputs with decimals
+TOLERANCE = 1e-6  # how far a printed number with decimals may be off, as a fraction of it if it is above 1
 SETUP = """\
 import bisect, collections, functools, heapq, itertools, math, re, string
 from bisect import *
@@ -29,10 +29,10 @@ TAGS = ("$tuple", "$set", "$dict", "$int", "$float", "$complex", "$other")
 def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """The fields of `Published` of a row with `problem` and `tests`; None for a row without these columns.
 
-    tests: {"inputs": [...], "outputs": [...]}, also as JSON text. With "fn_name", an input is the list of a function's
-    arguments, and an output its value; without, both are texts, the standard input and output of a program. "shown":
-    how many tests, from the first on, the problem shows. Further columns are `starter_code`, which the prompt shows,
-    and `solution`. Raises ValueError, which says what the row has, for a row that cannot be judged.
+    tests: {"inputs": [...], "outputs": [...]}, or this as JSON text. With "fn_name", an input is the list of a
+    function's arguments, and an output its value; without it, both are texts, the standard input and output of a
+    program. "shown": how many tests, from the first on, the problem shows. Further columns are `starter_code`, which
+    the prompt shows, and `solution`. Raises ValueError, which says what the row has, for a row that cannot be judged.
     """
     if not {"problem", "tests"} <= row.keys():
         return None

@@ -200,7 +200,7 @@ def without_prose(text: str, entry: str) -> list[str]:
 
 
 def _indented(body: str) -> str:
-    """The body of a function, indented; in what comes in, the first line or every line lacks its indentation."""
+    """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
     inner = 8 if first.rstrip().endswith(":") else 4

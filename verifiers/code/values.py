@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 COMPARISONS = ("equal", "close", "truthy", "falsy")
 PRINTED = "printed"
-"""The comparison of a case of standard input."""
+"""The comparison of a case that has a standard input: what the program prints is compared."""
 REL, ABS = 1e-9, 1e-12  # tolerances of floats
 DEPTH = 40
 NOTHING = object()  # stands for a value that was not returned

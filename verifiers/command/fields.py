@@ -37,7 +37,7 @@ _D1: dict[str, Names] = {
     "solution": ("ground_truth",),
     "answer": ("ground_truth",),
 }
-# Tasks whose references all come from one column that the tool writes: the row of the published set.
+# {(tool, task): (column, fields)}: the tool writes the row of the published set into the column; it gives all fields.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
 """Columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
@@ -177,10 +177,10 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
-    """The candidate that fits the first line that any candidate fits; else the task's own names, or the only candidate.
+    """The candidate that fits a file, by its first line that fits any candidate.
 
-    A line that no candidate fits, because it lacks a field, is skipped. Raises CommandError if several tools write
-    lines of that form.
+    If there is no such line, it is "", the task's own names, or the only candidate. Raises CommandError if several
+    tools write lines of that form.
     """
     default, *others = known
     if not others:

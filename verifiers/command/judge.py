@@ -34,7 +34,7 @@ ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imp
 SHOWN = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many such completions are shown
 TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
-MEMORY = None  # bytes of a worker's address space
+MEMORY = None  # the address space of a worker has no limit
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
     "with it, give --answer-field prompt=prompt."
@@ -107,7 +107,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     # For each outcome: the number of its line, and its place in the line's list of completions, from 1 on (0: no list).
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
-    outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
+    outcome_numbers: list[int] = []  # for each of `completions`, the number of its outcome
     completions: list[object] = []
     missing: list[int] = []
     unread: set[int] = set()  # lines with a prompt of code that no flag names

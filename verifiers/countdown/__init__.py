@@ -1,1 +1,1 @@
-"""The verifier of Countdown: arithmetic expressions, exactly."""
+"""The verifier of Countdown, which computes arithmetic expressions exactly."""

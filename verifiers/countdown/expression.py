@@ -1,8 +1,8 @@
-"""Arithmetic expressions: read token by token, evaluated exactly, and the numbers they use counted.
+"""Reads arithmetic expressions token by token, evaluates them exactly, and counts the numbers that they use.
 
-Tokens. Strict: ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient: also the operators, digits and spaces of the
-map of characters, some TeX, `=` between sides, and a wrapper or words in front. Anything unknown is BAD; nothing is
-skipped because it was not understood.
+Tokens. Strict: ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient: also the operators, digits and spaces of
+`verifiers.characters`, some TeX, `=` between sides, and a wrapper or words in front. Anything unknown is BAD; nothing
+is skipped because it was not understood.
 
 Values. Dijkstra's shunting-yard over exact rationals, in time linear in the answer and fixed memory. This is plain
 Python that numba can also compile. When compiled, a value is a pair of 64-bit integers that is never reduced. If a
@@ -202,7 +202,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
 
 
 def frame_size(data: Bytes, start: int, end: int) -> int:
-    """How many bytes the opening quote, stars, brace or TeX sign has that the end of data[start:end] closes; or 0."""
+    """The bytes of the quote, stars, brace or TeX sign that begins data[start:end], if the end closes it; else 0."""
     length = end - start
     first, last = data[start] + 0, data[end - 1] + 0
     if first in _QUOTES:
