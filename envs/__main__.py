@@ -191,7 +191,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _model_reads(problem: Problem) -> str:
-    """What the model reads, as text: the prompt, a chat message by message, and the completion's prefix or template."""
+    """What the model reads, as text: the prompt (of a chat, each message) and the completion's prefix or template."""
     if isinstance(problem.prompt, str):
         text = f"-- prompt:\n{problem.prompt}\n"
     else:

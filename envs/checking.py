@@ -368,7 +368,7 @@ class _Questions:
 
 
 def _accepted_references(subject: _Subject) -> str:
-    """A clause that the verifier of a file of rows accepts each right answer itself; "" for any other environment.
+    """Says that the verifier of a file of rows accepts all right answers of the file; "" for other environments.
 
     Raises EnvError for an answer that its own verifier refuses, since no completion could be right then.
     """
@@ -473,7 +473,7 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
 
 
 DEMONSTRATIONS = 256
-"""How many demonstrations of each task are judged before they are learned: so few that it needs no compiled code."""
+"""How many demonstrations of each task are judged before they are learned; so few are judged without compiled code."""
 
 
 class Demonstrated(NamedTuple):

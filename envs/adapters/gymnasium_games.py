@@ -150,7 +150,7 @@ class GymnasiumGame(TextEnv):
     def __init__(
         self, split: str = "train", turns: int = 20, prompt_style: str = "plain", **settings: Any
     ) -> None:
-        """Opens one split; raises EnvError for settings that Gymnasium does not take, and for actions not discrete.
+        """Opens one split; raises EnvError for settings that Gymnasium does not take, and unless actions are discrete.
 
         turns: the most actions of an episode. prompt_style: "plain", or "rules", which puts the environment's own
         description first. settings: the environment's own, e.g. is_slippery=False.

@@ -205,7 +205,7 @@ async def _await_within(
 
 
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:
-    """The value that an awaitable has, or the error that it raises."""
+    """The outcome of an awaitable: its value, or the error that it raises."""
     try:
         return Outcome(await awaitable)
     except GeneratorExit:  # Python raises it to close a coroutine, which must let it pass

@@ -215,8 +215,8 @@ def call_functions(
     """{name of a function: what it pays for the n completions, (n,) float64}.
 
     Functions that are `async` are awaited side by side; limits: how many of them at once, and the seconds that each may
-    take. Raises TimeoutError if one takes longer; JudgeFailed, a kind of EnvError, if one raises; EnvError if
-    one returns anything but n finite numbers or None.
+    take. Raises TimeoutError if one takes longer; JudgeFailed, a kind of EnvError, if one raises; EnvError if one does
+    not return n values, each a finite number or None.
     """
     arguments = possible_arguments(problems, completions)
     calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]

@@ -1,1 +1,1 @@
-"""Base classes of our tasks: with a generator (levels and splits), and with published sets besides."""
+"""Base classes of our tasks: one with a generator (levels and splits), and one that also has published sets."""

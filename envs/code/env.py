@@ -19,7 +19,7 @@ _INSTRUCT = """\
 Write a Python function f(x) that does the following to x, step by step: {sentence}.
 For example, {calls}.
 Answer with the whole function between <answer> and </answer>."""
-# The prompts of published sets, as lm-evaluation-harness has them: {prompt_style: (prompt, completion prefix)}.
+# The prompts of published sets, as in lm-evaluation-harness: {prompt_style: (prompt, completion prefix)}.
 _HUMANEVAL = {
     "plain": ("{prompt}", ""),
     "instruct": (
@@ -40,7 +40,7 @@ _MBPP = {
         "\n```python\n",
     ),
 }
-# The requests below the questions of other sets, whose tests are inputs with outputs.
+# In other sets, whose tests are inputs with outputs, a prompt is the question and one of these requests.
 _PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
 _FUNCTION = "Write the Python {what} {name}."
 

@@ -141,7 +141,7 @@ class Exercise:
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Exercise:
     """A random problem of a split; the values of its calls are not all the same.
 
-    turn: as `GeneratedEnv` asks; this task has no use for it.
+    turn: not used by this task, see `envs.bases.generated.fixed_set`.
     """
     while True:
         function = draw_function(rng, level)

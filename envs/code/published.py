@@ -82,7 +82,7 @@ def load(
             faults.append((where, "has a reference that its tests refuse"))
             continue
         values = map(plain_reply, reply.get("replies", [])[len(cases) :])
-        answered = zip(new_calls, values, strict=False)  # not all: the reference may have ended early
+        answered = zip(new_calls, values, strict=False)  # fewer values if the reference ended early
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
         shows = row.shows or min(len(cases), row.shown.count("assert"))
@@ -190,7 +190,7 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
 def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
     """Up to MADE different calls, each a random case with other arguments and without the value that is expected.
 
-    No case has their arguments. number: the row's number, which keys the random stream.
+    Their arguments differ from those of every case. number: the row's number, which keys the random stream.
     """
     rng = np.random.default_rng([SEED, number])
     # Cases whose test only asks for a true or a false value are left out: they expect no value.

@@ -9,7 +9,7 @@ from envs.splits import SPLITS
 from envs.task import Task
 
 MAX_DIVIDED = 10**7
-"""How many problems `Divided` divides at most, the first of its environment; each takes 8 bytes."""
+"""The most problems that `Divided` divides: the first ones of its environment. Each takes 8 bytes."""
 # The function `tenth` below gives each index a number from 0 to 9. In `Divided`, these numbers decide the split.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 EACH_HAS_SOME = 18

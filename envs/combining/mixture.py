@@ -19,7 +19,7 @@ from envs.task import Task
 TOGETHER = " + "
 """The separator of tasks in the name of a mixture."""
 LONGEST = 10_000
-"""The most problems of a round. In a round each task occurs as often as its weight says; then the next one begins."""
+"""The most problems of a round. In each round, every task occurs as often as its weight says."""
 
 
 class Mixture(Combined):

@@ -135,7 +135,7 @@ class OpenEnv(TextEnv):
         return Problem(prompt, {"index": index}, prefix, completion_template=template)
 
     def _reset(self, index: int) -> dict[str, Any]:
-        """The arguments of `reset` for a problem; servers other than ours use those that their environment knows."""
+        """The arguments of `reset` for a problem: split and index if the server takes them, or else a seed."""
         if self._by_index:
             return {"split": self.split, "index": index}
         # A seed modulo 3 is the number of its split, so no seed is in two splits.

@@ -115,7 +115,7 @@ class ReasoningGym(TextEnv):
         self._problems_found: dict[str, Problem] = {}
 
     def __len__(self) -> int:
-        """`size` for train, where some problems repeat; 256 for the others, with repeats if there are fewer."""
+        """`size` for train, where some problems repeat; 256 for the other splits, with repeats if fewer differ."""
         return self.size if self.split == "train" else 256
 
     @property

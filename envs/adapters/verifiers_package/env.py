@@ -57,7 +57,7 @@ class VerifiersPackage(TextEnv):
         if isinstance(num_problems, bool) or not isinstance(num_problems, int) or num_problems < 1:
             raise EnvError(f"verifiers:{self.taskset}: num_problems={num_problems!r:.80} must be 1 or more.")
         self.split = split
-        # The arguments of `_pool` and `_tasks`, whose results are cached by these.
+        # The arguments of `_pool` and `_tasks`, by which their results are cached.
         self._opened = (
             self.taskset,
             _interpreter(self.taskset, python),
