@@ -9,6 +9,7 @@ import pydoc
 import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any
@@ -48,9 +49,13 @@ def of_object(found: Any, name: str) -> list[str]:
     if not inspect.isclass(found):
         return [*comment(found), *wrapped(f"def {name}{signature(found)}: ...")]
     bases = [base.__name__ for base in found.__bases__ if base is not object]
+    if hasattr(found, "_field_defaults"):
+        bases = ["NamedTuple"]
     of_bases = f"({', '.join(bases)})" if bases else ""
     lines = [*comment(found), f"class {name}{of_bases}:"]
-    if is_dataclass(found):
+    if issubclass(found, Enum):
+        lines += [f'    {member.name} = "{member.value}"' for member in found]
+    elif is_dataclass(found):
         lines += [f"    {line}" for field in fields(found) for line in wrapped(of_field(field))]
     else:
         own = vars(found).get("__annotations__", {})
@@ -64,10 +69,15 @@ def of_object(found: Any, name: str) -> list[str]:
         if method.startswith("_"):
             continue
         if isinstance(value, property):
-            lines.append(f"    {method}: property")
+            lines += [f"    {line}" for line in wrapped(f"{method}: {type_of_property(value)}  # a property")]
         elif inspect.isfunction(function):
             lines += [f"    {line}" for line in wrapped(f"def {method}{signature(function)}: ...")]
     return lines
+
+
+def type_of_property(value: property) -> str:
+    """The type of what a property returns."""
+    return typed(value.fget.__annotations__.get("return", Any))
 
 
 def of_field(field: Any) -> str:
@@ -84,13 +94,22 @@ def typed(hint: Any) -> str:
     text = re.sub(r"ForwardRef\('(.*?)'\)", r"\1", text)
     text = re.sub(r"(?:typing\.)?Annotated\[(\w+), .*?\]", r"\1", re.sub(r"Range\(.*?>\)", "", text))
     text = re.sub(r"~(\w+)", r"\1", text)  # Python writes ~T for a type variable T
-    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
+    text = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
+    text = re.sub(r"\bOptional\[(\w+)\]", r"\1 | None", text)
+    text = re.sub(r"\bUnion\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", lambda found: with_bars(found[1]), text)
+    return text.replace("NoneType", "None")
+
+
+def with_bars(types: str) -> str:
+    """`int, Literal['a', 'b'], None` -> `int | Literal['a', 'b'] | None`: commas in brackets stay."""
+    return re.sub(r", (?![^\[]*\])", " | ", types)
 
 
 def signature(function: Any) -> str:
     """The parameters and the result of a function, without the names of modules."""
     text = str(inspect.signature(function))
-    text = typed(re.sub(r"<(?:[^<>]|<[^<>]*>)*>", "...", text)).replace("'", '"')
+    text = re.sub(r"\"'([^'\"]*)'\"", '"\x00\\1\x00"', text)  # single quotes inside a text stay
+    text = typed(re.sub(r"<(?:[^<>]|<[^<>]*>)*>", "...", text)).replace("'", '"').replace("\x00", "'")
     text = re.sub(r"( = [A-Z]\w*)\((?:[^()]|\([^()]*\))*\)", r"\1(...)", text)  # a default that is an object
     return re.sub(r'(: |-> )"([^"]*)"', r"\1\2", text)  # annotations that are texts
 
