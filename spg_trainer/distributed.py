@@ -82,8 +82,8 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
     return Accelerator(cpu=on_cpu, kwargs_handlers=[waits])
 
 
-def begin(phase: str) -> None:
-    """Tells the other processes which phase this one has begun, for the message of `naming_the_lost`."""
+def begin_phase(phase: str) -> None:
+    """Tells the other processes which phase this one begins, e.g. "the rollout of step 3", for `naming_the_lost`."""
     if (distributed := _distributed()) and world_size() > 1:
         distributed.distributed_c10d._get_default_store().set(f"phase of {rank()}", phase)
 
@@ -91,7 +91,7 @@ def begin(phase: str) -> None:
 @contextmanager
 def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
     """Inside, torch's error that a process has not answered becomes ProcessLost, which says where each process is."""
-    begin("the start of the run")
+    begin_phase("the start of the run")
     try:
         yield
     except RuntimeError as error:

@@ -247,8 +247,8 @@ class Rows:
             return self.fill_step >= 0
         return torch.zeros_like(self.completion_mask[:, 0])
 
-    def template_ids(self, mask_id: int) -> Tensor:
-        """(B, T) int64, the completions as the sampler began: the tokens of templates, and the mask id elsewhere."""
+    def canvas(self, mask_id: int) -> Tensor:
+        """(B, T) int64, the completion as the sampler began: a template's tokens, and the mask id everywhere else."""
         return self.completion_ids.masked_fill(~self.given, mask_id)
 
     def trim(self) -> Self:

@@ -189,7 +189,7 @@ def difference_from_target(masking: Masking) -> str:
         return ""
     token, context = wrong[0]
     names = [str(i) for i in range(TOKENS) if context >> i & 1]
-    where = f"token{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no token"
+    where = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}" if names else "no token"
     return (
         f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
         f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {what}"

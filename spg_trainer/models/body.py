@@ -328,7 +328,9 @@ class Body:
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
         """Which column sees which (B, 1, Q, K), by blocks of the real tokens (B, K); the queries are the last Q."""
-        if self.pattern.has_causal_context:  # no block is said to be the one being written: all is context
+        if (
+            self.pattern.has_causal_context
+        ):  # nothing says which block is being written, so all columns are context
             ranks = Pattern(1).blocks(attention_mask)
             return visible(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":

@@ -22,8 +22,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
 @dataclass(frozen=True)
-class Copies:
-    """The copies that a pass is to compute."""
+class NoisyCopies:
+    """The masked copies of texts that a pass is to compute, with the clean text of each."""
 
     noisy: Tensor
     """(S, W) int64, tokens as their own block sees them."""
@@ -43,7 +43,7 @@ class Copies:
     from_context: Tensor | None = None
     """(S, n) bool, tokens whose state is the clean one although it stands in their own block; None = none."""
 
-    def in_clean(self, kept_blocks: Tensor) -> Tensor:
+    def are_clean(self, kept_blocks: Tensor) -> Tensor:
         """(S, n) bool, whether the state of each wanted token is a clean one. kept_blocks: (S, n), their blocks."""
         is_earlier = self.blocks.gather(1, self.columns) < kept_blocks
         return is_earlier if self.from_context is None else is_earlier | self.from_context
@@ -138,7 +138,7 @@ def _as_rows(x: Tensor, rows: int) -> Tensor:
 ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
 
 
-def beside_own_text(copies: Copies) -> dict[str, Any]:
+def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     """The arguments of the model's body (`body.py: Body.forward`) for each copy as one sequence [noisy | clean].
 
     `input_ids` and `position_ids` are (S, Q) int64. `attention_mask` is (S, 1, Q, Q) bool, which column sees which.
@@ -162,7 +162,7 @@ def beside_own_text(copies: Copies) -> dict[str, Any]:
     mask = (same_block | clean_before).unsqueeze(1)
     place_in_noisy, place_in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
     where = torch.where(
-        copies.in_clean(kept_blocks),
+        copies.are_clean(kept_blocks),
         noisy_size + place_in_clean.gather(1, copies.columns),
         place_in_noisy.gather(1, copies.columns),
     )
@@ -170,7 +170,7 @@ def beside_own_text(copies: Copies) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "keep": where}
 
 
-def same_texts(copies: Copies) -> tuple[Tensor, int]:
+def same_texts(copies: NoisyCopies) -> tuple[Tensor, int]:
     """(S,) int64, the number of each copy's text, and how many texts there are.
 
     Two copies have the same text if their clean tokens and their padding are equal.
@@ -179,7 +179,7 @@ def same_texts(copies: Copies) -> tuple[Tensor, int]:
     return text, len(texts)
 
 
-def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, Any]:
+def with_shared_text(copies: NoisyCopies, text: Tensor, num_texts: int) -> dict[str, Any]:
     """The arguments of the model's body, as in `beside_own_text`, for all copies and their texts in one sequence.
 
     `attention_mask` is for the copies' queries alone; `shared` says which columns attend to which. text: (S,) int64,
@@ -209,7 +209,7 @@ def with_shared_text(copies: Copies, text: Tensor, num_texts: int) -> dict[str, 
     clean_size, noisy_size = clean_columns.shape[1], noisy_columns.shape[1]  # C and N
     place_in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)
     place_in_clean = _places(clean_columns, blocks_of_text)[text].gather(1, copies.columns)
-    is_clean = copies.in_clean(kept_blocks)
+    is_clean = copies.are_clean(kept_blocks)
     # Where each text and each copy begins in the sequence.
     start_of_text = text[:, None] * clean_size
     start_of_copy = num_texts * clean_size + numbers[:, None] * noisy_size

@@ -80,10 +80,11 @@ _REQUIRED: dict[str, Any] = {
     "rope_scaling": None,
     "use_sliding_window": False,
 }
-"""{setting of config.json: the value that every family needs}."""
+"""{setting of config.json: the value that it must have in every family, if it is there}."""
 _KNOWN = set(GenerationConfig._get_default_generation_params()) | set(
     "attn_implementation auto_map block_size head_dim mask_token_id model_type rope_theta torch_dtype".split()
 )
+"""Settings that the config.json of any family may have."""
 
 BY_ARCHITECTURE: dict[str, type["FamilyConfig"]] = {}
 """The configurations of all families by their `architecture`."""
@@ -152,7 +153,8 @@ class FamilyConfig:
         """Raises ModelError for a setting of a config.json that the family does not know, or needs at another value."""
         family = cls.family
         required = _REQUIRED | dict(family.required)
-        known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
+        fields_of_stock = {f.name for f in dataclasses.fields(cls)}
+        known = (fields_of_stock - set(family.names)) | set(family.names.values())  # by config.json's names
         known |= _KNOWN | family.unread | required.keys() | set(cls.attribute_map.values())
         if family.context == "causal":
             known.add("context")

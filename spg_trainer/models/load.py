@@ -76,10 +76,10 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: as `--model`, see `resolve_model`. env: the task, or a list of them, for which `tiny` is the small model; None
-    = Sudoku. A name for `envs.make`, or a registered class; no other model depends on it. If there is no small model
-    for it, a warning says which one is opened instead. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32,
-    bfloat16, float16 or float64, or that type of torch. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ...
+    name: as `--model`, see `resolve_model`. env: the task, or a list of them, whose small model `tiny` opens; None =
+    Sudoku. A task is a name for `envs.make`, or a registered class. If it has no small model, a warning says which one
+    is opened instead; other models than `tiny` do not depend on the task. dtype: auto (float32 on the CPU, bfloat16 on
+    CUDA), float32, bfloat16, float16 or float64, or a torch.dtype. device: auto (CUDA if there is one), cpu, cuda, ...
     lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha,
     lora_dropout: None = as `settle` fills them in. revision: branch, tag or commit of a Hub id. attention_block,
     mask_token_id: as the flags; None = as in the model's files. lora_experts, load_4bit, chat_template_args: as the

@@ -27,7 +27,7 @@ class MixedLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
-        narrow_adapter = self.cast(x.dtype)
+        narrow_adapter = self.narrow_factors(x.dtype)
         if narrow_adapter is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
         down, up, scale = narrow_adapter
@@ -35,10 +35,11 @@ class MixedLinear(Linear):
         x = self.lora_dropout[self.active_adapters[0]](x)
         return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
 
-    def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
-        """(in, r), (r, out) and the scale of the one active adapter, in `dtype`; None where peft's own way is right.
+    def narrow_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
+        """The transposed factors (in, r) and (r, out) of the one active adapter, in `dtype`, and its scale.
 
-        In a phase (see `working_copy`) it has this type already; outside, every pass casts it.
+        None if peft should multiply in its own way. In a phase (see `working_copy`) the factors have this type already;
+        outside of one, every pass casts them.
         """
         if (adapter := self.factors()) is None:
             return None

@@ -97,7 +97,9 @@ class Replays:
             return work(tensors)
         shapes = tuple((of, x.shape, x.dtype) for of, x in tensors.items())
         key = (name, fixed, shapes)
-        if key not in self.seen or (key not in self.graphs and len(self.graphs) == MOST_GRAPHS):
+        is_first_time = key not in self.seen
+        no_more_graphs = key not in self.graphs and len(self.graphs) == MOST_GRAPHS
+        if is_first_time or no_more_graphs:
             self.seen.add(key)
             return work(tensors)
         if key not in self.graphs:

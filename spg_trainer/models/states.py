@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from spg_trainer.architecture.pattern import visible
 from spg_trainer.errors import ModelError
-from spg_trainer.models.clean_text import Copies, beside_own_text, same_texts, with_shared_text
+from spg_trainer.models.clean_text import NoisyCopies, beside_own_text, same_texts, with_shared_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -94,7 +94,7 @@ def hidden_states(
         if pattern.has_causal_context:
             input_ids = torch.where(is_first, clean, input_ids)
         if shows_blocks_twice:
-            copies = Copies(
+            copies = NoisyCopies(
                 input_ids,
                 clean,
                 positions,
@@ -112,7 +112,7 @@ def hidden_states(
 
 
 def _states_of_copies(
-    base: PreTrainedModel, copies: Copies, cache_arguments: dict[str, Any], may_share: bool
+    base: PreTrainedModel, copies: NoisyCopies, cache_arguments: dict[str, Any], may_share: bool
 ) -> Tensor:
     """The wanted last hidden states (S, n, D) of copies; each of their texts goes through the model only once.
 

@@ -41,7 +41,7 @@ attention, whose finished blocks never change: a row is refreshed in its first p
 block of attention that holds the active block. `columns.py` treats this name specially."""
 
 
-def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
+def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
     """(first column, end) of the window that a pass within a block computes.
 
     start, stop: first column and end of the block. columns: how many columns the row sees; the window ends there at

@@ -19,7 +19,7 @@ from torch import Tensor
 from spg_trainer.architecture.pattern import visible
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, hidden_states
-from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window
+from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window_of_block
 from spg_trainer.rollout.canvas import Canvas
 from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.decoding import Sampling
@@ -104,7 +104,7 @@ class Columns:
         results = []
         order: list[int] = []  # the index in `rows` of each row of the results
         for width, chosen in by_width.items():
-            compute = self._compute_windows if width else self._compute_all
+            compute = self._compute_all if width == 0 else self._compute_windows
             index, chosen_rows = self.canvas.tensor(chosen), [rows[i] for i in chosen]
             results.append(compute(chosen_rows, numbers[index], places[index], refresh))
             order += chosen
@@ -140,7 +140,7 @@ class Columns:
                 # The first pass of a block begins with the block decoded before: its last tokens were written after its
                 # keys were computed. Blocks between the two, which a template fills completely, have no keys yet.
                 start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
-        return window(max(0, start - self.shift), stop, self._seen(row), s)
+        return window_of_block(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """The result of `hidden_states`, computed from all columns that rows see; equal rows are computed once.
@@ -164,7 +164,8 @@ class Columns:
             lowest, end = min(row.padding for row in examples), max(map(self._seen, examples))
             ids = distinct[part, lowest:end]
             equally_wide = all(row.padding == lowest and self._seen(row) == end for row in examples)
-            mask, positions, blocks = None if equally_wide else ids >= 0, None, None
+            mask = None if equally_wide else ids >= 0
+            positions = blocks = None
             if self.pattern.has_causal_context:
                 columns = torch.arange(lowest, end, device=ids.device).expand_as(ids)
                 numbers_of_examples = numbers[self.canvas.tensor(example[part])]
@@ -204,7 +205,8 @@ class Columns:
         if self.sampling.editing_threshold is not None:
             # With editing, rows with equal ids may be at different blocks, and then do not count as equal.
             seen = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
-        distinct_of = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
+        _, inverse = torch.unique(seen.cpu(), dim=0, return_inverse=True)  # one read of a GPU
+        distinct_of = inverse.tolist()
         row_of = {number: row for row, number in enumerate(distinct_of)}
         return distinct_of, [row_of[number] for number in range(len(row_of))]
 
@@ -254,7 +256,8 @@ class Columns:
         Returns (b, K) if all w columns of a window see the same keys, else (b, 1, w, K); None if all see all keys.
         """
         if self.keeps_blocks or self.pattern.has_causal_context:
-            ranks = blocks = self.blocks[numbers]
+            blocks = self.blocks[numbers]
+            ranks = blocks
             if self.pattern.has_causal_context:
                 active_block = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
                 ranks = self.pattern.causal_ranks(blocks, active_block)

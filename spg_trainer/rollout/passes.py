@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.rollout.cache import CACHES, window
+from spg_trainer.rollout.cache import CACHES, window_of_block
 from spg_trainer.settings.decoding import Sampling
 
 
@@ -44,7 +44,7 @@ def rollout_passes(
                     # The last tokens of the block before were written after its keys were computed: it comes again.
                     computed += pattern.block_size
             elif not is_refresh:
-                first_column, end_column = window(start, stop, seen, sampling)
+                first_column, end_column = window_of_block(start, stop, seen, sampling)
                 computed = end_column - first_column
             elif passes_before - prompt_computed < sampling.prompt_refresh_steps:
                 computed = seen - prompt_length  # the prompt is kept

@@ -84,7 +84,7 @@ class Room:
                 long[key] = max(len(ids), long.get(key, 0))
         return long
 
-    def too_long(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
+    def long_problems(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """The problems of an environment that leave no room for a completion: {problem: tokens of its prompt}.
 
         A problem that the environment cannot make is left out; its error is raised when it is used. Raises ConfigError
@@ -108,7 +108,7 @@ class Room:
         return long
 
     def refused_rows(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
-        """The error that names the problems whose prompts the model's chat template refuses; there must be one."""
+        """The error that names the problems whose prompts the model's chat template refuses: at least one of them."""
         refused: dict[str, str] = {}
         for index in indices:
             try:
@@ -150,7 +150,7 @@ class Room:
 
         indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
         """
-        long = self.too_long(env, indices)
+        long = self.long_problems(env, indices)
         chosen, skipped = indices.copy(), 0
         taken = {int(index) for index in indices} - long.keys()
         for place, index in enumerate(indices.tolist()):
@@ -170,7 +170,7 @@ class Room:
             candidate = (index + distance) % len(env)
             if candidate in taken:
                 continue
-            if not self.too_long(env, [candidate]):
+            if not self.long_problems(env, [candidate]):
                 return candidate, skipped
             skipped += 1
         raise ConfigError(
@@ -230,7 +230,7 @@ class TooLong:
 
     def add(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """Measures problems of a split; returns those that do not fit, {problem: tokens of its prompt}."""
-        long = self.room.too_long(env, indices)
+        long = self.room.long_problems(env, indices)
         named = {name_of(env, index): tokens for index, tokens in long.items()}
         self.add_prompts(env.spec_name, split_of(env), len(indices), named)
         return long

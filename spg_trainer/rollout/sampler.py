@@ -72,7 +72,7 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
     records: frozenset[Record] = frozenset(),
-    template_ids: Tensor | None = None,
+    canvas: Tensor | None = None,
 ) -> Rows:
     """Writes one completion for each prompt. It puts the model into evaluation mode and leaves it there.
 
@@ -85,36 +85,33 @@ def sample_completions(
             time, which bounds memory. None = the fastest number: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
         records: what is recorded in addition to the step and the log-probability of each token, e.g. {"entropy"}.
-        template_ids: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an
-            end token in a hole ends that hole. None = each completion is one hole.
+        canvas: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an end
+            token in a hole ends that hole. None = each completion is one hole.
 
     Returns rows on the model's device. Positions that were still masked when a row was finished have the mask id, step
     -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and for
-    `template_ids` of another shape, ModelError for logits that are not finite.
+    a canvas of another shape, ModelError for logits that are not finite.
     """
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
-    if template_ids is not None and template_ids.shape != (len(prompt_lengths), length):
+    if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
-        raise ConfigError(
-            f"template_ids has the shape {tuple(template_ids.shape)}. Its shape should be {wanted}."
-        )
+        raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
+    template_ids = None if canvas is None else canvas.to(device)
     policy.model.eval()
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
-        if template_ids is not None:
-            template_ids = template_ids.to(device)
         if sampling.remasking == DRAWS_POSITIONS:
             records = records | {"order"}
-        canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
-        store = buffers_for(policy, len(prompt_lengths), canvas.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, canvas.width, template_ids)
+        rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
+        store = buffers_for(policy, len(prompt_lengths), rollout_canvas.columns, sampling, rows_per_forward)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, rollout_canvas.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
-        columns = Columns(policy, canvas, sampling, store, rows_per_forward)
-        Sampler(policy, sampling, generators, canvas, refill, columns).run()
-    return canvas.rollouts()
+        columns = Columns(policy, rollout_canvas, sampling, store, rows_per_forward)
+        Sampler(policy, sampling, generators, rollout_canvas, refill, columns).run()
+    return rollout_canvas.rollouts()
 
 
 def _rows_to_decode(
@@ -122,7 +119,7 @@ def _rows_to_decode(
 ) -> list[Row]:
     """The rows that have a hole, each with its blocks that have a hole.
 
-    width: how many columns the prompts have, with padding. template_ids: as for `sample_completions`.
+    width: how many columns the prompts have, with padding. template_ids: as `canvas` of `sample_completions`.
     """
     pattern = base_model(policy.model).pattern
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()

@@ -114,8 +114,9 @@ def sample(
 ) -> Rows:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
-    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`. If memory runs out, all is
-    sampled again with half as many rows at once, and later calls begin with that number.
+    encoded: prompt_ids and prompt_mask. template_ids: as `canvas` of `sample_completions`, which explains the other
+    arguments, too. If memory runs out, all is sampled again with half as many rows at once, and later calls begin with
+    that number.
     """
     if policy.most_rows is not None:
         rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
@@ -132,7 +133,7 @@ def sample(
             generators,
             rows_per_forward=rows_per_forward if rows == at_first else rows,
             records=records,
-            template_ids=template_ids,
+            canvas=template_ids,
         )
 
     rollouts, rows = halved_until_it_fits(attempt, at_first, "completions of a rollout")
@@ -229,7 +230,8 @@ def encode_prompts(
 
 def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str]) -> list[str]:
     """Prompts in the model's chat format, as `encode_texts` takes them; raises as `encode_prompts`."""
-    special, template, texts = special_tokens(policy).values(), policy.tokenizer.chat_template, []
+    special, template = special_tokens(policy).values(), policy.tokenizer.chat_template
+    texts = []
     for prompt, prefix in zip(prompts, completion_prefixes, strict=True):
         if isinstance(prompt, str) and template is None:
             texts.append(begin_of_text(policy.tokenizer) + spell_apart(prompt, special) + prefix)

@@ -82,16 +82,16 @@ def confidence(probabilities: Tensor) -> Tensor:
     return probabilities.amax(-1).log()
 
 
-def scheduled_counts(now: Pass, sampling: Sampling) -> list[int]:
+def scheduled_counts(this_pass: Pass, sampling: Sampling) -> list[int]:
     """The numbers of `unmask_counts`, from the settings alone."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
     # If `max_tokens_per_step` allows fewer than the schedule, a block takes more passes; these repeat the last number.
-    return [counts[min(number, len(counts) - 1)] for number in now.number]
+    return [counts[min(number, len(counts) - 1)] for number in this_pass.number]
 
 
-def counts_above_threshold(now: Pass, sampling: Sampling) -> Tensor:
+def counts_above_threshold(this_pass: Pass, sampling: Sampling) -> Tensor:
     """The number of tokens with at least the probability `threshold`: Fast-dLLM (arXiv 2505.22618)."""
-    return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
+    return (this_pass.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
 def none_is_sure(logps: Tensor, sampling: Sampling) -> Tensor:
@@ -99,38 +99,40 @@ def none_is_sure(logps: Tensor, sampling: Sampling) -> Tensor:
     return (logps.double() < math.log(sampling.threshold)).all(-1)
 
 
-def counts_above_threshold_or_scheduled(now: Pass, sampling: Sampling) -> Tensor:
+def counts_above_threshold_or_scheduled(this_pass: Pass, sampling: Sampling) -> Tensor:
     """The larger of the numbers of `counts_above_threshold` and `scheduled_counts`: SDAR, LLaDA2.0."""
-    sure = counts_above_threshold(now, sampling)
-    return sure.maximum(torch.tensor(scheduled_counts(now, sampling)).to(sure.device, non_blocking=True))
+    sure = counts_above_threshold(this_pass, sampling)
+    return sure.maximum(
+        torch.tensor(scheduled_counts(this_pass, sampling)).to(sure.device, non_blocking=True)
+    )
 
 
-def counts_within_budget(now: Pass, sampling: Sampling) -> Tensor:
+def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
     """How many of the surest tokens above the probability `threshold` have doubts, 1 - p, that sum to at most a budget.
 
     The budget is factor * (1 - threshold). By the model's own belief it bounds the chance that any of these tokens is
     wrong, since the chance of any of several events is at most the sum of their chances. The number is never below that
     of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
-    doubt = -now.logps.double().expm1()  # in ascending order
+    doubt = -this_pass.logps.double().expm1()  # in ascending order
     allowed = 1 - sampling.threshold
     within = (doubt < allowed) & (doubt.cumsum(-1) <= sampling.factor * allowed)
     return within.sum(-1).maximum(
-        torch.tensor(scheduled_counts(now, sampling)).to(doubt.device, non_blocking=True)
+        torch.tensor(scheduled_counts(this_pass, sampling)).to(doubt.device, non_blocking=True)
     )
 
 
-def counts_within_factor(now: Pass, sampling: Sampling) -> Tensor:
+def counts_within_factor(this_pass: Pass, sampling: Sampling) -> Tensor:
     """How many tokens come before the first n-th (n from 1 on) with a probability below 1 - factor / (n + 1).
 
     The first token is always taken. If a single masked place would be left, it is taken, too, as in the published code.
     Source: Fast-dLLM (arXiv 2505.22618), theorem 1.
     """
-    ranks = torch.arange(1, now.logps.shape[1] + 1, dtype=torch.float64, device=now.logps.device)
+    ranks = torch.arange(1, this_pass.logps.shape[1] + 1, dtype=torch.float64, device=this_pass.logps.device)
     lowest_logps = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
-    is_sure = now.logps >= lowest_logps
+    is_sure = this_pass.logps >= lowest_logps
     is_sure[:, 0] = True
-    masked = torch.tensor(now.masked).to(now.logps.device, non_blocking=True)
+    masked = torch.tensor(this_pass.masked).to(this_pass.logps.device, non_blocking=True)
     count = is_sure.long().cumprod(-1).sum(-1).minimum(masked)  # up to the first token that is not sure
     return torch.where(count == masked - 1, masked, count)
 

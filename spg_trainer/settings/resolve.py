@@ -65,7 +65,8 @@ Settings = TypeVar("Settings")
 FLAG = "flag"
 """The origin of settings that come from flags or keywords. An origin is the name of the layer that set a value."""
 TRAINING = "training on"
-"""The origin of settings that `eval` and demonstrations take from a training by RL on their task begins with this."""
+"""The first words of an origin: that of settings which `eval` and demonstrations take from a training by RL on their
+task."""
 DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )

@@ -13,7 +13,7 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     micro_batches = "micro-batches of as many completions as fit"
     if batch.per_device_batch_size != AUTO:
         count, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
-        micro_batches = f"micro-batches of up to {count} completion{'s' * (count != 1)}"
+        micro_batches = f"micro-batches of up to {count} completion{'' if count == 1 else 's'}"
     total = batch.prompts_per_step * batch.num_generations
     groups = {
         "environment": f"prompts x {batch.num_generations} generations",
@@ -33,5 +33,5 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "
         f"{rollout.diffusion_steps} denoising steps; updates a step: "
         f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, {micro_batches}; "
-        f"{config.max_steps} step{'s' * (config.max_steps != 1)}."
+        f"{config.max_steps} step{'' if config.max_steps == 1 else 's'}."
     )

@@ -13,7 +13,14 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import begin, decide_on_main, gather, raised_by_all, raising_on_all, sum_metrics
+from spg_trainer.distributed import (
+    begin_phase,
+    decide_on_main,
+    gather,
+    raised_by_all,
+    raising_on_all,
+    sum_metrics,
+)
 from spg_trainer.errors import CheckpointError, SpgError, TrainingError, plural, written
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -71,7 +78,7 @@ def measure_loss(run: Run) -> dict[str, float]:
     config, step = run.config, run.state.step
     if step in run.state.validations:
         return {}
-    begin(f"the validation after step {step}")  # if a process is lost, the error says that it was lost here
+    begin_phase(f"the validation after step {step}")
     with unsharded(run.policy.model):
         loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
@@ -231,7 +238,8 @@ def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> lis
     begun, rows = folder.figures(name), []
     if begun and begun["step"] == step:
         rows = folder.completions(name)
-        rows = rows[: max(len(rows) - len(rows) % batch, begun.get("stopped_with", 0))]
+        in_whole_batches = len(rows) - len(rows) % batch
+        rows = rows[: max(in_whole_batches, begun.get("stopped_with", 0))]
     folder.evaluation(name, {"step": step}, rows)
     return rows
 
@@ -260,14 +268,14 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
     """Evaluates the present weights, those of `step`, at temperature 0, and writes the result to eval/NAME."""
-    begin(f"the evaluation {name}")
+    begin_phase(f"the evaluation {name}")
     env = run.splits[split]
     with raising_on_all():
         problems, skipped = problems_to_ask(
             run.policy, env, num_problems, run.config.rollout, run.config.overlong
         )
     count = len(problems)  # `evaluate_checked` finds the same problems again
-    # `fewer` returns a sentence if the split has fewer different problems than `num_problems`.
+    # The note is "" unless the split has fewer different problems than `num_problems`.
     if step == 0 and (note := note_of_fewer_problems(env, split, num_problems, count + skipped)):
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes

@@ -65,7 +65,7 @@ def fidelity_sums(
         seed,
         noise_keys,
         rows_per_forward,
-        template_ids=rollouts.template_ids(policy.mask_id),
+        template_ids=rollouts.canvas(policy.mask_id),
     )
     is_equal = decoded_exactly.completion_ids == rollouts.completion_ids
     is_equal &= decoded_exactly.completion_mask & written

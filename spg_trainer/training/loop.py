@@ -15,7 +15,7 @@ import torch
 from spg_trainer import distributed
 from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
-    begin,
+    begin_phase,
     gather,
     is_raised_by_all,
     naming_the_lost,
@@ -71,7 +71,7 @@ from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
-KNOWS_NOTHING = 256
+ENOUGH_TO_JUDGE = 256
 """Unless --force is given, a run ends before its first update if it has sampled at least so many completions and none
 is right. If they are fewer, that may be chance."""
 
@@ -178,8 +178,8 @@ def train_step(run: Run) -> None:
     lockstep = distributed.lockstep
     # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
-    # If a process is lost from here on, the error says that it was lost during the rollout.
-    begin(f"the rollout of step {state.step + 1}")
+    # If a process is lost from here on, `naming_the_lost` says that it was lost during the rollout.
+    begin_phase(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
@@ -192,7 +192,7 @@ def train_step(run: Run) -> None:
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
         advantages, step = credit(run, scored.learned(run.config.batch.num_generations))
-        begin(f"the updates of step {state.step + 1}")
+        begin_phase(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.step += 1
@@ -263,8 +263,8 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     """Says before the first update what completions are like, since RL picks among the behaviours that a model has.
 
     Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
-    unequal rewards. With fewer than `KNOWS_NOTHING` completions that may be chance and is no error, unless the model is
-    one of this package that was not taught the task. metrics: the rollout's.
+    unequal rewards. With fewer than `ENOUGH_TO_JUDGE` completions that may be chance and is no error, unless the model
+    is one of this package that was not taught the task. metrics: the rollout's.
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -285,7 +285,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
         remedy = "At $temperature=0 all completions of a problem are the same: raise it."
     elif 2 * counts.all_right > counts.groups:
         remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
-    cannot_be_chance = counts.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    cannot_be_chance = counts.completions >= ENOUGH_TO_JUDGE or unseen(config.model.model, config.env)
     teaches_nothing = counts.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
     if teaches_nothing and cannot_be_chance and not config.force:
         each = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
@@ -300,7 +300,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     if teaches_nothing and not cannot_be_chance:
         goes_on = (
             f" None of {counts.completions} completions is right. They are so few that this may be chance, so the run "
-            f"goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
+            f"goes on; it would end here if none of {ENOUGH_TO_JUDGE} or more were right."
         )
     run.console.warn(
         f"before step 1: no group is mixed, with both right and wrong completions.{goes_on} {remedy}"
@@ -358,21 +358,23 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
 
     A minibatch makes no update if nothing is learned from any of its completions.
     """
-    config, device, number = run.config, run.policy.device, run.state.step
+    config, device, step_number = run.config, run.policy.device, run.state.step
     teaches = [totals["learned_completions"] > 0 for totals in step.totals_of_minibatches]
     if not any(teaches):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
-    updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
+    updates = plan_updates(
+        run.policy, run.algorithm, step, config.batch, seed=config.seed, number=step_number
+    )
     has_dropout = config.model.lora_dropout > 0
     skipped_before = run.state.skipped
     # Dropout can draw from the global stream only.
     with torch.random.fork_rng(gpus(device), enabled=has_dropout):
         if has_dropout:
-            torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
+            torch.manual_seed(derive(config.seed, "dropout", step_number, run.accelerator.process_index))
         run.policy.model.train()
         try:
             # An iteration makes an update of each minibatch, in order; then the next iteration follows.
-            metrics = [
+            metrics_of_updates = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
                 if teaches[position % len(teaches)]
@@ -382,7 +384,8 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    return {name: float(np.mean([of_update[name] for of_update in metrics])) for name in metrics[-1]}
+    names = metrics_of_updates[-1]
+    return {name: float(np.mean([metrics[name] for metrics in metrics_of_updates])) for name in names}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:

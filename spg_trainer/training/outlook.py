@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from spg_trainer.distributed import begin, raising_on_all
+from spg_trainer.distributed import begin_phase, raising_on_all
 from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models.shard import unsharded
@@ -29,7 +29,7 @@ def look_at_groups(run: Run) -> None:
     config, split = run.config, run.config.eval.eval_split
     if config.samples or split not in run.splits or not config.rollout.draws_noise:
         return
-    begin("the look at groups of completions")
+    begin_phase("the look at groups of completions")
     env = run.splits[split]
     count = min(GROUPS, config.eval.eval_problems or GROUPS)
 

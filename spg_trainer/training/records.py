@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import begin, gather, gathered_order, raising_on_all
+from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
@@ -89,9 +89,10 @@ def save_checkpoint(run: Run) -> None:
     Unless the model is divided, no process waits for another here, so a process that alone met an error can save.
     """
     state = run.state
-    begin(f"the checkpoint of step {state.step}")
+    begin_phase(f"the checkpoint of step {state.step}")
     saved = {"updates": state.updates, "seconds": state.elapsed_seconds, "skipped": state.skipped}
-    tensors, (_, decay_start) = {}, run.steps_and_decay_start
+    tensors = {}
+    _, decay_start = run.steps_and_decay_start
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
@@ -172,13 +173,14 @@ def write_summary(
     # If completions are given, not sampled, a row has neither "correct" nor "frac_reward_zero_std".
     sampled = [row["correct"] for row in run.state.comparable if "correct" in row]
     grouped = [row for row in run.state.comparable if "frac_reward_zero_std" in row]
+    lost = {}
+    if before and after:
+        lost = lost_components(run.folder.completions("before"), run.folder.completions("after"))
     found = {
         "eval_before": before and {key: before[key] for key in keys},
         "eval_after": after and {key: after[key] for key in keys},
         "gain": after["correct"] - before["correct"] if before and after else None,
-        "lost": lost_components(*map(run.folder.completions, ("before", "after")))
-        if before and after
-        else {},
+        "lost": lost,
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
         "groups": shares_of_groups(grouped) if grouped else None,
         "validation": run.criterion.summary(run.state.validations, kept),
@@ -213,19 +215,16 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     summary: the content of summary.json.
     """
     before, after, validations = summary["eval_before"], summary["eval_after"], summary["validation"]
-    criterion = validation.CRITERIA[config.validates]
-    folder = Path(summary["model"]).parent
-    quoted = shlex.quote(str(folder))
-    out_of_patience = summary["ended_by"] == "patience"
     lines = []
-    if out_of_patience:
+    if summary["ended_by"] == "patience":
+        criterion = validation.CRITERIA[config.validates]
         lines.append(
             f"The run ended at step {summary['steps']} of {summary['max_steps']}, as --patience asks: "
             f"{criterion.why_ended(validations)}."
         )
-    is_start = bool(after) and summary["kept_step"] < after["step"]
     if validations:
-        start = "the start, and not " if is_start else ""
+        start_is_kept = bool(after) and summary["kept_step"] < after["step"]
+        start = "the start, and not " if start_is_kept else ""
         lines.append(
             f"model/ is {start}{validations['chosen']}; the last, step "
             f"{validations['last_step']}, has {validations['last']:.3f}."
@@ -251,26 +250,37 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     if after and after["follows"]:
         follows = change_of_shares([figures["follows"] for figures in (before, after) if figures], after["n"])
         lines.append(f"What completions follow: {follows}.")
-    more_steps = 2 * summary["steps"] or 100
-    go_on = f"--resume {quoted} --max-steps {more_steps}"
-    diff = f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}"
-    next_steps = [diff] if before and after else []
-    if not config.samples:
-        task = shlex.join(task_words(config.env or "ENV", config.env_args))
-        next_steps.insert(0, f"python -m spg_trainer {task} --model {quoted}")
-    if after:
-        next_steps.append(f"python -m spg_trainer eval --model {quoted}")
-    next_steps.append(f"python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}")
-    if summary["worse"]:
-        next_steps = [WORSE, diff]
-    lines += [f"Everything is in {folder}.", f"Next:  {next_steps[0]}"]
-    lines += [f"       {line}" for line in next_steps[1:]]
+    first, *others = next_steps(summary, config)
+    lines += [f"Everything is in {Path(summary['model']).parent}.", f"Next:  {first}"]
+    lines += [f"       {line}" for line in others]
     is_judged = before and after and config.samples
     if is_judged and surely_gained_nothing(summary) and not summary["worse"]:
         lines.append(nothing_gained_line(summary))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"]))
     return lines
+
+
+def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
+    """The commands to type after a run, the most useful one first; after a run that got worse, advice and a command."""
+    before, after = summary["eval_before"], summary["eval_after"]
+    folder = Path(summary["model"]).parent
+    quoted = shlex.quote(str(folder))
+    diff = f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}"
+    if summary["worse"]:
+        return [WORSE, diff]
+    commands = []
+    if not config.samples:  # the model has learned from given completions, so RL comes next
+        task = shlex.join(task_words(config.env or "ENV", config.env_args))
+        commands.append(f"python -m spg_trainer {task} --model {quoted}")
+    if before and after:
+        commands.append(diff)
+    if after:
+        commands.append(f"python -m spg_trainer eval --model {quoted}")
+    more_steps = 2 * summary["steps"] or 100
+    no_patience = " --patience 0" if summary["ended_by"] == "patience" else ""
+    commands.append(f"python -m spg_trainer --resume {quoted} --max-steps {more_steps}{no_patience}")
+    return commands
 
 
 def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:

@@ -116,5 +116,7 @@ class Run:
     @property
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
-        total, decay_start = self.steps_and_decay_start  # both are equal if the schedule has no late fall
-        return self.state.step == decay_start < total or self.due(self.config.output.save_steps)
+        total, decay_start = self.steps_and_decay_start
+        falls_late = decay_start < total  # both are equal with any other schedule
+        begins_to_fall = falls_late and self.state.step == decay_start
+        return begins_to_fall or self.due(self.config.output.save_steps)

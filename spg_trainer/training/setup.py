@@ -210,12 +210,13 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     settings_note: what the plan has to say. skipped_note: what `open_source` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
-    env, model_note, length_note = run.source.env, run.policy.note, ""
+    env, model_note = run.source.env, run.policy.note
     # `untaught_note` says that a model of this package, such as `tiny`, was not taught the task. If `model_note` ends
     # with it, the command that teaches the task is added. A run that opened its own copy of the model has no such note.
     untaught_note = unseen(config.model.model, config.env)
     if untaught_note and model_note.endswith(untaught_note):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
+    length_note = ""
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
@@ -225,7 +226,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     if run.state.step:
         console.say(f"Continuing {path} from step {run.state.step}.")
     devices = gather([str(run.policy.device)])
-    where = f"{len(devices)} process{'es' * (len(devices) > 1)} on {', '.join(dict.fromkeys(devices))}"
+    processes = "1 process" if len(devices) == 1 else f"{len(devices)} processes"
+    where = f"{processes} on {', '.join(dict.fromkeys(devices))}"
     console.say(
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )

@@ -51,7 +51,8 @@ def plan_updates(
     here, before any weight changes, in passes with the same rows, padding and number of masks as in the update itself.
     """
     updates: list[Update] = []
-    group = step.group.numpy()
+    # Groups are dealt to the minibatches in turn.
+    minibatch_of_row = step.group.numpy() % len(step.totals_of_minibatches)
     # A loss that compares the rows of an episode or of a group needs them in one micro-batch. A coupled loss, which
     # compares all completions of an update, does not: it gets the bounds of each.
     units = step.units(algorithm.compares).numpy()
@@ -63,8 +64,7 @@ def plan_updates(
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
-            # Groups are dealt to the minibatches in turn.
-            chosen = order[group[order] % len(step.totals_of_minibatches) == minibatch]
+            chosen = order[minibatch_of_row[order] == minibatch]
             update = Update(
                 totals=totals,
                 counts=step.counts_of_minibatches[minibatch],

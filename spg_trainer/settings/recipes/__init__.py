@@ -79,12 +79,11 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
         return length or float("inf")  # 0 (in `sft`) means: as long as demonstrations are
 
     longest = max(recipes, key=lambda name: completion_length(recipes[name]))
-    arguments = {
-        f"{name}.{key}": value
-        for name, layers in recipes.items()
-        for layer in layers
-        for key, value in layer.values.get("env_args", {}).items()
-    }
+    arguments: dict[str, Any] = {}
+    for name, layers in recipes.items():
+        for layer in layers:
+            of_task = layer.values.get("env_args", {})
+            arguments |= {f"{name}.{key}": value for key, value in of_task.items()}
     shared = [
         layer._replace(values={key: value for key, value in layer.values.items() if key != "env_args"})
         for layer in recipes[longest]

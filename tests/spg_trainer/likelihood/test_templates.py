@@ -166,7 +166,7 @@ def test_the_elbo_of_a_sampled_template_is_that_of_an_enumeration():
     prompt = PROMPT[None]
     seen = set()
     for seed in range(6):
-        out = sample_completions(policy, prompt, prompt >= 0, drawn, streams(1, seed), template_ids=canvas)
+        out = sample_completions(policy, prompt, prompt >= 0, drawn, streams(1, seed), canvas=canvas)
         live = out.completion_mask[0].nonzero()[:, 0]
         seen.add(len(live))
 
@@ -211,7 +211,7 @@ def test_replayed_steps_give_the_log_likelihood_that_the_sampler_recorded(patter
     canvas = torch.randint(0, policy.mask_id, (6, size), generator=stream)
     canvas[torch.rand(6, size, generator=stream) < 0.6] = policy.mask_id
     drawn = Sampling(size, 4, 8, 1.0)
-    out = sample_completions(policy, *pad(policy, prompts), drawn, streams(6), template_ids=canvas)
+    out = sample_completions(policy, *pad(policy, prompts), drawn, streams(6), canvas=canvas)
     recorded = (out.unmask_logps * out.completion_mask).sum(-1)
     if masking == "fidelity":
         found = (exact_logps(policy, out) * out.completion_mask).sum(-1)

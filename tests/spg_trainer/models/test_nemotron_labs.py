@@ -301,7 +301,7 @@ def test_a_given_first_token_stays_and_the_others_see_it(hub):
     prompt = np.load(hub / "generate.npz")["g0.prompt"].tolist()
     for cache in ("none", "blocks"):
         found = sample_completions(
-            policy, *pad(policy, prompt), Sampling(24, 8, 24, cache=cache), streams(1), template_ids=canvas
+            policy, *pad(policy, prompt), Sampling(24, 8, 24, cache=cache), streams(1), canvas=canvas
         )
         assert found.completion_ids.tolist() == expected
 

@@ -60,7 +60,7 @@ def read_places(holes, tokens, ends):
 def check(out, canvas, policy):
     """What holds of every decoder: what is given stays and is recorded as given, all that is read was written."""
     given = canvas != policy.mask_id
-    assert torch.equal(out.given, given) and torch.equal(out.template_ids(policy.mask_id), canvas)
+    assert torch.equal(out.given, given) and torch.equal(out.canvas(policy.mask_id), canvas)
     assert torch.equal(out.completion_ids[given], canvas[given])
     assert (out.unmask_logps[given] == 0).all()
     assert (out.unmask_step[out.completion_mask] >= 0).all()
@@ -98,7 +98,7 @@ def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(pattern, way):
     for cache, rows_per_forward in zip(caches, (3, 2), strict=True):
         s = replace(sampling, cache=cache, **({"window_tokens": 99} if cache == "window" else {}))
         inputs, noises = pad(policy, prompts, 1), streams(len(prompts))
-        how = {"rows_per_forward": rows_per_forward, "template_ids": canvas}
+        how = {"rows_per_forward": rows_per_forward, "canvas": canvas}
         if cache == "window":  # as wide as everything, it computes all columns but padding: exact
             how["rows_per_forward"] = None
         out = sample_completions(policy, *inputs, s, noises, **how)
@@ -128,9 +128,7 @@ def test_what_is_given_stays_however_is_decoded(cache, unmasking, remasking):
     more = {"window_tokens": 3} if cache == "window" else {}
     s = replace(BLOCKWISE, cache=cache, unmasking=unmasking, remasking=remasking, temperature=0.7, **more)
     prompts, canvas = make_prompts(policy), make_canvas(policy)
-    out = sample_completions(
-        policy, *pad(policy, prompts), s, streams(6), template_ids=canvas, rows_per_forward=2
-    )
+    out = sample_completions(policy, *pad(policy, prompts), s, streams(6), canvas=canvas, rows_per_forward=2)
     check(out, canvas, policy)
 
 
@@ -139,14 +137,14 @@ def test_what_is_given_is_never_edited(cache):
     policy = policy_of("sequence" if cache == "blocks" else "plain")
     editing = EvalSampling(T, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.01, cache=cache)
     prompts, canvas = make_prompts(policy), make_canvas(policy)
-    out = sample_completions(policy, *pad(policy, prompts), editing, None, template_ids=canvas)
+    out = sample_completions(policy, *pad(policy, prompts), editing, None, canvas=canvas)
     check(out, canvas, policy)
     plain = replace(editing, editing_threshold=9.0)
-    unedited = sample_completions(policy, *pad(policy, prompts), plain, None, template_ids=canvas)
+    unedited = sample_completions(policy, *pad(policy, prompts), plain, None, canvas=canvas)
     assert not torch.equal(unedited.completion_ids, out.completion_ids), "nothing was edited"
     for row, prompt in enumerate(prompts):
         alone = sample_completions(
-            policy, *pad(policy, [prompt]), editing, None, template_ids=canvas[row : row + 1]
+            policy, *pad(policy, [prompt]), editing, None, canvas=canvas[row : row + 1]
         )
         assert torch.equal(alone.completion_ids[0], out.completion_ids[row])
 
@@ -156,7 +154,7 @@ def test_a_canvas_of_one_hole_is_a_completion_as_ever_bit_for_bit(way):
     policy, prompts = make_policy(torch.float32), make_prompts(make_policy(torch.float32))
     inputs, empty = pad(policy, prompts), torch.full((6, T), policy.mask_id)
     plain = sample_completions(policy, *inputs, WAYS[way], streams(6), records=RECORDS)
-    filled = sample_completions(policy, *inputs, WAYS[way], streams(6), records=RECORDS, template_ids=empty)
+    filled = sample_completions(policy, *inputs, WAYS[way], streams(6), records=RECORDS, canvas=empty)
     assert vars(plain).keys() == vars(filled).keys() > RECORDS
     for name, column in vars(plain).items():
         assert torch.equal(column, filled.get(name)), name
@@ -165,9 +163,7 @@ def test_a_canvas_of_one_hole_is_a_completion_as_ever_bit_for_bit(way):
 def test_no_end_token_is_drawn_where_a_completion_is_too_short():
     policy, held = policy_of(), replace(SAMPLING, temperature=1.0, min_completion_length=16)
     canvas = make_canvas(policy)
-    out = sample_completions(
-        policy, *pad(policy, make_prompts(policy)), held, streams(6), template_ids=canvas
-    )
+    out = sample_completions(policy, *pad(policy, make_prompts(policy)), held, streams(6), canvas=canvas)
     written = (out.unmask_step >= 0) & (torch.arange(T) < 16)
     assert not torch.isin(out.completion_ids[written], torch.tensor(policy.end_token_ids)).any()
 
@@ -175,9 +171,7 @@ def test_no_end_token_is_drawn_where_a_completion_is_too_short():
 def test_the_states_of_a_template_are_filled_around_what_is_given():
     policy, canvas = policy_of(), make_canvas(policy_of())
     drawn = replace(SAMPLING, temperature=1.0)
-    out = sample_completions(
-        policy, *pad(policy, make_prompts(policy)), drawn, streams(6), template_ids=canvas
-    )
+    out = sample_completions(policy, *pad(policy, make_prompts(policy)), drawn, streams(6), canvas=canvas)
     filled = fill_states(policy, out, torch.full((6,), 1))
     check(filled.with_columns(unmask_logps=filled.unmask_logps * ~out.given), canvas, policy)
     kept = out.unmask_step == 0
@@ -235,7 +229,7 @@ def test_an_end_token_ends_its_hole_and_not_the_text():
     ids, mask = pad(policy, [[1, 2]] * 4)
     canvas = encode_templates(policy, ["<[MASK*6]>[MASK*4]!"] * 4, 16, str)
     s = replace(Sampling(16, 16, 16), temperature=1.0)
-    out = sample_completions(policy, ids, mask, s, streams(4), template_ids=canvas)
+    out = sample_completions(policy, ids, mask, s, streams(4), canvas=canvas)
     texts, early = decode_completions(policy, out), 0
     for row, text in enumerate(texts):
         first, second = out.completion_mask[row, 1:7], out.completion_mask[row, 8:12]
@@ -244,7 +238,7 @@ def test_an_end_token_ends_its_hole_and_not_the_text():
     assert early, "another seed: a first hole should end early"
     assert ended(policy, out) == [True] * 4
     left = encode_templates(policy, ["<[MASK*]"] * 2, 16, str)
-    out = sample_completions(policy, ids[:2], mask[:2], Sampling(16, 16, 16), None, template_ids=left)
+    out = sample_completions(policy, ids[:2], mask[:2], Sampling(16, 16, 16), None, canvas=left)
     ends = torch.isin(out.completion_ids, torch.tensor(policy.end_token_ids)) & out.completion_mask
     assert ended(policy, out) == ends.any(-1).tolist()
 
@@ -272,4 +266,4 @@ def test_a_canvas_that_cannot_be_filled_is_refused(policy, canvas, text):
 def test_a_canvas_of_another_shape_is_refused(policy):
     inputs = pad(policy, [[1, 2]] * len(LENGTHS))
     with pytest.raises(ConfigError, match=r"the shape \(6, 24\). Its shape should be \(6, 8\)"):
-        sample_completions(policy, *inputs, Sampling(8, 8, 8), None, template_ids=make_canvas(policy))
+        sample_completions(policy, *inputs, Sampling(8, 8, 8), None, canvas=make_canvas(policy))

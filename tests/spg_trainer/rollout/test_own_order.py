@@ -59,7 +59,7 @@ def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path:
     template_ids[0, :5] = 7  # the first row has fewer masked places than the second
     generators = [torch.Generator().manual_seed(row) for row in range(2)]
     rollouts = sample_completions(
-        policy, ids, torch.ones_like(ids).bool(), sampling, generators, template_ids=template_ids
+        policy, ids, torch.ones_like(ids).bool(), sampling, generators, canvas=template_ids
     )
     assert (rollouts.unmask_step[0, 5:] >= 0).any()
 

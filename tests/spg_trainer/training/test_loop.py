@@ -210,7 +210,7 @@ def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monke
 def test_a_task_that_the_model_never_solves_asks_for_force(
     tmp_path, monkeypatch, capsys, completions, temperature, remedy
 ):
-    monkeypatch.setattr(loop, "KNOWS_NOTHING", completions)
+    monkeypatch.setattr(loop, "ENOUGH_TO_JUDGE", completions)
     settings = {"max_steps": 1, "temperature": temperature, "env_args": {"dull": ALL}}
     if not temperature:  # an algorithm that a greedy rollout can teach
         settings |= {"algorithm": "raft", "algorithm_args": {}}
@@ -223,7 +223,7 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
         "measured as worse: more completions of fewer problems"
     )
     train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
-    monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
+    monkeypatch.setattr(loop, "ENOUGH_TO_JUDGE", completions + 1)
     train(small_config(tmp_path / "few", **settings))
     said = capsys.readouterr().out
     assert re.search(remedy, said), "too few to tell"

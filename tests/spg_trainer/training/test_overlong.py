@@ -260,7 +260,7 @@ def test_what_is_measured_is_what_is_encoded(policy: Policy, text: str) -> None:
             return envs.Problem(text, {})
 
     tokens = int(encode_prompts(policy, [text])[1].sum())
-    assert Room(policy, 10).too_long(One(), [0]) == ({0: tokens} if tokens > 118 else {})
+    assert Room(policy, 10).long_problems(One(), [0]) == ({0: tokens} if tokens > 118 else {})
 
 
 @pytest.mark.parametrize(("given", "right"), cases(field_reports.LONG_PROMPTS))
@@ -272,7 +272,7 @@ def test_a_reported_length_is_told_before_it_is_sampled(policy: Policy, given: A
         def problem(self, index: int) -> envs.Problem:
             return envs.Problem("x" * (tokens // scale), {})
 
-    assert bool(Room(policy, length // scale).too_long(One(), [0])) is right
+    assert bool(Room(policy, length // scale).long_problems(One(), [0])) is right
 
 
 def test_rows_that_the_chat_template_refuses_are_named_before_anything_else(tmp_path: Path, policy) -> None:
@@ -283,7 +283,7 @@ def test_rows_that_the_chat_template_refuses_are_named_before_anything_else(tmp_
     with pytest.raises(ConfigError) as refused:
         for split in ("train", "validation", "test"):
             env = envs.make(str(tmp_path / "rows.jsonl"), split=split, **COLUMNS)
-            Room(policy, 10).too_long(env, range(len(env)))
+            Room(policy, 10).long_problems(env, range(len(env)))
     said = str(refused.value)
     assert "line 18" in said or "line 31" in said
     assert "refuses a conversation of developer, user: unknown role developer" in said
