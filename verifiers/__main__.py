@@ -125,7 +125,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("task", metavar="TASK", help=f"the task that the completions answer: {', '.join(tasks())}")
-    formats = "a file: JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is standard input"
+    formats = "a file: JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is JSONL from stdin"
     add("files", metavar="FILE", nargs="*", help=formats)
     add(
         "--prepare",

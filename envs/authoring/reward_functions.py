@@ -18,6 +18,7 @@ from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.own_files import import_file, name_in_file
 from envs.problem import Problem
+from verifiers.errors import plural
 
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
@@ -143,10 +144,12 @@ def load_functions(
     for part in parts:
         file, _, names = part.rpartition(":")
         found = _functions_of_file(reward, file, names.split("+"))
-        if twice := functions.keys() & found.keys():
+        twice = functions.keys() & found.keys()
+        twice |= {name for name in found if names.split("+").count(name) > 1}
+        if twice:
             raise EnvError(
                 f"--reward {reward}: two functions are called {twice.pop()!r}, which names a component of the reward. "
-                "Rename one of them."
+                "Rename one of them, or leave out what is named twice."
             )
         functions |= found
     return functions
@@ -282,7 +285,9 @@ def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
     """(count,) float64, the rewards by the function `name`; EnvError unless they are `count` finite numbers or None."""
     values = _plain(paid)
     if not isinstance(values, Sequence) or len(values) != count:
-        raise EnvError(f"the reward function {name} must return {count} numbers, and returned {paid!r:.80}.")
+        raise EnvError(
+            f"the reward function {name} must return {plural(count, 'number')}, and returned {paid!r:.80}."
+        )
     numbers = [0.0 if value is None else _plain(value) for value in values]
     for value in numbers:
         if not isinstance(value, int | float) or not math.isfinite(value):

@@ -272,6 +272,8 @@ def test_numbers_may_stand_in_a_tensor_and_functions_in_several_files(place):
         ] * 2 + [[2, 2]]
     with pytest.raises(EnvError, match="two functions are called 'second'"):
         load_functions("./mine.py:second+./other.py:second")
+    with pytest.raises(EnvError, match=r"two functions are called 'tensor'.*leave out what is named twice"):
+        load_functions("./mine.py:tensor+tensors+tensor")
 
 
 def test_it_is_checked_trained_and_its_change_refused(place, capsys):

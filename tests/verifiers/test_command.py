@@ -674,6 +674,13 @@ def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys)
         assert "--references FILE --on custom_id" in capsys.readouterr().err
 
 
+def test_a_batch_whose_answers_a_flag_names_is_told_the_preset_that_reads_its_completions(run, tmp_path):
+    path = write(tmp_path / "out.jsonl", json.dumps({**answered("<answer>18</answer>"), "gold": "18"}))
+    status, _, said = run("gsm8k", path, "--answer-field", "gold")
+    assert status == 1 and "Give --completion-field. For example: --preset openai." in said
+    assert run("gsm8k", path, "--answer-field", "gold", "--preset", "openai")[1][0]["correct"]
+
+
 @pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])
 def test_a_file_whose_last_line_breaks_off_ends_with_1(tmp_path, capsys, last):
     whole = '{"completion": "<answer>18</answer>", "answer": "18"}\n'

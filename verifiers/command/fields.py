@@ -125,15 +125,18 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 def likely_flags(task: Task, text: str) -> list[str]:
     """Flags that would name the columns that a line lacks, e.g. ["--answer-field", "gold"].
 
-    text: the message of `read_sample` on the line. A column is likely if some tool writes it. [] if there is no likely
-    column for one of the flags.
+    text: the message of `read_sample` on the line. A column is likely if some tool writes it; for a completion inside a
+    column, as in `response.body`, the flag is the tool's preset. [] if there is no likely column for one of the flags.
     """
     names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
     references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
     found = []
     if "--completion-field" in text:
-        found.append(("--completion-field", completions))
+        inside = tuple(f"{name}." for name in names)
+        presets = [preset for preset, (columns, _, _) in PRESETS.items() if columns[0].startswith(inside)]
+        is_inside = bool(presets and not completions)
+        found.append(("--preset", presets) if is_inside else ("--completion-field", completions))
     if "--answer-field" in text:
         found.append(("--answer-field", references if tuple(task.fields) == ("answer",) else []))
     if not all(likely for _, likely in found):

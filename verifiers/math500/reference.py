@@ -171,5 +171,7 @@ def reference_of(answer: object, index: int | None) -> Reference:
         problem = "is neither text nor a number, or empty; an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
         if isinstance(answer, bool):
             problem += f'. Write a truth value as text, "{answer}"'
+        elif isinstance(answer, list | tuple) and answer:
+            problem += f'. Write several values as one text, "{", ".join(map(str, answer)):.60}"'
         raise invalid_reference("answer", answer, problem, index)
     return reference
