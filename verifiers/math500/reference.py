@@ -12,7 +12,7 @@ from verifiers import batch
 from verifiers.amounts import NAMES, SIGNS, currencies_of
 from verifiers.errors import invalid_reference
 from verifiers.extract import BOX, last_box, last_line
-from verifiers.math500.asked.form import NONE as NO_FORM
+from verifiers.math500.asked.form import NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text

@@ -16,8 +16,7 @@ from verifiers.extract import BOX, is_alone, last_box, strip
 from verifiers.flexible import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
-from verifiers.math500.asked.form import NONE as NO_FORM
-from verifiers.math500.asked.form import Form, form_of, formulas_of
+from verifiers.math500.asked.form import NO_FORM, Form, form_of, formulas_of
 from verifiers.math500.asked.question import asks_for_ratio, asks_for_time
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning

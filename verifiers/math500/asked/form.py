@@ -1,7 +1,7 @@
 """What a problem asks an answer to look like, read from its text once: a form, a unit, a base, an interval.
 
-An answer must have a form only if the reference has it. So a problem that merely speaks of factors, or is misread,
-refuses nothing that looks like its reference.
+An answer must have a form only if the reference has it. So if a problem merely speaks of factors, or is misread, no
+answer is refused that looks like the reference.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from verifiers.math500.read import units
 from verifiers.math500.read.lexer import Malformed, tokens_of
 from verifiers.math500.read.reader import read, read_formula
 from verifiers.math500.read.text import key as normal_text
-from verifiers.math500.read.tree import Node, parts, rebuilt, symbols
+from verifiers.math500.read.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt, symbols
 from verifiers.math500.read.values import (
     Matrix,
     Name,
@@ -68,15 +68,17 @@ class Form:
 
     @cached_property
     def lower(self) -> str:
+        """The problem in lower case, with a space before it."""
         return " " + self.problem.lower()
 
     @cached_property
     def words(self) -> list[str]:
+        """The words of the problem in lower case, as `words_of` gives them."""
         return words_of(self.lower)
 
     @cached_property
     def asks(self) -> frozenset[str]:
-        """The forms that it asks for: names in `NAMED_PHRASES`, and "ordered", "factored", "template", "percent"."""
+        """The forms that the problem asks for: of `NAMED_PHRASES`, or "ordered", "factored", "template", "percent"."""
         lower = self.lower
         asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
         if asks_for_order(lower):
@@ -86,7 +88,7 @@ class Form:
         if ("the form" in lower or "following form" in lower) and template_of(self.problem):
             asks.add("template")
         if "percent" in lower or "%" in lower:
-            pairs = zip(("", *self.words), self.words, strict=False)
+            pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
             if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
                 asks.add("percent")  # "what percent", "x%", not "15 percent"
         return frozenset(asks)
@@ -113,17 +115,17 @@ class Form:
 
     @cached_property
     def asked_formulas(self) -> dict[str, Value]:
-        """{normal text of a formula that it asks for: the formula}."""
+        """{normal text of a formula whose value the problem asks for: the formula}."""
         return formulas_asked_for(self.problem)
 
     @cached_property
     def asked_keys(self) -> frozenset:
-        """The `side_key` of each formula that it asks for."""
+        """The `side_key` of each of `asked_formulas`."""
         return frozenset(map(side_key, self.asked_formulas.values()))
 
     @cached_property
     def dimension(self) -> int:
-        """3 if it asks for a volume, 2 for an area, 1 for a length, else 0."""
+        """3 if the problem asks for a volume, 2 for an area, 1 for a length, else 0."""
         return dimension_in(self.words)
 
     @property
@@ -132,22 +134,22 @@ class Form:
 
     @cached_property
     def base(self) -> str:
-        """The base that it names, such as "8"; "" if it names none."""
+        """The base that the problem names, such as "8"; "" if it names none."""
         return base_in(self.words) if self.speaks_of_bases else ""
 
     @cached_property
     def nouns(self) -> frozenset[str]:
-        """Words behind "which" and "what", among them what is asked for, such as "property"."""
+        """Words behind "which" and "what"; what is asked for is one of them: "property" in "Which property is it?"."""
         return frozenset(nouns_in(self.words))
 
     @cached_property
     def is_point(self) -> bool:
-        """True if it asks for a point, so that (2, 5) is one."""
+        """True if the problem asks for a point, so that (2, 5) is a point."""
         return any(mark in self.lower for mark in POINTS)
 
     @cached_property
     def is_interval(self) -> bool:
-        """True if it asks for an interval and for no point, so that (2, 5) is an interval."""
+        """True if the problem asks for an interval and for no point, so that (2, 5) is an interval."""
         return not self.is_point and any(mark in self.lower for mark in INTERVALS)
 
     def holds(self, answer: Value, gold: Value) -> bool:
@@ -155,23 +157,29 @@ class Form:
         rules = [RULES[name] for name in self.asks if name in RULES]
         if any(has_form(rule, gold, gold) and not has_form(rule, answer, gold) for rule in rules):
             return False
-        if "template" in self.asks:
-            nodes_of_answer, wanted = (
-                [folded(node) for node in expressions(value)] for value in (answer, gold)
-            )
-            template = template_of(self.problem)
-            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, nodes_of_answer))
-            if sorted(template) == laid != own_laid and len(nodes_of_answer) == len(wanted):
-                return False
-        if "slope" in self.asks and type(gold) is type(answer) is Relation:
-            solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
-            return not solved or (solved[0] in answer.sides and is_expanded([*expressions(answer)], ()))
+        if "template" in self.asks and not self.keeps_template(answer, gold):
+            return False
+        if "slope" in self.asks and type(gold) is Relation and type(answer) is Relation:  # y = 2x + 1
+            variables = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
+            return not variables or (variables[0] in answer.sides and is_expanded([*expressions(answer)], ()))
         return True
+
+    def keeps_template(self, answer: Value, gold: Value) -> bool:
+        """False if the reference has the layout of the formula behind "in the form", and the answer another layout.
+
+        An answer with more or fewer expressions than the reference is not judged.
+        """
+        layouts, wanted = (
+            sorted(layout(folded(node)) for node in expressions(value)) for value in (answer, gold)
+        )
+        if sorted(template_of(self.problem)) != wanted or len(layouts) != len(wanted):
+            return True
+        return layouts == wanted
 
     def allows_unit(self, answer: Value, gold: Value, in_units: bool) -> bool:
         """True unless the unit of the answer contradicts the unit that is asked for, or the quantity: cm for an area.
 
-        in_units: whether the answer is in "units", which measure a length.
+        `in_units`: True if the answer is in "units", which measure a length.
         """
         unit = answer.unit if type(answer) is Quantity else ""
         if not (unit or in_units):
@@ -187,19 +195,21 @@ class Form:
             unit = "degree"  # the comparison has judged the scale, such as Celsius
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
-        name = unit.partition("^")[0]
         if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
-            return any(currencies_of(unit) & currencies_of(one) for one in named)
+            return any(currencies_of(unit) & currencies_of(currency) for currency in named)
         if self.units and units.is_known(unit):
-            first, _, second = unit.partition(" / ")
-            question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
-            return unit in self.units or bool(
-                second and first in {"", *self.units} and f"per {second}" in question
-            )
+            return unit in self.units or self.asks_for_rate(unit)
         if not self.speaks_of(unit):
             return False
-        alike = {one for one in self.mentioned if units.conversion(one, name)}
-        return not alike or name in alike
+        name = unit.partition("^")[0]
+        same_kind = {other for other in self.mentioned if units.conversion(other, name)}
+        return not same_kind or name in same_kind
+
+    def asks_for_rate(self, unit: str) -> bool:
+        """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""
+        above, _, below = unit.partition(" / ")
+        question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
+        return bool(below) and above in {"", *self.units} and f"per {below}" in question
 
     def speaks_of(self, unit: str) -> bool:
         """False if the problem has neither a unit nor a word of this unit's kind: for seconds, no "time" and no "hour".
@@ -213,13 +223,13 @@ class Form:
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
         """True if the problem has one of these letters, with any index: in a formula, or as a word by itself."""
-        first, *commands = self.problem.split("\\")
-        found = first + "".join(one.lstrip(ascii_letters) for one in commands)
-        inside = "".join(formulas_of(found))
-        alone = {word.strip(".,;:?!") for word in found.split()}
+        first, *pieces = self.problem.split("\\")
+        without_commands = first + "".join(piece.lstrip(ascii_letters) for piece in pieces)
+        in_formulas = "".join(formulas_of(without_commands))
+        words = {word.strip(".,;:?!") for word in without_commands.split()}
         bases = [letter.partition("_")[0] for letter in letters]
         return any(
-            base in self.problem if base.startswith("\\") else base in inside or base in alone
+            base in self.problem if base.startswith("\\") else base in in_formulas or base in words
             for base in bases
         )
 
@@ -233,39 +243,41 @@ class Form:
         No grammar has to read that formula, which may be a sum with dots or an operation that the problem defines.
         """
         normal_answer = normal_text(answer)
-        name = next((one for one in self.asked_formulas if normal_answer.startswith(f"{one}=")), None)
-        return "" if name is None else answer.split("=", name.count("=") + 1)[-1]
+        asked = next((text for text in self.asked_formulas if normal_answer.startswith(f"{text}=")), None)
+        return "" if asked is None else answer.split("=", asked.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) if the problem asks for f(3) or f^{-1}(4)."""
         name = function_called(side)
-        calls = name and any(function_called(formula) == name for formula in self.asked_formulas.values())
-        return bool(calls) and side_key(side) not in self.asked_keys
+        if not name or side_key(side) in self.asked_keys:
+            return False
+        return any(function_called(formula) == name for formula in self.asked_formulas.values())
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
-        """True if the value is a formula of the problem, no bare number or name, and looks unlike the reference."""
-        key = key_of(value)
-        if key is None or key == key_of(gold):
+        """True if the value is a formula of the problem, not a bare number or name, and looks unlike the reference."""
+        key = formula_key(value)
+        if key is None or key == formula_key(gold):
             return False
-        return key in formulas(self.problem, letters)
+        return key in formula_keys(self.problem, letters)
 
 
 form_of = lru_cache(PROBLEMS_REMEMBERED)(Form)
-NONE = form_of("")
+NO_FORM = form_of("")
 
 
 def has_form(rule: Rule, value: Value, gold: Value) -> bool:
-    """True if a value has the form of a rule, with the reference beside it."""
-    return rule(*([folded(node) for node in expressions(side)] for side in (value, gold)))
+    """True if a value has the form that a rule of `RULES` wants, which may depend on the reference."""
+    nodes, gold_nodes = ([folded(node) for node in expressions(side)] for side in (value, gold))
+    return rule(nodes, gold_nodes)
 
 
 def asks_to_factor(text: str) -> bool:
     """True for "Factor $x^2-1$."; false if a thing has a factor, or grows by a factor."""
-    before = [text.partition(mark)[0].split() for mark in FACTOR if mark in text]
-    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in before)
+    words_before = [text.partition(phrase)[0].split() for phrase in FACTOR if phrase in text]
+    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in words_before)
 
 
-# ---- its formulas ----
+# ---- formulas of a problem ----
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -293,17 +305,18 @@ def formulas_of(problem: str) -> list[str]:
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
-def formulas(problem: str, letters: frozenset[str]) -> frozenset:
-    """The `key_of` of each formula of a problem and of each part of it that has one."""
+def formula_keys(problem: str, letters: frozenset[str]) -> frozenset:
+    """The `formula_key` of each formula of a problem, and of each part of it that has one."""
     found: set = set()
     for formula in formulas_of(problem):
-        value = meaning_of(formula, letters)
-        pieces = [formula]
-        for separator in _SEPARATORS if value is None else ():
-            pieces = [part for piece in pieces for part in piece.split(separator)]
-        values = [value] if value is not None else [meaning_of(piece, letters) for piece in pieces]
-        for one in filter(None, values):
-            found.update(keys_in(one))
+        values = [meaning_of(formula, letters)]
+        if values[0] is None:
+            pieces = [formula]
+            for separator in _SEPARATORS:
+                pieces = [part for piece in pieces for part in piece.split(separator)]
+            values = [meaning_of(piece, letters) for piece in pieces]
+        for value in filter(None, values):
+            found.update(keys_in(value))
     return frozenset(found)
 
 
@@ -316,49 +329,53 @@ def meaning_of(formula: str, letters: frozenset[str] | None) -> Value | None:
 
 
 def keys_in(value: Value) -> Iterator[tuple]:
-    """The `key_of` of a value and of the values in it, as far as they have one."""
-    key = key_of(value)
+    """The `formula_key` of a value and of the values in it, as far as they have one."""
+    key = formula_key(value)
     if key is not None:
         yield key
     for part in inside(value):
         yield from keys_in(part)
 
 
-def key_of(value: Value) -> object:
-    """What all layouts of a value have in common, 2.0 x and x 2; None for a number, reduced fraction, name or words."""
+def formula_key(value: Value) -> object:
+    """What all layouts of a formula have in common: the same for 2.0 x and x 2.
+
+    None for what is too short to be called a formula: a number, a reduced fraction, a name, words.
+    """
     if not is_expression(value):
         if type(value) is Quantity:
-            return key_of(value.value)
+            return formula_key(value.value)
         if type(value) is Relation and {"=", "mod"}.issuperset(value.operators):
-            sides = [ordered(folded(whole(side))) if is_expression(side) else side for side in value.sides]
-            return ("=", tuple(sorted(sides, key=repr))) if sum(map(is_long, sides)) else None
+            sides = [
+                ordered(folded(without_needless_points(side))) if is_expression(side) else side
+                for side in value.sides
+            ]
+            return ("=", tuple(sorted(sides, key=repr))) if any(map(is_long, sides)) else None
         return (value, value.is_written) if type(value) is Region else None
-    node = folded(whole(value))
-    literal = without_sign(node)[0]
-    # A mixed number or a repeating decimal.
-    is_mixed = literal[0] == "num" and not is_decimal_literal(literal)
+    node = folded(without_needless_points(value))
+    number = without_sign(node)[0]
+    is_mixed_or_repeating = number[0] == "num" and not is_decimal_literal(number)
     node = ordered(node)
-    return node if is_mixed or is_long(node) else None
+    return node if is_mixed_or_repeating or is_long(node) else None
 
 
-def whole(node: Node) -> Node:
+def without_needless_points(node: Node) -> Node:
     """An expression with its whole numbers written without a point: 2 for 2.0."""
     if node[0] == "num":
         return ("num", node[1] // node[2], 1) if node[1] % node[2] == 0 else node
-    return rebuilt(node, map(whole, parts(node)))
+    return rebuilt(node, map(without_needless_points, parts(node)))
 
 
 def is_long(node: Value) -> bool:
     """True for x + 1 and 4/6, false for a number, a reduced fraction, a letter, and letters in a row."""
     if type(node) is Matrix:
         return True
-    if not is_expression(node) or node[0] in ("sym", "const", "held", "pm"):
-        return False
-    if node[0] == "num":
+    if not is_expression(node) or node[0] in ATOMS:
         return False
     if node[0] == "*":
-        inner = [part for part in node[1] if part != ("num", -1, 1)]
-        return (len(inner) > 1 and not all(part[0] == "sym" for part in inner)) or any(map(is_long, inner))
+        factors = [factor for factor in node[1] if factor != MINUS_ONE]
+        are_letters = all(factor[0] == "sym" for factor in factors)
+        return (len(factors) > 1 and not are_letters) or any(map(is_long, factors))
     if node[0] == "/" and node[1][0] == node[2][0] == "num":
         return gcd(node[1][1], node[2][1]) > 1
     return True
@@ -375,12 +392,12 @@ def function_called(node: Value) -> Node | None:
 
 
 def side_key(side: Value) -> object:
-    """What all layouts of one side of an equation have in common."""
+    """What all layouts of a side of an equation have in common; unlike `formula_key`, also for a number or a name."""
     return ordered(folded(side)) if is_expression(side) else side
 
 
 def formulas_asked_for(problem: str) -> dict[str, Value]:
-    """{normal text: formula} of the formulas behind a phrase of `ASKING`: "Find $x + y$."."""
+    """{normal text: formula} for the formulas behind a phrase of `ASKING`: "Find $x + y$."."""
     pieces = plain_dollars(problem).split("$")
     found = (
         formula.strip(" .,;?~\n").rstrip("\\")

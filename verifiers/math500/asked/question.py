@@ -1,7 +1,7 @@
 """What the words of a problem ask for: a form, a unit, a measure, a base, a noun.
 
-For problems such as "Express 6/8 in lowest terms." and "What is its area, in square feet?". The phrases and words
-that tell are data at the top.
+For problems such as "Express 6/8 in lowest terms." and "What is its area, in square feet?". The phrases and words by
+which this is told are data at the top.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from verifiers.amounts import NATIONS
 from verifiers.math500.read import units
 from verifiers.math500.read.words import NUMBER_WORDS
 
-# {form: what a problem says that asks for it, with | between}. These are texts, no patterns: $ begins a formula.
+# {form: the phrases of problems that ask for it, with | between them}. They are plain texts: $ begins a formula.
 _PHRASES = {
     "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|expanded poly|multiply out|"
     "as a polynomial",
@@ -40,13 +40,13 @@ _PHRASES = {
     "single": "single log|single trig|single term|single radical|single root",
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
-"""(what a problem says in lower case, the form that it asks for by that)."""
+"""(a phrase of a problem in lower case, the form that it asks for)."""
 ORDERING = frozenset("sort order rank arrange reverse".split())
 """Verbs that ask for an order at the beginning of a sentence, "Sort 3, 1, 2.", or as in "find them and sort them"."""
 _BEFORE_VERB = frozenset("please now then first can could would you and".split())
 """Words that may stand before the verb at the beginning of a sentence: "Now please sort"."""
 _OBJECTS = frozenset("the these those them it all your".split())
-"""Words that begin the object of a verb: the second "them" of "find them and sort them"."""
+"""Words behind a verb that begin its object: the second "them" of "find them and sort them"."""
 _SEQUENTIAL = frozenset(
     "term terms number numbers letter letters element elements value values entries".split()
 )
@@ -56,7 +56,7 @@ _LISTING = frozenset("give list write put place name state enter predict which".
 _NO_ORDER = ("any order", "either order", "order does not matter", "order doesn't matter")
 """Phrases by which a problem leaves the order open: "in any order"."""
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
-"""Phrases that ask to factor if they begin a sentence, or stand behind a word of `BEFORE_FACTOR`: "Factor $x^2-1$."."""
+"""Phrases that ask to factor where they begin a sentence or follow a word of `BEFORE_FACTOR`: "Factor $x^2-1$."."""
 BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
 """Words behind which a phrase of `FACTOR` asks to factor: "please factor the", not "by a factor of"."""
 POINTS = (
@@ -131,7 +131,7 @@ _PLURAL = {
 }
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second".split())
-"""Names of units that mostly mean something else in a problem: the "in" of "in minutes"."""
+"""Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
@@ -141,13 +141,19 @@ def words_of(text: str) -> list[str]:
 
 
 def asks_for_ratio(words: Sequence[str]) -> bool:
-    """True for a problem that asks for a ratio or a scale, or has one in letters, a:b; in it, 14:30 is no time."""
-    letters = (
-        before.isalpha() and behind.isalpha() and len(before) == len(behind) == 1
+    """True for a problem that asks for a ratio or a scale, or has one in letters, a:b. Its 14:30 is then no time."""
+    if not RATIO_WORDS.isdisjoint(words):
+        return True
+    around_colons = [
+        (before, behind)
         for before, mark, behind in zip(words, words[1:], words[2:], strict=False)
         if mark == ":"
-    )
-    return not RATIO_WORDS.isdisjoint(words) or any(letters)
+    ]
+    return any(is_letter(before) and is_letter(behind) for before, behind in around_colons)
+
+
+def is_letter(word: str) -> bool:
+    return len(word) == 1 and word.isalpha()
 
 
 def asks_for_time(words: Sequence[str]) -> bool:
@@ -156,14 +162,14 @@ def asks_for_time(words: Sequence[str]) -> bool:
 
 
 NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits".split())
-"""Words for what may be arranged, reversed or ranked and is no list: "Arrange the equation in standard form"."""
+"""Words for what is arranged, reversed or ranked, but is no list: "Arrange the equation in standard form"."""
 
 
 def asks_for_order(lower: str) -> bool:
     """True for a problem that asks to sort a list or to continue one: "Rank them, largest first", "the next two terms".
 
-    lower: its text in lower case. False where these words mean something else: "in order to win", "in that order",
-    "of rank 2".
+    False where these words mean something else: "in order to win", "in that order", "of rank 2". `lower`: its text in
+    lower case.
     """
     if any(phrase in lower for phrase in _NO_ORDER):
         return False
@@ -171,7 +177,7 @@ def asks_for_order(lower: str) -> bool:
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of a text. One also ends at the end of a line, at a colon and at a semicolon."""
+    """The sentences of a text. A sentence also ends where its line does, at a colon and at a semicolon."""
     for mark in "?!:;":
         text = text.replace(mark, ". ")
     return [sentence for line in text.splitlines() for sentence in line.split(". ")]
@@ -180,7 +186,7 @@ def sentences_of(text: str) -> list[str]:
 def sentence_asks_for_order(words: Sequence[str]) -> bool:
     """`asks_for_order` for the words of one sentence."""
     begin = next((k for k, word in enumerate(words) if word not in _BEFORE_VERB), 0)
-    if words[begin : begin + 1] and words[begin] in ORDERING:
+    if begin < len(words) and words[begin] in ORDERING:
         return NO_ITEMS.isdisjoint(words[begin + 1 : begin + 4])
     asks = False
     padded = ["", *words, "", ""]
@@ -201,19 +207,19 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
 
 
 def is_superlative(word: str) -> bool:
-    """True for "least", "largest"; and for any longer word in -est.
+    """True for "most", "least", and any other word of five letters or more in -est: "largest".
 
-    "interest" does no harm: only two such words around "to", or one before "first", ask for an order.
+    "interest" does no harm, since an order is asked for only by two such words around "to", or by one before "first".
     """
     return word in ("most", "least") or (word.endswith("est") and len(word) > 4)
 
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
-    """(the units that a problem asks for, all units that it mentions): "how many feet", "in minutes" ask for a unit."""
+    """(the units that a problem asks for, "how many feet" or "in minutes"; all units that it mentions)."""
     asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
         if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT:
-            mentioned.add(of_nation(units.UNITS[word], words[:k]).partition(" ")[0])
+            mentioned.add(national_currency(units.UNITS[word], words[:k]).partition(" ")[0])
         unit = None
         if word == "many" and words[k - 1] == "how":
             unit = unit_at(words[k + 1 : k + 6], skip=2)
@@ -235,12 +241,12 @@ def unit_at(words: Sequence[str], skip: int) -> str | None:
         if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
             continue
         unit = units.canonical_unit([*words[k:at], name])
-        return unit and of_nation(unit, words[:at])
+        return unit and national_currency(unit, words[:at])
     return None
 
 
-def of_nation(unit: str, before: Sequence[str]) -> str:
-    """The unit, with the words before it: "cad" for the dollars of "Canadian dollars"."""
+def national_currency(unit: str, before: Sequence[str]) -> str:
+    """The currency for dollars with the words `before` them: "cad" for "Canadian dollars"; any other unit as it is."""
     return NATIONS.get(before[-1], unit) if unit == "dollar" and before else unit
 
 
@@ -271,7 +277,7 @@ def base_in(words: Sequence[str]) -> str:
 
 
 def nouns_in(words: Sequence[str]) -> Iterator[str]:
-    """The five words behind each "which" and "what". One of them is what is asked for: "which property is it?"."""
+    """The five words behind each "which" and "what". What is asked for is one of them: "Which property is it?"."""
     for k, word in enumerate(words):
         if word in ("which", "what"):
             yield from words[k + 1 : k + 6]

@@ -284,16 +284,15 @@ def read_currency(cursor: Cursor) -> Node:
     cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
     is_number = cursor.kind == NUMBER
     node = read_primary(cursor)
-    letters = [
-        token[1].lower()
-        for token in cursor.tokens[cursor.position : cursor.end]
-        if token[0] in (LETTERS, WORD)
-    ]
-    for count in (3, 2, 1):
+    if not is_number or node[0] != "num" or cursor.kind not in (LETTERS, WORD):
+        return node
+    behind = cursor.tokens[cursor.position : cursor.end]
+    letters = [value.lower() for kind, value, _ in behind if kind in (LETTERS, WORD)]
+    for count in (3, 2, 1):  # mln, bn, M: each letter is a token
         run = "".join(letters[:count])
         power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
-        alone = cursor.peek(count)[0] not in (LETTERS, SIGN) and cursor.kind in (LETTERS, WORD)
-        if is_number and node[0] == "num" and power and alone and len(run) == count:
+        ends_there = cursor.peek(count)[0] not in (LETTERS, SIGN)
+        if power and ends_there and len(run) == count:
             cursor.advance(count)
             return ("num", node[1] * 10**power, node[2])
     return node

@@ -160,7 +160,7 @@ class Lexer:
         self.letters_of_reference = ascii_letters if variables is None else variables
         self.tokens: list[Token] = []
         self.position = 0
-        self.spaced = False
+        self.spaced = False  # True if white space stands before the next token
         self.depth = 0  # how many brackets are open; in them a comma never groups digits
         self.braces: list[bool] = []  # for each open brace, True if it belongs to a \text
 
@@ -276,8 +276,8 @@ class Lexer:
         """The number whose first digits are `value`, with the groups, decimal part and exponent behind them."""
         text, end = self.text, self.position
         if 1 <= len(value) <= 3 and value[0] != "0":
-            thin = text.startswith("\\", end)
-            while (group := self.group_start(end)) >= 0 and text.startswith("\\", end) == thin:
+            has_backslash = text.startswith("\\", end)  # 10\,000,000 is a list: its separators differ
+            while (group := self.group_start(end)) >= 0 and text.startswith("\\", end) == has_backslash:
                 value, end = value + text[group : group + 3], group + 3
         if text.startswith(".", end) and (stop := self.skip_digits(end + 1)) > end + 1:
             value, end = value + text[end:stop], stop
@@ -318,7 +318,7 @@ class Lexer:
             end += 1
         run, self.position = text[self.position : end], end
         if text.startswith(FORGOTTEN_BACKSLASH.get(run, ()), end):
-            return  # a command that is dropped, its backslash forgotten: left(3, 4right)
+            return  # nothing is added for left and right in left(3, 4right)
         if run in METRIC_LETTERS and text.startswith("\\Omega", end) and self.may_be_in_ohms(run):
             self.position = end + len("\\Omega")
             return self.add(WORD, f"{run}ohm")  # 5 k\\Omega

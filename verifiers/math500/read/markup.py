@@ -69,10 +69,11 @@ def without_emphasis(text: str, mark: str) -> str:
 
 def undoubled(text: str) -> str:
     r"""An answer with one backslash in place of two if all its commands have two, as in JSON: `\\frac{1}{2}`."""
-    first, *pieces = text.split("\\\\")
+    before, *pieces = text.split("\\\\")
     names = [piece[: len(piece) - len(piece.lstrip(ascii_letters))] for piece in pieces]
-    doubled = "\\" not in "".join((first, *pieces)) and all(is_command(name) for name in names if name)
-    return text.replace("\\\\", "\\") if doubled and any(names) else text
+    are_all_doubled = "\\" not in "".join((before, *pieces))
+    are_commands = any(names) and all(is_command(name) for name in names if name)
+    return text.replace("\\\\", "\\") if are_all_doubled and are_commands else text
 
 
 def ungrouped(text: str) -> str:

@@ -210,6 +210,7 @@ def is_only_name(tokens: Tokens) -> bool:
     if not OPERATORS.isdisjoint(values):
         return True
     depth = 0
+    # Anything may stand in brackets, 3 in f(3), unless the side begins with a bracket or a fraction.
     takes_brackets = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN:
