@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def finish_folder(target: Path) -> None:
     with writing(target), ThreadPoolExecutor() as threads:
         paths = sorted(aside.rglob("*"))
         sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
-        sums = checksums(aside, sizes, threads)
+        sums = start_checksums(aside, sizes, threads)
         (aside / COMPLETE).touch()
         # The rights that the user's umask gives; safetensors writes files with fewer.
         mode = (aside / COMPLETE).stat().st_mode
@@ -107,7 +107,8 @@ def finish_folder(target: Path) -> None:
             if path.is_file():
                 path.chmod(mode)
             sync(path)
-        content = {"files": sizes, "crc32": dict(sums)}
+        crc32 = {name: [part.result() for part in parts] for name, parts in sums.items()}
+        content = {"files": sizes, "crc32": crc32}
         (aside / COMPLETE).write_text(json.dumps(content) + "\n", encoding="utf-8")
         sync(aside / COMPLETE)
         sync(aside)
@@ -167,7 +168,7 @@ def incomplete(folder: Path) -> str | None:
 
 
 def damaged(folder: Path) -> str | None:
-    """As `incomplete`, but reads all files, and so also finds bytes that have changed since they were written.
+    """As `incomplete`, but reads all files, and so also finds bytes that have changed, or that a disk has lost.
 
     A folder of an older version has no checksums; only its sizes count.
     """
@@ -175,24 +176,27 @@ def damaged(folder: Path) -> str | None:
         return problem
     written = json.loads((folder / COMPLETE).read_text(encoding="utf-8")).get("crc32", {})
     with ThreadPoolExecutor() as threads:
-        for name, sums in checksums(folder, written, threads):
+        for name, parts in start_checksums(folder, written, threads).items():
+            try:
+                sums = [part.result() for part in parts]
+            except OSError as error:
+                return f"has a damaged file {name} (it cannot be read: {error.strerror or error})"
             if sums != written[name]:
                 return f"has a damaged file {name} (its bytes have changed since it was written)"
     return None
 
 
-def checksums(
+def start_checksums(
     folder: Path, names: Iterable[str], threads: ThreadPoolExecutor
-) -> Iterator[tuple[str, list[str]]]:
-    """Yields (name of a file, the CRC-32 of each of its `PART`s in hexadecimal); `threads` begin at once."""
-    started = {
+) -> dict[str, list[Future[str]]]:
+    """{name of a file: the CRC-32 of each of its `PART`s in hexadecimal}, which `threads` begin to compute."""
+    return {
         name: [
             threads.submit(_crc32, folder / name, start)
             for start in range(0, (folder / name).stat().st_size, PART)
         ]
         for name in names
     }
-    return ((name, [part.result() for part in parts]) for name, parts in started.items())
 
 
 def _crc32(path: Path, start: int) -> str:

@@ -226,6 +226,13 @@ def test_bytes_that_have_changed_since_are_found_and_the_checkpoint_before_is_na
         ):
             checkpoint.refuse_damaged(folder)
         flip_last_bit(folder / name)
+
+    def failing(path: Path, start: int) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_crc32", failing)
+        assert "README.md (it cannot be read: Input/output error)" in files.damaged(folder)
     flip_last_bit(folder / "training.pt")
     files.delete_parts(folder, ("training.pt",))
     assert files.damaged(folder) is None
