@@ -4,9 +4,9 @@ Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` 
 (ML-GSAI/ESPO). Taken over from the code, with what the paper says in brackets:
 
 1. The whole window is the completion: all T positions are masked and scored, and L is T [the completion's own tokens].
-2. An advantage is the reward minus the mean of the other G - 1 completions: G/(G-1) times the reward minus the group
-   mean [the reward minus the group mean].
-3. The penalty is the square divided by L, and the published weights are meant for that [the bare square].
+2. An advantage is the reward minus the mean of the other G - 1 completions [minus the group mean]. It is G/(G-1) times
+   as large as the paper's.
+3. The penalty is the square divided by L [the bare square]. The published weights are meant for the divided square.
 4. Only the tokenizer's eos ends a completion.
 
 Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The numbers of

@@ -103,7 +103,8 @@ def difference(a: Groups, b: Groups) -> Difference:
             raise ConfigError(f"{text}. Evaluate both with the same --env, --env-args and --split.")
     rates = [np.array([np.mean([row["correct"] for row in group[i]]) for i in common]) for group in (a, b)]
     change = rates[1] - rates[0]
-    fixed, broken = (tuple(np.array(common)[changed].tolist()) for changed in (change > 0, change < 0))
+    fixed = tuple(np.array(common)[change > 0].tolist())
+    broken = tuple(np.array(common)[change < 0].tolist())
     larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
     means = [mean_over(values[None]) for values in (*rates, change)]
     return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(larger, smaller)))

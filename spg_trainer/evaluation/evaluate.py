@@ -258,7 +258,8 @@ def evaluate_checked(
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
     failures = Failures(count * num_generations, of_all_processes=world > 1)
-    for batch in batches(missing, max(1, BATCH // num_generations) * num_generations * world, len(completed)):
+    batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
+    for batch in batches(missing, batch_size, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
@@ -281,7 +282,8 @@ def evaluate_checked(
             keep(new)
         failures.add(env, scored)
         completed |= {pair(row): row for row in new}
-        if any(gather([stops()]) if world > 1 else [stops()]) and len(completed) < count * num_generations:
+        is_asked_to_stop = any(gather([stops()])) if world > 1 else stops()
+        if is_asked_to_stop and len(completed) < count * num_generations:
             raise RolloutStopped()
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
@@ -411,7 +413,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     """The figures of the rows of all processes. rows: in the order of problems and generations."""
     num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
-    solved = correct.sum(axis=1)  # of each problem
+    right_of_problem = correct.sum(axis=1)
     low, high = clustered_interval(correct)
     powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
@@ -435,7 +437,10 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(map(reason_of, rows)).most_common()),
-        pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
+        pass_at={
+            k: float(np.mean([pass_at_k(int(right), num_generations, k) for right in right_of_problem]))
+            for k in powers
+        },
         majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,
         settings=settings,

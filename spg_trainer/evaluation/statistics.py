@@ -67,19 +67,21 @@ def mean_over(values: np.ndarray) -> Mean:
     """
     seeds, problems = values.shape
     mean = float(values.mean())
-    of_seeds, of_problems = values.mean(1, keepdims=True) - mean, values.mean(0, keepdims=True) - mean
-    others = max(problems - 1, 1)
+    seed_effects = values.mean(1, keepdims=True) - mean
+    problem_effects = values.mean(0, keepdims=True) - mean
+    problem_degrees = max(problems - 1, 1)
     if seeds == 1:
-        return Mean(mean, float((of_problems**2).sum() / others / problems), Z, (seeds, problems))
-    rest = values - mean - of_seeds - of_problems
-    degrees = np.array([seeds - 1, others, (seeds - 1) * others])
-    sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
-    squares = np.array(sums) / degrees
-    # The variance is seeds + problems - rest. If one of the first two components would be below zero, the other stands
-    # alone.
-    signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
-    total = float(squares @ signs)
-    freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf
+        variance = float((problem_effects**2).sum() / problem_degrees / problems)
+        return Mean(mean, variance, Z, (seeds, problems))
+    residuals = values - mean - seed_effects - problem_effects
+    degrees = np.array([seeds - 1, problem_degrees, (seeds - 1) * problem_degrees])
+    sums = [problems * (seed_effects**2).sum(), seeds * (problem_effects**2).sum(), (residuals**2).sum()]
+    mean_squares = np.array(sums) / degrees
+    # The variance is that of seeds + problems - residuals. If one of the first two components would be below zero, the
+    # other stands alone.
+    signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(mean_squares @ signs))
+    total = float(mean_squares @ signs)
+    freedom = total**2 / float((mean_squares**2 / degrees) @ np.abs(signs)) if total else math.inf
     freedom = max(freedom, seeds - 1)
     return Mean(mean, total / (seeds * problems), t_quantile(freedom), (seeds, problems), freedom)
 

@@ -239,9 +239,8 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
 
     Returns the last three columns of `AGAINST`. The interval is over seeds, so that it holds for other seeds, too.
     """
-    of_base, of_runs = (
-        {run.config.seed: run.before_after[-1].correct for run in of_setting} for of_setting in (base, runs)
-    )
+    of_base = {run.config.seed: run.before_after[-1].correct for run in base}
+    of_runs = {run.config.seed: run.before_after[-1].correct for run in runs}
     pairs = [(of_base[seed], of_runs[seed]) for seed in sorted(of_base.keys() & of_runs.keys())]
     if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
         return ["-"] * 3

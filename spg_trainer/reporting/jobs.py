@@ -51,9 +51,8 @@ def run_jobs(
                 refuse()
                 while running:
                     time.sleep(0.2)
-                    for folder in [
-                        folder for folder, process in running.items() if process.poll() is not None
-                    ]:
+                    ended = [folder for folder, process in running.items() if process.poll() is not None]
+                    for folder in ended:
                         if status := running.pop(folder).returncode:
                             failed.append(folder)
                             lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()

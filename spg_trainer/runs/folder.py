@@ -238,7 +238,8 @@ class RunFolder:
                     if path.name.startswith("step-"):
                         path.unlink()
                     else:  # it belongs to another continuation, so it is kept
-                        (aside := path.parent / "superseded").mkdir(exist_ok=True)
+                        aside = path.parent / "superseded"
+                        aside.mkdir(exist_ok=True)
                         os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()

@@ -119,7 +119,9 @@ def _scripts_with_tasks(env: str) -> list[str]:
     for task in parse_tasks(env) if of_script else ():
         if re.fullmatch(r"[\w/-]+", task.env):  # an id or a short name; any other would be opened
             with suppress(packages.envs.EnvError):
-                found += [of_script[id] for id in [registry.resolve(task.env)] if id in of_script]
+                id = registry.resolve(task.env)
+                if id in of_script:
+                    found.append(of_script[id])
     return [str(script) for script in {own_files.file_of(cls) for cls in found} - {None}]
 
 
