@@ -358,16 +358,11 @@ def refuse_damaged(folder: Path) -> None:
     """
     if problem := damaged(folder):
         run, _ = find_checkpoint(folder)
-        earlier = [
-            path
-            for path in _checkpoints(run)
-            if step_of(path) < step_of(folder) and _has_optimizer(path) and damaged(path) is None
-        ]
+        earlier = (path for path in reversed(_checkpoints(run)) if step_of(path) < step_of(folder))
+        before = next((path for path in earlier if _has_optimizer(path) and damaged(path) is None), None)
         remedy = "begin a new run with another $output_dir"
-        if earlier:
-            remedy = (
-                f"make the steps since the checkpoint before again: $resume={shlex.quote(str(earlier[-1]))}"
-            )
+        if before:
+            remedy = f"make the steps since the checkpoint before again: $resume={shlex.quote(str(before))}"
         raise CheckpointError(f"Checkpoint {folder} {problem}. Put back what was written, or {remedy}.")
 
 
