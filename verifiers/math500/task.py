@@ -105,7 +105,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
-        rest = form_of(problem).behind_asked(answer)
+        rest = form_of(problem).text_behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
     if outcome and outcome[0] != OK and lenient and (" " in answer or not answer.isprintable()):
         # English has spaces, and a list in lines has characters that are not printable.
@@ -242,7 +242,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     chosen = markup.leading_choice(answer)
     if not chosen:
         return (OK, TYPED) if has_letter and option and is_right(answer, reference_of(option, None)) else None
-    text_behind_letter = markup.behind_letter(answer, chosen) if option else ""
+    text_behind_letter = markup.text_behind_letter(answer, chosen) if option else ""
     if chosen != letter:
         return (WRONG, TYPED) if text_behind_letter and not has_letter else None
     contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
@@ -263,7 +263,7 @@ def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
     labelled_text = markup.with_large_letter(gold.text)
     labelled = markup.leading_choice(labelled_text) if options else ""
     if option := options.get(labelled, ""):
-        value = markup.behind_letter(labelled_text, labelled)
+        value = markup.text_behind_letter(labelled_text, labelled)
         if value and is_right(value, reference_of(option, None)):
             return labelled, option, True
     if not options:
@@ -293,7 +293,7 @@ def is_right(answer: str, gold: Reference) -> bool:
 def without_words(answer: str, gold: Reference, problem: str | None) -> str:
     """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
     if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
-        answer = markup.in_one_line(markup.behind_choice(answer))
+        answer = markup.in_one_line(markup.value_behind_choice(answer))
     return markup.without_approximation(answer) if "." in gold.text else answer
 
 

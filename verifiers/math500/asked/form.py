@@ -237,7 +237,7 @@ class Form:
         """True if the problem asks for this formula, in any layout: for y^3 + x^3 if it says "Find $x^3+y^3$."."""
         return side_key(side) in self.asked_keys
 
-    def behind_asked(self, answer: str) -> str:
+    def text_behind_asked(self, answer: str) -> str:
         """The text behind the equals sign of an answer that repeats the formula asked for; "" for any other answer.
 
         No grammar has to read that formula, which may be a sum with dots or an operation that the problem defines.

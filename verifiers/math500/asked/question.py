@@ -43,6 +43,8 @@ NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase
 """(a phrase of a problem in lower case, the form that it asks for)."""
 ORDERING = frozenset("sort order rank arrange reverse".split())
 """Verbs that ask for an order at the beginning of a sentence, "Sort 3, 1, 2.", or as in "find them and sort them"."""
+_NO_LISTS = frozenset("of equation equations expression polynomial matrix digits".split())
+"""Words for what is arranged, reversed or ranked, but is no list: "Arrange the equation in standard form"."""
 _BEFORE_VERB = frozenset("please now then first can could would you and".split())
 """Words that may stand before the verb at the beginning of a sentence: "Now please sort"."""
 _OBJECTS = frozenset("the these those them it all your".split())
@@ -161,10 +163,6 @@ def asks_for_time(words: Sequence[str]) -> bool:
     return not TIME_WORDS.isdisjoint(words) and not asks_for_ratio(words)
 
 
-NO_ITEMS = frozenset("of equation equations expression polynomial matrix digits".split())
-"""Words for what is arranged, reversed or ranked, but is no list: "Arrange the equation in standard form"."""
-
-
 def asks_for_order(lower: str) -> bool:
     """True for a problem that asks to sort a list or to continue one: "Rank them, largest first", "the next two terms".
 
@@ -187,7 +185,7 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
     """`asks_for_order` for the words of one sentence."""
     begin = next((k for k, word in enumerate(words) if word not in _BEFORE_VERB), 0)
     if begin < len(words) and words[begin] in ORDERING:
-        return NO_ITEMS.isdisjoint(words[begin + 1 : begin + 4])
+        return _NO_LISTS.isdisjoint(words[begin + 1 : begin + 4])
     asks = False
     padded = ["", *words, "", ""]
     for before, word, following, second in zip(padded, words, padded[2:], padded[3:], strict=False):

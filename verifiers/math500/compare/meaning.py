@@ -46,8 +46,8 @@ EMPTY_SET = Set(())
 
 def meaning(value: Value) -> Value:
     """The canonical form of a value; raises `Malformed` and `Unsupported` where it has none."""
-    of_kind = MEANINGS.get(type(value))
-    return of_kind(value) if of_kind else value
+    find_meaning = MEANINGS.get(type(value))
+    return find_meaning(value) if find_meaning else value
 
 
 def meaning_of_expression(node: Node) -> Value:
@@ -84,14 +84,14 @@ def meaning_of_words(value: Words) -> Value:
 
 def meaning_of_relation(value: Relation) -> Value:
     """The region that an inequality says; else the relation, with the meanings of its sides."""
-    equations = {"=", "mod"}.issuperset(value.operators)
-    region = None if equations else region_of(value)
+    is_equation = {"=", "mod"}.issuperset(value.operators)
+    region = None if is_equation else region_of(value)
     if region is not None:
         return region
     first, *others = value.sides
     sides = [first if is_name(first) else meaning_of_side(first), *map(meaning_of_side, others)]
     value = Relation(value.operators, tuple(sides))
-    return value if equations else forwards(value)
+    return value if is_equation else forwards(value)
 
 
 def both_signs(value: Value) -> tuple[Value, ...]:
@@ -100,9 +100,9 @@ def both_signs(value: Value) -> tuple[Value, ...]:
         return (value,)
     name, last = value.sides
     last = meaning(last) if is_expression(last) and tree.leaves(last, "pm") else last
-    return (
-        tuple(Relation(value.operators, (name, i)) for i in last.items) if type(last) is Several else (value,)
-    )
+    if type(last) is not Several:
+        return (value,)
+    return tuple(Relation(value.operators, (name, side)) for side in last.items)
 
 
 def meaning_of_side(side: Value) -> Value:
@@ -140,12 +140,12 @@ def union_of_sets(union: Union) -> Set | Union:
 
 def both_rows(row: Row) -> Value:
     r"""A row, or two where one of its items has a plus-minus sign: (0, \pm 2)."""
-    columns = [meaning(item) for item in row.items]
-    double = [k for k, column in enumerate(columns) if type(column) is Several]
+    items = [meaning(item) for item in row.items]
+    double = [k for k, item in enumerate(items) if type(item) is Several]
     if len(double) != 1:
-        return Row(row.opening, row.closing, tuple(columns))
+        return Row(row.opening, row.closing, tuple(items))
     (k,) = double
-    rows = (replace(row, items=(*columns[:k], one, *columns[k + 1 :])) for one in columns[k].items)
+    rows = (replace(row, items=(*items[:k], value, *items[k + 1 :])) for value in items[k].items)
     return Several(tuple(rows))
 
 

@@ -39,12 +39,12 @@ def names_value(side: Value, gold: Value) -> bool:
     node = side.value if type(side) is Quantity and not has_unit(side) else side
     if is_name(node) or not is_expression(node):
         return is_name(node)
-    own = tree.symbols(node)
+    letters = tree.symbols(node)
     letters_of_gold = tree.symbols(gold) if is_expression(gold) else ()
-    free = type(gold) is Matrix or (len(own) > 1 and gold != tree.ZERO)
-    if "\\dots" in own or tree.holds_container(node) or (own and tree.holds_repeated(node)):
+    free = type(gold) is Matrix or (len(letters) > 1 and gold != tree.ZERO)
+    if "\\dots" in letters or tree.holds_container(node) or (letters and tree.holds_repeated(node)):
         return True  # the side calculates with values that are no numbers
-    return bool(own) and own.isdisjoint(letters_of_gold) and not has_number(node, free)
+    return bool(letters) and letters.isdisjoint(letters_of_gold) and not has_number(node, free)
 
 
 def has_unit(side: Quantity) -> bool:

@@ -76,9 +76,9 @@ def read_expression(cursor: Cursor) -> Node:
 
 def read_sum(cursor: Cursor) -> Node:
     """Reads products with +, -, \\pm or \\mp between them."""
-    terms = [behind_sign(cursor, read_product)]
+    terms = [read_signed(cursor, read_product)]
     while at_sign(cursor):
-        terms.append(behind_sign(cursor, read_product))
+        terms.append(read_signed(cursor, read_product))
     return terms[0] if len(terms) == 1 else ("+", tuple(terms))
 
 
@@ -88,7 +88,7 @@ def at_sign(cursor: Cursor) -> bool:
     return value in PLUS_MINUS and (value in "+-" or cursor.kind == COMMAND)
 
 
-def behind_sign(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
+def read_signed(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
     """Reads signs, and with `read` what follows them. The sign becomes the first factor, or part of a number: -5."""
     if cursor.value not in PLUS_MINUS:
         return read(cursor)
@@ -114,22 +114,22 @@ def read_product(cursor: Cursor) -> Node:
             if at_rate(cursor):
                 break
             operator = cursor.advance()
-            right = behind_sign(cursor, read_power)
+            right = read_signed(cursor, read_power)
             factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
         elif cursor.kind == NUMBER:
-            number_behind(cursor, factors)
+            add_number(cursor, factors)
         elif cursor.value == "of" and factors[-1][0] in ("pct", "/") and cursor.peek()[0] == NUMBER:
             cursor.advance()
             factors.append(read_power(cursor))
         elif starts_factor(cursor):
-            factor_behind(cursor, factors)
+            add_factor(cursor, factors)
         else:
             break
     return product(factors)
 
 
-def factor_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """Reads a factor behind others and adds it to them; or the fraction of a mixed number such as 2\\frac{1}{2}."""
+def add_factor(cursor: Cursor, factors: list[Node]) -> None:
+    """Reads the next factor and adds it to `factors`; or the fraction of a mixed number such as 2\\frac{1}{2}."""
     if cursor.value == "{" and cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == "}":
         raise Malformed("digits in braces")  # 4{10} is no product
     is_called = factors[-1][0] == "sym" and cursor.value == "("
@@ -145,19 +145,21 @@ def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
 
     Raises `Malformed` for `2\frac{3}{2}`, whose fraction is not below 1.
     """
-    mark = factors[-1][0] if factors[-1][0] in ("deg", "pct") else ""
-    whole, part = factors[-2], factors[-1][1] if mark else factors[-1]
-    if whole[0] == "num" and part[0] == "/" and all(map(is_whole, part[1:])):
-        if whole[2] != 1 or not 0 < part[1][1] < part[2][1]:
-            raise Malformed("neither a mixed number nor clearly a product")
-        cursor.marks.append(MIXED)
-        top = part[1][1] if whole[1] >= 0 else -part[1][1]
-        node: Node = ("num", whole[1] * part[2][1] + top, part[2][1])
-        factors[-2:] = [(mark, node) if mark else node]
+    whole, last = factors[-2:]
+    sign = last[0] if last[0] in ("deg", "pct") else ""  # of degrees or per cent
+    part = last[1] if sign else last
+    if whole[0] != "num" or part[0] != "/" or not all(map(is_whole, part[1:])):
+        return
+    above, below = part[1][1], part[2][1]
+    if whole[2] != 1 or not 0 < above < below:
+        raise Malformed("neither a mixed number nor clearly a product")
+    cursor.marks.append(MIXED)
+    node: Node = ("num", whole[1] * below + (above if whole[1] >= 0 else -above), below)
+    factors[-2:] = [(sign, node) if sign else node]
 
 
-def number_behind(cursor: Cursor, factors: list[Node]) -> None:
-    """Reads a number behind a factor: the fraction of a mixed number such as `1 1/2`, or another factor.
+def add_number(cursor: Cursor, factors: list[Node]) -> None:
+    """Reads a number and adds it to `factors`; or the fraction of a mixed number such as `1 1/2`.
 
     It may be a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
     """
@@ -202,7 +204,7 @@ def read_power(cursor: Cursor) -> Node:
         elif cursor.value == "^" and accept_raised(cursor, WORD, ORDINALS):
             continue  # 5^{\text{th}}
         elif cursor.accept("^"):
-            node = ("^", node, behind_sign(cursor, read_argument))
+            node = ("^", node, read_signed(cursor, read_argument))
         elif cursor.accept("!"):
             node = ("fn", "!", (node,))
         elif cursor.accept("%"):
@@ -385,7 +387,7 @@ def read_function(cursor: Cursor) -> Node:
     r"""Reads a function with its argument, with brackets or without: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
     name = cursor.advance()
     base = read_argument(cursor) if name == "log" and cursor.accept("_") else ("num", 10, 1)
-    exponent = behind_sign(cursor, read_argument) if cursor.accept("^") else ONE
+    exponent = read_signed(cursor, read_argument) if cursor.accept("^") else ONE
     bracketed = cursor.value == "("
     factors = [read_power(cursor)]
     while not bracketed and starts_factor(cursor) and cursor.value != "(" and cursor.value not in FUNCTIONS:

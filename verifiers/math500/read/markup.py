@@ -165,7 +165,7 @@ def yes_or_no(answer: str) -> str:
     return word if HEDGES.isdisjoint(rest) and YES_OR_NO[word].isdisjoint(rest) else answer
 
 
-def behind_choice(answer: str) -> str:
+def value_behind_choice(answer: str) -> str:
     r"""The value behind a letter that is marked as text and as a label; any other answer as it is.
 
     `\textbf{(C)}\ 12` and `\text{C. }12` -> 12;  `\text{C}12`, whose letter is no label, stays.
@@ -197,7 +197,7 @@ def in_one_line(answer: str) -> str:
     return ", ".join(lines).replace(", =", " =")
 
 
-def behind_letter(answer: str, letter: str) -> str:
+def text_behind_letter(answer: str, letter: str) -> str:
     r"""The text behind the letter of a choice: 12 for `\textbf{(C)}\ 12` and C."""
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     place = next(places, len(answer))

@@ -116,7 +116,7 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
     return low
 
 
-def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
+def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
     """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none."""
     for place in places:
         kind, value, _ = tokens[place]
@@ -129,9 +129,7 @@ def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> in
 # ---- behind the value ----
 
 
-def without_explanation(
-    tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool
-) -> int:
+def end_of_values(tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool) -> int:
     """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if nothing explains them."""
     for place in filter(low.__lt__, places):
         comma = tokens[place][1] == "," and place + 1 < high
@@ -223,6 +221,6 @@ def is_only_name(tokens: Tokens) -> bool:
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
 
 
-def last_is(tokens: Tokens, places: Sequence[int]) -> int:
+def place_of_last_is(tokens: Tokens, places: Sequence[int]) -> int:
     """The place of the last "is", "are" or "equals" outside of brackets; -1 where there is none."""
     return next((place for place in reversed(places) if is_word(tokens[place], IS)), -1)

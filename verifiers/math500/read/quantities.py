@@ -32,8 +32,7 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
-    words = [unit or cursor.currency] if unit or cursor.currency else []
-    words += [cursor.temperature] if cursor.temperature else []
+    words = [word for word in (unit or cursor.currency, cursor.temperature) if word]
     if not words or words == [cursor.currency]:
         value = scaled(cursor, value)
     if words and cursor.kind == WORD and names_again(words[0], units.UNITS.get(cursor.value.lower(), "")):
@@ -116,7 +115,8 @@ def largest_unit_first(items: Sequence[Value]) -> Sequence[Value]:
     sizes = [units.conversion(item.unit, items[0].unit) for item in items]
     if None in sizes:
         return items
-    order = sorted(range(len(items)), key=lambda place: sizes[place][0] / sizes[place][1], reverse=True)
+    ratios = [n / d for n, d in sizes]
+    order = sorted(range(len(items)), key=ratios.__getitem__, reverse=True)
     return [items[place] for place in order]
 
 

@@ -49,7 +49,7 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
         high -= 1
     start = low
     if text.may_be_sentence and not text.is_reference:
-        start = prose.last_claim(tokens, text.top_level(low, high), low, high)
+        start = prose.start_of_last_claim(tokens, text.top_level(low, high), low, high)
     value = read_whole(text, start, high, marks)
     if start > low:
         marks.append(WORDED)
@@ -75,7 +75,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
         low, high = low + 1, high - 1
     verb = 0
     if text.may_be_sentence:
-        high = prose.without_explanation(tokens, text.top_level(low, high), low, high, text.is_reference)
+        high = prose.end_of_values(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)
     cursor = Cursor(text, low, high, 0, marks)
     if verb:

@@ -88,7 +88,7 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
     """Reads a chain of relations, or one side. `places`: the places outside of brackets, if they are known."""
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     places = places or cursor.text.top_level(low, high)
-    verb = prose.last_is(tokens, places) if cursor.text.may_be_sentence else -1
+    verb = prose.place_of_last_is(tokens, places) if cursor.text.may_be_sentence else -1
     if verb >= low and not all(token[0] == WORD for token in tokens[low:high]):
         return read_predicate(cursor, verb)
     operators: list[str] = []
@@ -107,9 +107,10 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
         return read_side(cursor)
     if len(operators) > SIDE_LIMIT:
         raise Malformed("too many sides")
+    starts, ends = bounds[::2], bounds[1::2]  # the last side has only a start
     sides = [
-        read_side_or_name(cursor, *bounds[2 * k : 2 * k + 2], operator == "=")
-        for k, operator in enumerate(operators)
+        read_side_or_name(cursor, start, end, operator == "=")
+        for start, end, operator in zip(starts, ends, operators, strict=False)
     ]
     sides.append(read_side(cursor.between(bounds[-1], high)))
     first = sides[0]
@@ -166,7 +167,7 @@ def read_side(cursor: Cursor) -> Value:
     words = []
     while cursor.kind == WORD:
         words.append(cursor.advance())
-    value = behind_words(cursor, words) if words else None
+    value = value_of_words_alone(cursor, words) if words else None
     if value is None:
         if words:
             cursor.marks.append(WORDED)
@@ -180,19 +181,19 @@ def read_side(cursor: Cursor) -> Value:
     return Date(months[0], value) if months and type(value) is not Words else value
 
 
-def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
+def value_of_words_alone(cursor: Cursor, words: list[str]) -> Value | None:
     """The value that words say by themselves; None if an expression follows, which is the value.
 
     Raises `Malformed` if the words change that value: "twice 5".
     """
     if cursor.kind == "end":
-        return words_value(words)
+        return words_as_value(words)
     if words[-1].lower() == "except" and is_reals(words[:-1]):
         return difference_of_sets(REALS, Set((read_sum(cursor),)))
     inside = cursor.in_last_brackets()
     if inside and cursor.spaced and not (cursor.text.is_reference or prose.negates(inside)):
         if "or" not in prose.words_among(inside):
-            cursor.marks.append(words_value(words))  # Bob (55)
+            cursor.marks.append(words_as_value(words))  # Bob (55)
     colon = cursor.accept(":")
     lower = [word.lower() for word in words]
     if colon and cursor.value == "emptyset" and lower[0] == "no":
@@ -206,7 +207,7 @@ def behind_words(cursor: Cursor, words: list[str]) -> Value | None:
     return None
 
 
-def words_value(words: list[str]) -> Value:
+def words_as_value(words: list[str]) -> Value:
     """The value of words without an expression: a number ("twelve", "eight days"), one letter as it is, or `Words`.
 
     An article before them is left out, and so is the subject of a sentence: "even" for "The function is even".

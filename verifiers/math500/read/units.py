@@ -148,7 +148,7 @@ _SCALES = tuple(  # one for each kind of units: {unit: its size in the measure o
         *({unit: 1} for unit in "watt volt ampere ohm hertz calorie newton mole electronvolt".split()),
     )
 )
-_LENGTHS = frozenset([*_SCALES[1], "unit"])
+_LENGTHS = frozenset([*_SCALES[1], "unit"])  # the second scale is that of lengths
 UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
 """{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
 # Parts of the names of known units: "mile" and "/" of "mile / hour".
@@ -187,8 +187,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     power = ""  # that of "square", until its unit comes
     has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
-    for pair in ("watt hour", "light year", "basis point"):
-        text = text.replace(pair, pair.replace(" ", "-"))
+    for two_words in ("watt hour", "light year", "basis point"):
+        text = text.replace(two_words, two_words.replace(" ", "-"))
     for word in text.replace("per cent", "percent").split():
         if word == "of" and names and is_known(names[-1]):
             break  # cups of sugar
@@ -201,7 +201,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             names.append(UNITS.get(word, word) + power)
             has_unit, power = True, ""
     if names[:1] == ["/"]:
-        names.insert(0, "")  # 5/hour, of whatever
+        names.insert(0, "")  # 5/hour, where nobody says what is counted
     unit = " ".join(name for name in names if name != "unit")
     return None if power else unit.replace("degree degree", "degree")
 
@@ -232,8 +232,8 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
     above, per, below = unit.partition(" / ")
     other_above, other_per, other_below = other.partition(" / ")
     if per and other_per:  # 10 m / second as 36 km / hour
-        times, parts = conversion(above, other_above), conversion(below, other_below)
-        return (times[0] * parts[1], times[1] * parts[0]) if times and parts else None
+        of_above, of_below = conversion(above, other_above), conversion(below, other_below)
+        return (of_above[0] * of_below[1], of_above[1] * of_below[0]) if of_above and of_below else None
     unit, _, power = unit.partition("^")
     other, _, other_power = other.partition("^")
     if power != other_power or power not in ("", "2", "3"):
@@ -245,7 +245,7 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 
 
 def kind_of(unit: str) -> str:
-    """The unit that stands for the kind of a unit, the first of its scale: "mm" for km. Without a scale, itself."""
+    """The first unit of a unit's scale, which stands for its kind: "mm" for km; the unit itself if it has no scale."""
     name = unit.partition("^")[0].partition(" ")[0]
     return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
 
