@@ -75,7 +75,7 @@ class ScoringFailed(TrainingError):
     def __init__(self, what: str, traceback: str = "") -> None:
         super().__init__(what, traceback)
         self.go_on = ""
-        """The flags that continue the run; "" = there is none to continue."""
+        """The settings that continue the run, each with a `$`; "" = there is none to continue."""
 
     def written(self) -> str:
         what, traceback = self.args

@@ -4,6 +4,7 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -166,7 +167,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
             text = f"{newest} is saved; continue with {run.folder.go_on}"
         run.console.say(text)
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
-        error.go_on = f"{run.folder.go_on} --accept-changed-code"
+        error.go_on = f"$resume={shlex.quote(str(run.folder.path))} $accept_changed_code"
 
 
 def train_step(run: Run) -> None:

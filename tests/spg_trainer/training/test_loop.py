@@ -17,7 +17,7 @@ import torch
 import envs
 from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError, in_flags
 from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
@@ -382,9 +382,10 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
         train(small_config(folder, **settings), quiet=True)
     said = str(ended.value)
     assert re.search(r"ValueError: no such letter\n(.|\n)*2 of 16", said)
-    assert said.endswith(f"continue with --resume {folder} --accept-changed-code."), (
+    assert said.endswith(f"continue with resume={folder} accept_changed_code=True."), (
         "the advice is the last line"
     )
+    assert in_flags(ended.value.written()).endswith(f"--resume {folder} --accept-changed-code.")
     assert "async_calls.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
