@@ -30,9 +30,10 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     block, else behind an unclosed `<answer>`, else everywhere; there between `[BEGIN]` and `[DONE]`, and in the last
     fenced block that defines `entry`, or else in the last fenced block.
     """
-    end, begin, low, high, unclosed, _, _ = read_tags(data, 0, len(data))  # low, high: the last closed block
-    if low < 0:
-        low, high = max(unclosed, begin), end
+    cut, begin, block_start, block_end, unclosed, _, _ = read_tags(data, 0, len(data))
+    low, high = block_start, block_end
+    if block_start < 0:
+        low, high = max(unclosed, begin), cut
     # Text behind the first [DONE] is about another problem.
     high = next((start for start, _ in marks_at_lines(data, _DONE, low, high)), high)
     low = max([low, *(after for _, after in marks_at_lines(data, _BEGIN, low, high))])
@@ -120,16 +121,15 @@ def _reads(line: str) -> bool:
         place = line.find(word)
         while place >= 0:
             after = place + len(word)
-            # At place 0 nothing stands before the word: line[-1:0] is "".
-            begins = not (line[place - 1 : place].isalnum() or line[place - 1 : place] == "_")
+            before = line[place - 1] if place else ""
+            begins = not (before.isalnum() or before == "_")
             if word == "input":
                 while line[after : after + 1].isspace():
                     after += 1
                 ends = line[after : after + 1] == "("
             else:
-                ends = word[-1] == ")" or not (
-                    line[after : after + 1].isalnum() or line[after : after + 1] == "_"
-                )
+                behind = line[after : after + 1]
+                ends = word == "open(0)" or not (behind.isalnum() or behind == "_")
             if begins and ends:
                 return True
             place = line.find(word, place + 1)

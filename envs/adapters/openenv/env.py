@@ -158,7 +158,8 @@ class OpenEnv(TextEnv):
             )
         found = next((result.observation[name] for name in names if result.observation.get(name)), None)
         if found is None and self.observation is None:
-            texts = [v for k, v in result.observation.items() if isinstance(v, str) and v and k != "metadata"]
+            fields = result.observation.items()
+            texts = [text for name, text in fields if isinstance(text, str) and text and name != "metadata"]
             if len(texts) > 1:
                 raise EnvError(f"{self._shown_name}: which text is the model to read? {self._advice(result)}")
             found = texts[0] if texts else ""
@@ -200,8 +201,11 @@ class OpenEnv(TextEnv):
         return Score({"correct": float(is_right), "reward": total}, reason)
 
 
-def _action_field(called: str, address: str, chosen: str | None) -> str:
-    """The field of an action that takes a text; raises EnvError if it is unclear which."""
+def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
+    """The field of an action that takes a text; raises EnvError if it is unclear which.
+
+    shown_name: the environment's name in messages. chosen: the field that the user named.
+    """
     schema = (ask(address, "/schema") or {}).get("action") or {}
     fields = {name: value for name, value in schema.get("properties", {}).items() if name != "metadata"}
     # A field that has no type, or may have several, counts as a text if a string is possible.
@@ -214,7 +218,7 @@ def _action_field(called: str, address: str, chosen: str | None) -> str:
         if fields and chosen not in fields:
             near = did_you_mean(chosen, fields, "action={}")
             raise EnvError(
-                f"{called}: action={chosen} is no field of an action. {near}It has {', '.join(fields)}."
+                f"{shown_name}: action={chosen} is no field of an action. {near}It has {', '.join(fields)}."
             )
         return chosen
     required = [name for name in schema.get("required", []) if name in texts] or texts
@@ -222,7 +226,7 @@ def _action_field(called: str, address: str, chosen: str | None) -> str:
         return required[0]
     has = f"its actions have {', '.join(fields)}" if fields else "it does not say what its actions are"
     raise EnvError(
-        f"{called}: which field of an action takes the completion? Give --env-args action=FIELD; {has}."
+        f"{shown_name}: which field of an action takes the completion? Give --env-args action=FIELD; {has}."
     )
 
 
