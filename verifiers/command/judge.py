@@ -271,7 +271,8 @@ def _lines_and_counts(
 ) -> Judged:
     """The lines and counts of outcomes.
 
-    findings: {number of an outcome: finding of other rules}. kept: columns of each line for `job.keep`, `job.by`.
+    places: (line, place in its list of completions) of each outcome, as in `judge_block`. findings: {number of an
+    outcome: finding of other rules}. kept: {line: its columns for `job.keep` and `job.by`}.
     """
     tally: Counter[str] = Counter()
     lines: list[str] = []
@@ -321,7 +322,9 @@ def _lines_and_counts(
 
 def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
     """A finding in the form that is written beside our verdict."""
-    return finding and {"correct": finding.right == finding.of, **finding._asdict()}
+    if finding is None:
+        return None
+    return {"correct": finding.right == finding.of, **finding._asdict()}
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
