@@ -200,7 +200,7 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
     """The whole lines of a stream, without the line in which it breaks off."""
-    data, fresh = bytearray(), 0
+    data, fresh = bytearray(), 0  # fresh: how many bytes have come since the last block
     try:
         while piece := stream.read1(BLOCK_BYTES - fresh):
             data += piece

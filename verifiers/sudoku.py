@@ -274,7 +274,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             count += 1
         elif kind == FOREIGN:
             return False
-        if kind != NOTHING and (size < 10 or kind > 9):
+        if kind != NOTHING and (size < 10 or kind > 9):  # the number ends; up to n = 9 behind every digit
             width = 0
     return count == wanted
 
