@@ -130,9 +130,12 @@ def check_index(task: HasProblems, index: Any) -> int:
 def read_problem(task: HasProblems, index: int) -> Problem:
     """Calls `task.problem(index)` and checks what it returns.
 
-    Raises EnvError, naming task and problem, if the call raises, if it returns no Problem with a text or a chat as its
-    prompt, if the prompt, prefix or template has half of a character (a lone surrogate, see `envs.text.surrogates`), or
-    if the completion template cannot be read.
+    Raises EnvError, which names task and problem,
+
+    - if the call raises
+    - if it returns no Problem with a text or a chat as its prompt
+    - if prompt, prefix or template has half of a character (a lone surrogate, see `envs.text.surrogates`)
+    - if the completion template cannot be read
     """
     problem = call_author(task, index, lambda: task.problem(index))
     if not isinstance(problem, Problem) or not is_prompt(problem.prompt):

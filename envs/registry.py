@@ -178,11 +178,14 @@ def make_vec(name: str | Sequence[str], num_envs: int, **arguments: Any) -> Text
 def resolve(name: str | type | Sequence[str | type]) -> str:
     """The full id behind a name.
 
-    name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
-    "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", "openenv:ADDRESS", a file of rows
-    ("rows.jsonl", with `verifier=`), or several of these (a list, or "countdown + gsm8k", with
-    `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
+    Raises EnvError with the nearest known names. name: one of these forms, or several (a list, or "countdown + gsm8k",
+    with `**{"gsm8k.weight": 2}`):
+
+    - a full id, "spg/Sudoku-v0", or a short name in any case, "sudoku", for its newest version
+    - "package.module:ID", or "./file.py:ID"; also "./file.py", if it registers one environment
+    - the name of an entry point of the group `spg.envs`
+    - "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", "openenv:ADDRESS"
+    - a file of rows, "rows.jsonl", with `verifier=`
     """
     name = name_as_text(name)
     if not isinstance(name, str):

@@ -65,8 +65,12 @@ TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
 class Verdict:
     """The verdict on one completion.
 
-    `correct` is what papers report, `score` in [0, 1] is partial credit where the task has one (else 0 or 1),
-    `extracted` is the text that was judged (None if none was found), `decided_by` the tier that decided.
+    Attributes:
+        correct: whether the answer is right; papers report this.
+        score: partial credit in [0, 1], if the task has it; else 0 or 1.
+        extracted: the text that was judged; None if none was found.
+        reason: why the completion got this verdict.
+        decided_by: the tier that decided.
     """
 
     correct: bool

@@ -146,8 +146,8 @@ def _one_step_early(lines: list[str], number: str) -> Solution:
     """A hasty solution of a published problem: it stops one calculation too early.
 
     It ends with the line of the second to last calculation, and its answer is the result of this calculation. If there
-    is only one calculation or none, or if the result is no number, the solution leaves out the last line, and its
-    answer is 0, or 1 if `number`, the right answer, is "0".
+    is no such calculation, or if its result is no number, the solution leaves out the last line instead. Its answer is
+    then 0, or 1 if `number`, the right answer, is "0".
     """
     results = []  # (index of the line, result) of each calculation: <<48/2=24>> has the result "24"
     for i, line in enumerate(lines):

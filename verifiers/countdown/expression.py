@@ -262,8 +262,11 @@ def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
 def skip_words(data: Bytes, start: int, end: int) -> int:
     """Where the expression behind leading words begins; `start` without such words, -1 if the words do not lead to it.
 
-    Words lead to it if the last one ends in white space or a sign such as a colon, and has at least two letters
-    (`x - 3` is no answer), if stars of bold type come in pairs, and if no word denies what follows (`It is not 3*5+7`).
+    Words lead to it under these conditions:
+
+    - The last word ends in white space or a sign such as a colon, and has at least two letters: `x - 3` is no answer.
+    - Stars of bold type come in pairs.
+    - No word denies what follows: `It is not 3*5+7`.
     """
     letters = last = stars = 0  # letters: of the word that is being read; last: of the word before it
     gap = colon = False

@@ -1,8 +1,12 @@
 """The side of a server that clients see: connections, the token, limits, metrics. Workers make the answers.
 
-`connection` reads requests and asks a `Front`. A request is answered with its result, or with one sentence: 401 without
-the token, 404 and 405 for another address or method, 408 for a body that is too slow, 413 for a body that is too large,
-422 for a body that cannot be used, 503 if the server is too busy, the time is up, or a worker died.
+`connection` reads requests and asks a `Front`. A request is answered with its result, or with a sentence and a status:
+
+- 401: the token is missing or wrong
+- 404, 405: there is no such address, or it takes another method
+- 408, 413: the body is too slow, or too large
+- 422: the body cannot be used
+- 503: the server is too busy, the time is up, or a worker died
 """
 
 from __future__ import annotations
