@@ -389,11 +389,14 @@ def cas_workers() -> Workers:
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """The status in strict mode: OK if the block holds one box and nothing else, HEDGE if another box comes first."""
-    start = data.rfind(b"<answer>", 0, low) + 8
+    opening = data.rfind(b"<answer>", 0, low)
+    start = opening + len(b"<answer>")
     _, other, other_end = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
     hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
-    alone = boxed and is_alone(data, start - 8, len(data), low, high, False)
-    return verdicts.HEDGE if hedged else OK if alone else MALFORMED
+    alone = boxed and is_alone(data, opening, len(data), low, high, False)
+    if hedged:
+        return verdicts.HEDGE
+    return OK if alone else MALFORMED
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:

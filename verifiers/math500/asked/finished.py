@@ -2,8 +2,8 @@ r"""Is a value finished, or is there work left to do in it?
 
 These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd, sums of
 distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions in variables with
-nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an
-answer may leave one more.
+nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an answer may
+leave one more. A condition that is added to `left` below counts as one step if it holds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def is_finished(answer: Value, gold: Value) -> bool:
         return True
     allowed = functions_in(gold)
     left = sum(work(folded(node), allowed) + has_double_sign(node) for node in expressions(answer))
-    if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
+    if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         if symbols(answer) - symbols(gold):
             left += NO_OP  # letters that cancel
     if left == 0:
@@ -171,8 +171,9 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     if symbols(radicand):
         cancels = radicand[0] == "^" and radicand[2] == degree  # sqrt(x^2)
         return left + (cancels and allowed.isdisjoint(("abs", "root")))
-    if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
-        return left + (radicand[2] == degree or radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{5^2}
+    if radicand[0] == "^" and radicand[2][0] == "num" and degree[0] == "num":
+        _, base, exponent = radicand
+        return left + (exponent == degree or not is_whole(base))  # \sqrt{5^2}
     surd = surd_of(("fn", "root", (radicand, degree)))
     left += bool(surd) and is_perfect(surd) and "root" not in allowed  # the root of 169
     plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
@@ -181,7 +182,7 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
 
 def is_literal_fraction(node: Node) -> bool:
     """True for a number over a number: 3/4."""
-    return node[0] == "/" and node[1][0] == node[2][0] == "num"
+    return node[0] == "/" and node[1][0] == "num" and node[2][0] == "num"
 
 
 def surd_of(node: Node) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from math import gcd
 from string import ascii_letters
 
 from verifiers.amounts import currencies_of
+from verifiers.math500.asked.finished import is_literal_fraction
 from verifiers.math500.asked.form_rules import (
     RULES,
     Rule,
@@ -283,8 +284,7 @@ def asks_to_factor(text: str) -> bool:
 @lru_cache(PROBLEMS_REMEMBERED)
 def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
     """The `layout` of each side of the formula behind "in the form"; () if there is no such formula."""
-    pieces = plain_dollars(problem).split("$")
-    for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
+    for before, formula in texts_and_formulas(problem):
         if before.rstrip(" :\n\"`'“").endswith(("the form", "following form")):
             value = meaning_of(formula.strip(" .,;\n"), None)
             if value is not None and (is_expression(value) or type(value) is Relation):
@@ -301,7 +301,13 @@ def plain_dollars(problem: str) -> str:
 
 def formulas_of(problem: str) -> list[str]:
     """The texts of the formulas of a problem."""
-    return [formula.strip(" .,;\n") for formula in plain_dollars(problem).split("$")[1::2]]
+    return [formula.strip(" .,;\n") for _, formula in texts_and_formulas(problem)]
+
+
+def texts_and_formulas(problem: str) -> list[tuple[str, str]]:
+    """(the text before it, the formula) for each formula of a problem."""
+    pieces = plain_dollars(problem).split("$")  # a text, a formula, a text, ...
+    return list(zip(pieces[::2], pieces[1::2], strict=False))
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -376,7 +382,7 @@ def is_long(node: Value) -> bool:
         factors = [factor for factor in node[1] if factor != MINUS_ONE]
         are_letters = all(factor[0] == "sym" for factor in factors)
         return (len(factors) > 1 and not are_letters) or any(map(is_long, factors))
-    if node[0] == "/" and node[1][0] == node[2][0] == "num":
+    if is_literal_fraction(node):
         return gcd(node[1][1], node[2][1]) > 1
     return True
 
@@ -398,10 +404,9 @@ def side_key(side: Value) -> object:
 
 def formulas_asked_for(problem: str) -> dict[str, Value]:
     """{normal text: formula} for the formulas behind a phrase of `ASKING`: "Find $x + y$."."""
-    pieces = plain_dollars(problem).split("$")
     found = (
         formula.strip(" .,;?~\n").rstrip("\\")
-        for before, formula in zip(pieces[::2], pieces[1::2], strict=False)
+        for before, formula in texts_and_formulas(problem)
         if before.lower().rstrip(" :\n").endswith(ASKING)
     )
     return {normal_text(formula): formula_or_name(formula) for formula in found}

@@ -80,7 +80,7 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
             if not (a - b).contains(0):
                 return False
             scale = evaluation.scale()
-            wanted = 30 + 2 * length + 4 * scale
+            wanted = 30 + 2 * length + 4 * scale  # how many decimal digits must agree
             size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
             if abs(a - b) <= size * arb(10) ** -wanted:
                 return True
@@ -119,7 +119,7 @@ class Evaluation:
         return value
 
     def scale(self) -> int:
-        """The largest absolute decimal exponent of all values met that are not zero: 3 for 0.002 and 20."""
+        """The largest absolute decimal exponent of the values met so far that are not zero: 3 for 0.002 and 20."""
         return max((decimal_exponent(value) for value in self.met if not value.contains(0)), default=0)
 
     def undecided(self, *nodes: Node) -> Enclosure:

@@ -44,7 +44,7 @@ class Point:
     def __init__(self, *texts: object) -> None:
         self.texts = texts
         self.values: dict[object, int] = {}
-        self.digest = b""  # from which the latest integers were made; the next ones are made from a new one
+        self.digest = b""  # the latest integers were made from it; when it is used up, a new one is made
         self.unknowns = False  # True once an unknown other than pi was met; then a difference proves nothing
         self.variables = False  # True once a variable was met
 

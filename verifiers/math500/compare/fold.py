@@ -124,7 +124,9 @@ def ordered_inside(node: Node) -> Node:
 
 def ordered_sum(node: Node) -> Node:
     terms = [ordered(term) for term in node[1] if term != ZERO]
-    return ("+", in_order(terms)) if len(terms) > 1 else terms[0] if terms else ZERO
+    if not terms:
+        return ZERO
+    return terms[0] if len(terms) == 1 else ("+", in_order(terms))
 
 
 def ordered_product(node: Node) -> Node:

@@ -51,8 +51,10 @@ def meaning(value: Value) -> Value:
 
 
 def meaning_of_expression(node: Node) -> Value:
-    """The meaning of an expression: two values for a plus-minus sign, one matrix for a sum of matrices, a region for
-    [0, 3) without {1}, the empty set for its sign; any other expression as it is."""
+    """The meaning of an expression; most expressions are returned as they are.
+
+    A plus-minus sign gives two values, a sum of matrices one matrix, [0, 3) without {1} a region, and \\emptyset a set.
+    """
     if node[0] == "num":
         return node
     kinds = tree.kinds_of_atoms(node)

@@ -446,7 +446,9 @@ class Lexer:
         ends = name == "Omega" and not self.text[self.position :].strip(" $.}")
         if ends and self.may_be_in_ohms():
             return self.add(WORD, "ohm")  # 5 \\Omega
-        self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
+        if name in JOINING:
+            return self.add(WORD, name)
+        self.add(SIGN if name in SIGN_ALIASES else COMMAND, name)
 
     def opening_command(self, name: str) -> None:
         self.depth += 1

@@ -136,7 +136,10 @@ def is_literal(node: Node) -> bool:
 
 def has_product_of_sums(node: Node) -> bool:
     """True if a sum with variables is multiplied or raised to a power: 2(x + 1), (x + 1)^2."""
-    factors = node[1] if node[0] == "*" else node[1:2] if node[0] == "^" else ()
+    if node[0] == "*":
+        factors = node[1]
+    else:
+        factors = node[1:2] if node[0] == "^" else ()
     if any(factor[0] == "+" and symbols(factor) for factor in factors):
         return True
     return any(map(has_product_of_sums, parts(node)))
