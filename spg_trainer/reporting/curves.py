@@ -176,7 +176,9 @@ def draw_figure(
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then the legend names metrics, else settings
+    one_setting = [*tasks] == [""] and len(
+        tasks[""]
+    ) == 1  # the legend then names metrics instead of settings
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
     columns, font_size, characters, legend_height = legend_layout([*names] if one_setting else labels, width)
     height = 0.62 * width + legend_height
@@ -185,12 +187,16 @@ def draw_figure(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
     ):
         if panel.parts and len(groups) == 1:
-            stack(axes, *groups.values(), names)
-        lines = [(label, name) for label in groups for name in names if not panel.parts or len(groups) > 1]
+            (runs,) = groups.values()
+            stack(axes, runs, names)
+            lines = []
+        else:
+            lines = [(label, name) for label in groups for name in names]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
             what = name if one_setting else label
             text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
+            # A line without points, for the legend.
             axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
