@@ -216,31 +216,33 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     else:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
-        short_names = sorted({short_name(id) for id in _classes if not id.startswith(("rows_", "mixture_"))})
-        near = did_you_mean(id, [*short_names, *_classes])
-        if len(several := re.split(r"[,\s]+", id.strip())) > 1:
-            near = (
-                f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
-            )
-        hub_hint = ""
-        if Path(name).is_file():
-            raise EnvError(
-                f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
-            )
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
-            folder = name.rpartition("/")[2]
-            hub_hint = (
-                f" If it is a data set of the hub, download it (hf download {name} --repo-type dataset --local-dir "
-                f"{folder}), and pass one of its files with the verifier that judges it: `--env {folder}/FILE "
-                "--verifier NAME`."
-            )
-        raise EnvError(
-            f'No environment "{name}". {near}Known: {", ".join(short_names)}. '
-            "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
-            "./my_task.py:my/MyTask-v0."
-            f"{hub_hint}"
-        )
+        raise _unknown_name(name, id)
     return found
+
+
+def _unknown_name(name: str, id: str) -> EnvError:
+    """The error for a name behind which there is no environment. id: the name without its module or file."""
+    if Path(name).is_file():
+        return EnvError(
+            f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
+        )
+    short_names = sorted({short_name(id) for id in _classes if not id.startswith(("rows_", "mixture_"))})
+    hint = did_you_mean(id, [*short_names, *_classes])
+    if len(several := re.split(r"[,\s]+", id.strip())) > 1:
+        hint = f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
+    hub_hint = ""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
+        folder = name.rpartition("/")[2]
+        hub_hint = (
+            f" If it is a data set of the hub, download it (hf download {name} --repo-type dataset --local-dir "
+            f"{folder}), and pass one of its files with the verifier that judges it: `--env {folder}/FILE "
+            "--verifier NAME`."
+        )
+    return EnvError(
+        f'No environment "{name}". {hint}Known: {", ".join(short_names)}. '
+        "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
+        f"./my_task.py:my/MyTask-v0.{hub_hint}"
+    )
 
 
 def name_as_text(name: str | Path | type | Sequence[str | Path | type]) -> str:
