@@ -239,13 +239,13 @@ def _purity(subject: _Subject) -> str:
 
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and few are in validation or in test twice."""
-    split_of: dict[str, str] = {}  # content of a problem -> the first split that has it
+    first_split_of: dict[str, str] = {}  # {content of a problem: the first split that has it}
     questions = _Questions()
     different, faults = [], []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         for index, problem in problems.items():
-            first_split = split_of.setdefault(content(problem), split)
+            first_split = first_split_of.setdefault(content(problem), split)
             if first_split != split:
                 faults.append(
                     f"problem {index} of {split} is in {first_split} too: {problem!r:.160}. {_BY_CONTENT}"
@@ -255,8 +255,8 @@ def _splits(subject: _Subject) -> str:
                     questions.add(split, index, problem)
                 except EnvError as fault:
                     faults.append(with_flags(fault))
-        # No problem of this split is in an earlier one, so its different problems are those that were first seen in it.
-        num_different = list(split_of.values()).count(split)
+        # Without faults, no problem of this split is in an earlier one: all that differ were first seen here.
+        num_different = list(first_split_of.values()).count(split)
         if not faults and split != "train" and num_different < DIFFERENT * len(problems):
             faults.append(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
@@ -268,12 +268,10 @@ def _splits(subject: _Subject) -> str:
     train = subject.splits["train"]
     # With several turns, a question may have several references, e.g. in guessing a number. For a file of rows, its
     # notice says which questions have several references; it becomes a note below.
-    is_divided = isinstance(train.inner if isinstance(train, TaskEnv) else train, Divided)
+    task = train.inner if isinstance(train, TaskEnv) else train
+    is_divided = isinstance(task, Divided)
     said_by_notice = train.notice and not is_divided
-    if train.max_turns > 1 or said_by_notice:
-        differing = ""
-    else:
-        differing = questions.differing()
+    differing = "" if train.max_turns > 1 or said_by_notice else questions.differing()
     if said_by_notice:
         subject.notes.append(train.notice)
     if faults:

@@ -410,15 +410,19 @@ def compile_loop(
     *modules: ModuleType,
     only_cached: bool = False,
 ) -> Callable | None:
-    """Compile `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
+    """Compiles `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
-    The signature is a text that numba understands, or a function that returns one and may import numba. The result is
-    None if numba cannot be imported or, with `only_cached`, if the result is not on disk. numba's disk cache notices a
-    change of the file that holds the compiled function, but not of the files that this function calls into. So the
-    function must close over `checksum`, the checksum of their sources, because numba keys its cache by what a function
-    closes over. The compiled function releases the GIL and must not make an array: without numba's counting of
-    references it is a fifth faster. If no cache folder can be written, it is compiled for this process only. Processes
-    that would compile at the same time take turns, so that the second loads what the first has compiled.
+    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk. It
+    releases the GIL and must not make an array: without numba's counting of references it is a fifth faster. If no
+    cache folder can be written, it is compiled for this process only. Processes that would compile at the same time
+    take turns, so that the second loads what the first has compiled.
+
+    Args:
+        make: makes the function, which must close over `checksum`, the checksum of all sources that it calls into.
+            numba's disk cache notices a change of the file that holds the function, but not of those other files;
+            and it keeps apart functions that close over different values.
+        signature: a text that numba understands, or a function that returns one and may import numba.
+        only_cached: whether the function is only loaded from disk, and never compiled.
     """
     try:
         import numba
