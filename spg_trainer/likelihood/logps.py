@@ -37,10 +37,10 @@ def token_logps(
 
 
 def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
-    """The copies that score anything, mask by mask, up to `masks_at_once` times B sequences of them in a pass.
+    """Divides the copies that score anything into passes, mask by mask; a pass has up to masks_at_once * B sequences.
 
-    A sequence is a copy, or under block-causal attention several that score different blocks (`block_replay`). Only the
-    first of several passes may be smaller than the others: 7 sequences, 3 at a time, are passes of 1, 3 and 3.
+    A sequence is a copy or, under block-causal attention, several copies that score different blocks (`block_replay`).
+    Only the first pass may be smaller than the others: 7 sequences, 3 at a time, are passes of 1, 3 and 3.
     `gradient.accumulate` may send all but the last through the model twice, so the last one should be full.
     """
     from spg_trainer.models.states import base_model
@@ -52,7 +52,8 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     # The first pass has the sequences left over: sequences are numbered as if that pass were full.
     missing = -(int(copies.sequence[-1]) + 1) % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
-    return list(map(CopyIndex, *(column.split(sizes) for column in copies)))
+    columns = [column.split(sizes) for column in copies]  # row, mask, sequence
+    return [CopyIndex(*columns_of_pass) for columns_of_pass in zip(*columns, strict=True)]
 
 
 def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
@@ -96,9 +97,9 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     is_wanted = torch.arange(places.shape[1], device=ids.device) < num_wanted[:, None]
     from_context = {}
     if base_model(model).pattern.has_causal_context:
-        is_shown = scored & ~masked[:, prompt_width:]
-        if is_shown.any():
-            from_context = {"from_context": is_shown.gather(1, places)}
+        scored_unmasked = scored & ~masked[:, prompt_width:]
+        if scored_unmasked.any():
+            from_context = {"from_context": scored_unmasked.gather(1, places)}
     states = hidden_states(
         model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
     )[is_wanted]

@@ -10,7 +10,7 @@
 5. Before processes communicate in another way, and at a phase's end, each process says that it has no pass left. It
    makes the passes of others until no process has any.
 
-Only hooks on a model's body do this, and `drain`, which `spg_trainer.distributed` calls.
+Hooks on a model's body do all this, and `drain`, which `spg_trainer.distributed` calls.
 """
 
 from collections.abc import Sequence

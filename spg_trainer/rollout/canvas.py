@@ -20,7 +20,7 @@ NEAR = 10
 
 
 MOST_SENT = 1024
-"""How many small tensors are kept on the device at most, to be used again."""
+"""How many of the small tensors that `Canvas.tensor` sends are kept on the device at most, to be used again."""
 
 
 @dataclass
@@ -104,13 +104,15 @@ class Canvas:
     def tensor(self, values: Sequence[object]) -> Tensor:
         """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU.
 
-        Most small lists of a pass equal those of the pass before, and are sent once. So the tensor may not be changed.
+        Most small lists of a pass equal those of the pass before, and are sent only once. So nobody may change the
+        tensor.
         """
         key = str(values)
         if (sent := self._sent.get(key)) is None:
             if len(self._sent) == MOST_SENT:
                 self._sent.clear()
-            sent = self._sent[key] = torch.tensor(values).to(self.ids.device, non_blocking=True)
+            sent = torch.tensor(values).to(self.ids.device, non_blocking=True)
+            self._sent[key] = sent
         return sent
 
     def first_columns(self, counts: list[int], width: int) -> Tensor:

@@ -28,7 +28,7 @@ of ten turns."""
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix, known = mix or {"right": 1.0}, known_rules(env)
-    names = list(dict.fromkeys(name for of_task in known.values() for name in of_task))
+    names = list(dict.fromkeys(name for rules in known.values() for name in rules))
     for name, share in mix.items():
         if name not in names:
             raise ConfigError(
@@ -38,9 +38,9 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
             raise ConfigError(f"$mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     if sum(mix.values()) == 0:
         raise ConfigError("$mix: all shares are 0. Give one habit a share, e.g. $mix right=1.")
-    for task, of_task in known.items():
-        if not any(mix.get(name) for name in of_task):
-            raise ConfigError(f"$mix has nothing for {task}. Give a share to one of: {', '.join(of_task)}.")
+    for task, rules in known.items():
+        if not any(mix.get(name) for name in rules):
+            raise ConfigError(f"$mix has nothing for {task}. Give a share to one of: {', '.join(rules)}.")
     return normalised(mix)
 
 
@@ -85,7 +85,8 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: the problem is taken so many numbers behind the drawn one; above 0 if the drawn one is too long for the model.
+    past: how many numbers behind the drawn problem the problem is taken; above 0 if the drawn one is too long for the
+    model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -122,6 +123,7 @@ def draw_turn(
     def write(turn: int) -> str:
         if turn == len(written):
             episode = envs.scoring.as_turns(write_habit(env, problem, draw()))
+            # A habit that writes fewer turns repeats its last one.
             written.append(episode[min(turn, len(episode) - 1)])
         return prefix + written[turn]
 

@@ -31,7 +31,7 @@ def is_measured_whole(env: "TextEnv") -> bool:
     return len(env) <= MEASURED_WHOLE or is_file(env)
 
 
-def measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
+def parts_measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
     """Yields (a split, its problems) if the split is no stream; for a mixture of tasks, the split of each task."""
     for part in [*env.parts.values()] or [env]:
         if is_measured_whole(part):

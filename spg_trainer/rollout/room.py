@@ -17,7 +17,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
-from spg_trainer.rollout.lines import is_measured_whole, measured_whole, place_of
+from spg_trainer.rollout.lines import is_measured_whole, parts_measured_whole, place_of
 from spg_trainer.rollout.tokens import (
     TemplateRefuses,
     completion_rows,
@@ -244,7 +244,7 @@ class TooLong:
 
     def add_split(self, env: "TextEnv") -> None:
         """Measures all problems of a split, unless it is a stream; of a mixture of tasks, the split of each task."""
-        for part, indices in measured_whole(env):
+        for part, indices in parts_measured_whole(env):
             self.add(part, indices)
 
     @property

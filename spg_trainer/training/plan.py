@@ -138,6 +138,11 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             note_on_demonstrations = decide_on_main(
                 lambda: check_demonstrations(splits["train"], config.force)
             )
+    notice = ""
+    if not goes_on and not isinstance(
+        settings, Resolved
+    ):  # a `Config` from Python; it may lack the task's recipe
+        notice = without_recipe(settings)
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))
@@ -153,7 +158,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         splits=splits,
         mix=mix,
         pairs=pairs,
-        notice="" if goes_on or resolved is settings else without_recipe(settings),
+        notice=notice,
         demonstrations=note_on_demonstrations,
         missing=missing,
     )

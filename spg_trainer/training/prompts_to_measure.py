@@ -6,7 +6,7 @@ It imports no transformers, so that a dry run can look at the problems of a smal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from spg_trainer.rollout.lines import is_file, measured_whole
+from spg_trainer.rollout.lines import is_file, parts_measured_whole
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.results import EvalConfig
@@ -38,7 +38,7 @@ def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions:
     An ASCII text has at most as many tokens as characters. positions: how many the model has.
     """
     room = positions - config.rollout.max_completion_length - ADORNED
-    trained = measured_whole(splits["train"]) if config.samples else ()
+    trained = parts_measured_whole(splits["train"]) if config.samples else ()
     for env, indices in (*trained, *asked_problems(config.eval, splits)):
         for index in indices:
             try:

@@ -16,17 +16,21 @@ DECAYS_LATE = "warmup_stable_decay"
 def steps_and_decay_start(
     max_steps: int, lr_schedule: str, lr_decay_share: float, stalled: int | None
 ) -> tuple[int, int]:
-    """How many steps the run makes, and the step from which its rate falls under warmup_stable_decay.
+    """(how many steps the run makes, the step from which its rate falls under warmup_stable_decay).
 
-    If the run stalls before its rate falls, `lr_decay_share` of its steps are the fall. With any other schedule, both
-    numbers are `max_steps`. stalled: the step after which --patience was out, None = it is not.
+    If the run stalls before the planned fall, the rate falls at once, and the fall makes up `lr_decay_share` of all
+    steps. E.g. with a share of 0.2, a run of 100 steps falls from step 80 on: (100, 80); if it stalls at step 40, it
+    ends at step 50: (50, 40). With any other schedule, both numbers are `max_steps`.
+
+    stalled: the step after which --patience was out; None = it is not.
     """
     if lr_schedule != DECAYS_LATE:
         return max_steps, max_steps
     planned = max_steps - max(1, int(lr_decay_share * max_steps))
     if stalled is None or stalled >= planned:
         return max_steps, planned
-    return stalled + max(1, int(lr_decay_share / (1 - lr_decay_share) * stalled)), stalled
+    steps_of_fall = max(1, int(lr_decay_share / (1 - lr_decay_share) * stalled))
+    return stalled + steps_of_fall, stalled
 
 
 def learning_rate(
@@ -34,10 +38,14 @@ def learning_rate(
 ) -> float:
     """The learning rate of the next update.
 
-    It rises linearly over the first `warmup_steps` updates (optimizer steps), and by `lr_schedule` it falls with the
-    steps of the run: linear over all of them, also during the warm-up; cosine over those after the warm-up; and
-    warmup_stable_decay from `decay_start` on, so that the last step has the rate of the floor. updates: how many were
-    made so far. step: how many of `total` steps are finished.
+    It rises linearly over the first `warmup_steps` updates (optimizer steps). By `lr_schedule` it then falls with the
+    steps of the run:
+
+    linear               over all steps, also during the warm-up
+    cosine               over the steps after the warm-up
+    warmup_stable_decay  from the step `decay_start` on; the last step has the rate of the floor
+
+    updates: how many were made so far. step: how many of `total` steps are finished.
     """
     peak, floor, warmup = settings.learning_rate, settings.lr_floor, settings.warmup_steps
     warmed_up = peak * min(1.0, (updates + 1) / max(1, warmup))
