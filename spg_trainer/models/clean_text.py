@@ -153,12 +153,12 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
     block = blocks.gather(1, both_columns)
     is_clean = torch.arange(block.shape[1], device=ids.device) >= noisy_size
-    of_query, of_key = block[:, :, None], block[:, None, :]
+    query_block, key_block = block[:, :, None], block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
-    same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
+    same_block = (query_block == key_block) & (is_clean == is_clean[:, None])
     if copies.is_causal:
         same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
-    clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
+    clean_before = (key_block >= 0) & (key_block < query_block) & is_clean
     mask = (same_block | clean_before).unsqueeze(1)
     place_in_noisy, place_in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
     where = torch.where(
@@ -196,15 +196,15 @@ def with_shared_text(copies: NoisyCopies, text: Tensor, num_texts: int) -> dict[
     blocks_of_text = blocks[first_copy]
     clean_columns = _chosen_columns((blocks_of_text >= 0) & (blocks_of_text < end_of_text[:, None]))
     clean_block, noisy_block = blocks_of_text.gather(1, clean_columns), blocks.gather(1, noisy_columns)
-    of_query, of_key = clean_block[:, :, None], clean_block[:, None, :]
+    query_block, key_block = clean_block[:, :, None], clean_block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
-    clean_mask = of_query == of_key
+    clean_mask = query_block == key_block
     if copies.is_causal:
         clean_mask &= clean_columns[:, None, :] <= clean_columns[:, :, None]
-    clean_mask |= (of_key >= 0) & (of_key < of_query)
-    of_query, of_clean_key = noisy_block[:, :, None], clean_block[text][:, None, :]
-    sees_clean = (of_clean_key >= 0) & (of_clean_key < of_query)
-    mask = torch.cat([sees_clean, of_query == noisy_block[:, None, :]], 2).unsqueeze(1)
+    clean_mask |= (key_block >= 0) & (key_block < query_block)
+    query_block, clean_key_block = noisy_block[:, :, None], clean_block[text][:, None, :]
+    sees_clean = (clean_key_block >= 0) & (clean_key_block < query_block)
+    mask = torch.cat([sees_clean, query_block == noisy_block[:, None, :]], 2).unsqueeze(1)
 
     clean_size, noisy_size = clean_columns.shape[1], noisy_columns.shape[1]  # C and N
     place_in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)

@@ -267,10 +267,10 @@ def save_model(policy: Policy, folder: str | Path) -> None:
 def save_weights(policy: Policy, folder: str | Path) -> None:
     """Writes model (or adapter) and tokenizer: all that `save_model` writes except environment.json."""
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
-    of_adapters = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
+    adapter_options = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     has_adapters = not isinstance(policy.model, PreTrainedModel)
     with no_progress_bars():
-        policy.model.save_pretrained(str(folder), **(of_adapters if has_adapters else {}))
+        policy.model.save_pretrained(str(folder), **(adapter_options if has_adapters else {}))
     if has_adapters:  # the base's config.json lacks what flags have said, e.g. --mask-token-id
         base_model(policy.model).config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))

@@ -95,7 +95,7 @@ class Replays:
         """
         if name in self.failed:
             return work(tensors)
-        shapes = tuple((of, x.shape, x.dtype) for of, x in tensors.items())
+        shapes = tuple((part, x.shape, x.dtype) for part, x in tensors.items())
         key = (name, fixed, shapes)
         is_first_time = key not in self.seen
         no_more_graphs = key not in self.graphs and len(self.graphs) == MOST_GRAPHS
@@ -103,7 +103,7 @@ class Replays:
             self.seen.add(key)
             return work(tensors)
         if key not in self.graphs:
-            taken = {of: x.clone(memory_format=torch.contiguous_format) for of, x in tensors.items()}
+            taken = {part: x.clone(memory_format=torch.contiguous_format) for part, x in tensors.items()}
             device = next(iter(tensors.values())).device
             try:
                 recording = Recording(lambda: work(taken), device, self.memory)
@@ -118,7 +118,7 @@ class Replays:
             self.memory = recording
             self.graphs[key] = recording, taken
         recording, taken = self.graphs[key]
-        torch._foreach_copy_([*taken.values()], [tensors[of] for of in taken])
+        torch._foreach_copy_([*taken.values()], [tensors[part] for part in taken])
         recording.replay()
         return recording.result
 

@@ -47,8 +47,8 @@ def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]
 
 def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None, size: int) -> int:
     vocabulary = tokenizer.get_vocab()
-    by_word = (vocabulary.get(word) for word in config.mask_words)
-    masks = (config.mask_token_id, tokenizer.mask_token_id, *by_word)
+    masks_by_word = (vocabulary.get(word) for word in config.mask_words)
+    masks = (config.mask_token_id, tokenizer.mask_token_id, *masks_by_word)
     mask = next((token for token in masks if token is not None), None)
     if mask is None:
         raise ModelError("no mask token: pass $mask_token_id=N, or set mask_token_id in its config.json")
@@ -69,12 +69,12 @@ def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int 
 
 def _find_ends(config: Any, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """Tokens that end a text, those of config and tokenizer first, then those that end a turn."""
-    vocabulary, of_config = tokenizer.get_vocab(), config.eos_token_id
-    of_turns = [vocabulary[word] for word in config.turn_ends if word in vocabulary]
+    vocabulary, eos_of_config = tokenizer.get_vocab(), config.eos_token_id
+    turn_ends = [vocabulary[word] for word in config.turn_ends if word in vocabulary]
     candidates = [
-        *(of_config if isinstance(of_config, list) else [of_config]),
+        *(eos_of_config if isinstance(eos_of_config, list) else [eos_of_config]),
         tokenizer.eos_token_id,
         *(vocabulary.get(word) for word in config.text_ends),
     ]
-    of_texts = (token for token in candidates if token is not None and token not in of_turns)
-    return tuple(dict.fromkeys([*of_texts, *of_turns]))
+    text_ends = (token for token in candidates if token is not None and token not in turn_ends)
+    return tuple(dict.fromkeys([*text_ends, *turn_ends]))

@@ -88,8 +88,10 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
 
 def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
     """{name without adapters: weight} of the weights that a model's files hold."""
-    of_base = {base_name(name): value for name, value in model.state_dict().items() if not is_adapter(name)}
-    return {name: value for name, value in of_base.items() if name not in model.all_tied_weights_keys}
+    weights_of_base = {
+        base_name(name): value for name, value in model.state_dict().items() if not is_adapter(name)
+    }
+    return {name: value for name, value in weights_of_base.items() if name not in model.all_tied_weights_keys}
 
 
 def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:

@@ -39,8 +39,8 @@ def gather_groups(rows: Rows, *columns: np.ndarray) -> list[np.ndarray]:
     """
     columns_here = (rows.episode.numpy(), rows.generation.numpy(), *columns)
     columns_by_process = gather([[values[rows.last_turns] for values in columns_here]])
-    of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays from all processes
-    episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
+    arrays_by_column = zip(*columns_by_process, strict=True)  # for each column, its arrays of all processes
+    episode, generation, *gathered = [np.concatenate(arrays) for arrays in arrays_by_column]
     order = episode.argsort(kind="stable")
     return [cut_into_groups(values[order], generation[order]) for values in gathered]
 

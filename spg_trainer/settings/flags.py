@@ -119,8 +119,10 @@ def without_short(given: dict[str, Any]) -> dict[str, Any]:
 def kinds_of_flags(cls: Any) -> dict[str, Any]:
     """{name of a flag, without dashes: the kind of its value} of a command, also of flags that are short for others."""
     settings = {name: kind_of(hint) for name, (_, hint) in settings_of(cls).items() if name != cls.positional}
-    of_rows = dict.fromkeys(SHORT, str) if "env_args" in settings else {}
-    return settings | of_rows | ({RATE: str} if "diffusion_steps" in settings else {})
+    short = dict.fromkeys(SHORT, str) if "env_args" in settings else {}
+    if "diffusion_steps" in settings:
+        short[RATE] = str
+    return settings | short
 
 
 def kind_of(hint: Any) -> Any:

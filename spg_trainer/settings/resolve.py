@@ -192,12 +192,14 @@ def without_recipe(config: Config) -> str:
     """
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
-    of_class, present, of_recipe = (flatten(plain(settings)) for settings in (Config(), config, recipe))
+    class_defaults, present, recipe_values = (
+        flatten(plain(settings)) for settings in (Config(), config, recipe)
+    )
     # Settings whose value is the class's own default, while the recipe has another value.
     lost = [
         f"{name.rpartition('.')[2]} {present.get(name, 'none')} ({value})"
-        for name, value in of_recipe.items()
-        if present.get(name) == of_class.get(name) and present.get(name) != value
+        for name, value in recipe_values.items()
+        if present.get(name) == class_defaults.get(name) and present.get(name) != value
     ]
     if len(lost) < 3:
         return ""
@@ -305,14 +307,14 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     if not env:  # this layer overrides the dataclass's default task
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
-    of_model = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
+    chat_layer = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config and not learns_demonstrations:
-        return [*task_layers, *training_layers(env, model, given.get("algorithm")), of_model]
+        return [*task_layers, *training_layers(env, model, given.get("algorithm")), chat_layer]
     # `eval` and demonstrations take settings from the defaults of a training by RL on the task.
     trained = merge_layers(Config, training_layers(env, model))
     if cls is EvalCommand:
-        return [*task_layers, *eval_layers(env, model, trained), of_model]
-    return [*task_layers, *demonstration_layers(env, model, trained.config), of_model]
+        return [*task_layers, *eval_layers(env, model, trained), chat_layer]
+    return [*task_layers, *demonstration_layers(env, model, trained.config), chat_layer]
 
 
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
@@ -385,10 +387,10 @@ def eval_layers(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(config.rollout, name) for name in names}
     rollout["diffusion_steps"] = steps_at_rate(config.rollout.tokens_per_step)
-    of_model = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
+    names_from_record = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
     values: dict[str, Any] = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
-    from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in of_model}}
+    from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in names_from_record}}
     layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
     return [read_layer(EvalCommand, layer) for layer in layers]
 

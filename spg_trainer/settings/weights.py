@@ -50,8 +50,8 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
     Raises ModelError for a folder that does not exist or has no model; the error names the nearest folder.
     """
-    if of_task := task_model(name):
-        return Weights(str(of_task))
+    if folder_of_task := task_model(name):
+        return Weights(str(folder_of_task))
     if is_embedded(name, "tiny"):
         return _tiny(env, name.partition(":")[2])
     folder = Path(name).expanduser()

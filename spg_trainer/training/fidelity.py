@@ -95,7 +95,7 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     that the model gives the token at that step when no cache is used. `decoding/equal_tokens`: the share of tokens that
     exact decoding, with the same prompts and the same noise, writes at the same place.
     """
-    totals = {name: sum(of_process[name] for of_process in sums) for name in sums[0]}
+    totals = {name: sum(sums_of_process[name] for sums_of_process in sums) for name in sums[0]}
     tokens = totals.pop("tokens")
     return {f"decoding/{name}": total / tokens for name, total in totals.items()}
 

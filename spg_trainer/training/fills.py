@@ -23,9 +23,9 @@ def with_fills(step: Rows, completions: Rows, fills: Rows) -> Rows:
     advantage = completions.fill_advantages[completion, state]
     is_learned = advantage != 0
     completion, state, written = completion[is_learned], state[is_learned], fills.select(is_learned)
-    of_completion = completions.select(completion)
-    learned_fills = of_completion.with_columns(**vars(written)).with_columns(
-        turn=of_completion.turn + completions.max_turns * (1 + state),
+    their_completions = completions.select(completion)
+    learned_fills = their_completions.with_columns(**vars(written)).with_columns(
+        turn=their_completions.turn + completions.max_turns * (1 + state),
         advantages=advantage[is_learned],
     )
     no_fill_step = torch.full((len(step),), -1, device=written.fill_step.device)

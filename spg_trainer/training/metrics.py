@@ -168,9 +168,9 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np
     """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
-        of_task = {column: values[task == name] for column, values in episodes.items()}
-        figures = {"solved": of_task["correct"].mean(), "reward": of_task["reward"].mean()}
-        figures |= component_means(of_task)
+        columns_of_task = {column: values[task == name] for column, values in episodes.items()}
+        figures = {"solved": columns_of_task["correct"].mean(), "reward": columns_of_task["reward"].mean()}
+        figures |= component_means(columns_of_task)
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
         metrics[f"{name}/groups"] = int((is_first & (task == name)).sum())
     return metrics

@@ -374,9 +374,11 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
         looked_at, wrong, first, teaches = envs.checking.judge_demonstrations(task)
         if not wrong:
             continue
-        how_many = f"none of {looked_at:,}" if wrong == looked_at else f"{wrong:,} of {looked_at:,}"
-        of_them = "is right" if wrong == looked_at else "are not right"
-        note = f"{task.spec_name}: {how_many} demonstrations that were judged {of_them}; {first}"
+        if wrong == looked_at:
+            found = f"none of {looked_at:,} demonstrations that were judged is right"
+        else:
+            found = f"{wrong:,} of {looked_at:,} demonstrations that were judged are not right"
+        note = f"{task.spec_name}: {found}; {first}"
         if not (teaches or force):
             raise ConfigError(
                 f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."

@@ -21,7 +21,10 @@ ADORNED = 32
 def asked_problems(
     e: EvalConfig, splits: "Mapping[str, TextEnv]"
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
-    """The problems that evaluations and validations ask; all lines of a user's file, to name all that are too long."""
+    """Yields (a split, the problems of it that evaluations and validations ask).
+
+    Of a user's file these are all lines, so that an error names all that are too long.
+    """
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
     asked = {e.eval_split: [e.eval_problems]} if e.eval_split in splits else {}
     if e.eval_steps and "held_out" not in splits:  # else a validation measures a loss
@@ -45,11 +48,10 @@ def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions:
                 problem = envs.problem.read_problem(env, int(index))
             except envs.EnvError:  # it is raised again when the problem is used
                 continue
-            text = problem.prompt
-            if not isinstance(text, str) or problem.completion_template:
+            prompt, prefix = problem.prompt, problem.completion_prefix
+            if not isinstance(prompt, str) or problem.completion_template:
                 return False
-            if len(text) + len(problem.completion_prefix) > room or not text.isascii():
-                return False
-            if not problem.completion_prefix.isascii():
+            surely_fits = len(prompt) + len(prefix) <= room and prompt.isascii() and prefix.isascii()
+            if not surely_fits:
                 return False
     return True

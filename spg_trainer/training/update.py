@@ -179,19 +179,21 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     so that the sum over the processes is right.
     """
     # A list for each process, with an entry for each of its micro-batches.
-    by_process = gather([[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]])
-    parts = [part for of_process in by_process for part in of_process]
+    parts_by_process = gather(
+        [[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]]
+    )
+    parts = [part for parts_of_process in parts_by_process for part in parts_of_process]
     rows = Rows.join(parts)
     episodes = rows_of_episodes(rows, update.totals)
     episodes.bounds.requires_grad_()
     result = algorithm.coupled_loss(episodes)
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
-    by_micro_batch = rows.spread(coefficients).split([len(part) for part in parts])
-    first = sum(map(len, by_process[: rank()]))  # the micro-batches of the processes before this one
-    of_this_process = by_micro_batch[first : first + len(update.micro_batches)]
+    coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
+    first = sum(map(len, parts_by_process[: rank()]))  # how many parts the processes before this one have
+    coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]
     update.micro_batches = [
-        micro.with_columns(coefficients=of_part.to(micro.advantages.device))
-        for micro, of_part in zip(update.micro_batches, of_this_process, strict=True)
+        micro.with_columns(coefficients=part.to(micro.advantages.device))
+        for micro, part in zip(update.micro_batches, coefficients_here, strict=True)
     ]
     if rank() > 0:
         return Loss(torch.zeros(()), {})
