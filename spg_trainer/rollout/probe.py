@@ -60,7 +60,8 @@ def fill_states(
     order = torch.arange(len(rollouts), device=ids.device)
     if rollouts.has_turns:  # prompts grow from turn to turn: those of similar length share a call
         order = prompt_lengths.argsort(stable=True)
-    for index in order.split(rows_per_forward) if len(order) else ():
+    parts = order.split(rows_per_forward) if len(order) else ()
+    for index in parts:
         padding = 0  # prompt columns left out, because they are padding in all of these rows
         if rollouts.has_turns:
             padding = width - int(prompt_lengths[index].max())
