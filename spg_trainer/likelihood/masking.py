@@ -109,8 +109,8 @@ class Masking(ABC):
     """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. If a masking
     says False, the algorithms that compare the likelihoods of completions refuse it."""
     target: ClassVar[str] = ""
-    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether that is
-    true), "own" if the docstring states another target, or "" if there is none, as `is_likelihood` is False."""
+    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
+    holds), "own" if the docstring states another target, or "" if there is none, as `is_likelihood` is False."""
     measure: ClassVar[str] = ""
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     hints: ClassVar[bool] = False
