@@ -92,23 +92,24 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         check_trackers(config.output.track)
         algorithms.find_algorithm(config.algorithm)  # raises ConfigError for an unknown name
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
-    missing = None
-    splits: Mapping[str, TextEnv] = {}
     if goes_on and checkpoint is None:
         decide_on_main(lambda: refuse_lost_checkpoints(folder))
-    learns_demonstrations, mix = config.source == "demonstrations", {}
+    learns_demonstrations = config.source == "demonstrations"
+    splits: Mapping[str, TextEnv] = {}
+    mix: Mapping[str, float] = {}
+    missing = None
     with raising_on_all():
+        # All settings get their values.
         if learns_demonstrations:
             if not config.rollout.max_completion_length:  # the demonstrations decide how long completions are
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
             config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        if ":" in config.algorithm:  # from outside
-            checking = import_module("spg_trainer.algorithms.checking")
-            checking.refuse_unsound_masking(config.algorithm, algorithm)
-            checking.refuse_unsound_loss(config.algorithm, algorithm)
+        if ":" in config.algorithm:
+            refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
+        # They have to fit the run that goes on, each other and this machine.
         if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
@@ -116,6 +117,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         check_settled(config, algorithm, num_processes, goes_on)
         if not config.is_for_other_machines:
             check_machine(config.model, config.optimizer.adam_moments)
+        # The data is opened and looked at.
         pairs = open_pairs(config.pairs)
         try:
             splits = splits or open_splits(config)
@@ -138,11 +140,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             note_on_demonstrations = decide_on_main(
                 lambda: check_demonstrations(splits["train"], config.force)
             )
-    notice = ""
-    if not goes_on and not isinstance(
-        settings, Resolved
-    ):  # a `Config` from Python; it may lack the task's recipe
-        notice = without_recipe(settings)
+    is_from_python = not isinstance(settings, Resolved)  # a `Config`, which may lack the task's recipe
+    notice = without_recipe(settings) if is_from_python and not goes_on else ""
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))
@@ -162,6 +161,13 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         demonstrations=note_on_demonstrations,
         missing=missing,
     )
+
+
+def refuse_unsound(name: str, algorithm: algorithms.Algorithm) -> None:
+    """Refuses an algorithm from outside of this package whose masking or loss does not keep its contract."""
+    checking = import_module("spg_trainer.algorithms.checking")
+    checking.refuse_unsound_masking(name, algorithm)
+    checking.refuse_unsound_loss(name, algorithm)
 
 
 def settle_lengths(
