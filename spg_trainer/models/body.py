@@ -100,7 +100,7 @@ ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
 def base_of_adapter(name: Any) -> str | None:
-    """The base that the adapter in a folder names; "" if it names none, None for a whole model and for no folder."""
+    """The base that the adapter in the folder `name` names, or "" if it names none; None if no adapter is there."""
     folder = Path(str(name)).expanduser()
     file = folder / "adapter_config.json"
     weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
@@ -128,7 +128,7 @@ class Checked:
                 f"peft.PeftModel.from_pretrained(base, {str(name)!r})"
             )
         if base:
-            # transformers, which takes such a folder for a whole model, would find no weights.
+            # transformers would take such a folder for a whole model, and find no weights in it.
             kwargs["adapter_kwargs"] = {
                 **(kwargs.get("adapter_kwargs") or {}),
                 "_adapter_model_path": str(name),
