@@ -1,7 +1,8 @@
 """Amounts of money: how currencies and powers of ten are written, and which currencies each spelling may mean.
 
 `$` is the dollar of several countries, and `¥` is yen or yuan. So a spelling stands for a set of currencies, and two
-spellings contradict each other if their sets have no currency in common. A cent is a different unit from a dollar.
+spellings contradict each other if their sets have no currency in common. A cent is a different unit from a dollar, and
+pence are different from pounds.
 """
 
 # {unit of money: (its spellings, i.e. signs, words and codes; the currencies of ISO 4217 that it may stand for)}
@@ -14,6 +15,7 @@ _UNITS = {
     "sgd": ("sgd", "sgd"),
     "hkd": ("hkd", "hkd"),
     "cent": ("¢ cent cents", "cent"),
+    "pence": ("pence", "pence"),  # no pennies, which may be cents
     "euro": ("€ eur euro euros", "eur"),
     "pound": ("pound pounds", "gbp"),  # or a weight
     "sterling": ("£ ￡ gbp sterling quid", "gbp"),
@@ -44,7 +46,7 @@ NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling 
 """{a spelling: its unit of money, a key of `_UNITS`}."""
 SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
 """The part of `NAMES` whose spellings are signs."""
-CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent"}
+CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent", "pence"}
 """Spellings that are codes, which are written in capitals right before or behind a number: `USD 5`, `5 EUR`."""
 
 

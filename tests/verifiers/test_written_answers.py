@@ -21,6 +21,7 @@ NO_STRICT = {
     "math_prose",
     "math_kinds",
     "math_bounds",
+    "math_everyday",
 }
 """Books that say nothing of strict mode."""
 

@@ -23,7 +23,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
-from verifiers.math500.read.around import value_in_english, without_reason
+from verifiers.math500.read.around import may_end_otherwise, value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
@@ -107,9 +107,12 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
         rest = form_of(problem).text_behind_asked(answer)
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
-    if outcome and outcome[0] != OK and lenient and (" " in answer or not answer.isprintable()):
+    if gold.noun and outcome and outcome[0] != OK and problem and counts(gold.noun, form_of(problem)):
+        return judge_as_written(answer, reference_of(gold.counted, None), problem, lenient)
+    may_be_english = " " in answer or not answer.isprintable() or may_end_otherwise(answer)
+    if outcome and outcome[0] != OK and lenient and may_be_english:
         # English has spaces, and a list in lines has characters that are not printable.
-        value = value_in_english(answer, gold.is_list)
+        value = value_in_english(answer, gold.is_list, gold.takes_reason)
         if (
             value != answer
             and (judged := judge_as_written(value, gold, problem, lenient))
@@ -121,6 +124,11 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
+
+
+def counts(noun: str, form: Form) -> bool:
+    """True if a problem has a short noun as a word, and none of its letters as a variable: the box of "1 box"."""
+    return any(word.startswith(noun) for word in form.words) and not form.has_letters(set(noun))
 
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:

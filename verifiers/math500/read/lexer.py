@@ -16,7 +16,7 @@ from unicodedata import decimal
 from verifiers.amounts import CODES, SIGNS
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS, SYMBOLS
-from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_WORDS, is_short_word
+from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_NOUNS, SHORT_WORDS, is_short_word
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]  # (kind, value, True if white space stands before it)
@@ -88,6 +88,8 @@ BARE_COMMANDS = frozenset(
 """Runs of letters that are commands without their backslash, too: "sqrt(2)" is `\\sqrt(2)`."""
 BEHIND_FUNCTION = ("(", "{", "[", "|", "_", "\\")
 """Signs behind "min" that make it the function: min(3, 5). Without one of them it means minutes: 5 min."""
+LETTERS_OF_TWO_KINDS = frozenset(["min", "cup", "a", "A"])
+"""Runs of letters that are a word only by what stands behind them: the cup of "3/4 cup", the a of "a dog"."""
 FORGOTTEN_BACKSLASH = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 """{letters: the signs behind them by which they are a command without its backslash}: "boxed{5}" is 5."""
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
@@ -334,7 +336,7 @@ class Lexer:
         if run in SYMBOLS and len(run) > 1 and self.tokens and self.is_behind_number():
             if not self.is_factor(run) and not all(letter in (self.variables or ()) for letter in run):
                 return self.add(WORD, run)  # 5 kW
-        behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
+        behind = text[end:].lstrip()[:4] if run in LETTERS_OF_TWO_KINDS else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)
         elif run in BARE_COMMANDS:
@@ -396,19 +398,31 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        The `a` of "a circle" is one, too, since four small letters follow. `behind`: the next four characters.
+        The `a` of "a circle" is one, too, since four small letters follow, and that of "a dog" if only words follow
+        and the reference has no letters. `behind`: the next four characters.
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
+        if run == "cup":
+            is_counted = bool(self.tokens) and self.is_behind_number()
+            return is_counted and (not behind.strip(" .,$}") or behind.startswith(("of ", "and ")))
         if run in ORDINALS:
             behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
             is_raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
             may_end_number = bool(behind_number or is_raised)
             return may_end_number and not all(map(self.letters_of_reference.__contains__, run))
-        is_article = (
-            run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
+        if run not in "aA" or not self.text.startswith(" ", self.position):
+            return False
+        if not self.variables and behind[:3].isalpha() and behind[:3].islower() and len(behind) > 2:
+            rest = self.text[self.position :].rstrip(" .!")
+            if all(map(str.isalpha, rest.split())):
+                return True
+        return (
+            behind.isalpha()
+            and behind.islower()
+            and len(behind) == 4
+            and run not in self.letters_of_reference
         )
-        return is_article and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
@@ -417,14 +431,20 @@ class Lexer:
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:
-            return len(run) <= 3 and not (self.stands_alone() and is_short_word(run))
+            is_noun = is_short_word(run) or run in SHORT_NOUNS
+            return len(run) <= 3 and not (is_noun and self.stands_alone())
         return len(run) <= 2 or all(letter in self.variables for letter in run)
 
     def stands_alone(self) -> bool:
-        """True if the letters that end here are a whole text or a whole item of a list: the red of "red, blue"."""
-        before = self.tokens[-1][1] if self.tokens else ""
+        """True if the letters that end here are a whole text or a whole item of a list: the red of "red, blue".
+
+        A number may stand before them: the men of "4 men".
+        """
+        kind, before, _ = self.tokens[-1] if self.tokens else ("", "", False)
         behind = self.text[self.position :].lstrip(" $.")
-        return before in BEFORE_ITEM and (behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or ")))
+        return (before in BEFORE_ITEM or kind == NUMBER) and (
+            behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or "))
+        )
 
     # ---- commands ----
 

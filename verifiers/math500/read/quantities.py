@@ -78,7 +78,10 @@ def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quanti
     nothing is left to calculate: 12 dollars and 45 cents are 12.45 dollars.
     """
     value, added = whole.value, part.value
-    if units.is_money(whole.unit) and is_expression(added) and added[0] == "num" and value[0] == "num":
+    is_money = units.is_money(whole.unit) or units.is_money(
+        part.unit
+    )  # pounds may be a weight, pence may not
+    if is_money and is_expression(added) and added[0] == "num" and value[0] == "num":
         number = Fraction(*value[1:]) + Fraction(*added[1:]) / Fraction(*ratio)
         return Quantity(("num", *number.as_integer_ratio()), whole.unit)
     terms = added[1] if is_expression(added) and added[0] == "+" else (added,)
@@ -193,7 +196,8 @@ def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     """Reads a word of a unit, with its power, and adds both to `words`; `Malformed` if the word changes the value."""
     word = cursor.value
-    is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
+    is_unit = word in units.UNITS or word in units.SYMBOLS
+    is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and not is_unit
     is_second_unit = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
     changes_value = word.lower() in CHANGING_BEHIND and not is_harmless(cursor, words)
     if is_second_unit or changes_value or is_unknown_letter:
@@ -298,7 +302,9 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     if text.is_reference:  # here a letter is a unit only if it can be no factor: km/h, 2 h 30 min
         before_part = cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD
         is_between = cursor.peek(-1)[0] == NUMBER and before_part
-        return (before[-1:] == ["/"] and len(before) > 1) or is_between or at_only_unit(cursor)
+        is_power = bool(before) and before[-1].lower() in units.POWERS  # 50 sq m
+        is_below = before[-1:] == ["/"] and len(before) > 1
+        return is_power or is_below or is_between or at_only_unit(cursor)
     may_touch_number = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
     return (cursor.spaced or before[-1:] == ["/"] or may_touch_number) and cursor.value not in text.letters
 

@@ -79,6 +79,9 @@ _SPELLINGS = {  # {name of a unit: its spellings in any case}
     "knot": "knot knots",
     "decade": "decade decades",
     "century": "century centuries",
+    "eurocent": "eurocent eurocents euro-cent euro-cents",
+    "m^2": "sqm",
+    "foot^2": "sqft",
     "unit": "unit units total each",  # dropped, unless with a power: square units
     "/": "/ per",
 }
@@ -103,6 +106,9 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
     "horsepower": "hp",
     "bar": "bar",
     "bit": "bit",
+    "pence": "p",
+    "celsius": "C",
+    "fahrenheit": "F",
 }
 # {spelling: its unit}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
@@ -139,6 +145,9 @@ _SCALES = tuple(  # one for each kind of units: {unit: its size in the measure o
         {"g": 1, "quintal": 10**5, "tonne": 10**6},
         {"ounce": 1, "pound": 16, "stone": 224, "ton": 32000},
         {"cent": 1, "dollar": 100, "usd": 100},
+        {"cent": 1, "eurocent": 1, "euro": 100},
+        {"pence": 1, "sterling": 100},
+        {"pence": 1, "pound": 100},  # apart from sterling, since a pound may be a weight
         {"l": 1},
         {"percent": 100, "basis-point": 1},
         {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
@@ -187,7 +196,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     power = ""  # that of "square", until its unit comes
     has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
-    for two_words in ("watt hour", "light year", "basis point"):
+    for two_words in ("watt hour", "light year", "basis point", "euro cent"):
         text = text.replace(two_words, two_words.replace(" ", "-"))
     for word in text.replace("per cent", "percent").split():
         if word == "of" and names and is_known(names[-1]):
@@ -202,6 +211,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             has_unit, power = True, ""
     if names[:1] == ["/"]:
         names.insert(0, "")  # 5/hour, where nobody says what is counted
+    if len(names) > 4 and names[-4] == names[-2] == "/" and names[-3] == names[-1]:
+        names[-3:] = [names[-1] + "^2"]  # m/s/s
     unit = " ".join(name for name in names if name != "unit")
     return None if power else unit.replace("degree degree", "degree")
 
@@ -273,6 +284,9 @@ _LETTER_OF_KIND = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if 
 def letter_of(unit: str) -> str:
     """The symbol of one letter for units of this kind: W for watts and for kilowatts; "" if there is none.
 
-    An answer's letter is read as a unit if the reference has a unit of that kind.
+    An answer's letter is read as a unit if the reference has a unit of that kind. Degrees are of the kind of their
+    scale: C for degrees Celsius.
     """
+    if unit in TEMPERATURES and unit != "degree":
+        return unit.removeprefix("degree ")[0].upper()
     return _LETTER_OF_KIND.get(kind_of(unit), "")

@@ -5,7 +5,7 @@ For texts such as "twice 5", which is not 5, and "the prime number 97", which is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from verifiers.amounts import MAGNITUDES
@@ -55,6 +55,8 @@ APPROXIMATING = frozenset("approximately approximate approx about roughly around
 """Words that say that the value behind them is rounded: "about 5"."""
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
 """Words of two letters, such as the "of" of "of 5". They are a product only if the reference has both letters."""
+SHORT_NOUNS = frozenset("pts pcs ppl".split())
+"""Abbreviated nouns without a vowel: a count of points, pieces or people, as the 12 of "12 pts"."""
 
 # ---- numbers in words ----
 
@@ -63,6 +65,8 @@ _NUMERAL_PARTS = frozenset(
     "sixths seventh sevenths eighth eighths ninth ninths".split()
 )
 """Words that make a fraction of the number before them: "5 tenths" is not 5."""
+_PARTS = _NUMERAL_PARTS | {"eleventh", "twelfth", "twentieth"}
+"""Words that make a fraction of the number behind "of": "a twelfth of 24" is not 24."""
 _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -102,6 +106,8 @@ IS = frozenset("is are was be equals".split())
 """Verbs between a name and its value: "the area is 5"."""
 ORDINALS = frozenset("st nd rd th".split())
 """Endings of a number that say a place in an order and do not change its value: 12th is 12."""
+DETERMINERS = frozenset("the these those all his her its their my our".split())
+"""Words between a part and its whole: "a fifth of the 10"."""
 ARTICLES = frozenset(["a", "an", "the"])
 """Words that say nothing before a noun: "an odd function" is "odd function"."""
 OPENING_WORDS = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
@@ -166,11 +172,20 @@ def is_reals(words: Iterable[str]) -> bool:
     return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))
 
 
+def names_part(words: Sequence[str]) -> bool:
+    """True if words end in a part "of (the)": "a fifth of", "three of the"."""
+    while words[-1:] and words[-1] in DETERMINERS:
+        words = words[:-1]
+    return len(words) > 1 and words[-1] == "of" and (words[-2] in NUMBER_WORDS or words[-2] in _PARTS)
+
+
 def changes(words: list[str]) -> bool:
-    """True if words right before a value say that another value is meant: "twice", "the square of".
+    """True if words right before a value say that another value is meant: "twice", "the square of", "a fifth of".
 
     "the prime" and "the prime number" do not: they only say what kind of number follows.
     """
+    if "of" in words and names_part(words):
+        return True
     changing = [word for word in words if word in CHANGING_BEFORE]
     noun = words[-2] if words[-1] == "number" and len(words) > 1 else words[-1]
     is_only_a_kind = words[0] == "the" and changing == [noun] and noun in KINDS_OF_NUMBER
