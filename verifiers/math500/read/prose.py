@@ -120,9 +120,11 @@ def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: i
     """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none."""
     for place in places:
         kind, value, _ = tokens[place]
-        arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
-        if place > low and (arrow or is_word(tokens[place], CONCLUDING)):
-            low = place + 1 + (place + 1 < high and tokens[place + 1][1] == ",")
+        is_arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
+        if place > low and (is_arrow or is_word(tokens[place], CONCLUDING)):
+            low = place + 1
+            if low < high and tokens[low][1] == ",":
+                low += 1
     return low
 
 
@@ -131,31 +133,36 @@ def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: i
 
 def end_of_values(tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool) -> int:
     """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if nothing explains them."""
-    for place in filter(low.__lt__, places):
-        comma = tokens[place][1] == "," and place + 1 < high
-        first = tokens[place + comma]
-        cut = place if comma or tokens[place - 1][1] != "," else place - 1
+    for place in places:
+        if place <= low:
+            continue
+        start = place + 1 if tokens[place][1] == "," and place + 1 < high else place  # of an explanation
+        end = (
+            place - 1 if start == place and tokens[place - 1][1] == "," else place
+        )  # of the values before it
+        first = tokens[start]
         if first[1].lower() == "at" and all(token[0] == WORD for token in tokens[low:place]):
             continue  # "The focus is at (0, 2)": the value comes only here
         if qualifies(tokens, place, high, is_reference):
-            return cut
-        if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[place + comma : high]):
-            return cut
+            return end
+        if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[start:high]):
+            return end
     return high
 
 
 def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
     """True if the tokens in [low, high) only say where the value holds: "for all n > 2", but not "for even n"."""
-    comma = tokens[low][1] == "," and low + 1 < high
-    low += comma
-    first = tokens[low][1].lower()
-    quantified = comma and first in QUANTIFIERS and high - low == 3 and tokens[low + 2][0] == LETTERS
-    values = [value.lower() if kind == WORD else value for kind, value, _ in tokens[low:high]]
+    has_comma = tokens[low][1] == "," and low + 1 < high
+    start = low + 1 if has_comma else low
+    values = [value.lower() if kind == WORD else value for kind, value, _ in tokens[start:high]]
+    if not (FORBIDDEN_IN_QUALIFIER | IS).isdisjoint(values):
+        return False
+    if has_comma and high - start == 3 and tokens[start + 2][0] == LETTERS:
+        if tokens[start][1].lower() in QUANTIFIERS:
+            return True  # ", any integer n"
     first, second, third = (*values, "", "")[:3]
-    for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
-    return (FORBIDDEN_IN_QUALIFIER | IS).isdisjoint(values) and (
-        quantified or (first in QUALIFIERS and for_all)
-    )
+    is_for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
+    return first in QUALIFIERS and is_for_all
 
 
 def is_condition(tokens: Tokens) -> bool:
@@ -167,11 +174,13 @@ def is_condition(tokens: Tokens) -> bool:
     if negates(tokens) or "or" in values or (values[0] == "at" and values[1:2] in (["least"], ["most"])):
         return False
     if is_word(tokens[0], OCCASIONS):
-        ranges = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
-        return ranges or "=" in values or "(" in values or not any(kind == NUMBER for kind, _, _ in tokens)
-    named = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
-    chain = len(values) > 4 and set(values[1::2]) == {"="}
-    return named and (chain or values[1:2] == ["in"])
+        is_range = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
+        has_number = any(kind == NUMBER for kind, _, _ in tokens)
+        return is_range or "=" in values or "(" in values or not has_number
+    # Letters with an equals sign behind each, a = b = c = 2, or one with "in" behind it.
+    are_letters = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
+    is_chain = len(values) > 4 and set(values[1::2]) == {"="}
+    return are_letters and (is_chain or values[1:2] == ["in"])
 
 
 def is_remark(inside: Tokens) -> bool:
@@ -184,10 +193,10 @@ def is_remark(inside: Tokens) -> bool:
         for word, before in zip(words, ("", *words), strict=False)
         if before != "the" or word not in HARMLESS_BEHIND_THE
     ]
-    plain = all(
+    has_words_alone = all(
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
     )
-    return plain and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
+    return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
 
 # ---- names ----
@@ -213,10 +222,11 @@ def is_only_name(tokens: Tokens) -> bool:
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN:
             depth += (value in OPENS) - (value in CLOSES)
-        named = (
-            kind in (LETTERS, WORD) or value in NAME_SIGNS or (place and tokens[place - 1][1] in ("_", "^"))
-        )
-        if not (takes_brackets and depth > 0) and not (named and (value != "," or depth > 0)):
+        is_index = place > 0 and tokens[place - 1][1] in ("_", "^")
+        may_be_in_name = kind in (LETTERS, WORD) or value in NAME_SIGNS or is_index
+        if value == "," and depth <= 0:
+            may_be_in_name = False
+        if not may_be_in_name and not (takes_brackets and depth > 0):
             return False
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
 
