@@ -84,7 +84,9 @@ class InformedMasking(SubsetMasking):
     def subsets(self, row: Completion) -> Subsets:
         change = row.recorded["confidence_change"][: row.length]
         deviation = change.std()
-        z = (change - change.mean()) / deviation if deviation > 0 else np.zeros(row.length)
+        z = np.zeros(row.length)
+        if deviation > 0:
+            z = (change - change.mean()) / deviation
         scored = np.zeros((self.num_masks, row.length), bool)
         for mask, subset in enumerate(scored):  # a row of `scored`, which is written in place
             stream = row.streams.of_mask(mask)

@@ -170,9 +170,9 @@ def template_rows(
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Each text between holes is encoded by itself. It is followed by one end token and padding, as far as `length` leaves
-    room; these are given, too, since models are trained on them. E.g. if 7 is a token, "7[MASK]" in 5 tokens is 7,
-    mask, end, padding, padding.
+    Each text between holes is encoded by itself. Behind the last part come one end token and padding, as far as
+    `length` leaves room; these are given, too, since models are trained on them. E.g. if 7 is a token, "7[MASK]" in 5
+    tokens is 7, mask, end, padding, padding.
 
     templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: gives a row's name in errors.
     Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
@@ -192,10 +192,10 @@ def template_rows(
         # `rest` is 0, so its piece is empty until the remaining room is known.
         pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         takes_rest = rest in parts
-        # `rest` leaves room for the end token, unless it is the last part: then the model writes one into it.
-        end_token_behind = int(takes_rest and parts[-1] != rest)
-        taken = sum(map(len, pieces)) + end_token_behind
-        needed = taken + takes_rest  # `rest` takes one token at least
+        taken = sum(map(len, pieces))
+        if takes_rest and parts[-1] != rest:
+            taken += 1  # the end token; if `rest` is the last part, the model writes one into it
+        needed = taken + 1 if takes_rest else taken  # `rest` takes one token at least
         if needed > length:
             raise ConfigError(
                 f"{name(row)}: the template takes {needed} tokens or more, and a completion has {length}. Use "
