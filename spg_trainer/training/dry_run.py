@@ -259,7 +259,8 @@ def memory_lines(memory: Memory, shape: Shape, dtype: str, processes: int) -> li
     used = f"{shown_count(weights_of_token)} of them for a token" if is_mixture else "all for every token"
     return [
         f"weights: {shown_count(shape.whole)}, {used}",
-        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {in_gib(memory.held)}",
+        f"memory of a process (of {processes}) in GiB ({dtype}, if prompts have {PROMPT} tokens): "
+        f"{in_gib(memory.held)}",
         f"  an update adds {in_gib(memory.update)}: {memory.update_peak / 2**30:.2f} in all",
         f"  a rollout adds {in_gib(memory.rollout)}: {memory.rollout_peak / 2**30:.2f} in all, without gradients",
     ]

@@ -263,6 +263,7 @@ def test_a_dry_run_needs_no_data_set(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert (
         "memory of a process" in shown
+        and "if prompts have 200 tokens" in shown
         and "data: " in shown
         and "openai/gsm8k" in shown
         and "no network" in shown
