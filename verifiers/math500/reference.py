@@ -48,9 +48,8 @@ class Reference:
         self.unit_letter = ""  # the letter that stands for its unit: the W of 5 watts
         self.takes_reason = False  # it is in words, which "because" may follow: Paris
         self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
-        self.noun = self.counted = (
-            ""  # the short word behind its number, which may be a product: box of 1 box
-        )
+        self.noun = ""  # the short word behind its number, which may also be a product: box of 1 box
+        self.counted = ""  # its text with this word as text, by which it is no product
         self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
         self.variables: frozenset[str] = frozenset()

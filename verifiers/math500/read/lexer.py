@@ -398,7 +398,7 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        The `a` of "a circle" is one, too, since four small letters follow, and that of "a dog" if only words follow
+        So is the `a` of "a circle", since four small letters follow, and that of "a dog" if nothing but words follows
         and the reference has no letters. `behind`: the next four characters.
         """
         if run == "min":

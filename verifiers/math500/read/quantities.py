@@ -78,9 +78,8 @@ def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quanti
     nothing is left to calculate: 12 dollars and 45 cents are 12.45 dollars.
     """
     value, added = whole.value, part.value
-    is_money = units.is_money(whole.unit) or units.is_money(
-        part.unit
-    )  # pounds may be a weight, pence may not
+    # Pounds may be a weight, but their pence are money.
+    is_money = units.is_money(whole.unit) or units.is_money(part.unit)
     if is_money and is_expression(added) and added[0] == "num" and value[0] == "num":
         number = Fraction(*value[1:]) + Fraction(*added[1:]) / Fraction(*ratio)
         return Quantity(("num", *number.as_integer_ratio()), whole.unit)

@@ -173,7 +173,7 @@ def is_reals(words: Iterable[str]) -> bool:
 
 
 def names_part(words: Sequence[str]) -> bool:
-    """True if words end in a part "of (the)": "a fifth of", "three of the"."""
+    """True if words before a value name a part of it: "a fifth of", "three of the"."""
     while words[-1:] and words[-1] in DETERMINERS:
         words = words[:-1]
     return len(words) > 1 and words[-1] == "of" and (words[-2] in NUMBER_WORDS or words[-2] in _PARTS)
