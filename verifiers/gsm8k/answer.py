@@ -18,7 +18,7 @@ from verifiers.amounts import (
     currencies_of,
 )
 from verifiers.characters import is_one_of
-from verifiers.extract import OVER_LONG, Bytes, find_byte, matches, word_key, word_keys
+from verifiers.extract import OVER_LONG, Bytes, find_byte, is_space, matches, word_key, word_keys
 from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
@@ -51,7 +51,7 @@ class Side:
     repeated: int = 0  # that value if the number stands in brackets behind the words: "six (6)"
     degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
     braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
-    called: bool = False  # a bracket opened last, whose number is changed: sqrt(16), more than (16)
+    called: bool = False  # a bracket opened last, whose number is changed: sqrt(16)
     price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
@@ -78,21 +78,24 @@ _BEFORE = word_keys(
 """Words that change the number's value right before it: "almost 18"; "partof" stands for `_PART_OF`."""
 _BEHIND = word_keys("squared cubed tens quintillion score reciprocal inverse")
 """Words that change it right behind it: "18 squared"."""
-_FUNCTIONS = word_keys("log lg sqrt cbrt sin sine cos cosine tan tangent ln exp")
-"""Words that change the number in brackets behind them: "log(18)"; so does a letter right before the bracket: f(18)."""
+_FUNCTIONS = word_keys("log lg sqrt cbrt sin sine cos cosine tan tangent ln exp f")
+"""Words that change the number in brackets behind them: "log(18)", "f(18)"."""
 _FRACTIONS = word_keys(
     "quarter fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth"
 )
-_PART_NAMES = word_keys(
-    "square cube opposite reciprocal inverse double percent percentage part portion fraction most"
-)
-"""Words that say with "of" how a number is changed or parted, as do number words and fractions: "a quarter of 18"."""
 _QUARTERS = word_keys("quarter quarters")
-"""Fractions that are also coins: "18 quarters"."""
+"""Fractions that are also coins and times of a game: "18 quarters"."""
+_PARTS = (*_FRACTIONS, *_QUARTERS, word_key("percent"))
+"""Words that say a part with a number word or "a" before them and "of" behind them: "a quarter of 18"."""
+_PART_NAMES = word_keys("square cube opposite reciprocal inverse double")
+"""Words that say with "of" how a number is changed, as number words do: "the square of 18", "two of the 18"."""
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
 _ARTICLES = word_keys("a an")
-_PART_OF, _AND_A, _FRACTION, _COIN = (word_key(word) for word in ("partof", "anda", "fraction", "coin"))
-"""What `Side.key` is behind "a quarter of (the)", behind "2 and a", behind "1 fourth" and behind "1 quarter"."""
+_PART, _PART_OF, _AND_NUMBER, _AND_A, _AND_ARTICLE, _FRACTION, _COIN = (
+    word_key(word) for word in ("part", "partof", "andnumber", "anda", "andarticle", "fraction", "coin")
+)
+"""What `Side.key` is behind "a quarter", "a quarter of (the)", "2 and", "2 and a", "2 hours and a", "1 fourth", "1
+quarter"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 """A pair of words that changes the value, with `_AT` first: "at least"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
@@ -133,8 +136,7 @@ _REMAINDERS = {
         *_BEHIND,
         *_LIMITS,
         *_BELOW_WHAT,
-        *_FRACTIONS,
-        *_QUARTERS,
+        *_PARTS,
         _TO,
         _T,
         *_NUMERALS,
@@ -303,31 +305,45 @@ def changes_value(key: int, side: Side) -> bool:
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
-    if side.key == _AND_A or side.key == _AND_WORD:
-        return is_one_of(key, _FRACTIONS) or (side.key == _AND_A and is_one_of(key, _QUARTERS))
+    if side.key == _AND_A or side.key == _AND_NUMBER:
+        return is_one_of(key, _FRACTIONS) or is_one_of(key, _QUARTERS)  # 2 and a quarter hours
     if key == _TO:
         return is_one_of(side.key, _TOWARDS)
     return side.key == _AT and is_one_of(key, _LIMITS)
 
 
-def joined(key: int, side: Side) -> int:
-    """A word's key, or what stands for the word with those before it: `_PART_OF` for the "of" of "a quarter of"."""
+def joined(key: int, listed: bool, side: Side) -> int:
+    """A word's key, or what stands for the word with those before it: `_PART_OF` for the "of" of "a quarter of".
+
+    listed: what `is_listed` says of the word.
+    """
     if side.numbers == 0:
-        names_part = key == _OF and (
-            is_one_of(side.key, _PART_NAMES) or is_one_of(side.key, _FRACTIONS) or spelled(side.key) >= 0
-        )
-        return _PART_OF if names_part or (side.key == _PART_OF and is_one_of(key, _DETERMINERS)) else key
-    if key == _AND_WORD and side.before == MARK:
-        return 0  # 18, and a quarter of them are red
-    if side.key == _AND_WORD and (is_one_of(key, _ARTICLES) or spelled(key) >= 0):
-        return _AND_A
+        counted = is_one_of(side.key, _ARTICLES) or spelled(side.key) >= 0
+        if listed and counted and is_one_of(key, _PARTS):
+            return _PART
+        if key == _OF and (side.key == _PART or spelled(side.key) >= 0 or is_one_of(side.key, _PART_NAMES)):
+            return _PART_OF
+        return _PART_OF if side.key == _PART_OF and is_one_of(key, _DETERMINERS) else key
+    if key == _AND_WORD:
+        if side.before == MARK:
+            return 0  # 18, and a quarter of them are red
+        return _AND_NUMBER if side.before == NUMBER else key
+    if (side.key == _AND_NUMBER or side.key == _AND_WORD) and (
+        is_one_of(key, _ARTICLES) or spelled(key) >= 0
+    ):
+        return _AND_A if side.key == _AND_NUMBER else _AND_ARTICLE
     if side.before == NUMBER and is_one_of(key, _QUARTERS):
         return _COIN
-    if side.before == NUMBER and is_one_of(key, _FRACTIONS):
+    if (side.before == NUMBER or side.key == _AND_ARTICLE) and is_one_of(key, _FRACTIONS):
         return _FRACTION
-    if key == _OF and (side.key == _COIN or side.key == _FRACTION):
+    if key == _OF and (side.key == _FRACTION or (side.key == _COIN and is_below_four(side.number))):
         blame(side, OPAQUE)  # 3 quarters of the class
     return key
+
+
+def is_below_four(number: Number) -> bool:
+    """True for 1, 2 and 3, which may count the quarters of something."""
+    return number.shape == num.LITERAL and number.whole.exponent == 0 and number.whole.mantissa < 4
 
 
 def note_word(key: int, is_capital: bool, side: Side) -> None:
@@ -379,7 +395,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
         side.unit = True
     else:
         side.words = True
-    side.key = joined(key, side)
+    side.key = joined(key, listed, side)
     follow(side, WORD)
 
 
@@ -488,9 +504,7 @@ def note_mark(kind: int, side: Side) -> None:
     if side.numbers == 0 and side.before == WORD:
         if kind == ch.LEFT_PAREN:
             side.repeated = side.told
-            is_letter = not side.spaced and 0 < side.key <= _LAST_LETTER
-            side.called = is_letter or is_one_of(side.key, _FUNCTIONS) or is_one_of(side.key, _BEFORE)
-        elif kind == ch.LEFT_BRACE or kind == ch.LEFT_BRACKET:
+        if kind == ch.LEFT_PAREN or kind == ch.LEFT_BRACE or kind == ch.LEFT_BRACKET:
             side.called = is_one_of(side.key, _FUNCTIONS)
     if kind == ch.COLON and side.numbers == 0:
         side.price = 0  # pounds: 20 euros
@@ -584,9 +598,12 @@ def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
 
 
 def denies_equality(data: Bytes, first: int, i: int, side: Side) -> bool:
-    """True if the = at i, in an answer that begins at `first`, is that of `x != 18` or `x is not = 18`."""
-    if i > first and data[i - 1] == ch.BANG:
-        return not (i - 1 > first and num.is_digit(data, i - 2, i))  # 5!=120
+    """True if the = at i, in an answer that begins at `first`, is that of `x != 18` or `x is not = 18`.
+
+    In `n!=120` no space stands before the !, which may be that of a factorial.
+    """
+    if i - 1 > first and data[i - 1] == ch.BANG:
+        return is_space(data[i - 2])
     return side.before == WORD and side.key == _NOT
 
 
