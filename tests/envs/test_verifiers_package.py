@@ -93,7 +93,7 @@ def test_a_reward_that_hangs_is_killed_and_counted_as_a_time_out(other, monkeypa
         ),
         (
             {"data": "def SumData(**fields):\n    return vf.TaskData(**{**fields, 'prompt': None})\n\n\n"},
-            "is refused: a user opens the conversation",
+            "is refused: the conversation is opened by a user",
         ),
         ({"data": "SumData = vf.TaskData\n\n\nclass Env: ...\n\n\n"}, "an environment of its own, Env"),
     ],
