@@ -197,14 +197,19 @@ class Form:
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
         if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
-            return any(currencies_of(unit) & currencies_of(currency) for currency in named)
+            small_change = set() if self.units else units.SMALL_CHANGE.intersection(named)
+            return any(
+                currencies_of(unit) & currencies_of(currency)
+                or (currency in small_change and units.conversion(unit, currency))
+                for currency in named
+            )
         if self.units and units.is_known(unit):
             return unit in self.units or self.asks_for_rate(unit)
         if not self.speaks_of(unit):
             return False
         name = unit.partition("^")[0]
         same_kind = {other for other in self.mentioned if units.conversion(other, name)}
-        return not same_kind or name in same_kind
+        return name in same_kind or units.SMALL_CHANGE.issuperset(same_kind)
 
     def asks_for_rate(self, unit: str) -> bool:
         """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""

@@ -65,7 +65,7 @@ def without_cheers(answer: str, is_words: bool) -> str:
     for smile in _SMILES:
         value = value.removesuffix(smile).rstrip(_TICKS)
     word = value.rstrip("!")
-    return word if is_words and word[-1:].isalpha() else value
+    return word if is_words and len(word) > 1 and word[-1].isalpha() else value
 
 
 def with_power(answer: str) -> str:

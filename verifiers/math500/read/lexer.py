@@ -414,8 +414,11 @@ class Lexer:
         if run not in "aA" or not self.text.startswith(" ", self.position):
             return False
         if not self.variables and behind[:3].isalpha() and behind[:3].islower() and len(behind) > 2:
-            rest = self.text[self.position :].rstrip(" .!")
-            if all(map(str.isalpha, rest.split())):
+            words = self.text[self.position :].rstrip(" .!)").split()
+            is_reference = self.variables is None
+            if all(map(str.isalpha, words)) and (
+                not is_reference or (len(words) == 1 and is_short_word(words[0]))
+            ):
                 return True
         return (
             behind.isalpha()
@@ -438,11 +441,12 @@ class Lexer:
     def stands_alone(self) -> bool:
         """True if the letters that end here are a whole text or a whole item of a list: the red of "red, blue".
 
-        A number may stand before them: the men of "4 men".
+        A number or an article may stand before them: the men of "4 men", the dog of "a dog".
         """
         kind, before, _ = self.tokens[-1] if self.tokens else ("", "", False)
         behind = self.text[self.position :].lstrip(" $.")
-        return (before in BEFORE_ITEM or kind == NUMBER) and (
+        is_article = kind == WORD and before in ("a", "A", "an", "An")
+        return (before in BEFORE_ITEM or kind == NUMBER or is_article) and (
             behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or "))
         )
 

@@ -261,6 +261,10 @@ def kind_of(unit: str) -> str:
     return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
 
 
+SMALL_CHANGE = frozenset(["cent", "eurocent", "pence"])
+"""Units of money of which a problem may speak although it asks for the larger ones, such as dollars."""
+
+
 def is_money(unit: str) -> bool:
     """True for a unit that can only be money: dollars, but not pounds, which may be a weight."""
     return currencies_of(unit) > 0 and unit not in _SPELLINGS
