@@ -91,11 +91,11 @@ _PART_NAMES = word_keys("square cube opposite reciprocal inverse double")
 """Words that say with "of" how a number is changed, as number words do: "the square of 18", "two of the 18"."""
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
 _ARTICLES = word_keys("a an")
-_PART, _PART_OF, _AND_NUMBER, _AND_A, _AND_ARTICLE, _FRACTION, _COIN = (
-    word_key(word) for word in ("part", "partof", "andnumber", "anda", "andarticle", "fraction", "coin")
-)
-"""What `Side.key` is behind "a quarter", "a quarter of (the)", "2 and", "2 and a", "2 hours and a", "1 fourth", "1
-quarter"."""
+_PART, _AND_NUMBER, _AND_A, _AND_ARTICLE, _FRACTION, _COIN = range(-6, 0)
+"""What `Side.key` is behind "a quarter", "2 and", "2 and a", "2 hours and a", "1 fourth" and "1 quarter"; the key of a
+word is never below 0."""
+_PART_OF = word_key("partof")
+"""What `Side.key` is behind "a quarter of (the)"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 """A pair of words that changes the value, with `_AT` first: "at least"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
@@ -602,8 +602,8 @@ def denies_equality(data: Bytes, first: int, i: int, side: Side) -> bool:
 
     In `n!=120` no space stands before the !, which may be that of a factorial.
     """
-    if i - 1 > first and data[i - 1] == ch.BANG:
-        return is_space(data[i - 2])
+    if i > first and data[i - 1] == ch.BANG:
+        return i - 1 == first or is_space(data[i - 2])
     return side.before == WORD and side.key == _NOT
 
 
