@@ -52,6 +52,7 @@ class ForkGRPO(TokenRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `fallbacks` (B,), |F_b|: if tasks have several turns, summed over the episode."""
         fallbacks_of_turn = (rows.fallback & rows.completion_mask).sum(-1).cpu()
+        # `total` sums over the turns of an episode, `spread` gives the sum to each of them.
         return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(fallbacks_of_turn)).double()}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:

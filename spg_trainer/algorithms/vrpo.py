@@ -30,8 +30,8 @@ class VRPO(Algorithm):
     loss = sum over pairs of [-log sigmoid(margin) - sft_weight * ELBO(chosen) / its tokens] / number of pairs,
     margin = beta * [(ELBO - reference's ELBO)(chosen) - (ELBO - reference's ELBO)(rejected)]. Pairs come from a file
     (--pairs) or from groups. The pair of a group is its best and its worst completion; a group of equal rewards has
-    none. Defaults are those of LLaDA-1.5. Raises ConfigError for values out of range, and for masks whose mean is no
-    likelihood.
+    none. Defaults are those of LLaDA-1.5. Raises ConfigError for values out of range, and for a masking
+    under which the mean ELBO is no likelihood.
     """
 
     masking: str = "bernoulli"
@@ -72,21 +72,21 @@ class VRPO(Algorithm):
         bound, length = elbo(logps, masks), batch.length
         per_token = (bound / length).detach().sum()
         gain = batch.total(bound - elbo(batch.ref_logps.to(logps), masks))
-        bound, length = batch.total(bound), batch.total(length)
+        episode_bound, episode_length = batch.total(bound), batch.total(length)
         advantages = batch.first(batch.advantages)
         # Episodes are in the order of groups, and each group has its whole pair here: so number i of the chosen and
         # number i of the rejected episodes are a pair.
         chosen, rejected = advantages > 0, advantages < 0
         margin = self.beta * (gain[chosen] - gain[rejected])
-        pairs = batch.totals["scored_completions"] / 2
+        pairs = batch.totals["scored_completions"] / 2  # of the whole update; a pair has two completions
         preference = -logsigmoid(margin).sum() / pairs
-        supervised = -self.sft_weight * (bound / length)[chosen].sum() / pairs
+        supervised = -self.sft_weight * (episode_bound / episode_length)[chosen].sum() / pairs
         metrics = {
             "pairs/accuracy": per_pair(margin > 0, pairs),
             "pairs/margin": per_pair(margin, pairs),
             "pairs/chosen": per_pair(gain[chosen], pairs),
             "pairs/rejected": per_pair(gain[rejected], pairs),
-            "bound/share": Metric(bound.new_tensor(len(logps)), "completions"),
+            "bound/share": Metric(episode_bound.new_tensor(len(logps)), "completions"),  # of all completions
             "bound/elbo": Metric(per_token, "scored_completions"),
             "loss/preference": Metric(preference.detach(), "update"),
             "loss/supervised": Metric(supervised.detach(), "update"),

@@ -1,4 +1,4 @@
-"""Means over seeds and problems with their intervals, the sign test of two evaluations, and the name of a verdict."""
+"""Means over seeds and problems with their intervals, the sign test of two evaluations, and a verdict's reason."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Mean:
 
     @property
     def p(self) -> float | None:
-        """The chance of a mean at least as far from 0 if the true mean is 0, by the t-test that gives `gain_interval`.
+        """The two-sided p of the value against a true mean of 0, by the t-test whose quantile `gain_interval` uses.
 
         None if the variance is 0: too few values differ to say anything.
         """
@@ -50,7 +50,7 @@ class Mean:
 
     @property
     def rate_interval(self) -> tuple[float, float]:
-        """The interval of a rate: Wilson's, for as many independent problems as have this variance."""
+        """The interval of a rate: Wilson's for n problems, where n independent problems would have this variance."""
         seeds, problems = self.shape
         n: float = problems
         if seeds > 1 and self.variance > 0:
@@ -77,9 +77,10 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, problem_degrees, (seeds - 1) * problem_degrees])
     sums = [problems * (seed_effects**2).sum(), seeds * (problem_effects**2).sum(), (residuals**2).sum()]
     mean_squares = np.array(sums) / degrees
-    # The variance is that of seeds + problems - residuals. If one of the first two components would be below zero, the
-    # other stands alone.
-    signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(mean_squares @ signs))
+    # The variance is that of seeds + problems - residuals. If the component of seeds or of problems would be
+    # below zero, its mean square is below that of the residuals. Then the other mean square is larger than the sum, and
+    # stands alone.
+    signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda choice: float(mean_squares @ choice))
     total = float(mean_squares @ signs)
     freedom = total**2 / float((mean_squares**2 / degrees) @ np.abs(signs)) if total else math.inf
     freedom = max(freedom, seeds - 1)
@@ -92,6 +93,7 @@ def t_quantile(freedom: float) -> float:
         return Z
     import mpmath
 
+    # The quantile lies between Z (infinitely many degrees) and 12.7 (one degree).
     return float(mpmath.findroot(lambda t: two_sided_p(t, freedom) - 0.05, (Z, 13), solver="anderson"))
 
 
@@ -105,7 +107,10 @@ def two_sided_p(t: Any, freedom: float) -> Any:
 
 
 def sign_test(lost: int, won: int) -> float:
-    """The chance that at least `lost` of `lost + won` changed problems are lost, if both are equally likely."""
+    """The chance that at least `lost` of `lost + won` problems are lost, if a loss and a win are equally likely.
+
+    They are the problems that one of two evaluations solves and the other does not.
+    """
     both = lost + won
     return sum(math.comb(both, k) for k in range(lost, both + 1)) / 2**both
 

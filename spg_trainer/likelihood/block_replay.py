@@ -36,19 +36,24 @@ class CopyIndex(NamedTuple):
 
 
 def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
-    """All copies that score anything, in the order of their sequences; mask by mask if none share a sequence."""
+    """All copies that score anything, in the order of their sequences: under full attention, mask by mask."""
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if pattern.is_full or not len(row):
         return CopyIndex(row, mask, torch.arange(len(row), device=row.device))
-    levels = torch.tensor(_levels(pattern, rollouts, masks, row, mask), device=row.device)
-    # By level, and within a level by row, so that the sequences of a pass are of different completions where possible.
-    _, sequence = torch.unique(levels * len(masks.scored) + row, return_inverse=True)
+    number_in_row = torch.tensor(
+        _numbers_in_completion(pattern, rollouts, masks, row, mask), device=row.device
+    )
+    # First by the number of a sequence in its completion, then by row (of B = len(masks.scored)), so that the sequences
+    # of a pass are of different completions where possible.
+    _, sequence = torch.unique(number_in_row * len(masks.scored) + row, return_inverse=True)
     order = sequence.argsort(stable=True)
     return CopyIndex(row[order], mask[order], sequence[order])
 
 
-def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor) -> list[int]:
-    """For each of S copies, how many sequences of its completion come before its own.
+def _numbers_in_completion(
+    pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
+) -> list[int]:
+    """For each of S copies, the number of its sequence among those of its completion, from 0.
 
     The copies are taken in the order of the first block that they score. Each goes into the first sequence in which all
     its blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
@@ -59,29 +64,30 @@ def _levels(pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: T
     first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
     # {completion: [(masks of the prompt, blocks that are taken) of each of its sequences]}
     sequences = defaultdict(list)
-    levels = [0] * len(rows)
+    numbers = [0] * len(rows)
     for copy in sorted(range(len(rows)), key=first_block.__getitem__):
         prompt, blocks = prompts[copy].tobytes(), blocks_as_bits[copy]
         so_far = sequences[rows[copy]]
-        level = 0  # of the first sequence with the same prompt in which the copy's blocks are free
-        while level < len(so_far) and (so_far[level][0] != prompt or so_far[level][1] & blocks):
-            level += 1
-        if level == len(so_far):
+        number = 0  # of the first sequence with the same prompt in which the copy's blocks are free
+        while number < len(so_far) and (so_far[number][0] != prompt or so_far[number][1] & blocks):
+            number += 1
+        if number == len(so_far):
             so_far.append((prompt, 0))
-        _, taken_before = so_far[level]
-        so_far[level] = (prompt, taken_before | blocks)
-        levels[copy] = level
-    return levels
+        _, taken_before = so_far[number]
+        so_far[number] = (prompt, taken_before | blocks)
+        numbers[copy] = number
+    return numbers
 
 
 def sequences_of(
     pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """What goes through the model for some copies, e.g. those of one pass: (row, masked, scored, measured, mask).
+    """What goes through the model for some copies, e.g. those of one pass.
 
-    row: (Q,) int64, the completion of each sequence. masked: (Q, L+T) bool, what it shows as [MASK]. scored: (Q, T)
-    bool. measured: (Q, T) bool; None where the masks measure nothing. mask: (Q, T) int64, the mask of the completion
-    whose values are found at each place that is scored or measured.
+    Returns (row, masked, scored, measured, mask_of_place). row: (Q,) int64, the completion of each sequence. masked:
+    (Q, L+T) bool, what it shows as [MASK]. scored: (Q, T) bool. measured: (Q, T) bool; None where the masks measure
+    nothing. mask_of_place: (Q, T) int64, the mask of the completion whose values are found at each place that is scored
+    or measured.
     """
     row, mask, sequence = copies
     masked, scored = masks.masked[row, mask], masks.scored[row, mask]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.likelihood.block_replay import CopyIndex
-from spg_trainer.likelihood.logps import nothing_scored, passes, score
+from spg_trainer.likelihood.logps import passes, score, zero_logps
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rows
 
@@ -45,7 +45,7 @@ def accumulate(
        unless dropout acts.
     """
     parts = passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
-    logps = nothing_scored(model, masks)
+    logps = zero_logps(model, masks)
     if compares == "copy" and len(parts) > 1:  # nothing is compared
         for copies in parts:
             with_graph = score(model, rollouts, masks, mask_id, copies)

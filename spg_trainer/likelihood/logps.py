@@ -30,7 +30,7 @@ def token_logps(
     masks_at_once: as for `gradient.accumulate`. With the same arguments both functions find the same values, bit for
     bit. (In bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.)
     """
-    logps = nothing_scored(model, masks)
+    logps = zero_logps(model, masks)
     for copies in passes(model, rollouts, masks, masks_at_once):
         logps = logps + score(model, rollouts, masks, mask_id, copies)
     return logps
@@ -49,14 +49,15 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     if not len(copies.row):
         return []
     limit = masks_at_once * len(masks.scored)
-    # The first pass has the sequences left over: sequences are numbered as if that pass were full.
+    # The first pass has the sequences left over, and lacks `missing`: 2 for 7 sequences, 3 at a time (-7 % 3). The
+    # sequences are numbered as if it were full.
     missing = -(int(copies.sequence[-1]) + 1) % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
     columns = [column.split(sizes) for column in copies]  # row, mask, sequence
     return [CopyIndex(*columns_of_pass) for columns_of_pass in zip(*columns, strict=True)]
 
 
-def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
+def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
     """Zeros of the shape that `score` returns, in the dtype of log-probabilities."""
     from spg_trainer.models.states import head_weight
 
@@ -80,7 +81,9 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     """
     from spg_trainer.models.states import base_model, head_weight, hidden_states
 
-    row, masked, scored, measured, mask = sequences_of(base_model(model).pattern, rollouts, masks, copies)
+    row, masked, scored, measured, mask_of_place = sequences_of(
+        base_model(model).pattern, rollouts, masks, copies
+    )
     wanted = scored if measured is None else scored | measured
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
@@ -100,6 +103,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
             from_context = {"from_context": scored_unmasked.gather(1, places)}
+    # Of the states at `places`, `[is_wanted]` drops those that only fill up.
     states = hidden_states(
         model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
     )[is_wanted]
@@ -123,8 +127,8 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         values = torch.cat([values, figures])
         sequence, place = torch.cat([sequence, measured_sequence]), torch.cat([place, measured_place])
         column = torch.cat([column, scored.shape[-1] + measured_place])
-    index = row[sequence], mask[sequence, place], column
-    return nothing_scored(model, masks).index_put(index, values)
+    index = row[sequence], mask_of_place[sequence, place], column
+    return zero_logps(model, masks).index_put(index, values)
 
 
 class HeadLogps(torch.autograd.Function):
@@ -152,13 +156,14 @@ class HeadLogps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    # Returns a gradient for each input of `forward`: states, weight, targets, keep, never_drawn.
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
-        # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight has such a
-        # dtype, this is its own `.grad`, which saves a second tensor of its size.
+        # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is
+        # a leaf of such a dtype, this is its own `.grad` (the `else`), which saves a second tensor of its size.
         if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
             weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
         else:

@@ -37,8 +37,8 @@ class Completion(NamedTuple):
     Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
     stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
     holes, up to the end of each hole. Then come the entries behind these ends, and last the given tokens, which are
-    shown whatever a masking says. E.g. the text "7" is given at place 1 of T = 4, and the hole behind it ends at place
-    2: the entries stand at the places [0, 2, 3, 1], and n = 2.
+    shown whatever a masking says. E.g. let the T = 4 places be `_7_.`: "7" is given, the sampler wrote a token in each
+    hole `_`, and `.` is behind the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
     """
 
     length: int
@@ -84,11 +84,11 @@ class Copies(NamedTuple):
     part: slice = slice(None)
     """Which of the n tokens the masks are about: all, or only a part that was drawn, such as one block."""
     scale: float = 1.0
-    """1 over the probability with which this part was drawn."""
+    """1 / the probability with which `part` is drawn."""
     measured: np.ndarray | None = None
-    """(M, T) bool, as in `Masks`."""
+    """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
     ref_masked: np.ndarray | None = None
-    """(M, T) bool, as in `Masks`."""
+    """(M, T) bool, what the reference is shown as [MASK] instead of `masked` (`Masks.ref_masked`); None = the same."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class Masking(ABC):
     varies_context: ClassVar[bool] = True
     """Whether different masks show the same token in different contexts."""
     is_likelihood: ClassVar[bool] = True
-    """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. If a masking
-    says False, the algorithms that compare the likelihoods of completions refuse it."""
+    """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. Where it
+    is False, the algorithms that compare the likelihoods of completions refuse the masking."""
     target: ClassVar[str] = ""
     """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
     holds), "own" if the docstring states another target, or "" if there is none, as `is_likelihood` is False."""
@@ -137,7 +137,7 @@ class Masking(ABC):
         return self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """How many sequences hold the copies of a completion of `size` tokens at most (`block_replay`); by default M.
+        """The most sequences that the copies of a completion of `size` tokens need (`block_replay`); by default M.
 
         pattern: the attention of the model.
         """
@@ -150,7 +150,7 @@ class Masking(ABC):
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
         """Masks M copies of every completion; the masks are on the device of the rows.
 
-        If the rows have no column `quantile`, they are a whole step. iteration: the number of the step's iteration,
+        Rows without the column `quantile` are taken for a whole step. iteration: the number of the step's iteration,
         from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked:
         training on it would raise the probability of [MASK] itself.
         """
@@ -174,7 +174,7 @@ class Masking(ABC):
         for row, completion in enumerate(completions_of(rows, streams, iteration, num_iterations)):
             is_fill = completion.recorded.get("fill_step", -1) >= 0
             copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)
-            place = completion.place  # copies have entries, and these arrays places
+            place = completion.place  # copies are indexed by entries, these arrays by places
             masked[row][:, width + place] = copies.masked
             scored[row][:, place] = copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)

@@ -16,8 +16,8 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     """Compiles the inner layers of a model in place, for any number of rows and columns.
 
     Two layers are left out, since they differ from the others: the first, whose input has no gradient if the embedding
-    is frozen, and the last, which computes only some columns. All others share what is compiled. A run compiles it four
-    times: with autograd and without, with a mask and without; and four times more for passes of a single row.
+    is frozen, and the last, which computes only some columns. All others share one compilation. A run makes four of
+    them: with autograd and without, with an attention mask and without; and four more for passes of a single row.
 
     Raises ConfigError if there is no compiler.
     """
@@ -25,7 +25,8 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     check_compiler(base.device)
     layers = base.base_model.layers[1:-1]
     if model is not base:
-        from spg_trainer.models.joint_adapters import join_adapters  # peft has been imported for this model
+        # This import costs nothing here, as the adapter has imported peft.
+        from spg_trainer.models.joint_adapters import join_adapters
 
         for layer in layers:
             join_adapters(layer.self_attn)

@@ -15,7 +15,7 @@ from spg_trainer.models.lora_linear import MixedLinear, add_product
 PARTS = ("q_proj", "k_proj", "v_proj")
 
 
-class Multiplied:
+class InputWithProducts:
     """An input x (B, S, in) together with its products by the adapters of `PARTS`, (B * S, r) each."""
 
     def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
@@ -31,15 +31,15 @@ class JointLinear(MixedLinear):
     part: int
     """Its number in `PARTS`."""
 
-    def forward(self, x: Tensor | Multiplied, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor | InputWithProducts, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
-        if not isinstance(x, Multiplied):
+        if not isinstance(x, InputWithProducts):
             return super().forward(x, *args, **kwargs)
         _, up, scale = self.factors()
         return add_product(self.base_layer(x.x), x.products[self.part], up.to(x.dtype).T, scale)
 
     def first_factor(self) -> Tensor | None:
-        """The adapter's first factor (r, in); None if it does not multiply the same input as the other parts."""
+        """The adapter's first factor (r, in); None without an adapter, or if dropout changes its input."""
         if (adapter := self.factors()) is None:
             return None
         drops = self.training and not isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
@@ -57,7 +57,7 @@ class JointAttention:
                 joint = torch.cat([factor.to(hidden_states.dtype) for factor in factors])
                 product = torch.mm(hidden_states.flatten(0, -2), joint.T)
                 products = product.split([len(factor) for factor in factors], -1)
-                hidden_states = Multiplied(hidden_states, products)
+                hidden_states = InputWithProducts(hidden_states, products)
         return super().forward(hidden_states, *args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Plays episodes of an environment with the model, round by round: a round decodes a turn of all that go on."""
+"""Plays episodes of an environment with the model, in rounds: each decodes one turn of every episode that goes on."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,16 +25,16 @@ def play(
     prompts: Prompts,
     owners: list[int],
     sampling: Sampling,
-    write: Callable[[Prompts, list[int], int], Rows],
+    decode_round: Callable[[Prompts, list[int], int], Rows],
 ) -> list[Round]:
     """Plays episodes to their end, and returns the rounds; they are not scored yet.
 
-    owners: the numbers of the episodes to which `prompts` belong. write: decodes a round, from its prompts, their
-    owners and its number, from 0 on.
+    owners: the numbers of the episodes to which `prompts` belong. decode_round: decodes a round, from its prompts,
+    their owners and its number, from 0 on.
     """
     rounds: list[Round] = []
     while owners:
-        rollouts = write(prompts, owners, len(rounds))
+        rollouts = decode_round(prompts, owners, len(rounds))
         rounds.append((rollouts, owners))
         prompts, owners = take_turns(policy, episodes, rollouts, owners, sampling)
     return rounds

@@ -29,7 +29,7 @@ def sample_trees(
     *,
     branches: int,
 ) -> Rows:
-    """Samples trees, else like `sample`: every `branches` neighbouring rows, which must have one prompt, are a tree.
+    """Like `sample`, but every `branches` neighbouring rows, which must have one prompt, are a tree.
 
     The first completion of a tree is sampled whole. The others begin with its first half, and their second halves are
     sampled. If the first completion ended in its first half, the others are copies of it.
@@ -49,9 +49,9 @@ def sample_trees(
     tree = torch.arange(len(keys), device=prompt_ids.device) // branches
     rollouts = firsts.select(tree)  # for now, all completions of a tree are copies of its first one
     # True for all rows but the first of each tree: their first half is copied, even if no second half follows.
-    branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
+    is_copy = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
     has_second_half = rollouts.completion_mask.sum(-1) > half
-    resampled = (branched & has_second_half).nonzero()[:, 0]  # the rows whose second half is sampled anew
+    resampled = (is_copy & has_second_half).nonzero()[:, 0]  # the rows whose second half is sampled anew
     second_halves = sample(
         policy,
         (
@@ -73,4 +73,4 @@ def sample_trees(
     steps_before = rollouts.unmask_step[resampled, :half].amax(-1, keepdim=True) + 1
     steps = second_halves.unmask_step
     rollouts.unmask_step[resampled, half:] = torch.where(steps < 0, NEVER, steps + steps_before)
-    return rollouts.with_columns(branched=branched)
+    return rollouts.with_columns(branched=is_copy)

@@ -65,8 +65,7 @@ Settings = TypeVar("Settings")
 FLAG = "flag"
 """The origin of settings that come from flags or keywords. An origin is the name of the layer that set a value."""
 TRAINING = "training on"
-"""The first words of an origin: that of settings which `eval` and demonstrations take from a training by RL on their
-task."""
+"""How an origin begins if `eval` or a training on demonstrations takes the setting from RL on the task."""
 DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
@@ -102,7 +101,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         from_user = [read_layer(cls, Layer(file, content)), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
-    from_user = [with_plain_names(layer) for layer in from_user]
+    from_user = [with_one_name_each(layer) for layer in from_user]
     # The user's settings that decide which layers lie below.
     given = {
         name: value
@@ -128,10 +127,12 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
     prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
     names = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
     draws_positions = given.get("rollout.remasking", "plackett_luce") == "plackett_luce"
-    return names if draws_positions else names | {"rollout.position_temperature"}
+    if not draws_positions:
+        names.add("rollout.position_temperature")
+    return names
 
 
-def with_plain_names(layer: Layer) -> Layer:
+def with_one_name_each(layer: Layer) -> Layer:
     """A layer whose `env` has only the names of tasks (`Task.with_one_name`), with their arguments in `env_args`.
 
     `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2. A file of `pairs` also sets `source`.
@@ -190,6 +191,7 @@ def without_recipe(config: Config) -> str:
 
     One or two differing settings get no note, since the user may have given these values.
     """
+    # `DECIDING` without the two that the next line gives, and without those that resume a run.
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
     class_defaults, present, recipe_values = (
@@ -220,6 +222,7 @@ def sampling_of(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {did_you_mean(name, known)}"
                 f"`help({cls.__name__})` lists them."
             )
+    # `Config` knows most settings of `more`. The others are in `cls` alone.
     for_config = {name: value for name, value in more.items() if name == RATE or name in known_to_config}
     if "temperature" in known and issubclass(cls, EvalDecoding):
         for_config = {"temperature": 0.0, **for_config}
@@ -240,7 +243,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
             continue
         if name not in known:
             if is_dataclass(group := hints(cls).get(name)):
-                nearest = f"{name} is a group: give its settings by their own names, e.g. {fields(group)[0].name}=... "
+                nearest = (
+                    f"{name} is a group: give each of its settings as a keyword of its own, e.g. "
+                    f"{fields(group)[0].name}=... "
+                )
             else:
                 nearest = place_of(name, value, flags, known) or did_you_mean(
                     name, known | kinds_of_flags(cls)
@@ -298,13 +304,14 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     if settings_file := find_resumed(cls, given):
         return layers_of_run(cls, settings_file, given)
     learns_demonstrations = given.get("source") == "demonstrations"
+    # Demonstrations teach fresh weights ("new") unless the user names a model.
     model = given.get("model.model", "new" if learns_demonstrations else cls().model.model)
     task_layers: list[Layer] = []
     if made_for := model_environment(model).get("env"):
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
     default = "" if given.get("data") else cls().env  # the texts of a file need no task
     env = given.get("env", last_value(task_layers, "env", default))
-    if not env:  # this layer overrides the dataclass's default task
+    if not env:  # this layer alone: it overrides the dataclass's default task
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     chat_layer = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
@@ -334,7 +341,8 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
             f"a new run from its weights: $model={quote(str(weights))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
-    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm may have been moved.
+    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has
+    # ":" in its name, may have been moved.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not all(":" in str(name) for name in names):
         raise ConfigError(
@@ -416,8 +424,8 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
         *recipes,
         Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
     )
-    named = Layer("--source demonstrations", {"model.model": model})
-    return [named, *(read_layer(Config, layer) for layer in layers)]
+    model_layer = Layer("--source demonstrations", {"model.model": model})
+    return [model_layer, *(read_layer(Config, layer) for layer in layers)]
 
 
 def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
@@ -439,6 +447,7 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
     record = model_environment(model)
     env_args = record.get("env_args") or {}
     tasks = parse_tasks(env)
+    # A record without `env` is of a model that learned from texts: it counts as made for this `env`.
     made_for = parse_tasks(str(record.get("env", env)))
     if len(made_for) > 1 and len(tasks) == 1:
         same_name = [task for task in made_for if task.short == tasks[0].short]

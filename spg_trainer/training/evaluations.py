@@ -288,8 +288,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
 
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
-        step_for_rewards = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
-        with unsharded(run.policy.model), step_for_rewards, progress as advance:
+        telling_the_step = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
+        with unsharded(run.policy.model), telling_the_step, progress as advance:
             result = evaluate_checked(
                 run.policy,
                 env,

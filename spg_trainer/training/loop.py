@@ -77,7 +77,7 @@ ENOUGH_TO_JUDGE = 256
 is right. If they are fewer, that may be chance."""
 
 
-@packages.envs.own_files.each_file_once()
+@packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
 def train(
     config: Config | Resolved[Config] | None = None, *, quiet: bool = False, **others: object
 ) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def train(
         return finished
     run = start(planned, quiet=quiet)
     # Reward functions may ask for the step and the number of steps.
-    step_for_rewards = packages.envs.authoring.reward_functions.reports.during(
+    telling_the_step = packages.envs.authoring.reward_functions.reports.during(
         run.state.step, run.config.max_steps
     )
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
-        with run.console, step_for_rewards, stopping_here, naming_the_lost(run.config.timeout_minutes):
+        with run.console, telling_the_step, stopping_here, naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             ended_by = make_steps(run)
@@ -110,11 +110,11 @@ def train(
                 raise raised_by_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
-            kept = write_best_model(run)
-            after = evaluate_once(run, "after", kept)
-            # A run that validates a loss need not solve more than its start: it may teach other habits.
+            step_of_model = write_best_model(run)
+            after = evaluate_once(run, "after", step_of_model)
+            # A run that validates a loss is not judged by solved rates, since its texts may teach something else.
             is_judged = before and after and run.config.validates == "solved"
-            worse = keep_start_if_worse(run, kept) if is_judged else None
+            worse = keep_start_if_worse(run, step_of_model) if is_judged else None
             look_at_groups(run)
     except BaseException as error:
         save_finished_steps(run, error)
@@ -122,7 +122,7 @@ def train(
     finally:
         run.trackers.finish()
         run.folder.release()
-    summary = write_summary(run, before, after, kept, ended_by, worse)
+    summary = write_summary(run, before, after, step_of_model, ended_by, worse)
     write_report(run)
     for line in closing_lines(summary, run.config):
         run.console.say(line)
@@ -192,10 +192,10 @@ def train_step(run: Run) -> None:
                 if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
-        advantages, step = credit(run, scored.learned(run.config.batch.num_generations))
+        advantages, learned_rows = credit(run, scored.learned(run.config.batch.num_generations))
         begin_phase(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
-            metrics |= apply_updates(run, step)
+            metrics |= apply_updates(run, learned_rows)
     state.step += 1
     # No checkpoint may be saved until `record_step` has written the row of this step.
     state.consistent = False
@@ -279,6 +279,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
             run.console.warn(f"before step 1: {length_text}")
         return
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
+    # The usual remedy; each of the cases below has another.
     remedy = f"Raise $temperature, or teach the model the task first with `{command}`."
     if length_text:
         remedy = f"{length_text[0].upper()}{length_text[1:]}"
@@ -312,8 +313,8 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
     """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
 
     Something is wrong if all of them are longer than the model was taught to write, or if all are cut and most are
-    wrong. (A model that decodes as it was taught may leave no room for an end.) shortest: tokens of the shortest one.
-    metrics: the rollout's.
+    wrong. (If the model was taught with this length, a cut is no fault: it may have been taught to fill the whole
+    length.) shortest: tokens of the shortest one. metrics: the rollout's.
     """
     length, model = config.rollout.max_completion_length, config.model.model
     record = model_environment(model).get("rollout") or {}
@@ -325,7 +326,9 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
         )
     is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
     if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
-        return f"all completions are cut after {length} tokens. Raise $max_completion_length={length}."
+        return (
+            f"all completions are cut after {length} tokens. Raise $max_completion_length, which is {length}."
+        )
     return ""
 
 
@@ -354,17 +357,17 @@ def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
     return fidelity_means(gather([sums]))
 
 
-def apply_updates(run: Run, step: Rows) -> dict[str, float]:
+def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     """Makes the updates (optimizer steps) of a step and returns the means of their metrics.
 
     A minibatch makes no update if nothing is learned from any of its completions.
     """
     config, device, step_number = run.config, run.policy.device, run.state.step
-    teaches = [totals["learned_completions"] > 0 for totals in step.totals_of_minibatches]
+    teaches = [totals["learned_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
     if not any(teaches):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(
-        run.policy, run.algorithm, step, config.batch, seed=config.seed, number=step_number
+        run.policy, run.algorithm, learned_rows, config.batch, seed=config.seed, number=step_number
     )
     has_dropout = config.model.lora_dropout > 0
     skipped_before = run.state.skipped
@@ -385,8 +388,8 @@ def apply_updates(run: Run, step: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    names = metrics_of_updates[-1]
-    return {name: float(np.mean([metrics[name] for metrics in metrics_of_updates])) for name in names}
+    last_metrics = metrics_of_updates[-1]
+    return {name: float(np.mean([metrics[name] for metrics in metrics_of_updates])) for name in last_metrics}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
@@ -443,12 +446,13 @@ def reason_to_end(run: Run) -> str:
     # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
     # `steps_and_decay_start` then says where the run ends.
     falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE
-    brought_nothing = stale(run.criterion.improvements(run.state.validations))
-    if not falls_first and 0 < run.config.eval.patience <= brought_nothing:
+    validations_without_gain = stale(run.criterion.improvements(run.state.validations))
+    if not falls_first and 0 < run.config.eval.patience <= validations_without_gain:
         return "patience"
     total, _ = run.steps_and_decay_start
     if run.state.step < total:
         return ""
+    # `total` is less than --max-steps if --patience made the learning rate fall early.
     return "max_steps" if total == run.config.max_steps else "patience"
 
 

@@ -593,7 +593,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, ca
             64,
             1.0,
             0.0,
-            "all completions are cut after 64 tokens. Raise $max_completion_length=64.",
+            "all completions are cut after 64 tokens. Raise $max_completion_length, which is 64.",
         ),
         (None, 64, 64, 1.0, 0.9, ""),
         (None, 64, 64, 0.99, 0.0, ""),
