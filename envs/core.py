@@ -90,7 +90,7 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
 
 
 class TaskEnv(Around, TextEnv):
-    """The environment of any task, such as a divided one or a mixture."""
+    """The environment of any task, such as a divided one or a mixture; `Around` passes all else on to the task."""
 
     def problem(self, index: int) -> Problem:
         return self.inner.problem(index)
@@ -103,7 +103,7 @@ def as_env(task: Task) -> TextEnv:
 
 def render_turns(task: Task, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
     """An episode as text for a terminal: by `render_text` if there is one turn, else turn by turn."""
-    task = author_task(task, problem)
+    task = author_task(task, problem)  # without wrappers; of a mixture, the task that the problem is of
     if len(turns) < 2 and not replies:
         return task.render_text(problem, turns[0] if turns else None)
     # An author's own `render_text` shows the problem with every completion, so the problem is not shown before.

@@ -87,10 +87,10 @@ SHOWN_ROWS = 10
 
 
 def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
-    """The error for rows that cannot be used: BadRows, but EnvError if a file has several rows and all are bad.
+    """The error for rows that cannot be used: BadRows, or a plain EnvError if a file has several rows and all are bad.
 
-    In the latter case a wrong name of a column is the likely mistake. wrong: a sentence on each bad row, at least one,
-    in the order of the file. count: how many rows the file has.
+    If all are bad, a wrong name of a column is the likely mistake. wrong: a sentence on each bad row, at least one, in
+    the order of the file. count: how many rows the file has.
     """
     if count > 1 and len(wrong) == count:
         others = f"None of the other {count - 1:,} rows of {file} can be used either."

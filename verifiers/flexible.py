@@ -1,10 +1,10 @@
 r"""The value that a completion ends with where it marks no answer: "So, the ladders cost 96 dollars.", `= 18 eggs`.
 
-Mode `flexible` judges it, for files of other people's models: the last number or closed formula (`$...$`, `\(...\)`,
-`\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or "is" is preferred.
-A number behind a word such as "every" or "in" comes last, because it only says what the value is about: "in 7 days".
-What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value. Nothing is compiled; every
-scan is linear.
+Mode `flexible`, which is for files of other people's models, judges this value: the last number or closed formula
+(`$...$`, `\(...\)`, `\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or
+"is" is preferred. A number behind a word such as "every" or "in" is taken only if there is no other, because it says
+what the value is about: "in 7 days". What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no
+value. Nothing is compiled; every scan is linear.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
     in that answer, or else in the whole text; what a box holds is not read again. is_gsm8k: `5k`, `5 EUR` and `5
     degrees below zero` are values as a whole, which MATH does not read.
     """
+    # A brace before the answer is that of a box.
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
         return -1, -1
     if low < 0:
@@ -75,6 +76,7 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
     begin = begin_of_last = 0
 
     def add(low: int, high: int) -> None:
+        """Adds text[low:high] to the sentence; the loop below has set `word`, which stands before it."""
         before = sentence[-1] if sentence else None
         joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
         if joins:
@@ -139,7 +141,7 @@ def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
     if text[i] != "$" or text[i - 1 : i] == "\\" or not text[i + 1 : i + 2].strip():
         return -1
     end = text.find("$", i + 1, i + _FORMULA_LIMIT)
-    inside = text[i + 1 : end]
+    inside = text[i + 1 : end]  # where `end` is -1, the result is -1 whatever stands here
     is_currency = text[end + 1 : end + 2].isdecimal() or inside[-1:].isspace() or "\n" in inside
     return -1 if end < 0 or is_currency else end + 1
 

@@ -113,7 +113,7 @@ _A_PUZZLE = (
 def classify(code: int) -> int:
     """The class of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
     if code < 0x80:
-        return _ASCII[code] + 0
+        return _ASCII[code] + 0  # see `characters.decode`
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -128,7 +128,7 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
         return i + 1 if i < end and data[i] in _TEX_SIGNS else -1
     if key != _TEX_BEGIN and key != _TEX_END:
         return after if key in _TEX_WORDS else -1
-    name, after = read_word(data, after + 1, end)  # behind the brace
+    name, after = read_word(data, after + 1, end)  # behind what should be a brace; it is not checked
     table = name in _TEX_TABLES
     closed = after < end and data[after] == RIGHT_BRACE
     after += 1
@@ -146,13 +146,13 @@ def read_writing(
     """(class, position after it) of the writing that begins with the character before i; FOREIGN if no grid has it.
 
     That character is of class POINT or FOREIGN, and `count` cells stand before it. A point may end a row, "Row 1: 4 3
-    2 1.". Slashes may stand between rows, "4321 / 1243 / 3412 / 2134". Words and asterisks may be what `skip_writing`
-    skips.
+    2 1.". Slashes may stand between rows, "4321 / 1243 / 3412 / 2134". Other words and asterisks are left to
+    `skip_writing`.
     """
     if kind == POINT:
         is_last_cell_of_row = count > 0 and count % size == 0
-        is_last_of_line = count == size * size or (i < end and data[i] == NEWLINE)
-        return (SEPARATOR if is_last_cell_of_row and is_last_of_line else FOREIGN), i
+        ends_line_or_grid = count == size * size or (i < end and data[i] == NEWLINE)
+        return (SEPARATOR if is_last_cell_of_row and ends_line_or_grid else FOREIGN), i
     if data[i - 1] == SLASH and 0 < count < size * size and count % size == 0:
         slashes = 0
         for place in range(start, end):
@@ -274,7 +274,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             count += 1
         elif kind == FOREIGN:
             return False
-        if kind != NOTHING and (size < 10 or kind > 9):  # the number ends; up to n = 9 behind every digit
+        # The number ends. Up to n = 9 it does so at any digit (here, one beyond ASCII).
+        if kind != NOTHING and (size < 10 or kind > 9):
             width = 0
     return count == wanted
 
@@ -306,27 +307,27 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     """
     for unit in range(6 * size):
         masks[unit] = 0
-    again = 3 * size
+    seen_twice = 3 * size  # where the masks of digits seen twice begin
     box = int(size**0.5)
     i = 0
     twice = False
     for row in range(size):
-        block = 2 * size + row // box * box  # the place in `masks` of the first box that this row crosses
+        first_box = 2 * size + row // box * box  # the place in `masks` of the first box that this row crosses
         for stack in range(box):
-            first = size + stack * box  # the place of the first column of box number `stack` of these
-            for column in range(first, first + box):
+            first_column = size + stack * box  # the place of the first column of box number `stack` of these
+            for column in range(first_column, first_column + box):
                 value = cells[i]
                 i += 1
                 if 1 <= value <= size:
                     bit = 1 << value
-                    if (masks[row] | masks[column] | masks[block + stack]) & bit:
+                    if (masks[row] | masks[column] | masks[first_box + stack]) & bit:
                         twice = True
-                        masks[again + row] |= masks[row] & bit
-                        masks[again + column] |= masks[column] & bit
-                        masks[again + block + stack] |= masks[block + stack] & bit
+                        masks[seen_twice + row] |= masks[row] & bit
+                        masks[seen_twice + column] |= masks[column] & bit
+                        masks[seen_twice + first_box + stack] |= masks[first_box + stack] & bit
                     masks[row] |= bit
                     masks[column] |= bit
-                    masks[block + stack] |= bit
+                    masks[first_box + stack] |= bit
     return twice
 
 
@@ -344,19 +345,20 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
         complete = complete and 1 <= cells[i] <= size
     if complete:
         return OK, 1.0
-    again = 3 * size
+    seen_twice = 3 * size
     box = int(size**0.5)
     blanks = right = i = 0
     for row in range(size):
-        block = again + 2 * size + row // box * box
+        first_box = seen_twice + 2 * size + row // box * box
         for stack in range(box):
-            first = again + size + stack * box
-            for column in range(first, first + box):
+            first_column = seen_twice + size + stack * box
+            for column in range(first_column, first_column + box):
                 value, clue = cells[i], puzzle[i]
                 i += 1
                 if clue == 0:
                     blanks += 1
-                    clash = masks[again + row] | masks[column] | masks[block + stack]
+                    # `column` and `first_box` count from `seen_twice` on, too.
+                    clash = masks[seen_twice + row] | masks[column] | masks[first_box + stack]
                     if 1 <= value <= size and not clash & (1 << value):
                         right += 1
     return WRONG, right / blanks

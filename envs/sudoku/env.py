@@ -99,6 +99,7 @@ class Sudoku(GeneratedEnv):
         # The user's file is read for every split, to keep its grids out of the other splits, and to refuse a wrong path
         # at once, not after the training.
         users_test = () if self.source == "generated" else puzzles.read_puzzles(self.source, size)
+        # 9x9 grids are kept with their digits renamed, as `draw_9x9` compares them.
         self._excluded = frozenset(grid if size == 4 else puzzles.renamed(grid) for _, grid in users_test)
         if split == "test" and users_test:
             self._items = users_test
@@ -109,6 +110,7 @@ class Sudoku(GeneratedEnv):
         elif size == 4:
             self._table = puzzles.blank_table(self.blanks)
             puzzles.split_ranks(split, self._excluded)  # raises if the file leaves no grid
+        # In any other case (9x9), `_draw` needs no table.
 
     def _draw(self, index: int) -> tuple[str, str]:
         """(puzzle, solution). 9x9 puzzles take long to make, so validation and test have no fixed set of them."""

@@ -30,8 +30,8 @@ class VRPO(Algorithm):
     loss = sum over pairs of [-log sigmoid(margin) - sft_weight * ELBO(chosen) / its tokens] / number of pairs,
     margin = beta * [(ELBO - reference's ELBO)(chosen) - (ELBO - reference's ELBO)(rejected)]. Pairs come from a file
     (--pairs) or from groups. The pair of a group is its best and its worst completion; a group of equal rewards has
-    none. Defaults are those of LLaDA-1.5. Raises ConfigError for values out of range, and for a masking
-    under which the mean ELBO is no likelihood.
+    none. Defaults are those of LLaDA-1.5. Raises ConfigError for values out of range, and for a masking under
+    which the mean ELBO is no likelihood.
     """
 
     masking: str = "bernoulli"

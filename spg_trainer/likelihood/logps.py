@@ -162,8 +162,8 @@ class HeadLogps(torch.autograd.Function):
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
-        # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is
-        # a leaf of such a dtype, this is its own `.grad` (the `else`), which saves a second tensor of its size.
+        # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is a
+        # leaf of such a dtype, this is its own `.grad` (the `else`), which saves a second tensor of its size.
         if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
             weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
         else:

@@ -90,8 +90,8 @@ def reference_of(row: str) -> dict[str, Any]:
         read = read_row(json.loads(row))
     except (ValueError, TypeError, KeyError):
         return dict.fromkeys(("entry_point", "cases", "prompt"))
-    ((cases, lost),) = cases_of([read])
-    return {"entry_point": read.entry_point, "cases": None if lost else cases, "prompt": read.setup}
+    ((cases, no_cases),) = cases_of([read])
+    return {"entry_point": read.entry_point, "cases": None if no_cases else cases, "prompt": read.setup}
 
 
 def called(tests: str) -> str:
@@ -115,6 +115,7 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             sources = [row.setup, row.reference, _PRELUDE, recording_tests(row.tests, row.entry_point)]
             jobs[place] = job_of_calls(sources, "_cases", [{"args": []}])
+    # (jobs, what they reply), or nothing at all if there are none.
     for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
         replies[place] = read_reply("".join(reply.get("replies", ())))
     return [
@@ -126,6 +127,7 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
 def job_of_calls(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The job of a worker that runs trusted code and reports what `entry` returns for each of the calls."""
     cases = read_cases([{"expected": None, **call} for call in calls])
+    # As much fuel as if the reference used 10**9 instructions.
     return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
 
@@ -133,19 +135,19 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
     """(the distinct cases, how many assertions are no cases) from what `_cases` of the prelude returned."""
     if not isinstance(recorded, list):
         return [], 1
-    lost, records = recorded
+    no_cases, records = recorded
     cases: dict[str, dict[str, Any]] = {}
     for record in records:
         try:
             compare, via, rel, absolute, expected, args, kwargs = plain(record)
         except TypeError:
-            lost += 1  # the record has a value that is not plain data
+            no_cases += 1  # the record has a value that is not plain data
             continue
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
         case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
         cases.setdefault(python_source(case), case)
-    return list(cases.values()), lost
+    return list(cases.values()), no_cases
 
 
 def recording_tests(tests: str, entry: str) -> str:
@@ -155,6 +157,7 @@ def recording_tests(tests: str, entry: str) -> str:
         body.append(statement)
         if isinstance(statement, ast.FunctionDef) and statement.name.startswith("test"):
             body.append(ast.parse(f"{statement.name}()").body[0])
+    # The prelude returns `_lost`, the number of statements that raised.
     handlers = ast.parse("try: pass\nexcept Exception: _lost += 1").body[0].handlers
     guarded = [ast.Try([statement], handlers, [], []) for statement in body]
     return ast.unparse(ast.fix_missing_locations(ast.Module(guarded, [])))

@@ -32,26 +32,25 @@ class Side:
 
     number: Number = field(default_factory=Number)  # the first number of the side
     other: Number = field(default_factory=Number)  # the last further number: the 2 of `18 per 2 hours`
-    counted: bool = (
-        False  # a word of `_SPANNING` stands last, behind a unit: the "in" of `18 miles in 3 days`
-    )
-    spans: bool = False  # the last number stands behind such a word: the 3 of `18 miles in 3 days`
-    named: bool = False  # a word says what the last number counts: the days
+    # A span is what the number is counted over: the "in 3 days" of `18 miles in 3 days`.
+    after_span_word: bool = False  # a word of `_SPANNING`, behind a unit, stands last: the "in"
+    in_span: bool = False  # the last number stands behind such a word: the 3
+    span_has_unit: bool = False  # a word says what the last number counts: the "days"
     numbers: int = 0  # how many numbers the side has
     fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
     before: int = 0  # what stands last: NOTHING, NUMBER, WORD or MARK
-    spaced: bool = False  # spaces stand behind what stands last
+    space_follows: bool = False  # spaces stand behind what stands last
     key: int = 0  # the `word_key` of the last word
     words: bool = False  # words stand before the number
     unit: bool = False  # words stand behind the number
     sign: int = 0  # -1 or 1 if a sign stands before a number that is still to come
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind the number: 73 in "72, seventy-three"
-    told: int = 0  # the value of the number words before the number; -1 if other words stand there
-    repeated: int = 0  # that value if the number stands in brackets behind the words: "six (6)"
+    words_value: int = 0  # the value of the number words before the number; -1 if other words stand there
+    value_before_bracket: int = 0  # that value if a bracket opens behind the words: the six of "six (6)"
     degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
     braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
-    called: bool = False  # a bracket opened last, whose number is changed: sqrt(16)
+    in_function: bool = False  # the bracket of a function opened last, which changes the number: sqrt(16)
     price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
     currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
@@ -92,18 +91,18 @@ _PART_NAMES = word_keys("square cube opposite reciprocal inverse double")
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
 _ARTICLES = word_keys("a an")
 _PART, _AND_NUMBER, _AND_A, _AND_ARTICLE, _FRACTION, _COIN = range(-6, 0)
-"""What `Side.key` is behind "a quarter", "2 and", "2 and a", "2 hours and a", "1 fourth" and "1 quarter"; the key of a
-word is never below 0."""
+"""What `Side.key` is, in this order, behind "a quarter", "2 and", "2 and a", "2 hours and a", "1 fourth", "1 quarter".
+The key of a word is never below 0."""
 _PART_OF = word_key("partof")
 """What `Side.key` is behind "a quarter of (the)"."""
 _LIMITS, _AT = word_keys("least most"), word_key("at")
-"""A pair of words that changes the value, with `_AT` first: "at least"."""
+"""A pair of words that changes the value, with `_AT` first: the "at least" of "at least 18"."""
 _BELOW, _BELOW_WHAT, _ZERO = word_key("below"), word_keys("zero freezing"), word_key("zero")
-"""The words of "below zero", which make a temperature negative, and of "below freezing", which say no number."""
+"""The words of "below zero" ("5 degrees below zero" is -5), and of "below freezing", which says no number."""
 _DEGREES = word_keys("degree degrees c f celsius fahrenheit")
 """Words that may stand between a temperature and "below zero"."""
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
-"""A pair of words that changes the value, with `_TO` last: "up to"."""
+"""A pair of words that changes the value, with `_TO` last: the "up to" of "up to 18"."""
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
 _PREPOSITIONS = word_keys("per in for of at every each after within over during the")
 """Words behind which a number word is no second value of the answer: the "two" of "18 miles in two days"."""
@@ -122,7 +121,7 @@ _NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")
 _MONEY_MEANS = tuple(map(currencies_of, (*filter(str.isalpha, NAMES), *NATIONS)))
 _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
 _DOLLARS = currencies_of("$")
-_AND, _ESCAPED_AND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
+_AMPERSAND, _ESCAPED_AMPERSAND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
 _X = word_key("x")
 _WORKING_LIMIT = 10**8  # the numbers of a working in brackets behind the answer are below it
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
@@ -168,10 +167,14 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 
 def clear(side: Side) -> None:
     """Forget all that a side has noted, but for its numbers."""
-    side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
-    side.told = side.repeated = side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
-    side.priced = side.capital = side.degrees = side.braced = side.called = False
-    side.spaced = side.words = side.unit = side.variable = side.counted = side.spans = side.named = False
+    side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = side.price = (
+        side.dollar
+    ) = 0
+    side.words_value = side.value_before_bracket = side.currency = side.letter = side.plain_words = 0
+    side.priced = side.capital = side.degrees = side.braced = side.in_function = side.words = side.unit = (
+        False
+    )
+    side.space_follows = side.variable = side.after_span_word = side.in_span = side.span_has_unit = False
 
 
 def is_listed(key: int) -> bool:
@@ -186,20 +189,20 @@ def blame(side: Side, fault: int) -> None:
 
 def follow(side: Side, before: int) -> None:
     """Note NUMBER, WORD or MARK as what stands last."""
-    side.before, side.spaced = before, False
+    side.before, side.space_follows = before, False
 
 
 def is_behind(side: Side, before: int) -> bool:
     """True if `before` stands last, without a space behind it."""
-    return side.before == before and not side.spaced
+    return side.before == before and not side.space_follows
 
 
 def scale_of(key: int, glued: bool) -> int:
     """The power of ten that a word behind a number stands for, 6 for "million"; 0 for none. glued: "k" and "b", too."""
-    return found(key, _SCALES, _POWERS) or (found(key, _GLUED, _GLUED_POWERS) if glued else 0)
+    return value_at_key(key, _SCALES, _POWERS) or (value_at_key(key, _GLUED, _GLUED_POWERS) if glued else 0)
 
 
-def found(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> int:
+def value_at_key(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> int:
     """The value at the place that a key has in `keys`; 0 if it is not there."""
     for k in range(len(keys)):
         if keys[k] == key:
@@ -229,7 +232,7 @@ def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
 
 def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
     """Note a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
-    side.spaced = True
+    side.space_follows = True
     if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
         note_currency(_DOLLARS, side)
     side.dollar = i
@@ -241,19 +244,19 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
     unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
     if side.numbers == 0:
         if side.dollar and is_price(data, first, side.dollar, end):
-            side.price = side.price & _DOLLARS if side.price & _DOLLARS else _DOLLARS  # of US$5 the first
+            side.price = side.price & _DOLLARS if side.price & _DOLLARS else _DOLLARS  # US$5
         if side.price:
             note_currency(side.price, side)
         i = read_number(data, i, end, number)
         bounded = side.before == WORD and is_listed(side.key) and is_one_of(side.key, _BEFORE)
-        unreadable |= bounded or side.called or number.shape == num.NO_NUMBER
+        unreadable |= bounded or side.in_function or number.shape == num.NO_NUMBER
         if side.sign < 0:
             number.sign = -number.sign
     else:
         i = read_number(data, i, end, side.other)
         behind_word = side.numbers == 1 and side.before == WORD
-        side.spans, side.named = behind_word and side.counted, False
-        in_unit = side.spans or (behind_word and side.key == _PER)
+        side.in_span, side.span_has_unit = behind_word and side.after_span_word, False
+        in_unit = side.in_span or (behind_word and side.key == _PER)
         unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
     if unreadable:
         blame(side, OPAQUE)
@@ -265,13 +268,13 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
     return i
 
 
-def contradicts(number: Number, told: int) -> bool:
-    """True if a number in digits has another value than the words before it."""
+def contradicts(number: Number, value: int) -> bool:
+    """True if a number in digits is another one than the whole `value`, e.g. that of the words before it."""
     if number.shape != num.LITERAL or number.scale:
         return False
-    for _ in range(-number.whole.exponent):
-        told = min(told * 10, num.MANTISSA_LIMIT)
-    return number.whole.mantissa != told
+    for _ in range(-number.whole.exponent):  # 6.00 has the mantissa 600 and the exponent -2
+        value = min(value * 10, num.MANTISSA_LIMIT)
+    return number.whole.mantissa != value
 
 
 def spelled(key: int) -> int:
@@ -282,26 +285,27 @@ def spelled(key: int) -> int:
     return -1
 
 
-def told_with(key: int, value: int, told: int) -> int:
-    """The value of number words, so far `told`, with one more: 105 behind "one hundred and five"; -1 if they say none.
+def value_with_word(key: int, value: int, so_far: int) -> int:
+    """The value of number words with one more: 105 where "five" follows "one hundred and"; -1 if they say none.
 
-    value: that of the further word, -1 if it is no number word.
+    value: that of the further word, -1 if it is no number word. so_far: that of the words before it.
     """
     power = scale_of(key, False)
-    if told < 0 or (value < 0 and power == 0):
-        return told if key == _AND_WORD and told > 0 and told % 100 == 0 else -1
+    if so_far < 0 or (value < 0 and power == 0):
+        return so_far if key == _AND_WORD and so_far > 0 and so_far % 100 == 0 else -1
     if power == 0:
-        return told + value
+        return so_far + value
+    # The word multiplies what is below it: in "one million two thousand", the 2 of 1,000,002 becomes 2,000.
     scale = 10**power
-    multiplied = max(told % scale, 1)
+    multiplied = max(so_far % scale, 1)
     if multiplied >= num.MANTISSA_LIMIT // scale:
         return -1
-    return min(told + multiplied * scale - told % scale, num.MANTISSA_LIMIT)
+    return min(so_far + multiplied * scale - so_far % scale, num.MANTISSA_LIMIT)
 
 
 def changes_value(key: int, side: Side) -> bool:
     """True if a word, alone or with the word before it, denies, bounds or changes the number: "not", "at least"."""
-    if is_one_of(key, _SPOILERS) or (key == _T and side.key == _CAN):
+    if is_one_of(key, _SPOILERS) or (key == _T and side.key == _CAN):  # can't
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
@@ -312,10 +316,10 @@ def changes_value(key: int, side: Side) -> bool:
     return side.key == _AT and is_one_of(key, _LIMITS)
 
 
-def joined(key: int, listed: bool, side: Side) -> int:
+def key_with_words_before(key: int, listed: bool, side: Side) -> int:
     """A word's key, or what stands for the word with those before it: `_PART_OF` for the "of" of "a quarter of".
 
-    listed: what `is_listed` says of the word.
+    "3 quarters of", which makes the side OPAQUE, is noted on the way. listed: what `is_listed` says of the word.
     """
     if side.numbers == 0:
         counted = is_one_of(side.key, _ARTICLES) or spelled(side.key) >= 0
@@ -349,7 +353,7 @@ def is_below_four(number: Number) -> bool:
 def note_word(key: int, is_capital: bool, side: Side) -> None:
     """Note a word; most words say nothing about the value. is_capital: whether it begins with a capital letter."""
     listed = is_listed(key)
-    currencies = found(key, _MONEY, _MONEY_MEANS) if listed else 0
+    currencies = value_at_key(key, _MONEY, _MONEY_MEANS) if listed else 0
     if currencies and note_money_word(currencies, side):
         return
     side.plain_words += 1
@@ -360,7 +364,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
     )
     value = spelled(key) if listed else -1
     if side.numbers == 0:
-        side.told = told_with(key, value, side.told)
+        side.words_value = value_with_word(key, value, side.words_value)
     elif value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
         side.spelled += value
     if key == _OR:
@@ -378,7 +382,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
         return
     elif side.numbers == 1 and not side.unit:
         scale = scale_of(key, is_behind(side, NUMBER))
-        letter = found(key, _LETTERS, _LETTER_POWERS) if scale == 0 and side.before == NUMBER else 0
+        letter = value_at_key(key, _LETTERS, _LETTER_POWERS) if scale == 0 and side.before == NUMBER else 0
         if scale or (letter and side.currency):
             side.number.scale += scale + letter
             side.letter = letter
@@ -390,12 +394,14 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
         side.letter = letter
         side.capital = is_capital and letter > 0 and is_behind(side, NUMBER)
     if side.numbers:
-        side.named |= side.before == NUMBER
-        side.counted = side.unit and is_one_of(key, _SPANNING) and not is_one_of(side.key, _PREPOSITIONS)
+        side.span_has_unit |= side.before == NUMBER
+        side.after_span_word = (
+            side.unit and is_one_of(key, _SPANNING) and not is_one_of(side.key, _PREPOSITIONS)
+        )
         side.unit = True
     else:
         side.words = True
-    side.key = joined(key, listed, side)
+    side.key = key_with_words_before(key, listed, side)
     follow(side, WORD)
 
 
@@ -403,7 +409,7 @@ def note_money_word(currencies: int, side: Side) -> bool:
     """Note a word that names a currency where it stands beside the number; False where it does not."""
     if side.numbers == 0:
         side.price = side.price & currencies if side.price & currencies else currencies
-        side.spaced = True
+        side.space_follows = True
         return True
     beside = side.before == NUMBER or (side.before == WORD and (side.letter > 0 or side.priced))
     beside |= side.before == MARK and side.braced
@@ -420,18 +426,23 @@ def note_money_word(currencies: int, side: Side) -> bool:
 
 def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
     """True if a word of money means none here: the "us" of `cost us 5 euros`, the T of `$18 T-shirts`."""
-    if side.before == NUMBER and found(key, _LETTERS, _LETTER_POWERS):
-        if not side.spaced and (side.currency > 0 or is_one_of(key, _GLUED)):
+    if side.before == NUMBER and value_at_key(key, _LETTERS, _LETTER_POWERS):
+        if not side.space_follows and (side.currency > 0 or is_one_of(key, _GLUED)):
             return False  # $5M, 5k
         kind, _ = num.kind_at(data, after, end)
-        return kind == ch.MINUS or kind == _AND or kind == num.WORD or matches(data, after, end, _ESCAPED_AND)
+        return (
+            kind == ch.MINUS
+            or kind == _AMPERSAND
+            or kind == num.WORD
+            or matches(data, after, end, _ESCAPED_AMPERSAND)
+        )
     if not is_listed(key) or not is_one_of(key, _NATIONS):
         return False
     if after < end and (data[after] == ch.DOLLAR or matches(data, after, end, _ESCAPED_DOLLAR)):
         return False
     low = num.skip_spaces(data, after, end)
     kind, _, money = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
-    return kind != num.WORD or is_one_of(money, _NATIONS) or found(money, _MONEY, _MONEY_MEANS) == 0
+    return kind != num.WORD or is_one_of(money, _NATIONS) or value_at_key(money, _MONEY, _MONEY_MEANS) == 0
 
 
 def takes_back(data: Bytes, after: int, end: int) -> bool:
@@ -458,8 +469,8 @@ def note_letter(side: Side) -> None:
     side.capital = False
 
 
-def is_unit(side: Side) -> bool:
-    """True if a letter before a power was taken for a power of ten, but is a unit, as which it is noted: $5 m²."""
+def take_back_letter(side: Side) -> bool:
+    """Note as a unit a letter before an exponent that was taken for a power of ten: $5 m². False if none was."""
     if side.before != NUMBER or side.letter == 0:
         return False
     side.number.scale -= side.letter
@@ -480,7 +491,7 @@ def note_below_zero(key: int, side: Side) -> None:
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
     """True if a word of two or more letters begins at i."""
     kind, _, key = symbol(data, i, end) if i < end else (num.NOTHING, i, 0)
-    return kind == num.WORD and key > _LAST_LETTER
+    return kind == num.WORD and key > _LAST_LETTER  # the key of a longer word is larger
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
@@ -496,16 +507,16 @@ def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
 
 def note_mark(kind: int, side: Side) -> None:
     """Note punctuation and other signs. Some change the value and make the side OPAQUE: 5!"""
-    if kind == num.POWER and (side.unit or is_unit(side)) and is_behind(side, WORD):
+    if kind == num.POWER and (side.unit or take_back_letter(side)) and is_behind(side, WORD):
         side.key = 0  # cm²
         return
     blame(side, _FAULT[kind])
-    side.called = False
+    side.in_function = False
     if side.numbers == 0 and side.before == WORD:
         if kind == ch.LEFT_PAREN:
-            side.repeated = side.told
+            side.value_before_bracket = side.words_value
         if kind == ch.LEFT_PAREN or kind == ch.LEFT_BRACE or kind == ch.LEFT_BRACKET:
-            side.called = is_one_of(side.key, _FUNCTIONS)
+            side.in_function = is_one_of(side.key, _FUNCTIONS)
     if kind == ch.COLON and side.numbers == 0:
         side.price = 0  # pounds: 20 euros
     side.braced = kind == ch.LEFT_BRACE and side.before == NUMBER
@@ -524,7 +535,10 @@ def note_mark(kind: int, side: Side) -> None:
 
 
 def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
-    """Position behind brackets, opened before i, if the working in them comes to the number, else -1: 7 (3 red + 4)."""
+    """Position behind brackets, opened before i, if the working in them comes to the number, else -1: 7 (3 red + 4).
+
+    `total` is the sum of the finished terms, `term` the product or quotient that is still open.
+    """
     total = term = value = terms = operator = 0
     while i < end:
         kind, after, key = symbol(data, i, end)
@@ -570,7 +584,7 @@ def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
 
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read the exponent at i; position after it. All but `18^{th}`, `18^\\circ`, `18 cm^2` make the side OPAQUE."""
-    if is_behind(side, NUMBER) and not is_unit(side):
+    if is_behind(side, NUMBER) and not take_back_letter(side):
         braces = i
         while braces < end and data[braces] == ch.LEFT_BRACE:
             braces += 1
@@ -616,7 +630,7 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         if starts_number(data, kind, after, end, key):
             after = note_number(data, first, i, end, side)
         elif kind == ch.SPACE or kind == num.THIN:
-            side.spaced = True
+            side.space_follows = True
         elif kind == ch.DOLLAR:
             note_dollar(data, first, after, end, side)
         elif kind == num.WORD and says_nothing(data, key, after, end, side):
@@ -628,7 +642,7 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             note_word(key if kind == num.WORD else _THAN, is_capital, side)  # "> 18" is "more than 18"
             if kind == num.WORD and key == _RS and after < end and data[after] == ch.POINT:
                 after += 1  # Rs.5
-        elif kind == ch.LEFT_PAREN and side.numbers == 1 and (side.spaced or side.before == WORD):
+        elif kind == ch.LEFT_PAREN and side.numbers == 1 and (side.space_follows or side.before == WORD):
             working = behind_working(data, after, end, side.number)
             if working >= 0:
                 after = working
@@ -650,16 +664,20 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             after = note_less(data, after, end, side)
         elif kind != num.NOTHING:
             if kind == num.MARK:
-                note_money_sign(found(key, _SIGNS, _SIGNS_MEAN), side)
+                note_money_sign(value_at_key(key, _SIGNS, _SIGNS_MEAN), side)
             note_mark(kind, side)
         i = after
-    if side.spans and (more or not side.named):
+    if side.in_span and (more or not side.span_has_unit):
         blame(side, OPAQUE)  # 18 miles in 3 days = 6 miles a day; 18 apples in 20
     if side.sign < 0 and side.numbers and not side.unit:
         blame(side, OPAQUE)  # 20-
     if side.capital or side.key == _FRACTION:
         blame(side, OPAQUE)  # 5M may be five million; 1 fourth
-    if side.repeated > 0 and not side.unit and contradicts(side.number, side.repeated):
+    if (
+        side.value_before_bracket > 0
+        and not side.unit
+        and contradicts(side.number, side.value_before_bracket)
+    ):
         blame(side, OPAQUE)  # six (5)
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say that x is 18

@@ -29,7 +29,7 @@ POINTS_APART = 4  # letters of the alphabet from the first point of a figure to 
 
 
 class Reference:
-    """A reference: its text, its normal text (`key`), its letters (`variables`), its meaning, and what kind it is of.
+    """A reference: its text, its normal text (`key`), its letters (`variables`), its meaning, and its kind.
 
     The meaning is None in two cases: if only a computer algebra system can read the text; and if `is_text` is true,
     because no grammar reads the text, its value is undefined, or it is a name or a code.
@@ -53,6 +53,7 @@ class Reference:
         self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
         self.variables: frozenset[str] = frozenset()
+        # Whether it has a mixed number (or a word such as "million"); has words before the value; is compared as text.
         self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
@@ -125,7 +126,7 @@ def is_name_or_code(answer: str) -> bool:
 def is_name_of_capitals(answer: str) -> bool:
     """True for US, HCl and DNA, whose letters keep their order; false for AB and BCA, which may be segments and angles.
 
-    Letters are points if they are close to each other in the alphabet, and, if they are two, in its order.
+    Letters are points if all differ and lie within five neighbours of the alphabet. Two must also be in its order.
     """
     capitals = [letter for letter in answer if letter.isupper()]
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):

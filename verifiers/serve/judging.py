@@ -26,7 +26,7 @@ _WARMING = {
 
 
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    """Gets ready to judge. settings: the `seconds` and `completions` of a request, and the number of `workers`."""
+    """Gets ready to judge. settings: the most `seconds` and `completions` of a request, and the number of `workers`."""
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MIN_COMPILED_ROWS = COMPILED_ROWS
     many = COMPILED_ROWS + 1
@@ -34,17 +34,17 @@ def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]
     for task, reference in _WARMING.items():
         columns = {name: [value] * many for name, value in reference.items()}
         verify_batch(task, ["<answer>18</answer>"] * many, **columns)
-    seconds, most = settings["seconds"], settings["completions"]
-    return lambda questions: answers(questions, seconds, most)
+    seconds, max_completions = settings["seconds"], settings["completions"]
+    return lambda questions: answers(questions, seconds, max_completions)
 
 
-def answers(questions: Sequence[Question], seconds: float, most: int) -> list[Answer]:
+def answers(questions: Sequence[Question], seconds: float, max_completions: int) -> list[Answer]:
     """The answer to each question. Questions about the same task are judged in one batch, within `seconds`."""
     result: list[Answer | None] = [None] * len(questions)
     alike: dict[tuple[Any, ...], list[tuple[int, Asked]]] = {}
     for place, question in enumerate(questions):
         try:
-            read = _read(question, most)
+            read = _read(question, max_completions)
         except Refused as refusal:
             result[place] = refused(refusal)
             continue
@@ -116,7 +116,7 @@ def _may_be_rounded(value: Any) -> bool:
     return not _EXACT.issuperset(map(type, inside)) and any(map(_may_be_rounded, inside))
 
 
-def _read(question: Question, most: int) -> Asked | dict[str, Any]:
+def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:
     """The content of a request, or its answer if nothing is to be judged; raises `Refused`."""
     body = read_object(question.body)
     if question.address == "/aggregate_metrics":
@@ -126,8 +126,8 @@ def _read(question: Question, most: int) -> Asked | dict[str, Any]:
         asked = FORMS[form](name, body)
     except VerifierError as error:
         raise Refused(422, str(error)) from error
-    if len(asked.completions) > most:
-        many = f"{len(asked.completions):,} completions are more than the {most:,} of a request"
+    if len(asked.completions) > max_completions:
+        many = f"{len(asked.completions):,} completions are more than the {max_completions:,} of a request"
         raise Refused(
             413, f"{many}; send several requests, or start the server with a larger --max-completions."
         )
@@ -148,6 +148,7 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     )
     try:
         if not lengths_agree and len(group) > 1:
+            # Caught below, where each request is then judged alone.
             raise VerifierError("some lists are of different lengths")
         with time_limit(seconds):
             verdicts = verify_batch(first.task, completions, mode=first.mode, **columns)

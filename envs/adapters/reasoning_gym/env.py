@@ -1,8 +1,8 @@
 """One environment class for each dataset of the package reasoning-gym.
 
-Some of its scorers run a model's answer as code; here these never see an answer. Some can be made to run for hours;
-here these work in a process that is killed when its time is up. Which scorers do so was found by reading version
-0.1.25, so no other version is opened.
+Some of its scorers run a model's answer as code: we never show an answer to these. Others can be made to run for hours:
+we run these in a process that is killed when its time is up. We found both kinds by reading version 0.1.25, so no other
+version is opened.
 """
 
 import base64
@@ -81,8 +81,8 @@ OWN_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""{dataset: our check, which replaces its scorer}. The scorer of game_of_life_halting accepts any text. The others
-would run the answer as code."""
+"""{dataset: our check, which replaces its scorer}. The scorer of game_of_life_halting accepts any text. The scorers
+of the others would run the answer as code."""
 
 
 class ReasoningGym(TextEnv):
@@ -196,7 +196,7 @@ class ReasoningGym(TextEnv):
         return self._made[index]
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
-        """(score from 0 to 1, reason), by our check, by the package here, or by the package in a separate process."""
+        """(score from 0 to 1, reason), by our check, or by the package in this process or in a separate one."""
         from reasoning_gym.dataset import ProceduralDataset
 
         reason = ""  # "" = "ok" or "wrong", by the score

@@ -66,10 +66,11 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
     """True if two values agree to enough digits, False if their enclosures do not meet, None if that cannot be told.
 
-    `values`: {variable: its value in units of 2^-59}. `length`: characters of both texts.
+    `values`: {variable: its value in units of 2^-59}; so the integers of a `Point`, below 2^61, are values below 4.
+    `length`: characters of both texts. The longer they are, and the larger `scale`, the more digits must agree.
     """
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
-    for _ in range(2):  # the first time shows how many digits the second time needs
+    for _ in range(2):  # the first evaluation shows how many `digits` the second one needs
         with precision(digits):
             evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
@@ -163,6 +164,7 @@ class Evaluation:
             return -root if n % 2 == 1 else root  # an odd root of a negative number
         if d > 2:
             raise Undecided("one of several roots")
+        # d is 2, or 0: the principal value.
         return acb(base) ** exponent
 
     def function(self, node: Node) -> Enclosure:

@@ -128,6 +128,7 @@ def is_literal(node: Node) -> bool:
     """True for a number with or without a minus, or a fraction of two of them: -3/4, not 1 + 2."""
     kind = node[0]
     if kind == "*":
+        # \pm 3 means 1 * 3 and -1 * 3 (`compare.meaning`).
         return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ONE) and is_literal(node[1][1])
     if kind == "/":
         return all(map(is_literal, node[1:]))
@@ -165,7 +166,7 @@ def repeating(digits: str, repeated: str) -> Node:
 def period(digits: str) -> int:
     """How many digits at the end of a decimal repeat: 1 for 0.166, 2 for 0.4545; 0 if none stand there twice.
 
-    Of several lengths, the one is taken by which the longest end of the decimal is periodic.
+    Of several lengths, it is the one under which the most digits at the end repeat.
     """
     part = digits.partition(".")[2]
     best, longest_end = 0, 0
