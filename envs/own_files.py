@@ -25,9 +25,10 @@ class Loaded(NamedTuple):
     sha256: str
     module: ModuleType
     helpers: dict[Path, str]
-    """{file of a module that it imported from its own folder: its sha256}."""
+    """{file of a neighbour that this file imports: sha256 of that neighbour}."""
     unused: dict[Path, str]
-    """{file: sha256} of modules that only an earlier content imported; Python still has them loaded as they were."""
+    """{file: sha256} of modules that only an earlier content imported. Python still has them loaded as they were, and a
+    later content may import them again."""
 
 
 _loaded: dict[Path, Loaded] = {}  # {resolved path of a file: its newest module}
@@ -49,7 +50,7 @@ def each_file_once() -> Iterator[None]:
 def import_file(file: str | Path) -> ModuleType:
     """The module of a Python file; the file is run once for each content that it has had.
 
-    If a script has imported the file by its name, and it registered an environment then, that module is returned.
+    If a script has imported the file by its name, and the file registered an environment, that module is returned.
     Raises EnvError if there is no file, or if a file beside it that it imports has changed; and any error of the file.
     """
     path = Path(file)
@@ -99,7 +100,9 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
     if hasattr(own, "__wrapped__"):  # a decorated function has the name of the function that it wraps
+        # Where no such module is loaded, `ast` stands in for it: a module without a name for `own`.
         known = vars(sys.modules.get(own.__module__, ast)).items()
+        # Without a name for `own`, `name` becomes words for the error below: they are no identifier.
         name = next((known_name for known_name, value in known if value is own), f"{name}, as decorated,")
     if path is None or own.__module__ == "__main__" or not name.isidentifier():
         example = name if name.isidentifier() else "NAME"
@@ -196,7 +199,9 @@ def _still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) 
             name = file.parent.name if file.stem == "__init__" else file.stem
             if name in names and file not in found:
                 found[file] = sha256
-                if file.is_file() and _sha256_of(file) == sha256:  # a changed one is refused
+                if (
+                    file.is_file() and _sha256_of(file) == sha256
+                ):  # _refuse_changed_helpers refuses the others
                     texts.append(file.read_bytes())
     return found
 

@@ -62,7 +62,8 @@ class Compiling:
 
     Attributes:
         rows_left: how many rows are still judged without it, whatever the size of their batches.
-        seconds: how long rows are still judged without it before a loop that numba's disk cache lacks is compiled.
+        seconds: how many seconds rows are still judged without it before a loop is compiled that numba's disk cache
+            lacks.
         begins: is called before that compiling, with the name of the verifier; it logs a line.
         taken: how many seconds compiling has taken so far.
     """
@@ -80,7 +81,7 @@ compiling = Compiling()
 
 
 def as_text(completion: object) -> str | None:
-    """`completion` as a `str` itself, whatever a subclass overrides; None if it is not a string."""
+    """`completion` as a plain `str`, even if a subclass overrides `__str__`; None if it is not a string."""
     if type(completion) is str:
         return completion
     return str.__str__(completion) if issubclass(type(completion), str) else None
@@ -90,7 +91,7 @@ def as_reference(value: object) -> str | None:
     """A text as it is; a finite number, also of numpy, Decimal or Fraction, as text (6.0 as "6"); else None."""
     if type(value) is str:
         return value
-    if getattr(value, "shape", None) == ():
+    if getattr(value, "shape", None) == ():  # a scalar of numpy or torch
         kind = str(value.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
         value = value.item()  # type: ignore[attr-defined]
         if kind in ("float32", "float16") and isfinite(value) and not value.is_integer():
@@ -109,7 +110,7 @@ def as_reference(value: object) -> str | None:
 
 @dataclass(frozen=True)
 class RowLoop:
-    """A function that judges one completion, and what it takes to compile a loop of it over many.
+    """A function that judges one completion, and what is needed to compile a loop that calls it for each of many.
 
     `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row. It
     is plain Python that numba compiles too. A row for which it returns a negative reason must be judged outside
@@ -166,7 +167,7 @@ def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
     judge = loop.judge
 
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
-        if checksum < 0:  # it never is, but so the loop closes over the checksum
+        if checksum < 0:  # never: the loop closes over it, so that numba's cache key depends on it
             return
         scratch = memory[0]
         for i in range(len(starts) - 1):
@@ -201,8 +202,8 @@ def judge_texts(
     kernel = _kernel(loop) if is_worth_compiling(texts) else None
     began = perf_counter()
     if kernel is not None:
-        packed, byte_texts = references(), one_character_a_byte(texts)
-        starts = starts_of(byte_texts)
+        packed, latin1_texts = references(), one_character_a_byte(texts)
+        starts = starts_of(latin1_texts)
         slices = slices_of(starts)
         memories = np.empty(len(slices), struct_of(loop))
 
@@ -211,7 +212,7 @@ def judge_texts(
             part = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
             columns = (column[part_rows] for column in (reason, tier, score, spans))
             memory = memories[place : place + 1]
-            data = joined_bytes(byte_texts[part_rows])
+            data = joined_bytes(latin1_texts[part_rows])
             return data, part, lenient, packed, *columns, part_rows.start, memory
 
         threads = min(len(slices), MAX_THREADS, cpus())
@@ -247,7 +248,7 @@ def text_task(
     field, or for its whole column, if it is not given.
     """
 
-    taken = (*fields, *optional)
+    all_fields = (*fields, *optional)
 
     def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
         """The verdict on the text that is judged instead, if that can be read; else `judged`."""
@@ -261,7 +262,7 @@ def text_task(
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         data = verdicts.encoded(text or "")  # for what is not text, "" is judged, which checks the reference
-        values = [reference.get(field) for field in taken]
+        values = [reference.get(field) for field in all_fields]
         judged = judge(data, mode != "strict", None, *values)
         if mode == "flexible":
             judged = reread(data, judged, *values)
@@ -283,7 +284,7 @@ def text_task(
             exact = [as_text(completion) for completion in completions]
             texts = [text or "" for text in exact]
             not_text = [row for row, text in enumerate(exact) if text is None]
-        columns = [references.get(field) for field in taken]
+        columns = [references.get(field) for field in all_fields]
         reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
         to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
         for row in to_reread:
@@ -334,7 +335,7 @@ def compiled_task(
 
 
 def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
-    """The function `pack` for references; `text_of(reference, row)` is the text of one that is no text itself."""
+    """`pack` for a column of references: if one of them is no `str`, `text_of(reference, row)` makes each a text."""
 
     def pack_column(texts: list[object]) -> Packed:
         if set(map(type, texts)) != {str}:
@@ -346,8 +347,8 @@ def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]]
 
 def pack(texts: Sequence[str]) -> Packed:
     """(the UTF-8 bytes of all texts in one read-only buffer (uint8), where each begins and the last ends (N + 1,))."""
-    byte_texts = one_character_a_byte(texts)
-    return joined_bytes(byte_texts), starts_of(byte_texts)
+    latin1_texts = one_character_a_byte(texts)
+    return joined_bytes(latin1_texts), starts_of(latin1_texts)
 
 
 def one_character_a_byte(texts: Sequence[str]) -> list[str]:
@@ -358,11 +359,11 @@ def one_character_a_byte(texts: Sequence[str]) -> list[str]:
     return [text if text.isascii() else verdicts.encoded(text).decode("latin-1") for text in texts]
 
 
-def joined_bytes(byte_texts: Sequence[str]) -> npt.NDArray[np.uint8]:
+def joined_bytes(latin1_texts: Sequence[str]) -> npt.NDArray[np.uint8]:
     """The bytes of all texts, each in the form of `one_character_a_byte`, in one read-only buffer (uint8)."""
     import numpy as np
 
-    return np.frombuffer("".join(byte_texts).encode("latin-1") or b"\0", np.uint8)
+    return np.frombuffer("".join(latin1_texts).encode("latin-1") or b"\0", np.uint8)
 
 
 def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
@@ -412,10 +413,10 @@ def compile_loop(
 ) -> Callable | None:
     """Compiles `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
-    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk. It
-    releases the GIL and must not make an array: without numba's counting of references it is a fifth faster. If no
-    cache folder can be written, it is compiled for this process only. Processes that would compile at the same time
-    take turns, so that the second loads what the first has compiled.
+    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk. The
+    compiled function releases the GIL. It must not make an array, because it is compiled without numba's counting of
+    references, which makes it a fifth faster. If no cache folder can be written, it is compiled for this process only.
+    Processes that would compile at the same time take turns, so that the second loads what the first has compiled.
 
     Args:
         make: makes the function, which must close over `checksum`, the checksum of all sources that it calls into.
@@ -450,7 +451,7 @@ def compile_loop(
 
     with _lock:
         if not _registered:
-            # {function: a function that returns its other form, which is compiled in its place}.
+            # {function: a function that returns what numba compiles in its place}, for numba's `overload`.
             compiled_forms: dict[Callable, Callable] = {
                 extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
                 extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
@@ -458,13 +459,13 @@ def compile_loop(
                 extract.brace_before: lambda data, start, end: extract.brace_before_in_array,
                 sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
             }
-            for plain, form in compiled_forms.items():
-                overload(plain)(form)
+            for plain, give_form in compiled_forms.items():
+                overload(plain)(give_form)
             _registered.update(compiled_forms)
         for module in (extract, *modules):
             for function in vars(module).values():
-                ours = isfunction(function) and function.__module__ == module.__name__
-                if ours and function not in _registered:
+                is_own = isfunction(function) and function.__module__ == module.__name__
+                if is_own and function not in _registered:
                     register_jitable(function)
                     _registered.add(function)
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
@@ -478,9 +479,9 @@ def compile_loop(
         with (
             suppress(_NotCached),
             event.install_listener("numba:compile", Watch()),
-            turn(folder, only_to_load=only_cached) as ours,
+            turn(folder, only_to_load=only_cached) as has_turn,
         ):
-            if ours:
+            if has_turn:
                 loop.compile(signature)
                 loop.disable_compile()
                 return loop

@@ -1,8 +1,8 @@
 """Whether a sentence denies a value that it says: "The total isn't 96.", "She did not pay $96.", "96 is wrong."
 
 Two rules for mode `flexible`. A verb that is denied denies what stands behind it in its clause, unless the clause only
-tells things apart ("those who did not pay", "the hens not in the yard"). And a value is denied by what is said of it:
-"96 cannot be right", "It is 96. That's wrong." Words are read once, so both are linear.
+says which things are meant ("those who did not pay", "the hens not in the yard"). And a value is denied by what is said
+of it: "96 cannot be right", "It is 96. That's wrong." Words are read once, so both are linear.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ _CLAUSES = frozenset(", ; : . ! ? = ( ) \n – — but so and thus therefore hen
 _APART = frozenset(
     "who whom whose which what if unless when while where since because as although though".split()
 )
-"""Words that begin a clause on which things are meant, or in which case. A denial in such a clause denies no value."""
+"""Words that begin a clause that says which things are meant, or in which case. A denial there denies no value."""
 _BEING = frozenset("s is was be seems looks".split())
 """Forms of being that are said of a value. "are" is not: "4 answers are wrong" speaks of things that are counted."""
 _WRONG = frozenset("wrong incorrect false impossible untrue".split())
 _RIGHT = frozenset("right correct true possible accurate the our my what".split())
+"""Words that deny a value behind "not": "That is not right", "not the total", "not what we want"."""
 _ADVERBS = frozenset(
     "a an clearly obviously definitely certainly also probably quite just actually then".split()
 )
@@ -64,12 +65,10 @@ def is_behind_that(words: Sequence[str], place: int) -> bool:
 
 def is_called_wrong(behind: str) -> bool:
     """True for " is wrong.", " dollars can't be right.", ". That is not the total."; not for " answers are wrong."."""
-    about = (
-        True  # whether the clause speaks of the value: it goes on behind it, or begins with "that" or "it"
-    )
-    denied = being = (
-        False  # whether "not" or a form of being stands before, with only auxiliaries and adverbs between
-    )
+    # about: whether the clause speaks of the value, because it goes on behind it, or begins with "that" or "it".
+    # denied, being: whether "not", or a form of being, stands before, with only auxiliaries and adverbs between.
+    about = True
+    denied = being = False
     last = ""
     for word in words_of(behind):
         if word in _CLAUSES:

@@ -99,7 +99,8 @@ def fixed_set(problems: ModuleType, level: int, split: str) -> tuple[Any, ...]:
 
     problems: a task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
         SEED: keeps its random streams apart from those of other tasks.
-        draw(rng, level, split, turn): a random problem of a split. turn: 0, 1, ... in a fixed set, None in training.
+        draw(rng, level, split, turn): a random problem of a split. turn: the number of the draw, 0, 1, ..., in a fixed
+            set; None in training.
         key(problem): a value that is equal for problems which count as the same.
     """
     rng = np.random.default_rng([problems.SEED, level, STREAMS[split]])

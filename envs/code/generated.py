@@ -141,7 +141,7 @@ class Exercise:
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> Exercise:
     """A random problem of a split; the values of its calls are not all the same.
 
-    turn: not used by this task, see `envs.bases.generated.fixed_set`.
+    turn: the number of the draw in a fixed set (see `envs.bases.generated.fixed_set`); it is not used here.
     """
     while True:
         function = draw_function(rng, level)

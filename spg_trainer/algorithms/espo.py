@@ -9,9 +9,9 @@ Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` 
 3. The penalty is the square divided by L [the bare square]. The published weights are meant for the divided square.
 4. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The numbers of
-masked tokens are spread evenly over rows: in the code over those of a local micro-batch, here over those of the step,
-rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
+Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The code spreads
+the numbers of masked tokens evenly over the rows of a local micro-batch. Here they are spread over the rows of the
+step, and rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ESPO(SequenceRatio):
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in paper and code."""
     epsilon: Below1 = 0.2
-    """The ratio is clipped below 1 - epsilon; 0.2, on Countdown 0 (the code's recipes)."""
+    """The ratio is clipped below 1 - epsilon. The code's recipe for Countdown has 0, the others 0.2."""
     beta: NotNegative = 1e-3 / 256
     """Weight of the KL penalty; 0 needs no reference. The code has 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01
     (Sudoku) for the square divided by L = 256. Here it is the bare square, so that 0.001 becomes 0.001 / 256."""

@@ -33,7 +33,7 @@ class {name}(Algorithm):
         # batch.advantages (B,), batch.length (B,): tokens, batch.group (B,), batch.completion_mask (B, T).
         bound = elbo(logps, masks)  # (B,)
         terms = self.strength * batch.advantages.to(logps) * bound
-        # Divide by batch.totals, the sums over the whole update on all processes, never by what is at hand.
+        # Divide by batch.totals, the sums over the whole update on all processes, never by counts of this micro-batch.
         loss = -terms.sum() / batch.totals["completions"]
         # What metrics.jsonl shows: a sum, and what the sum over all completions is divided by.
         shown = Metric((bound / batch.length).detach().sum(), "scored_completions")

@@ -15,6 +15,7 @@ def expert_layers(config: "PreTrainedConfig") -> int:
     """How many layers of a model are mixtures of experts; the others are dense. 0 for a model without experts."""
     if not hasattr(config, "num_experts_per_tok"):
         return 0
+    # A config says which layers are dense by the number of the first ones, or by a list of them.
     dense = getattr(config, "first_k_dense_replace", len(getattr(config, "mlp_only_layers", None) or ()))
     return config.num_hidden_layers - dense
 
@@ -47,6 +48,7 @@ def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float
     for name, module in model.named_modules():
         if name.endswith("mlp.gate") and hasattr(module, "top_k"):
             counts |= {(name, expert): 0.0 for expert in range(module.num_experts)}
+            # A router returns (logits, weights, chosen experts).
             hooks.append(
                 module.register_forward_hook(
                     lambda router, _, out, name=name: count(name, out[2], router.num_experts)

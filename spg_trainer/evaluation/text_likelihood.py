@@ -23,7 +23,7 @@ from spg_trainer.settings.recorded import taught_length
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Estimates of the log-likelihood of a text, in nats, summed over its tokens: it is `elbo` or more."""
+    """Estimates for a text in nats, summed over its tokens: its log-likelihood is at least `elbo`."""
 
     elbo: float
     """The evidence lower bound (LLaDA, arXiv 2502.09992, equation 6)."""

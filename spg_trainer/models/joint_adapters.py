@@ -1,7 +1,7 @@
 """In compiled layers, the adapters of queries, keys and values multiply their common input in one product.
 
-One product rounds differently from three, so a pass that is not compiled (`--compile`) makes three. This module imports
-peft, which is slow, so it is imported lazily.
+One product rounds differently from three. So a pass without `--compile` makes three, and is rounded as if the layers
+were not joined. This module imports peft, which is slow, so it is imported lazily.
 """
 
 from typing import Any

@@ -76,7 +76,7 @@ def add_lora(
 
 @contextmanager
 def _without_deprecation() -> Iterator[None]:
-    """Inside, no warning says that peft reads a property which transformers has renamed: users cannot change it."""
+    """Silences peft's warning about a property that transformers has renamed; a user could do nothing about it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         yield
@@ -86,7 +86,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     """Puts the adapter in `folder` on its base model, trainable, with `dropout`. Raises ModelError if it does not fit.
 
     base: the base model that the adapter will name wherever it is saved. Adapters with LLaDA's own tensor names (from
-    the code of d1 or SPG) are understood too; target modules that they lack start at zero effect.
+    the code of d1 or SPG) are understood too. A target module without weights in the file starts without effect.
     """
     from peft import PeftConfig, PeftModel
 
@@ -128,7 +128,7 @@ def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", fo
 
 
 def make_real(model: "PeftModel") -> None:
-    """Fills the adapters with zeros on the CPU, in a model whose weights are not read yet (`--shard`)."""
+    """Puts zeros on the CPU in place of adapter weights on the device `meta` (`--shard` reads weights later)."""
     for name, weight in list(model.named_parameters()):
         if is_adapter(name) and weight.is_meta:
             owner, _, leaf = name.rpartition(".")
@@ -200,7 +200,7 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
         if isinstance(module, ModulesToSaveWrapper)
         for leaf, weight in module.modules_to_save[TRAINED].named_parameters()
     }
-    tied = base.all_tied_weights_keys  # {name: the tensor that it is}
+    tied = base.all_tied_weights_keys  # {name of a weight: name of the weight that it is tied to}
     if replaced := whole.keys() & {*tied, *tied.values()}:
         raise ModelError(
             f"the adapter replaces {min(replaced)}, which is embedding and head in one (tie_word_embeddings), so that "

@@ -40,7 +40,9 @@ class Report:
 
 
 def report(*runs: str | Path) -> Report:
-    """A report on runs, as one HTML page that needs no network. Several runs share axes; seeds of a setting are a band.
+    """A report on runs, as one HTML page that needs no network.
+
+    Several runs share axes; the seeds of a setting are drawn as one band.
 
     runs: run folders, finished or not. Raises ConfigError for a folder that holds no run.
     """

@@ -21,7 +21,7 @@ from spg_trainer.settings.values import flatten, plain, without_folders
 
 Row = dict[str, Any]
 MADE_WITH = ("versions", "base_model")
-"""Keys that a run's environment.json has, or summary.json where the former lacks them."""
+"""Keys of a run's environment.json; if it lacks one, the key is looked up in summary.json."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Recorded:
 
     @property
     def follows(self) -> str:
-        """How many completions follow each habit in `before_after`, which must not be empty."""
+        """A line on how many completions follow each habit in `before_after`, which must not be empty."""
         sets = [evaluation.figures for evaluation in self.before_after]
         return change_of_shares([figures["follows"] for figures in sets], sets[-1]["n"])
 
@@ -87,7 +87,7 @@ class Recorded:
 
     @property
     def method(self) -> str:
-        """The algorithm."""
+        """The name of the algorithm, without the folders of its file."""
         return without_folders(self.config.algorithm)
 
     @property
@@ -114,6 +114,7 @@ class Recorded:
     def kept_step(self) -> int | None:
         """The step that was chosen for model/; None where there was no choice."""
         summary = self.summary or {}
+        # Validations choose a step. summary["worse"] is the record of an end that lost against the start.
         choices = (summary.get(name) for name in ("validation", "worse"))
         return summary["kept_step"] if any(choices) else None
 
@@ -194,7 +195,7 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
 
 
 def shown_value(run: Recorded, name: str, value: Any) -> Any:
-    """The value of a setting in a label; of a file, its name and the first digits of the hash that stands for it."""
+    """The value of a setting in a label; for a file, its name and the first 8 digits of its hash."""
     digest = re.search(r"[0-9a-f]{64}", str(value))
     if not digest:
         return value

@@ -103,7 +103,7 @@ class EnvironmentSource:
         teaching_first = np.argsort(~teaches, kind="stable")
         chosen = np.sort(teaching_first[: config.prompts_per_step])
         counts = {"no_room": sum(part.no_room for part in parts)}
-        if parts[0].skipped is not None:  # in each batch it counts the problems of all processes
+        if parts[0].skipped is not None:  # each batch's `skipped` already counts for all processes
             counts["skipped"] = sum(part.skipped or 0 for part in parts)
         # The parts are in ascending order of episodes, and so are the joined rows.
         return Rows.join(parts).with_columns(chosen=tuple(chosen.tolist()), batches=len(parts), **counts)
@@ -165,7 +165,7 @@ class EnvironmentSource:
                 records=self.records,
                 branches=self.branches,
             ).with_columns(skipped=skipped)
-        # Counts over all processes; raises if too many completions could not be scored.
+        # `add` raises if too many completions of this batch, on all processes, could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         return scored
 

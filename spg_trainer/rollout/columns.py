@@ -43,8 +43,8 @@ class Columns:
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"
         self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa
-        """Whether padding is hidden by a mask of pairs. Given a mask of columns, transformers would ask the GPU whether
-        it hides anything, and wait for the answer."""
+        """Whether padding is hidden by a mask of (query, key) pairs. Given a mask of columns, transformers would ask
+        the GPU whether it hides anything, and wait for the answer."""
         self.compute = partial(hidden_states, policy.model)
         if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)
@@ -70,8 +70,9 @@ class Columns:
         slots = [row.slot for row in in_flight]
         if not all_move or slots == list(range(len(slots))):
             return
-        # Kept keys and values move with their row, unless the coming pass computes them anew. So with `--cache blocks`
-        # finished blocks move; with other caches prompts do, if they are kept beyond a refresh.
+        # Keys and values that the coming pass does not compute anew move with their row:
+        # - with `--cache blocks`, those of finished blocks;
+        # - with other caches, those of prompts, if they are kept beyond a refresh (`prompt_refresh_steps`).
         if self.store and (self.keeps_blocks or self.sampling.prompt_refresh_steps):
             kept_columns = max(map(self._seen, in_flight)) if self.keeps_blocks else self.canvas.width
             self.store.move(self.canvas.tensor(slots), kept_columns)
@@ -97,7 +98,7 @@ class Columns:
             by_width[end - first].append(i)
         if refresh:
             for i in by_width.get(0, ()):
-                rows[i].prompt_computed = rows[i].passes  # the number of this pass
+                rows[i].prompt_computed = rows[i].passes  # `passes` is now the number of this pass
         if len(by_width) == 1:
             compute = self._compute_all if 0 in by_width else self._compute_windows
             return compute(rows, numbers, places, refresh)[:, :num_places]
@@ -137,8 +138,8 @@ class Columns:
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
             if row.block_passes == 0 and row.block > 0:
-                # The first pass of a block begins with the block decoded before: its last tokens were written after its
-                # keys were computed. Blocks between the two, which a template fills completely, have no keys yet.
+                # The first pass of a block also computes the block that was decoded before it, whose last tokens were
+                # written after its keys. Blocks between the two, which a template fills completely, have no keys yet.
                 start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
         return window_of_block(max(0, start - self.shift), stop, self._seen(row), s)
 
@@ -147,9 +148,9 @@ class Columns:
 
         If there is a cache, the keys and values of a computed row go into the slots of all rows that are equal to it.
         """
-        # 1. `seen` (b, L + T) are the ids of the rows, -1 on padding. Equal rows are computed once: `distinct_of` (b,)
-        #    has for each row its number among the distinct rows (`index_of_rows` is the same on the device). `example`
-        #    has for each distinct row the index of a row that is equal to it.
+        # 1. `seen` (b, L + T) are the ids of the rows, -1 on padding. Equal rows are computed once.
+        #    E.g. the rows b, a, a have the distinct rows a, b. Then `distinct_of` is [1, 0, 0], each row's place among
+        #    these (`index_of_rows` is the same on the device), and `example` is [2, 0], the index of an a and of a b.
         # 2. The distinct rows are sorted, most padding first, so that rows of similar length share a call of the model.
         # 3. A call computes only the columns lowest .. end - 1, since its rows see no others.
         seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
@@ -231,7 +232,7 @@ class Columns:
             if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
                 slots = self.canvas.tensor([row.slot for row in part_rows])
             written_columns = slice(firsts[0], firsts[0] + width) if same_window else columns
-            if self.on_gpu:  # a tensor in place of a slice, so that one recording serves all blocks
+            if self.on_gpu:  # a tensor instead of a slice, so that one recorded CUDA graph serves all blocks
                 written_columns = columns[0] if same_window and isinstance(slots, slice) else columns
             blocks = {}
             if self.pattern.has_causal_context:

@@ -16,8 +16,8 @@ Measure = Callable[[Tensor], Tensor]
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""The results of `sampler.py: Sampler.draw`, not of this file: (tokens, logps, sure, order, entropy, highest), each
-(b, n) for the n drawn places of b rows."""
+"""What `Sampler.draw` in sampler.py returns: (tokens, logps, sure, order, entropy, highest), each (b, n) for the n
+drawn places of b rows. The type stands here, because recorded.py needs it and sampler.py imports recorded.py."""
 
 
 MAX_LOGITS = 2**26
@@ -26,7 +26,7 @@ its noise is one draw."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
 """The lower bound for a draw E of Exp(1), the noise of `sample_tokens`. It only guards against E = 0, whose logarithm
 is -inf: the score of the forbidden mask, which has the logit -inf, would become NaN. Draws go down to 2**-24 on CUDA
-and below 2**-30 on a CPU; a larger bound would change the scores of rare tokens."""
+and below 2**-30 on a CPU. A small E is a high score, by which a rare token may win, so no larger bound will do."""
 
 
 def sample_tokens(
@@ -50,9 +50,10 @@ def sample_tokens(
     temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: ids of the
     embedding that the tokenizer does not know can be drawn, as in the plain LLaDA sampler.
 
-    Log-probabilities are taken at temperature 1 over the whole vocabulary (mask id included, as in training), relative
-    to the largest logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are taken in
-    the distribution drawn from: tempered, and without the mask id and the tokens that `cut_distribution` leaves out.
+    Log-probabilities are taken at temperature 1 over the whole vocabulary (mask id included, as in training). They are
+    computed relative to the largest logit, so they stay exact to 1e-7 where the model is sure. With top_k or top_p they
+    are taken in the distribution drawn from: tempered, and without the mask id and the tokens that `cut_distribution`
+    leaves out.
 
     Args:
         hidden_states: (N, D) at positions of b rows, one row after the other.
@@ -64,7 +65,8 @@ def sample_tokens(
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. This is done first, so tokens, log-probabilities and measures all see it.
-        noise: (N, V), drawn already by `fill_noise`; the N positions are then one piece.
+        noise: (N, V), already drawn by `fill_noise`; None = drawn here. A caller who passes it must see to it that
+            N * V <= MAX_LOGITS: the noise is for one piece, and nothing checks this.
 
     Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """

@@ -40,7 +40,7 @@ class EvalConfig:
 @explained
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where a run is written, which run goes on, what it keeps, and where else its metrics are sent."""
+    """Where a run is written, which run is resumed, what it keeps, and where else its metrics are sent."""
 
     output_dir: str | None = None
     """The folder to write. If it is left out, a training writes runs/ENV-ALGORITHM-sSEED-UTCTIME."""

@@ -34,7 +34,7 @@ class BatchConfig:
     """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
     unequal rewards, and learns from these; if there are too few such groups, others fill the step up (dynamic
     sampling). 1 learns from the first batch, whatever its rewards. Raise it, to 10, if most groups have equal rewards
-    and an update takes longer than a rollout: a step then learns more, and a completion less."""
+    and an update takes longer than a rollout: a step then teaches more, but each sampled completion less."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are all right or all wrong and problems are drawn more than once."""
@@ -52,10 +52,10 @@ class BatchConfig:
     off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
     per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. auto fills a GPU by the estimate of --dry-run, with copies in updates and with
-    completions in rollouts, up to all of a step; on a CPU, and with --shard, it takes at most 8 copies. If a GPU's
-    memory runs out, the number is halved and the work is repeated. The result stays the same, except for rounding; set
-    a number if it should be the same to the bit on another GPU."""
+    times as many completions at once. auto fills a GPU by the estimate of --dry-run: an update with copies, a rollout
+    with completions, each with at most those of a step. On a CPU, and with --shard, auto takes at most 8 copies. If a
+    GPU's memory runs out, the number is halved and the work is repeated. The result stays the same, except for
+    rounding; set a number if it should be the same to the bit on another GPU."""
 
 
 @explained
@@ -82,8 +82,9 @@ class OptimizerConfig:
     lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the learning rate does after the warm-up: constant keeps it; linear and cosine let it fall from step to
     step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps only
-    (--lr-decay-share), or once --patience is out. Let it fall if a rate that learns fast makes later steps worse. A run
-    with warmup_stable_decay that is resumed with a larger --max-steps continues from where its rate began to fall."""
+    (--lr-decay-share), or once --patience is used up. Let it fall if a rate that learns fast makes later steps worse.
+    A run with warmup_stable_decay that is resumed with a larger --max-steps continues from where its rate began to
+    fall."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""

@@ -219,6 +219,7 @@ def looks_local(name: str) -> bool:
 
     Source of what the Hub allows: huggingface_hub.utils.validate_repo_id.
     """
+    # A name neither begins nor ends with a point or a dash: so the \b.
     has_form = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
     has_forbidden_part = re.search(r"--|\.\.|\.git$", name)
     return not has_form or bool(has_forbidden_part) or Path(name).parent.is_dir()

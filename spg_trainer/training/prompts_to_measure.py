@@ -1,4 +1,4 @@
-"""Which problems are measured before the first step, and whether their texts are so short that they surely fit.
+"""The problems whose prompts are measured before the first step, and whether these are so short that they surely fit.
 
 It imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 ADORNED = 32
-"""The most tokens that the chat format of a model of this package puts around a prompt."""
+"""The most tokens around a prompt: those of the chat format, in a model of this package."""
 
 
 def asked_problems(
@@ -27,7 +27,8 @@ def asked_problems(
     """
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
     asked = {e.eval_split: [e.eval_problems]} if e.eval_split in splits else {}
-    if e.eval_steps and "held_out" not in splits:  # else a validation measures a loss
+    # With the split `held_out`, validations measure a loss and ask no problems.
+    if e.eval_steps and "held_out" not in splits:
         asked.setdefault("validation", []).append(e.validation_problems)
     for split, counts in asked.items():
         env = splits[split]

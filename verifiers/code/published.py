@@ -34,7 +34,7 @@ class Published(NamedTuple):
     `shown`: the tests that the prompt shows; "" if the prompt is code to be continued. `around`: for an infilling, the
     code before and behind the missing part; the reference is then the whole program. `split`: the split under which
     the set is published; "" if it does not say. `cases`: the tests, if they are inputs with outputs. `shows`: how many
-    of these cases the prompt shows.
+    of these cases the prompt shows (a number, where `shown` is text).
     """
 
     entry_point: str
@@ -61,7 +61,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         text = missing.rstrip("\n")  # line breaks at its end belong to the code behind the missing part
         before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
         if "[MASK" in before + behind:
-            raise ValueError("has a program with [MASK in it, which is how a hole is written")
+            raise ValueError("has a program with '[MASK' in it, which is how a hole is written")
         split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
         tests, program = f"{row['test']}\ncheck({entry})", before + text + behind
         return Published(entry, before, "", tests, "", program, (before, behind), split)
@@ -85,12 +85,16 @@ def read_row(row: Mapping[str, Any]) -> Published:
 
 @lru_cache(1024)
 def reference_of(row: str) -> dict[str, Any]:
-    """The fields of `verify("code", ...)` for a row given as JSON; each is None if not all tests are calls."""
+    """The fields of `verify("code", ...)` for a row given as JSON.
+
+    If not all tests are calls, `cases` is None. If the row cannot be read, all fields are None.
+    """
     try:
         read = read_row(json.loads(row))
     except (ValueError, TypeError, KeyError):
         return dict.fromkeys(("entry_point", "cases", "prompt"))
     ((cases, no_cases),) = cases_of([read])
+    # A completion is judged behind the setup, so that is the field `prompt`; for HumanEval both are the same.
     return {"entry_point": read.entry_point, "cases": None if no_cases else cases, "prompt": read.setup}
 
 

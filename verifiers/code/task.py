@@ -28,6 +28,7 @@ IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
 LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
+# A reply's outcome is a reason, from `judge`, or one of these texts, from `Workers.ask`.
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
 
 
@@ -103,7 +104,7 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
         return ""
     ways = _ways(program, entry, prompt, lenient=True)
     (reply,) = run([job_of(fuel, entry=entry, **ways, cases=shown_cases, lenient=True, keep=True)])
-    # The program may have ended before it was called for each case.
+    # Sentences quote the cases as they were given. The program may have ended before it was called for each.
     outcomes = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
     for case, met, text in outcomes:
         if met:
@@ -136,10 +137,13 @@ def is_code(prompt: str) -> bool:
 
 
 def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
-    """The sources of a text for `judge`; lenient: also those behind prose, in case these do not compile."""
+    """The sources of a text for `judge`, and those that it tries `instead`, in order, if the first do not compile.
+
+    lenient: prose before the program may also be left out.
+    """
     texts = [text, *(without_prose(text, entry) if lenient else ())]
-    sources, *instead = [way for one in texts for way in ways_to_run(one, entry, prompt, lenient)]
-    return {"sources": sources, "instead": instead}
+    sources, *fallbacks = [way for program in texts for way in ways_to_run(program, entry, prompt, lenient)]
+    return {"sources": sources, "instead": fallbacks}
 
 
 def explain(extracted: str | None, reason: str, entry_point: str = "", **reference: Any) -> str:
@@ -165,7 +169,10 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
 
 
 def _references(num_rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
-    """(entry point, cases, prompt, fuel) of each row; rows that share a list of cases are read once."""
+    """(entry point, cases, prompt, fuel) of each row; a list of cases that rows share is read once.
+
+    row: for a completion that is judged alone, the row that errors name; None if it has none.
+    """
     read: dict[int, list[Case]] = {}
     references = []
     full = [column or [None] * num_rows for column in columns]

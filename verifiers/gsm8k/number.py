@@ -15,7 +15,8 @@ from unicodedata import numeric
 from verifiers import characters as ch
 from verifiers.extract import OVER_LONG, Bytes, matches, read_word, word_key, word_keys
 
-# The kinds of symbols; that of an ASCII sign is its code. Letters are gathered into words, and `\name` into a command.
+# The kinds of symbols. An ASCII sign has its code as its kind, so these are codes of no sign. Letters are gathered into
+# words, and `\name` into a command.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
 TIMES, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(7, 13)
 
@@ -124,7 +125,7 @@ def map_wide(code: int) -> int:
 
 def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     """(kind, position of the next symbol, key) of the symbol at i; the key of a character is its code point."""
-    byte = data[i] + 0
+    byte = data[i] + 0  # + 0 makes an int64 of numba's uint8, here and below
     if byte >= ch.BEYOND_ASCII:
         code, after = ch.decode(data, i)
         kind = map_wide(code)
@@ -142,7 +143,7 @@ def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     key, after = read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
-    if i + 1 < end and data[i] == ch.BACKSLASH:  # the fraction of a text with doubled backslashes
+    if i + 1 < end and data[i] == ch.BACKSLASH:  # a \\frac, in a text whose backslashes are doubled
         key, after = read_word(data, i + 1, end, True)
         if ch.is_one_of(key, _FRACTIONS):
             return COMMAND, after, key
@@ -178,7 +179,10 @@ def is_digit(data: Bytes, i: int, end: int) -> bool:
 
 
 def separator(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    r"""(COMMA, THIN or 0, position after it) of the thousands separator at i: `,` `{,}` `,\!` `\,` thin."""
+    r"""(kind, position after it) of the thousands separator at i.
+
+    The kind is COMMA for `,` `{,}` `,\!`, THIN for `\,` or a thin space, and 0 for no separator.
+    """
     kind, after, _ = symbol(data, i, end)
     if kind == ch.LEFT_BRACE and matches(data, after, end, _BRACED_COMMA):
         return ch.COMMA, after + 2
@@ -203,7 +207,7 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
     """Read the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
     start = last = i
     mantissa = exponent = digits = 0
-    groups = 0  # the separator in use, once there is one
+    group_separator = 0  # COMMA or THIN, once one has been read
     pointed = leading_zero = False
     while i < end:
         kind, after = data[i] + 0, i + 1
@@ -214,16 +218,17 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
             digits += 1
             if pointed:
                 exponent -= 1
+            # A mantissa that becomes too long is OVER_LIMIT, and stays so.
             mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < MANTISSA_LIMIT // 10 else OVER_LIMIT
             last = after
         elif kind == ch.POINT and not pointed and is_digit(data, after, end):
             pointed = True
         elif kind != NOTHING:
             mark, after = separator(data, i, end)
-            fits = mark == groups or (groups == 0 and digits <= 3 and not leading_zero)
+            fits = mark == group_separator or (group_separator == 0 and digits <= 3 and not leading_zero)
             if pointed or not fits or not is_group(data, after, end):
                 break
-            groups = mark
+            group_separator = mark
         i = after
     literal.mantissa, literal.exponent, literal.start, literal.end = mantissa, exponent, start, last
     return last
@@ -250,6 +255,7 @@ def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
             i = skip_spaces(data, after, end)
         i = skip_spaces(data, read_literal(data, i, end, literal), end) if is_digit(data, i, end) else end
         return i + 1 if i < end and data[i] == ch.RIGHT_BRACE else -1
+    # Without braces it is one digit, and ends where the symbol at i ends.
     return read_literal(data, i, symbol(data, i, end)[1], literal) if is_digit(data, i, end) else -1
 
 
@@ -415,14 +421,18 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     a, b, power = magnitude(first, True)
     c, d, other = magnitude(second, True)
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
-    # If not near: 10^|power| > 2^(3|power|) > both numbers. The scaled one would be larger, and is not worked out.
+    # If not near, 10^|power| > 2^(3|power|) > both numbers. So the scaled number would be larger than the other, or 0.
+    # They differ, and it is not worked out.
     size = max(left.bit_length(), right.bit_length())
     near = 3 * abs(power) <= size
     return int(left == right == 0 or (near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0)))
 
 
 def widen(data: Bytes, number: Number) -> None:
-    """Read again, as one Python integer, each literal that was too long."""
+    """Read again, as one Python integer, each literal that was too long.
+
+    A mixed number has top < bottom < MANTISSA_LIMIT, so only its whole number can be too long.
+    """
     for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
         if literal.mantissa == OVER_LIMIT:
             digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))

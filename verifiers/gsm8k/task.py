@@ -24,7 +24,8 @@ from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-BAD_GOLD = -2  # instead of a reason: the reference is no number (BEYOND_LIMIT: 64 bits cannot tell)
+# Two numbers stand in place of a reason: BEYOND_LIMIT, if 64 bits cannot tell, and this, if the reference is no number.
+BAD_GOLD = -2
 _NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
 _GOLD_POWER_LIMIT = 10**6  # the largest power of ten in a reference; one in an answer may be larger
 
@@ -44,15 +45,15 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         return False
     start, end = strip(data, start, end)
     number = gold.number
-    if not read_plain(data, start, end, number):
+    if not read_plain(data, start, end, number):  # not digits alone: '$1,250', or a solution
         low, high = extract.last_line(data, start, end)
         if low >= 0:
             start, end = strip(data, low, high)
         _, more = read_side(data, start, start, end, gold)
-        one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
-        one = one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
-        one = one and gold.currency != CONTRADICTED
-        return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
+        is_one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
+        is_one = is_one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
+        is_one = is_one and gold.currency != CONTRADICTED
+        return is_one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
     gold.currency = 0
     return True
 
@@ -83,11 +84,11 @@ def compare(
     first, currency = scratch.first, scratch.gold.currency
     has_number = False
     more = True
-    begin = low
+    begin = low  # where the answer begins; `low` becomes the beginning of its next side
     while more:
         side = scratch.next if has_number else first
         low, more = read_side(data, begin, low, high, side)
-        if side.fault >= HEDGED:
+        if side.fault >= HEDGED:  # it is HEDGED or REFUSED
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
         if not is_number(side):
             continue

@@ -63,7 +63,8 @@ class OpenEnv(TextEnv):
         """Opens one split; raises EnvError if no such server answers, or if its texts are not found.
 
         Args:
-            action: the field of an action that takes the completion; None = the only text that the server requires.
+            action: the field of an action that takes the completion; None = the only text field that the
+                server requires.
             observation: the field of an observation that the model reads; None = the first of `TEXT_FIELDS` that holds
                 something.
             max_turns: the most completions of an episode; None = what the server says, else 10.
@@ -179,11 +180,13 @@ class OpenEnv(TextEnv):
         result = await self._client.result(self._reset(problem.reference["index"]), turns)
         if result.done and not result.metadata.get("truncated"):
             return None
+        # Of an episode that the server has cut off, the reply is "": None would mean that it is over.
         text = "" if result.done else self._text(result)
         return text if isinstance(text, str) else "\n".join(message["content"] for message in text)
 
     async def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:  # type: ignore[override]
         reset = self._reset(problem.reference["index"])
+        # The client remembers results, so this plays nothing again, unless newer results have displaced them.
         results = [await self._client.result(reset, turns[: n + 1]) for n in range(len(turns))]
         if self._is_ours:
             if not results[-1].done:
@@ -221,9 +224,9 @@ def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
                 f"{shown_name}: action={chosen} is no field of an action. {near}It has {', '.join(fields)}."
             )
         return chosen
-    required = [name for name in schema.get("required", []) if name in texts] or texts
-    if len(required) == 1:
-        return required[0]
+    candidates = [name for name in schema.get("required", []) if name in texts] or texts
+    if len(candidates) == 1:
+        return candidates[0]
     has = f"its actions have {', '.join(fields)}" if fields else "it does not say what its actions are"
     raise EnvError(
         f"{shown_name}: which field of an action takes the completion? Give --env-args action=FIELD; {has}."

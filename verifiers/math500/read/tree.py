@@ -35,13 +35,14 @@ PERIOD_LIMIT = 20  # digits of the period of a decimal that ends in dots
 
 
 Parts = tuple[Node, ...]
-# {kind of node: what returns its parts}, {kind of node: what returns a node with other parts}
+# {kind of node: a function that returns its parts}
 PARTS: dict[str, Callable[[Node], Parts]] = {
     **dict.fromkeys(ATOMS, lambda _: ()),
     **dict.fromkeys(("+", "*"), itemgetter(1)),
     **dict.fromkeys(("/", "^", "deg", "pct", "paren"), itemgetter(slice(1, None))),
     "fn": itemgetter(2),
 }
+# {kind of node: a function that returns the node with other parts}
 REBUILT: dict[str, Callable[[Node, Parts], Node]] = {
     **dict.fromkeys(("+", "*"), lambda node, inside: (node[0], inside)),
     **dict.fromkeys(("/", "^", "deg", "pct", "paren"), lambda node, inside: (node[0], *inside)),
@@ -117,7 +118,8 @@ def is_whole(node: Node) -> bool:
 def keeps_form(answer: Node, gold: Node) -> bool:
     """True if an answer has the form that strict mode wants.
 
-    For a number, it is no calculation; for a sum, it is no product of sums.
+    If the reference is a number, the answer is no calculation. Otherwise, the answer has a product of sums only if the
+    reference has one.
     """
     if is_literal(gold):
         return is_literal(answer)
