@@ -199,9 +199,8 @@ def _still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) 
             name = file.parent.name if file.stem == "__init__" else file.stem
             if name in names and file not in found:
                 found[file] = sha256
-                if (
-                    file.is_file() and _sha256_of(file) == sha256
-                ):  # _refuse_changed_helpers refuses the others
+                # A file that has changed is refused later, by _refuse_changed_helpers.
+                if file.is_file() and _sha256_of(file) == sha256:
                     texts.append(file.read_bytes())
     return found
 

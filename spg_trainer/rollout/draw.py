@@ -65,8 +65,8 @@ def sample_tokens(
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. This is done first, so tokens, log-probabilities and measures all see it.
-        noise: (N, V), already drawn by `fill_noise`; None = drawn here. A caller who passes it must see to it that
-            N * V <= MAX_LOGITS: the noise is for one piece, and nothing checks this.
+        noise: (N, V), already drawn by `fill_noise`; None = it is drawn here, if temperature > 0. The caller must
+            see to it that N * V <= MAX_LOGITS: the noise is for one piece, and nothing checks this.
 
     Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """

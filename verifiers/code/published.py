@@ -94,7 +94,7 @@ def reference_of(row: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         return dict.fromkeys(("entry_point", "cases", "prompt"))
     ((cases, no_cases),) = cases_of([read])
-    # A completion is judged behind the setup, so that is the field `prompt`; for HumanEval both are the same.
+    # The field `prompt` is the code before a completion: the setup, which is the row's own prompt for HumanEval.
     return {"entry_point": read.entry_point, "cases": None if no_cases else cases, "prompt": read.setup}
 
 

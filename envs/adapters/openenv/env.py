@@ -180,7 +180,7 @@ class OpenEnv(TextEnv):
         result = await self._client.result(self._reset(problem.reference["index"]), turns)
         if result.done and not result.metadata.get("truncated"):
             return None
-        # Of an episode that the server has cut off, the reply is "": None would mean that it is over.
+        # An episode that the server has cut off gets the reply "", since None would mean that the task is over.
         text = "" if result.done else self._text(result)
         return text if isinstance(text, str) else "\n".join(message["content"] for message in text)
 
