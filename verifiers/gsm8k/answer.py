@@ -167,14 +167,12 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 
 def clear(side: Side) -> None:
     """Forget all that a side has noted, but for its numbers."""
-    side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = side.price = (
-        side.dollar
-    ) = 0
-    side.words_value = side.value_before_bracket = side.currency = side.letter = side.plain_words = 0
-    side.priced = side.capital = side.degrees = side.braced = side.in_function = side.words = side.unit = (
-        False
-    )
-    side.space_follows = side.variable = side.after_span_word = side.in_span = side.span_has_unit = False
+    side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
+    side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
+    side.words_value = side.value_before_bracket = 0
+    side.priced = side.capital = side.degrees = side.braced = side.in_function = False
+    side.words = side.unit = side.variable = side.space_follows = False
+    side.after_span_word = side.in_span = side.span_has_unit = False
 
 
 def is_listed(key: int) -> bool:
