@@ -576,7 +576,10 @@ def test_how_a_model_decodes_is_asked_for_with_other_settings_beside_its_own_len
         (lambda: defaults(Sampling, env="sudoku", max_steps=3), "Sampling has no setting max_steps"),
         (lambda: defaults(Sampling, temprature=3), "Did you mean 'temperature'"),
         (lambda: defaults(OptimizerConfig), "there are defaults of Config, EvalCommand, Sampling"),
-        (lambda: defaults(Config, env="sudoku", rollout=Sampling(20)), "rollout is a group: give its"),
+        (
+            lambda: defaults(Config, env="sudoku", rollout=Sampling(20)),
+            "rollout is a group: give each of its settings",
+        ),
         (lambda: Sampling(20.0, 20, 20).check(), "max_completion_length=20.0: should be a whole number"),
     ],
 )
