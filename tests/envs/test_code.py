@@ -272,7 +272,7 @@ def test_the_published_infilling_is_for_tests_alone(rows):
     assert len(envs.make("code", source=source, split="test")) == 2
     with pytest.raises(EnvError, match="leaves no problem for train"):
         envs.make("code", source=source)
-    with pytest.raises(EnvError, match=r"a program with \[MASK in it"):
+    with pytest.raises(EnvError, match=r"a program with '\[MASK' in it"):
         opened(rows({**INFILLING[0], "suffix": "        return '[MASK]'\n"}))
     with pytest.raises(EnvError, match="hole=0: it is a number of tokens"):
         envs.make("code", source=source, split="test", hole=0)
