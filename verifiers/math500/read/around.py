@@ -39,13 +39,12 @@ def without_reason(answer: str) -> str:
         value = value.rstrip(" ,.;:-–—")
         is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
-            return value + "}" * max(
-                value.count("{") - value.count("}"), 0
-            )  # of \text{Paris, because it is ...}
+            open_braces = value.count("{") - value.count("}")  # that of \text{Paris, because it is ...}
+            return value + "}" * max(open_braces, 0)
     return answer
 
 
-def value_in_english(answer: str, is_list: bool, is_words: bool = False) -> str:
+def value_in_english(answer: str, is_list: bool, is_words: bool) -> str:
     """The answer without a clause or cheers, with a minus for a word, and in one line if it is a list in lines.
 
     `is_list`: True if the reference is a list. `is_words`: True if it is in words.
