@@ -22,8 +22,12 @@ EQUAL, DIFFERENT, UNREAD = (Reason.OK, Tier.CAS), (Reason.WRONG, Tier.CAS), (Rea
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Workers]:
-    """Verdicts that do not depend on how busy the machine is: one second of processor time, and patience."""
-    workers = Workers("verifiers.math500.cas", size=2, hard=60.0)
+    """Verdicts that do not depend on how busy the machine is.
+
+    A worker's first tower of powers takes 0.7 s of processor time here, and more beside a busy neighbour; a text that
+    is not refused takes far more than the five seconds.
+    """
+    workers = Workers("verifiers.math500.cas", size=2, soft=5.0, hard=60.0)
     yield workers
     workers.close()
 

@@ -177,6 +177,8 @@ def read(text: str, real: bool) -> object:
     try:
         return _read(text, real)
     except Unreadable:
+        if "\\pm" not in text and "\\mp" not in text:
+            raise
         signs = (("+", "-"), ("-", "+"))  # math-verify's reader takes \pm at the top level only
         return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
 
