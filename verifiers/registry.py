@@ -211,7 +211,7 @@ def check_mode(mode: object, task: Task) -> None:
 def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
     """Raises `ArgumentError` for a mode or for reference fields that the task does not take."""
     check_mode(mode, task)
-    if tuple(reference) == task.fields:  # as nearly always
+    if tuple(reference) in (task.fields, task.fields + task.optional):  # as nearly always
         return
     missing = [name for name in task.fields if name not in reference]
     extra = [name for name in reference if name not in (*task.fields, *task.optional)]

@@ -65,7 +65,7 @@ _LITERAL = re.compile(
     re.ASCII,
 )
 CACHE_LIMIT = 1 << 16  # pairs remembered
-SHORT = 100  # characters; the verdict on an answer up to this length is remembered from one batch to the next
+SHORT = 100  # characters; the verdict on an answer up to this length is remembered
 MAX_WORKERS = 4
 CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
 CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
@@ -447,7 +447,8 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     tier = TEXT
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        reason, tier = judge(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
+        judge_once = _judge_short if len(extracted) <= SHORT else judge
+        reason, tier = judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
     return reason, tier, float(reason == OK), low, high
 
 
