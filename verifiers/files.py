@@ -92,6 +92,11 @@ class Source:
             raise CommandError(
                 f"{self.path} is a pointer of Git LFS, not the file. Fetch it by `git lfs pull` in its repository."
             )
+        if magic.startswith(b"PK\x03\x04"):
+            raise CommandError(
+                f"{self.path} is a zip archive, as a workbook of Excel is. Save its table as CSV, or give a file of "
+                f"one of these kinds: {', '.join(FORMATS)}."
+            )
         if magic.startswith(b"PAR1") or self.path.endswith(".parquet"):
             return _parquet(self.path, self.columns)
         if magic.startswith(b"\x1f\x8b"):

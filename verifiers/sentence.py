@@ -11,14 +11,18 @@ from verifiers import characters as ch
 from verifiers.answer_words import (
     ANSWER,
     ANSWER_NAMES,
+    ARE,
     ASIDE,
     BEFORE,
     BEING,
+    CHOICE,
     CONDITION,
+    CORRECT,
     DENIAL,
     ENDING_BYTES,
     ENDING_SIZES,
     MODAL,
+    OTHER,
     SO,
     word_at,
 )
@@ -46,6 +50,8 @@ _DENIALS = word_keys("no not never wrong incorrect wait actually or")
 """Words behind a value that take it back: "18. Actually, that is wrong."."""
 _NEGATIONS, _RIGHT = word_keys("cannot isn wasn doesn t"), word_keys("right correct true seem work")
 """A word of each takes a value back, too: "18. That cannot be right." But "18. You can't buy half a box." keeps it."""
+_JOINING = word_keys("or and")
+"""Words with which a further line of a value begins: the second line of `x = 2` and `or x = -3`."""
 _NO_VALUE = word_keys(
     "unknown known found obtained given got calculated computed determined derived expressed rounded asked correct "
     "final by in what"
@@ -56,12 +62,14 @@ _IN_WORDS = word_keys(
     "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
+_CORRECT = word_keys(CORRECT)
 _BEGIN, _END = word_key("begin"), word_key("end")
 _STOPS = tuple(b".!?")
 """Signs that end a sentence if a space follows: the last point of "It is 1.8. Good."."""
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
 _WIDE_COLON, _WIDE_COMMA = "：".encode(), "，".encode()
 _WIDE_STOP = "。".encode()
+_BOLD = b"**"
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
 """Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`."""
 SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; a longer one counts as having one
@@ -190,7 +198,7 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def may_name(data: Bytes, start: int, end: int) -> bool:
-    """True if the line data[start:end] may hold a word for an answer; most lines of a working hold none."""
+    """True if the line data[start:end] may name an answer by its words; most lines of a working do not."""
     line = data[start:end].lower()
     for name in ANSWER_NAMES:
         if name in line:
@@ -218,6 +226,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     # a verb yet. aside: behind that came words such as "to this". supposed: it is a supposition, "if the answer is 18".
     plain, named, aside, supposed = True, False, False, False
     clause, being = line, -1  # where the sentence's last clause begins, and where its verb of being stands
+    before = line  # where the last word begins
     i = line
     while i < end:
         if data[i] == ch.SPACE:
@@ -225,6 +234,11 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             continue
         role, after = word_at(data, i, end)
         if after > i:
+            if role == CHOICE and says_one_of(data, before, i, _CORRECT):
+                role = ANSWER  # "the correct option"
+            elif role == ARE:
+                role = BEING if named and not aside else OTHER
+            before = i
             if named and role == BEING:
                 if says_no_value(data, after, end):
                     without_value = after
@@ -235,15 +249,20 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
                 supposed, plain, named, aside = True, False, False, False
             elif role == ANSWER and plain and not named:
                 named = True
-            elif role == ANSWER and being >= 0 and not supposed and ends_sentence(data, after, end):
-                if count_values(data, clause, being) == 1 and not says_one_of(data, clause, being, _DOUBTS):
-                    low, high = clause, being  # "7 is the answer."
+            elif being >= 0 and not supposed and (role == ANSWER or role == BEFORE):
+                letter = is_letter(data, clause, being)
+                claims = role == ANSWER or (letter and says_one_of(data, i, after, _CORRECT))
+                if claims and ends_sentence(data, after, end):
+                    one = letter or count_values(data, clause, being) == 1
+                    if one and not says_one_of(data, clause, being, _DOUBTS):
+                        low, high = clause, being  # "7 is the answer.", "B is correct."
             elif named and (role == MODAL or role == BEFORE or (aside and role != DENIAL)):
                 pass
             elif named and role == ASIDE:
                 aside = True
-            elif role == SO:
-                plain, named, aside = not supposed, False, False
+            elif role == SO or role == CHOICE:
+                plain, named, aside = role == SO and not supposed, False, False
+                clause = after  # "So 7 is the answer.", "Option B is correct."
             else:
                 plain, named, aside = plain and not named and role == BEFORE, False, False
             if role == BEING:
@@ -282,6 +301,16 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     if low < 0:
         return (end, -1) if named else (-1, without_value)
     return low, high
+
+
+def is_letter(data: Bytes, start: int, end: int) -> bool:
+    """True if a single capital letter is all that stands in data[start:end], apart from brackets and asterisks: (B)."""
+    low, high = behind_spaces(data, start, end), before_stars(data, start, end)
+    if low < high and data[low] == ch.LEFT_PAREN:
+        low += 1
+    if low < high and data[high - 1] == _RIGHT_PAREN:
+        high -= 1
+    return high == low + 1 and ch.UPPER_A <= data[low] <= ch.UPPER_Z
 
 
 def says_no_value(data: Bytes, start: int, end: int) -> bool:
@@ -365,6 +394,11 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     while low < end and matches(data, low, end, _WIDE_COLON):
         low += 3
     below = find_byte(data, ch.NEWLINE, i, low) < low
+    first = low
+    while below and data[first - 1] != ch.NEWLINE:
+        first -= 1
+    first, _ = strip(data, first, end)
+    has_bullet = below and begins_item(data, first, end)
     while below and low + 1 < end and is_bullet(data, low):
         low += 2
     low = behind_spaces(data, low, end)
@@ -372,12 +406,45 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return -1, -1
     if quoted:
         return json_value(data, low, end)
-    return trimmed(data, low, value_end(data, low, end))
+    line_end = value_end(data, low, end)
+    high = end_of_list(data, line_end, end, has_bullet)
+    is_list = has_bullet and high > line_end
+    low, high = trimmed(data, first if is_list else low, high)
+    return first if is_list else low, high
+
+
+def end_of_list(data: Bytes, i: int, end: int, has_bullet: bool) -> int:
+    """Where the list ends that has a line for each value and whose first line ends at i; i if there is no further line.
+
+    Further lines begin with a bullet or label, if the first one does (`has_bullet`), or with "or" or "and".
+    """
+    while i < end and data[i] == ch.NEWLINE:
+        low, _ = strip(data, i, end)
+        key, _ = read_word(data, low, end, True)
+        joins = is_one_of(key, _JOINING) or (has_bullet and begins_item(data, low, end))
+        if not joins or count_values(data, low, find_byte(data, ch.NEWLINE, low, end)) == 0:
+            break
+        i = value_end(data, low, end)
+    return i
 
 
 def is_bullet(data: Bytes, i: int) -> bool:
     """True if the sign at i, the first of a line, is a bullet: `- `, `* ` or `> `."""
     return (data[i] == ch.MINUS or data[i] == ch.STAR or data[i] == ch.GREATER) and is_space(data[i + 1])
+
+
+def is_label(data: Bytes, i: int, end: int) -> bool:
+    """True if the line that begins at i has the label of a part: `(a) `, `b) `, `1. `."""
+    if i < end and data[i] == ch.LEFT_PAREN:
+        i += 1
+    if i + 2 >= end or not (ch.is_ascii_letter(data[i] + 0) or ch.is_ascii_digit(data[i] + 0)):
+        return False
+    return (data[i + 1] == _RIGHT_PAREN or data[i + 1] == ch.POINT) and is_space(data[i + 2])
+
+
+def begins_item(data: Bytes, i: int, end: int) -> bool:
+    """True if the line that begins at i is an item of a list, by its bullet or label."""
+    return i + 1 < end and (is_bullet(data, i) or is_label(data, i, end))
 
 
 def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
@@ -510,11 +577,27 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(start, end) without spaces and asterisks around data[start:end], and without its full stop or verb of being."""
     start = behind_spaces(data, start, end)
+    last = end
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)
+    if opens_bold(data, start, end):
+        if matches(data, end, last, _BOLD):
+            end += len(_BOLD)  # x = **6**
+        elif matches(data, start - len(_BOLD), start, _BOLD):
+            start -= len(_BOLD)  # **6** eggs
     size = being_behind(data, start, end)
     return start, end - size
+
+
+def opens_bold(data: Bytes, start: int, end: int) -> bool:
+    """True if data[start:end] has an odd number of `**`, so that one of them has its partner outside."""
+    count = 0
+    i = behind_stars(data, start, end)
+    while i > 0:
+        count += 1
+        i = behind_stars(data, i, end)
+    return count % 2 == 1
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:

@@ -169,6 +169,7 @@ class Rows(TextEnv):
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, rules)
+        self.notice = left_out
         if split == "train":  # said once, since every run opens this split
             conflicts = _conflicts(files, rules)
             empty = _empty_columns(files, rules, column_of, self.functions)
@@ -371,6 +372,11 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             f"{files['train']}: of {len(all_entries)} problems none is for {split} (a hash of the prompt divides them "
             f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
         )
+    if split != "train":
+        left_out = (
+            f"The split {split} is {len(chosen):,} of the {len(all_entries):,} rows of {Path(files['train']).name}, "
+            f"picked by a hash of the prompt. --env-args {split}=FILE takes all rows of a file."
+        )
     return chosen, left_out
 
 
@@ -379,7 +385,7 @@ def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _content_of(file, rules).entries:
-            answer = json.dumps(entry.reference, sort_keys=True)
+            answer = json.dumps({name: str(value) for name, value in sorted(entry.reference.items())})
             places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
     differing = [
         " and ".join(places.values())

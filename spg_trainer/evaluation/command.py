@@ -111,6 +111,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         console.warn(note)
     for note in changed_code(command):
         console.warn(note)
+    for notice in dict.fromkeys(env.notice for _, env, _ in to_evaluate if env.notice):
+        console.say(notice)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
     if unseen_task := unseen(m.model, command.env):

@@ -165,6 +165,13 @@ def test_a_test_question_in_other_letters_or_spaces_is_not_trained_on_and_its_li
     assert "all.jsonl, line 4 (that of same.jsonl, line 1)" in env.notice
 
 
+def test_a_split_that_a_hash_picks_says_how_many_rows_it_has_and_how_to_ask_all(tmp_path: Path) -> None:
+    path = write(tmp_path / "held.jsonl", rows(100))
+    test = envs.make(path, split="test", **COLUMNS)
+    assert f"{len(test)} of the 100 rows of held.jsonl" in test.notice and "test=FILE" in test.notice
+    assert envs.make(path, split="test", test=path, **COLUMNS).notice == ""
+
+
 def test_a_question_with_different_answers_is_said_by_line(tmp_path: Path) -> None:
     content = [*rows(60), {"question": "5  + 1?", "solution": "7", "work": "<answer>7</answer>"}]
     path = write(tmp_path / "twice.jsonl", content)
@@ -326,6 +333,9 @@ def test_a_column_in_another_case_is_suggested_and_a_pointer_of_git_lfs_is_named
             envs.EnvError, match=f"{name} is a pointer of Git LFS, not the file. Fetch it by `git lfs"
         ):
             envs.make(str(tmp_path / name), verifier="gsm8k")
+    (tmp_path / "workbook.jsonl").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(envs.EnvError, match=r"workbook\.jsonl is a zip archive"):
+        envs.make(str(tmp_path / "workbook.jsonl"), verifier="gsm8k")
 
 
 def test_a_row_of_a_table_has_the_number_of_the_line_on_which_it_begins(tmp_path):

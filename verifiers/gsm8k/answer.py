@@ -508,6 +508,9 @@ def note_mark(kind: int, side: Side) -> None:
     if kind == num.POWER and (side.unit or take_back_letter(side)) and is_behind(side, WORD):
         side.key = 0  # cm²
         return
+    if kind == ch.STAR and side.numbers == 0 and side.before == WORD:
+        side.space_follows = True  # "almost **18**": emphasis leaves the word right before the number
+        return
     blame(side, _FAULT[kind])
     side.in_function = False
     if side.numbers == 0 and side.before == WORD:

@@ -112,7 +112,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     may_be_english = " " in answer or not answer.isprintable() or may_end_otherwise(answer)
     if outcome and outcome[0] != OK and lenient and may_be_english:
         # English has spaces, and a list in lines has characters that are not printable.
-        value = value_in_english(answer, gold.is_list, gold.takes_reason)
+        value = value_in_english(markup.plain(answer), gold.is_list, gold.takes_reason)
         if (
             value != answer
             and (judged := judge_as_written(value, gold, problem, lenient))
@@ -448,7 +448,9 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
         judge_once = _judge_short if len(extracted) <= SHORT else judge
-        reason, tier = judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
+        reason, tier = (
+            judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
+        )
     return reason, tier, float(reason == OK), low, high
 
 

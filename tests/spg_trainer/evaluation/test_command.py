@@ -211,6 +211,19 @@ def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path,
     assert capsys.readouterr().out.count("a changed prompt") == 1
 
 
+def test_a_file_of_which_a_hash_picks_the_test_problems_is_told(command, capsys):
+    problems = [{"prompt": f"{i}", "answer": f"{i}"} for i in range(60)]
+    Path("held.jsonl").write_text("\n".join(map(json.dumps, problems)))
+    asked = change(command, env="held.jsonl", env_args={"verifier": "gsm8k"}, max_completion_length=(8,))
+    (some,) = run_eval(change(asked, num_problems=60, output_dir="some"))
+    assert some.n < 60 and f"is {some.n} of the 60 rows of held.jsonl" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    args = {"verifier": "gsm8k", "test": "held.jsonl"}
+    (every,) = run_eval(change(asked, num_problems=60, env_args=args, output_dir="every"))
+    assert every.n == 60 and "picked by a hash" not in capsys.readouterr().out
+
+
 def test_other_rules_beside_ours(command, tmp_path, capsys):
     """The rate over the empty cells of all puzzles, computed again from the rows."""
     run_eval(change(command, rules=("ours", "d1"), max_completion_length=(24,), output_dir=str(tmp_path)))

@@ -140,6 +140,9 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             cursor.advance()
             above, below = (unit_words(read_label(cursor)) for _ in range(2))
             words += [*above, "/", *below]
+        elif at_article_behind_of(cursor, words):
+            words.clear()
+            cursor.advance()
         elif at_rate(cursor) or at_article_of_time(cursor):
             words.append("/")
             cursor.advance()
@@ -172,6 +175,12 @@ def at_rate(cursor: Cursor) -> bool:
         cursor.peek(-1)[0] == NUMBER and not text.is_reference and not (text.match or text.letters)
     )
     return behind_number or bool(cursor.currency)
+
+
+def at_article_behind_of(cursor: Cursor, words: list[str]) -> bool:
+    """True at the article of "3/4 of a cup", which says the same as "3/4 cup"; the "an" of "of an hour" is no rate."""
+    is_article = cursor.kind in (WORD, LETTERS) and cursor.value in ("a", "an")
+    return is_article and words == ["of"] and cursor.peek()[0] == WORD
 
 
 def at_article_of_time(cursor: Cursor) -> bool:

@@ -68,6 +68,9 @@ _SPELLINGS = {  # {name of a unit: its spellings in any case}
     "stone": "stone stones",
     "quintal": "quintal quintals",
     "bar": "bar bars",
+    "psi": "psi",
+    "atmosphere": "atm atmosphere atmospheres",
+    "torr": "torr mmhg",
     "bit": "bit bits",
     "electronvolt": "electronvolt electronvolts",
     "horsepower": "horsepower",
@@ -199,8 +202,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     for two_words in ("watt hour", "light year", "basis point", "euro cent"):
         text = text.replace(two_words, two_words.replace(" ", "-"))
     for word in text.replace("per cent", "percent").split():
-        if word == "of" and names and is_known(names[-1]):
-            break  # cups of sugar
+        if word in ("of", "in") and names and names[-1] != "/" and is_known(names[-1]):
+            break  # cups of sugar, dollars in total
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
             if has_unit:  # the power stands behind its unit
