@@ -57,8 +57,8 @@ ENDINGS = ("です", "입니다", "이다")
 """The verbs of being that Japanese and Korean put behind the value: "18です" says "is 18"."""
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
-CORRECT = "correct right"
-"""Words that make a choice the answer: "the correct option is B", "B is correct"."""
+CORRECT = "correct"
+"""The word that makes a choice the answer: "the correct option is B", "B is correct"."""
 _MORE = {  # {role: its English words}; the lists of the other languages have no words of these roles
     SO: "so thus therefore hence then yes",
     MODAL: "should would must will",
@@ -122,7 +122,7 @@ ANSWER_NAMES = tuple(
         }
     )
 )
-"""The words for an answer, and those of `CORRECT`, as UTF-8 with ASCII letters in lower case."""
+"""The words for an answer, and `CORRECT`, as UTF-8 with ASCII letters in lower case."""
 _TERM_BYTES = b"".join(term for term, _ in _TERMS)
 _TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
 _TERM_KINDS = bytes(role for _, role in _TERMS)
