@@ -115,7 +115,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
     columns_to_keep = [*job.keep, job.by] if job.by else job.keep
-    kept: dict[int, dict[str, Any]] = {}  # {line: its kept columns}
+    kept: dict[int, Mapping[str, Any]] = {}  # {line: its kept columns}
     seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
@@ -132,6 +132,7 @@ def judge_block(job: Job, block: Block) -> Judged:
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
+            seen.update(kept.setdefault(number, error.columns))
             continue
         if value is None or value == []:
             missing.append(number)
