@@ -35,7 +35,7 @@ _ROUNDING = frozenset("about approximately around roughly exactly".split())
 """Words that may stand before a value that an answer begins with."""
 _EXPLAINING = frozenset("because since which".split())
 """Words that begin a clause about the value before them: "25 dollars because each of the 5 boys paid 5"."""
-_ADDING = frozenset("or and maybe perhaps possibly probably not then plus minus times to".split())
+_ADDING = frozenset("and maybe perhaps possibly probably not then plus minus times to".split())
 """Words that join a value to the one before them: "18, maybe 19"."""
 _MOVING_ON = frozenset(
     "so thus therefore hence but however wait actually no sorry oops correction corrected mistake".split()
@@ -87,21 +87,27 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
     """The first clause of an answer that begins with a value, or else its `last_value`.
 
     It is the last value too if the clause is a statement or a calculation, or if later words conclude, correct or deny.
-    None if the clause has several values, "1 out of 6", or another one follows at once: "18, or 19".
+    None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the last
+    value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):
         return last_value(text, is_gsm8k)
     begin = items[0].high
     end = clause_end(text, begin)
+    others = [item for item in items[1:] if item.low < end]
     left, equals, _ = text[:begin].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))  # $2 * 9 = 18$, not $x = 18$
-    is_statement = not _BEING.isdisjoint(words_of(text[begin:end]))
+    says = words_of(text[begin : others[0].low if others else end])
+    is_statement = not _BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
     moves_on = not _MOVING_ON.isdisjoint(words_of(text[begin:]))
     if is_calculation or is_statement or moves_on or is_denied("", text[begin:]):
         return last_value(text, is_gsm8k)
-    if another_follows(text, end, items) or any(item.rank for item in items[1:] if item.low < end):
-        return last_value(text, is_gsm8k) if "=" in text else None
+    if is_left_open(text, end, items) and "=" not in text:
+        return None
+    if another_follows(text, end, items) or any(item.rank for item in others):
+        value = last_value(text, is_gsm8k)
+        return value if value and ("=" in text or value.rank == 2) else None
     if not any(map(str.isalnum, text[end:])):
         return last_value(text, is_gsm8k)
     bold = text.find("**", begin, end)  # of "72** clips (48 in April)", where the bold text ends
@@ -136,9 +142,15 @@ def clause_end(text: str, i: int) -> int:
     return i
 
 
+def is_left_open(text: str, end: int, items: list[Item]) -> bool:
+    """True if text[end:] begins with "or" and has a value: ", or it is 19", "(or 19)"."""
+    first_word = next(filter(str.isalnum, words_of(text[end:])), "")
+    return first_word == "or" and items[-1].low >= end
+
+
 def another_follows(text: str, end: int, items: list[Item]) -> bool:
-    """True if text[end:] goes on with another value, "18, or 19", perhaps behind a bracket: "4 (for Ann), 5"."""
-    if text[end : end + 1] == "(" and next(words_of(text[end + 1 :]), "") not in _ADDING:
+    """True if text[end:] goes on with another value, "18, maybe 19", perhaps behind a bracket: "4 (for Ann), 5"."""
+    if text[end : end + 1] == "(":
         end = text.find(")", end)
     following = next((item.low for item in items if item.low >= end), -1)
     between = words_of(text[end:following])

@@ -130,6 +130,7 @@ NAMED = [
     ("Answer: 9 eggs are left, so she makes 9 * 2 = 18 dollars.", "18", "9"),
     ("Answer: 16 eggs a day. 16 - 7 = 9 eggs. 9 * 2 = 18 dollars.", "18", "16"),
     (r"Answer: \(16 - 7 = 9\) eggs are left. She makes \(9 \times 2 = 18\) dollars.", "18", "9"),
+    ("The answer is 100 minus 20, which is 80.", "80", "100"),
     ("Answer: 1. Compute 48 / 2 = 24. 2. Add 48 + 24 = 72.", "72", "1"),
 ]
 
@@ -150,6 +151,8 @@ OPEN = [
     "The answer is 5 feet 18 inches.",
     "The answer is 17, maybe 18.",
     "The answer is 17, or 18.",
+    "The answer is 17, or it is 18.",
+    "The answer is 17 boys where 18 are tall.",
     "The answer is 18 (or 19).",
     "The answer is 18 (for Ann), 19 (for Bob).",
     "The answer is not 18.",
