@@ -55,7 +55,7 @@ VERDICT = (
     "d1",
 )
 LIVE = 60  # how many characters the live line has
-REPORTED = 100  # how many problems standard error names; the output names the problem of every line
+REPORTED = 10  # how many problems standard error names; the output names the problem of every line
 # So many bytes of compressed verdicts (some ten million lines) may wait for the first line that can be judged.
 HELD = 1 << 26
 FIRST = 5  # how many lines with the same problem standard error names
@@ -146,7 +146,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="writes the verdicts to FILE, not to standard output (.gz: compressed)",
     )
-    keep = "columns of the file that are written beside each verdict; the column id always is"
+    keep = "columns of the file, or of --references, that are written beside each verdict; the column id always is"
     add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=keep)
     by = "a column by whose values the summary also counts, e.g. --by level"
     add("--by", metavar="COLUMN", action="append", default=[], help=by)
@@ -269,8 +269,9 @@ def _joined(
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     left, right = split_key(args.on)
     first_task = next(iter(known.values()))
-    table = read_references(args.references, right, first_task.references)
     kept = [*args.keep, *filter(None, [args.by])]
+    named = [name for name in kept if name != "id"]
+    table = read_references(args.references, right, first_task.references, named)
     blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in first_task.references})
     return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
@@ -362,7 +363,7 @@ def _judge(
             more = ", ".join(map(str, lines[1:])) + (", ..." if count > len(lines) else "")
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
-        sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
+        sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
     return unanswered, readable, texts
 
 

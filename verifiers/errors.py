@@ -1,6 +1,7 @@
 """Every error that this package raises on purpose: about an argument or a reference, never about a completion."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 
@@ -37,7 +38,12 @@ class CommandError(VerifierError):
 
 
 class LineError(VerifierError):
-    """A line that holds no sample; its text completes the sentence "line 7 ..."."""
+    """A line that holds no sample; its text completes the sentence "line 7 ...".
+
+    `columns` are the line's columns that are to be written beside its error, if they are known.
+    """
+
+    columns: Mapping[str, Any] = MappingProxyType({})
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -4,15 +4,18 @@ Mode `flexible`, which is for files of other people's models, judges this value:
 (`$...$`, `\(...\)`, `\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or
 "is" is preferred. A number behind a word such as "every" or "in" is taken only if there is no other, because it says
 what the value is about: "in 7 days". What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no
-value. Nothing is compiled; every scan is linear.
+value. Where lenient mode found a marked or named answer that it cannot read, the value is looked for in that alone, and
+what is named first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Nothing is compiled; every
+scan is linear.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
-from verifiers.denial import is_denied
+from verifiers.denial import is_denied, words_of
 from verifiers.extract import read_tags
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
@@ -28,6 +31,16 @@ _JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
 """Words and signs between two numbers of which neither is the value: "18 or 19", "2 * 9"."""
 _DENYING = frozenset("not between ±".split())
 """Words and signs behind which a number is no value: "not 18"."""
+_ROUNDING = frozenset("about approximately around roughly exactly".split())
+"""Words that may stand before a value that an answer begins with."""
+_EXPLAINING = frozenset("because since which".split())
+"""Words that begin a clause about the value before them: "25 dollars because each of the 5 boys paid 5"."""
+_ADDING = frozenset("and maybe perhaps possibly probably not then plus minus times to".split())
+"""Words that join a value to the one before them: "18, maybe 19"."""
+_MOVING_ON = frozenset(
+    "so thus therefore hence but however wait actually no sorry oops correction corrected mistake".split()
+)
+"""Words that conclude or correct, so that the value may stand behind them: "9 eggs, so she makes 18 dollars"."""
 _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
 """Words that belong to the number before them: both of "5 million dollars"."""
 _BELOW_ZERO = "below zero"
@@ -58,22 +71,105 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
     # A brace before the answer is that of a box.
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
         return -1, -1
-    if low < 0:
+    is_found = low >= 0
+    if not is_found:
         end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
         low, high = end_of_reasoning, end_of_text
     text = data[low:high].decode("utf-8", "surrogatepass")
-    value = last_value(text, is_gsm8k)
+    value = (first_value if is_found else last_value)(text, is_gsm8k)
     if value is None:
         return -1, -1
     start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
     return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
 
 
+def first_value(text: str, is_gsm8k: bool) -> Item | None:
+    """The first clause of an answer that begins with a value, or else its `last_value`.
+
+    It is the last value too if the clause is a statement or a calculation, or if later words conclude, correct or deny.
+    None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the last
+    value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
+    """
+    items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
+    if not (items and items[0].is_value and begins_answer(text, items[0].low)):
+        return last_value(text, is_gsm8k)
+    begin = items[0].high
+    end = clause_end(text, begin)
+    others = [item for item in items[1:] if item.low < end]
+    left, equals, _ = text[:begin].partition("=")
+    is_calculation = equals and any(map(str.isdecimal, left))  # $2 * 9 = 18$, not $x = 18$
+    says = words_of(text[begin : others[0].low if others else end])
+    is_statement = not _BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
+    moves_on = not _MOVING_ON.isdisjoint(words_of(text[begin:]))
+    if is_calculation or is_statement or moves_on or is_denied("", text[begin:]):
+        return last_value(text, is_gsm8k)
+    if is_left_open(text, end, items) and "=" not in text:
+        return None
+    if another_follows(text, end, items) or any(item.rank for item in others):
+        value = last_value(text, is_gsm8k)
+        return value if value and ("=" in text or value.rank == 2) else None
+    if not any(map(str.isalnum, text[end:])):
+        return last_value(text, is_gsm8k)
+    bold = text.find("**", begin, end)  # of "72** clips (48 in April)", where the bold text ends
+    return Item(0, len(text[: bold if bold > 0 else end].rstrip()), 1, True)
+
+
+def begins_answer(text: str, i: int) -> bool:
+    """True if text[:i] has only signs, apart from words such as "about", and the 1 behind it numbers no step."""
+    return not text.startswith("1. ", i) and all(
+        word in _ROUNDING or not word.isalnum() for word in words_of(text[:i])
+    )
+
+
+def clause_end(text: str, i: int) -> int:
+    """Where the clause ends that goes on at i: before a bracket, a stop or a word such as "because"."""
+    closings = last_closings(text)
+    while i < len(text):
+        c, start = text[i], i
+        formula = formula_end(text, i, closings) if c in "\\$" else -1
+        if formula > 0:
+            i = formula
+        elif c.isalpha():
+            while text[i : i + 1].isalpha():
+                i += 1
+            if text[start:i].lower() in _EXPLAINING:
+                return start
+        else:
+            is_stop = c in ",.:!?" and not text[i + 1 : i + 2].isalnum()
+            if is_stop or c in "\n;—。，；：" or (c == "(" and text[i - 1] == " "):
+                return i
+            i += 1
+    return i
+
+
+def is_left_open(text: str, end: int, items: list[Item]) -> bool:
+    """True if text[end:] begins with "or" and has a value: ", or it is 19", "(or 19)"."""
+    first_word = next(filter(str.isalnum, words_of(text[end:])), "")
+    return first_word == "or" and items[-1].low >= end
+
+
+def another_follows(text: str, end: int, items: list[Item]) -> bool:
+    """True if text[end:] goes on with another value, "18, maybe 19", perhaps behind a bracket: "4 (for Ann), 5"."""
+    if text[end : end + 1] == "(":
+        end = text.find(")", end)
+    following = next((item.low for item in items if item.low >= end), -1)
+    between = words_of(text[end:following])
+    return 0 <= end <= following and all(word in _ADDING or not word.isalnum() for word in between)
+
+
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
+    begin, last = [(0, list[Item]()), *sentences(text, is_gsm8k)][-1]
+    found = max(reversed(last), key=lambda item: item.rank, default=None)
+    if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
+        return None
+    return found
+
+
+def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
+    """(where it begins, its numbers and formulas) of each sentence that has one."""
     sentence: list[Item] = []
-    last: list[Item] = []
-    begin = begin_of_last = 0
+    begin = 0
 
     def add(low: int, high: int) -> None:
         """Adds text[low:high] to the sentence; the loop below has set `word`, which stands before it."""
@@ -83,7 +179,7 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
             sentence[-1] = before._replace(is_value=False)
         sentence.append(Item(low, high, rank_behind(word), not (joins or word in _DENYING)))
 
-    closings = {opening: text.rfind(closing) for opening, closing in _OPENINGS}
+    closings = last_closings(text)
     i, word = 0, ""
     while i < len(text):
         c = text[i]
@@ -113,15 +209,17 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
                 if c == "?":
                     sentence = [item._replace(is_value=False) for item in sentence]
                 if sentence:
-                    last, begin_of_last, sentence = sentence, begin, []
+                    yield begin, sentence
+                    sentence = []
                 begin = i + 1
             i += 1
     if sentence:
-        last, begin_of_last = sentence, begin
-    found = max(reversed(last), key=lambda item: item.rank, default=None)
-    if found is None or not found.is_value or is_denied(text[begin_of_last : found.low], text[found.high :]):
-        return None
-    return found
+        yield begin, sentence
+
+
+def last_closings(text: str) -> dict[str, int]:
+    """{opening mark of formulas: the place of its last closing mark}."""
+    return {opening: text.rfind(closing) for opening, closing in _OPENINGS}
 
 
 def rank_behind(word: str) -> int:

@@ -106,6 +106,11 @@ def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_
     assert run("gsm8k", path, "--json")[1][-1]["unmarked"] == [repr(text) for text in texts[:3]]
     status, rows, said = run("gsm8k", path, "--mode", "flexible")
     assert status == 0 and all(row["correct"] for row in rows) and "marked" not in said
+    padded = [text + "<|eot_id|>" + "<|endoftext|>" * 20 for text in texts[:2]]
+    path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "42"}) for text in padded])
+    _, rows, said = run("gsm8k", path, "--json")
+    assert rows[-1]["unmarked"] == [repr(text) for text in texts[:2]]
+    assert f"ends in {texts[0]!r}." in said
     choices = ["B", "The correct option is B."]  # which no mode reads
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
     _, _, said = run("math500", path)

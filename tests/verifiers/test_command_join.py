@@ -43,6 +43,30 @@ def test_each_completion_is_judged_by_the_reference_of_its_key(files, workers, c
     assert 'lacks "custom_id"' in out[3]["error"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_columns_of_the_references_are_kept_and_counted_by(files, tmp_path, workers, capsys) -> None:
+    references = [
+        {"id": "a", "answer": "7", "level": "easy", "custom_id": "x"},
+        {"id": "b", "answer": "9", "level": "hard", "custom_id": "y"},
+    ]
+    words = ["--references", write(tmp_path / "refs.jsonl", references), "--on", "custom_id=id"]
+    words += ["--keep", "level", "custom_id", "--by", "level", "--workers", workers, "--json"]
+    assert main(["gsm8k", files[0], *words]) == 0
+    said = capsys.readouterr()
+    *rows, facts = map(json.loads, said.out.splitlines())
+    assert [row.get("level") for row in rows] == ["hard", "easy", None, None]
+    assert [row.get("custom_id") for row in rows] == ["b", "a", "nowhere", None]  # those of the completions
+    groups = facts["by"]["groups"]
+    assert {value: (group["n"], group["correct"]) for value, group in groups.items()} == {
+        "hard": (1, 0),
+        "easy": (1, 1),
+    }
+    assert "no line has this column" not in said.err
+    write(tmp_path / "refs.jsonl", [*references, {**references[0], "level": "hard"}])
+    assert main(["gsm8k", files[0], *words]) == 2
+    assert "'a' has another level before" in capsys.readouterr().err
+
+
 def test_plain_completions_and_several_fields(tmp_path: Path, capsys) -> None:
     completions = write(
         tmp_path / "a.jsonl", [{"id": 3, "completion": "<answer>2+5</answer>", "numbers": "old"}]

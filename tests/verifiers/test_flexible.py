@@ -50,6 +50,8 @@ UNMARKED = [
     ("He made 96 dollars, and Bob's claim is wrong.", "96"),
 ]
 AMOUNTS = [
+    ("The answer is 150 minutes, which is 2.5 hours.", "150", "2.5"),
+    ("The answer is approximately 33. Each of the 3 boys got 11.", "33", "11"),
     # The number alone is another one, or another currency.
     ("They earned $5M.", "5000000", "5"),
     ("They earned 5 million dollars last year.", "5000000", "5"),
@@ -110,7 +112,49 @@ def test_the_formula_that_a_completion_ends_with_is_judged(completion: str, answ
     assert verify("math500", completion, answer=answer).reason == "no_answer"
 
 
+NAMED = [
+    # (an answer that begins with its value, the value, another number of its text)
+    ("The answer is 72. Natalia sold 48 clips in April and 24 in May.", "72", "24"),
+    ("**Answer: 72 clips** (48 in April and 24 in May)", "72", "24"),
+    ("The answer is 25 dollars, because each of the 5 boys paid 5 dollars.", "25", "5"),
+    ("The answer is 25 dollars because each of the 5 boys paid 5 dollars.", "25", "5"),
+    ("The answer is 7 days because he needs 35 dollars and earns 5 a day.", "7", "5"),
+    ("**Final Answer:** 72 clips — they sold 48 in April and 24 in May.", "72", "24"),
+    ("La respuesta es 72. Vendió 48 en abril y 24 en mayo.", "72", "24"),
+    ("#### 72 clips (48 in April, 24 in May)", "72", "24"),
+    ("<answer>20 minutes (1200 seconds)</answer>", "20", "1200"),
+    ("The answer is 18. It is not 19.", "18", "19"),
+    (r"The answer is $x = 3$. We check that 3 is larger than 2.", "3", "2"),
+    # It does not begin with its value: it corrects itself, concludes, computes or numbers its steps.
+    ("The answer is 18. Actually, it is 19.", "19", "18"),
+    ("Answer: 9 eggs are left, so she makes 9 * 2 = 18 dollars.", "18", "9"),
+    ("Answer: 16 eggs a day. 16 - 7 = 9 eggs. 9 * 2 = 18 dollars.", "18", "16"),
+    (r"Answer: \(16 - 7 = 9\) eggs are left. She makes \(9 \times 2 = 18\) dollars.", "18", "9"),
+    ("The answer is 100 minus 20, which is 80.", "80", "100"),
+    ("Answer: 1. Compute 48 / 2 = 24. 2. Add 48 + 24 = 72.", "72", "1"),
+]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(("completion", "answer", "other"), NAMED)
+def test_what_is_named_first_is_judged_if_an_answer_is_named(task, completion, answer, other) -> None:
+    verdicts = [verify(task, completion, mode="flexible", answer=gold) for gold in (answer, other)]
+    assert [verdict.correct for verdict in verdicts] == [True, False]
+
+
 OPEN = [
+    # An answer that begins with several values.
+    "Answer: 18 out of 24",
+    "Answer: 6 of the 18 apples",
+    "The answer is 17-18.",
+    "The answer is 12 boys and 18 girls.",
+    "The answer is 5 feet 18 inches.",
+    "The answer is 17, maybe 18.",
+    "The answer is 17, or 18.",
+    "The answer is 17, or it is 18.",
+    "The answer is 17 boys where 18 are tall.",
+    "The answer is 18 (or 19).",
+    "The answer is 18 (for Ann), 19 (for Bob).",
     "The answer is not 18.",
     "The answer is ±18",
     "The answer is 18 or 19.",
@@ -179,6 +223,7 @@ def test_giant_texts_are_read_in_time() -> None:
     for text in [*units, "1 not ", "is not, "]:
         began = time.process_time()
         verify("math500", text * 30_000, mode="flexible", answer="18")
+        verify("math500", f"<answer>{text * 10_000}", mode="flexible", answer="18")
         assert time.process_time() - began < 3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
@@ -33,19 +33,29 @@ def split_key(on: str) -> tuple[str, str]:
     return left, right or left
 
 
-def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, dict[str, Any]]:
-    """{key as text: {field: reference}} of all rows of a file.
+class Reference(NamedTuple):
+    """A row of the file of references: {field: reference}, and {name: value} of the columns that are kept."""
+
+    fields: dict[str, Any]
+    kept: dict[str, Any]
+
+
+def read_references(
+    path: str, key: str, names: dict[str, Names], kept: Sequence[str] = ()
+) -> dict[str, Reference]:
+    """{key as text: the row} of all rows of a file. kept: columns that are read besides.
 
     Raises CommandError for a row that lacks the key or a reference, and for a key that occurs twice with different
-    references.
+    references or kept columns.
     """
     wanted = [(key,), *names.values()]
-    columns = {name.partition(".")[0] for group in wanted for name in group}
-    source, table = Source(path, columns), dict[str, dict[str, Any]]()
+    columns = {name.partition(".")[0] for group in [*wanted, kept] for name in group} | set(kept)
+    source, table = Source(path, columns), dict[str, Reference]()
     for block in source.blocks():
         for number, line in zip(block.numbers, block.lines, strict=True):
             try:
-                value, *references = read_sample(read_line(line), wanted)
+                sample = read_line(line)
+                value, *references = read_sample(sample, wanted)
             except LacksField as error:
                 advice = Fields((), names).advice(error.places)
                 if 0 in error.places:
@@ -53,10 +63,13 @@ def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, d
                 raise CommandError(f"{path}, line {number} {error} {advice}") from error
             except LineError as error:
                 raise CommandError(f"{path}, line {number} {error}") from error
-            row = dict(zip(names, references, strict=True))
-            if table.setdefault(as_text(value), row) != row:
+            row = Reference(dict(zip(names, references, strict=True)), columns_of(sample, kept))
+            before = table.setdefault(as_text(value), row)
+            if before != row:
+                changed = (name for name in kept if before.kept.get(name) != row.kept.get(name))
+                what = "reference" if before.fields != row.fields else next(changed)
                 raise CommandError(
-                    f"{path}, line {number}: {key} {value!r} has another reference before. Leave one."
+                    f"{path}, line {number}: {key} {value!r} has another {what} before. Leave one."
                 )
     if source.failure:
         raise CommandError(f"{path} {source.failure}")
@@ -67,13 +80,13 @@ def join(
     blocks: Iterable[Block],
     completion: Names,
     key: str,
-    table: dict[str, dict[str, Any]],
+    table: dict[str, Reference],
     path: str,
     kept: Sequence[str] = (),
 ) -> Iterator[Block]:
     """The blocks of a file of completions, with its references added to every line.
 
-    path: of the references. kept: other columns of completions that stay.
+    path: of the references. kept: other columns that stay, those of completions before those of references.
     """
     for block in blocks:
         yield block._replace(
@@ -85,13 +98,15 @@ def _joined(
     line: bytes | LineError,
     completion: Names,
     key: str,
-    table: dict[str, dict[str, Any]],
+    table: dict[str, Reference],
     path: str,
     kept: Sequence[str],
 ) -> bytes | LineError:
     """A line with the references of its key added; if that is not possible, the error that says why."""
+    columns: dict[str, Any] = {}
     try:
         row = read_line(line)
+        columns = columns_of(row, kept)
         if not has(row, (key,)):
             raise LineError(f'lacks "{key}", the field of --on; it has {", ".join(list(row)[:24])}.')
         try:
@@ -101,8 +116,10 @@ def _joined(
         if as_text(value) not in table:
             raise LineError(f"has {key} {value!r:.80}, which {path} lacks.")
     except LineError as error:
+        error.columns = columns
         return error
-    return json.dumps({**columns_of(row, kept), "completion": text, **table[as_text(value)]}).encode()
+    reference = table[as_text(value)]
+    return json.dumps({**reference.kept, **columns, "completion": text, **reference.fields}).encode()
 
 
 def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:

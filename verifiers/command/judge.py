@@ -25,10 +25,11 @@ from verifiers.command.read import (
     read_sample,
 )
 from verifiers.errors import LineError, VerifierError
+from verifiers.extract import read_tags
 from verifiers.files import Block, read_line
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
-from verifiers.verdicts import DETAILS, Reason
+from verifiers.verdicts import DETAILS, Reason, cut, encoded
 
 ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
 SHOWN = 100  # characters that are shown of a completion without an answer
@@ -114,7 +115,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
     columns_to_keep = [*job.keep, job.by] if job.by else job.keep
-    kept: dict[int, dict[str, Any]] = {}  # {line: its kept columns}
+    kept: dict[int, Mapping[str, Any]] = {}  # {line: its kept columns}
     seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
@@ -131,6 +132,7 @@ def judge_block(job: Job, block: Block) -> Judged:
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
+            seen.update(kept.setdefault(number, error.columns))
             continue
         if value is None or value == []:
             missing.append(number)
@@ -166,7 +168,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     judged.tally["as_text"] = len(texts)
     return judged._replace(
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(repr(completions[place])[-SHOWN:] for place in without[:EXAMPLES]),
+        unanswered=tuple(_end_of(completions[place]) for place in without[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, without[:TRIED])),
     )
 
@@ -202,7 +204,16 @@ def _readable(
         reference = {name: column[place] for name, column in references.items()}
         if verify(job.task, completions[place], mode="flexible", **reference).extracted is not None:
             found += 1
-            yield repr(completions[place])[-SHOWN:]
+            yield _end_of(completions[place])
+
+
+def _end_of(completion: object) -> str:
+    """How a completion ends, as it is shown; what follows its first end token is not read."""
+    if isinstance(completion, str):
+        data = encoded(completion)
+        end_of_text, *_ = read_tags(data, 0, len(data))
+        completion = cut(completion, 0, end_of_text)
+    return repr(completion)[-SHOWN:]
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
