@@ -11,7 +11,7 @@ scan is linear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
@@ -61,12 +61,20 @@ class Item(NamedTuple):
     """False if the words around it deny it, ask for it or leave it open."""
 
 
-def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: bool = False) -> tuple[int, int]:
+def flexible_answer(
+    data: bytes,
+    reason: int,
+    low: int,
+    high: int,
+    is_gsm8k: bool = False,
+    letter_of: Callable[[str], str] | None = None,
+) -> tuple[int, int]:
     """(start, end) of the value that a completion ends with; -1, -1 if there is none.
 
     reason, low, high: the reason of lenient mode, and where it read an answer (-1 = nowhere). The value is looked for
     in that answer, or else in the whole text; what a box holds is not read again. is_gsm8k: `5k`, `5 EUR` and `5
-    degrees below zero` are values as a whole, which MATH does not read.
+    degrees below zero` are values as a whole, which MATH does not read. letter_of: the letter of the choice that a line
+    names, or ""; None for a task without choices.
     """
     # A brace before the answer is that of a box.
     if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
@@ -76,11 +84,21 @@ def flexible_answer(data: bytes, reason: int, low: int, high: int, is_gsm8k: boo
         end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
         low, high = end_of_reasoning, end_of_text
     text = data[low:high].decode("utf-8", "surrogatepass")
-    value = (first_value if is_found else last_value)(text, is_gsm8k)
+    choice = last_choice(text, letter_of) if letter_of and not is_found else None
+    value = choice or (first_value if is_found else last_value)(text, is_gsm8k)
     if value is None:
         return -1, -1
     start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
     return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
+
+
+def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
+    """The last line if it begins with the letter of a choice and has no number: `**B**`, "(B) Paris"."""
+    end = len(text.rstrip(" *\n"))
+    begin = text.rfind("\n", 0, end) + 1
+    line = text[begin:end].lstrip(" *")
+    is_choice = letter_of(line) and not any(map(str.isdecimal, line))
+    return Item(end - len(line), end, 1, True) if is_choice else None
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:

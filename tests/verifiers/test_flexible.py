@@ -258,3 +258,24 @@ def test_worked_solutions_are_read_better_than_by_their_last_number(shared_data)
 def test_half_a_character_before_a_value_does_not_move_it() -> None:
     found = verify("math500", "\ud800 5 is what is left \U00010000", answer="5", mode="flexible")
     assert found.correct and found.extracted == "5"
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ("B", True),
+        ("**B**", True),
+        ("(B)", True),
+        ("**B) Paris**", True),
+        ("Paris is the capital of France.\n\n**B**", True),
+        ("C", False),
+        ("B or C", False),
+        ("So 12.\n\nB is wrong", False),
+        ("B\n\n12", False),
+    ],
+)
+def test_the_letter_of_a_choice_in_the_last_line_is_judged(completion: str, right: bool) -> None:
+    assert verify("math500", completion, answer="B", mode="flexible").correct is right
+    assert verify_batch("math500", [completion], answer=["B"], mode="flexible").correct.tolist() == [right]
+    assert not verify("math500", completion, answer="B").correct
+    assert not verify("math500", completion, answer="A", mode="flexible").correct

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -487,5 +487,10 @@ def _judge_all(
 
 
 TASK = batch.text_task(
-    "math500", ("answer",), _judge, _judge_all, optional=("problem",), flexible=flexible_answer
+    "math500",
+    ("answer",),
+    _judge,
+    _judge_all,
+    optional=("problem",),
+    flexible=partial(flexible_answer, letter_of=markup.leading_choice),
 )
