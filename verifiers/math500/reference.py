@@ -16,7 +16,6 @@ from verifiers.math500.asked.form import NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
-from verifiers.math500.read.around import with_power
 from verifiers.math500.read.lexer import COMMAND, LETTERS, OMEGA, Malformed, Unsupported, tokens_of
 from verifiers.math500.read.markup import CHOICES, YES_OR_NO, without_approximation
 from verifiers.math500.read.reader import read
@@ -60,7 +59,7 @@ class Reference:
             if is_name_or_code(answer.strip()):
                 self.is_text, self.meaning = True, None
             else:
-                self.read(with_power(answer))
+                self.read(answer)
                 self.noun = self.noun_of_count()
                 self.counted = self.text.replace(self.noun, f"\\text{{{self.noun}}}") if self.noun else ""
             self.takes_reason = self.is_choice or self.is_text or self.is_name or type(self.meaning) is Words

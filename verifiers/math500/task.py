@@ -23,7 +23,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, text
-from verifiers.math500.read.around import may_end_otherwise, value_in_english, without_reason
+from verifiers.math500.read.around import CHEERS, value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
@@ -109,7 +109,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         return judge_as_written(rest, gold, problem, lenient) if rest else outcome
     if gold.noun and outcome and outcome[0] != OK and problem and counts(gold.noun, form_of(problem)):
         return judge_as_written(answer, reference_of(gold.counted, None), problem, lenient)
-    may_be_english = " " in answer or not answer.isprintable() or may_end_otherwise(answer)
+    may_be_english = " " in answer or not answer.isprintable() or answer[-1:] in CHEERS
     if outcome and outcome[0] != OK and lenient and may_be_english:
         # English has spaces, and a list in lines has characters that are not printable.
         value = value_in_english(answer, gold.is_list, gold.takes_reason)
