@@ -87,6 +87,11 @@ class Reference:
         except (Malformed, ArithmeticError, ValueError, RecursionError):
             self.is_text = True
 
+    @property
+    def is_one_value(self) -> bool:
+        """True for an expression, perhaps with a unit; false for a list, an interval or words."""
+        return is_expression(self.meaning.value if type(self.meaning) is Quantity else self.meaning)
+
     def noun_of_count(self) -> str:
         """The two or three small letters behind a number and a space, if the reference is read as their product."""
         number, _, noun = self.text.rpartition(" ")

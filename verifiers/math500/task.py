@@ -22,7 +22,7 @@ from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
-from verifiers.math500.read import markup, text
+from verifiers.math500.read import markup, prose, text
 from verifiers.math500.read.around import CHEERS, value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
@@ -105,8 +105,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
-        rest = form_of(problem).text_behind_asked(answer)
-        return judge_as_written(rest, gold, problem, lenient) if rest else outcome
+        if rest := form_of(problem).text_behind_asked(answer):
+            return judge_as_written(rest, gold, problem, lenient)
     if gold.noun and outcome and outcome[0] != OK and problem and counts(gold.noun, form_of(problem)):
         return judge_as_written(answer, reference_of(gold.counted, None), problem, lenient)
     may_be_english = " " in answer or not answer.isprintable() or answer[-1:] in CHEERS
@@ -119,6 +119,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             and judged[0] == OK
         ):
             return judged
+    may_be_said_twice = "which is" in answer or (" (" in answer and answer.rstrip(" .$}").endswith(")"))
+    if outcome and outcome[0] != OK and lenient and may_be_said_twice and gold.is_one_value:
+        judged = judge_as_written(answer, gold, problem, lenient, said_twice=True)
+        return judged if judged and judged[0] == OK else outcome
     return outcome
 
 
@@ -141,8 +145,10 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
     return next((outcome for outcome in outcomes if outcome and outcome[0] == OK), (WRONG, TYPED))
 
 
-def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` for one reading of an answer: all of it, as a single value."""
+def judge_as_written(
+    answer: str, gold: Reference, problem: str | None, lenient: bool, said_twice: bool = False
+) -> Outcome:
+    """`judge` for one reading of an answer: all of it, as a single value, or as one that is `said_twice`: 3/4 (75%)."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
         return outcome
     if lenient:
@@ -164,6 +170,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     try:
         number = literal(answer)
         tokens = [] if number else tokens_of(answer, gold.variables)
+        if said_twice:
+            tokens = prose.as_alternatives(tokens)
         if gold.meaning is None:
             raise Unsupported("the reference")
         if lenient and gold.has_constant:
@@ -448,7 +456,9 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
         judge_once = _judge_short if len(extracted) <= SHORT else judge
-        reason, tier = judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
+        reason, tier = (
+            judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
+        )
     return reason, tier, float(reason == OK), low, high
 
 
