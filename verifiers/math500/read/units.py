@@ -286,6 +286,12 @@ def is_known(unit: str) -> bool:
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())
 
 
+def is_in_symbols(text: str) -> bool:
+    """True for a unit in symbols: N, N/m, kg/m^3."""
+    names = [part.partition("^")[0] for part in text.split("/")]
+    return all(name in SYMBOLS or name in UNIT_LETTERS for name in names)
+
+
 # {first unit of a kind: the symbol of one letter for this kind}
 _LETTER_OF_KIND = {kind_of(unit): symbol for symbol, unit in SYMBOLS.items() if len(symbol) == 1}
 
