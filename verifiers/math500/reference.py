@@ -16,12 +16,11 @@ from verifiers.math500.asked.form import NO_FORM
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import text
-from verifiers.math500.read.around import with_power
 from verifiers.math500.read.lexer import COMMAND, LETTERS, OMEGA, Malformed, Unsupported, tokens_of
 from verifiers.math500.read.markup import CHOICES, YES_OR_NO, without_approximation
 from verifiers.math500.read.reader import read
 from verifiers.math500.read.tree import symbols
-from verifiers.math500.read.units import letter_of
+from verifiers.math500.read.units import is_in_symbols, letter_of
 from verifiers.math500.read.values import Quantity, Several, Value, Words, expressions, is_expression
 from verifiers.verdicts import encoded
 
@@ -48,7 +47,7 @@ class Reference:
         self.unit_letter = ""  # the letter that stands for its unit: the W of 5 watts
         self.takes_reason = False  # it is in words, which "because" may follow: Paris
         self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
-        self.noun = ""  # the short word behind its number, which may also be a product: box of 1 box
+        self.noun = ""  # the noun or unit behind its number, which may also be a product: box of 1 box
         self.counted = ""  # its text with this word as text, by which it is no product
         self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
@@ -60,9 +59,10 @@ class Reference:
             if is_name_or_code(answer.strip()):
                 self.is_text, self.meaning = True, None
             else:
-                self.read(with_power(answer))
-                self.noun = self.noun_of_count()
-                self.counted = self.text.replace(self.noun, f"\\text{{{self.noun}}}") if self.noun else ""
+                self.read(answer)
+                number, _, last = answer.rpartition(" ")
+                self.noun = last if self.may_count(number, last) else ""
+                self.counted = f"{number} \\text{{{last}}}" if self.noun else ""
             self.takes_reason = self.is_choice or self.is_text or self.is_name or type(self.meaning) is Words
 
     def read(self, answer: str) -> None:
@@ -88,12 +88,18 @@ class Reference:
         except (Malformed, ArithmeticError, ValueError, RecursionError):
             self.is_text = True
 
-    def noun_of_count(self) -> str:
-        """The two or three small letters behind a number and a space, if the reference is read as their product."""
-        number, _, noun = self.text.rpartition(" ")
+    @property
+    def is_one_value(self) -> bool:
+        """True for an expression, perhaps with a unit; false for a list, an interval or words."""
+        return is_expression(self.meaning.value if type(self.meaning) is Quantity else self.meaning)
+
+    def may_count(self, number: str, noun: str) -> bool:
+        """True if the reference is read as a product, but may be a number with a unit or two or three small letters."""
+        is_product = is_expression(self.meaning) and self.meaning[0] in ("*", "/")
+        if not (is_product and self.variables == frozenset(filter(str.isalpha, noun))):
+            return False
         is_run = 2 <= len(noun) <= 3 and noun.isalpha() and noun.islower() and noun.isascii()
-        is_product = self.variables == frozenset(noun) and is_expression(self.meaning)
-        return noun if is_run and is_product and number[-1:].isdigit() else ""
+        return (is_run or is_in_symbols(noun)) and (number[-1:].isdigit() or number.endswith("}"))
 
 
 def is_short_integer(answer: str) -> bool:

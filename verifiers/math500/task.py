@@ -22,11 +22,12 @@ from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
-from verifiers.math500.read import markup, text
-from verifiers.math500.read.around import may_end_otherwise, value_in_english, without_reason
+from verifiers.math500.read import markup, prose, text, units
+from verifiers.math500.read.around import CHEERS, value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
+    WORD,
     Malformed,
     Token,
     Unsupported,
@@ -102,14 +103,14 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or outcome[0] == OK or len(answer) > TEXT_LIMIT:
         return outcome
+    if gold.noun and counts(gold, answer, problem):
+        return judge(answer, reference_of(gold.counted, None), problem, lenient)
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
     if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
-        rest = form_of(problem).text_behind_asked(answer)
-        return judge_as_written(rest, gold, problem, lenient) if rest else outcome
-    if gold.noun and outcome and outcome[0] != OK and problem and counts(gold.noun, form_of(problem)):
-        return judge_as_written(answer, reference_of(gold.counted, None), problem, lenient)
-    may_be_english = " " in answer or not answer.isprintable() or may_end_otherwise(answer)
+        if rest := form_of(problem).text_behind_asked(answer):
+            return judge_as_written(rest, gold, problem, lenient)
+    may_be_english = " " in answer or not answer.isprintable() or answer[-1:] in CHEERS
     if outcome and outcome[0] != OK and lenient and may_be_english:
         # English has spaces, and a list in lines has characters that are not printable.
         value = value_in_english(markup.plain(answer), gold.is_list, gold.takes_reason)
@@ -119,6 +120,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             and judged[0] == OK
         ):
             return judged
+    may_be_said_twice = "which is" in answer or (" (" in answer and answer.rstrip(" .$}").endswith(")"))
+    if outcome and outcome[0] != OK and lenient and may_be_said_twice and gold.is_one_value:
+        judged = judge_as_written(answer, gold, problem, lenient, said_twice=True)
+        return judged if judged and judged[0] == OK else outcome
     return outcome
 
 
@@ -126,9 +131,27 @@ _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
 
-def counts(noun: str, form: Form) -> bool:
-    """True if a problem has a short noun as a word, and none of its letters as a variable: the box of "1 box"."""
-    return any(word.startswith(noun) for word in form.words) and not form.has_letters(set(noun))
+def counts(gold: Reference, answer: str, problem: str | None) -> bool:
+    """True if the letters behind the reference's number are a noun or a unit: the box of 1 box, the N of 10 N.
+
+    A noun is a word of the problem, and none of its letters is a variable there. A unit has a letter that is no
+    variable of the problem, and the answer has such a unit, or the problem has numbers with units.
+    """
+    form = form_of(problem or "")
+    if not units.is_in_symbols(gold.noun):
+        return any(word.startswith(gold.noun) for word in form.words) and not form.has_letters(set(gold.noun))
+    are_variables = all(map(form.has_variable, gold.variables))
+    return not are_variables and (form.has_quantity or names_unit(answer, gold))
+
+
+def names_unit(answer: str, gold: Reference) -> bool:
+    r"""True if an answer has a unit of the kind of a letter of the reference: newtons, or `\text{ N}`, for 10 N."""
+    try:
+        words = [value for kind, value, _ in tokens_of(answer, gold.variables) if kind == WORD]
+    except Malformed:
+        return False
+    named = {units.SYMBOLS.get(word) or units.UNITS.get(word.lower(), "") for word in words}
+    return not gold.variables.isdisjoint(map(units.letter_of, named))
 
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
@@ -141,8 +164,10 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
     return next((outcome for outcome in outcomes if outcome and outcome[0] == OK), (WRONG, TYPED))
 
 
-def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` for one reading of an answer: all of it, as a single value."""
+def judge_as_written(
+    answer: str, gold: Reference, problem: str | None, lenient: bool, said_twice: bool = False
+) -> Outcome:
+    """`judge` for one reading of an answer: all of it, as a single value, or as one that is `said_twice`: 3/4 (75%)."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
         return outcome
     if lenient:
@@ -164,6 +189,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     try:
         number = literal(answer)
         tokens = [] if number else tokens_of(answer, gold.variables)
+        if said_twice:
+            tokens = prose.as_alternatives(tokens)
         if gold.meaning is None:
             raise Unsupported("the reference")
         if lenient and gold.has_constant:

@@ -32,6 +32,7 @@ from verifiers.math500.asked.question import (
     asks_for_order,
     base_in,
     dimension_in,
+    has_number_with_unit,
     nouns_in,
     units_in,
     words_of,
@@ -55,6 +56,7 @@ from verifiers.math500.read.values import (
     inside,
     is_expression,
 )
+from verifiers.math500.read.words import IS
 
 PROBLEMS_REMEMBERED = 4096
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
@@ -229,15 +231,35 @@ class Form:
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
         """True if the problem has one of these letters, with any index: in a formula, or as a word by itself."""
-        first, *pieces = self.problem.split("\\")
-        without_commands = first + "".join(piece.lstrip(ascii_letters) for piece in pieces)
-        in_formulas = "".join(formulas_of(without_commands))
-        words = {word.strip(".,;:?!") for word in without_commands.split()}
+        in_formulas = "".join(formulas_of(self.without_commands))
+        words = {word.strip(".,;:?!") for word in self.without_commands.split()}
         bases = [letter.partition("_")[0] for letter in letters]
         return any(
             base in self.problem if base.startswith("\\") else base in in_formulas or base in words
             for base in bases
         )
+
+    @cached_property
+    def without_commands(self) -> str:
+        """The problem without the names of LaTeX's commands."""
+        first, *pieces = self.problem.split("\\")
+        return first + "".join(piece.lstrip(ascii_letters) for piece in pieces)
+
+    def has_variable(self, letter: str) -> bool:
+        """True if the problem has a letter, but not only as a unit behind a number (the V of 12 V) or as an article."""
+        for formula in formulas_of(self.without_commands):
+            if any(c == letter and not is_unit_at(formula, place) for place, c in enumerate(formula)):
+                return True
+        words = [word.strip(".,;:?!()$") for word in self.without_commands.split()]
+        return any(
+            word == letter and not ends_in_number(before) and not is_article(word, following)
+            for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False)
+        )
+
+    @cached_property
+    def has_quantity(self) -> bool:
+        r"""True if the problem has a number with a unit: 12 volts, 2 kg, `20\text{ V}`."""
+        return has_number_with_unit(words_of(self.without_commands.replace(",", " ")))
 
     def asks_for(self, side: Value) -> bool:
         """True if the problem asks for this formula, in any layout: for y^3 + x^3 if it says "Find $x^3+y^3$."."""
@@ -302,6 +324,22 @@ def plain_dollars(problem: str) -> str:
     for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
         problem = problem.replace(mark, "$")
     return problem.replace("\\$", "")
+
+
+def is_unit_at(formula: str, place: int) -> bool:
+    r"""True if a letter stands behind a number, with a space or a brace between them: the V of `12\text{ V}`."""
+    before = formula[:place].rstrip(" ~{,;")
+    return ends_in_number(before) and len(before) < place and not formula[place + 1 : place + 2].isalpha()
+
+
+def ends_in_number(text: str) -> bool:
+    r"""True for a text such as `1.6` and `1.6 \times 10^{-19}`."""
+    return text[-1:].isdigit() or text.endswith("}")
+
+
+def is_article(word: str, following: str) -> bool:
+    """True for the A of "A wire"; not for that of "A is"."""
+    return word == "A" and following.islower() and following not in IS
 
 
 def formulas_of(problem: str) -> list[str]:

@@ -7,6 +7,7 @@ which this is told are data at the top.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from verifiers.amounts import NATIONS
 from verifiers.math500.read import units
@@ -226,6 +227,16 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
         if unit:
             asked_units.add(unit)
     return asked_units, mentioned
+
+
+def has_number_with_unit(words: Sequence[str]) -> bool:
+    """True if a unit stands behind a number: the volts of "12 volts", the kg of "2 kg"."""
+    behind_numbers = [
+        word for before, word in pairwise(words) if before[-1].isdigit() and word not in _NO_UNIT
+    ]
+    return any(
+        units.is_in_symbols(word) or units.UNITS.get(word, "unit") != "unit" for word in behind_numbers
+    )
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:

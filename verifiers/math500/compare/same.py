@@ -49,10 +49,10 @@ class Comparison(Chains):
             return self.same_region(answer, gold)
         if Relation in (answer_kind, gold_kind):
             return self.same_relation(answer, gold)
+        if answer_kind is Several and is_expression(value_and_unit(gold)[0]):
+            return self.same_value_of_list(answer, gold)
         if Quantity in (answer_kind, gold_kind):
             return self.same_quantity(answer, gold)
-        if answer_kind is Several and is_expression(gold):
-            return self.same_value_of_list(answer, gold)
         self.structured = True
         return self.same_container(answer, gold)
 
@@ -62,21 +62,24 @@ class Comparison(Chains):
         answer, gold = (side.where if type(side) is Region else side for side in (answer, gold))
         return self.same_container(answer, gold)
 
-    def same_value_of_list(self, answer: Several, gold: Node) -> int:
+    def same_value_of_list(self, answer: Several, gold: Value) -> int:
         """Compares a list with one value. The list may be a value with a condition, or one value in two notations.
 
-        Examples: "1/(p + 1), p > -1", whose condition is on a letter of the reference, and "5/16 or 0.3125".
+        Examples: "1/(p + 1), p > -1", whose condition is on a letter of the reference, and "3/4 or 75%".
         """
         first, *others = answer.items
-        letters = {("sym", name) for name in symbols(gold)}
+        letters = {("sym", name) for name in symbols(value_and_unit(gold)[0])}
         if len(others) == 1 and type(others[0]) in (Region, Relation) and is_expression(first):
             letter = others[0].name if type(others[0]) is Region else others[0].sides[0]
             return self.same(first, gold) if letter in letters else NO
-        if answer.join != "or" or not all(map(is_expression, answer.items)):
+        if answer.join != "or":
             return NO
+        first, *others = map(without_percent, answer.items)  # 5 or 5% are two values
         if any(self.same(first, other) != YES for other in others):
             return NO
-        return self.same(first, gold)
+        self.sides += answer.items  # as those of 3/4 = 0.75
+        verdicts = [self.same(item, gold) for item in answer.items]
+        return NO if NO in verdicts else max(verdicts)
 
     def same_container(self, answer: Value, gold: Value) -> int:
         """Compares two values, at least one of which is no expression: as values of one kind, else as values of two."""
@@ -265,6 +268,12 @@ def without_subject(words: list[str | int], subjects: frozenset[str]) -> list[st
 def value_and_unit(side: Value) -> tuple[Value, str]:
     """(5, "cm") for 5 cm; any other value with "" for its unit."""
     return (side.value, side.unit) if type(side) is Quantity else (side, "")
+
+
+def without_percent(side: Value) -> Value:
+    """The number 0.75 for 75%; any other value as it is."""
+    is_percent = type(side) is Quantity and side.unit == "percent" and is_expression(side.value)
+    return ("pct", side.value) if is_percent else side
 
 
 def is_above_one(value: Value) -> bool:

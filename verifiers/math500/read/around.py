@@ -5,10 +5,8 @@ Each function returns the answer as it is if it finds nothing to leave out or to
 
 from __future__ import annotations
 
-from string import ascii_letters
-
 from verifiers.math500.read.markup import HEDGES
-from verifiers.math500.read.units import UNITS, power_of
+from verifiers.math500.read.units import UNITS
 from verifiers.math500.read.words import SPELLED_NUMBERS
 
 _TAKING_BACK = frozenset("or maybe perhaps if unless wait actually unsure guess".split())
@@ -49,13 +47,8 @@ def value_in_english(answer: str, is_list: bool, is_words: bool) -> str:
 
     `is_list`: True if the reference is a list. `is_words`: True if it is in words.
     """
-    answer = with_sign(without_clause(with_power(without_cheers(answer, is_words))))
+    answer = with_sign(without_clause(without_cheers(answer, is_words)))
     return joined_lines(answer) if is_list else answer
-
-
-def may_end_otherwise(answer: str) -> bool:
-    """True if an answer without spaces may end in cheers or a power without its caret: "Paris!", 5m2."""
-    return answer[-1:] in CHEERS or (answer[-1:] in ("2", "3") and answer[-2:-1].isalpha())
 
 
 def without_cheers(answer: str, is_words: bool) -> str:
@@ -65,17 +58,6 @@ def without_cheers(answer: str, is_words: bool) -> str:
         value = value.removesuffix(smile).rstrip(_TICKS)
     word = value.rstrip("!")
     return word if is_words and len(word) > 1 and word[-1].isalpha() else value
-
-
-def with_power(answer: str) -> str:
-    """5 m^2 for "5 m2", and 9.8 m/s^2 for "9.8 m/s2"; any other text as it is."""
-    power, before = answer[-1:], answer[:-1]
-    if power not in ("2", "3") or not before[-1:].isalpha():
-        return answer
-    value = before.rstrip(ascii_letters)
-    unit = UNITS.get(before.removeprefix(value), "")
-    takes_power = power_of(unit) == 1 or (value.endswith("/") and unit == "second")
-    return f"{before}^{power}" if takes_power and any(map(str.isdigit, value)) else answer
 
 
 def without_clause(answer: str) -> str:

@@ -115,7 +115,7 @@ def read_product(cursor: Cursor) -> Node:
                 break
             operator = cursor.advance()
             right = read_signed(cursor, read_power)
-            factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
+            factors = [quotient(product(factors), right)] if operator == "/" else [*factors, right]
         elif cursor.kind == NUMBER:
             add_number(cursor, factors)
         elif cursor.value == "of" and factors[-1][0] in ("pct", "/") and cursor.peek()[0] == NUMBER:
@@ -266,6 +266,12 @@ def read_digit_or_argument(cursor: Cursor) -> Node:
 def product(factors: Sequence[Node]) -> Node:
     """The product of factors; a single factor as it is."""
     return factors[0] if len(factors) == 1 else ("*", tuple(factors))
+
+
+def quotient(above: Node, below: Node) -> Node:
+    """A quotient. Behind a fraction of two numbers, a degree or per cent sign is that of the fraction: 3/4%."""
+    has_sign = above[0] == "num" and below[0] in ("deg", "pct") and below[1][0] == "num"
+    return (below[0], ("/", above, below[1])) if has_sign else ("/", above, below)
 
 
 # ---- commands, and the signs that begin a value ----

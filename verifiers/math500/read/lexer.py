@@ -15,7 +15,7 @@ from unicodedata import decimal
 
 from verifiers.amounts import CODES, SIGNS
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS, SYMBOLS
+from verifiers.math500.read.units import ABBREVIATED, KNOWN_WORDS, SYMBOLS, UNITS, power_of
 from verifiers.math500.read.words import JOINING, ORDINALS, SHORT_NOUNS, SHORT_WORDS, is_short_word
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
@@ -271,6 +271,8 @@ class Lexer:
             value = self.continued(value)
         if len(value) > DIGIT_LIMIT:
             raise Malformed("too many digits")
+        if not self.spaced and value in ("2", "3") and self.is_behind_unit():
+            self.add(SIGN, "^")  # 5 m2
         self.tokens.append((NUMBER, value, self.spaced))
         self.spaced = False
 
@@ -356,6 +358,16 @@ class Lexer:
         if run not in SYMBOLS:
             raise Malformed(f"character {c!r}")
         self.add(WORD, run)
+
+    def is_behind_unit(self) -> bool:
+        """True behind a unit that takes a power: of length, and of time behind a slash. Not at the 2 of 5ft2in."""
+        if not self.tokens or self.tokens[-1][0] not in (LETTERS, WORD):
+            return False
+        unit = UNITS.get(self.tokens[-1][1], "")
+        is_per_second = unit == "second" and len(self.tokens) > 1 and self.tokens[-2][1] == "/"
+        takes_power = power_of(unit) == 1 or is_per_second
+        has_number = takes_power and any(kind == NUMBER for kind, _, _ in self.tokens)
+        return has_number and self.text[self.position : self.position + 1] not in LATIN
 
     def is_behind_number(self) -> bool:
         """True if the last token is a number or a closing brace: behind 5, behind \\frac{1}{2}."""

@@ -199,6 +199,23 @@ def is_remark(inside: Tokens) -> bool:
     return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
 
+def as_alternatives(tokens: list[Token]) -> list[Token]:
+    """The tokens of 3/4 or 75% for those of 3/4 (75%) and of 3/4, which is 75%, where one value may be said twice."""
+    values = [value.lower() for _, value, _ in tokens]
+    end = len(tokens) - 1
+    if values[-1:] == [")"]:
+        start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)
+        first, second = (values[:start], values[start + 1 : end]) if tokens[start][2] else ([], [])
+    else:
+        start = next((place for place in range(end) if values[place : place + 2] == ["which", "is"]), 0)
+        first, second, end = values[:start], values[start + 2 :], end + 1
+    if not (first and second) or first[-1] == ")" or first == second:
+        return tokens  # (x+1) (x+2) and 3 (3) are products
+    low = start - 1 if first[-1] == "," else start
+    high = end - len(second) + (second[0] in ("or", "="))
+    return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
+
+
 # ---- names ----
 
 

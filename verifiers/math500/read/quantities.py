@@ -156,6 +156,8 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             words.append(units.DEGREE_LETTERS[cursor.advance()])
         elif words and cursor.accept("/"):
             words.append("/")
+        elif words and at_product_of_units(cursor):
+            cursor.advance()
         else:
             return
 
@@ -183,6 +185,12 @@ def at_article_behind_of(cursor: Cursor, words: list[str]) -> bool:
     return is_article and words == ["of"] and cursor.peek()[0] == WORD
 
 
+def at_product_of_units(cursor: Cursor) -> bool:
+    r"""True at a times sign before the word or symbol of a unit: `\text{kg}\cdot\text{m}`."""
+    kind, value, _ = cursor.peek()
+    return cursor.value == "*" and kind == WORD and (value in units.SYMBOLS or value.lower() in units.UNITS)
+
+
 def at_article_of_time(cursor: Cursor) -> bool:
     """True if the article of a rate stands here: the "an" of $5 an hour. Not if the reference has a letter a."""
     kind, value, _ = cursor.peek()
@@ -206,13 +214,19 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     word = cursor.value
     is_unit = word in units.UNITS or word in units.SYMBOLS
     is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and not is_unit
-    is_second_unit = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
+    is_behind_power = words and words[-1][0] == "^" and word in units.UNITS
+    is_second_unit = words and (word == "%" or (is_behind_power and cursor.peek()[1] != "^"))  # m^3 m
     changes_value = word.lower() in CHANGING_BEHIND and not is_harmless(cursor, words)
     if is_second_unit or changes_value or is_unknown_letter:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):
-        words.append("^" + braced(cursor, read_digits))
+        words.append("^" + braced(cursor, read_whole_number))
+
+
+def read_whole_number(cursor: Cursor) -> str:
+    """Reads digits, perhaps with a minus before them: the -1 of m s^{-1}."""
+    return ("-" if cursor.accept("-") else "") + read_digits(cursor)
 
 
 def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
@@ -246,13 +260,18 @@ def expression_ends(cursor: Cursor) -> bool:
             return False
         if cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD:
             return True  # 2 h 30 min
-        return all(  # m, m^3, m/s^2
-            value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
-            for kind, value, _ in cursor.tokens[cursor.position : cursor.end]
-        )
+        return all(may_be_in_unit(cursor, place) for place in range(cursor.position, cursor.end))
     if cursor.value == "(":
         return at_remark(cursor) or cursor.peek()[1] in ("mod", "bmod")
     return cursor.value == "frac" and at_unit_fraction(cursor)
+
+
+def may_be_in_unit(cursor: Cursor, place: int) -> bool:
+    """True if all tokens from the first letter of a unit on may be like the one at a place: m, m^3, m/s^2, m s^{-1}."""
+    kind, value, _ = cursor.tokens[place]
+    if value == "-":
+        return cursor.tokens[place - 1][1] in ("^", "{")
+    return value in units.UNIT_LETTERS or (kind in (NUMBER, SIGN) and value in UNIT_SIGNS)
 
 
 def at_remark(cursor: Cursor, counted: bool = False) -> bool:

@@ -193,7 +193,7 @@ ABBREVIATED = frozenset(
 def canonical_unit(words: Sequence[str]) -> str | None:
     """The one name of a unit that was read as words and exponents: "cm^2" for ["square", "centimeters"].
 
-    None if a power belongs to no unit: ["squared"] of "5 squared".
+    None if a power belongs to no unit, ["squared"] of "5 squared", or a negative one stands beside a slash.
     """
     names: list[str] = []
     power = ""  # that of "square", until its unit comes
@@ -212,6 +212,11 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
             has_unit, power = True, ""
+    if below := [name.replace("^-", "^").removesuffix("^1") for name in names if "^-" in name]:
+        above = [name for name in names if "^-" not in name]
+        if "/" in " ".join(names):
+            return None  # m/s^-1
+        names = [*above, "/", *below]  # m s^-1
     if names[:1] == ["/"]:
         names.insert(0, "")  # 5/hour, where nobody says what is counted
     if len(names) > 4 and names[-4] == names[-2] == "/" and names[-3] == names[-1]:
@@ -282,6 +287,12 @@ def power_of(unit: str) -> int:
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the tables: "mile / hour", but not "apples"."""
     return all(part.partition("^")[0] in _KNOWN_PARTS for part in unit.split())
+
+
+def is_in_symbols(text: str) -> bool:
+    """True for a unit in symbols: N, N/m, kg/m^3."""
+    names = [part.partition("^")[0] for part in text.split("/")]
+    return all(name in SYMBOLS or name in UNIT_LETTERS for name in names)
 
 
 # {first unit of a kind: the symbol of one letter for this kind}
