@@ -111,9 +111,13 @@ def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_
     _, rows, said = run("gsm8k", path, "--json")
     assert rows[-1]["unmarked"] == [repr(text) for text in texts[:2]]
     assert f"ends in {texts[0]!r}." in said
-    choices = ["B", "The correct option is B."]  # which no mode reads
+    choices = ["I choose the second.", "Paris"]  # which no mode reads
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
     _, _, said = run("math500", path)
     assert "no_answer 2" in said and "flexible" not in said
+    choices = ["B", "The correct option is B."]
+    path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
+    _, _, said = run("math500", path)
+    assert "no_answer 1, ok 1" in said and "--mode flexible reads" in said
     status, _, said = run("code", path, "--mode", "flexible")
     assert status == 2 and said.startswith('Task "code" has no mode "flexible"')
