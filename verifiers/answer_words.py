@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from verifiers.extract import Bytes
 
-OTHER, ANSWER, BEING, BEFORE, SO, MODAL, ASIDE, CONDITION, DENIAL, CHOICE, ARE = range(11)
+OTHER, ANSWER, BEING, BEFORE, SO, MODAL, ASIDE, CONDITION, DENIAL, ARE = range(10)
 """The roles of words: "So (SO) the final (BEFORE) answer (ANSWER) to (ASIDE) this must (MODAL) be (BEING) 18.".
 
-A CHOICE is an answer only if it is called correct: "the correct option is B". ARE is a verb of being only right behind
-"answers", since an aside has it, too: "the answer for the boxes that are left is 18". A CONDITION makes a sentence a
-supposition, "if the answer is 18"; a DENIAL is "not". All other words are OTHER.
+ARE is a verb of being only right behind "answers", since an aside has it, too: "the answer for the boxes that are left
+is 18". A CONDITION makes a sentence a supposition, "if the answer is 18"; a DENIAL is "not". All other words are OTHER.
 """
 
 
@@ -34,7 +33,7 @@ LANGUAGES = {
     "English": Language(
         "answer answers ans result",
         "is equals be",
-        "the final and my our correct corrected correction right total actual actually revised updated wait",
+        "the final and my our best correct corrected correction right total actual actually revised updated wait",
         "if unless suppose assuming whether",
     ),
     "Spanish": Language(
@@ -57,16 +56,13 @@ ENDINGS = ("です", "입니다", "이다")
 """The verbs of being that Japanese and Korean put behind the value: "18です" says "is 18"."""
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
-CORRECT = "correct"
-"""The word that makes a choice the answer: "the correct option is B", "B is correct"."""
 _MORE = {  # {role: its English words}; the lists of the other languages have no words of these roles
     SO: "so thus therefore hence then yes",
     MODAL: "should would must will",
     ASIDE: "to of for in we you that which",
     CONDITION: "doubt nobody",
-    CHOICE: "choice option",
-    ARE: "are",
     DENIAL: "not no never wrong incorrect",
+    ARE: "are",
 }
 
 _KEY_BYTES = 7
@@ -117,12 +113,12 @@ ANSWER_NAMES = tuple(
         {
             spelling.encode().lower()  # of bytes, this changes ASCII letters alone, as `key_of` does
             for language in (*LANGUAGES.values(), *TERMS_OF.values())
-            for word in f"{language.answer} {CORRECT}".split()
+            for word in language.answer.split()
             for spelling in (word, word.capitalize(), word.upper())
         }
     )
 )
-"""The words for an answer, and `CORRECT`, as UTF-8 with ASCII letters in lower case."""
+"""The words for an answer as UTF-8, with ASCII letters in lower case."""
 _TERM_BYTES = b"".join(term for term, _ in _TERMS)
 _TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
 _TERM_KINDS = bytes(role for _, role in _TERMS)

@@ -23,13 +23,15 @@ UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 """The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
 _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
-_SIDE_WORDS = frozenset("in within during after over per every each all both these those".split())
+_BOUNDING = frozenset("than least most almost nearly".split())
+"""Words behind which a number is a bound, and no value: "more than 18", "at least 18"."""
+_SIDE_WORDS = frozenset("in within during after over per every each all both these those".split()) | _BOUNDING
 """Words behind which a number counts something beside the value: the 7 of "96 dollars in 7 days"."""
 _BEING = frozenset("= is are was were be equals".split())
 """Words and signs behind which the value stands: the 96 of "3 ladders cost 32 each, which is 96"."""
 _JOINING = frozenset("or ± + * × · ÷ / ^ x times to".split())
 """Words and signs between two numbers of which neither is the value: "18 or 19", "2 * 9"."""
-_DENYING = frozenset("not between ±".split())
+_DENYING = frozenset("not between ±".split()) | _BOUNDING
 """Words and signs behind which a number is no value: "not 18"."""
 _ROUNDING = frozenset("about approximately around roughly exactly".split())
 """Words that may stand before a value that an answer begins with."""

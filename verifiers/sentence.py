@@ -15,9 +15,7 @@ from verifiers.answer_words import (
     ASIDE,
     BEFORE,
     BEING,
-    CHOICE,
     CONDITION,
-    CORRECT,
     DENIAL,
     ENDING_BYTES,
     ENDING_SIZES,
@@ -33,6 +31,7 @@ from verifiers.extract import (
     NO_ANSWER,
     Bytes,
     find_byte,
+    is_blank,
     is_not_text,
     is_space,
     last_box,
@@ -62,8 +61,10 @@ _IN_WORDS = word_keys(
     "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
-_CORRECT = word_keys(CORRECT)
+_CORRECT, _CHOICE = word_keys("correct right"), word_keys("option choice")
 _BEGIN, _END = word_key("begin"), word_key("end")
+_AROUND_LETTER = tuple(b"*(),:")
+"""Signs that may stand in a line such as "So, **(B)** is correct."."""
 _STOPS = tuple(b".!?")
 """Signs that end a sentence if a space follows: the last point of "It is 1.8. Good."."""
 _QUESTION, _RIGHT_PAREN = tuple(b"?)")
@@ -123,6 +124,8 @@ def named_or_marked(
         _, first, last = last_box(data, behind, cut, FRAMED_BOX)
     if first < 0:
         first, last = bold_answer(data, behind, cut)
+    if first < 0:
+        first, last = correct_choice(data, behind, cut)
     if first >= last or is_not_text(data, first, last):
         return status, low, high, boxed
     return FOUND, first, last, False
@@ -141,10 +144,7 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
     Also -1s if one of `_DOUBTS` stands before it on the line: "It is not **18**".
     """
-    start, end = strip(data, start, end)
-    line = end
-    while line > start and data[line - 1] != ch.NEWLINE:
-        line -= 1
+    line, end = last_line_with_text(data, start, end)
     low = behind_stars(data, line, end)
     high = behind_stars(data, low, end) - 2
     if low == 0 or high < low or behind_stars(data, high + 2, end) > 0:
@@ -155,6 +155,63 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     if not value or says_one_of(data, line, low, _DOUBTS):
         return -1, -1
     return low, high
+
+
+def last_line_with_text(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the last line of data[start:end] that is not blank."""
+    start, end = strip(data, start, end)
+    line = end
+    while line > start and data[line - 1] != ch.NEWLINE:
+        line -= 1
+    return line, end
+
+
+def correct_choice(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the choice that the last line calls correct, the B of "So option B is correct."; else -1s.
+
+    The line has no other words: "The correct option is **B**.", "(B) is the right answer". What follows the verb of
+    "The correct option is" is the choice as a whole: "B) Paris".
+    """
+    i, end = last_line_with_text(data, start, end)
+    low = high = -1  # of the letter before the verb of being
+    has_verb = is_correct = has_noun = False  # has_noun: "option" or "choice" has come
+    while i < end:
+        role, after = word_at(data, i, end)
+        key, _ = read_word(data, i, end, True)
+        claims = is_correct and has_noun and low < 0
+        if after == i:
+            if claims and is_colon(data, i, end):
+                return choice_behind(data, i + 1, end)
+            if is_stop(data, i, end):
+                if data[i] == _QUESTION or not is_blank(data, i + 1, before_stars(data, i + 1, end)):
+                    return -1, -1
+            elif not (is_space(data[i]) or is_one_of(data[i] + 0, _AROUND_LETTER)):
+                return -1, -1
+            i += 1
+            continue
+        if after == i + 1 and ch.UPPER_A <= data[i] <= ch.UPPER_Z:
+            if low >= 0:
+                return -1, -1
+            low, high = i, after
+        elif is_one_of(key, _CHOICE):
+            has_noun = True
+        elif is_one_of(key, _CORRECT):
+            is_correct = True
+        elif role == BEING and claims:
+            return choice_behind(data, after, end)
+        elif role == BEING and low >= 0 and not (has_verb or is_correct):
+            has_verb = True
+        elif role == ANSWER and has_verb:
+            is_correct = True  # "B is the answer"
+        elif not (role == SO or role == BEFORE):
+            return -1, -1
+        i = after
+    return (low, high) if has_verb and is_correct else (-1, -1)
+
+
+def choice_behind(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the choice that a line names behind "The correct option is"; -1s if it is in doubt."""
+    return (-1, -1) if says_one_of(data, start, end, _DOUBTS) else trimmed(data, start, end)
 
 
 def behind_stars(data: Bytes, start: int, end: int) -> int:
@@ -226,7 +283,6 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     # a verb yet. aside: behind that came words such as "to this". supposed: it is a supposition, "if the answer is 18".
     plain, named, aside, supposed = True, False, False, False
     clause, being = line, -1  # where the sentence's last clause begins, and where its verb of being stands
-    before = line  # where the last word begins
     i = line
     while i < end:
         if data[i] == ch.SPACE:
@@ -234,13 +290,11 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             continue
         role, after = word_at(data, i, end)
         if after > i:
-            if role == CHOICE and says_one_of(data, before, i, _CORRECT):
-                role = ANSWER  # "the correct option"
-            elif role == ARE:
+            is_plural = role == ARE
+            if is_plural:
                 role = BEING if named and not aside else OTHER
-            before = i
             if named and role == BEING:
-                if says_no_value(data, after, end):
+                if says_no_value(data, after, end) or (is_plural and count_values(data, after, end) == 0):
                     without_value = after
                 else:
                     low, high = after, -1
@@ -249,20 +303,15 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
                 supposed, plain, named, aside = True, False, False, False
             elif role == ANSWER and plain and not named:
                 named = True
-            elif being >= 0 and not supposed and (role == ANSWER or role == BEFORE):
-                letter = is_letter(data, clause, being)
-                claims = role == ANSWER or (letter and says_one_of(data, i, after, _CORRECT))
-                if claims and ends_sentence(data, after, end):
-                    one = letter or count_values(data, clause, being) == 1
-                    if one and not says_one_of(data, clause, being, _DOUBTS):
-                        low, high = clause, being  # "7 is the answer.", "B is correct."
+            elif role == ANSWER and being >= 0 and not supposed and ends_sentence(data, after, end):
+                if count_values(data, clause, being) == 1 and not says_one_of(data, clause, being, _DOUBTS):
+                    low, high = clause, being  # "7 is the answer."
             elif named and (role == MODAL or role == BEFORE or (aside and role != DENIAL)):
                 pass
             elif named and role == ASIDE:
                 aside = True
-            elif role == SO or role == CHOICE:
-                plain, named, aside = role == SO and not supposed, False, False
-                clause = after  # "So 7 is the answer.", "Option B is correct."
+            elif role == SO:
+                plain, named, aside = not supposed, False, False
             else:
                 plain, named, aside = plain and not named and role == BEFORE, False, False
             if role == BEING:
@@ -301,16 +350,6 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     if low < 0:
         return (end, -1) if named else (-1, without_value)
     return low, high
-
-
-def is_letter(data: Bytes, start: int, end: int) -> bool:
-    """True if a single capital letter is all that stands in data[start:end], apart from brackets and asterisks: (B)."""
-    low, high = behind_spaces(data, start, end), before_stars(data, start, end)
-    if low < high and data[low] == ch.LEFT_PAREN:
-        low += 1
-    if low < high and data[high - 1] == _RIGHT_PAREN:
-        high -= 1
-    return high == low + 1 and ch.UPPER_A <= data[low] <= ch.UPPER_Z
 
 
 def says_no_value(data: Bytes, start: int, end: int) -> bool:
@@ -398,7 +437,6 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     while below and data[first - 1] != ch.NEWLINE:
         first -= 1
     first, _ = strip(data, first, end)
-    has_bullet = below and begins_item(data, first, end)
     while below and low + 1 < end and is_bullet(data, low):
         low += 2
     low = behind_spaces(data, low, end)
@@ -407,44 +445,59 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if quoted:
         return json_value(data, low, end)
     line_end = value_end(data, low, end)
-    high = end_of_list(data, line_end, end, has_bullet)
-    is_list = has_bullet and high > line_end
+    high = end_of_list(data, first if below else -1, line_end, end)
+    is_list = below and high > line_end and behind_mark(data, first, end) > first
     low, high = trimmed(data, first if is_list else low, high)
     return first if is_list else low, high
 
 
-def end_of_list(data: Bytes, i: int, end: int, has_bullet: bool) -> int:
+def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
     """Where the list ends that has a line for each value and whose first line ends at i; i if there is no further line.
 
-    Further lines begin with a bullet or label, if the first one does (`has_bullet`), or with "or" or "and".
+    first: where the first line begins, or -1 if a name stands before its value. A further line has a value, and the
+    same mark as the first line, "- " or "(b) ", or "or" or "and". If the first item begins with a word, so do the
+    others, or neither does: "- 6" and "- Check: 2*3 = 6" are no list.
     """
+    begin = behind_mark(data, first, end) if first >= 0 else first
     while i < end and data[i] == ch.NEWLINE:
         low, _ = strip(data, i, end)
+        line_end = find_byte(data, ch.NEWLINE, low, end)
+        item = behind_mark(data, low, end)
         key, _ = read_word(data, low, end, True)
-        joins = is_one_of(key, _JOINING) or (has_bullet and begins_item(data, low, end))
-        if not joins or count_values(data, low, find_byte(data, ch.NEWLINE, low, end)) == 0:
+        joins = is_one_of(key, _JOINING) and find_byte(data, ch.NEWLINE, i + 1, low) == low
+        if begin > first and item > low:
+            is_same_mark = data[low] == data[first] or not (is_bullet(data, low) or is_bullet(data, first))
+            joins = is_same_mark and begins_word(data, item) == begins_word(data, begin)
+        if not joins or count_values(data, low, line_end) == 0:
             break
         i = value_end(data, low, end)
     return i
 
 
+def behind_mark(data: Bytes, i: int, end: int) -> int:
+    """Position behind the mark of an item of a list, such as `- ` or `(a) `, and behind asterisks; i if none is."""
+    if i + 2 >= end:
+        return i
+    if data[i] != ch.GREATER and is_bullet(data, i):
+        return behind_spaces(data, i + 2, end)
+    label = i + 1 if data[i] == ch.LEFT_PAREN else i
+    is_label = ch.is_ascii_digit(data[label] + 0) or ch.LOWER_A <= data[label] <= ch.LOWER_Z
+    closing = label + 1
+    if not is_label or closing + 1 >= end or not is_space(data[closing + 1]):
+        return i
+    if data[closing] == _RIGHT_PAREN or (data[closing] == ch.POINT and label == i):
+        return behind_spaces(data, closing + 1, end)
+    return i
+
+
+def begins_word(data: Bytes, i: int) -> bool:
+    """True if a letter stands at i."""
+    return ch.is_ascii_letter(data[i] + 0)
+
+
 def is_bullet(data: Bytes, i: int) -> bool:
     """True if the sign at i, the first of a line, is a bullet: `- `, `* ` or `> `."""
     return (data[i] == ch.MINUS or data[i] == ch.STAR or data[i] == ch.GREATER) and is_space(data[i + 1])
-
-
-def is_label(data: Bytes, i: int, end: int) -> bool:
-    """True if the line that begins at i has the label of a part: `(a) `, `b) `, `1. `."""
-    if i < end and data[i] == ch.LEFT_PAREN:
-        i += 1
-    if i + 2 >= end or not (ch.is_ascii_letter(data[i] + 0) or ch.is_ascii_digit(data[i] + 0)):
-        return False
-    return (data[i + 1] == _RIGHT_PAREN or data[i + 1] == ch.POINT) and is_space(data[i + 2])
-
-
-def begins_item(data: Bytes, i: int, end: int) -> bool:
-    """True if the line that begins at i is an item of a list, by its bullet or label."""
-    return i + 1 < end and (is_bullet(data, i) or is_label(data, i, end))
 
 
 def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
@@ -581,23 +634,35 @@ def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)
-    if opens_bold(data, start, end):
-        if matches(data, end, last, _BOLD):
-            end += len(_BOLD)  # x = **6**
-        elif matches(data, start - len(_BOLD), start, _BOLD):
-            start -= len(_BOLD)  # **6** eggs
+    # Bold text that ends at the end, x = **6**, or begins at the start, **6** eggs, keeps both its marks.
+    opens, closes = matches(data, start - len(_BOLD), start, _BOLD), matches(data, end, last, _BOLD)
+    inside = count_bold(data, start, end)
+    if closes and (inside % 2 == 1 or (opens and inside > 0)):
+        end += len(_BOLD)
+        opens = opens and inside % 2 == 0  # **2** or **3**
+    if opens and inside > 0 and (inside % 2 == 1 or closes):
+        start -= len(_BOLD)
     size = being_behind(data, start, end)
     return start, end - size
 
 
-def opens_bold(data: Bytes, start: int, end: int) -> bool:
-    """True if data[start:end] has an odd number of `**`, so that one of them has its partner outside."""
+def count_bold(data: Bytes, start: int, end: int) -> int:
+    """How many `**` of data[start:end] begin or end bold text; not the one of a power, 2**3."""
     count = 0
     i = behind_stars(data, start, end)
     while i > 0:
-        count += 1
+        before = i - len(_BOLD) - 1
+        is_power = (
+            before >= start and i < end and is_letter_or_digit(data[before]) and is_letter_or_digit(data[i])
+        )
+        count += int(not is_power)
         i = behind_stars(data, i, end)
-    return count % 2 == 1
+    return count
+
+
+def is_letter_or_digit(byte: int) -> bool:
+    """True for an ASCII letter or digit."""
+    return ch.is_ascii_letter(byte + 0) or ch.is_ascii_digit(byte + 0)
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:

@@ -165,6 +165,10 @@ OPEN = [
     "They need 2 x 18",
     "Answer: between 17 and 18",
     "Is it 18?",
+    # A bound.
+    "There are more than 18 boxes.",
+    "She makes at least $18.",
+    "It takes almost 18 hours.",
     # Denied by the verb before it.
     "The total isn't 18.",
     "It isn’t $18$.",

@@ -25,6 +25,7 @@ _SPELLINGS = {  # {name of a unit: its spellings in any case}
     "yard": "yd yds yard yards",
     "mile": "mi mile miles",
     "mile / hour": "mph",
+    "pound / inch^2": "psi",
     "km / hour": "kmh kph",
     "second": "s sec secs second seconds",
     "minute": "min mins minute minutes",
@@ -68,7 +69,6 @@ _SPELLINGS = {  # {name of a unit: its spellings in any case}
     "stone": "stone stones",
     "quintal": "quintal quintals",
     "bar": "bar bars",
-    "psi": "psi",
     "atmosphere": "atm atmosphere atmospheres",
     "torr": "torr mmhg",
     "bit": "bit bits",
@@ -201,12 +201,15 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
     for two_words in ("watt hour", "light year", "basis point", "euro cent"):
         text = text.replace(two_words, two_words.replace(" ", "-"))
-    for word in text.replace("per cent", "percent").split():
-        if word in ("of", "in") and names and names[-1] != "/" and is_known(names[-1]):
+    unread = text.replace("per cent", "percent").split()
+    while unread:
+        word = unread.pop(0)
+        is_behind_unit = names and names[-1] != "/" and is_known(names[-1])
+        if is_behind_unit and (word == "of" or (word == "in" and unread and not names_unit(unread))):
             break  # cups of sugar, dollars in total
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
-            if has_unit:  # the power stands behind its unit
+            if has_unit and names[-1] != "/":  # the power stands behind its unit
                 names[-1] += "" if power == "^1" else power
                 power = ""
         elif word not in ORDINALS:
@@ -223,6 +226,11 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         names[-3:] = [names[-1] + "^2"]  # m/s/s
     unit = " ".join(name for name in names if name != "unit")
     return None if power else unit.replace("degree degree", "degree")
+
+
+def names_unit(words: Sequence[str]) -> bool:
+    """True if a word names a unit: the hour of "in an hour"; not the words of "in total"."""
+    return any(UNITS.get(word, "unit") != "unit" for word in words)
 
 
 def conflict(answer: str, gold: str) -> bool:
