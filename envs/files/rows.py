@@ -609,6 +609,7 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
         demonstration = completions_in(demonstration)[0]  # if a cell has several texts or chats, the first
         if not isinstance(demonstration, str):
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
+        demonstration = demonstration if demonstration.strip() else None  # an empty cell of a table
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if what_is_broken := half_character(value):
             raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {what_is_broken}')

@@ -212,10 +212,14 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     config, console, path = run.config, run.console, run.folder.path
     env, model_note = run.source.env, run.policy.note
     # `untaught_note` says that a model of this package, such as `tiny`, was not taught the task. If `model_note` ends
-    # with it, the command that teaches the task is added. A run that opened its own copy of the model has no such note.
+    # with it, the command that teaches the task is added, unless this run teaches it. A run that opened its own copy of
+    # the model has no such note.
     untaught_note = unseen(config.model.model, config.env)
     if untaught_note and model_note.endswith(untaught_note):
-        model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
+        if config.source == "demonstrations":
+            model_note = model_note.removesuffix(untaught_note)
+        else:
+            model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     length_note = ""
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)

@@ -220,6 +220,16 @@ def test_where_no_row_can_be_used_the_first_says_why(tmp_path: Path) -> None:
     assert not isinstance(refused.value, errors.BadRows)
 
 
+def test_an_empty_cell_is_no_demonstration(tmp_path: Path) -> None:
+    content = rows(60)
+    content[0]["work"] = ""
+    env = envs.make(write(tmp_path / "sums.csv", content), **COLUMNS)
+    with pytest.raises(envs.EnvError, match=r"no demonstration for sums\.csv, line 2"):
+        env.demonstration(env.problem(0))
+    with pytest.raises(envs.EnvError, match=r"1 of \d+ train rows .* have no demonstration"):
+        env.keep_demonstrated()
+
+
 def test_a_file_of_two_rows_without_demonstrations_is_refused_in_a_sentence(tmp_path: Path) -> None:
     held_out = write(
         tmp_path / "held.jsonl", [{key: row[key] for key in ("question", "solution")} for row in rows(2)]

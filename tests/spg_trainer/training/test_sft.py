@@ -114,6 +114,13 @@ def test_some_demonstrations_that_the_verifier_refuses_are_named_before_training
     assert f"# demonstrations: {note}" in capsys.readouterr().out
 
 
+def test_who_teaches_the_small_model_is_not_told_to_teach_it(tmp_path, capsys) -> None:
+    words = demonstrated(tmp_path, right=41)
+    more = ["--max-steps", "1", "--eval-problems", "2", "--output-dir", str(tmp_path / "run")]
+    assert cli.main(["sft", *words, "--model", "tiny", *more]) == 0
+    assert "teach it" not in " ".join(capsys.readouterr().out.split())
+
+
 def test_demonstrations_that_functions_alone_judge_are_refused_for_no_scale_of_theirs(
     tmp_path, monkeypatch
 ) -> None:
