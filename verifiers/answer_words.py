@@ -33,7 +33,8 @@ LANGUAGES = {
     "English": Language(
         "answer answers ans result",
         "is equals be",
-        "the final and my our best correct corrected correction right total actual actually revised updated wait",
+        "the final and my our best correct corrected correction right total actual actually revised updated wait "
+        "required exact numerical simplified overall closest resulting",
         "if unless suppose assuming whether",
     ),
     "Spanish": Language(

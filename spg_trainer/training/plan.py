@@ -331,8 +331,10 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
     splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
         split_of_file = {"train": "train", "held_out": "validation"}
-        # If a task is named beside the file, --env-args are the task's.
-        args = {} if config.env else config.env_args
+        # If there is a task beside the file, --env-args are the task's; only `bad_rows` is also the file's.
+        args = {
+            name: value for name, value in config.env_args.items() if name == "bad_rows" or not config.env
+        }
         return splits | {
             name: envs.Texts(config.data, split, **args) for name, split in split_of_file.items()
         }

@@ -127,6 +127,17 @@ def test_rows_without_a_demonstration_are_refused_or_left_out_by_bad_rows(
     assert len(envs.make(str(tmp_path / "chats.jsonl"), verifier="gsm8k", split="train")) == 43
 
 
+def test_bad_rows_are_also_those_of_the_texts_beside_a_task(tmp_path: Path) -> None:
+    texts = [{"prompt": f"{i}+1?", "completion": str(i + 1) if i else ""} for i in range(60)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    problems = [{"prompt": f"{i}+2?", "answer": str(i + 2)} for i in range(60)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
+    args = {"verifier": "gsm8k", "bad_rows": "skip"}
+    files = {"data": str(tmp_path / "texts.jsonl"), "env": str(tmp_path / "sums.jsonl")}
+    splits = plan.open_splits(change(SMALL, source="demonstrations", env_args=args, **files))
+    assert len(splits["train"]) + len(splits["held_out"]) == 59 and "1 of 60 rows" in splits["train"].notice
+
+
 def test_a_plan_is_not_made_again() -> None:
     whole = plan_training(small_config(None))
     assert plan_training(whole) is whole

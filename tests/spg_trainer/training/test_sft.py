@@ -635,7 +635,7 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
         r"At temperature 1: right 0, short 0, wordy 0, none of these 16 of 16; 0 of 2 groups are mixed",
         r"warning: no group is mixed",
         r"model/ is step 3, with a validation loss of \d",
-        r"count\[offset=1\]: solved rate on 2 test problems never trained on: 0\.000 \[",
+        r"count\[offset=1\]: solved rate on 2 test problems that this run did not train on: 0\.000 \[",
         rf"Next: python -m spg_trainer --env count --env-args offset=1 --model {folder}",
     ):
         assert re.search(words, said), (words, said)

@@ -26,6 +26,7 @@ HEDGES = frozenset(
 )
 """Words behind yes or no that may take the answer back: "Yes, unless n is even"."""
 SMALL_CHOICES = CHOICES.lower()
+DASHES = (" - ", " – ", " — ")  # between the letter of a choice and its text
 ALIGNED = tuple(  # how environments begin whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
 )
@@ -119,10 +120,10 @@ def leading_choice(answer: str) -> str:
         is_label = closing == ")"
     else:
         letter, closing, rest = text[:1], text[1:2], text[2:]
-        is_label = not closing or closing in ".):"
+        is_label = not closing or closing in ".):," or text[1:4] in DASHES
     if not is_label or not is_choice_letter(letter):
         return ""
-    if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
+    if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— ")):
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     if words[:1] == ["A"]:
@@ -201,7 +202,8 @@ def text_behind_letter(answer: str, letter: str) -> str:
     r"""The text behind the letter of a choice: 12 for `\textbf{(C)}\ 12` and C."""
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     place = next(places, len(answer))
-    rest = trimmed(answer[place + 1 :].lstrip(" ).:}"))
+    behind = answer[place + 1 :]
+    rest = trimmed(behind[3:] if behind.startswith(DASHES) else behind.lstrip(" ).:,}"))
     return rest[:-1] if rest.count("}") > rest.count("{") else rest
 
 

@@ -212,6 +212,8 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     if not (first and second) or first[-1] == ")" or first == second:
         return tokens  # (x+1) (x+2) and 3 (3) are products
     low = start - 1 if first[-1] == "," else start
+    if second[0] == "approx":
+        return [*tokens[:low], *tokens[end - len(second) : end]]  # 3/4 (≈ 0.75) is 3/4 ≈ 0.75
     high = end - len(second) + (second[0] in ("or", "="))
     return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
 
