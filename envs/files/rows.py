@@ -333,7 +333,7 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 
 
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
-    """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
+    """The problems of a split, in the order of its file, and a sentence on the rows that it lacks ("" = none).
 
     files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A prompt of the
     main file is in one split, unless a file of validation or test has it, too: then it is in that one alone. Train

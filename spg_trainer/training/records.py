@@ -232,9 +232,8 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     minutes = f"{summary['seconds'] / 60:.1f} minutes"
     if after:
         at_start = f"{before['correct']:.3f} -> " if before else ""
-        unseen = (
-            "" if config.data else " that this run did not train on"
-        )  # the texts of --data may be any problems
+        # The texts of --data may be those of any problems.
+        unseen = "" if config.data else " that this run did not train on"
         lines.append(
             f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems{unseen}: "
             f"{at_start}{after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "

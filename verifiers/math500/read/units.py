@@ -205,7 +205,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     while unread:
         word = unread.pop(0)
         is_behind_unit = names and names[-1] != "/" and is_known(names[-1])
-        if is_behind_unit and (word == "of" or (word == "in" and unread and not names_unit(unread))):
+        if is_behind_unit and (word == "of" or (word == "in" and unread and not has_unit_name(unread))):
             break  # cups of sugar, dollars in total
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
@@ -228,7 +228,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     return None if power else unit.replace("degree degree", "degree")
 
 
-def names_unit(words: Sequence[str]) -> bool:
+def has_unit_name(words: Sequence[str]) -> bool:
     """True if a word names a unit: the hour of "in an hour"; not the words of "in total"."""
     return any(UNITS.get(word, "unit") != "unit" for word in words)
 
