@@ -57,11 +57,6 @@ def is_ascii_digit(code: int) -> bool:
     return ZERO <= code <= NINE
 
 
-def is_ascii_letter(code: int) -> bool:
-    """True for the codes of A to Z and a to z."""
-    return LOWER_A <= code | 32 <= LOWER_Z and code >= UPPER_A
-
-
 def decimal_digit(code: int) -> int:
     """The value of a decimal digit of any script beyond ASCII, 3 for "３"; -1 for any other character."""
     for zero in DIGIT_ZEROS:

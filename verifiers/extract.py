@@ -32,7 +32,7 @@ BOX: Command = tuple(b"\\boxed")
 FRAMED_BOX: Command = tuple(b"\\fbox")
 _HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
-_DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON = tuple(b"$*,-.:")
+_DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON, _EQUALS = tuple(b"$*,-.:=")
 _SURROGATES = 0xA0  # behind the byte ED, this byte and those above it make a lone surrogate
 _WINDOW = 256  # bytes in which braces are looked for at a time; a search of the whole text would be quadratic
 _LIST_LIMIT = 40  # the most boxes of one list
@@ -101,6 +101,11 @@ def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
 def is_space(byte: int) -> bool:
     """True for ASCII white space."""
     return byte == 32 or 9 <= byte <= 13
+
+
+def is_ascii_letter(code: int) -> bool:
+    """True for an ASCII letter."""
+    return 65 <= code <= 90 or 97 <= code <= 122
 
 
 def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[int, int]:
@@ -365,6 +370,24 @@ def joint(data: Bytes, start: int, end: int) -> int:
     return OR if says_or else LIST if joins and not strange else APART
 
 
+def name_before(data: Bytes, start: int, box: int) -> int:
+    r"""Position of the variable before the box at `box`: the x of `x = \boxed{3}` and of `x_1 = \boxed{3}`; else -1."""
+    i = box - 1
+    while i >= start and is_space(data[i]):
+        i -= 1
+    if i < start or data[i] != _EQUALS:
+        return -1
+    i -= 1
+    while i >= start and is_space(data[i]):
+        i -= 1
+    if i > start and 48 <= data[i] <= 57 and data[i - 1] == _UNDERSCORE:
+        i -= 2
+    if i < start or not is_ascii_letter(data[i]):
+        return -1
+    is_in_word = i > start and (is_ascii_letter(data[i - 1]) or data[i - 1] == _BACKSLASH)
+    return -1 if is_in_word else i
+
+
 def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
     """True if the texts of one length that begin at `first` and at `second` differ."""
     for offset in range(length):
@@ -378,18 +401,21 @@ def first_of_list(
 ) -> tuple[int, bool]:
     """(start of the list of boxes whose last box is at `box`, whether "or" joins a box with another value to it).
 
-    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list. Boxes of the same content are no list; then the start is `box`.
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$ or $x=\\boxed{5}`. Boxes of the same
+    content are no list; then the start is `box`.
     """
     first, differs = box, False
     for _ in range(_LIST_LIMIT):
         other, other_start, other_end = last_box(data, max(start, first - _GAP_LIMIT), first, BOX)
-        kind = joint(data, other_end + 1, first) if other >= 0 else APART
+        name, other_name = name_before(data, start, first), name_before(data, start, other)
+        is_same_name = name >= 0 and other_name >= 0 and data[name] == data[other_name]
+        kind = joint(data, other_end + 1, name if is_same_name else first) if other >= 0 else APART
         if kind == APART:
             break
         differs |= is_other_text(
             data, other_start, content_start, content_end - content_start + 1
         )  # with the brace
-        if kind == OR:
+        if kind == OR and not is_same_name:  # "$x = \\boxed{3}$ or $x = \\boxed{5}$" says both solutions
             return box, differs
         first = other
     return first if differs else box, False

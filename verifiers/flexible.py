@@ -3,10 +3,11 @@ r"""The value that a completion ends with where it marks no answer: "So, the lad
 Mode `flexible`, which is for files of other people's models, judges this value: the last number or closed formula
 (`$...$`, `\(...\)`, `\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or
 "is" is preferred. A number behind a word such as "every" or "in" is taken only if there is no other, because it says
-what the value is about: "in 7 days". What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no
-value. Where lenient mode found a marked or named answer that it cannot read, the value is looked for in that alone, and
-what is named first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Nothing is compiled; every
-scan is linear.
+what the value is about: "in 7 days". So is a number that counts what a price is for, "$12.50 for 5 pens", and so are
+several numbers in brackets behind a value, "30 boxes (20 new and 10 old ones)". What is denied, asked, left open ("18
+or 19", "±18") or not computed (`2*9`) is no value. Where lenient mode found a marked or named answer that it cannot
+read, the value is looked for in that alone, and what is named first counts: the 72 of "The answer is 72. She sold 48 in
+April and 24 in May." Nothing is compiled; every scan is linear.
 """
 
 from __future__ import annotations
@@ -190,14 +191,20 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     """(where it begins, its numbers and formulas) of each sentence that has one."""
     sentence: list[Item] = []
     begin = 0
+    has_price = False  # of the sentence
+    opened = 0  # how many items of the sentence stand before the bracket that is open; 0 also if none is
 
     def add(low: int, high: int) -> None:
         """Adds text[low:high] to the sentence; the loop below has set `word`, which stands before it."""
+        nonlocal has_price
         before = sentence[-1] if sentence else None
         joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
         if joins:
             sentence[-1] = before._replace(is_value=False)
-        sentence.append(Item(low, high, rank_behind(word), not (joins or word in _DENYING)))
+        counts_goods = word == "for" and has_price and not is_price(text[low:high])  # $12.50 for 5 pens
+        rank = 0 if counts_goods else rank_behind(word)
+        sentence.append(Item(low, high, rank, not (joins or word in _DENYING)))
+        has_price |= is_price(text[low:high])
 
     closings = last_closings(text)
     i, word = 0, ""
@@ -221,6 +228,13 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
             if word == "or" and "," in text[max(start - 2, 0) : start]:
                 word = ""  # "$5 a day, or $35 in 7 days" says one thing twice
         else:
+            if c == "(":
+                opened = len(sentence)
+            elif c == ")" and opened:
+                has_parts = len(sentence) > opened + 1  # 30 boxes (20 new and 10 old ones)
+                if has_parts:
+                    sentence[opened:] = [item._replace(rank=0) for item in sentence[opened:]]
+                opened = 0
             if text.startswith("**", i):
                 i += 1  # bold, no product
             elif not (c.isspace() or c in "\\$-"):
@@ -231,7 +245,7 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
                 if sentence:
                     yield begin, sentence
                     sentence = []
-                begin = i + 1
+                opened, has_price, begin = 0, False, i + 1
             i += 1
     if sentence:
         yield begin, sentence
@@ -298,8 +312,8 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
 
     In GSM8K also behind `5M`, `5 EUR`, `5 degrees below zero`. The first letter of a name is no part: `$5 T-shirts`.
     """
-    is_price = not SIGNS.keys().isdisjoint(text[start:end])
-    if is_gsm8k and not is_price:
+    has_sign = is_price(text[start:end])
+    if is_gsm8k and not has_sign:
         words, below, _ = text[end : end + _BELOW_LIMIT].partition(_BELOW_ZERO)
         if below and _DEGREES.issuperset(words.lower().replace("°", " ").split()):
             return end + len(words) + len(below)
@@ -313,12 +327,17 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
         word = text[low:high].lower()
         if word in MONEY_MAGNITUDES:
             begins_name = low > end and text.startswith(("-", "&", "\\&"), high)  # "$5 T-shirts"
-            is_amount = (is_price or (is_gsm8k and low == end)) and not begins_name
+            is_amount = (has_sign or (is_gsm8k and low == end)) and not begins_name
         else:
-            is_amount = word in _AMOUNTS and (is_price or is_gsm8k or word not in CODES)
+            is_amount = word in _AMOUNTS and (has_sign or is_gsm8k or word not in CODES)
         if not is_amount:
             return end
         end = high
+
+
+def is_price(amount: str) -> bool:
+    """True if an amount has the sign of a currency: `$5`."""
+    return not SIGNS.keys().isdisjoint(amount)
 
 
 def is_operand(before: str) -> bool:

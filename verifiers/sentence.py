@@ -31,6 +31,7 @@ from verifiers.extract import (
     NO_ANSWER,
     Bytes,
     find_byte,
+    is_ascii_letter,
     is_blank,
     is_not_text,
     is_space,
@@ -63,6 +64,8 @@ _IN_WORDS = word_keys(
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
 _CORRECT, _CHOICE = word_keys("correct right"), word_keys("option choice")
 _BEGIN, _END = word_key("begin"), word_key("end")
+_OPERATORS = tuple(b"+-/=")
+"""Signs that make bold text before them an operand if the line goes on to an equals sign."""
 _AROUND_LETTER = tuple(b"*(),:")
 """Signs that may stand in a line such as "So, **(B)** is correct."."""
 _STOPS = tuple(b".!?")
@@ -91,7 +94,7 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
 
 def has_word(data: Bytes, start: int, end: int) -> bool:
     """True if data[start:end] has a letter outside of tags: ". So", not ".</b>"; behind most answers there is none."""
-    while start < end and data[start] < ch.BEYOND_ASCII and not ch.is_ascii_letter(data[start] + 0):
+    while start < end and data[start] < ch.BEYOND_ASCII and not is_ascii_letter(data[start] + 0):
         start = max(behind_tag(data, start, end), start + 1) if data[start] == ch.LESS else start + 1
     return start < end
 
@@ -152,7 +155,10 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
     number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
     value = number or find_byte(data, ch.EQUALS, low, high) < high
-    if not value or says_one_of(data, line, low, _DOUBTS):
+    behind = behind_spaces(data, high, end)
+    is_operand = behind < end and is_one_of(data[behind] + 0, _OPERATORS)
+    is_calculated = is_operand and find_byte(data, ch.EQUALS, behind, end) < end  # **24** - 4 = 20
+    if not value or is_calculated or says_one_of(data, line, low, _DOUBTS):
         return -1, -1
     return low, high
 
@@ -374,8 +380,8 @@ def behind_spaces(data: Bytes, i: int, end: int) -> int:
 
 def is_glued(data: Bytes, start: int, i: int, end: int) -> bool:
     """True if a letter stands right before or right behind the character at i: beside the 3 of "answer3 is"."""
-    before = i > start and ch.is_ascii_letter(data[i - 1] + 0)
-    return before or (i + 1 < end and ch.is_ascii_letter(data[i + 1] + 0))
+    before = i > start and is_ascii_letter(data[i - 1] + 0)
+    return before or (i + 1 < end and is_ascii_letter(data[i + 1] + 0))
 
 
 def is_colon(data: Bytes, i: int, end: int) -> bool:
@@ -467,7 +473,7 @@ def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
         joins = is_one_of(key, _JOINING) and find_byte(data, ch.NEWLINE, i + 1, low) == low
         if begin > first and item > low:
             is_same_mark = data[low] == data[first] or not (is_bullet(data, low) or is_bullet(data, first))
-            joins = is_same_mark and begins_word(data, item) == begins_word(data, begin)
+            joins = is_same_mark and is_ascii_letter(data[item] + 0) == is_ascii_letter(data[begin] + 0)
         if not joins or count_values(data, low, line_end) == 0:
             break
         i = value_end(data, low, end)
@@ -488,11 +494,6 @@ def behind_mark(data: Bytes, i: int, end: int) -> int:
     if data[closing] == _RIGHT_PAREN or (data[closing] == ch.POINT and label == i):
         return behind_spaces(data, closing + 1, end)
     return i
-
-
-def begins_word(data: Bytes, i: int) -> bool:
-    """True if a letter stands at i."""
-    return ch.is_ascii_letter(data[i] + 0)
 
 
 def is_bullet(data: Bytes, i: int) -> bool:
@@ -628,7 +629,7 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 
 
 def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) without spaces and asterisks around data[start:end], and without its full stop or verb of being."""
+    """(start, end) without spaces and asterisks around data[start:end], without its full stop and one of `ENDINGS`."""
     start = behind_spaces(data, start, end)
     last = end
     end = before_stars(data, start, end)
@@ -662,7 +663,7 @@ def count_bold(data: Bytes, start: int, end: int) -> int:
 
 def is_letter_or_digit(byte: int) -> bool:
     """True for an ASCII letter or digit."""
-    return ch.is_ascii_letter(byte + 0) or ch.is_ascii_digit(byte + 0)
+    return is_ascii_letter(byte + 0) or ch.is_ascii_digit(byte + 0)
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:

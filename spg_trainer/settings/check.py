@@ -173,7 +173,7 @@ def check_training(config: Config) -> None:
     )
     refuse(
         e.patience and not e.eval_steps,
-        f"$patience={e.patience} counts validations. Set $eval_steps, e.g. 20.",
+        f"$patience={e.patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
     )
     for name in ("all_right_weight", "all_wrong_weight"):
         value = getattr(b, name)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from verifiers import characters as ch
 from verifiers.characters import decimal_digit, decode, is_wide_space, read_word, rows, says_one_of
-from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
+from verifiers.extract import Bytes, is_ascii_letter, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
@@ -304,7 +304,7 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
     if (
         begin >= words
         and begin < end
-        and ch.is_ascii_letter(data[words] + 0)
+        and is_ascii_letter(data[words] + 0)
         and starts_with_number(data, begin, end)
     ):
         colon = last_colon(data, begin, end)
@@ -320,7 +320,7 @@ def starts_with_number(data: Bytes, start: int, end: int) -> bool:
     i = start
     while i < end and 48 <= data[i] <= 57:
         i += 1
-    return i > start and not (i < end and ch.is_ascii_letter(data[i] + 0))
+    return i > start and not (i < end and is_ascii_letter(data[i] + 0))
 
 
 def last_colon(data: Bytes, start: int, end: int) -> int:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from unicodedata import numeric
 
 from verifiers import characters as ch
-from verifiers.extract import OVER_LONG, Bytes, matches, read_word, word_key, word_keys
+from verifiers.extract import OVER_LONG, Bytes, is_ascii_letter, matches, read_word, word_key, word_keys
 
 # The kinds of symbols. An ASCII sign has its code as its kind, so these are codes of no sign. Letters are gathered into
 # words, and `\name` into a command.
@@ -130,7 +130,7 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
         code, after = ch.decode(data, i)
         kind = map_wide(code)
         return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
-    if ch.is_ascii_letter(byte):
+    if is_ascii_letter(byte):
         key, after = read_word(data, i, end, True)
         return WORD, after, key
     if byte == ch.BACKSLASH:

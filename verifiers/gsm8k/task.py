@@ -26,7 +26,10 @@ from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TY
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 # Two numbers stand in place of a reason: BEYOND_LIMIT, if 64 bits cannot tell, and this, if the reference is no number.
 BAD_GOLD = -2
-_NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
+_NO_GOLD = (
+    "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
+    "takes answers of other kinds"
+)
 _GOLD_POWER_LIMIT = 10**6  # the largest power of ten in a reference; one in an answer may be larger
 
 

@@ -79,7 +79,7 @@ LINES = [
     ("--learning-rate 2", "learning_rate=2.0: should be above 0"),
     ("--block-length 7", "block_length=7 does not divide max_completion_length=20"),
     ("--top-p 0", "top_p=0.0: should be above 0"),
-    ("--patience 3 --eval-steps 0", "patience=3 counts validations. Set eval_steps, e.g. 20."),
+    ("--patience 3 --eval-steps 0", "patience=3 counts validations. Set eval_steps, e.g. 20, or patience=0."),
     ("--all-right-weight 0.5", "all_right_weight=0.5 says nothing without pools=True. Add pools=True."),
     ("--env-args split=test", "env_args={'split': 'test'}: use split or eval_split instead."),
     ("--device gpu", "device='gpu': there is no such device."),
