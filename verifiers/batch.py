@@ -24,7 +24,7 @@ from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from verifiers import answer_words, characters, extract, sentence, verdicts
+from verifiers import answer_words, characters, extract, last_line, named_value, sentence, verdicts
 from verifiers.registry import MODES, Task
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
@@ -495,7 +495,9 @@ class _Unused:
     nothing: int = 0
 
 
-_LOCATE = RowLoop(sentence.find_row, "", _Unused, (characters, answer_words, sentence))
+FIND_ANSWER_MODULES = (characters, answer_words, named_value, last_line, sentence)
+"""The modules, beside `extract`, of the functions that `sentence.find_answer` calls."""
+_LOCATE = RowLoop(sentence.find_row, "", _Unused, FIND_ANSWER_MODULES)
 
 
 def locate_all(

@@ -11,7 +11,7 @@ TAB, NEWLINE, RETURN, SPACE, BANG, QUOTE, DOLLAR, APOSTROPHE = tuple(b"\t\n\r !\
 LEFT_PAREN, RIGHT_PAREN, STAR, PLUS, COMMA, MINUS, POINT, SLASH = tuple(b"()*+,-./")
 ZERO, ONE, NINE, COLON, LESS, EQUALS, GREATER, UPPER_A, UPPER_Z = tuple(b"019:<=>AZ")
 LEFT_BRACKET, BACKSLASH, RIGHT_BRACKET, CARET, UNDERSCORE, BACKTICK = tuple(b"[\\]^_`")
-LOWER_A, LOWER_Z, LEFT_BRACE, RIGHT_BRACE, TILDE = tuple(b"az{}~")
+LOWER_A, LOWER_Z, LEFT_BRACE, RIGHT_BRACE, TILDE, QUESTION = tuple(b"az{}~?")
 BEYOND_ASCII = 0x80
 
 # The zero of every run of ten Unicode decimal digits (category Nd) beyond ASCII, Unicode 16.

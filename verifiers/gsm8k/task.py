@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from verifiers import amounts, answer_words, batch, extract, sentence
+from verifiers import amounts, batch, extract
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, strip
@@ -158,7 +158,7 @@ _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     Scratch,
-    (ch, answer_words, sentence, amounts, numbers, answers, sys.modules[__name__]),
+    (*batch.FIND_ANSWER_MODULES, amounts, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
     "gsm8k",
