@@ -10,7 +10,9 @@ def no_answer_fails_to_be_judged(request, caplog) -> Iterator[None]:
     """Fails a test in which the code of a verdict raised what it did not mean to raise, unless it is marked so."""
     yield
     failed = [
-        record.getMessage() for record in caplog.records if "as judging it failed" in record.getMessage()
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if "as judging it failed" in record.getMessage()
     ]
     assert not failed or "judging_fails" in request.fixturenames, failed
 

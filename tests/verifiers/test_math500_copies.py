@@ -68,6 +68,7 @@ NAMED = [
     "a@1=0",
     "f(-1)=0",
     r"ab\equiv 17\pmod{20}",
+    "c",  # the text of choice C, which is right
 ]
 
 

@@ -47,7 +47,9 @@ def base_follows(cursor: Cursor) -> bool:
 
 
 def with_base(cursor: Cursor, digits: str) -> Based:
-    """Reads the base behind `digits`: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
+    """Reads the base behind `digits`: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`; `Malformed` for 3.5_8."""
+    if not digits.isdigit():
+        raise Malformed("digits expected before a base")
     closing = []  # the signs that have to follow the base
     while cursor.value in BASE_SIGNS and len(closing) < 4:
         closing.append(BASE_SIGNS[cursor.advance()])
