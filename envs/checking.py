@@ -112,8 +112,8 @@ class _Subject:
             # In a mixture, values are NaN for problems whose task does not have the component.
             values_here = values[~np.isnan(values)].tolist()
             range_before = self.ranges.get(name, ())  # () before the first value
-            if known := [*range_before, *values_here]:
-                self.ranges[name] = (min(known), max(known))
+            if values_so_far := [*range_before, *values_here]:
+                self.ranges[name] = (min(values_so_far), max(values_so_far))
         return scored.rewards["correct"] == 1
 
 
@@ -464,14 +464,15 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
     tried = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
-    for candidate in (f"<answer>{inside}</answer>" for inside in tried):
+    for inside in tried:
+        candidate = f"<answer>{inside}</answer>"
         if verify(task.verifier, candidate, **reference).correct:
             return f"{clause}. {candidate!r:.80} would be right"
     return clause
 
 
 DEMONSTRATIONS = 256
-"""How many demonstrations of each task are judged before they are learned; so few are judged without compiled code."""
+"""The most demonstrations of each task that are judged before they are learned: few enough to need no compiled code."""
 
 
 class Demonstrated(NamedTuple):
@@ -488,7 +489,8 @@ class Demonstrated(NamedTuple):
 def judge_demonstrations(env: TextEnv) -> Demonstrated:
     """Judges up to `DEMONSTRATIONS` demonstrations of a task, evenly spread; problems without one are left out.
 
-    Raises EnvError if the author's `demonstration` or `reply` raises; if `score` raises, nothing is earned.
+    Raises EnvError if the author's `demonstration` or `reply` raises. If `score` raises, the demonstration counts as
+    wrong.
     """
     problems = _problems(env, DEMONSTRATIONS)
     found = {index: demonstration_of(env, problem) for index, problem in problems.items()}
@@ -626,8 +628,8 @@ def _components(subject: _Subject) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 
-_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
-_CHECKS = {run.__name__.removeprefix("_"): run for run in _RUNS}
+_CHECK_FUNCTIONS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
+_CHECKS = {run.__name__.removeprefix("_"): run for run in _CHECK_FUNCTIONS}
 """{title: the check}. A check returns its figure, and raises if the environment fails."""
 
 
@@ -721,7 +723,7 @@ def junk(
 ) -> Iterator[tuple[str, str]]:
     """Yields (description, completion): texts that solve no problem, some of them long, broken or hostile.
 
-    right: the problem's demonstration, which one of the texts has behind an end token; None if there is none.
+    right: the problem's demonstration, or None. One of the texts has it behind an end token.
     """
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""

@@ -41,9 +41,9 @@ class Game:
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal_reward: float = 0.0
-    """The reward of an answer that is no legal action. FrozenLake, CliffWalking and Taxi have a table of transitions,
-    `P`, with the reward of the worst action. If that is lower than `illegal_reward`, the answer gets it instead:
-    otherwise the model would learn to avoid bad actions by writing nonsense."""
+    """The reward of an answer that is no legal action. In a game with a table of transitions, `P` (FrozenLake,
+    CliffWalking and Taxi), the answer gets the lowest reward in the table instead, if that is lower: otherwise the
+    model would learn to avoid bad actions by writing nonsense."""
     forfeits: bool = False
     """Whether an answer that is no legal action ends the game. Set this where the game could otherwise go on and be
     won, as in FrozenLake, where such an answer costs nothing: the model would learn to give such answers."""
@@ -137,7 +137,7 @@ class GymnasiumGame(TextEnv):
     it costs more. In Blackjack and FrozenLake it loses the game (`Game.forfeits`).
 
     Rewards:
-        return: the sum of the environment's own rewards; it is what is paid.
+        return: the sum of the environment's own rewards. Only this component has a weight by default.
         correct (0 or 1): whether the game has ended with a return that is high enough. It must be at least
             `Game.solved_from`. Where that is None, it must be at least the environment's `reward_threshold`, and where
             the environment has none, above 0.
@@ -150,7 +150,7 @@ class GymnasiumGame(TextEnv):
     def __init__(
         self, split: str = "train", turns: int = 20, prompt_style: str = "plain", **settings: Any
     ) -> None:
-        """Opens one split; raises EnvError for settings that Gymnasium does not take, and unless actions are discrete.
+        """Opens one split; raises EnvError for settings that Gymnasium refuses, and for actions that are not discrete.
 
         turns: the most actions of an episode. prompt_style: "plain", or "rules", which puts the environment's own
         description first. settings: the environment's own, e.g. is_slippery=False.
@@ -282,8 +282,8 @@ class GymnasiumGame(TextEnv):
         last = self._last
         turns_played, play = last.turns, last.play
         last.play = None  # if an action raises, this stays None, and the next call begins from the seed
-        is_beginning = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
-        if play is None or not is_beginning:
+        continues_last = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
+        if play is None or not continues_last:
             observation, info = self._env.reset(seed=seed)
             turns_played, play = (), Play(observation, info, total=0.0, terminated=False, truncated=False)
         for turn in turns[len(turns_played) :]:

@@ -171,9 +171,9 @@ class OpenEnvFront(Front):
 
     async def _http_metadata(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         about = await self._ask_worker(task, "about", {"split": "train"})
-        named = {"name": f"{about['id']} {about['name']}", "description": about["description"]}
         return {
-            **named,
+            "name": f"{about['id']} {about['name']}",
+            "description": about["description"],
             "version": about["version"],
             "author": "spg-trainer",
             "readme_content": None,
@@ -229,7 +229,7 @@ class OpenEnvFront(Front):
         return session
 
     def _forget_idle(self) -> None:
-        """Forgets episodes that have not been used for long; they come first, since `_session` keeps that order."""
+        """Forgets episodes that have not been used for long; they come first, since `_session` orders by last use."""
         limit = time.monotonic() - IDLE_SECONDS
         idle = list(takewhile(lambda name: self.sessions[name].last_used < limit, self.sessions))
         for name in idle:
@@ -278,7 +278,7 @@ class OpenEnvFront(Front):
             turns = [*session.turns, action["completion"]]
             job = {"split": session.split, "index": session.index, "turns": turns, "replies": session.replies}
             step = await self._ask_worker(task, "step", job)
-            # Only now, so that after an error the step can be taken again.
+            # The session changes only now, so that after an error the step can be taken again.
             session.turns, session.done = turns, step.pop("done")
             reply = step.pop("reply", "")
             if not session.done:
@@ -409,7 +409,7 @@ def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _id(name: Any) -> str | None:
-    """A valid id of an episode, as it is; None stays None."""
+    """Returns `name` if it is None or a valid id of an episode; raises `Refused` otherwise."""
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
         raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')
     return name
