@@ -100,9 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # the disk is full, or no process started; an error of reading never gets here
         sys.stderr.write(f"Stopped: {error}.\n")
-        if (
-            isinstance(error, CannotWrite) and args.output is None
-        ):  # otherwise Python would write again as it ends
+        if isinstance(error, CannotWrite) and args.output is None:
+            # As it ends, Python would try again to write the rest; so the rest is sent to nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -215,7 +214,9 @@ def _run(args: argparse.Namespace) -> int:
             return 0
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)
-    names = {name for fields in known.values() for group in fields.names() for name in group}
+    names: set[str] = set()
+    for fields in known.values():
+        names.update(*fields.names())
     args.keep = list(dict.fromkeys(["id", *args.keep]))
     if taken := [name for name in args.keep if name in VERDICT]:
         raise CommandError(f"--keep {taken[0]}: the verdict has a field of this name. Rename the column.")
@@ -239,8 +240,8 @@ def _run(args: argparse.Namespace) -> int:
         job, blocks = _joined(args, known, blocks)
     else:
         job, blocks = _plan(args, known, blocks, tally)
-    shown = args.output is None and sys.stdout.isatty()
-    progress = sys.stderr.isatty() and not shown
+    verdicts_on_terminal = args.output is None and sys.stdout.isatty()
+    progress = sys.stderr.isatty() and not verdicts_on_terminal
     unanswered, readable, texts = _judge(args, job, blocks, start, progress, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable, texts)
@@ -248,7 +249,7 @@ def _run(args: argparse.Namespace) -> int:
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
         # On a terminal, the summary is kept apart from the verdicts.
-        stream = sys.stderr if shown else sys.stdout
+        stream = sys.stderr if verdicts_on_terminal else sys.stdout
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
@@ -269,7 +270,7 @@ def _joined(
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     left, right = split_key(args.on)
     first_task = next(iter(known.values()))
-    kept = [*args.keep, *filter(None, [args.by])]
+    kept = [*args.keep, args.by] if args.by else args.keep
     named = [name for name in kept if name != "id"]
     table = read_references(args.references, right, first_task.references, named)
     blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references, kept)
@@ -310,8 +311,8 @@ def _judge(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Writes all verdicts and adds to the counts.
 
-    Returns examples: how completions without an answer end, how those of them end that mode `flexible` reads, and
-    references that are compared as text.
+    Returns three tuples of examples: the ends of completions without an answer, the ends of those among them in which
+    mode `flexible` finds an answer, and references that are compared as text.
     """
     reported: dict[tuple[str, str], list[int]] = {}
     unanswered: tuple[str, ...] = ()
@@ -324,7 +325,8 @@ def _judge(
         begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    # While no line could be judged, the output waits here, compressed; None once it is written at once.
+    # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
+    # written at once.
     held: list[bytes] | None = []
     with (
         contextlib.closing(judged_blocks) as results,
@@ -373,14 +375,16 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
     if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
-        places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
+        places = "<answer></answer>"
+        if args.mode == "lenient":
+            places += LENIENT
         text = f'The first "{field}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
 
 
 def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
     """Says which columns named by a flag are in no line."""
-    for flag, names in (("--keep", args.keep), ("--by", filter(None, [args.by]))):
+    for flag, names in (("--keep", args.keep), ("--by", [args.by] if args.by else [])):
         for name in names:
             if columns and name != "id" and name not in columns:
                 near = did_you_mean(name, sorted(columns))

@@ -146,30 +146,31 @@ def judge_block(job: Job, block: Block) -> Judged:
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
-    without: list[int] = []  # the completions in which no answer was found
-    taken = batch.compiling.taken
+    unanswered: list[int] = []  # the completions in which no answer was found
+    taken_before = batch.compiling.taken
     findings = _findings(job, completions, references)
-    judged_here = _judge(job, completions, references)
-    for place, (row, outcome) in enumerate(zip(outcome_numbers, judged_here, strict=True)):
+    outcomes_of_completions = _judge(job, completions, references)
+    for place, (row, outcome) in enumerate(zip(outcome_numbers, outcomes_of_completions, strict=True)):
         outcomes[row] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
-            without.append(place)
-    found = dict(zip(outcome_numbers, findings, strict=False))
-    judged = _lines_and_counts(job, block.label, places, outcomes, found, kept)
+            unanswered.append(place)
+    # There are no findings without other rules.
+    finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
+    judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     malformed = [number for number in outcome_numbers if _reason_of(outcomes[number]) == Reason.MALFORMED]
     lines_of_malformed = [places[number][0] for number in malformed]
-    if bodies := [line for line in lines_of_malformed if line in unread]:
-        judged.problems[UNREAD_PROMPT] = bodies
-    judged.tally["compiling"] = batch.compiling.taken - taken
+    if lines_of_bodies := [line for line in lines_of_malformed if line in unread]:
+        judged.problems[UNREAD_PROMPT] = lines_of_bodies
+    judged.tally["compiling"] = batch.compiling.taken - taken_before
     judged.tally.update(f"columns.{name}" for name in seen)
     texts = list(_compared_as_text(job, references, (outcomes[row] for row in outcome_numbers)))
     judged.tally["as_text"] = len(texts)
     return judged._replace(
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(_end_of(completions[place]) for place in without[:EXAMPLES]),
-        readable=tuple(_readable(job, completions, references, without[:TRIED])),
+        unanswered=tuple(_end_of(completions[place]) for place in unanswered[:EXAMPLES]),
+        readable=tuple(_readable(job, completions, references, unanswered[:TRIED])),
     )
 
 
