@@ -83,8 +83,9 @@ def sides_of(answer: str) -> list[list[str]]:
 def plain_tokens(text: str) -> list[str]:
     """The whole numbers, signs and brackets of a text; [] if it has any other tokens, or is too long."""
     tokens = text.translate(_APART).split() if len(text) <= LONGEST else []
-    known = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
-    return tokens if known and all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens) else []
+    are_plain = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
+    are_short = all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens)
+    return tokens if are_plain and are_short else []
 
 
 def numbers_in(side: Sequence[str]) -> list[int]:
