@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import IO
 
@@ -314,7 +315,7 @@ def _judge(
     Returns three tuples of examples: the ends of completions without an answer, the ends of those among them in which
     mode `flexible` finds an answer, and references that are compared as text.
     """
-    reported: dict[tuple[str, str], list[int]] = {}
+    reported: dict[tuple[str, str], Fault] = {}
     unanswered: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
@@ -348,8 +349,8 @@ def _judge(
             if held is not None:
                 for part in held:
                     output.write(zlib.decompress(part))
-                for (label, text), (_, *lines) in reported.items():
-                    _tell(label, lines[0], text)
+                for (label, text), fault in reported.items():
+                    _tell(label, fault.lines[0], text)
                 held = None
             output.write(verdicts)
             if progress:
@@ -360,11 +361,12 @@ def _judge(
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
             return unanswered, readable, texts
-    for (label, _), (count, *lines) in reported.items():
-        if count > 1:
-            more = ", ".join(map(str, lines[1:])) + (", ..." if count > len(lines) else "")
-            sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
-    if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
+    for (label, _), fault in reported.items():
+        if fault.count > 1:
+            first, *others = fault.lines
+            more = ", ".join(map(str, others)) + (", ..." if fault.count > len(fault.lines) else "")
+            sys.stderr.write(f"{label}{plural(fault.count - 1, 'more line')} as line {first}: {more}\n")
+    if untold := tally["problems"] - sum(fault.count for fault in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
     return unanswered, readable, texts
 
@@ -404,41 +406,53 @@ def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterat
         raise
 
 
-def _report_problems(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
+@dataclass
+class Fault:
+    """What is wrong with several lines of a file."""
+
+    count: int = 0
+    """How many lines have it."""
+    lines: list[int] = field(default_factory=list)
+    """The numbers of the first `FIRST` of them."""
+
+
+def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
     """Says what is wrong with lines, each problem once.
 
-    reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.
+    reported: {(file, what is wrong): the lines}; this adds to it.
     """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
         if (label, text) not in reported:
             if len(reported) == REPORTED:
                 continue
-            reported[label, text] = [0]
+            reported[label, text] = Fault()
             if not silently:
                 _tell(label, numbers[0], text)
-        count, *lines = reported[label, text]
-        reported[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
+        fault = reported[label, text]
+        fault.count += len(numbers)
+        fault.lines = [*fault.lines, *numbers][:FIRST]
 
 
 def _tell(label: str, line: int, text: str) -> None:
     sys.stderr.write(f"{label}line {line} {text}\n")
 
 
-def _tell_none(job: Job, reported: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
+def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], lines: int) -> None:
     """Says that no line can be judged, what is wrong with most lines, and which flags would name their columns.
 
     Then it says what is wrong with the other lines.
     """
-    most = max(reported, key=lambda problem: reported[problem][0])
+    most = max(reported, key=lambda problem: reported[problem].count)
     label, text = most
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
-    _say(f"{every}, so no verdicts are written: {label}line {reported[most][1]} {text}{example}\n")
-    for (label, text), (_, number, *_) in reported.items():
+    first = reported[most].lines[0]
+    _say(f"{every}, so no verdicts are written: {label}line {first} {text}{example}\n")
+    for (label, text), fault in reported.items():
         if (label, text) != most:
-            _tell(label, number, text)
+            _tell(label, fault.lines[0], text)
 
 
 def _say(text: str) -> None:

@@ -105,7 +105,8 @@ def as_reference(value: object) -> str | None:
         return str(int(value))
     if type(value).__module__ in ("decimal", "_decimal", "fractions"):
         text = str(value)  # "NaN" of a Decimal, "1E+9" of a large one
-        return text if text.removeprefix("-")[:1].isdigit() and "E" not in text and len(text) <= 400 else None
+        is_plain = text.removeprefix("-")[:1].isdigit() and "E" not in text
+        return text if is_plain and len(text) <= 400 else None
     return as_text(value)
 
 
@@ -160,7 +161,9 @@ def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., Non
 def _kernel(loop: RowLoop) -> Callable[..., None] | None:
     """The loop as machine code if it is on disk, or if compiling it is worth the time by now; else None."""
     kernel = compiled_rows(loop, only_cached=True)
-    return compiled_rows(loop) if kernel is None and compiling.seconds <= 0 else kernel
+    if kernel is None and compiling.seconds <= 0:
+        kernel = compiled_rows(loop)
+    return kernel
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
@@ -213,6 +216,7 @@ def judge_texts(
         memories = np.empty(len(slices), struct_of(loop))
 
         def arguments(place: int) -> tuple:
+            """The arguments of the loop for one of the slices."""
             part_rows = slices[place]
             part = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
             columns = (column[part_rows] for column in (reason, tier, score, spans))
@@ -432,7 +436,7 @@ def compile_loop(
         return None
 
     class Watch(event.Listener):
-        """Hears of numba's compilations, which numba announces when the disk cache does not have the result."""
+        """Is told by numba of each compilation whose result the disk cache lacks."""
 
         def on_start(self, started: Any) -> None:
             if started.data["dispatcher"].py_func is function:  # not a function that it calls

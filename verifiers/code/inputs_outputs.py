@@ -91,7 +91,8 @@ def _call(args: Any, expected: Any) -> dict[str, Any]:
         raise ValueError(f"has the input {args!r:.40} of a function, which is no list of its arguments")
     if _is_tagged([args, expected]):
         raise ValueError("has an object whose one key begins with $, which stands for something else here")
-    return {"args": args, "expected": expected} | ({"via": "list"} if isinstance(expected, list) else {})
+    case = {"args": args, "expected": expected}
+    return case | {"via": "list"} if isinstance(expected, list) else case
 
 
 def _is_tagged(value: Any) -> bool:

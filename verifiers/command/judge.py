@@ -354,6 +354,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
+        """A worker's result for a block; if the worker fails, no line of the block has a verdict."""
         try:
             reply = workers.ask({"job": job, "block": block})
         except WorkerUnavailable as error:
