@@ -414,7 +414,8 @@ def _demonstrations(subject: _Subject) -> str:
                 none = (
                     f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
                 )
-                none += ", or leaves them out by --env-args bad_rows=skip" if isinstance(env, Rows) else ""
+                if isinstance(env, Rows):
+                    none += ", or leaves them out by --env-args bad_rows=skip"
             return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
@@ -583,13 +584,7 @@ def _is_relative(env: TextEnv, problems: Mapping[int, Problem]) -> bool:
 
 def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
     """A hint if short answers count wherever they occur, so that a model can list them all; "" if they do not."""
-    with_short_answers = {
-        index: problem
-        for index, problem in problems.items()
-        if any(
-            isinstance(value, str | int) and len(str(value)) <= SHORT for value in problem.reference.values()
-        )
-    }
+    with_short_answers = {index: problem for index, problem in problems.items() if _has_short_answer(problem)}
     if not with_short_answers:
         return ""
     rng = np.random.default_rng(1)
@@ -603,6 +598,12 @@ def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
         f"{len(with_short_answers)} problems with answers of at most {SHORT} characters, so a model may learn to list "
         "them. Look for the answer where it has to stand, such as in the <answer> block (envs.answer_block.only_answer)"
     )
+
+
+def _has_short_answer(problem: Problem) -> bool:
+    """Whether a value of a problem's reference is a short text or number."""
+    values = problem.reference.values()
+    return any(isinstance(value, str | int) and len(str(value)) <= SHORT for value in values)
 
 
 def _components(subject: _Subject) -> str:

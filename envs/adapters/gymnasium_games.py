@@ -5,7 +5,7 @@ problem and the completions alone.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar
@@ -28,6 +28,9 @@ SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
 In such a game, the seed decides nothing but the actions of the habit `random` (`GymnasiumGame.habits`).
 """
 _SEED = 20_261_123  # keeps these streams apart from those of any other task
+Transitions = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+"""A table of transitions, as in Gymnasium's toy text: {state: {action: its outcomes}}. An outcome is (probability, next
+state, reward, whether the game ends)."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ class GymnasiumGame(TextEnv):
         self.rules = GAMES.get(self.name, Game(actions=numbers))
 
     def __len__(self) -> int:
-        return (SIZES_OF_ONE_GAME if self.is_one_game else SIZES)[self.split]
+        sizes = SIZES_OF_ONE_GAME if self.is_one_game else SIZES
+        return sizes[self.split]
 
     @property
     def spec_name(self) -> str:
@@ -222,7 +226,9 @@ class GymnasiumGame(TextEnv):
 
     def demonstration(self, problem: Problem) -> str:
         """Raises NoDemonstration, which names the habits for `sft` instead: even the best play may lose."""
-        names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
+        names = [*self.rules.habits, "random"]
+        if self.plan:
+            names = ["planned", *names]
         mix = " ".join(f"{name}=1" for name in names)
         raise NoDemonstration(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
@@ -322,30 +328,28 @@ def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
     table = getattr(env.unwrapped, "P", None)
     if start is None or table is None:
         return False
-    return max(start) == 1 and all(
-        len(outcomes) == 1 for actions in table.values() for outcomes in actions.values()
-    )
+    return max(start) == 1 and all(len(outcomes) == 1 for outcomes in outcomes_of_actions(table))
 
 
 def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
     """The lowest reward in the game's table of transitions; 0 if that is above 0, or if the game has no table."""
     table = getattr(env.unwrapped, "P", None) or {}
-    rewards = (
-        float(reward)
-        for actions in table.values()
-        for outcomes in actions.values()
-        for _, _, reward, *_ in outcomes
-    )
+    rewards = (float(reward) for outcomes in outcomes_of_actions(table) for _, _, reward, *_ in outcomes)
     return min(0.0, min(rewards, default=0.0))
 
 
-def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
+def outcomes_of_actions(table: Transitions) -> Iterator[Sequence[tuple[float, int, float, bool]]]:
+    """The outcomes of each action in each state."""
+    for actions in table.values():
+        yield from actions.values()
+
+
+def worths(table: Transitions) -> np.ndarray:
     """(states, actions): the value of each action in each state if the best actions follow, the Q of value iteration.
 
-    table: transitions, as in Gymnasium's toy text: {state: {action: outcomes (probability, next state, reward, whether
-    the game ends)}}. Rewards are discounted by 0.99 an action, so that the shorter of two ways to the goal is better.
+    Rewards are discounted by 0.99 an action, so that the shorter of two ways to the goal is better.
     """
-    most_outcomes = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
+    most_outcomes = max(map(len, outcomes_of_actions(table)))
     # If an action has fewer outcomes than others, the rest have probability 0.
     transitions = np.zeros((len(table), len(table[0]), most_outcomes, 4))
     for state, actions in table.items():

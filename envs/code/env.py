@@ -150,7 +150,8 @@ class Code(GeneratedEnv):
         # `row.cases` are inputs with outputs. A row without them has tests in Python, from which `exercise.cases` were
         # made. Prompts of MBPP show these tests, prompts of HumanEval do not.
         if not row.cases:
-            return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+            templates = _MBPP if row.shown else _HUMANEVAL
+            return templates[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
         return "{prompt}\n\n" + request + "\n", "```python\n" if self.prompt_style == "instruct" else ""

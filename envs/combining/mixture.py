@@ -85,7 +85,10 @@ class Mixture(Combined):
 
     def _union(self, field: str) -> dict[str, Any]:
         """The union of a field that is a mapping, over all tasks."""
-        return {name: value for part in self.parts.values() for name, value in getattr(part, field).items()}
+        union: dict[str, Any] = {}
+        for part in self.parts.values():
+            union.update(getattr(part, field))
+        return union
 
     @property
     def max_turns(self) -> int:  # type: ignore[override]

@@ -121,7 +121,7 @@ class OpenEnvFront(Front):
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)
         if method == "GET" and path == "/schema":  # the same for all tasks
-            return Handler(partial(self._reply_with, partial(self._http_schema, "", query)), path)
+            return self._handler_of("schema", "", query, path)
         found = self.place(path)
         if isinstance(found, Reply):
             return found
@@ -132,8 +132,12 @@ class OpenEnvFront(Front):
             return error(404, f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws.")
         if VERBS[verb] != method:
             return error(405, f"This address takes {VERBS[verb]}.", (b"allow", VERBS[verb].encode()))
-        answer = getattr(self, f"_http_{verb}")
-        return Handler(partial(self._reply_with, partial(answer, task, query)), f"/{verb}")
+        return self._handler_of(verb, task, query, f"/{verb}")
+
+    def _handler_of(self, verb: str, task: str, query: str, label: str) -> Handler:
+        """The handler that answers by the method `_http_VERB`. label: the address in metrics."""
+        answer = partial(getattr(self, f"_http_{verb}"), task, query)
+        return Handler(partial(self._reply_with, answer), label)
 
     def place(self, path: str) -> tuple[str, str] | Reply:
         """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
@@ -165,6 +169,8 @@ class OpenEnvFront(Front):
 
     async def _list(self, _: bytes) -> Reply:
         return Reply(200, json.dumps(list(self.tasks)).encode() + b"\n")
+
+    # The methods `_http_VERB` answer requests over HTTP, one for each of VERBS. They return values that JSON has.
 
     async def _http_schema(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         return SCHEMA

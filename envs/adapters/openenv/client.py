@@ -199,18 +199,18 @@ class Client:
         is_on_the_way = False
         if session.at is not None:
             present_reset, present_turns = session.at
-            is_beginning = len(present_turns) < len(turns) and present_turns == turns[: len(present_turns)]
-            is_on_the_way = present_reset == reset and is_beginning
+            is_earlier = len(present_turns) < len(turns) and present_turns == turns[: len(present_turns)]
+            is_on_the_way = present_reset == reset and is_earlier
         if not is_on_the_way:
             session.at = None  # unknown until the episode has begun
             self._remember((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
         while len(session.at[1]) < len(turns):
-            done = len(session.at[1])
+            num_played = len(session.at[1])
             if session.at in self.results and self.results[session.at].done:
-                raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
-            result = await session.say("step", {self.action: turns[done]})
-            session.at = (reset, turns[: done + 1])
+                raise NotReproducible(f"the episode was over after {num_played} of {len(turns)} completions")
+            result = await session.say("step", {self.action: turns[num_played]})
+            session.at = (reset, turns[: num_played + 1])
             self._remember(session.at, result)
 
     def _remember(self, place: Place, result: Result) -> None:
