@@ -55,13 +55,13 @@ VERDICT = (
     "error",
     "d1",
 )
-LIVE = 60  # how many characters the live line has
-REPORTED = 10  # how many problems standard error names; the output names the problem of every line
+LIVE_LINE_WIDTH = 60  # how many characters the live line has
+MAX_REPORTED = 10  # how many problems standard error names; the output names the problem of every line
 # So many bytes of compressed verdicts (some ten million lines) may wait for the first line that can be judged.
-HELD = 1 << 26
-FIRST = 5  # how many lines with the same problem standard error names
+MAX_HELD_BYTES = 1 << 26
+MAX_LINES_NAMED = 5  # how many lines with the same problem standard error names
 PARTIAL = ".partial"  # added to the name of --output while it is being written
-LENIENT = r", \boxed{} or behind ####"
+LENIENT_PLACES = r", \boxed{} or behind ####"  # where lenient mode also finds an answer
 _EPILOG = """\
 examples:
   python -m verifiers sudoku runs/my-run/samples/step-000100.jsonl > verdicts.jsonl
@@ -323,7 +323,7 @@ def _judge(
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
         COMPILING_SECONDS,
-        begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
+        begins=lambda verifier: _say(f"\r{notice:<{LIVE_LINE_WIDTH}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
     # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
@@ -343,7 +343,7 @@ def _judge(
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
                 held.append(zlib.compress(verdicts, 1))
-                if sum(map(len, held)) < HELD:
+                if sum(map(len, held)) < MAX_HELD_BYTES:
                     continue
                 verdicts = b""
             if held is not None:
@@ -356,7 +356,7 @@ def _judge(
             if progress:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
-                _say(f"\r{live:<{LIVE}}")
+                _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
     if held:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
@@ -379,7 +379,7 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
         places = "<answer></answer>"
         if args.mode == "lenient":
-            places += LENIENT
+            places += LENIENT_PLACES
         text = f'The first "{field}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
 
@@ -413,7 +413,7 @@ class Fault:
     count: int = 0
     """How many lines have it."""
     lines: list[int] = field(default_factory=list)
-    """The numbers of the first `FIRST` of them."""
+    """The numbers of the first `MAX_LINES_NAMED` of them."""
 
 
 def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
@@ -424,14 +424,14 @@ def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], sil
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
         if (label, text) not in reported:
-            if len(reported) == REPORTED:
+            if len(reported) == MAX_REPORTED:
                 continue
             reported[label, text] = Fault()
             if not silently:
                 _tell(label, numbers[0], text)
         fault = reported[label, text]
         fault.count += len(numbers)
-        fault.lines = [*fault.lines, *numbers][:FIRST]
+        fault.lines = [*fault.lines, *numbers][:MAX_LINES_NAMED]
 
 
 def _tell(label: str, line: int, text: str) -> None:

@@ -25,12 +25,12 @@ MBPP = {
 }
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
-MADE = 24
+CALLS_MADE = 24
 """How many calls are made by changing a problem's calls; up to `hidden` of them are kept."""
 SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
 FUEL_WITHOUT_REFERENCE = 2 * 10**9
 """The `Exercise.fuel` of a row without a reference solution, whose tests are inputs with outputs."""
-REASONS = 3
+SHOWN_REASONS = 3
 """How many reasons a notice on rows that cannot be used gives, the most frequent first."""
 
 
@@ -131,9 +131,9 @@ def _faults_text(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
     count = Counter(why for _, why in faults)
     reasons = [
         f"{first_place[why]} {why}" + (f" (so do {number:,} rows)" if number > 1 else "")
-        for why, number in count.most_common(REASONS)
+        for why, number in count.most_common(SHOWN_REASONS)
     ]
-    more = f"; {len(count) - REASONS:,} other reasons" if len(count) > REASONS else ""
+    more = f"; {len(count) - SHOWN_REASONS:,} other reasons" if len(count) > SHOWN_REASONS else ""
     return (
         f"{len(faults):,} of {num_rows:,} rows cannot be used and are left out: {'; '.join(reasons)}{more}."
     )
@@ -188,7 +188,7 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
 
 
 def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
-    """Up to MADE different calls, each a random case with changed arguments and without its expected value.
+    """Up to CALLS_MADE different calls, each a random case with changed arguments and without its expected value.
 
     No call has the arguments of a case. number: the row's number, which keys the random stream.
     """
@@ -198,7 +198,7 @@ def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict
     if not to_change:
         return []
     made: dict[str, dict[str, Any]] = {}  # {arguments: call}, so that no call is made twice
-    for _ in range(MADE):
+    for _ in range(CALLS_MADE):
         case = to_change[int(rng.integers(len(to_change)))]
         new_call = {name: value for name, value in case.items() if name != "expected"}
         new_call["args"] = [changed(rng, value) for value in case["args"]]

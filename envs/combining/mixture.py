@@ -18,7 +18,7 @@ from envs.task import Task
 
 TOGETHER = " + "
 """The separator of tasks in the name of a mixture."""
-LONGEST = 10_000
+MAX_ROUND = 10_000
 """The most problems of a round. In each round, every task occurs as often as its weight says."""
 
 
@@ -184,7 +184,7 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
     counts = {task: int(share * common_denominator) for task, share in shares.items()}
     divisor = math.gcd(*counts.values())
     # A count is 0 if the weight is so small that `_share` rounds it to 0.
-    if min(counts.values()) < 1 or sum(counts.values()) // divisor > LONGEST:
+    if min(counts.values()) < 1 or sum(counts.values()) // divisor > MAX_ROUND:
         weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
         raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
     return {task: count // divisor for task, count in counts.items()}

@@ -21,7 +21,7 @@ from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
 
 FOLDER_FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the endings of files that are read from a folder
-UNUSABLE = 0.01  # the largest share of unusable rows with which a split is not refused
+MAX_UNUSABLE = 0.01  # the largest share of unusable rows with which a split is not refused
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def load_split(
     notice = ""
     if unusable:
         first_and_count = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used"
-        if len(unusable) > len(rows) * UNUSABLE:
+        if len(unusable) > len(rows) * MAX_UNUSABLE:
             raise EnvError(f"{first_and_count}; up to 1% are left out.")
         notice = f"{first_and_count} and are left out."
     if not problems:

@@ -26,7 +26,8 @@ TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, 
 # The time limit by the clock, in case the fuel does not end a program; 1 s per 10**9 instructions is added.
 IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
-LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
+SLOW_IMPORTS = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")
+"""Modules whose import alone takes more instructions than FUEL."""
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 # A reply's outcome is a reason, from `judge`, or one of these texts, from `Workers.ask`.
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
@@ -157,7 +158,7 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
     names = imported(extracted or "")
     if reason == Reason.ERROR and (missing := [name for name in names if name not in interpreter.modules()]):
         return f"The program needs {', '.join(missing)}, which the sealed interpreter does not have."
-    if reason == Reason.TIMEOUT and (long := [name for name in names if name in LONG]):
+    if reason == Reason.TIMEOUT and (long := [name for name in names if name in SLOW_IMPORTS]):
         return f"Importing {', '.join(long)} alone takes more instructions than a program may use."
     if reason == Reason.RULE_BROKEN:
         lacks = f"does not define {entry_point}, or " if entry_point else ""

@@ -32,9 +32,9 @@ from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason, cut, encoded
 
 ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
-SHOWN = 100  # characters that are shown of a completion without an answer
+SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many such completions are shown
-TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
+MAX_TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
 MEMORY = None  # the address space of a worker has no limit
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -170,7 +170,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     return judged._replace(
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
         unanswered=tuple(_end_of(completions[place]) for place in unanswered[:EXAMPLES]),
-        readable=tuple(_readable(job, completions, references, unanswered[:TRIED])),
+        readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),
     )
 
 
@@ -214,7 +214,7 @@ def _end_of(completion: object) -> str:
         data = encoded(completion)
         end_of_text, *_ = read_tags(data, 0, len(data))
         completion = cut(completion, 0, end_of_text)
-    return repr(completion)[-SHOWN:]
+    return repr(completion)[-SHOWN_CHARACTERS:]
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
