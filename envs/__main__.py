@@ -242,7 +242,7 @@ def _check(options: argparse.Namespace) -> int:
 
     An environment whose problems come from a hub is checked with source=generated, unless --env-args name a source.
     """
-    if bool(options.ids) == options.all:
+    if bool(options.ids) == options.all:  # both or none are given
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
     arguments = environment_arguments(options)
     all_ok = True

@@ -35,8 +35,8 @@ def only_answer(completion: str) -> str | None:
 
     This is the format check of every task; each task checks the content of the block itself.
     """
-    # For speed: all tags and end tokens begin with "<", so nothing before the first "<" need be searched.
-    # Without a "<" this is the last character, in which there is no tag either.
+    # For speed: all tags and end tokens begin with "<", so nothing before the first "<" need be searched. Without a
+    # "<", `find` returns -1 and `text` is only the last character, which holds no tag.
     text = completion[completion.find("<") :]
     if "<|" in text or "</s>" in text:
         text = until_end(text)

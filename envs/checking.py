@@ -31,20 +31,20 @@ from verifiers import verify
 from verifiers.math500.reference import compared_as_text, is_compared_as_text
 from verifiers.statistics import wilson_interval
 
-DIFFERENT = 0.9
+MIN_DIFFERENT = 0.9
 """The share of problems of validation, and of test, that must differ from each other: a copy adds no evidence."""
 SLOWEST = 2.0
 """The most seconds of processor time that scoring a completion may take."""
-SMALL = 100
+SMALL_SPLIT = 100
 """If validation or test has fewer problems, the check says how uncertain a rate over them is."""
 # Advice on how to divide problems into splits.
 _BY_CONTENT = (
     "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
     "envs.draw_for(self.split, index, ...)"
 )
-SHORT = 2
+SHORT_ANSWER = 2
 """An answer of at most so many characters is short: nearly every long text contains it."""
-_FEW = 16
+_FEW_PROBLEMS = 16
 """How many problems the more costly checks take, e.g. to make them in a fresh process, or to score junk for them."""
 _JUNK = "<answer>?</answer>"
 # Code for a fresh process: `contents` below, and the trainer's measurement of lengths.
@@ -112,8 +112,8 @@ class _Subject:
             # In a mixture, values are NaN for problems whose task does not have the component.
             values_here = values[~np.isnan(values)].tolist()
             range_before = self.ranges.get(name, ())  # () before the first value
-            if known := [*range_before, *values_here]:
-                self.ranges[name] = (min(known), max(known))
+            if values_so_far := [*range_before, *values_here]:
+                self.ranges[name] = (min(values_so_far), max(values_so_far))
         return scored.rewards["correct"] == 1
 
 
@@ -216,7 +216,7 @@ def _gymnasium(subject: _Subject) -> str:
 
 def _purity(subject: _Subject) -> str:
     """Problems depend only on the arguments and their index, and replies only on these and the completions."""
-    job = [subject.name, subject.arguments, min(_FEW, subject.count)]
+    job = [subject.name, subject.arguments, min(_FEW_PROBLEMS, subject.count)]
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     done = _fresh_process(_CONTENTS_CODE, job)
     if done.returncode:
@@ -257,10 +257,10 @@ def _splits(subject: _Subject) -> str:
                     faults.append(with_flags(fault))
         # Without faults, no problem of this split is in an earlier one: all that differ were first seen here.
         num_different = list(first_split_of.values()).count(split)
-        if not faults and split != "train" and num_different < DIFFERENT * len(problems):
+        if not faults and split != "train" and num_different < MIN_DIFFERENT * len(problems):
             faults.append(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
-                f"{DIFFERENT:.0%}. {_advice_on_copies(split, env, problems, num_different)}"
+                f"{MIN_DIFFERENT:.0%}. {_advice_on_copies(split, env, problems, num_different)}"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
@@ -282,7 +282,7 @@ def _splits(subject: _Subject) -> str:
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
         count = len(subject.splits[split])
-        if count < SMALL:
+        if count < SMALL_SPLIT:
             points = 98 / count**0.5  # half of a 95% interval at a rate of one half: 1.96 * 0.5 / sqrt(count)
             text += f"; a rate over {count:,} {split} problems is uncertain by up to {points:.0f} points"
     return text
@@ -414,7 +414,8 @@ def _demonstrations(subject: _Subject) -> str:
                 none = (
                     f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
                 )
-                none += ", or leaves them out by --env-args bad_rows=skip" if isinstance(env, Rows) else ""
+                if isinstance(env, Rows):
+                    none += ", or leaves them out by --env-args bad_rows=skip"
             return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
@@ -464,14 +465,15 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
     tried = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
-    for candidate in (f"<answer>{inside}</answer>" for inside in tried):
+    for inside in tried:
+        candidate = f"<answer>{inside}</answer>"
         if verify(task.verifier, candidate, **reference).correct:
             return f"{clause}. {candidate!r:.80} would be right"
     return clause
 
 
 DEMONSTRATIONS = 256
-"""How many demonstrations of each task are judged before they are learned; so few are judged without compiled code."""
+"""The most demonstrations of each task that are judged before they are learned: few enough to need no compiled code."""
 
 
 class Demonstrated(NamedTuple):
@@ -488,7 +490,8 @@ class Demonstrated(NamedTuple):
 def judge_demonstrations(env: TextEnv) -> Demonstrated:
     """Judges up to `DEMONSTRATIONS` demonstrations of a task, evenly spread; problems without one are left out.
 
-    Raises EnvError if the author's `demonstration` or `reply` raises; if `score` raises, nothing is earned.
+    Raises EnvError if the author's `demonstration` or `reply` raises. If `score` raises, the demonstration counts as
+    wrong.
     """
     problems = _problems(env, DEMONSTRATIONS)
     found = {index: demonstration_of(env, problem) for index, problem in problems.items()}
@@ -535,7 +538,7 @@ def _habits(subject: _Subject) -> str:
 def _junk(subject: _Subject) -> str:
     """Texts that answer nothing do not count as right, and scoring them raises no error and is fast."""
     env = subject.splits["train"]
-    problems = _problems(env, _FEW)
+    problems = _problems(env, _FEW_PROBLEMS)
     rng = np.random.default_rng(0)
     hint = _hint_at_lists(subject, problems)
     is_relative = _is_relative(env, problems)
@@ -581,26 +584,27 @@ def _is_relative(env: TextEnv, problems: Mapping[int, Problem]) -> bool:
 
 def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
     """A hint if short answers count wherever they occur, so that a model can list them all; "" if they do not."""
-    with_short_answers = {
-        index: problem
-        for index, problem in problems.items()
-        if any(
-            isinstance(value, str | int) and len(str(value)) <= SHORT for value in problem.reference.values()
-        )
-    }
+    with_short_answers = {index: problem for index, problem in problems.items() if _has_short_answer(problem)}
     if not with_short_answers:
         return ""
     rng = np.random.default_rng(1)
-    words = [*string.ascii_letters, *map(str, range(10**SHORT))]
+    words = [*string.ascii_letters, *map(str, range(10**SHORT_ANSWER))]
     lists = [" ".join(rng.permutation(words)) for _ in with_short_answers]
     num_right = int(subject.score(subject.splits["train"], with_short_answers, lists).sum())
     if 2 * num_right <= len(with_short_answers):
         return ""
     return (
-        f"a text that lists every letter and the numbers below {10**SHORT} solves {num_right} of "
-        f"{len(with_short_answers)} problems with answers of at most {SHORT} characters, so a model may learn to list "
-        "them. Look for the answer where it has to stand, such as in the <answer> block (envs.answer_block.only_answer)"
+        f"a text that lists every letter and the numbers below {10**SHORT_ANSWER} solves {num_right} of "
+        f"{len(with_short_answers)} problems with answers of at most {SHORT_ANSWER} characters, so a model may learn "
+        "to list them. Look for the answer where it has to stand, such as in the <answer> block "
+        "(envs.answer_block.only_answer)"
     )
+
+
+def _has_short_answer(problem: Problem) -> bool:
+    """Whether a value of a problem's reference is a short text or number."""
+    values = problem.reference.values()
+    return any(isinstance(value, str | int) and len(str(value)) <= SHORT_ANSWER for value in values)
 
 
 def _components(subject: _Subject) -> str:
@@ -626,8 +630,8 @@ def _components(subject: _Subject) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 
-_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
-_CHECKS = {run.__name__.removeprefix("_"): run for run in _RUNS}
+_CHECK_FUNCTIONS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
+_CHECKS = {run.__name__.removeprefix("_"): run for run in _CHECK_FUNCTIONS}
 """{title: the check}. A check returns its figure, and raises if the environment fails."""
 
 
@@ -721,7 +725,7 @@ def junk(
 ) -> Iterator[tuple[str, str]]:
     """Yields (description, completion): texts that solve no problem, some of them long, broken or hostile.
 
-    right: the problem's demonstration, which one of the texts has behind an end token; None if there is none.
+    right: the problem's demonstration, or None. One of the texts has it behind an end token.
     """
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""

@@ -41,13 +41,14 @@ def in_keywords(message: str) -> str:
     """
 
     def keywords(found: re.Match[str]) -> str:
+        """Flags that `_FLAGS` has found, as keywords."""
         pairs, flag, value = found.groups()
         if flag:
             return f"{flag}={_as_python(value)}"
         split = re.findall(rf" (\w+)=({_VALUE})", pairs)
         return ", ".join(f"{name}={_as_python(text)}" for name, text in split)
 
-    parts = message.split("`")  # those with an odd number stand between backticks
+    parts = message.split("`")  # parts with odd numbers stand between backticks
     return "`".join(part if i % 2 else _FLAGS.sub(keywords, part) for i, part in enumerate(parts))
 
 

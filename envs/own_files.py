@@ -100,8 +100,8 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
     if hasattr(own, "__wrapped__"):  # a decorated function has the name of the function that it wraps
-        # Where no such module is loaded, `ast` stands in for it: a module without a name for `own`.
-        known = vars(sys.modules.get(own.__module__, ast)).items()
+        module = sys.modules.get(own.__module__)
+        known = vars(module).items() if module is not None else ()
         # Without a name for `own`, `name` becomes words for the error below: they are no identifier.
         name = next((known_name for known_name, value in known if value is own), f"{name}, as decorated,")
     if path is None or own.__module__ == "__main__" or not name.isidentifier():

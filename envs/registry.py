@@ -69,9 +69,11 @@ def _create(
     arguments = {name: v.item() if isinstance(v, np.generic) else v for name, v in arguments.items()}
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    of_class = {name: value for name, value in arguments.items() if name in parameters or name not in AROUND}
-    _check_arguments(signature, shown_id, of_class)
-    task = cls(**of_class)
+    class_arguments = {
+        name: value for name, value in arguments.items() if name in parameters or name not in AROUND
+    }
+    _check_arguments(signature, shown_id, class_arguments)
+    task = cls(**class_arguments)
     task._env_id = id
     # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
     defaults = {name: default for name, (_, default) in AROUND.items()}
@@ -85,7 +87,7 @@ def _create(
     combined = task
     for name, (put_around, default) in AROUND.items():
         # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
-        value = default if name in of_class else arguments.get(name, default)
+        value = default if name in class_arguments else arguments.get(name, default)
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
     env = as_env(combined)
@@ -178,8 +180,8 @@ def make_vec(name: str | Sequence[str], num_envs: int, **arguments: Any) -> Text
 def resolve(name: str | type | Sequence[str | type]) -> str:
     """The full id behind a name.
 
-    Raises EnvError with the nearest known names. name: one of these forms, or several (a list, or "countdown + gsm8k",
-    with `**{"gsm8k.weight": 2}`):
+    Raises EnvError with the nearest known names. name: one of these forms, or several of them, as a list or as
+    "countdown + gsm8k":
 
     - a full id, "spg/Sudoku-v0", or a short name in any case, "sudoku", for its newest version
     - "package.module:ID", or "./file.py:ID"; also "./file.py", if it registers one environment
@@ -298,8 +300,8 @@ def name_of(cls: type[Task]) -> str:
     """The name under which `resolve` finds a registered class: "/home/ada/my_tasks.py:my/Task-v0".
 
     For a class of the running script, or of this package, the name is only the id, "my/Task-v0", since its module need
-    not be imported. For a class of another package, it begins with the module. If the file of a class has been loaded
-    again, its newer self is named. Raises EnvError for a class that has not been registered.
+    not be imported. For a class of another package, it begins with the module. If the class's file has been loaded
+    again, the name is that of the newer class. Raises EnvError for a class that has not been registered.
     """
     ids = [id for id, known_class in _classes.items() if known_class is cls]
     ids += [

@@ -21,7 +21,7 @@ class Task:
     """
 
     reward_weights: Mapping[str, float] = {}
-    """{component: weight}. The reward is the weighted sum of all components, of which one must be called "correct". A
+    """{component: weight}. The reward is the weighted sum of all components. One of them must be called "correct". A
     component with weight 0 is measured and shown, not paid."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} of components that may leave 0 to 1; `python -m envs check` checks the ranges."""
@@ -79,7 +79,7 @@ class Task:
     def score_turns(
         self, problem: Problem, turns: Sequence[str]
     ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
-        """The rewards of an episode with these completions; by default those of the last completion."""
+        """The rewards of an episode with these completions; by default, the rewards of the last completion."""
         return self.score(problem, turns[-1])
 
     def feedback(self, problem: Problem, score: Score) -> str:

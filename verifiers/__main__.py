@@ -12,6 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import IO
 
@@ -54,13 +55,13 @@ VERDICT = (
     "error",
     "d1",
 )
-LIVE = 60  # how many characters the live line has
-REPORTED = 10  # how many problems standard error names; the output names the problem of every line
+LIVE_LINE_WIDTH = 60  # how many characters the live line has
+MAX_REPORTED = 10  # how many problems standard error names; the output names the problem of every line
 # So many bytes of compressed verdicts (some ten million lines) may wait for the first line that can be judged.
-HELD = 1 << 26
-FIRST = 5  # how many lines with the same problem standard error names
+MAX_HELD_BYTES = 1 << 26
+MAX_LINES_NAMED = 5  # how many lines with the same problem standard error names
 PARTIAL = ".partial"  # added to the name of --output while it is being written
-LENIENT = r", \boxed{} or behind ####"
+LENIENT_PLACES = r", \boxed{} or behind ####"  # where lenient mode also finds an answer
 _EPILOG = """\
 examples:
   python -m verifiers sudoku runs/my-run/samples/step-000100.jsonl > verdicts.jsonl
@@ -100,9 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # the disk is full, or no process started; an error of reading never gets here
         sys.stderr.write(f"Stopped: {error}.\n")
-        if (
-            isinstance(error, CannotWrite) and args.output is None
-        ):  # otherwise Python would write again as it ends
+        if isinstance(error, CannotWrite) and args.output is None:
+            # As it ends, Python would try again to write the rest; so the rest is sent to nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -215,7 +215,9 @@ def _run(args: argparse.Namespace) -> int:
             return 0
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)
-    names = {name for fields in known.values() for group in fields.names() for name in group}
+    names: set[str] = set()
+    for fields in known.values():
+        names.update(*fields.names())
     args.keep = list(dict.fromkeys(["id", *args.keep]))
     if taken := [name for name in args.keep if name in VERDICT]:
         raise CommandError(f"--keep {taken[0]}: the verdict has a field of this name. Rename the column.")
@@ -239,8 +241,8 @@ def _run(args: argparse.Namespace) -> int:
         job, blocks = _joined(args, known, blocks)
     else:
         job, blocks = _plan(args, known, blocks, tally)
-    shown = args.output is None and sys.stdout.isatty()
-    progress = sys.stderr.isatty() and not shown
+    verdicts_on_terminal = args.output is None and sys.stdout.isatty()
+    progress = sys.stderr.isatty() and not verdicts_on_terminal
     unanswered, readable, texts = _judge(args, job, blocks, start, progress, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable, texts)
@@ -248,7 +250,7 @@ def _run(args: argparse.Namespace) -> int:
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
         # On a terminal, the summary is kept apart from the verdicts.
-        stream = sys.stderr if shown else sys.stdout
+        stream = sys.stderr if verdicts_on_terminal else sys.stdout
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
@@ -269,7 +271,7 @@ def _joined(
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     left, right = split_key(args.on)
     first_task = next(iter(known.values()))
-    kept = [*args.keep, *filter(None, [args.by])]
+    kept = [*args.keep, args.by] if args.by else args.keep
     named = [name for name in kept if name != "id"]
     table = read_references(args.references, right, first_task.references, named)
     blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references, kept)
@@ -310,10 +312,10 @@ def _judge(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Writes all verdicts and adds to the counts.
 
-    Returns examples: how completions without an answer end, how those of them end that mode `flexible` reads, and
-    references that are compared as text.
+    Returns three tuples of examples: the ends of completions without an answer, the ends of those among them in which
+    mode `flexible` finds an answer, and references that are compared as text.
     """
-    reported: dict[tuple[str, str], list[int]] = {}
+    reported: dict[tuple[str, str], Fault] = {}
     unanswered: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
@@ -321,10 +323,11 @@ def _judge(
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
         COMPILING_SECONDS,
-        begins=lambda verifier: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
+        begins=lambda verifier: _say(f"\r{notice:<{LIVE_LINE_WIDTH}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    # While no line could be judged, the output waits here, compressed; None once it is written at once.
+    # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
+    # written at once.
     held: list[bytes] | None = []
     with (
         contextlib.closing(judged_blocks) as results,
@@ -340,29 +343,30 @@ def _judge(
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
                 held.append(zlib.compress(verdicts, 1))
-                if sum(map(len, held)) < HELD:
+                if sum(map(len, held)) < MAX_HELD_BYTES:
                     continue
                 verdicts = b""
             if held is not None:
                 for part in held:
                     output.write(zlib.decompress(part))
-                for (label, text), (_, *lines) in reported.items():
-                    _tell(label, lines[0], text)
+                for (label, text), fault in reported.items():
+                    _tell(label, fault.lines[0], text)
                 held = None
             output.write(verdicts)
             if progress:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
-                _say(f"\r{live:<{LIVE}}")
+                _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
     if held:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
             return unanswered, readable, texts
-    for (label, _), (count, *lines) in reported.items():
-        if count > 1:
-            more = ", ".join(map(str, lines[1:])) + (", ..." if count > len(lines) else "")
-            sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
-    if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
+    for (label, _), fault in reported.items():
+        if fault.count > 1:
+            first, *others = fault.lines
+            more = ", ".join(map(str, others)) + (", ..." if fault.count > len(fault.lines) else "")
+            sys.stderr.write(f"{label}{plural(fault.count - 1, 'more line')} as line {first}: {more}\n")
+    if untold := tally["problems"] - sum(fault.count for fault in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
     return unanswered, readable, texts
 
@@ -373,14 +377,16 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
     if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
-        places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
+        places = "<answer></answer>"
+        if args.mode == "lenient":
+            places += LENIENT_PLACES
         text = f'The first "{field}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
 
 
 def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
     """Says which columns named by a flag are in no line."""
-    for flag, names in (("--keep", args.keep), ("--by", filter(None, [args.by]))):
+    for flag, names in (("--keep", args.keep), ("--by", [args.by] if args.by else [])):
         for name in names:
             if columns and name != "id" and name not in columns:
                 near = did_you_mean(name, sorted(columns))
@@ -400,41 +406,53 @@ def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterat
         raise
 
 
-def _report_problems(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
+@dataclass
+class Fault:
+    """What is wrong with several lines of a file."""
+
+    count: int = 0
+    """How many lines have it."""
+    lines: list[int] = field(default_factory=list)
+    """The numbers of the first `MAX_LINES_NAMED` of them."""
+
+
+def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
     """Says what is wrong with lines, each problem once.
 
-    reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.
+    reported: {(file, what is wrong): the lines}; this adds to it.
     """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
         if (label, text) not in reported:
-            if len(reported) == REPORTED:
+            if len(reported) == MAX_REPORTED:
                 continue
-            reported[label, text] = [0]
+            reported[label, text] = Fault()
             if not silently:
                 _tell(label, numbers[0], text)
-        count, *lines = reported[label, text]
-        reported[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
+        fault = reported[label, text]
+        fault.count += len(numbers)
+        fault.lines = [*fault.lines, *numbers][:MAX_LINES_NAMED]
 
 
 def _tell(label: str, line: int, text: str) -> None:
     sys.stderr.write(f"{label}line {line} {text}\n")
 
 
-def _tell_none(job: Job, reported: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
+def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], lines: int) -> None:
     """Says that no line can be judged, what is wrong with most lines, and which flags would name their columns.
 
     Then it says what is wrong with the other lines.
     """
-    most = max(reported, key=lambda problem: reported[problem][0])
+    most = max(reported, key=lambda problem: reported[problem].count)
     label, text = most
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
-    _say(f"{every}, so no verdicts are written: {label}line {reported[most][1]} {text}{example}\n")
-    for (label, text), (_, number, *_) in reported.items():
+    first = reported[most].lines[0]
+    _say(f"{every}, so no verdicts are written: {label}line {first} {text}{example}\n")
+    for (label, text), fault in reported.items():
         if (label, text) != most:
-            _tell(label, number, text)
+            _tell(label, fault.lines[0], text)
 
 
 def _say(text: str) -> None:

@@ -41,6 +41,7 @@ _UNITS = {
 NATIONS = {"us": "usd", "american": "usd", "canadian": "cad", "australian": "aud", "british": "gbp"}
 """{a word before a unit of money: the one currency that the unit can then mean}."""
 _CODES = sorted({code for _, codes in _UNITS.values() for code in codes.split()})
+# {unit of money: the set of its currencies, as a number with bit i set for the currency _CODES[i]}
 _SETS = {name: sum(1 << _CODES.index(code) for code in codes.split()) for name, (_, codes) in _UNITS.items()}
 NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling in spellings.split()}
 """{a spelling: its unit of money, a key of `_UNITS`}."""

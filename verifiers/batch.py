@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
 Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
-"""(completion, reason, start and end of what lenient mode has judged) -> what is judged instead, or -1, -1."""
+"""(completion, reason, start and end of what lenient mode has judged) -> (start, end) of the text to judge instead, or
+(-1, -1) if there is none."""
 
 # A thread judges so many characters at a time. A larger buffer would take three times as long, since the system would
 # give it new pages each time.
@@ -61,10 +62,10 @@ class Compiling:
     """When compiled code is used, and how long compiling has taken.
 
     Attributes:
-        rows_left: how many rows are still judged without it, whatever the size of their batches.
-        seconds: how many seconds rows are still judged without it before a loop is compiled that numba's disk cache
-            lacks.
-        begins: is called before that compiling, with the name of the verifier; it logs a line.
+        rows_left: how many more rows are judged without compiled code, whatever the size of their batches.
+        seconds: how many more seconds are spent on judging without compiled code before a loop is compiled. A loop that
+            is in numba's disk cache is used at once.
+        begins: called with the name of the verifier before a loop is compiled; logs a line.
         taken: how many seconds compiling has taken so far.
     """
 
@@ -104,7 +105,8 @@ def as_reference(value: object) -> str | None:
         return str(int(value))
     if type(value).__module__ in ("decimal", "_decimal", "fractions"):
         text = str(value)  # "NaN" of a Decimal, "1E+9" of a large one
-        return text if text.removeprefix("-")[:1].isdigit() and "E" not in text and len(text) <= 400 else None
+        is_plain = text.removeprefix("-")[:1].isdigit() and "E" not in text
+        return text if is_plain and len(text) <= 400 else None
     return as_text(value)
 
 
@@ -159,7 +161,9 @@ def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., Non
 def _kernel(loop: RowLoop) -> Callable[..., None] | None:
     """The loop as machine code if it is on disk, or if compiling it is worth the time by now; else None."""
     kernel = compiled_rows(loop, only_cached=True)
-    return compiled_rows(loop) if kernel is None and compiling.seconds <= 0 else kernel
+    if kernel is None and compiling.seconds <= 0:
+        kernel = compiled_rows(loop)
+    return kernel
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
@@ -199,7 +203,11 @@ def judge_texts(
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
     undecided: Iterable[int] = range(n)
-    kernel = _kernel(loop) if is_worth_compiling(texts) else None
+    kernel = None
+    if is_large(texts):
+        compiling.rows_left -= n
+        if compiling.rows_left < 0:
+            kernel = _kernel(loop)
     began = perf_counter()
     if kernel is not None:
         packed, latin1_texts = references(), one_character_a_byte(texts)
@@ -208,6 +216,7 @@ def judge_texts(
         memories = np.empty(len(slices), struct_of(loop))
 
         def arguments(place: int) -> tuple:
+            """The arguments of the loop for one of the slices."""
             part_rows = slices[place]
             part = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
             columns = (column[part_rows] for column in (reason, tier, score, spans))
@@ -251,7 +260,7 @@ def text_task(
     all_fields = (*fields, *optional)
 
     def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
-        """The verdict on the text that is judged instead, if that can be read; else `judged`."""
+        """The verdict on the text that `flexible` finds, if there is one and it can be read; else `judged`."""
         reason, _, _, start, end = judged
         low, high = flexible(data, reason, start, end) if flexible else (-1, -1)
         if low < 0:
@@ -281,9 +290,9 @@ def text_task(
 
         texts, not_text = completions, []
         if not set(map(type, completions)) <= {str}:
-            exact = [as_text(completion) for completion in completions]
-            texts = [text or "" for text in exact]
-            not_text = [row for row, text in enumerate(exact) if text is None]
+            texts_or_none = [as_text(completion) for completion in completions]
+            texts = [text or "" for text in texts_or_none]
+            not_text = [row for row, text in enumerate(texts_or_none) if text is None]
         columns = [references.get(field) for field in all_fields]
         reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
         to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
@@ -390,15 +399,9 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-def is_worth_compiling(texts: Sequence[str]) -> bool:
-    """True if a batch has many rows or characters, and rows enough have been judged before without compiled code.
-
-    It counts down `Compiling.rows_left`.
-    """
-    if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
-        return False
-    compiling.rows_left -= len(texts)
-    return compiling.rows_left < 0
+def is_large(texts: Sequence[str]) -> bool:
+    """Whether a batch has so many rows or characters that it may be judged by compiled code."""
+    return len(texts) > MIN_COMPILED_ROWS or sum(map(len, texts)) > MIN_COMPILED_CHARACTERS
 
 
 class _NotCached(Exception):
@@ -433,7 +436,7 @@ def compile_loop(
         return None
 
     class Watch(event.Listener):
-        """Hears of numba's compilations, which numba announces when the disk cache does not have the result."""
+        """Is told by numba of each compilation whose result the disk cache lacks."""
 
         def on_start(self, started: Any) -> None:
             if started.data["dispatcher"].py_func is function:  # not a function that it calls

@@ -25,7 +25,7 @@ DIGIT_ZEROS = (
     0x1E5F1, 0x1E950, 0x1FBF0,
 )  # fmt: skip
 
-# A table has the signs that all tasks read alike; a task that reads further signs so adds them itself.
+# Each table has the signs that all tasks read alike. A task that reads more signs in this way adds them itself.
 PLUS_SIGNS = (0xFE62, 0xFF0B)
 MINUS_SIGNS = (0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63, 0xFF0D)
 TIMES_SIGNS = (0xB7, 0xD7, 0x2217, 0x2219, 0x22C5, 0x2715, 0x2716)

@@ -102,9 +102,9 @@ def _boxes(completion: str) -> Iterator[str]:
 
 
 def _number_in(text: str, place: int) -> tuple[float | None, bool]:
-    """(a number, whether it is the whole text): the text as a float, else the number at `place` of those in the text.
+    """(a number, whether it is the whole text): the text as a float if it is one, else a number in the text.
 
-    place: 0 = the first, -1 = the last. (None, False) if there is no number in the text.
+    place: which number in the text, 0 = the first, -1 = the last. (None, False) if there is none.
     """
     try:
         return float(text), True
@@ -251,10 +251,8 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         used = []
     value = _value(text) if used == available else None
     try:
-        right = (
-            value is not None
-            and abs(value - (int(goal) if goal.denominator == 1 else float(goal))) < _TOLERANCE
-        )
+        goal_value = int(goal) if goal.denominator == 1 else float(goal)
+        right = value is not None and abs(value - goal_value) < _TOLERANCE
     except OverflowError:
         right = False
     return Finding(int(right), 1, text, f"{how}, in floating point")

@@ -50,11 +50,12 @@ def is_behind_denied_verb(before: str) -> bool:
             apart = True
         elif word in _NOT and (word != "not" or last in _AUXILIARIES):
             verb = place - 1 if last in _AUXILIARIES else place
-            denied |= not (apart or is_behind_that(words, verb))
+            if not apart and not is_behind_that(words, verb):
+                denied = True
         elif word == "only" and last == "not":
             denied = False
-        elif word in _WRONG and last in _BEING:  # "It is wrong to say 96."
-            denied |= not apart
+        elif word in _WRONG and last in _BEING and not apart:  # "It is wrong to say 96."
+            denied = True
     return denied
 
 
@@ -99,7 +100,7 @@ def words_of(text: str) -> Iterator[str]:
             i += 1
         if i == start:
             is_comma_of_number = text[i] in ",." and text[i + 1 : i + 2].isdecimal()
-            if not text[i] == " " and not is_comma_of_number:
+            if text[i] != " " and not is_comma_of_number:
                 yield text[i]
             i += 1
             continue

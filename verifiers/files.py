@@ -32,13 +32,14 @@ _AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the point is jq's
 # The errors that are raised if a file breaks off.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
 Piece = list[bytes] | list[tuple[int, bytes | LineError]]
-"""Lines; with their numbers, if these do not go up one by one."""
+"""Lines, or (number, line) of each line if the numbers do not go up one by one."""
 
 
 class Block(NamedTuple):
     """Rows of the file `label` ("" if there is only one file), each as a line of JSON.
 
-    numbers: for each row the line of the file on which it begins, from 1 on; in parquet or a JSON array its place.
+    numbers: for each row, the number of the line on which it begins; in parquet or a JSON array, the row's number. Both
+    count from 1.
     """
 
     label: str
@@ -86,7 +87,7 @@ class Source:
         self.empty = self.empty and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
-        """The lines of a file, piece by piece. Its first bytes show its format, or else its name."""
+        """The lines of a file, piece by piece. Its first bytes show its format, or otherwise its name does."""
         magic = stream.peek(len(LFS))
         if magic.startswith(LFS):
             raise CommandError(
@@ -125,8 +126,8 @@ def numbered_rows(
     """(number, line of JSON) of each row of a file, as `Block` has them; `read_line` takes such lines.
 
     columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
-    CommandError where there is no file, and, behind the rows that could be read, for a file that breaks off or holds no
-    rows.
+    CommandError if there is no file. For a file that breaks off or holds no rows, it raises CommandError after the rows
+    that could be read.
     """
     source = Source(path, columns)
     for block in source.blocks():
@@ -261,10 +262,12 @@ def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError
     def numbered() -> Iterator[tuple[int, bytes | LineError]]:
         for row in rows():
             beyond: list[str] = row.pop(None, [])
-            within = sum(len(breaks.findall(cell)) for cell in (*row.values(), *beyond) if cell)
-            yield reader.line_num - within, too_many(row, beyond) or _as_line(row)
+            # `line_num` is the line on which the row ends.
+            line_ends_in_cells = sum(len(breaks.findall(cell)) for cell in (*row.values(), *beyond) if cell)
+            yield reader.line_num - line_ends_in_cells, too_many(row, beyond) or _as_line(row)
 
     def too_many(row: dict[str, Any], beyond: Sequence[str]) -> LineError | None:
+        """The error for a row with cells `beyond` the header; None if they are all empty."""
         if not any(map(str.strip, beyond)):
             return None
         delimiter = {",": "comma", ";": "semicolon", "\t": "tab"}[reader.reader.dialect.delimiter]

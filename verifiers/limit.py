@@ -16,10 +16,11 @@ _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Inside, a program or a question to a CAS is a `timeout` unless it is judged within `seconds` of the beginning.
+    """Inside, a verdict is a `timeout` if its program or computer algebra is not done `seconds` after the block began.
 
-    Everything else takes microseconds and is not cut short. Without this limit, each program and question has only a
-    limit of its own, so a batch takes as long as all of them. Limits nest, and hold for this thread (or task) alone.
+    Everything else takes microseconds and is not cut short. Without this limit, each program and each question to the
+    computer algebra system has only a limit of its own, so a batch takes as long as all of them. Limits nest, and hold
+    for this thread (or task) alone.
 
     Raises VerifierError unless `seconds` is a number of 0 or more.
     """

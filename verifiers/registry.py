@@ -54,7 +54,7 @@ _BUILT_IN = {
     "sudoku": "verifiers.sudoku:TASK",
 }
 _PUBLISHED = {"d1": "verifiers.d1:task_of"}
-"""Rules that are not ours; each is a function that returns the `Task` by these rules for the name of a task."""
+"""{rules that are not ours: the path of a function that takes the name of a task, and returns it by these rules}."""
 _tasks: dict[str, Task] = {}
 
 
@@ -102,7 +102,7 @@ def tasks() -> tuple[str, ...]:
 def find(task: str, rules: Rules = "ours") -> Task:
     """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name.
 
-    Raises `ArgumentError` for rules that do not exist or do not have it.
+    Raises `ArgumentError` for rules that do not exist or do not have the task.
     """
     if rules not in RULES:
         message = f"rules={shown(rules)} are not known; use {' or '.join(RULES)}."

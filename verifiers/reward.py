@@ -86,7 +86,7 @@ class _Reward:
 
 
 def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> InvalidReferenceError | None:
-    """The error of the reference in a row; None if that is valid."""
+    """The error of the reference in a row; None if the reference is valid."""
     try:
         task.verify("", mode=mode, **{field: values[row] for field, values in references.items()})
     except InvalidReferenceError as error:

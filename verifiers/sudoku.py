@@ -211,7 +211,7 @@ def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
 
 
 def skip_label(data: Bytes, i: int, end: int, number: int) -> int:
-    """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if that is `number`, else -1."""
+    """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if the row's number is `number`, else -1."""
     while i < end and data[i] == SPACE:
         i += 1
     value = 0
@@ -367,7 +367,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
-    """The verdict on data[start:end]; its reason is INVALID if the puzzle is none. See `batch.RowLoop`."""
+    """The verdict on data[start:end]; its reason is INVALID if the reference is no puzzle. See `batch.RowLoop`."""
     puzzles, firsts = references
     cells, puzzle, masks = scratch.cells, scratch.puzzle, scratch.masks
     size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)

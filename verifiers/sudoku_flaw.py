@@ -35,12 +35,11 @@ def flaw(puzzle: str, answer: str) -> str:
             return f"Row {cell // size + 1} column {cell % size + 1} must stay {puzzle_digit}."
     rows = [grid[start : start + size] for start in range(0, size * size, size)]
     columns = [grid[column::size] for column in range(size)]
-    starts_of_boxes = range(0, size, isqrt(size))  # the first rows of boxes, and their first columns
-    boxes = [
-        "".join(row[left : left + isqrt(size)] for row in rows[top : top + isqrt(size)])
-        for top in starts_of_boxes
-        for left in starts_of_boxes
-    ]
+    box_size = isqrt(size)
+    boxes = []
+    for top in range(0, size, box_size):
+        for left in range(0, size, box_size):
+            boxes.append("".join(row[left : left + box_size] for row in rows[top : top + box_size]))
     for name, units in (("Row", rows), ("Column", columns), ("Box", boxes)):
         for number, digits in enumerate(units, 1):
             for digit in digits:

@@ -18,7 +18,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
 
     A run stays in one line. reason: the reason of lenient mode. low, high: where the part that lenient mode judged
-    begins and ends; -1 = it judged none, so all behind a block of reasoning is searched.
+    begins and ends; -1 = it judged none, so all text behind a block of reasoning is searched.
     """
     if reason not in UNREAD:
         return -1, -1

@@ -150,7 +150,7 @@ class Verdicts(Sequence[Verdict]):
         return self
 
     def with_kinds(self, kinds: Mapping[int, str]) -> Verdicts:
-        """These verdicts, some of which are on completions that are not text. kinds: {row: the name of its type}."""
+        """These verdicts, with details on completions that are not text. kinds: {row of one: the name of its type}."""
         self._kinds = kinds
         return self
 

@@ -110,13 +110,13 @@ def _fields(folder: str | Path) -> list[str]:
 class Workers:
     """Up to `size` worker processes, shared by the threads of this process.
 
-    A worker answers with the function that `prepare()` of the module returns, and may have the module's `MEMORY` bytes,
-    None for no limit.
+    A worker answers with the function that `prepare()` of the module returns. The module's `MEMORY` says how many bytes
+    it may use; None = no limit.
 
     soft, hard: a job's seconds of processor time; None = no limit. At `soft` the worker itself gives up. Shortly before
     `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`. A job may have a
-    `hard` of its own. command: in place of a module, a program that answers in the same way, by the pipe whose number
-    is its last argument.
+    `hard` of its own. command: a program that answers in place of a module, over the pipe whose number is its last
+    argument.
     """
 
     def __init__(

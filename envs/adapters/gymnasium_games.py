@@ -5,7 +5,7 @@ problem and the completions alone.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar
@@ -28,6 +28,9 @@ SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
 In such a game, the seed decides nothing but the actions of the habit `random` (`GymnasiumGame.habits`).
 """
 _SEED = 20_261_123  # keeps these streams apart from those of any other task
+Transitions = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+"""A table of transitions, as in Gymnasium's toy text: {state: {action: its outcomes}}. An outcome is (probability, next
+state, reward, whether the game ends)."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Game:
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal_reward: float = 0.0
-    """The reward of an answer that is no legal action. FrozenLake, CliffWalking and Taxi have a table of transitions,
-    `P`, with the reward of the worst action. If that is lower than `illegal_reward`, the answer gets it instead:
-    otherwise the model would learn to avoid bad actions by writing nonsense."""
+    """The reward of an answer that is no legal action. In a game with a table of transitions, `P` (FrozenLake,
+    CliffWalking and Taxi), the answer gets the lowest reward in the table instead, if that is lower: otherwise the
+    model would learn to avoid bad actions by writing nonsense."""
     forfeits: bool = False
     """Whether an answer that is no legal action ends the game. Set this where the game could otherwise go on and be
     won, as in FrozenLake, where such an answer costs nothing: the model would learn to give such answers."""
@@ -137,7 +140,7 @@ class GymnasiumGame(TextEnv):
     it costs more. In Blackjack and FrozenLake it loses the game (`Game.forfeits`).
 
     Rewards:
-        return: the sum of the environment's own rewards; it is what is paid.
+        return: the sum of the environment's own rewards. Only this component has a weight by default.
         correct (0 or 1): whether the game has ended with a return that is high enough. It must be at least
             `Game.solved_from`. Where that is None, it must be at least the environment's `reward_threshold`, and where
             the environment has none, above 0.
@@ -150,7 +153,7 @@ class GymnasiumGame(TextEnv):
     def __init__(
         self, split: str = "train", turns: int = 20, prompt_style: str = "plain", **settings: Any
     ) -> None:
-        """Opens one split; raises EnvError for settings that Gymnasium does not take, and unless actions are discrete.
+        """Opens one split; raises EnvError for settings that Gymnasium refuses, and for actions that are not discrete.
 
         turns: the most actions of an episode. prompt_style: "plain", or "rules", which puts the environment's own
         description first. settings: the environment's own, e.g. is_slippery=False.
@@ -177,7 +180,8 @@ class GymnasiumGame(TextEnv):
         self.rules = GAMES.get(self.name, Game(actions=numbers))
 
     def __len__(self) -> int:
-        return (SIZES_OF_ONE_GAME if self.is_one_game else SIZES)[self.split]
+        sizes = SIZES_OF_ONE_GAME if self.is_one_game else SIZES
+        return sizes[self.split]
 
     @property
     def spec_name(self) -> str:
@@ -222,7 +226,9 @@ class GymnasiumGame(TextEnv):
 
     def demonstration(self, problem: Problem) -> str:
         """Raises NoDemonstration, which names the habits for `sft` instead: even the best play may lose."""
-        names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
+        names = [*self.rules.habits, "random"]
+        if self.plan:
+            names = ["planned", *names]
         mix = " ".join(f"{name}=1" for name in names)
         raise NoDemonstration(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
@@ -282,8 +288,8 @@ class GymnasiumGame(TextEnv):
         last = self._last
         turns_played, play = last.turns, last.play
         last.play = None  # if an action raises, this stays None, and the next call begins from the seed
-        is_beginning = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
-        if play is None or not is_beginning:
+        continues_last = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
+        if play is None or not continues_last:
             observation, info = self._env.reset(seed=seed)
             turns_played, play = (), Play(observation, info, total=0.0, terminated=False, truncated=False)
         for turn in turns[len(turns_played) :]:
@@ -322,30 +328,28 @@ def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
     table = getattr(env.unwrapped, "P", None)
     if start is None or table is None:
         return False
-    return max(start) == 1 and all(
-        len(outcomes) == 1 for actions in table.values() for outcomes in actions.values()
-    )
+    return max(start) == 1 and all(len(outcomes) == 1 for outcomes in outcomes_of_actions(table))
 
 
 def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
     """The lowest reward in the game's table of transitions; 0 if that is above 0, or if the game has no table."""
     table = getattr(env.unwrapped, "P", None) or {}
-    rewards = (
-        float(reward)
-        for actions in table.values()
-        for outcomes in actions.values()
-        for _, _, reward, *_ in outcomes
-    )
+    rewards = (float(reward) for outcomes in outcomes_of_actions(table) for _, _, reward, *_ in outcomes)
     return min(0.0, min(rewards, default=0.0))
 
 
-def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
+def outcomes_of_actions(table: Transitions) -> Iterator[Sequence[tuple[float, int, float, bool]]]:
+    """The outcomes of each action in each state."""
+    for actions in table.values():
+        yield from actions.values()
+
+
+def worths(table: Transitions) -> np.ndarray:
     """(states, actions): the value of each action in each state if the best actions follow, the Q of value iteration.
 
-    table: transitions, as in Gymnasium's toy text: {state: {action: outcomes (probability, next state, reward, whether
-    the game ends)}}. Rewards are discounted by 0.99 an action, so that the shorter of two ways to the goal is better.
+    Rewards are discounted by 0.99 an action, so that the shorter of two ways to the goal is better.
     """
-    most_outcomes = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
+    most_outcomes = max(map(len, outcomes_of_actions(table)))
     # If an action has fewer outcomes than others, the rest have probability 0.
     transitions = np.zeros((len(table), len(table[0]), most_outcomes, 4))
     for state, actions in table.items():

@@ -151,7 +151,8 @@ def write_task(file: str, turns: bool = False) -> str:
     advice = "Choose a name like my_task.py, whose task is my/MyTask-v0."
     if path.suffix != ".py":
         raise EnvError(f'"{file}" does not end in .py. {advice}')
-    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+    may_name_class = name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
+    if not may_name_class:
         raise EnvError(
             f'"{file}" would name the class of the task "{name}", which Python does not allow. {advice}'
         )

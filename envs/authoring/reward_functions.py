@@ -117,14 +117,16 @@ def name_of(reward: Any) -> str:
         return reward
     names: list[str] = []
     for one in reward if isinstance(reward, list | tuple) else [reward]:
-        if not (isinstance(one, str) or callable(one)):
+        if not isinstance(one, str) and not callable(one):
             raise EnvError(
                 f"reward={one!r:.60}: should be a function of a file, its name ./FILE.py:FUNCTION, or a list of these."
             )
         full_name = one if isinstance(one, str) else name_in_file(one, is_reward=True)
         file, _, name = full_name.rpartition(":")
-        is_same_file = bool(names) and names[-1].startswith(f"{file}:")
-        names = [*names[:-1], f"{names[-1]}+{name}"] if is_same_file else [*names, f"{file}:{name}"]
+        if names and names[-1].startswith(f"{file}:"):  # the file of the function before
+            names[-1] += f"+{name}"
+        else:
+            names.append(f"{file}:{name}")
     return "+".join(names)
 
 
@@ -187,15 +189,14 @@ def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str
 
 def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = False) -> list[str]:
     """The columns for which the functions have parameters without a default, or with one if `with_default`."""
-    names = [
-        name
-        for function in functions.values()
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in NO_COLUMNS
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and (parameter.default is not parameter.empty) == with_default
-    ]
-    return list(dict.fromkeys(names))
+    names: dict[str, None] = {}  # each name once, in their order
+    for function in functions.values():
+        for name, parameter in inspect.signature(function).parameters.items():
+            has_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            has_default = parameter.default is not parameter.empty
+            if has_name and has_default == with_default and name not in NO_COLUMNS:
+                names[name] = None
+    return list(names)
 
 
 def takes_any_column(function: RewardFunction) -> bool:
@@ -242,13 +243,14 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
     rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
     is_chat = [isinstance(problem.prompt, list) for problem in problems]
+    names = rows[0] if rows else ()  # all rows have the same columns
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if in_chat else text
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
-        **{column: [row[column] for row in rows] for column in (rows[0] if rows else ())},
+        **{name: [row[name] for row in rows] for name in names},
         "trainer_state": reports.state,
         "log_metric": reports.log_metric,
         "log_extra": reports.logger_of(problems, completions),

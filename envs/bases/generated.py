@@ -17,7 +17,7 @@ from envs.text.prompt_file import Template, check_style, read_style
 
 
 class GeneratedEnv(TextEnv):
-    """A task that generates its problems: those of `train` one by one when asked for, the others once, as a fixed set.
+    """A task that generates its problems: one by one when they are asked for in `train`, as a fixed set elsewhere.
 
     `problem` gets a problem's content from `_item`; a task that opens a file in place of its generator sets `_items`.
     """

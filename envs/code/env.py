@@ -88,7 +88,7 @@ class Code(GeneratedEnv):
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: how many hidden calls are added, at most, if a prompt shows all its tests. Running the reference
                 solution gives their values.
-            rows: how many rows of a file, or of a data set of the hub, are read.
+            rows: the most rows of a file, or of a data set of the hub, that are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
 
@@ -147,10 +147,11 @@ class Code(GeneratedEnv):
     def _format(self, exercise: "Exercise") -> tuple[str, str]:
         """(prompt, completion prefix) for a row: templates with {prompt} and {tests}, which `_published` fills in."""
         row = exercise.row
-        # `row.cases` are inputs with outputs. A row without them has tests in Python, of which `exercise.cases` were
-        # made, and which prompts show (MBPP) or do not show (HumanEval).
+        # `row.cases` are inputs with outputs. A row without them has tests in Python, from which `exercise.cases` were
+        # made. Prompts of MBPP show these tests, prompts of HumanEval do not.
         if not row.cases:
-            return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+            templates = _MBPP if row.shown else _HUMANEVAL
+            return templates[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
         return "{prompt}\n\n" + request + "\n", "```python\n" if self.prompt_style == "instruct" else ""

@@ -25,12 +25,12 @@ MBPP = {
 }
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
-MADE = 24
+CALLS_MADE = 24
 """How many calls are made by changing a problem's calls; up to `hidden` of them are kept."""
 SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
 FUEL_WITHOUT_REFERENCE = 2 * 10**9
 """The `Exercise.fuel` of a row without a reference solution, whose tests are inputs with outputs."""
-REASONS = 3
+SHOWN_REASONS = 3
 """How many reasons a notice on rows that cannot be used gives, the most frequent first."""
 
 
@@ -123,17 +123,17 @@ def _read_split(
 
 
 def _faults_text(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
-    """A sentence on how many of `num_rows` rows cannot be used, and why: for each reason their number and the first.
+    """A sentence on how many of `num_rows` rows cannot be used and why, with the first row for each reason.
 
-    faults: (where, why) of each.
+    faults: (where, why) of each row that cannot be used.
     """
     first_place = {why: where for where, why in reversed(faults)}  # the first place of each reason
     count = Counter(why for _, why in faults)
     reasons = [
         f"{first_place[why]} {why}" + (f" (so do {number:,} rows)" if number > 1 else "")
-        for why, number in count.most_common(REASONS)
+        for why, number in count.most_common(SHOWN_REASONS)
     ]
-    more = f"; {len(count) - REASONS:,} other reasons" if len(count) > REASONS else ""
+    more = f"; {len(count) - SHOWN_REASONS:,} other reasons" if len(count) > SHOWN_REASONS else ""
     return (
         f"{len(faults):,} of {num_rows:,} rows cannot be used and are left out: {'; '.join(reasons)}{more}."
     )
@@ -188,15 +188,17 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
 
 
 def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
-    """Up to MADE different calls, each a random case with other arguments and without the value that is expected.
+    """Up to CALLS_MADE different calls, each a random case with changed arguments and without its expected value.
 
-    Their arguments differ from those of every case. number: the row's number, which keys the random stream.
+    No call has the arguments of a case. number: the row's number, which keys the random stream.
     """
     rng = np.random.default_rng([SEED, number])
     # Cases whose test only asks for a true or a false value are left out: they expect no value.
     to_change = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
+    if not to_change:
+        return []
     made: dict[str, dict[str, Any]] = {}  # {arguments: call}, so that no call is made twice
-    for _ in range(MADE if to_change else 0):
+    for _ in range(CALLS_MADE):
         case = to_change[int(rng.integers(len(to_change)))]
         new_call = {name: value for name, value in case.items() if name != "expected"}
         new_call["args"] = [changed(rng, value) for value in case["args"]]

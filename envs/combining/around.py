@@ -70,20 +70,15 @@ class Around(Combined):
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Any:
         return self.inner.score_batch(problems, completions)
 
-    reward_weights, reward_ranges = (
-        _attribute_of_inner("reward_weights"),
-        _attribute_of_inner("reward_ranges"),
-    )
-    max_turns, parts, spec_name = (
-        _attribute_of_inner("max_turns"),
-        _attribute_of_inner("parts"),
-        _attribute_of_inner("spec_name"),
-    )
-    score_concurrency, score_timeout = (
-        _attribute_of_inner("score_concurrency"),
-        _attribute_of_inner("score_timeout"),
-    )
-    notice, origin = _attribute_of_inner("notice"), _attribute_of_inner("origin")
+    reward_weights = _attribute_of_inner("reward_weights")
+    reward_ranges = _attribute_of_inner("reward_ranges")
+    max_turns = _attribute_of_inner("max_turns")
+    parts = _attribute_of_inner("parts")
+    spec_name = _attribute_of_inner("spec_name")
+    score_concurrency = _attribute_of_inner("score_concurrency")
+    score_timeout = _attribute_of_inner("score_timeout")
+    notice = _attribute_of_inner("notice")
+    origin = _attribute_of_inner("origin")
 
     def __getattr__(self, name: str) -> Any:
         """An attribute that only the task inside has, such as `level`. Python calls this for names not found here."""

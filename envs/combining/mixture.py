@@ -18,7 +18,7 @@ from envs.task import Task
 
 TOGETHER = " + "
 """The separator of tasks in the name of a mixture."""
-LONGEST = 10_000
+MAX_ROUND = 10_000
 """The most problems of a round. In each round, every task occurs as often as its weight says."""
 
 
@@ -85,7 +85,10 @@ class Mixture(Combined):
 
     def _union(self, field: str) -> dict[str, Any]:
         """The union of a field that is a mapping, over all tasks."""
-        return {name: value for part in self.parts.values() for name, value in getattr(part, field).items()}
+        union: dict[str, Any] = {}
+        for part in self.parts.values():
+            union.update(getattr(part, field))
+        return union
 
     @property
     def max_turns(self) -> int:  # type: ignore[override]
@@ -181,7 +184,7 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
     counts = {task: int(share * common_denominator) for task, share in shares.items()}
     divisor = math.gcd(*counts.values())
     # A count is 0 if the weight is so small that `_share` rounds it to 0.
-    if min(counts.values()) < 1 or sum(counts.values()) // divisor > LONGEST:
+    if min(counts.values()) < 1 or sum(counts.values()) // divisor > MAX_ROUND:
         weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
         raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
     return {task: count // divisor for task, count in counts.items()}

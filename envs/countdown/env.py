@@ -40,7 +40,7 @@ class Countdown(GeneratedEnv):
     with an expression in `<answer>...</answer>`.
 
     Rewards:
-        correct (0 or 1): each number used once, value the target, by `verifiers.verify("countdown")`.
+        correct (0 or 1): each number is used once and the value is the target, by `verifiers.verify("countdown")`.
         format (0 or 1): exactly one closed `<answer>` block, and in it an expression of digits, `+ - * / ( )`, spaces.
         numbers_used (0 to 1): the share of the given numbers that a readable expression uses exactly once.
         paper (0, 0.1 or 1; with reward_preset="paper" only): the reward of d1's and SPG's code, computed exactly.
@@ -74,8 +74,8 @@ class Countdown(GeneratedEnv):
         """
         super().__init__(split, level, prompt_style, reward_preset)
         self.source = str(source)
-        # The user's file is read for every split: its problems are kept out of the others, and a wrong path is an error
-        # at once.
+        # The user's file is read for every split, to keep its problems out of the other splits, and to refuse a wrong
+        # path at once.
         users_test = () if self.source == "generated" else puzzles.read_problems(self.source)
         self._excluded = frozenset(puzzles.key(*problem) for problem in users_test)
         if split == "test" and users_test:

@@ -168,7 +168,8 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 def read_row(row: Row) -> Puzzle:
     """(numbers, target) of one row; raises EnvError, naming its line, for values that make no solvable problem."""
     numbers, target = row.values["numbers"], row.values["target"]
-    if not (isinstance(numbers, list) and 2 <= len(numbers) <= MAX_NUMBERS and all(map(_is_value, numbers))):
+    is_short_list = isinstance(numbers, list) and 2 <= len(numbers) <= MAX_NUMBERS
+    if not is_short_list or not all(map(_is_value, numbers)):
         wanted = f"a list of 2 to {MAX_NUMBERS} whole numbers from 1 to {MAX_VALUE}"
         raise EnvError(f"countdown: {row.where} has the numbers {numbers!r:.80}; it must be {wanted}.")
     if not _is_value(target):

@@ -21,7 +21,7 @@ from verifiers.errors import CommandError, LineError
 from verifiers.files import FORMATS, numbered_rows, read_line
 
 FOLDER_FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the endings of files that are read from a folder
-UNUSABLE = 0.01  # the largest share of unusable rows with which a split is not refused
+MAX_UNUSABLE = 0.01  # the largest share of unusable rows with which a split is not refused
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def load_split(
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
     """The problems of a split of a published set, in its order; {data set: its commit on the hub}; and a notice.
 
-    The split test is the published test set. validation is a twentieth of the published train set, picked by a hash of
-    the problem's text; train is the rest. A problem of the train set that is also in the test set (except for white
-    space) is in neither train nor validation. Rows that cannot be used are left out: the notice counts them and names
-    the first; it is "" if there are none.
+    The split `test` is the published test set. `validation` is a twentieth of the published train set, picked by a hash
+    of the problem's text; `train` is the rest. A problem of the train set that is also in the test set (except for
+    white space) is in neither `train` nor `validation`. Rows that cannot be used are left out: the notice counts them
+    and names the first; it is "" if there are none.
 
     Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot
     be used.
@@ -120,7 +120,7 @@ def load_split(
     notice = ""
     if unusable:
         first_and_count = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used"
-        if len(unusable) > len(rows) * UNUSABLE:
+        if len(unusable) > len(rows) * MAX_UNUSABLE:
             raise EnvError(f"{first_and_count}; up to 1% are left out.")
         notice = f"{first_and_count} and are left out."
     if not problems:
@@ -167,8 +167,8 @@ def read_files(
 ) -> list[Row]:
     """The rows of files of the `verifiers.files.FORMATS`; every value of a table (.csv, .tsv) is a text.
 
-    renamed: a function that gives the columns in a row's {column: value} the task's names. Raises EnvError for a file
-    that cannot be read or has no rows, and for a row that lacks one of `columns`.
+    renamed: turns a row, {column: value}, into the row with the task's own names of the columns. Raises EnvError for a
+    file that cannot be read or has no rows, and for a row that lacks one of `columns`.
     """
     rows: list[Row] = []
     for file in files:
@@ -258,7 +258,10 @@ def state_of(rows: Sequence[Row], commit: str | None) -> str:
 
 
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Raises EnvError for a row without one of `columns`, or with half of a character in one of them (() = in any)."""
+    """Raises EnvError for a row that lacks one of `columns`, or has half of a character in one of them.
+
+    columns: () = the row may have any columns, and none may have half of a character.
+    """
     for where, values in rows:
         if any(column not in values for column in columns):
             wanted = f"an object with {', '.join(columns)}"

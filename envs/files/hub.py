@@ -15,6 +15,7 @@ def why_offline() -> str:
     reason = f"no answer from {constants.ENDPOINT} within {SECONDS:g} s"
 
     def ask() -> None:
+        """Sets `reason` to "" if the hub answers, else to the error."""
         nonlocal reason
         try:
             get_session().head(constants.ENDPOINT, timeout=SECONDS)

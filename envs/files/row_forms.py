@@ -47,8 +47,9 @@ def before_answer(prompt: Any) -> Any:
 
 def last_answer(prompt: Any) -> str | None:
     """The assistant's message at the end of a chat; None for any other prompt, and for an empty message."""
-    before = before_answer(prompt)
-    return prompt[-1].get("content") or None if before is not prompt else None
+    if before_answer(prompt) is prompt:  # it does not end in a message of the assistant
+        return None
+    return prompt[-1].get("content") or None
 
 
 def as_messages(value: Any) -> Any:

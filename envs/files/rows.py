@@ -335,9 +335,10 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on the rows that it lacks ("" = none).
 
-    files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A prompt of the
-    main file is in one split, unless a file of validation or test has it, too: then it is in that one alone. Train
-    leaves out each prompt that differs from a prompt of validation or test only in capitals and spaces.
+    files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A hash puts each
+    prompt of the main file into one split; if a file of validation or test also has the prompt, the main file's rows
+    with it are left out. Train also leaves out prompts that differ from one of validation or test only in capitals and
+    spaces.
     """
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""
@@ -347,7 +348,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     # Rows of the main file that the hash gives to a split with its own file are used for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
-    chosen, repeated = [], []  # repeated: those that a file of validation or test has, too
+    chosen, repeated = [], []  # repeated: entries whose prompt a file of validation or test has, too
     for entry in all_entries:
         if _key(entry) in held_out_keys:
             repeated.append(entry)
@@ -435,12 +436,12 @@ def _empty_columns(
     Such rows are not refused, since a function may handle an empty value. Columns of the verifier are left out: a row
     with an empty reference has been refused before.
     """
-    of_verifier = fields_of(rules.verifier, column_of)
+    verifier_fields = fields_of(rules.verifier, column_of)
     entries = [entry for file in files.values() if file for entry in _content_of(file, rules).entries]
     sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
-        if empty and name not in of_verifier:
+        if empty and name not in verifier_fields:
             sentences.append(
                 f'Column "{column_of[name]}" holds nothing in {len(empty):,} of {len(entries):,} rows '
                 f"({_listed(empty)}): the functions of --reward are given the empty value there."
@@ -585,7 +586,8 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
-        if [list(column_of)[place] for place in error.places] == ["demonstration"]:
+        missing = [list(column_of)[place] for place in error.places]
+        if missing == ["demonstration"]:
             remedy += (
                 " A row without a right completion, e.g. in a file for test, has null in this column: only rows that "
                 "the model learns by imitation need one."
@@ -593,10 +595,10 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
-    whole = values.pop("prompt")
-    prompt, demonstration = before_answer(whole), values.pop("demonstration", None)
+    prompt_cell = values.pop("prompt")
+    prompt, demonstration = before_answer(prompt_cell), values.pop("demonstration", None)
     if "demonstration" not in column_of:
-        demonstration = text_or_none(last_answer(whole))
+        demonstration = text_or_none(last_answer(prompt_cell))
     if not is_prompt(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
@@ -609,7 +611,8 @@ def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], al
         demonstration = completions_in(demonstration)[0]  # if a cell has several texts or chats, the first
         if not isinstance(demonstration, str):
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
-        demonstration = demonstration if demonstration.strip() else None  # an empty cell of a table
+        if not demonstration.strip():  # an empty cell of a table
+            demonstration = None
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if what_is_broken := half_character(value):
             raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {what_is_broken}')

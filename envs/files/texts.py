@@ -193,9 +193,8 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     if "prompt" not in values and "instruction" in values and not isinstance(values.get("input", ""), str):
         raise EnvError(f"{where} has the input {values['input']!r:.60}. Write it as a text, or leave it out.")
     if not values.keys() >= {"prompt", "completion"}:
-        has = (
-            ", ".join(f"{name} (null)" if value is None else name for name, value in row.items()) or "nothing"
-        )
+        columns = [f"{name} (null)" if value is None else name for name, value in row.items()]
+        has = ", ".join(columns) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
     # An empty instruction is a mistake, while an empty prompt may be meant.

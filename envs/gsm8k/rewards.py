@@ -72,7 +72,11 @@ def xml_count(text: str) -> float:
       the line of </answer>.
     - those behind </answer>, if it earns its eighth; the first of them, the line end, is free.
     """
-    reward = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+    reward = 0.0
+    if text.count("<reasoning>\n") == 1:
+        reward += 0.125
+    if text.count("\n</reasoning>\n") == 1:
+        reward += 0.125
     if text.count("\n<answer>\n") == 1:
         reward += 0.125 - 0.001 * len(text.split("\n<answer>\n")[-1])
     if text.count("\n</answer>") == 1:

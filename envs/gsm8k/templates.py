@@ -144,6 +144,11 @@ half as far as in the first hour in the third. How many km does it drive?
 }
 
 
+def _read_level(text: str) -> list[SentenceTemplate]:
+    """The templates of a level of `_SENTENCES`, a paragraph each."""
+    return [_read_sentences(paragraph) for paragraph in text.strip().split("\n\n")]
+
+
 def _read_sentences(paragraph: str) -> SentenceTemplate:
     """The template that a paragraph of `_SENTENCES` describes."""
     steps, _, text = paragraph.partition("\n")
@@ -163,6 +168,6 @@ def _read_choices(text: str) -> Sequence[int]:
 
 TEMPLATES: dict[int, list[LineTemplate] | list[SentenceTemplate]] = {
     1: [LineTemplate(*line.split(" | ")) for line in _LINES.splitlines()],
-    **{level: [_read_sentences(p) for p in text.strip().split("\n\n")] for level, text in _SENTENCES.items()},
+    **{level: _read_level(text) for level, text in _SENTENCES.items()},
 }
 """{level: its templates}. At each of the levels 2 and 3, adding all numbers is right for one template only."""

@@ -1,7 +1,7 @@
-r"""MATH's problems: generated ones, in splits without a common problem, and the rows of the published sets.
+r"""MATH's problems: generated ones, whose splits share no problem, and the rows of the published sets.
 
-The gold answer of a row is its column `answer` if it is there and not empty (MATH-500), else the content of the last
-\boxed{...} of its solution (ankner/math-500), as in the code of d1 and SPG.
+The gold answer of a row is its column `answer`, if the row has one (MATH-500). Otherwise, it is the content of the last
+\boxed{...} of the solution (ankner/math-500), as in the code of d1 and SPG.
 """
 
 import re

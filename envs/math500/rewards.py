@@ -19,7 +19,9 @@ def has_format(completion: str, *, boxed: bool) -> bool:
     boxed: the block must also have a closed \boxed{...} that is not empty.
     """
     answer = only_answer(completion)
-    return bool(answer and (not boxed or (boxed_text(answer) or "").strip()))
+    if not answer:
+        return False
+    return not boxed or bool((boxed_text(answer) or "").strip())
 
 
 def is_plain(answer: str, gold: str) -> bool:

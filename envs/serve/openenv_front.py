@@ -121,7 +121,7 @@ class OpenEnvFront(Front):
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)
         if method == "GET" and path == "/schema":  # the same for all tasks
-            return Handler(partial(self._reply_with, partial(self._http_schema, "", query)), path)
+            return self._handler_of("schema", "", query, path)
         found = self.place(path)
         if isinstance(found, Reply):
             return found
@@ -132,8 +132,12 @@ class OpenEnvFront(Front):
             return error(404, f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws.")
         if VERBS[verb] != method:
             return error(405, f"This address takes {VERBS[verb]}.", (b"allow", VERBS[verb].encode()))
-        answer = getattr(self, f"_http_{verb}")
-        return Handler(partial(self._reply_with, partial(answer, task, query)), f"/{verb}")
+        return self._handler_of(verb, task, query, f"/{verb}")
+
+    def _handler_of(self, verb: str, task: str, query: str, label: str) -> Handler:
+        """The handler that answers by the method `_http_VERB`. label: the address in metrics."""
+        answer = partial(getattr(self, f"_http_{verb}"), task, query)
+        return Handler(partial(self._reply_with, answer), label)
 
     def place(self, path: str) -> tuple[str, str] | Reply:
         """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
@@ -166,14 +170,16 @@ class OpenEnvFront(Front):
     async def _list(self, _: bytes) -> Reply:
         return Reply(200, json.dumps(list(self.tasks)).encode() + b"\n")
 
+    # The methods `_http_VERB` answer requests over HTTP, one for each of VERBS. They return values that JSON has.
+
     async def _http_schema(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         return SCHEMA
 
     async def _http_metadata(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         about = await self._ask_worker(task, "about", {"split": "train"})
-        named = {"name": f"{about['id']} {about['name']}", "description": about["description"]}
         return {
-            **named,
+            "name": f"{about['id']} {about['name']}",
+            "description": about["description"],
             "version": about["version"],
             "author": "spg-trainer",
             "readme_content": None,
@@ -229,7 +235,7 @@ class OpenEnvFront(Front):
         return session
 
     def _forget_idle(self) -> None:
-        """Forgets episodes that have not been used for long; they come first, since `_session` keeps that order."""
+        """Forgets episodes that have not been used for long; they come first, since `_session` orders by last use."""
         limit = time.monotonic() - IDLE_SECONDS
         idle = list(takewhile(lambda name: self.sessions[name].last_used < limit, self.sessions))
         for name in idle:
@@ -278,7 +284,7 @@ class OpenEnvFront(Front):
             turns = [*session.turns, action["completion"]]
             job = {"split": session.split, "index": session.index, "turns": turns, "replies": session.replies}
             step = await self._ask_worker(task, "step", job)
-            # Only now, so that after an error the step can be taken again.
+            # The session changes only now, so that after an error the step can be taken again.
             session.turns, session.done = turns, step.pop("done")
             reply = step.pop("reply", "")
             if not session.done:
@@ -409,7 +415,7 @@ def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _id(name: Any) -> str | None:
-    """A valid id of an episode, as it is; None stays None."""
+    """Returns `name` if it is None or a valid id of an episode; raises `Refused` otherwise."""
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
         raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')
     return name

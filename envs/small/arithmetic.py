@@ -32,7 +32,7 @@ class Arithmetic(SmallEnv):
 
     def solution(self, line: str) -> str:
         terms = line.replace("-", "+-").split("+")  # "7-12+5*3" -> "7", "-12", "5*3"
-        return str(sum(prod(int(factor) for factor in term.split("*")) for term in terms))
+        return str(sum(prod(map(int, term.split("*"))) for term in terms))
 
     def mistake(self, line: str) -> str:
         total = 0

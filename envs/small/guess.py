@@ -38,7 +38,8 @@ class Guess(SmallEnv):
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
         answer, number = read_answer(turns[-1]) or "", problem.reference["number"]
-        if len(answer) > 4 or not (answer.isascii() and answer.isdecimal()):
+        is_number = answer.isascii() and answer.isdecimal() and len(answer) <= 4
+        if not is_number:
             return "That is no number."
         guess = int(answer)
         if guess == number:

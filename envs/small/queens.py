@@ -61,15 +61,17 @@ def keeps_given(board: str, full: str) -> bool:
 @cache
 def solutions() -> tuple[str, ...]:
     """The 92 full boards without an attack, e.g. "15863724", in ascending order."""
-    boards = [""]  # the boards of the rows before `row`
-    for row in range(_SIZE):
-        boards = [
-            board + column
-            for board in boards
-            for column in "12345678"
-            if all(
-                column != earlier and abs(int(column) - int(earlier)) != row - earlier_row
-                for earlier_row, earlier in enumerate(board)
-            )
-        ]
+    boards = [""]
+    for _ in range(_SIZE):  # adds a row to each board, in every way without an attack
+        boards_with_row = [board + column for board in boards for column in "12345678"]
+        boards = [board for board in boards_with_row if last_is_safe(board)]
     return tuple(boards)
+
+
+def last_is_safe(board: str) -> bool:
+    """Whether the queen in the last row of a board attacks no queen in the rows before it."""
+    row, column = len(board) - 1, int(board[-1])
+    return all(
+        abs(column - int(earlier)) not in (0, row - earlier_row)
+        for earlier_row, earlier in enumerate(board[:-1])
+    )

@@ -22,12 +22,11 @@ class Satisfiability(SmallEnv):
         """Clauses that one random assignment satisfies."""
         letters = "abcdef"[: 3 + self.level]
         bits = "".join(rng.choice(["0", "1"], len(letters)))
-        true_clauses = [
-            clause
-            for three in combinations(letters, 3)
-            for clause in map("".join, product(*((letter, letter.upper()) for letter in three)))
-            if holds(bits, [clause])
-        ]
+        clauses = []
+        for three in combinations(letters, 3):
+            literals_of_each = zip(three, map(str.upper, three), strict=True)  # ("a", "A"), ...
+            clauses += map("".join, product(*literals_of_each))
+        true_clauses = [clause for clause in clauses if holds(bits, [clause])]
         return sorted(rng.choice(true_clauses, 5 + 3 * self.level, replace=False).tolist())
 
     def as_problem(self, clauses: list[str]) -> Problem:

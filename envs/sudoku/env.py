@@ -60,8 +60,9 @@ class Sudoku(GeneratedEnv):
         cells (0 to 1): the verifier's partial credit: the share of blanks whose digit clashes with no other.
         paper_cells (0 to 1; reward_preset="paper" only): the share of blanks that equal the stored solution.
 
-    Splits: 1,000,000 train, 256 validation and 256 test problems. 4x4: they are on 180, 20 and 88 of the 288 grids; the
-    88 are those of the papers' test file. 9x9: a hash of the grid, with its digits renamed, picks its split.
+    Splits: 1,000,000 train, 256 validation and 256 test problems. At 4x4, they have 180, 20 and 88 of the 288 grids;
+    the 88 solve the puzzles of the papers' test file. At 9x9, a hash of the grid, with its digits renamed, picks the
+    split.
     """
 
     task = "sudoku"

@@ -31,7 +31,7 @@ class Template:
         return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
 
     def behind_prefix(self, completion: str) -> str:
-        """The part of a completion that the model writes itself: the text behind the prefix, if that is there."""
+        """The part of a completion that the model writes itself: the completion without the prefix."""
         return completion.removeprefix(self.prefix)
 
 

@@ -31,8 +31,10 @@ def read_holes(text: str) -> list[str | int]:
         if found.start() > end_before:
             parts.append(text[end_before : found.start()])
         end_before = found.end()
+        # size[1] is None for [MASK], "" for [MASK*], and "8" for [MASK*8].
         places = REST if size[1] == "" else int(size[1] or 1)
-        number_of_rests += places == REST
+        if places == REST:
+            number_of_rests += 1
         if parts and isinstance(parts[-1], int):  # it touches the hole before, so both are one
             places_before = parts.pop()
             places = REST if REST in (places, places_before) else places + places_before
@@ -66,7 +68,7 @@ def fits(template: str, text: str) -> bool:
     texts = [part for part in parts if isinstance(part, str)]
     beginning = texts.pop(0) if isinstance(parts[0], str) else ""
     end = texts.pop() if texts and isinstance(parts[-1], str) else ""
-    if not (text.startswith(beginning) and text[len(beginning) :].endswith(end)):
+    if not text.startswith(beginning) or not text[len(beginning) :].endswith(end):
         return False
     # The given texts in between are searched one after the other. Each is taken at its first place, which leaves the
     # most room for the next ones.

@@ -219,7 +219,7 @@ def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_p
 
 def test_what_waits_for_a_line_that_can_be_judged_is_bounded(run, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(command, "HELD", 1000)
+    monkeypatch.setattr(command, "MAX_HELD_BYTES", 1000)
     path = write(tmp_path / "a.jsonl", *['{"output": "#### 18", "gold": "18"}'] * 3000)
     status, rows, said = run("gsm8k", path)
     assert (status, [row["line"] for row in rows]) == (1, [*range(1, 3001)]) and "line 1 lacks" in said

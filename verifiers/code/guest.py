@@ -59,7 +59,7 @@ def encode(value, depth=40):
 
 
 def program(codes):
-    """A function of standard input that runs a whole program, in a module of its own, and returns what it printed."""
+    """A function of a text, which runs a whole program with the text as its input, and returns what it printed."""
 
     real = open
 

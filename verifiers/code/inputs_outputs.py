@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.code.values import read_cases
 
-LARGEST = 8 << 20  # the most characters of all tests of a row
+MAX_CHARACTERS = 8 << 20  # the most characters of all tests of a row
 TOLERANCE = 1e-6  # how far a printed number with decimals may be off, as a fraction of it if it is above 1
 SETUP = """\
 import bisect, collections, functools, heapq, itertools, math, re, string
@@ -59,8 +59,8 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     shown = tests.get("shown") or 0
     if isinstance(shown, bool) or shown not in range(len(cases) + 1):
         raise ValueError(f"has shown {shown!r:.40}, which is no whole number from 0 to {len(cases)}")
-    if (size := sum(len(repr(case)) for case in cases)) > LARGEST:
-        raise ValueError(f"has tests of {size:,} characters, more than {LARGEST:,}")
+    if (size := sum(len(repr(case)) for case in cases)) > MAX_CHARACTERS:
+        raise ValueError(f"has tests of {size:,} characters, more than {MAX_CHARACTERS:,}")
     read_cases(cases)  # raises for a value that cannot be compared
     return {
         "entry_point": name,
@@ -91,7 +91,8 @@ def _call(args: Any, expected: Any) -> dict[str, Any]:
         raise ValueError(f"has the input {args!r:.40} of a function, which is no list of its arguments")
     if _is_tagged([args, expected]):
         raise ValueError("has an object whose one key begins with $, which stands for something else here")
-    return {"args": args, "expected": expected} | ({"via": "list"} if isinstance(expected, list) else {})
+    case = {"args": args, "expected": expected}
+    return case | {"via": "list"} if isinstance(expected, list) else case
 
 
 def _is_tagged(value: Any) -> bool:

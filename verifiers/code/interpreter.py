@@ -164,6 +164,7 @@ def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> 
     logging.getLogger("verifiers").warning(text, cache_folder(), problem)
 
     def is_needed() -> bool:
+        """Whether the kept files are still the ones that were `seen`; they are removed if loading them crashes."""
         if kept() != seen:
             return False
         if crashes:

@@ -49,6 +49,7 @@ def judge(
     cancel = threading.Event()
 
     def answer(message: bytes) -> bytes:
+        """What the guest gets for its next message."""
         if len(heard) == len(answers):
             cancel.set()  # the guest has asked more often than it may
             return b""

@@ -1,7 +1,7 @@
 """Finds the program in a completion, and decides whether it is run behind the prompt's own code or instead of it.
 
-It is not run here: `task.py` sends it to a worker, `judge.py` runs it there in the sandbox of `interpreter.py`, inside
-of which `guest.py` calls its functions.
+The program is not run here. `task.py` sends it to a worker. There, `judge.py` runs it in the sealed interpreter
+(`interpreter.py`), in which `guest.py` calls its functions.
 """
 
 from __future__ import annotations
@@ -146,9 +146,12 @@ def defines(text: str, entry: str, by_value: bool = True) -> bool:
         return False
     lines = [line for line in text.split("\n") if line.strip()]
     outer = indentation(lines[0]) if lines else ""
+    heads = [f"def {entry}", f"class {entry}", f"async def {entry}"]
+    if by_value:
+        heads.append(entry)
     for line in lines:
         words = " ".join(line.split()) if indentation(line) == outer else ""
-        for head in (*([entry] if by_value else []), f"def {entry}", f"class {entry}", f"async def {entry}"):
+        for head in heads:
             if words.startswith(head) and words.removeprefix(head).lstrip()[:1] in ("(", "=", ":", "["):
                 return True
     return False
@@ -192,7 +195,8 @@ def without_prose(text: str, entry: str) -> list[str]:
     lines = text.split("\n")
     written = [place for place, line in enumerate(lines) if line.strip()]
     begun = [place for place in written if lines[place].startswith(_STARTS)][:_TRIED]
-    if not written or begun[:1] == written[:1] or (entry and not begun):
+    begins_with_code = begun[:1] == written[:1]
+    if not written or begins_with_code or (entry and not begun):
         return []
     before = [place for place in written[1:] if not begun or place < begun[0]][-_BEFORE:]
     rests = ["\n".join(lines[place:]) for place in (*before, *begun)]

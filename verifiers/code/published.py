@@ -119,8 +119,8 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             sources = [row.setup, row.reference, _PRELUDE, recording_tests(row.tests, row.entry_point)]
             jobs[place] = job_of_calls(sources, "_cases", [{"args": []}])
-    # (jobs, what they reply), or nothing at all if there are none.
-    for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
+    replies_to_jobs = run(list(jobs.values())) if jobs else []
+    for place, reply in zip(jobs, replies_to_jobs, strict=True):
         replies[place] = read_reply("".join(reply.get("replies", ())))
     return [
         (list(row.cases), 0) if row.cases else _read_cases(replies.get(place))
@@ -174,6 +174,7 @@ class _Recorder(ast.NodeTransformer):
         self.names = (entry, "candidate")
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        """A statement for each test in an assertion, which may join several with `and`."""
         match node.test:
             case ast.BoolOp(ast.And(), tests):
                 pass
@@ -182,6 +183,7 @@ class _Recorder(ast.NodeTransformer):
         return [self._record(test) for test in tests if not isinstance(test, ast.Constant)] or [ast.Pass()]
 
     def _record(self, test: ast.expr) -> ast.stmt:
+        """The statement that records a test; a test of unknown form is counted as lost."""
         form = self._form(test)
         if form is None:
             return ast.parse("globals()['_lost'] = _lost + 1").body[0]

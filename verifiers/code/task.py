@@ -26,7 +26,8 @@ TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, 
 # The time limit by the clock, in case the fuel does not end a program; 1 s per 10**9 instructions is added.
 IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
-LONG = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")  # modules whose import takes more than FUEL
+SLOW_IMPORTS = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")
+"""Modules whose import alone takes more instructions than FUEL."""
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 # A reply's outcome is a reason, from `judge`, or one of these texts, from `Workers.ask`.
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
@@ -157,7 +158,7 @@ def explain(extracted: str | None, reason: str, entry_point: str = "", **referen
     names = imported(extracted or "")
     if reason == Reason.ERROR and (missing := [name for name in names if name not in interpreter.modules()]):
         return f"The program needs {', '.join(missing)}, which the sealed interpreter does not have."
-    if reason == Reason.TIMEOUT and (long := [name for name in names if name in LONG]):
+    if reason == Reason.TIMEOUT and (long := [name for name in names if name in SLOW_IMPORTS]):
         return f"Importing {', '.join(long)} alone takes more instructions than a program may use."
     if reason == Reason.RULE_BROKEN:
         lacks = f"does not define {entry_point}, or " if entry_point else ""
@@ -173,39 +174,40 @@ def _references(num_rows: int, columns: list[list[Any] | None], row: int | None)
 
     row: for a completion that is judged alone, the row that errors name; None if it has none.
     """
-    read: dict[int, list[Case]] = {}
+    cases_by_id: dict[int, list[Case]] = {}
     references = []
-    full = [column or [None] * num_rows for column in columns]
-    for place, (entry, cases, prompt, fuel) in enumerate(zip(*full, strict=True)):
+    full_columns = [column or [None] * num_rows for column in columns]
+    for place, (entry, cases, prompt, fuel) in enumerate(zip(*full_columns, strict=True)):
         index = row if num_rows == 1 else place
         names = entry.split(".") if isinstance(entry, str) else []
         is_name = 1 <= len(names) <= 2 and all(map(str.isidentifier, names))
         is_whole_program = isinstance(entry, str) and entry == ""
-        if not (is_name or is_whole_program):
+        if not is_name and not is_whole_program:
             problem = "is no name of a function, such as 'add', or of a method, such as 'Solution.add'"
             raise invalid_reference("entry_point", entry, problem, index)
-        if id(cases) not in read:
+        if id(cases) not in cases_by_id:
             try:
-                read[id(cases)] = read_cases(cases)
+                cases_by_id[id(cases)] = read_cases(cases)
             except (ValueError, TypeError, OverflowError) as error:
                 problem = "" if isinstance(error, ValueError) else "has a value that cannot be read: "
                 raise invalid_reference("cases", cases, f"{problem}{error}", index) from error
-        if any((case.compare == PRINTED) != is_whole_program for case in read[id(cases)]):
+        if any((case.compare == PRINTED) != is_whole_program for case in cases_by_id[id(cases)]):
             problem = "does not go with its cases: those with `stdin` are of whole programs, whose entry_point is ''"
             raise invalid_reference("entry_point", entry, problem, index)
-        if not (prompt is None or isinstance(prompt, str)):
+        if not isinstance(prompt, str | None):
             raise invalid_reference("prompt", prompt, "is no text; give the code that is gone on with", index)
         if prompt and not is_code(prompt):  # a sentence, as in MBPP: no code to go on with
             prompt = None
         if fuel is not None and (isinstance(fuel, bool) or not isinstance(fuel, int) or fuel < 0):
             raise invalid_reference("reference_fuel", fuel, "is no number of instructions", index)
-        references.append((entry, read[id(cases)], prompt or "", fuel or 0))
+        references.append((entry, cases_by_id[id(cases)], prompt or "", fuel or 0))
     return references
 
 
 def _judge_all(
     texts: list[str], lenient: bool, *columns: list[Any] | None, row: int | None = None
 ) -> batch.Columns:
+    """The columns of the verdicts on all texts. row: as for `_references`."""
     import numpy as np
 
     prepare()  # also if no text has a program, so that a missing package is reported at once
@@ -231,6 +233,7 @@ def _judge_all(
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batch.Judged:
+    """The verdict on one completion."""
     text = data.decode("utf-8", "surrogatepass")
     columns = [None if value is None else [value] for value in reference]
     reasons, tiers, scores, spans = _judge_all([text], lenient, *columns, row=row)

@@ -15,7 +15,8 @@ WASI = "wasi_snapshot_preview1"
 TOLLS = {"clock_time_get": 2, "random_get": 2, "poll": 1000, "path": 500, "fd_readdir": 5000}
 """{name of a call, or its first word: thousands of instructions}: as many as would run while the host answers."""
 TOLL = 50  # for any other call
-PER = {  # {name of a call: WebAssembly for further thousands, one for each 64 bytes asked for, or 128 ns of waiting}
+# {name of a call: WebAssembly for more thousands of instructions, one for each 64 bytes asked for or 128 ns of waiting}
+PER = {
     "random_get": "(i64.shr_u (i64.extend_i32_u (local.get 1)) (i64.const 6))",
     "fd_read": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",
     "fd_pread": "(i64.shr_u (i64.load32_u offset=4 (local.get 1)) (i64.const 6))",
@@ -36,17 +37,18 @@ class Linker(_Linker):
     """
 
     def instantiate(self, store: Any, module: wasmtime.Module) -> wasmtime.Instance:
-        toll = modules(self.engine, module)
-        if toll is None:
+        toll_modules = modules(self.engine, module)
+        if toll_modules is None:
             return super().instantiate(store, module)
-        front = wasmtime.Instance(store, toll[0], [])
+        front_module, gate_module = toll_modules
+        front = wasmtime.Instance(store, front_module, [])
         linker = _Linker(self.engine)
         linker.define_instance(store, WASI, front)
         linker.define(store, "host", "call", self.get(store, "host", "call"))
         guest = linker.instantiate(store, module)
         self.define_instance(store, "toll", front)
         self.define(store, "toll", "memory", guest.exports(store)["memory"])
-        super().instantiate(store, toll[1])
+        super().instantiate(store, gate_module)
         return guest
 
 

@@ -66,7 +66,10 @@ class Case(NamedTuple):
 
 
 def read_cases(cases: Any) -> list[Case]:
-    """The cases of a reference, which may be one JSON text; the text of its ValueError goes on with "cases=... "."""
+    """The cases of a reference, which may be one JSON text.
+
+    Raises ValueError, whose text goes on in a sentence that begins with "cases=...": "is no list of cases".
+    """
     if isinstance(cases, str):
         try:
             cases = json.loads(cases)
@@ -78,7 +81,7 @@ def read_cases(cases: Any) -> list[Case]:
 
 
 def _read_case(case: Any, place: int) -> Case:
-    """The case at a place of the list; the text of its ValueError goes on with "cases=... "."""
+    """The case at a place of the list; raises ValueError as `read_cases` does."""
     if isinstance(case, dict) and "stdin" in case:
         return _read_program_case(case, place)
     if not isinstance(case, dict) or not {"expected", "compare"} & set(case):
@@ -148,7 +151,8 @@ def plain(value: Any, hashed: bool = False) -> Any:
     if isinstance(value, Other):
         raise TypeError("no plain data")
     if isinstance(value, Set):
-        return (frozenset if hashed else set)(plain(item, hashed=True) for item in value)
+        kind = frozenset if hashed else set
+        return kind(plain(item, hashed=True) for item in value)
     if isinstance(value, Dict):
         return {plain(name, hashed=True): plain(item) for name, item in value}
     if isinstance(value, list | tuple):
@@ -204,20 +208,27 @@ def meets(case: Case, reply: str, lenient: bool) -> bool:
 def same_print(expected: str, printed: str, tolerance: float) -> bool:
     """Whether two outputs are the same except for white space at the ends of lines and empty lines at the end.
 
-    tolerance: how far a number may be from the expected one, as a fraction of it if it is above 1; 0 = numbers are
-    compared as text. With a tolerance, the division of words into lines counts, but not the amount of space between
-    them.
+    tolerance: how much a number may differ from the expected one, as a fraction of the expected one if that is above 1;
+    0 = numbers are compared as text. With a tolerance, the division of words into lines counts, but not the amount of
+    space between them.
     """
-    lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, printed)]
-    if lines[0] == lines[1] or not tolerance:
-        return lines[0] == lines[1]
-    if len(lines[0]) != len(lines[1]):
+    wanted_lines, printed_lines = _lines_of(expected), _lines_of(printed)
+    if wanted_lines == printed_lines:
+        return True
+    if not tolerance or len(wanted_lines) != len(printed_lines):
         return False
-    words = [[line.split() for line in text] for text in lines]
-    return all(
-        len(wanted) == len(found) and all(map(partial(_same_word, tolerance), wanted, found))
-        for wanted, found in zip(*words, strict=True)
-    )
+    return all(map(partial(_same_line, tolerance), wanted_lines, printed_lines))
+
+
+def _lines_of(output: str) -> list[str]:
+    """The lines of an output, without white space at their ends and without empty lines at the end."""
+    return [line.rstrip() for line in output.rstrip().split("\n")]
+
+
+def _same_line(tolerance: float, expected: str, printed: str) -> bool:
+    """Whether two lines have the same words, except for numbers that differ by no more than the tolerance."""
+    wanted, found = expected.split(), printed.split()
+    return len(wanted) == len(found) and all(map(partial(_same_word, tolerance), wanted, found))
 
 
 def _same_word(tolerance: float, expected: str, printed: str) -> bool:
@@ -249,7 +260,8 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
     """Python's == on plain data, except: a bool is no number (strict), NaN equals NaN, floats have tolerances."""
     if isinstance(expected, int | float | complex):
         is_number = isinstance(value, int | float | complex)
-        if not is_number or not (lenient or isinstance(expected, bool) == isinstance(value, bool)):
+        mixes_bool = isinstance(expected, bool) != isinstance(value, bool)
+        if not is_number or (mixes_bool and not lenient):
             return False
         return _near(expected, value, case)
     if type(value) is not type(expected):

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 from verifiers.command.read import Names, has, has_completion
@@ -37,7 +38,7 @@ _D1: dict[str, Names] = {
     "solution": ("ground_truth",),
     "answer": ("ground_truth",),
 }
-# {(tool, task): (column, fields)}: the tool writes the row of the published set into the column; it gives all fields.
+# {(tool, task): (column, fields)}: the tool writes the published set's row into the column; the row has all fields.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
 """Columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
@@ -92,10 +93,12 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     others = others if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         others = tuple(name for name in others if name not in OF_AN_ANSWER)
-    wanted = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
-    names = {
-        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in wanted
-    }
+    fields_of_rules = rules_fields(task.name) if flags.rules else ()
+    wanted = list(dict.fromkeys((*task.fields, *fields_of_rules)))
+    names: dict[str, Names] = {}
+    for field in wanted:
+        own_names = [form.format(field) for form in forms]
+        names[field] = tuple(dict.fromkeys([*own_names, *others]))
     if preset == "d1":
         names = {field: _D1.get(field, ("ground_truth",)) for field in wanted}
     if (preset, task.name) in _ROWS:
@@ -148,7 +151,7 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
     """The fields, with the problem's added if the task takes one, no flag names it, and a line of `first` has it."""
     if flags.problem_field is not None or "problem" not in task.optional:
         return fields
-    for line in (line for block in first for line in block.lines):
+    for line in chain.from_iterable(block.lines for block in first):
         with suppress(LineError):
             if has(read_line(line), ("problem",)):
                 return fields._replace(references={**fields.references, "problem": ("problem",)})

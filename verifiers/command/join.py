@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from verifiers.command.fields import Fields
@@ -49,7 +50,7 @@ def read_references(
     references or kept columns.
     """
     wanted = [(key,), *names.values()]
-    columns = {name.partition(".")[0] for group in [*wanted, kept] for name in group} | set(kept)
+    columns = {name.partition(".")[0] for name in chain(*wanted, kept)} | set(kept)
     source, table = Source(path, columns), dict[str, Reference]()
     for block in source.blocks():
         for number, line in zip(block.numbers, block.lines, strict=True):
@@ -86,7 +87,8 @@ def join(
 ) -> Iterator[Block]:
     """The blocks of a file of completions, with its references added to every line.
 
-    path: of the references. kept: other columns that stay, those of completions before those of references.
+    path: the file of references, for messages. kept: other columns that stay; if both files have one, its value beside
+    the completion stays.
     """
     for block in blocks:
         yield block._replace(

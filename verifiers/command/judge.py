@@ -32,9 +32,9 @@ from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason, cut, encoded
 
 ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
-SHOWN = 100  # characters that are shown of a completion without an answer
+SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many such completions are shown
-TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
+MAX_TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
 MEMORY = None  # the address space of a worker has no limit
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -146,30 +146,31 @@ def judge_block(job: Job, block: Block) -> Judged:
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
-    without: list[int] = []  # the completions in which no answer was found
-    taken = batch.compiling.taken
+    unanswered: list[int] = []  # the completions in which no answer was found
+    taken_before = batch.compiling.taken
     findings = _findings(job, completions, references)
-    judged_here = _judge(job, completions, references)
-    for place, (row, outcome) in enumerate(zip(outcome_numbers, judged_here, strict=True)):
+    outcomes_of_completions = _judge(job, completions, references)
+    for place, (row, outcome) in enumerate(zip(outcome_numbers, outcomes_of_completions, strict=True)):
         outcomes[row] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
-            without.append(place)
-    found = dict(zip(outcome_numbers, findings, strict=False))
-    judged = _lines_and_counts(job, block.label, places, outcomes, found, kept)
+            unanswered.append(place)
+    # There are no findings without other rules.
+    finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
+    judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     malformed = [number for number in outcome_numbers if _reason_of(outcomes[number]) == Reason.MALFORMED]
     lines_of_malformed = [places[number][0] for number in malformed]
-    if bodies := [line for line in lines_of_malformed if line in unread]:
-        judged.problems[UNREAD_PROMPT] = bodies
-    judged.tally["compiling"] = batch.compiling.taken - taken
+    if lines_of_bodies := [line for line in lines_of_malformed if line in unread]:
+        judged.problems[UNREAD_PROMPT] = lines_of_bodies
+    judged.tally["compiling"] = batch.compiling.taken - taken_before
     judged.tally.update(f"columns.{name}" for name in seen)
     texts = list(_compared_as_text(job, references, (outcomes[row] for row in outcome_numbers)))
     judged.tally["as_text"] = len(texts)
     return judged._replace(
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(_end_of(completions[place]) for place in without[:EXAMPLES]),
-        readable=tuple(_readable(job, completions, references, without[:TRIED])),
+        unanswered=tuple(_end_of(completions[place]) for place in unanswered[:EXAMPLES]),
+        readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),
     )
 
 
@@ -213,7 +214,7 @@ def _end_of(completion: object) -> str:
         data = encoded(completion)
         end_of_text, *_ = read_tags(data, 0, len(data))
         completion = cut(completion, 0, end_of_text)
-    return repr(completion)[-SHOWN:]
+    return repr(completion)[-SHOWN_CHARACTERS:]
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
@@ -353,6 +354,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
+        """A worker's result for a block; if the worker fails, no line of the block has a verdict."""
         try:
             reply = workers.ask({"job": job, "block": block})
         except WorkerUnavailable as error:

@@ -33,16 +33,13 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     values = [_find(row, names) for names in wanted]
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
     if missing:
-        lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
-        # The columns that the row has; one with an object as its value is listed as column.key for each key.
-        keys_of = (
-            (column, held if isinstance(held, dict) and held else [""]) for column, held in row.items()
-        )
-        there = ", ".join(
-            [_shown(f"{column}.{key}" if key else column) for column, keys in keys_of for key in keys][:24]
-        )
+        possible_names = [" or ".join(f'"{name}"' for name in wanted[place]) for place in missing]
+        lacking = " and ".join(possible_names)
+        there = ", ".join(_column_names(row)[:24])
         # Place 0 is the completion's. A batch has it, but only a preset or a flag knows its name.
-        if is_batch_output(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
+        lacks_reference = missing[-1] > 0
+        may_have_completion = 0 not in missing or wanted[0] == ("completion",)
+        if is_batch_output(row) and lacks_reference and may_have_completion:
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
@@ -52,6 +49,15 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         hint = f" Is {meant} meant?" if meant else ""
         raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.{hint}", missing)
     return values
+
+
+def _column_names(row: dict[str, Any]) -> list[str]:
+    """The columns of a row as an error lists them; a column that holds an object as column.key for each key."""
+    names: list[str] = []
+    for column, held in row.items():
+        keys = list(held) if isinstance(held, dict) and held else [""]
+        names += [_shown(f"{column}.{key}" if key else column) for key in keys]
+    return names
 
 
 def _shown(column: str) -> str:
@@ -124,9 +130,12 @@ def _parsed(value: Any) -> Any:
 
 
 def completions_in(value: object, levels: int = 2) -> list[object]:
-    """The completions in a field: a single one, or those of a list of texts, of chats, or of such lists."""
+    """The completions in a field: one, or all in a list of texts, of chats, or of such lists.
+
+    levels: how deep such lists may be nested.
+    """
     listed = isinstance(value, list) and all(isinstance(item, list | str) or item is None for item in value)
-    if not (listed and value and levels):
+    if not listed or not value or not levels:
         return [unwrap(value)]
     return [completion for item in value for completion in completions_in(item, levels - 1)]
 

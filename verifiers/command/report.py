@@ -100,10 +100,12 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     groups = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
     shortest, total = min(n for _, n, _ in groups), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
-    chances = {
-        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in groups) / total
-        for k in sizes
-    }
+
+    def chance(k: int) -> float:
+        """pass@k, the mean over all lines."""
+        return sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in groups) / total
+
+    chances = {str(k): chance(k) for k in sizes}
     completions = sum(n * lines for _, n, lines in groups)
     return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
 

@@ -96,7 +96,7 @@ class Puzzle(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """Two stacks with their sizes, counts, and notes on the answer so far, each of which is 0 or 1."""
+    """Two stacks with their sizes, counts, and notes on the answer so far. A note is 0 or 1."""
 
     tops: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))  # numerators of values
     bottoms: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))

@@ -15,7 +15,7 @@ from verifiers.verdicts import Reason, encoded
 if TYPE_CHECKING:
     from fractions import Fraction
 
-LONGEST = 200
+MAX_CHARACTERS = 200
 """The most characters of an answer that is explained; with a usual count of numbers, expressions are shorter."""
 _SIGNS = {"*": ch.TIMES_SIGNS, "/": ch.DIVISION_SIGNS, "-": ch.MINUS_SIGNS, "+": ch.PLUS_SIGNS}
 # {sign: the sign between spaces}, so that a text can be split into its tokens.
@@ -82,9 +82,10 @@ def sides_of(answer: str) -> list[list[str]]:
 
 def plain_tokens(text: str) -> list[str]:
     """The whole numbers, signs and brackets of a text; [] if it has any other tokens, or is too long."""
-    tokens = text.translate(_APART).split() if len(text) <= LONGEST else []
-    known = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
-    return tokens if known and all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens) else []
+    tokens = text.translate(_APART).split() if len(text) <= MAX_CHARACTERS else []
+    are_plain = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
+    are_short = all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens)
+    return tokens if are_plain and are_short else []
 
 
 def numbers_in(side: Sequence[str]) -> list[int]:

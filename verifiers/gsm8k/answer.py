@@ -47,7 +47,9 @@ class Side:
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind the number: 73 in "72, seventy-three"
     words_value: int = 0  # the value of the number words before the number; -1 if other words stand there
-    value_before_bracket: int = 0  # that value if a bracket opens behind the words: the six of "six (6)"
+    value_before_bracket: int = (
+        0  # `words_value` when a bracket opened behind the words: the six of "six (6)"
+    )
     degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
     braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
     in_function: bool = False  # the bracket of a function opened last, which changes the number: sqrt(16)
@@ -76,7 +78,7 @@ _BEFORE = word_keys(
 )
 """Words that change the number's value right before it: "almost 18"; "partof" stands for `_PART_OF`."""
 _BEHIND = word_keys("squared cubed tens quintillion score reciprocal inverse")
-"""Words that change it right behind it: "18 squared"."""
+"""Words that change the number right behind it: "18 squared"."""
 _FUNCTIONS = word_keys("log lg sqrt cbrt sin sine cos cosine tan tangent ln exp f")
 """Words that change the number in brackets behind them: "log(18)", "f(18)"."""
 _FRACTIONS = word_keys(
@@ -267,7 +269,7 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
 
 
 def contradicts(number: Number, value: int) -> bool:
-    """True if a number in digits is another one than the whole `value`, e.g. that of the words before it."""
+    """True if a number in digits is not the whole number `value`, e.g. the value of the words before it: six (5)."""
     if number.shape != num.LITERAL or number.scale:
         return False
     for _ in range(-number.whole.exponent):  # 6.00 has the mantissa 600 and the exponent -2
@@ -286,7 +288,7 @@ def spelled(key: int) -> int:
 def value_with_word(key: int, value: int, so_far: int) -> int:
     """The value of number words with one more: 105 where "five" follows "one hundred and"; -1 if they say none.
 
-    value: that of the further word, -1 if it is no number word. so_far: that of the words before it.
+    value: the value of the added word, -1 if it is no number word. so_far: the value of the words before it.
     """
     power = scale_of(key, False)
     if so_far < 0 or (value < 0 and power == 0):
@@ -423,7 +425,7 @@ def note_money_word(currencies: int, side: Side) -> bool:
 
 
 def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
-    """True if a word of money means none here: the "us" of `cost us 5 euros`, the T of `$18 T-shirts`."""
+    """True if a word of money does not mean money here: the "us" of `cost us 5 euros`, the T of `$18 T-shirts`."""
     if side.before == NUMBER and value_at_key(key, _LETTERS, _LETTER_POWERS):
         if not side.space_follows and (side.currency > 0 or is_one_of(key, _GLUED)):
             return False  # $5M, 5k
@@ -468,7 +470,7 @@ def note_letter(side: Side) -> None:
 
 
 def take_back_letter(side: Side) -> bool:
-    """Note as a unit a letter before an exponent that was taken for a power of ten: $5 m². False if none was."""
+    """Note that a letter, taken for a power of ten, is a unit, since an exponent follows: $5 m². False if none was."""
     if side.before != NUMBER or side.letter == 0:
         return False
     side.number.scale -= side.letter
@@ -536,9 +538,9 @@ def note_mark(kind: int, side: Side) -> None:
 
 
 def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
-    """Position behind brackets, opened before i, if the working in them comes to the number, else -1: 7 (3 red + 4).
+    """Position after the brackets that open before i, if the calculation in them gives the number: 7 (3 red + 4).
 
-    `total` is the sum of the finished terms, `term` the product or quotient that is still open.
+    -1 if it does not. `total` is the sum of the finished terms, `term` the product or quotient that is still open.
     """
     total = term = value = terms = operator = 0
     while i < end:
@@ -613,9 +615,9 @@ def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
 
 
 def denies_equality(data: Bytes, first: int, i: int, side: Side) -> bool:
-    """True if the = at i, in an answer that begins at `first`, is that of `x != 18` or `x is not = 18`.
+    """True if the = at i, in an answer that begins at `first`, denies an equality: `x != 18`, `x is not = 18`.
 
-    In `n!=120` no space stands before the !, which may be that of a factorial.
+    In `n!=120` no space stands before the !, so it may be the sign of a factorial.
     """
     if i > first and data[i - 1] == ch.BANG:
         return i - 1 == first or is_space(data[i - 2])

@@ -390,7 +390,8 @@ def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
 def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
     """1 if two numbers are the same rational, 0 if not, BEYOND_LIMIT if 64 bits cannot tell.
 
-    It does not use the data from which the numbers were read; `equal_exactly`, which may stand in its place, does.
+    It takes the data from which the numbers were read only because `equal_exactly`, which may stand in its place, needs
+    them.
     """
     a, b, power = magnitude(first, False)
     c, d, other = magnitude(second, False)
@@ -421,8 +422,8 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     a, b, power = magnitude(first, True)
     c, d, other = magnitude(second, True)
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
-    # If not near, 10^|power| > 2^(3|power|) > both numbers. So the scaled number would be larger than the other, or 0.
-    # They differ, and it is not worked out.
+    # Unless the two are `near`, 10^|power| > 2^(3|power|) is above both numbers. So the scaled number would be larger
+    # than the other one, or 0: the two differ, and the scaled number is not computed.
     size = max(left.bit_length(), right.bit_length())
     near = 3 * abs(power) <= size
     return int(left == right == 0 or (near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0)))

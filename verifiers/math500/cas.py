@@ -1,4 +1,4 @@
-r"""The last tier, in a worker process: have two LaTeX texts the same value for a computer algebra system?
+r"""The last tier, in a worker process: a computer algebra system says whether two LaTeX texts have the same value.
 
 verifiers/worker.py runs the process and ends it when its time is up. The seconds are set in task.py (`cas_workers`),
 the memory here (`MEMORY`).
@@ -120,6 +120,14 @@ def is_name_of_value(side: sympy.Basic, expected: sympy.Basic) -> bool:
 
 # ---- reading ----
 
+
+def change_of_depth(mark: str) -> int:
+    """1 for an opening bracket, -1 for a closing one, 0 for any other character."""
+    if mark in "({[":
+        return 1
+    return -1 if mark in ")}]" else 0
+
+
 _UNREAD: dict[str, Callable[[str], bool]] = {
     f"empty, or more than {LENGTH_LIMIT} characters": lambda text: (
         not text.strip() or len(text) > LENGTH_LIMIT
@@ -129,7 +137,7 @@ _UNREAD: dict[str, Callable[[str], bool]] = {
         before.isdigit() and mark == "_" for before, mark in pairwise(text.replace(" ", ""))
     ),
     f"nested more than {DEPTH_LIMIT} deep": lambda text: (
-        max(accumulate((c in "({[") - (c in ")}]") for c in text)) > DEPTH_LIMIT
+        max(accumulate(map(change_of_depth, text))) > DEPTH_LIMIT
     ),
 }
 """{a fault for which a text is not read: whether a text has it}; the faults are looked for in this order."""
@@ -139,7 +147,8 @@ def sides_of(equation: str) -> list[str]:
     r"""The texts between the signs `=` and `\approx`; an `=` in braces, `\sum_{i=1}^5 i`, is no such sign."""
     sides, depth = [""], 0
     for mark in equation.replace("\\approx", "=").replace("≈", "="):
-        depth += (mark == "{") - (mark == "}")
+        if mark in "{}":
+            depth += change_of_depth(mark)
         if mark == "=" and depth <= 0:
             sides.append("")
         else:
@@ -185,6 +194,7 @@ def read(text: str, real: bool) -> object:
 
 @lru_cache(maxsize=1024)  # a gold answer is compared with many
 def _read(text: str, real: bool) -> object:
+    """What `read` returns for a text without a plus-minus sign inside another expression."""
     text = normalize_latex(text, _NORMALIZATION)
     degrees = "\\circ" in text and any(name in text for name in _ANGLES)
     try:

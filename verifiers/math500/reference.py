@@ -48,12 +48,15 @@ class Reference:
         self.takes_reason = False  # it is in words, which "because" may follow: Paris
         self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
         self.noun = ""  # the noun or unit behind its number, which may also be a product: box of 1 box
-        self.counted = ""  # its text with this word as text, by which it is no product
+        self.counted = (
+            ""  # its text with this noun or unit marked as text, so that it is not read as a product
+        )
         self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
         self.variables: frozenset[str] = frozenset()
-        # Whether it has a mixed number (or a word such as "million"); has words before the value; is compared as text.
-        self.mixed = self.worded = self.is_text = False
+        self.mixed = False  # it has a mixed number, or a word such as "million"
+        self.worded = False  # it has words before the value
+        self.is_text = False  # it is compared as text
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
             if is_name_or_code(answer.strip()):
@@ -78,7 +81,7 @@ class Reference:
             self.clock = reading.value if text.is_clock(answer) else None
             Comparison(2 * len(answer), False, NO_FORM).same(value, value)  # raises where it is undefined
             self.meaning = value
-            if type(value) is Quantity:  # the letters of a unit are none of its value
+            if type(value) is Quantity:  # the letters of a unit are no variables
                 self.variables = frozenset().union(*map(symbols, expressions(value)))
             self.is_list = type(value) is Several
             self.unit_letter = letter_of(value.unit) if type(value) is Quantity else ""

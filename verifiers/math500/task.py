@@ -96,34 +96,35 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
-    if not (lenient or answer.isascii() or answer == gold.text):
+    if not lenient and not answer.isascii() and answer != gold.text:
         return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or outcome[0] == OK or len(answer) > TEXT_LIMIT:
         return outcome
-    if gold.noun and counts(gold, answer, problem):
+    if gold.noun and has_noun_or_unit(gold, answer, problem):
         return judge(answer, reference_of(gold.counted, None), problem, lenient)
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
-    if outcome and outcome[0] != OK and lenient and problem and "=" in answer:
+    if outcome is None or outcome[0] == OK or not lenient:
+        return outcome
+    # The answer is not right as it is written. Lenient mode tries other readings of it.
+    if problem and "=" in answer:
         if rest := form_of(problem).text_behind_asked(answer):
             return judge_as_written(rest, gold, problem, lenient)
+    # English has spaces, and a list in lines has characters that are not printable.
     may_be_english = " " in answer or not answer.isprintable() or answer[-1:] in CHEERS
-    if outcome and outcome[0] != OK and lenient and may_be_english:
-        # English has spaces, and a list in lines has characters that are not printable.
+    if may_be_english:
         value = value_in_english(markup.plain(answer), gold.is_list, gold.takes_reason)
-        if (
-            value != answer
-            and (judged := judge_as_written(value, gold, problem, lenient))
-            and judged[0] == OK
-        ):
+        judged = judge_as_written(value, gold, problem, lenient) if value != answer else None
+        if judged and judged[0] == OK:
             return judged
     may_be_said_twice = "which is" in answer or (" (" in answer and answer.rstrip(" .$}").endswith(")"))
-    if outcome and outcome[0] != OK and lenient and may_be_said_twice and gold.is_one_value:
+    if may_be_said_twice and gold.is_one_value:
         judged = judge_as_written(answer, gold, problem, lenient, said_twice=True)
-        return judged if judged and judged[0] == OK else outcome
+        if judged and judged[0] == OK:
+            return judged
     return outcome
 
 
@@ -131,7 +132,7 @@ _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
 
-def counts(gold: Reference, answer: str, problem: str | None) -> bool:
+def has_noun_or_unit(gold: Reference, answer: str, problem: str | None) -> bool:
     """True if the letters behind the reference's number are a noun or a unit: the box of 1 box, the N of 10 N.
 
     A noun is a word of the problem, and none of its letters is a variable there. A unit has a letter that is no
@@ -167,7 +168,7 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
 def judge_as_written(
     answer: str, gold: Reference, problem: str | None, lenient: bool, said_twice: bool = False
 ) -> Outcome:
-    """`judge` for one reading of an answer: all of it, as a single value, or as one that is `said_twice`: 3/4 (75%)."""
+    """`judge` for one reading of an answer: all of it says the value, once or, with `said_twice`, twice: 3/4 (75%)."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
         return outcome
     if lenient:
@@ -177,8 +178,9 @@ def judge_as_written(
         return chosen
     if outcome := outcome_by_text(answer, gold, problem):
         return outcome
-    if "$" in answer and (gold.is_money or (not gold.variables and has_magnitude(answer))):
-        answer = with_price_marked(answer)
+    if "$" in answer:
+        is_price = gold.is_money or (not gold.variables and has_magnitude(answer))
+        answer = with_price_marked(answer) if is_price else answer
     asked = form_of(problem).unit_letter if problem and not gold.variables else ""
     if letter := gold.unit_letter or asked:
         answer = with_unit_marked(answer, letter)
@@ -222,9 +224,10 @@ def has_magnitude(answer: str) -> bool:
 
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
     """The verdict if answer and reference are short whole numbers, as most are; else None."""
-    both = gold.is_integer and is_short_integer(answer)
+    if not gold.is_integer or not is_short_integer(answer):
+        return None
     tier = TEXT if answer == gold.text else RATIONAL
-    return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
+    return (OK if int(answer) == int(gold.text) else WRONG), tier
 
 
 def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
@@ -234,9 +237,8 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
-    may_be_time = (
-        gold.is_time or gold.clock or (":" in gold.text and text.names_half(text.token_text(answer)))
-    )
+    answer_names_half = ":" in gold.text and text.names_half(text.token_text(answer))
+    may_be_time = gold.is_time or gold.clock or answer_names_half
     if may_be_time and not gold.is_time and problem and asks_for_ratio(form_of(problem).words):
         may_be_time = False
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
@@ -249,7 +251,9 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
         and text.key(answer) == gold.key.lower()
     ):
         return OK, TEXT
-    base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
+    base = ""  # of the reference, if it has digits with a base
+    if gold.digits:
+        base = gold.digits[1] or (form_of(problem).base if problem else "")
     digits = text.digits_of(answer) if base and len(answer) < 40 else None
     if digits:
         return (OK if digits[0] == gold.digits[0] and digits[1] in ("", base) else WRONG), TYPED
@@ -258,9 +262,12 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
 
 def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
     """The verdict on a number that differs from the reference, as most wrong answers do; None if it may be equal."""
-    both = type(gold.meaning) is tuple and gold.meaning not in INFINITIES
-    verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
-    return (WRONG, RATIONAL if rational else PROBE) if verdict == NO else None
+    if type(gold.meaning) is not tuple or gold.meaning in INFINITIES:  # the reference is no finite expression
+        return None
+    verdict, rational = compare(number, gold.meaning, length)
+    if verdict != NO:
+        return None
+    return WRONG, (RATIONAL if rational else PROBE)
 
 
 def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
@@ -276,7 +283,8 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
         answer = markup.with_large_letter(answer)
     chosen = markup.leading_choice(answer)
     if not chosen:
-        return (OK, TYPED) if has_letter and option and is_right(answer, reference_of(option, None)) else None
+        may_be_option = has_letter and option
+        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, None)) else None
     text_behind_letter = markup.text_behind_letter(answer, chosen) if option else ""
     if chosen != letter:
         return (WRONG, TYPED) if text_behind_letter and not has_letter else None
@@ -288,8 +296,8 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
 def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
     """(letter, value, whether the reference has the letter) of the choice that is right; "" for what is not known.
 
-    For `B` the problem's list of choices has the value. `(B) 7` has both, if the problem agrees. For `7` the letter is
-    that of the only choice with this value. `B) Paris` needs no problem.
+    For `B` the problem's list of choices has the value. `(B) 7` has both, if the problem agrees. For `7` it is the
+    letter of the only choice with this value. `B) Paris` needs no problem.
     """
     options = markup.options_of(problem)
     letter = gold.key if gold.is_choice else letter_of_choice(gold.text, problem, options)
@@ -345,7 +353,7 @@ def literal(answer: str) -> Node | None:
 
 
 def with_constant_named(tokens: list[Token]) -> list[Token]:
-    """The tokens with C in place of c, as the reference calls its constant of integration; as they are if C occurs."""
+    """The tokens with C for c, as the reference calls its constant of integration; unchanged if C occurs, too."""
     if any(kind == LETTERS and value == "C" for kind, value, _ in tokens):
         return tokens
     return [(LETTERS, "C", token[2]) if token[:2] == (LETTERS, "c") else token for token in tokens]
@@ -354,7 +362,8 @@ def with_constant_named(tokens: list[Token]) -> list[Token]:
 def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, answer: str) -> Outcome:
     """The verdict by meaning; with a problem, also by form, and by whether the value is finished."""
     value = meaning(reading.value)
-    if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
+    has_other_notation = (reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)
+    if has_other_notation and not lenient:
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
     if is_another_time(reading.value, gold, form, answer) or is_another_name(value, gold, form):
@@ -366,11 +375,11 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
         value = reading.subject
     comparison = Comparison(len(answer) + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
-    if verdict == YES and (
-        not form.allows_unit(value, gold.meaning, reading.in_units)
-        or (first_side is not None and form.asks_for_another(first_side))
-    ):
-        verdict = NO
+    if verdict == YES:
+        has_wrong_unit = not form.allows_unit(value, gold.meaning, reading.in_units)
+        is_of_another = first_side is not None and form.asks_for_another(first_side)  # f(4) = 5, not f(3)
+        if has_wrong_unit or is_of_another:
+            verdict = NO
     if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
         return RULE_BROKEN, comparison.tier
     if verdict == UNSURE:
@@ -397,7 +406,7 @@ def is_name(gold: Reference, problem: str | None) -> bool:
     if not gold.is_name or not problem or not gold.variables:
         return gold.is_name
     words = (word.strip(".,;:?!()$") for word in problem.split())
-    points = {letter for word in words if word.isupper() and len(word) <= 3 for letter in word}
+    points = set("".join(word for word in words if word.isupper() and len(word) <= 3))
     return not all(letter in points or form_of(problem).has_letters({letter}) for letter in gold.variables)
 
 
@@ -469,6 +478,7 @@ def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: 
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
+    """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
     gold, problem_text = reference_of(answer, row), problem_of(problem, row)
     reason, low, high = placed(data, lenient, *find_answer(data, 0, len(data), lenient))
     tier = TEXT
@@ -484,6 +494,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
 def _judge_all(
     texts: list[str], lenient: bool, answers: list[object], problems: list[object] | None
 ) -> batch.Columns:
+    """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
     golds = [reference_of(text, row) for row, text in enumerate(answers)]
@@ -508,8 +519,8 @@ def _judge_all(
     for row_numbers, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in row_numbers:
             outcomes[row] = outcome
-    both = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
-    reasons, tiers = both.reshape(-1, 2).T.copy()
+    codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
+    reasons, tiers = codes.reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 

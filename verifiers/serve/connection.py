@@ -60,7 +60,8 @@ class Connection(asyncio.Protocol):
         self.times_request = False  # whether the timer is for a request that has begun
         # Whether a request has begun and not ended. A connection is opened for a request, so this is true at first.
         self.has_begun = True
-        self.head_bytes: int | None = 0  # None: the bytes that are being read are not only those of a head
+        # How many bytes of an unfinished head have arrived; None if the data being parsed also has other bytes.
+        self.head_bytes: int | None = 0
         self.request: Request | None = None  # the request whose body is arriving
         self.arrived: deque[Request] = deque()  # requests that wait for the one before to be answered
         self.answering = False
@@ -263,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         self.times_request = self.has_begun
         if self.answering and not self.has_begun:
-            return  # it is not the client who is waited for
+            return  # the client waits for the server
         self.timer = self.loop.call_later(READ_SECONDS if self.has_begun else IDLE_SECONDS, self._is_late)
 
     def _stop_timer(self) -> None:

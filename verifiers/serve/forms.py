@@ -1,4 +1,4 @@
-"""The forms in which trainers ask for verdicts, and in which they are answered: ours, verl's, OpenRLHF's, NeMo-Gym's.
+"""The forms of requests for verdicts, and of their answers: ours, verl's, OpenRLHF's and NeMo-Gym's.
 
 A form turns an address and a JSON object into an `Asked`, and writes the object that answers it. For all forms,
 `verifiers.score.DATA_SOURCES` says which task judges a data source.
@@ -106,8 +106,9 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
             )
             raise Refused(422, f"query[{row}] does not contain prompts[{row}], {short}.")
         completions.append(completion)
-        several = len(find(task).fields) > 1 and isinstance(label, str)
-        rows.append(references_of(task, _object_in(label, f"labels[{row}]") if several else label, None))
+        if len(find(task).fields) > 1 and isinstance(label, str):  # several references, as JSON text
+            label = _object_in(label, f"labels[{row}]")
+        rows.append(references_of(task, label, None))
     names = dict.fromkeys(name for row in rows for name in row)
     if any(row.keys() != names.keys() for row in rows):
         raise Refused(422, "All labels must have the same fields.")

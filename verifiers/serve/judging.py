@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from verifiers import batch
@@ -87,7 +88,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON value of a body. orjson reads it, in a tenth of the time, if its result surely equals that of `json`.
+    """The JSON value of a body, read by orjson in a tenth of the time, or by `json` if orjson might read it otherwise.
 
     orjson rounds integers of more than 64 bits, and refuses halves of characters and deep nesting.
     """
@@ -141,8 +142,11 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     affects the request that caused it.
     """
     first = group[0]
-    columns = {name: [v for asked in group for v in asked.references[name]] for name in first.references}
-    completions = [completion for asked in group for completion in asked.completions]
+    columns = {
+        name: list(chain.from_iterable(asked.references[name] for asked in group))
+        for name in first.references
+    }
+    completions = list(chain.from_iterable(asked.completions for asked in group))
     lengths_agree = all(
         len(column) == len(asked.completions) for asked in group for column in asked.references.values()
     )

@@ -21,9 +21,9 @@ from verifiers.serve.front import TOKEN_VARIABLE, is_loopback
 
 ATTEMPTS = 4
 """How often a message is tried if the connection is lost, so that a restart of the server goes unnoticed."""
-KNOWN = 20_000
+MAX_RESULTS = 20_000
 """How many results of steps are remembered."""
-LARGEST = 100 << 20
+MAX_ANSWER_BYTES = 100 << 20
 """The most bytes of an answer."""
 
 
@@ -58,7 +58,7 @@ def ask(address: str, path: str, body: Any = None, seconds: float = 30.0) -> Any
     direct = [urllib.request.ProxyHandler({})] if is_loopback(urlsplit(address).hostname or "") else []
     try:
         with urllib.request.build_opener(*direct).open(request, timeout=seconds) as reply:
-            return json.loads(reply.read(LARGEST))
+            return json.loads(reply.read(MAX_ANSWER_BYTES))
     except urllib.error.HTTPError as error:
         if error.code in (404, 405, 501):
             return None
@@ -148,7 +148,7 @@ class Connections:
         proxy = None if is_loopback(parts.hostname or "") else True
         try:
             return await connect(
-                uri, additional_headers=_headers(), max_size=LARGEST, proxy=proxy, open_timeout=30
+                uri, additional_headers=_headers(), max_size=MAX_ANSWER_BYTES, proxy=proxy, open_timeout=30
             )
         except InvalidStatus as error:
             raise ServerError(f"{uri} refuses a WebSocket (status {error.response.status_code})") from error
@@ -199,18 +199,18 @@ class Client:
         is_on_the_way = False
         if session.at is not None:
             present_reset, present_turns = session.at
-            is_beginning = len(present_turns) < len(turns) and present_turns == turns[: len(present_turns)]
-            is_on_the_way = present_reset == reset and is_beginning
+            is_earlier = len(present_turns) < len(turns) and present_turns == turns[: len(present_turns)]
+            is_on_the_way = present_reset == reset and is_earlier
         if not is_on_the_way:
             session.at = None  # unknown until the episode has begun
             self._remember((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
         while len(session.at[1]) < len(turns):
-            done = len(session.at[1])
+            num_played = len(session.at[1])
             if session.at in self.results and self.results[session.at].done:
-                raise NotReproducible(f"the episode was over after {done} of {len(turns)} completions")
-            result = await session.say("step", {self.action: turns[done]})
-            session.at = (reset, turns[: done + 1])
+                raise NotReproducible(f"the episode was over after {num_played} of {len(turns)} completions")
+            result = await session.say("step", {self.action: turns[num_played]})
+            session.at = (reset, turns[: num_played + 1])
             self._remember(session.at, result)
 
     def _remember(self, place: Place, result: Result) -> None:
@@ -223,7 +223,7 @@ class Client:
                 "time; an environment must depend on its seed alone"
             )
         self.results.move_to_end(place)
-        while len(self.results) > KNOWN:
+        while len(self.results) > MAX_RESULTS:
             self.results.popitem(last=False)
 
 

@@ -265,6 +265,6 @@ def _workers() -> Any:
     """The process that scores answers by the package; see `envs.adapters.reasoning_gym.worker`."""
     from verifiers.worker import Workers
 
-    # Seconds: after `soft` of processor time a scorer is stopped. `hard`, by the clock, is generous, because the first
-    # job also opens the dataset, perhaps on a busy machine.
+    # `soft` limits a scorer's processor time, in seconds. `hard` limits its time by the clock; it is generous because
+    # the first job also opens the dataset, perhaps on a busy machine.
     return Workers("envs.adapters.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

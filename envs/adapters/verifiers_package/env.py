@@ -51,7 +51,7 @@ class VerifiersPackage(TextEnv):
         Args:
             python: the Python of a virtual environment in which the package and the taskset are installed.
             num_problems: how many tasks are read, at most, from the first on.
-            settings: those of the taskset's configuration.
+            settings: the settings of the taskset.
         """
         check_choice(self.taskset, "split", split, SPLITS)
         if isinstance(num_problems, bool) or not isinstance(num_problems, int) or num_problems < 1:

@@ -94,7 +94,10 @@ def minus_signs(node: Node) -> int:
     kind = node[0]
     if kind == "num":
         return int(node[1] < 0)
-    return sum(map(minus_signs, node[1] if kind == "*" else node[1:])) if kind in SIGNED else 0
+    if kind not in SIGNED:
+        return 0
+    inside = node[1] if kind == "*" else node[1:]
+    return sum(map(minus_signs, inside))
 
 
 @lru_cache(4096)
@@ -113,7 +116,7 @@ def functions_in(gold: Value) -> frozenset[str]:
 
 
 def kind_of_function(node: Node) -> str:
-    """The kind of a function; that of numbers is another one: `\\tan 45^\\circ` is work where `\\tan x` is none."""
+    """The kind of a function. Functions of numbers have other kinds: `\\tan 45^\\circ` is work, `\\tan x` is not."""
     kind = _KINDS.get(node[1], node[1])
     return kind if node[1] == "root" or any(map(symbols, node[2])) else f"{kind} of numbers"
 
@@ -161,8 +164,8 @@ def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
         return left + (base[0] == "^" and not symbols(exponent))
     if symbols(exponent) or base[0] in ("num", "const"):
         return left
-    reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
-    return left + (not reduced)  # (1 + \sqrt 2)^2
+    is_reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
+    return left + (not is_reduced)  # (1 + \sqrt 2)^2
 
 
 def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
@@ -175,9 +178,12 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
         _, base, exponent = radicand
         return left + (exponent == degree or not is_whole(base))  # \sqrt{5^2}
     surd = surd_of(("fn", "root", (radicand, degree)))
-    left += bool(surd) and is_perfect(surd) and "root" not in allowed  # the root of 169
-    plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
-    return left + (not plain and not has_surd(radicand) and not constants_in(radicand))
+    if surd and is_perfect(surd) and "root" not in allowed:
+        left += 1  # the root of 169
+    is_plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
+    if not is_plain and not has_surd(radicand) and not constants_in(radicand):
+        left += 1
+    return left
 
 
 def is_literal_fraction(node: Node) -> bool:
@@ -251,7 +257,11 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     if ZERO in up:
         return NO_OP
     is_scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", TEN) and not down
-    left = (len(up) > 1 and not is_scientific) + (len(down) > 1)
+    left = 0
+    if len(up) > 1 and not is_scientific:
+        left += 1
+    if len(down) > 1:
+        left += 1
     powers = [factor for factor in up if factor[0] == "^" and factor[1] != TEN]
     left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
     left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)  # 3 / 0.5
@@ -270,13 +280,18 @@ def numbers_among(factors: Sequence[Node]) -> list[Node]:
 
 def work_of_surds(above: Sequence[Node], below: Sequence[Node], allowed: frozenset[str]) -> int:
     """How many steps are left to multiply or take roots; some in sqrt 6 / sqrt 3, none in sqrt 2 / sqrt 3."""
-    up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
-    left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
-    left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
+    surds_above, surds_below = surds_among(above), surds_among(below)
+    left = max(len(surds_above) - 1, 0) + max(len(surds_below) - 1, 0)
+    left += sum(gcd(a[0], b[0]) > 1 for a in surds_above for b in surds_below)
     are_numbers = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
     if are_numbers and "root" in allowed:
         return left
-    return left + sum(map(is_perfect, (*up, *down)))
+    return left + sum(map(is_perfect, (*surds_above, *surds_below)))
+
+
+def surds_among(factors: Sequence[Node]) -> list[tuple[int, int]]:
+    """`surd_of` for each factor that is a surd."""
+    return [surd for surd in map(surd_of, factors) if surd]
 
 
 def nested_fractions(node: Node) -> int:
@@ -286,10 +301,15 @@ def nested_fractions(node: Node) -> int:
 
 def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
     """How many steps are left to join powers of a letter, x * x^2, or to cancel letters, x/x."""
-    up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
-    letters = [base for base in up if base[0] == "sym"]
+    bases_above, bases_below = bases_with_letters(above), bases_with_letters(below)
+    letters = [base for base in bases_above if base[0] == "sym"]
     repeated = len(letters) - len(set(letters))
-    return repeated + (NO_OP if any(base in down for base in up) else 0)
+    return repeated + (NO_OP if any(base in bases_below for base in bases_above) else 0)
+
+
+def bases_with_letters(factors: Sequence[Node]) -> list[Node]:
+    """The bases of the factors that have letters in their base."""
+    return [ordered(base) for base in map(base_of, factors) if symbols(base)]
 
 
 # ---- sums ----
@@ -306,12 +326,17 @@ def work_in_sum(terms: Sequence[Node], allowed: frozenset[str]) -> int:
 
 
 def variable_part(term: Node) -> tuple:
-    """A term without its rational factors, as sorted factors and divisors: those of x for 2x.
+    """(factors, divisors) of a term, both sorted and without rational numbers: x for 2x.
 
     Terms with the same variable part are still to be added.
     """
-    sides = factors_of(without_sign(term)[0])
-    return tuple(in_order(ordered(f) for f in side if not is_rational_factor(f)) for side in sides)
+    above, below = factors_of(without_sign(term)[0])
+    return without_rational(above), without_rational(below)
+
+
+def without_rational(factors: Sequence[Node]) -> tuple[Node, ...]:
+    """The factors that are not rational numbers, sorted."""
+    return in_order(ordered(factor) for factor in factors if not is_rational_factor(factor))
 
 
 def reduced_radicand(radicand: int, degree: int) -> int:

@@ -172,9 +172,7 @@ class Form:
 
         An answer with more or fewer expressions than the reference is not judged.
         """
-        layouts, wanted = (
-            sorted(layout(folded(node)) for node in expressions(value)) for value in (answer, gold)
-        )
+        layouts, wanted = layouts_of(answer), layouts_of(gold)
         if sorted(template_of(self.problem)) != wanted or len(layouts) != len(wanted):
             return True
         return layouts == wanted
@@ -185,7 +183,7 @@ class Form:
         `in_units`: True if the answer is in "units", which measure a length.
         """
         unit = answer.unit if type(answer) is Quantity else ""
-        if not (unit or in_units):
+        if not unit and not in_units:
             return True
         wanted = gold.unit if type(gold) is Quantity else ""
         power = 1 if in_units else units.power_of(unit)
@@ -295,8 +293,17 @@ NO_FORM = form_of("")
 
 def has_form(rule: Rule, value: Value, gold: Value) -> bool:
     """True if a value has the form that a rule of `RULES` wants, which may depend on the reference."""
-    nodes, gold_nodes = ([folded(node) for node in expressions(side)] for side in (value, gold))
-    return rule(nodes, gold_nodes)
+    return rule(folded_expressions(value), folded_expressions(gold))
+
+
+def folded_expressions(value: Value) -> list[Node]:
+    """All expressions of a value, each as `folded` gives it."""
+    return [folded(node) for node in expressions(value)]
+
+
+def layouts_of(value: Value) -> list[tuple[bool, ...]]:
+    """The `layout` of each expression of a value, sorted."""
+    return sorted(map(layout, folded_expressions(value)))
 
 
 def asks_to_factor(text: str) -> bool:
@@ -338,7 +345,7 @@ def ends_in_number(text: str) -> bool:
 
 
 def is_article(word: str, following: str) -> bool:
-    """True for the A of "A wire"; not for that of "A is"."""
+    """True for the article A of "A wire"; false for the name A of "A is"."""
     return word == "A" and following.islower() and following not in IS
 
 

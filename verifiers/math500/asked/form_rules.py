@@ -100,8 +100,10 @@ def is_simplified(answer: Nodes, gold: Nodes) -> bool:
     if any(map(has_surd, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
-    plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
-    return not (functions and plain and any(map(divides_by_variable, answer)))
+    is_plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
+    if not functions or not is_plain:
+        return True
+    return not any(map(divides_by_variable, answer))
 
 
 def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
@@ -136,11 +138,13 @@ def is_literal(answer: Nodes, _: Nodes) -> bool:
 
 def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has as many partial fractions as the reference, and more than one: 1/x - 1/(x+1)."""
-    count, wanted = (
-        sum(divides_by_variable(term) for node in nodes for term in terms_of(node))
-        for nodes in (answer, gold)
-    )
-    return count == wanted and wanted > 1
+    wanted = count_partial_fractions(gold)
+    return wanted > 1 and count_partial_fractions(answer) == wanted
+
+
+def count_partial_fractions(nodes: Nodes) -> int:
+    """How many terms of the expressions are divided by a variable."""
+    return sum(divides_by_variable(term) for node in nodes for term in terms_of(node))
 
 
 def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
@@ -177,11 +181,18 @@ def is_power(answer: Nodes, gold: Nodes) -> bool:
 
 def is_single(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has functions, but no more functions or terms than the reference: log 6, not log 2 + log 3."""
-    count, most = (sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (answer, gold))
-    if not 0 < count <= most:
+    if not 0 < count_functions(answer) <= count_functions(gold):
         return False
-    terms, most_terms = (max(len(terms_of(node)) for node in nodes) for nodes in (answer, gold))
-    return terms <= most_terms
+    return count_terms(answer) <= count_terms(gold)
+
+
+def count_functions(nodes: Nodes) -> int:
+    return sum(node[0] == "fn" for node in all_nodes(nodes))
+
+
+def count_terms(nodes: Nodes) -> int:
+    """The number of terms of the expression that has the most."""
+    return max(len(terms_of(node)) for node in nodes)
 
 
 Rule = Callable[[Nodes, Nodes], bool]

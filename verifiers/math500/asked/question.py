@@ -55,7 +55,7 @@ _SEQUENTIAL = frozenset(
 )
 """Words for the items of a sequence: "the next two terms"."""
 _LISTING = frozenset("give list write put place name state enter predict which".split())
-"""Words that ask for a list, beside those of `_ASKING_WORDS`: "List them in order."."""
+"""Words that ask for a list, as the words of `_ASKING_WORDS` also do: "List them in order."."""
 _NO_ORDER = ("any order", "either order", "order does not matter", "order doesn't matter")
 """Phrases by which a problem leaves the order open: "in any order"."""
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
@@ -190,7 +190,8 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
     asks = False
     padded = ["", *words, "", ""]
     for before, word, following, second in zip(padded, words, padded[2:], padded[3:], strict=False):
-        asks |= word in _ASKING_WORDS or word in _LISTING
+        if word in _ASKING_WORDS or word in _LISTING:
+            asks = True
         if word in ORDERING and before in ("and", "then") and following in _OBJECTS:
             return True
         if word == "first" and is_superlative(before) and following in ("", ",", "and", "then"):

@@ -141,9 +141,9 @@ class Chains:
         return first == EULER and "e" not in tree.leaves(gold, "const")
 
     def may_be_rounded(self, exact: Value, last: Value) -> bool:
-        """True if the last side may be the exact one, rounded to the digits of the last: \\pi and 3.14.
+        """True if the last side may be the exact side, rounded: 3.14 for \\pi.
 
-        False in strict mode. True if it cannot be told, because a side is no expression or the last one no number.
+        False in strict mode. True if this cannot be told, because a side is no expression or the last one no number.
         """
         if self.strict:
             return False

@@ -2,9 +2,9 @@ r"""Evaluation of expression trees at high precision: real and complex numbers w
 
 For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. (Answers such as `[2, 5)` are in regions.py.)
 
-The arithmetic is that of Arb (python-flint). An `Enclosure` is a number with its error bound. If the enclosures of two
-values do not meet, it is proved that the values differ. `Undecided` is raised where no bound is known (a branch cut, a
-pole within the error).
+Arb (python-flint) does the arithmetic. An `Enclosure` is a number with its error bound. If the enclosures of two values
+do not meet, it is proved that the values differ. `Undecided` is raised where no bound is known (a branch cut, a pole
+within the error).
 """
 
 from __future__ import annotations

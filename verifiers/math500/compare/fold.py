@@ -99,7 +99,8 @@ def negative(node: Node) -> Node:
     inner, has_minus = without_sign(node)
     if has_minus:
         return inner
-    return ("*", (MINUS_ONE, *(node[1] if node[0] == "*" else (node,))))
+    factors = node[1] if node[0] == "*" else (node,)
+    return ("*", (MINUS_ONE, *factors))
 
 
 def factors_of(node: Node) -> tuple[list[Node], list[Node]]:

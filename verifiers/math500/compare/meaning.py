@@ -196,7 +196,8 @@ def multiple(factors: Sequence[Node]) -> Node:
     above = below = 1
     *scalars, cell = factors
     has_minus = cell[0] == "*" and cell[1][0] == MINUS_ONE
-    for factor in (*scalars, *(cell[1] if has_minus else (cell,))):
+    factors_of_cell = cell[1] if has_minus else (cell,)
+    for factor in (*scalars, *factors_of_cell):
         over, under = factor[1:] if factor[0] == "/" else (factor, ONE)
         are_numbers = over[0] == "num" and under[0] == "num"
         if not are_numbers or under[1] == 0:

@@ -23,9 +23,9 @@ from verifiers.math500.read.tree import (
 )
 
 NO, YES, UNSURE = 0, 1, 2
-"""Verdicts, in this order: that on a list is the largest of its items, unless one is NO."""
+"""Verdicts, in this order: the verdict on a list is NO if an item is NO, else the largest verdict of its items."""
 SCALES = (1, 1, 1, 997, 997)  # at each point, what the values of the variables are multiplied by
-# At each point, the sign of the first, third, ... variable and that of the second, fourth, ... one.
+# At each point: (the sign of the first, third, ... variable, the sign of the second, fourth, ... variable).
 SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
 POINTS = len(SCALES)  # how many points expressions with variables are compared at
 LENGTH_FOR_VARIABLES = 60
@@ -69,9 +69,9 @@ def is_negative(node: Node) -> bool:
 
 
 def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
-    """True if both agree at a second point, too, whose values are unrelated to those of the first `point`.
+    """True if both also agree at a second point, so that agreement by accident does not count.
 
-    So agreement by accident does not count.
+    The values of the second point are unrelated to the values of `point`, the first one.
     """
     second = Point("again", point.digest)
     try:

@@ -1,8 +1,7 @@
 r"""Sets of real numbers: an interval, an inequality and a set by its conditions all become a `Region`.
 
-Two regions are compared in `same.py`.
-
-So `2 \le x < 5` and `[2, 5)` become the same, and so do `[0, 3) \setminus \{1\}` and `[0, 1) \cup (1, 3)`.
+So `2 \le x < 5` and `[2, 5)` become the same, and so do `[0, 3) \setminus \{1\}` and `[0, 1) \cup (1, 3)`. `same.py`
+compares two regions.
 """
 
 from __future__ import annotations
@@ -119,8 +118,11 @@ def condition_of(relation: Relation) -> Condition | None:
         name = sides[place]
     if name[0] == "*" and name[1][0] not in _FUNCTIONS:
         return None  # a product such as x t is no name of a value
-    low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
-    high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
+    low, high = LOWEST, HIGHEST
+    if place > 0:  # the variable has a lower bound before it
+        low = ("(" if operators[0] == "<" else "[", sides[0])
+    if place < len(sides) - 1:
+        high = (")" if operators[-1] == "<" else "]", sides[-1])
     return Condition(name, low, high)
 
 

@@ -77,12 +77,12 @@ class Comparison(Chains):
         first, *others = map(without_percent, answer.items)  # 5 or 5% are two values
         if any(self.same(first, other) != YES for other in others):
             return NO
-        self.sides += answer.items  # as those of 3/4 = 0.75
+        self.sides += answer.items  # like the sides of 3/4 = 0.75
         verdicts = [self.same(item, gold) for item in answer.items]
         return NO if NO in verdicts else max(verdicts)
 
     def same_container(self, answer: Value, gold: Value) -> int:
-        """Compares two values, at least one of which is no expression: as values of one kind, else as values of two."""
+        """Compares two values that are not both expressions: as values of one kind or, if need be, of two kinds."""
         answer_kind, gold_kind = type(answer), type(gold)
         if answer == gold:
             return YES

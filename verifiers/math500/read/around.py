@@ -37,7 +37,7 @@ def without_reason(answer: str) -> str:
         value = value.rstrip(" ,.;:-–—")
         is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
-            open_braces = value.count("{") - value.count("}")  # that of \text{Paris, because it is ...}
+            open_braces = value.count("{") - value.count("}")  # one in \text{Paris, because it is ...}
             return value + "}" * max(open_braces, 0)
     return answer
 
@@ -76,10 +76,11 @@ def without_clause(answer: str) -> str:
     if equals and last_side.strip(" .$") == value.strip(" $"):
         clause = before.rstrip(_TERMS)
     words = "".join(c if c.isalpha() else " " for c in clause).split()
-    is_plain = not any(c.isdigit() or c in "\\$=" for c in clause)
-    says_more = not (_DOUBTS.isdisjoint(words) and SPELLED_NUMBERS.keys().isdisjoint(words))
+    has_mathematics = any(c.isdigit() or c in "\\$=" for c in clause)
+    has_number = any(word in SPELLED_NUMBERS for word in words)
+    has_doubt = any(word in _DOUBTS for word in words)
     has_unit = any(word in UNITS and word not in _NO_UNITS for word in words)
-    return answer if says_more or has_unit or not is_plain else value
+    return answer if has_mathematics or has_number or has_doubt or has_unit else value
 
 
 def with_sign(answer: str) -> str:

@@ -81,7 +81,9 @@ def subscripted(cursor: Cursor, name: str) -> str:
     """Reads the primes and indices behind a name, and returns the name with them: "x_1'"."""
     while cursor.value in ("'", "_"):
         mark = cursor.advance()
-        name += mark if mark == "'" else "_" + read_label(cursor)
+        name += mark
+        if mark == "_":
+            name += read_label(cursor)
     return name
 
 

@@ -21,7 +21,7 @@ from verifiers.math500.read.values import (
     is_expression,
 )
 
-CLOSING = {"(": ")", "[": "]"}  # {opening bracket: its partner}; the ] of (2, 5] is none
+CLOSING = {"(": ")", "[": "]"}  # {opening bracket: its partner}; the ] of (2, 5] is no partner of its (
 CONDITIONAL = frozenset(["&", "if", "for", "when"])
 """What may stand before the condition of a case in a `cases` environment: "x, if x > 0"."""
 
@@ -48,7 +48,8 @@ def read_bracket(cursor: Cursor) -> Value:
     if type(value) is Quantity and value.unit == "degree":
         cursor.has_sign = True
         return ("deg", value.value)  # sin(30 degrees)
-    return ("paren", value) if opening == "[" and is_expression(value) and value[0] == "num" else value
+    is_number = is_expression(value) and value[0] == "num"
+    return ("paren", value) if opening == "[" and is_number else value
 
 
 def read_group(cursor: Cursor) -> Value:
@@ -74,7 +75,8 @@ def read_set(cursor: Cursor) -> Value:
         cursor.go(close + 1)
         return Set(())
     (kind, name, _), (mark_kind, mark, _) = cursor.peek(), cursor.peek(2)
-    if kind != LETTERS or not (mark in ("|", ":") or (mark_kind, mark) == (COMMAND, "in")):
+    has_condition = mark in ("|", ":") or (mark_kind, mark) == (COMMAND, "in")
+    if kind != LETTERS or not has_condition:
         return Set(tuple(in_brackets(cursor)[1]))
     bar = next((k for k in cursor.text.top_level(low, close) if tokens[k][1] in ("|", ":")), close)
     domain = read_relation(cursor.between(low, bar))
@@ -97,7 +99,9 @@ def read_matrix(cursor: Cursor) -> Matrix:
             continue
         while start < place and tokens[start][1] in CONDITIONAL:
             start += 1
-        rows[-1] += read_items(cursor.between(start, place))[0] if start < place else ()
+        if start < place:
+            items, _ = read_items(cursor.between(start, place))
+            rows[-1] += items
         if mark == "\\\\":
             rows.append([])
         start = place + 1

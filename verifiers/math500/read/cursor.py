@@ -49,10 +49,12 @@ class Text:
         values = {value for _, value, _ in tokens}
         self.match = Brackets() if OPENING_BRACKETS.isdisjoint(values) else prose.matched(tokens)
         words = [value.lower() for kind, value, _ in tokens if kind == WORD]
-        self.may_be_sentence = not (SENTENCE_COMMANDS.isdisjoint(values) and SENTENCE_WORDS.isdisjoint(words))
-        self.is_one_side = not (self.may_be_sentence or (words and ")" in values)) and SPLITTING.isdisjoint(
-            values
-        )
+        has_sentence_command = not SENTENCE_COMMANDS.isdisjoint(values)
+        has_sentence_word = not SENTENCE_WORDS.isdisjoint(words)
+        self.may_be_sentence = has_sentence_command or has_sentence_word
+        has_words_and_brackets = bool(words) and ")" in values
+        may_be_parted = self.may_be_sentence or has_words_and_brackets or not SPLITTING.isdisjoint(values)
+        self.is_one_side = not may_be_parted
 
     def top_level(self, low: int, high: int) -> Sequence[int]:
         """The places in [low, high) that stand outside of all brackets; an opening bracket is outside itself."""

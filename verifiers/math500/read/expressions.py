@@ -94,8 +94,10 @@ def read_signed(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
         return read(cursor)
     factors: list[Node] = []
     while at_sign(cursor):
-        if cursor.value != "+":
-            factors.append(MINUS_ONE if cursor.value == "-" else ("pm", 1 if cursor.value == "pm" else -1))
+        if cursor.value == "-":
+            factors.append(MINUS_ONE)
+        elif cursor.value != "+":
+            factors.append(("pm", 1 if cursor.value == "pm" else -1))
         cursor.advance()
     node = read(cursor)
     if not factors:
@@ -269,7 +271,7 @@ def product(factors: Sequence[Node]) -> Node:
 
 
 def quotient(above: Node, below: Node) -> Node:
-    """A quotient. Behind a fraction of two numbers, a degree or per cent sign is that of the fraction: 3/4%."""
+    """A quotient. A degree or per cent sign behind a fraction of two numbers belongs to the whole fraction: 3/4%."""
     has_sign = above[0] == "num" and below[0] in ("deg", "pct") and below[1][0] == "num"
     return (below[0], ("/", above, below[1])) if has_sign else ("/", above, below)
 

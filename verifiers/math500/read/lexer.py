@@ -231,7 +231,10 @@ class Lexer:
 
     def quote(self, c: str) -> None:
         """A prime; in a \\text a quotation mark, which counts as white space."""
-        (self.space if True in self.braces else self.sign)(c)
+        if True in self.braces:
+            self.space(c)
+        else:
+            self.sign(c)
 
     def point(self, c: str) -> None:
         """A point: of a number such as .5, of an abbreviation, or at the end of a sentence."""
@@ -251,7 +254,11 @@ class Lexer:
         """A closing brace, which counts as white space if it ends a \\text."""
         if not self.braces:
             raise Malformed("brace")
-        (self.space if self.braces.pop() else self.sign)(c)
+        ends_text = self.braces.pop()
+        if ends_text:
+            self.space(c)
+        else:
+            self.sign(c)
 
     # ---- numbers ----
 
@@ -410,8 +417,8 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        So is the `a` of "a circle", since four small letters follow, and that of "a dog" if nothing but words follows
-        and the reference has no letters. `behind`: the next four characters.
+        The `a` of "a circle" is a word, too, since four small letters follow. So is the `a` of "a dog", if only words
+        follow and the reference has no letters. `behind`: the next four characters.
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
@@ -428,16 +435,11 @@ class Lexer:
         if not self.variables and behind[:3].isalpha() and behind[:3].islower() and len(behind) > 2:
             words = self.text[self.position :].rstrip(" .!)").split()
             is_reference = self.variables is None
-            if all(map(str.isalpha, words)) and (
-                not is_reference or (len(words) == 1 and is_short_word(words[0]))
-            ):
+            may_be_nouns = not is_reference or (len(words) == 1 and is_short_word(words[0]))
+            if may_be_nouns and all(map(str.isalpha, words)):
                 return True
-        return (
-            behind.isalpha()
-            and behind.islower()
-            and len(behind) == 4
-            and run not in self.letters_of_reference
-        )
+        is_before_word = len(behind) == 4 and behind.isalpha() and behind.islower()
+        return is_before_word and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
@@ -458,9 +460,9 @@ class Lexer:
         kind, before, _ = self.tokens[-1] if self.tokens else ("", "", False)
         behind = self.text[self.position :].lstrip(" $.")
         is_article = kind == WORD and before in ("a", "A", "an", "An")
-        return (before in BEFORE_ITEM or kind == NUMBER or is_article) and (
-            behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or "))
-        )
+        begins_item = before in BEFORE_ITEM or kind == NUMBER or is_article
+        ends_item = behind[:1] in ("", ",", ";") or behind.startswith(("and ", "or "))
+        return begins_item and ends_item
 
     # ---- commands ----
 
@@ -509,7 +511,8 @@ class Lexer:
         self.add_command(name)
         if self.text.startswith("[", self.position):
             length = self.text[self.position : self.position + 12].partition("]")[0]
-            self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
+            if length.endswith(LENGTHS):
+                self.position += len(length) + 1
 
     def text_command(self, name: str) -> None:
         """Opens `\\text{...}`, whose letters are words, or reads the function or constant that is all of it."""

@@ -272,7 +272,7 @@ def option_between(problem: str, start: int, end: int) -> str:
 
 
 def is_label_of_choice(problem: str, place: int) -> bool:
-    """True if the letter at a place is that of `(A)`, or of `A)`, `A.` or `A:` where a line begins."""
+    """True if the letter at a place is a label: `(A)`, or `A)`, `A.` or `A:` where a line begins."""
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
     before = without_label(problem[max(place - 20, 0) : place])
     is_bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
@@ -280,12 +280,12 @@ def is_label_of_choice(problem: str, place: int) -> bool:
 
 
 def is_label_in_line(problem: str, place: int) -> bool:
-    """True if the letter at a place is that of `A)`, `A.` or `A:` between spaces."""
+    """True if the letter at a place is a label between spaces: `A)`, `A.` or `A:`."""
     return problem[place + 1 : place + 2] in (*").:",) and is_apart(problem, place)
 
 
 def is_small_label(problem: str, place: int) -> bool:
-    """True if the letter at a place is that of `(a)` or of `a)`."""
+    """True if the letter at a place is a small label: `(a)` or `a)`."""
     start = place - 1 if text_before(problem, place) == "(" else place
     return problem[place + 1 : place + 2] == ")" and text_before(problem, start).isspace()
 

@@ -50,7 +50,7 @@ OPERATORS = frozenset(  # signs for an operation that a problem defines: 3 \star
 SENTENCE_WORDS = OPENING_WORDS | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
 """Words by which a text may be a sentence around a value: "so", "because", "for", "is", "and"."""
 SENTENCE_COMMANDS = frozenset(["Rightarrow", "therefore", "forall"])
-"""Commands of LaTeX by which it may be one."""
+"""Commands of LaTeX by which a text may be such a sentence."""
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])  # relations that bound a letter: n > 2
 Tokens = Sequence[Token]
 
@@ -137,9 +137,9 @@ def end_of_values(tokens: Tokens, places: Sequence[int], low: int, high: int, is
         if place <= low:
             continue
         start = place + 1 if tokens[place][1] == "," and place + 1 < high else place  # of an explanation
-        end = (
-            place - 1 if start == place and tokens[place - 1][1] == "," else place
-        )  # of the values before it
+        end = place  # of the values before the explanation
+        if start == place and tokens[place - 1][1] == ",":
+            end = place - 1
         first = tokens[start]
         if first[1].lower() == "at" and all(token[0] == WORD for token in tokens[low:place]):
             continue  # "The focus is at (0, 2)": the value comes only here
@@ -200,7 +200,10 @@ def is_remark(inside: Tokens) -> bool:
 
 
 def as_alternatives(tokens: list[Token]) -> list[Token]:
-    """The tokens of 3/4 or 75% for those of 3/4 (75%) and of 3/4, which is 75%, where one value may be said twice."""
+    """The tokens of "3/4 or 75%" for an answer that says its value twice: "3/4 (75%)", "3/4, which is 75%".
+
+    The tokens of any other answer are returned as they are.
+    """
     values = [value.lower() for _, value, _ in tokens]
     end = len(tokens) - 1
     if values[-1:] == [")"]:
@@ -214,7 +217,9 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     low = start - 1 if first[-1] == "," else start
     if second[0] == "approx":
         return [*tokens[:low], *tokens[end - len(second) : end]]  # 3/4 (≈ 0.75) is 3/4 ≈ 0.75
-    high = end - len(second) + (second[0] in ("or", "="))
+    high = end - len(second)
+    if second[0] in ("or", "="):
+        high += 1  # leaves out this sign, for which an "or" is written
     return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
 
 
@@ -240,7 +245,10 @@ def is_only_name(tokens: Tokens) -> bool:
     takes_brackets = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN:
-            depth += (value in OPENS) - (value in CLOSES)
+            if value in OPENS:
+                depth += 1
+            elif value in CLOSES:
+                depth -= 1
         is_index = place > 0 and tokens[place - 1][1] in ("_", "^")
         may_be_in_name = kind in (LETTERS, WORD) or value in NAME_SIGNS or is_index
         if value == "," and depth <= 0:

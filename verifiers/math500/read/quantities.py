@@ -146,11 +146,7 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
         elif at_rate(cursor) or at_article_of_time(cursor):
             words.append("/")
             cursor.advance()
-        elif (
-            (cursor.kind == WORD and cursor.value.lower() not in JOINING)
-            or at_unit_letter(cursor, words)
-            or cursor.value == "%"
-        ):
+        elif at_unit_word(cursor, words):
             read_unit_word(cursor, words)
         elif at_scale_of_degrees(cursor, words):
             words.append(units.DEGREE_LETTERS[cursor.advance()])
@@ -162,8 +158,15 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             return
 
 
+def at_unit_word(cursor: Cursor, words: Sequence[str]) -> bool:
+    """True at any word but "and" and "or", at the letter of a unit, and at a per cent sign."""
+    if cursor.kind == WORD and cursor.value.lower() not in JOINING:
+        return True
+    return at_unit_letter(cursor, words) or cursor.value == "%"
+
+
 def at_rate(cursor: Cursor) -> bool:
-    """True if the slash of a rate stands here: that of 5/hour, and of $5/h if the reference has no letter h."""
+    """True at the slash of a rate: 5/hour, and $5/h if the reference has no letter h."""
     kind, value, _ = cursor.peek()
     if cursor.value != "/":
         return False
@@ -192,7 +195,7 @@ def at_product_of_units(cursor: Cursor) -> bool:
 
 
 def at_article_of_time(cursor: Cursor) -> bool:
-    """True if the article of a rate stands here: the "an" of $5 an hour. Not if the reference has a letter a."""
+    """True at the article of a rate: the "an" of $5 an hour. Not if the reference has a letter a."""
     kind, value, _ = cursor.peek()
     is_time = kind == WORD and units.kind_of(units.UNITS.get(value.lower(), "")) in ("second", "month")
     return (

@@ -230,9 +230,7 @@ def words_as_value(words: list[str]) -> Value:
 def read_compound(cursor: Cursor, first: Value) -> Value:
     """Reads on behind `first`: a union, an interval without some points, or a ratio. Skips a modulus behind them."""
     parts = [first]
-    while cursor.value in ("cup", "U") and (
-        cursor.kind == COMMAND or (type(parts[-1]) is Row and cursor.kind == LETTERS)
-    ):
+    while at_union(cursor, parts[-1]):
         cursor.advance()
         parts.append(released(read_sum(cursor)))
     while cursor.value == "setminus" and type(parts[-1]) is Row:
@@ -246,6 +244,13 @@ def read_compound(cursor: Cursor, first: Value) -> Value:
             parts = [Ratio(tuple(parts))]
     skip_modulus(cursor)
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
+
+
+def at_union(cursor: Cursor, before: Value) -> bool:
+    r"""True at `\cup`, and at the letter U behind an interval. `before`: the value that stands before it."""
+    if cursor.value not in ("cup", "U"):
+        return False
+    return cursor.kind == COMMAND or (cursor.kind == LETTERS and type(before) is Row)
 
 
 def difference_of_sets(interval: Row, removed: Value) -> Node:

@@ -23,10 +23,11 @@ _REPLACED = (  # (a command, the text for it)
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"),
 )  # fmt: skip
-# {first letter of commands: their part of _REPLACED}; only the commands of letters that the text has are tried.
-_BY_START = {
-    start: [pair for pair in _REPLACED if pair[0][1] == start] for start in {old[1] for old, _ in _REPLACED}
-}
+# {first character of a command's name: the pairs of _REPLACED whose command begins with it}. `key` tries only commands
+# that begin like a command of the text.
+_BY_START: dict[str, list[tuple[str, str]]] = {}
+for _pair in _REPLACED:
+    _BY_START.setdefault(_pair[0][1], []).append(_pair)
 
 
 def key(text: str) -> str:
@@ -48,8 +49,9 @@ def without_thin_spaces(text: str) -> str:
     result = parts[0]
     for before, part in pairwise(parts):
         has_three_digits = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
-        digits = len(before[-4:]) - len(before[-4:].rstrip("0123456789"))  # how many stand right before
-        result += part if has_three_digits and 1 <= digits <= 3 else " " + part
+        last_four = before[-4:]
+        digits_before = len(last_four) - len(last_four.rstrip("0123456789"))
+        result += part if has_three_digits and 1 <= digits_before <= 3 else " " + part
     return result
 
 
@@ -110,7 +112,7 @@ def is_same_time(answer: str, gold: str) -> bool:
         return False
     (hour, *rest), (wanted_hour, *wanted_rest) = time[0], wanted[0]
     wanted_half_is_open = wanted[1] == ""
-    if not (wanted_half_is_open and names_half(answer)):
+    if not wanted_half_is_open or not names_half(answer):
         return time == wanted
     digits = gold.replace(" ", "")
     hours = 24 if digits.startswith("0") else 12

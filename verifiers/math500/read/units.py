@@ -160,7 +160,7 @@ _SCALES = tuple(  # one for each kind of units: {unit: its size in the measure o
         *({unit: 1} for unit in "watt volt ampere ohm hertz calorie newton mole electronvolt".split()),
     )
 )
-_LENGTHS = frozenset([*_SCALES[1], "unit"])  # the second scale is that of lengths
+_LENGTHS = frozenset([*_SCALES[1], "unit"])  # the second scale has the lengths
 UNITS = NAMES | _SPELLED | {word: unit for unit, forms in _METRIC.items() for word in forms.words}
 """{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
 # Parts of the names of known units: "mile" and "/" of "mile / hour".
@@ -196,7 +196,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     None if a power belongs to no unit, ["squared"] of "5 squared", or a negative one stands beside a slash.
     """
     names: list[str] = []
-    power = ""  # that of "square", until its unit comes
+    power = ""  # the power of a "square" whose unit has not come yet
     has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
     for two_words in ("watt hour", "light year", "basis point", "euro cent"):
@@ -205,12 +205,14 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     while unread:
         word = unread.pop(0)
         is_behind_unit = names and names[-1] != "/" and is_known(names[-1])
-        if is_behind_unit and (word == "of" or (word == "in" and unread and not has_unit_name(unread))):
+        is_in_phrase = word == "in" and unread and not has_unit_name(unread)
+        if is_behind_unit and (word == "of" or is_in_phrase):
             break  # cups of sugar, dollars in total
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
             if has_unit and names[-1] != "/":  # the power stands behind its unit
-                names[-1] += "" if power == "^1" else power
+                if power != "^1":
+                    names[-1] += power
                 power = ""
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
@@ -242,7 +244,9 @@ def conflict(answer: str, gold: str) -> bool:
     gold_above, gold_per, gold_below = gold.partition(" / ")
     if per and gold_per:
         return conflict(above, gold_above) or conflict(below, gold_below)
-    if not (answer and gold and answer != gold and is_known(answer) and is_known(gold)):
+    if not answer or not gold or answer == gold:
+        return False
+    if not is_known(answer) or not is_known(gold):
         return False
     if (per or gold_per) and (is_money(above) or is_money(gold_above)):
         return conflict(above, gold_above)
@@ -278,7 +282,7 @@ def kind_of(unit: str) -> str:
 
 
 SMALL_CHANGE = frozenset(["cent", "eurocent", "pence"])
-"""Units of money of which a problem may speak although it asks for the larger ones, such as dollars."""
+"""Small units of money. A problem may mention them although it asks for larger ones, such as dollars."""
 
 
 def is_money(unit: str) -> bool:

@@ -129,7 +129,7 @@ HARMLESS_BEHIND_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}
 FORBIDDEN_IN_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
 """Words that brackets with a mere remark on a value do not have: "5 (simplified)" is 5, "5 (twice)" is not."""
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
-"""Words of which texts for the set of all real numbers are made: "the set of all reals"."""
+"""The words of texts for the set of all real numbers: "the set of all reals"."""
 SUBJECT_WORDS = frozenset(
     "the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
