@@ -90,12 +90,12 @@ def begin_phase(phase: str) -> None:
 
 @contextmanager
 def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
-    """Inside, torch's error that a process has not answered becomes ProcessLost, which says where each process is."""
+    """Inside, torch's error about a process that does not answer becomes ProcessLost, which says where each one is."""
     begin_phase("the start of the run")
     try:
         yield
     except RuntimeError as error:
-        # Its words tell gloo's error from a timeout of an environment.
+        # An environment may time out, too. Only gloo's own error has these words.
         is_of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
         if world_size() == 1 or isinstance(error, SpgError) or not is_of_gloo:
             raise

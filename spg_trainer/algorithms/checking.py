@@ -165,10 +165,8 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except (
-        Exception
-    ):  # another fault of the author's code: the check or the run that meets the fault shows it
-        return ""
+    except Exception:
+        return ""  # another fault of the author's code: the check or the run that meets it shows it
     return ""
 
 
@@ -587,3 +585,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "masking": masks_soundly,
     "target": masks_average_to_their_target,
 }
+"""{title: check}. The docstring of a check states what must hold. A check returns a text on what it found, and raises
+CheckFailed if the algorithm does not pass."""

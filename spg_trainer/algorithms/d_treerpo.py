@@ -149,7 +149,7 @@ def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> T
     Only siblings with an advantage above 0 that have a token at the place count, in proportion to exp(advantage /
     temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.
     """
-    counts = (advantages > 0)[:, :, None] & written
-    logits = (advantages / temperature)[:, :, None].where(counts, float("-inf"))
-    logits = logits.where(counts.any(1, keepdim=True), 0.0)  # a softmax of nothing is no number
-    return logits.softmax(1).where(counts, 0.0)
+    is_counted = (advantages > 0)[:, :, None] & written
+    logits = (advantages / temperature)[:, :, None].where(is_counted, float("-inf"))
+    logits = logits.where(is_counted.any(1, keepdim=True), 0.0)  # a softmax of nothing would give NaN
+    return logits.softmax(1).where(is_counted, 0.0)

@@ -87,11 +87,15 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         return r * sum(map(sum, config.linear))
     from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
 
-    targets, count = ATTENTION + (FEED_FORWARD if experts or not expert_layers(config) else ()), 0
+    targets = ATTENTION
+    if experts or not expert_layers(config):
+        targets += FEED_FORWARD
+    count = 0
     for name, p in _on_meta(config).named_parameters():
         module = name.removesuffix(".weight").rpartition(".")[2]
         if name.endswith(EXPERTS):
-            count += experts * p.shape[0] * sum(p.shape[1:])
+            if experts:
+                count += p.shape[0] * sum(p.shape[1:])
         elif module in targets:
             count += sum(p.shape)
     return r * count

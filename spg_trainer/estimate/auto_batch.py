@@ -25,7 +25,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def with_masked_copies(config: Config, copies: int) -> Config:
-    """The settings with so many masked copies at once in an update."""
+    """The settings with `copies` masked copies at once in an update."""
     return replace(config, batch=replace(config.batch, per_device_batch_size=copies))
 
 
@@ -109,9 +109,13 @@ def _free_in_container() -> float:
 
 
 def _number_in(file: str | Path, name: str) -> float:
-    """The number behind a name in a file of Linux, e.g. 123 in the line `MemAvailable: 123 kB`; 0 without it."""
+    """The number after a name in a file of Linux, e.g. 123 in the line `MemAvailable: 123 kB`; 0 if there is none."""
     try:
         lines = Path(file).read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return next((float(words[1]) for words in map(str.split, lines) if words[:1] == [name]), 0.0)
+    for line in lines:
+        words = line.split()
+        if words and words[0] == name:
+            return float(words[1])
+    return 0.0

@@ -9,7 +9,7 @@ from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.settings.fields import Config
 
 PROMPT = 200
-"""Tokens of a prompt where nobody says how many."""
+"""Tokens of a prompt if nothing says how many it has."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 TOKENS_OF_A_PASS = 2048
 """A GPU samples at least this many tokens at once. A pass with a cache over few rows takes as long as its

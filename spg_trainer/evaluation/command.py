@@ -232,13 +232,20 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
     """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
-    return [
-        f"{file} is not the file of this name that {model} was trained with ({trained[Path(file).name]}, this one "
-        f"{now}). It is read as it is. To measure what was trained, put the old file back, or name a copy of it by "
-        f"{'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names this file'}."
-        for file, now in env.origin.items()
-        if now.startswith("sha256") and trained.get(Path(file).name, now) != now
-    ]
+    warnings = []
+    for file, now in env.origin.items():
+        before = trained.get(Path(file).name, now)
+        if not now.startswith("sha256") or before == now:
+            continue
+        flag = "--env-args prompt_style=FILE, or the argument that names this file"
+        if file.endswith(DATA):
+            flag = "--env"
+        warnings.append(
+            f"{file} is not the file of this name that {model} was trained with ({before}, this one {now}). It is read "
+            "as it is. To measure what was trained, put the old file back, or name a copy of it by "
+            f"{flag}."
+        )
+    return warnings
 
 
 def changed_code(command: EvalCommand) -> list[str]:
@@ -408,13 +415,11 @@ def settings_of_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )
+    env_args = {**command.env_args, **PAPER_ENV_ARGS}
     prompt_style = command.env_args.get("prompt_style")
-    style = (
-        PAPER_ENV_ARGS
-        if prompt_style in (None, "plain", "instruct")
-        else {**PAPER_ENV_ARGS, "prompt_style": prompt_style}
-    )
-    return replace(command, env_args={**command.env_args, **style}, rollout=PAPERS, num_generations=1)
+    if prompt_style not in (None, "plain", "instruct"):
+        env_args["prompt_style"] = prompt_style
+    return replace(command, env_args=env_args, rollout=PAPERS, num_generations=1)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:

@@ -29,10 +29,11 @@ class Difference:
     a: Mean
     """Solved rate of A."""
     b: Mean
+    """Solved rate of B."""
     gain: Mean
     """B - A, problem by problem."""
     fixed: tuple[int, ...]
-    """Problems that B solves and A does not, or with several completions, that B solves more often than A."""
+    """Problems that B solves and A does not; with several completions of a problem, that B solves more often than A."""
     broken: tuple[int, ...]
     """Problems that A solves and B does not, or that A solves more often."""
     p: float

@@ -4,6 +4,7 @@ Axes: M masks; T places of a completion (`row.size`); n <= T tokens up to its en
 block, k masked ones among these.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,21 +45,21 @@ class BlockMasking(Masking):
 
     def check(self, size: int) -> None:
         """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
-        blocks = -(-size // self.block_length)
+        blocks = math.ceil(size / self.block_length)
         if self.modulo and blocks < self.num_masks:
             # The longest block_length that still gives `num_masks` blocks; these are 2 or more here.
             longest = (size - 1) // (self.num_masks - 1)
+            or_shorter_blocks = f" or block_length={longest}" if longest else ""
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
-                f"block_length={self.block_length}. Use $algorithm_args num_masks={blocks}"
-                f"{f' or block_length={longest}' if longest else ''}."
+                f"block_length={self.block_length}. Use $algorithm_args num_masks={blocks}{or_shorter_blocks}."
             )
 
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            all_blocks = -(-row.size // self.block_length)  # also those behind the end
+            all_blocks = math.ceil(row.size / self.block_length)  # also those behind the end
             # One draw for all masks of the completion, from a stream that they share.
             block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place

@@ -484,7 +484,7 @@ def _tokenizer_for(
 
     rows: how many embeddings there are. Tokens without an embedding were added and saved, but never trained.
     """
-    place = _folder_with(weights, "tokenizer_config.json")
+    place = _folder_with(weights, "tokenizer_config.json")  # the adapter's folder or the base
     tokenizer = _open_tokenizer(place, config, options)
     if place == weights.base or len(tokenizer) <= rows:
         return tokenizer, ""

@@ -62,7 +62,7 @@ BLOCK = 8
 def llada_config(**changes: Any) -> Any:
     """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
     settings = known_settings("LLaDA-8B-Base") | changes
-    # embedding_size follows vocab_size, and n_kv_heads follows n_heads, unless `changes`, which come last, have them.
+    # embedding_size follows vocab_size, and n_kv_heads follows n_heads, unless `changes` sets them.
     following = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
     return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | following | changes)
 

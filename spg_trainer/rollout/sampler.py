@@ -382,17 +382,21 @@ class Sampler:
         """
         s = self.sampling
         # A pass that writes only a block's first place does not count as a step of the block.
-        number = [max(0, row.block_passes - row.first_has_own_pass) for row in rows]
-        wanted = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
-        # A row that only edits has `masked` 0, and unmasks no token.
-        limits = [
-            1 if row.writes_first_only else min(row.masked, s.max_tokens_per_step or row.masked)
-            for row in rows
-        ]
+        step_numbers = [max(0, row.block_passes - int(row.first_has_own_pass)) for row in rows]
+        masked = [row.masked for row in rows]
+        wanted = UNMASKING[s.unmasking](Pass(logps, masked=masked, number=step_numbers), s)
+
+        def limit_of(row: Row) -> int:
+            if row.writes_first_only:
+                return 1
+            # A row that only edits has `masked` 0, and unmasks no token.
+            return min(row.masked, s.max_tokens_per_step) if s.max_tokens_per_step else row.masked
+
+        limits = [limit_of(row) for row in rows]
         if isinstance(wanted, Tensor):
             return wanted.clamp(min=1).minimum(self.canvas.tensor(limits)), None
-        to_unmask = [min(max(1, number), limit) for number, limit in zip(wanted, limits, strict=True)]
-        return to_unmask, [row.masked - number for row, number in zip(rows, to_unmask, strict=True)]
+        to_unmask = [min(max(1, count), limit) for count, limit in zip(wanted, limits, strict=True)]
+        return to_unmask, [row.masked - count for row, count in zip(rows, to_unmask, strict=True)]
 
     def must_read(self, remaining: list[int] | None) -> bool:
         """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.

@@ -92,8 +92,10 @@ def generate(
     template_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
     if template_ids is not None:
         template_ids = template_ids.repeat_interleave(count, 0)
-    # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
-    keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
+    keys: list[tuple[int | str, ...]] = []
+    for i in range(len(prompts)):
+        # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
+        keys += [("generate", i), *(("generate", i, k) for k in range(1, count))]
     rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, template_ids=template_ids)
     texts = decode_completions(policy, rollouts)
     if not return_logps:
@@ -387,14 +389,11 @@ def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:
 
 def is_chat(value: object) -> bool:
     """Whether a value is a conversation: messages with text as their role and content."""
-    return (
-        bool(value)
-        and isinstance(value, list)
-        and all(
-            isinstance(m, dict) and all(isinstance(m.get(key), str) for key in ("role", "content"))
-            for m in value
-        )
-    )
+
+    def is_message(item: object) -> bool:
+        return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("role", "content"))
+
+    return isinstance(value, list) and len(value) > 0 and all(map(is_message, value))
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:

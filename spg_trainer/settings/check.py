@@ -5,6 +5,7 @@ fit the algorithm. Each function takes only the settings that it judges. All rai
 model or a device that cannot be used, and EnvError for a task that cannot be found.
 """
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ def refuse(is_wrong: object, message: str) -> None:
     """Raises ConfigError with `message`, which must name what would be right, if `is_wrong`."""
     if is_wrong:
         raise ConfigError(message)
+
+
+def round_up(number: int, unit: int) -> int:
+    """The smallest multiple of `unit` that is not below `number`."""
+    return math.ceil(number / unit) * unit
 
 
 LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
@@ -90,7 +96,7 @@ def check_new_model(m: ModelConfig) -> None:
     refuse(
         width % unit,
         f"$hidden_size={width} cannot be shared by {heads} heads of even width. Use "
-        f"$hidden_size={width + -width % unit}.",
+        f"$hidden_size={round_up(width, unit)}.",
     )
     refuse(
         m.lora_r or m.revision or m.dtype not in ("auto", "float32"),
@@ -294,7 +300,7 @@ def check_eval(command: EvalCommand) -> None:
     refuse(
         masks % 8,
         f"$num_masks={masks}: they are drawn in eight groups, whose differences show how far chance moves the result. "
-        f"Use {masks + -masks % 8}.",
+        f"Use {round_up(masks, 8)}.",
     )
 
 
@@ -384,7 +390,7 @@ def check_shares(b: BatchConfig, whole_groups: bool, num_processes: int) -> None
     refuse(
         b.prompts_per_step * size < needed,
         f"$prompts_per_step={b.prompts_per_step} leaves some of {num_processes} processes without a completion. Use "
-        f"{-(-needed // size)} or more.",
+        f"{math.ceil(needed / size)} or more.",
     )
 
 
@@ -470,10 +476,9 @@ def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> 
     Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
     """
     if num_generations % branches:
-        next_multiple = num_generations + -num_generations % branches
         raise ConfigError(
             f"$num_generations={num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"$num_generations={next_multiple}."
+            f"$num_generations={round_up(num_generations, branches)}."
         )
     length, block = r.max_completion_length, r.block_length
     if length % 2:
@@ -485,7 +490,7 @@ def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> 
     if half % block:
         fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
         blocks, steps = length // fitting_block, r.diffusion_steps
-        fitting_steps = f" $diffusion_steps={steps + -steps % blocks}" if steps % blocks else ""
+        fitting_steps = f" $diffusion_steps={round_up(steps, blocks)}" if steps % blocks else ""
         raise ConfigError(
             f"$block_length={block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
             f"end. Use $block_length={fitting_block}{fitting_steps}."

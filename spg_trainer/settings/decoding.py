@@ -207,6 +207,7 @@ class Sampling(Decoding):
         self._check_choices()
 
     def _check_lengths(self) -> None:
+        """Raises ConfigError for lengths and steps that do not fit together."""
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         for name, value in (("max_completion_length", length), ("block_length", block)):
             if value < 1:
@@ -235,6 +236,7 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
+        """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
         if not isinstance(self.remasking, str):
             raise ConfigError(
                 "$remasking: should be a name, or that of a function in a file, ./FILE.py:order. The function itself "
@@ -307,8 +309,9 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, another setting, values of the latter with which the former has no effect, a value with which it has an
-effect)."""
+"""(a setting, the setting that it depends on, values of the latter with which the former has no effect, a value with
+which it has one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if it is threshold.
+"""
 
 
 def steps_at_rate(tokens: float) -> str:

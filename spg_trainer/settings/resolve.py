@@ -473,11 +473,11 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     set.
     """
     in_recipes = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
-    are_set = {name for name, _ in in_recipes if name not in LENGTHS}
+    set_names = {name for name, _ in in_recipes if name not in LENGTHS}
     if any(of_task for name, of_task in in_recipes if name in LENGTHS):
-        are_set |= {*LENGTHS}
+        set_names |= {*LENGTHS}
     recorded = model_environment(model).get("rollout") or {}
-    return {"rollout": {name: value for name, value in recorded.items() if name not in are_set}}
+    return {"rollout": {name: value for name, value in recorded.items() if name not in set_names}}
 
 
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:

@@ -109,7 +109,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         if ":" in config.algorithm:
             refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
-        # They have to fit the run that goes on, each other and this machine.
+        # The settings have to fit the run that goes on, each other and this machine.
         if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
@@ -205,12 +205,12 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     judged_anew = config.output.accept_changed_code and task_code_differs(
         read_inputs(folder), find_inputs(file_settings(config))
     )
-    fell_from = decay_start(before, validations)
-    falls_from = decay_start(config, {} if judged_anew else validations)
-    falls_elsewhere = fell_from != falls_from and config.optimizer.lr_schedule == DECAYS_LATE
+    start_before = decay_start(before, validations)
+    start_now = decay_start(config, {} if judged_anew else validations)
+    falls_elsewhere = start_before != start_now and config.optimizer.lr_schedule == DECAYS_LATE
     if checkpoint is None or not falls_elsewhere:
         return checkpoint
-    last_equal = min(fell_from, falls_from)  # up to this step all rates were equal
+    last_equal = min(start_before, start_now)  # up to this step all rates are equal
     is_behind_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
     if step_of(checkpoint) <= last_equal or is_behind_the_end:
         return checkpoint
