@@ -208,7 +208,10 @@ class RunFolder:
         self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
 
     def judged_since(self, step: int) -> int:
-        """The last step that other code of the task has judged, at most `step`, from which the run goes on; 0 = none."""
+        """The last step that other code of the task has judged; 0 = none.
+
+        step: the one from which the run goes on; the result is not above it.
+        """
         recorded = read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0}
         return min(step, recorded["step"])
 

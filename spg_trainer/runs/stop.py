@@ -47,8 +47,9 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     def ask(number: int, frame: object) -> None:
         if stop.requested and number in WARNINGS:
             return
-        at_once, stop.requested, stop.by = stop.requested or stop.at_once, True, number
-        if at_once:
+        ends_now = stop.at_once or stop.requested
+        stop.requested, stop.by = True, number
+        if ends_now:
             raise KeyboardInterrupt
         tell()
 
