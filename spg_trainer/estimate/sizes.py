@@ -130,10 +130,10 @@ def step_sizes(
     more. processes: how many share the step. cpu_threads: the threads of the CPU; 0 = the run is on an accelerator.
     rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
-    batch, m, length = config.batch, config.model, config.rollout.max_completion_length
+    batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]
     shape = shape_of(model)
-    adapters = count_lora(model, m.lora_r, experts=m.lora_experts)
+    adapters = count_lora(model, model_settings.lora_r, experts=model_settings.lora_experts)
     masking = algorithm.make_masking()
     completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
     masks = masking.sequences(length, shape.pattern)
@@ -149,7 +149,7 @@ def step_sizes(
         shape=shape,
         adapters=adapters,
         trained=adapters or shape.whole,
-        in_four_bits=shape.linear if m.load_4bit else 0,
+        in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),
         prompt_length=prompt_length,

@@ -97,32 +97,34 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     if not resolved.checked:
         check(command)
     console = Console(quiet=quiet)
-    m = command.model
+    model_settings = command.model
     if command.perplexity is not None:
         run_perplexity(command, resolved.origins, console)
         return []
     refuse_overridden_flags(command, resolved.origins)
     to_evaluate = evaluations_of(command)
-    output_path = command.output_dir or run_holding(m.model)
+    output_path = command.output_dir or run_holding(model_settings.model)
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    for note in dict.fromkeys(note for _, env, _ in to_evaluate for note in changed_files(m.model, env)):
+    for note in dict.fromkeys(
+        note for _, env, _ in to_evaluate for note in changed_files(model_settings.model, env)
+    ):
         console.warn(note)
     for note in changed_code(command):
         console.warn(note)
     for notice in dict.fromkeys(env.notice for _, env, _ in to_evaluate if env.notice):
         console.say(notice)
-    accelerator = join(m.device)
+    accelerator = join(model_settings.device)
     policy = open_model(command, accelerator)
-    if unseen_task := unseen(m.model, command.env):
+    if unseen_task := unseen(model_settings.model, command.env):
         unseen_task += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     # The run that the model lies in, if the results are written to its folder.
     run = None if command.output_dir else output_path
-    model = facts_of_model(m.model, policy, run)
+    model = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
@@ -131,7 +133,9 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             for protocol_command, env, sampling in to_evaluate
         ]
     if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
-        for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
+        for note in dict.fromkeys(
+            other_lengths(sampling, model_settings.model) for _, _, sampling in to_evaluate
+        ):
             if note:
                 console.say(note)
     return [
@@ -283,14 +287,14 @@ def changed_code(command: EvalCommand) -> list[str]:
 
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
-    m = command.model
-    check_processes(m, world_size())
-    device = own_device(m.device, accelerator)
+    model_settings = command.model
+    check_processes(model_settings, world_size())
+    device = own_device(model_settings.device, accelerator)
     with raising_on_all():
-        policy = open_for_evaluation(m, env=command.env, device=device)
-    if m.is_divided:
-        divide_policy(policy, m, device)
-    return policy.ending_with(model_environment(m.model).get("ends", "any"))
+        policy = open_for_evaluation(model_settings, env=command.env, device=device)
+    if model_settings.is_divided:
+        divide_policy(policy, model_settings, device)
+    return policy.ending_with(model_environment(model_settings.model).get("ends", "any"))
 
 
 def evaluate_one(

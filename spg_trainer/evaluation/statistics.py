@@ -77,9 +77,9 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, problem_degrees, (seeds - 1) * problem_degrees])
     sums = [problems * (seed_effects**2).sum(), seeds * (problem_effects**2).sum(), (residuals**2).sum()]
     mean_squares = np.array(sums) / degrees
-    # The variance comes from the sum of the mean squares: seeds + problems - residuals. A component below zero counts
-    # as zero: if the mean square of seeds or of problems is below that of the residuals, the other one stands alone. It
-    # is then larger than the sum, so the maximum finds it.
+    # The variance comes from the mean squares as seeds + problems - residuals. If the mean square of seeds, or of
+    # problems, is below that of the residuals, its component counts as zero, and only the other mean square is left.
+    # That one is then larger than the sum. So the largest of the three choices is always the right one.
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda choice: float(mean_squares @ choice))
     total = float(mean_squares @ signs)
     freedom = total**2 / float((mean_squares**2 / degrees) @ np.abs(signs)) if total else math.inf

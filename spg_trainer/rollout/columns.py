@@ -130,9 +130,9 @@ class Columns:
 
         If logits are shifted (`shift` 1), a token is predicted from the column before it, so a window begins there.
         """
-        s, width = self.sampling, self.canvas.width
+        sampling, width = self.sampling, self.canvas.width
         if refresh:
-            keeps_prompt = row.passes > 0 and row.passes - row.prompt_computed < s.prompt_refresh_steps
+            keeps_prompt = row.passes > 0 and row.passes - row.prompt_computed < sampling.prompt_refresh_steps
             return (max(0, width - self.shift), self._num_seen(row)) if keeps_prompt else (0, 0)
         start, stop = width + row.start, width + row.stop
         if self.keeps_blocks:
@@ -141,7 +141,7 @@ class Columns:
                 # The first pass of a block also computes the block that was decoded before it, whose last tokens were
                 # written after its keys. Blocks between the two, which a template fills completely, have no keys yet.
                 start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
-        return window_of_block(max(0, start - self.shift), stop, self._num_seen(row), s)
+        return window_of_block(max(0, start - self.shift), stop, self._num_seen(row), sampling)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """The result of `hidden_states`, computed from all columns that rows see; equal rows are computed once.

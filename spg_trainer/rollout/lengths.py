@@ -34,21 +34,21 @@ def settled_decoding(
     ConfigError for settings that cannot decode.
     """
     # Without origins, e.g. from Python, all settings count as the user's.
-    r, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
-    length, pattern = r.max_completion_length, pattern_of(policy.model.config)
+    rollout, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
+    length, pattern = rollout.max_completion_length, pattern_of(policy.model.config)
     if not length:
         length = completion_length(policy, train, mix)
-        if r.block_length and not origin.startswith(TRAINING):
+        if rollout.block_length and not origin.startswith(TRAINING):
             # The user has set a block's length: the completion gets whole blocks. (One from a training by RL gives way
             # instead, in `fitting_block`.)
-            length = math.ceil(length / r.block_length) * r.block_length
+            length = math.ceil(length / rollout.block_length) * rollout.block_length
     user_set_block = origin in (FLAG, config.config)  # by a flag, or in the file of --config
-    block = fitting_block(length, r.block_length, pattern, origin, asked_for=user_set_block)
+    block = fitting_block(length, rollout.block_length, pattern, origin, asked_for=user_set_block)
     sampling = replace(
-        r,
+        rollout,
         max_completion_length=length,
         block_length=block,
-        diffusion_steps=count_steps(length, block, r.diffusion_steps),
+        diffusion_steps=count_steps(length, block, rollout.diffusion_steps),
     )
     sampling.check()
     return sampling

@@ -407,13 +407,13 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
     """The layers of a training on demonstrations: settings of `trained` (a training by RL on the task), the recipe
     `sft`, and the length that the model was taught.
     """
-    kind, r = recipe_kind(model), trained.rollout
+    kind, rollout = recipe_kind(model), trained.rollout
     decoding = {
-        "temperature": r.temperature,
-        "block_length": r.block_length,
+        "temperature": rollout.temperature,
+        "block_length": rollout.block_length,
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
-        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
-        "remasking": r.remasking,
+        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else rollout.tokens_per_step),
+        "remasking": rollout.remasking,
     }
     from_training = {"env_args": trained.env_args, "rollout": decoding}
     recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))

@@ -156,7 +156,7 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
 
 
 def finished_summary(
-    folder: Path, newest: Path | None, e: EvalConfig, max_steps: int
+    folder: Path, newest: Path | None, eval_settings: EvalConfig, max_steps: int
 ) -> dict[str, Any] | None:
     """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
 
@@ -168,7 +168,7 @@ def finished_summary(
 
     def read() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
-        if summary is None or read_config(folder / CONFIG).eval != e:
+        if summary is None or read_config(folder / CONFIG).eval != eval_settings:
             return None
         is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
         has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
