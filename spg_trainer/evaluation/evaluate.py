@@ -181,7 +181,8 @@ def evaluate(
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)
         if note := lengths_left_out(sampling, policy.source):
-            warnings.warn(note, stacklevel=4)  # behind `naming_keywords` and `each_file_once`
+            # Level 4 is the caller, outside the wrappers `naming_keywords` and `each_file_once`.
+            warnings.warn(note, stacklevel=4)
         if isinstance(env, str):
             env = envs.make(recipe.env, split=split, **recipe.env_args)
         elif (divided := envs.registry.in_split(env, split)) is not env:

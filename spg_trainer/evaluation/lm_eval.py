@@ -172,14 +172,14 @@ class SpgLLaDA(LM):
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
             return {*long}
         leave_out = (
-            "eave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
+            "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
             "answers them with an empty text."
         )
         left = self.policy.room(max(named.values()))
         if left > 0:
-            remedies = f"Lower max_completion_length in --model_args to {left:,} or less, l{leave_out}"
+            remedies = f"Lower max_completion_length in --model_args to {left:,} or less, {leave_out}"
         else:
-            remedies = f"L{leave_out}"
+            remedies = f"{leave_out[0].upper()}{leave_out[1:]}"
         raise ConfigError(f"{text} {remedies}")
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -77,7 +77,7 @@ def generate(
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):
-        warnings.warn(note, stacklevel=3)  # behind `naming_keywords`
+        warnings.warn(note, stacklevel=3)  # level 3 is the caller, outside the wrapper `naming_keywords`
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
         raise ConfigError(
             f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "
