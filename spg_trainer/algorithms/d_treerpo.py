@@ -72,10 +72,9 @@ class DTreeRPO(TokenRatio):
         """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), weights of logps in lambda * SD.
 
         All leaves of a node share one first half, which is scored with the first leaf alone: in the other leaves, the
-        advantage of the first half is 0. The loss takes `half_advantages`; `advantages` has the one of a completion's
-        two that is larger in absolute value.
-        A tree branches in the first turn of its episodes; in later turns both halves have the advantage of their leaf.
-        Raises ConfigError for groups that are no trees.
+        advantage of the first half is 0. The loss takes `half_advantages`; `advantages` has whichever of a completion's
+        two is larger in absolute value. A tree branches in the first turn of its episodes; in later turns both halves
+        have the advantage of their leaf. Raises ConfigError for groups that are no trees.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         divides = rewards.shape[1] % self.branches == 0

@@ -103,7 +103,7 @@ def log_likelihood(
         warnings.warn(
             f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
             "its own length.",
-            stacklevel=3,  # behind `naming_keywords`
+            stacklevel=3,  # the caller, outside the wrapper `naming_keywords`
         )
     canvas = max(canvas, tokens)
     if not completion_ids or len(prompt_ids) + canvas > positions:

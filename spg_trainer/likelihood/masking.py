@@ -202,7 +202,9 @@ class Masking(ABC):
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
         arrays |= {"measured": measured, "ref_masked": ref_masked}
         device = rows.completion_ids.device
-        tensors = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
+        tensors = {
+            name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None
+        }
         return Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
 
 

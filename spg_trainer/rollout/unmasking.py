@@ -125,9 +125,9 @@ def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
 def counts_within_factor(this_pass: Pass, sampling: Sampling) -> Tensor:
     """How many of the surest tokens come before the first that is too unsure.
 
-    The n-th token is too unsure if its probability is below 1 - factor / (n + 1).
-    The first token is always taken. If a single masked place would be left, it is taken, too, as in the published code.
-    Source: Fast-dLLM (arXiv 2505.22618), theorem 1.
+    The n-th token is too unsure if its probability is below 1 - factor / (n + 1). The first token is always taken. If a
+    single masked place would be left, it is taken, too, as in the published code. Source: Fast-dLLM (arXiv 2505.22618),
+    theorem 1.
     """
     ranks = torch.arange(1, this_pass.logps.shape[1] + 1, dtype=torch.float64, device=this_pass.logps.device)
     lowest_logps = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()

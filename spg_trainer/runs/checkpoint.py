@@ -171,10 +171,10 @@ def delete_old(
     keep = newest_kept(keep, size)
     others = (path for path in _checkpoints(folder) if step_of(path) not in resumable)
     complete = [path for path in others if incomplete(path) is None]
-    besides = needed([step_of(path) for path in complete[-keep:]])
+    also_needed = needed([step_of(path) for path in complete[-keep:]])
     for path in complete[:-keep]:
         try:
-            if step_of(path) not in besides:
+            if step_of(path) not in also_needed:
                 delete_folder(path)
             elif size > LARGE:
                 delete_parts(path, (TRAINING, OPTIMIZER))

@@ -23,8 +23,10 @@ from spg_trainer.errors import in_flags
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
-    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # other escape codes
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # single control characters, except tab and newline
 )
+"""What `clean` takes out of a text; only its first group, the escape codes of colours, may stay."""
 _FIGURES = {
     "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",

@@ -341,8 +341,8 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
             f"a new run from its weights: $model={quote(str(weights))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
-    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has
-    # ":" in its name, may have been moved.
+    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has ":" in its name,
+    # may have been moved.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not all(":" in str(name) for name in names):
         raise ConfigError(
