@@ -109,12 +109,12 @@ class ActiveBlockMasking(Masking):
 class GaussBlocksMasking(Masking):
     """Masks each token with a chance near a node of a quadrature; the chance falls from first block to last (SLIM-RL).
 
-    Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Block j of the K that
-    hold a token masks each of its tokens with t + s/2 cos(pi j / (K-1)), where s is `spread`, or twice the distance of
-    t from 0 or 1 if that is less; the mean of the chances over the blocks is t. Each of the k masked tokens is scored
-    and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy that masks none scores
-    nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the any-order ELBO, for M >
-    n/2.
+    Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Of the K blocks that hold a
+    token, block j = 0, 1, ... masks each of its tokens with the chance t + s/2 cos(pi j / (K-1)). s is `spread`, or
+    twice the distance of t from 0 or 1 if that is less. The mean of the chances over the blocks is t. Each of the k
+    masked tokens is scored and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy
+    that masks none scores nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the
+    any-order ELBO, for M > n/2.
 
     block_length: tokens, >= 1. spread: 0 to 1.
     """

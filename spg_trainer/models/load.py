@@ -326,11 +326,11 @@ def refuse_not_finite(policy: Policy) -> None:
     # If a tensor has a NaN, its lowest and highest number are NaN.
     are_finite = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
     finite = torch.stack(are_finite).tolist() if are_finite else []
-    if bad := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
-        more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+    if not_finite := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
+        more = f" and {len(not_finite) - 1} more tensors" if len(not_finite) > 1 else ""
         raise ModelError(
-            f"model {policy.source!r}: {bad[0]}{more} of its {len(tensors)} tensors hold NaN or infinity, so whatever "
-            "it writes means nothing. Download or copy the weights again, or take an earlier checkpoint."
+            f"model {policy.source!r}: {not_finite[0]}{more} of its {len(tensors)} tensors hold NaN or infinity, so "
+            "whatever it writes means nothing. Download or copy the weights again, or take an earlier checkpoint."
         )
 
 

@@ -34,7 +34,14 @@ the most probable tokens it may unmask together, and needs them first."""
 LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
 """The settings of lengths. All three must come from one source (a recipe, a model), since they must divide each
 other."""
-LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
+DRAW_SETTINGS = (
+    "remasking",
+    "position_temperature",
+    "top_p",
+    "top_k",
+    "eos_penalty",
+    "min_completion_length",
+)
 """The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
 change how many tokens a step unmasks, and what it computes anew."""
 
@@ -100,12 +107,12 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
-        return self._changed(besides=LAW)
+        return self._changed(besides=DRAW_SETTINGS)
 
     @property
     def unusual(self) -> list[str]:
         """The settings that the name of an evaluation has: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
-        return self._changed(besides=[name for name in LAW if name not in ("top_p", "top_k")])
+        return self._changed(besides=[name for name in DRAW_SETTINGS if name not in ("top_p", "top_k")])
 
     def _changed(self, besides: Sequence[str]) -> list[str]:
         """The settings that differ from their defaults, with their values, without `besides` and `cache blocks`."""

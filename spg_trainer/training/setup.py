@@ -309,9 +309,9 @@ def chose_by_itself(folder: Path) -> bool:
 def prepare_folder(run: Run, planned: Plan) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    In both cases the settings and inputs of the run are written down, the folder is locked against other processes, the
-    run's history is read from it, and the weights of the reference are copied into it, which a resumed run could not
-    make again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
+    In both cases it locks the folder against other processes, writes down the settings and inputs of the run, and reads
+    the run's history. It also copies the weights of the reference into the folder if a resumed run could not make them
+    again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
     """
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path
     accept = config.output.accept_changed_code
