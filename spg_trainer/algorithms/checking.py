@@ -532,7 +532,8 @@ def masks_soundly(algorithm: Algorithm) -> str:
     all_masks = map(drawn, range(DRAWS))
     weights = torch.stack([(masks.weight.sum(-1).mean(-1) * masks.scale).double() for masks in all_masks])
     per_token = weights / view.completion_mask.sum(-1)
-    mean, error = float(per_token.mean()), float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
+    mean = float(per_token.mean())
+    error = float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
     return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
 
 

@@ -100,7 +100,8 @@ class EGSPOSA(EGSPO):
         chosen = torch.full((len(is_scored), count), -1)
         all_steps, all_entropies = rows.unmask_step.cpu(), rows.entropy.double().cpu()
         for row, (steps, entropy, scored) in enumerate(zip(all_steps, all_entropies, is_scored, strict=True)):
-            most_uncertain = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())[0][:count]
+            by_entropy, _ = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())
+            most_uncertain = by_entropy[:count]
             chosen[row, : len(most_uncertain)] = torch.from_numpy(most_uncertain)
         return chosen
 
@@ -144,4 +145,6 @@ class EGSPOSA(EGSPO):
 def tokens_of_a_step(rows: Rows) -> float:
     """The mean number of tokens that a denoising step unmasked."""
     steps = rows.unmask_step.cpu()
-    return int((steps >= 0).sum()) / int((steps.amax(-1) + 1).sum())
+    num_tokens = int((steps >= 0).sum())
+    num_steps = int((steps.amax(-1) + 1).sum())  # the steps of a completion are numbered from 0
+    return num_tokens / num_steps

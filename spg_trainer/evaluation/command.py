@@ -168,12 +168,12 @@ def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) ->
 def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
     """(command with the settings of one protocol, its environment, a length and number of steps), in their order."""
     found = []
-    for own in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(own.env, own.env_args, own.reward_weights, own.split)
-        check_rules(own.rules, env)
-        for sampling in own.rollout.samplings():
+    for settings in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
+        env = make_env(settings.env, settings.env_args, settings.reward_weights, settings.split)
+        check_rules(settings.rules, env)
+        for sampling in settings.rollout.samplings():
             check_names(sampling)
-            found.append((own, env, sampling))
+            found.append((settings, env, sampling))
     return found
 
 

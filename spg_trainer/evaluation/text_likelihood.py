@@ -164,7 +164,8 @@ def bounds_of_block(
     powers = np.where(masked, np.log(weights)[:, None] + beta * logps, -np.inf)
     seen = masked.any(0)
     log_means = np.logaddexp.reduce(powers[:, seen], axis=0)
-    return elbo, float(log_means.sum()) * masked.shape[1] / max(1, int(seen.sum())) / beta
+    num_tokens, num_seen = masked.shape[1], max(1, int(seen.sum()))
+    return elbo, float(log_means.sum()) * num_tokens / num_seen / beta
 
 
 def jackknife(logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:

@@ -94,7 +94,8 @@ def path(masking: Masking, row: Completion) -> Weights:
     weights, steps = nothing(row), row.unmask_step[: row.length]
     starts, _, segment = masking.segments(steps)  # type: ignore[attr-defined]
     for token in range(row.length):
-        weights[token, bits(np.flatnonzero(steps < starts[segment[token]]).tolist())] = 1.0
+        shown = np.flatnonzero(steps < starts[segment[token]]).tolist()
+        weights[token, bits(shown)] = 1.0
     return weights
 
 

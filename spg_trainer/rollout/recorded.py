@@ -87,7 +87,8 @@ class RecordedSteps:
         sampler, sampling = self.sampler, self.sampler.sampling
         columns, canvas, size = sampler.columns, sampler.canvas, sampling.block_length
         windows = [columns.window(row, refresh=False) for row in rows]
-        width, num_masked = windows[0][1] - windows[0][0], rows[0].masked
+        first, end = windows[0]
+        width, num_masked = end - first, rows[0].masked
         vocabulary = head_weight(sampler.policy.model).shape[0]
         most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (num_masked * vocabulary))
         most_rows = min(most_rows, columns.rows_per_forward or most_rows)

@@ -120,7 +120,8 @@ class Room:
                 refused[name_of(env, index)] = written(error)
             except envs.EnvError:
                 continue
-        names, more = [*refused][:LISTED], len(refused) - LISTED
+        names = list(refused)[:LISTED]
+        more = len(refused) - LISTED
         listed = ", ".join([*names, f"{more:,} more"] if more > 0 else names)
         return ConfigError(
             f"{env.spec_name}, {listed}: {refused[names[0]]}. Change or leave out such rows, or give the model's "

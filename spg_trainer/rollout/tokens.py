@@ -206,7 +206,8 @@ def template_rows(
         if takes_rest:
             pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
         ids = [token for piece in pieces for token in piece]
-        token_ids.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
+        padding = [policy.pad_id] * length
+        token_ids.append([*ids, policy.end_token_ids[-1], *padding][:length])
     return token_ids
 
 

@@ -56,8 +56,8 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
         return
-    heard = [n for n in SIGNALS if n not in WARNINGS or signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in heard}
+    ignored = [number for number in WARNINGS if signal.getsignal(number) is signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in SIGNALS if number not in ignored}
     try:
         yield
     finally:
