@@ -90,19 +90,19 @@ def begin_phase(phase: str) -> None:
 
 @contextmanager
 def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
-    """Inside, torch's error that a process has not answered becomes ProcessLost, which says where each process is."""
+    """Inside, torch's error about a process that does not answer becomes ProcessLost, which says where each one is."""
     begin_phase("the start of the run")
     try:
         yield
     except RuntimeError as error:
-        # Its words tell gloo's error from a timeout of an environment.
+        # An environment may time out, too. Only gloo's own error has these words.
         is_of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
         if world_size() == 1 or isinstance(error, SpgError) or not is_of_gloo:
             raise
         store = _distributed().distributed_c10d._get_default_store()
-        others = [r for r in range(world_size()) if r != rank()]
-        phases = {r: store.get(f"phase of {r}").decode() for r in (rank(), *others)}
-        where = ", ".join(f"process {r} was in {phases[r]}" for r in others)
+        others = [number for number in range(world_size()) if number != rank()]
+        phases = {number: store.get(f"phase of {number}").decode() for number in (rank(), *others)}
+        where = ", ".join(f"process {number} was in {phases[number]}" for number in others)
         raise ProcessLost(
             f"Process {rank()} has waited for {timeout_minutes:g} minutes in {phases[rank()]}: {where}. Look at what "
             "that process does, or raise $timeout_minutes; go on from the last checkpoint with $resume=auto."

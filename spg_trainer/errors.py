@@ -155,8 +155,10 @@ def first_line(error: Exception) -> str:
 
 
 def python_value(value: Any) -> Any:
-    """A Python number for a number of numpy or a tensor without axes, the text of a path, the name of a number type of
-    torch (`bfloat16`); any other value as it is.
+    """A value as a plain one of Python; a value of any other type is returned as it is.
+
+    A number of numpy or a tensor without axes becomes a number, a path becomes its text, and a number type of torch
+    becomes its name (`bfloat16`).
     """
     if isinstance(value, PurePath):
         return str(value)
@@ -172,7 +174,7 @@ def naming_keywords(function: Function) -> Function:
     given, as in `defaults`; anything else is refused.
     """
     known = signature(function).parameters
-    whole = {name for name, parameter in known.items() if parameter.annotation is int}
+    whole_numbers = {name for name, parameter in known.items() if parameter.annotation is int}
     # `sampling: Sampling | None` has the settings of decoding as its fields.
     settings_class = get_args(known["sampling"].annotation)[0] if "sampling" in known else None
 
@@ -190,10 +192,11 @@ def naming_keywords(function: Function) -> Function:
         named = {
             name: python_value(value)
             for name, value in keywords.items()
-            if not (value is None and name in whole)
+            if value is not None or name not in whole_numbers
         }
         for name, value in {**dict(zip(known, given, strict=False)), **named}.items():
-            if name in whole and (not isinstance(value, int) or isinstance(value, bool)):
+            is_int = isinstance(value, int) and not isinstance(value, bool)
+            if name in whole_numbers and not is_int:
                 raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")
             if name == "seed" and value < 0:
                 raise ConfigError(f"{function.__name__}(seed={value}): should be 0 or more.")
@@ -203,7 +206,7 @@ def naming_keywords(function: Function) -> Function:
 
 
 def plural(n: int, noun: str) -> str:
-    """ "1 line", "2 lines"."""
+    """A number with its noun: "1 line", "2 lines"."""
     from spg_trainer.settings.packages import verifiers
 
     return verifiers.errors.plural(n, noun)

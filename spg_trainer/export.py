@@ -147,21 +147,24 @@ def upload(command: PushCommand, folder: Path) -> str:
 
 
 def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
-    """The card of a run's model. base: the Hub id of the model that it started from; None = it has no id.
+    """The card of a run's model, in Markdown.
 
-    family: the `model_type` of both.
+    base: the Hub id of the model that the run started from; None = it has none. family: the `model_type` of both.
     """
     config = run.config
-    start = (
-        "a small model of the package spg-trainer"
-        if is_embedded(config.model.model, "tiny")
-        else "a local model"
-    )
+    if base:
+        start = f"`{base}`"
+    elif is_embedded(config.model.model, "tiny"):
+        start = "a small model of the package spg-trainer"
+    else:
+        start = "a local model"
+    kind = "A masked diffusion language model"
+    if adapter:
+        kind += " (a LoRA adapter)"
     weights = run.chosen.replace("model/ is", "These weights are", 1)
     text = f"""\
-A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, {how_trained(config)} \
-for {run.summary["steps"]} steps, seed {config.seed}.
-It started from {f"`{base}`" if base else start}. {weights}
+{kind}, {how_trained(config)} for {run.summary["steps"]} steps, seed {config.seed}.
+It started from {start}. {weights}
 
 ![Share solved over the steps of training]({CURVE})
 """
@@ -191,7 +194,7 @@ def how_trained(config: Config) -> str:
 def card_text(
     title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, family: str, **front: Any
 ) -> str:
-    """A model card.
+    """The text of a model card, in Markdown.
 
     settings: the run's. measured: {name: evaluation}, that of the model first. usage: how to open the model. front:
     further fields of the card's head.

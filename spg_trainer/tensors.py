@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envs import Problem
 
 NEVER, GIVEN = -1, -2
-"""Values of `unmask_step`: of a place that stayed masked, and of a place whose token a template gave."""
+"""Values of `unmask_step`: NEVER for a place that stayed masked, GIVEN for a place whose token a template gave."""
 
 Record = Literal["entropy", "order", "confidence_change", "fallback"]
 """Columns of `Rows`, (B, T) each, that the sampler records only on request."""
@@ -25,9 +25,9 @@ Record = Literal["entropy", "order", "confidence_change", "fallback"]
 class Rows:
     """A table with a row for each completion and named columns; columns are added as a step goes on.
 
-    In an environment of several turns, each turn of an episode is a row, and an episode's rows stand together in order;
-    else a row is an episode. If an algorithm learns from fills (states of completions whose masks one pass filled in),
-    each fill is a row, too.
+    Usually a row is a whole episode. In an environment of several turns, each turn of an episode is a row, and an
+    episode's rows stand together in order. If an algorithm learns from fills (states of completions whose masks one
+    pass filled in), each fill is a row, too.
 
     A column is a tensor, an array or a list with an entry for each of the B rows, a mapping of columns, or another
     table, such as `Masks`. Any other value is a fact, which holds for all rows. `in` tells whether a column or fact is
@@ -116,8 +116,8 @@ class Rows:
     probe_rewards: Tensor
     """(B, K) float64, the reward of the completion that this pass made of each state; 0 where there is none."""
     fill_step: Tensor
-    """(B,) int64, of a row that is a fill: the denoising step before which one pass filled in all masks. -1 = the row
-    is no fill."""
+    """(B,) int64, the denoising step before which one pass filled in all masks of the row; -1 = the row is not a
+    fill."""
     share_done: float = 0.0
     """The share of the run's steps that were done before this one, 0 to 1."""
     num_iterations: int = 1
@@ -178,13 +178,12 @@ class Rows:
 
     def tensors(self) -> Self:
         """The same rows without arrays, lists and mappings of columns, as a model and a loss get them."""
-        return self._with_values(
-            {
-                name: value
-                for name, value in vars(self).items()
-                if isinstance(value, Tensor) or not (_has_rows(value) or name == "components")
-            }
-        )
+
+        def is_kept(name: str, value: Any) -> bool:
+            is_fact = not _has_rows(value) and name != "components"
+            return is_fact or isinstance(value, Tensor)
+
+        return self._with_values({name: value for name, value in vars(self).items() if is_kept(name, value)})
 
     def select(self, index: Tensor) -> Self:
         """Some of the rows, in the order of `index`: (n,) int64, or (B,) bool."""
@@ -287,7 +286,7 @@ class Rows:
 
     @classmethod
     def full_groups(cls, groups: int, generations: int, **columns: Any) -> Self:
-        """groups * generations episodes of one turn, with these columns: group g is of problem g."""
+        """A table of groups * generations episodes of one turn, with these columns; group g has problem g."""
         episode = torch.arange(groups * generations)
         group, generation = episode // generations, episode % generations
         place = {"problem": group, "generation": generation, "turn": torch.zeros_like(episode)}
@@ -393,16 +392,17 @@ class Rows:
     def rows_to_episodes(self, values: Tensor, absent: Tensor) -> Tensor:
         """(E, turns * K) from values (B, K): the turns of an episode one after the other, like one long completion.
 
-        turns: of the episode with the most. absent: (E,), the value in place of turns that an episode does not have.
+        turns: the number of turns of the longest episode. absent: (E,), the value in place of turns that an episode
+        does not have.
         """
-        turns = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])
-        turns[self._episodes_at_hand()[0], self.turn] = values
-        return turns.flatten(1)
+        of_turns = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])  # (E, turns, K)
+        of_turns[self._episodes_at_hand()[0], self.turn] = values
+        return of_turns.flatten(1)
 
     def episodes_to_rows(self, values: Tensor) -> Tensor:
         """(B, K) from values (E, turns * K): the inverse of `rows_to_episodes`."""
-        turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))
-        return turns[self._episodes_at_hand()[0], self.turn]
+        of_turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))  # (E, turns, K)
+        return of_turns[self._episodes_at_hand()[0], self.turn]
 
     def _episodes_at_hand(self) -> tuple[Tensor, int]:
         """(B,) the rank of each row's episode among the episodes in the table, and how many of these there are."""
@@ -474,7 +474,7 @@ class Masks(Rows):
 
     @property
     def valued(self) -> Tensor:
-        """(B, M, T) bool, or (B, M, 2T) if a figure is measured: which values of a pass are not merely zero."""
+        """(B, M, T) bool, or (B, M, 2T) if a figure is measured: which values of a pass are computed, not left 0."""
         return self.scored if self.measured is None else torch.cat([self.scored, self.measured], -1)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -3,7 +3,8 @@
 Axes: P prompts, G generations, B completions, M masks, T completion tokens.
 
 In the formulas of the other files, b is one of N completions, with n_b tokens, the reward R_b and the advantage A_b. i
-is a token, r its importance ratio, p over p of the model that sampled, and k3 its KL penalty (both in ratios.py).
+is a token. r is its importance ratio: its probability, divided by that under the model that sampled. k3 is its KL
+penalty (both are in ratios.py).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
 - `leave_one_out`: the reward minus the mean reward of the others in its group
 """
 Compares = Literal["copy", "completion", "episode", "group", "update"]
-"""What a loss compares with each other.
+"""What the terms of a loss compare.
 
 - `copy`: nothing is compared; each masked copy has terms of its own
 - `completion`: the masked copies of a completion
@@ -86,7 +87,7 @@ def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
 
     E.g. with_penalty(0.04, "old") is {"old", "reference"}, and with_penalty(0.0, "old") is {"old"}.
     """
-    return frozenset(others) | (frozenset({"reference"}) if beta > 0 else frozenset())
+    return frozenset({*others, "reference"} if beta > 0 else others)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Algorithm(ABC):
     - `pairs`: nothing more, but the algorithm can learn from the pairs of a file (--pairs), which no model sampled
     - `demonstrations`: nothing more, but the algorithm can learn from demonstrations (`sft`)
     - `correct`: for `prepare` the column `correct`, which says which completions are right
-    - `order`: the column `order`, in which order a step drew its positions. The rollout must have --remasking
+    - `order`: the column `order`, the order in which a step drew its positions. The rollout must have --remasking
       plackett_luce, and the algorithm's `block_length` and `position_temperature`
     - `measured`: `batch.measured`, a figure of the model at positions that the masking names
     """
@@ -174,11 +175,12 @@ class Algorithm(ABC):
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
                 raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
         if self.masking == "trajectory":
-            exact = self.p_mask_prompt == 0
-            self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
+            shows_prompt = self.p_mask_prompt == 0
+            expected = "0 for masking=trajectory, which shows what the sampler saw"
+            self.require("p_mask_prompt", shows_prompt, expected)
         if self.masking in ("trajectory", "step_merge"):
-            no_tail = f"false for masking={self.masking}, which has no such tail"
-            self.require("score_tail", not self.score_tail, no_tail)
+            expected = f"false for masking={self.masking}, which has no such tail"
+            self.require("score_tail", not self.score_tail, expected)
         if self.compares == "update" and not isinstance(self, CoupledAlgorithm):
             raise ConfigError(
                 f"{type(self).__name__} compares the completions of an update, so it must be a CoupledAlgorithm, "

@@ -32,6 +32,8 @@ from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
+"""The sizes of a drawn step: its problems, the completions of each, and the tokens of a prompt, of a completion and of
+a block."""
 STEP = 1e-5
 """How far a log-probability is moved for a finite difference, in float64."""
 CLOSE = 1e-5
@@ -165,10 +167,8 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except (
-        Exception
-    ):  # another fault of the author's code: the check or the run that meets the fault shows it
-        return ""
+    except Exception:
+        return ""  # another fault of the author's code: the check or the run that meets it shows it
     return ""
 
 
@@ -529,9 +529,11 @@ def masks_soundly(algorithm: Algorithm) -> str:
         raise CheckFailed("the masking drew from a global stream; draw from `row.streams` alone")
     if bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
         raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
-    weights = torch.stack([(m.weight.sum(-1).mean(-1) * m.scale).double() for m in map(drawn, range(DRAWS))])
+    all_masks = map(drawn, range(DRAWS))
+    weights = torch.stack([(masks.weight.sum(-1).mean(-1) * masks.scale).double() for masks in all_masks])
     per_token = weights / view.completion_mask.sum(-1)
-    mean, error = float(per_token.mean()), float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
+    mean = float(per_token.mean())
+    error = float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
     return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
 
 
@@ -587,3 +589,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "masking": masks_soundly,
     "target": masks_average_to_their_target,
 }
+"""{title: check}. The docstring of a check states what must hold. A check returns a text on what it found, and raises
+CheckFailed if the algorithm does not pass."""

@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
+    """The parser of the command's words and flags."""
     result = Parser(
         prog=PROG,
         description="Lists algorithms, writes a file for one of your own, and checks its loss.",

@@ -72,10 +72,9 @@ class DTreeRPO(TokenRatio):
         """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), weights of logps in lambda * SD.
 
         All leaves of a node share one first half, which is scored with the first leaf alone: in the other leaves, the
-        advantage of the first half is 0. The loss takes `half_advantages`; `advantages` has the one of a completion's
-        two that is larger in absolute value.
-        A tree branches in the first turn of its episodes; in later turns both halves have the advantage of their leaf.
-        Raises ConfigError for groups that are no trees.
+        advantage of the first half is 0. The loss takes `half_advantages`; `advantages` has whichever of a completion's
+        two is larger in absolute value. A tree branches in the first turn of its episodes; in later turns both halves
+        have the advantage of their leaf. Raises ConfigError for groups that are no trees.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         divides = rewards.shape[1] % self.branches == 0
@@ -149,7 +148,7 @@ def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> T
     Only siblings with an advantage above 0 that have a token at the place count, in proportion to exp(advantage /
     temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.
     """
-    counts = (advantages > 0)[:, :, None] & written
-    logits = (advantages / temperature)[:, :, None].where(counts, float("-inf"))
-    logits = logits.where(counts.any(1, keepdim=True), 0.0)  # a softmax of nothing is no number
-    return logits.softmax(1).where(counts, 0.0)
+    is_counted = (advantages > 0)[:, :, None] & written
+    logits = (advantages / temperature)[:, :, None].where(is_counted, float("-inf"))
+    logits = logits.where(is_counted.any(1, keepdim=True), 0.0)  # a softmax of nothing would give NaN
+    return logits.softmax(1).where(is_counted, 0.0)

@@ -26,7 +26,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class DiSPO(SPG):
-    """SPG, and a clipped ratio for each token of the fills of one state a completion. Raises ConfigError as `SPG`."""
+    """SPG, and a clipped ratio for each token of fills. Raises ConfigError as `SPG`."""
 
     num_fills: Fills = 2
     """Z, fills of a state, at least 2."""

@@ -100,7 +100,8 @@ class EGSPOSA(EGSPO):
         chosen = torch.full((len(is_scored), count), -1)
         all_steps, all_entropies = rows.unmask_step.cpu(), rows.entropy.double().cpu()
         for row, (steps, entropy, scored) in enumerate(zip(all_steps, all_entropies, is_scored, strict=True)):
-            most_uncertain = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())[0][:count]
+            by_entropy, _ = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())
+            most_uncertain = by_entropy[:count]
             chosen[row, : len(most_uncertain)] = torch.from_numpy(most_uncertain)
         return chosen
 
@@ -118,12 +119,14 @@ class EGSPOSA(EGSPO):
         # Rows are episodes from here on, and columns the k-th chosen step of each of their turns.
         probed = rows.rows_to_episodes(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        counts = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
-        returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
+        is_compared = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        # (P, G, turns * K) both
+        returns_of_group = returns.view(*rewards.shape, -1)
+        is_compared = is_compared.view(*rewards.shape, -1)
         # The group's first return is subtracted first, so that equal returns have advantages of exactly 0.
-        shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
-        mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
-        advantages = rows.episodes_to_rows(((shifted - mean) * counts_of_group).view_as(returns))
+        shifted = (returns_of_group - returns_of_group[:, :1]) * is_compared
+        mean = shifted.sum(1, keepdim=True) / is_compared.sum(1, keepdim=True).clamp(min=1)
+        advantages = rows.episodes_to_rows(((shifted - mean) * is_compared).view_as(returns))
         furthest = advantages.abs().argmax(1, keepdim=True)
         unmasked_at = rows.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
         unmasked_at &= is_step[:, :, None]
@@ -142,4 +145,6 @@ class EGSPOSA(EGSPO):
 def tokens_of_a_step(rows: Rows) -> float:
     """The mean number of tokens that a denoising step unmasked."""
     steps = rows.unmask_step.cpu()
-    return int((steps >= 0).sum()) / int((steps.amax(-1) + 1).sum())
+    num_tokens = int((steps >= 0).sum())
+    num_steps = int((steps.amax(-1) + 1).sum())  # the steps of a completion are numbered from 0
+    return num_tokens / num_steps

@@ -65,7 +65,8 @@ class MAPG(SequenceRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `path_place` (B, T), each token's number on the path; tokens never unmasked come last."""
         step, order = rows.unmask_step.cpu(), rows.order.cpu()
-        key = torch.where(step < 0, step.max() + 1, step) * (order.max() + 1) + order
+        never_comes_last = torch.where(step < 0, step.max() + 1, step)
+        key = never_comes_last * (order.max() + 1) + order  # by step, and within a step by order
         return {**super().prepare(rows), "path_place": key.argsort(dim=-1, stable=True).argsort(-1)}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:

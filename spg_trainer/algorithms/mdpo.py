@@ -93,9 +93,11 @@ class MDPO(Algorithm):
 
         has_step: (E, N) bool.
         """
+        if not rows.has_turns:
+            return torch.ones_like(has_step)
         groups = rows.cut_into_groups(rows.rewards).shape
         any_has_step = has_step.view(*groups, -1).any(1, keepdim=True)
-        return any_has_step.expand(*groups, -1).reshape_as(has_step) | (not rows.has_turns)
+        return any_has_step.expand(*groups, -1).reshape_as(has_step)
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on

@@ -175,7 +175,7 @@ def algorithms_with(name: str) -> str:
 
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
     """What is wrong with each hyper-parameter that a class sets in its body, but that its constructor would ignore."""
-    known = {field.name for field in fields(cls)}
+    known = {field.name: field.type for field in fields(cls)}
     for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
         own, hints = vars(body), vars(body).get("__annotations__", {})
         new = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
@@ -184,11 +184,10 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
                 f"{body.__name__} sets {', '.join(new)}, which counts only in a dataclass. Write "
                 f"@dataclass(frozen=True) above class {body.__name__}."
             )
-        for name in known & (own.keys() - hints.keys()):
+        for name in known.keys() & (own.keys() - hints.keys()):
             yield (
                 f"{body.__name__} sets {name} without its type, so that it would keep its old value. Write "
-                f"`{name}: {next(field.type for field in fields(cls) if field.name == name)} = ...` in a class with "
-                "@dataclass(frozen=True)."
+                f"`{name}: {known[name]} = ...` in a class with @dataclass(frozen=True)."
             )
 
 

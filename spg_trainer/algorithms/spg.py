@@ -56,10 +56,8 @@ class SPG(Algorithm):
     def _why_no_eubo(self, masking: Masking) -> str:
         """The message for masks that show each token in one context only."""
         may_choose = "negatives" in {f.name for f in fields(self)}  # `spg_eubo` has no such choice
-        text = (
-            f"{f'negatives={self.negatives}' if may_choose else 'the EUBO'} compares the contexts in which a "
-        )
-        text += f"token is masked, and masking={self.masking}"
+        what_compares = f"negatives={self.negatives}" if may_choose else "the EUBO"
+        text = f"{what_compares} compares the contexts in which a token is masked, and masking={self.masking}"
         if masking.varies_context:
             # Twice as many: in masks that are drawn in pairs, a pair shows each token once.
             remedy = f"num_masks={2 * self.num_masks}" + (" (or negatives=elbo)" if may_choose else "")

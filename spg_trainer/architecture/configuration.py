@@ -45,12 +45,12 @@ class EmbeddedConfig(SimpleNamespace):
         ]
 
 
-def apply_flags(config: Any, m: ModelConfig) -> None:
+def apply_flags(config: Any, settings: ModelConfig) -> None:
     """Writes what flags say of a model into its configuration, which is saved with the model."""
-    if m.mask_token_id is not None:
-        config.mask_token_id = m.mask_token_id
-    if m.attention_block is not None:
-        config.block_size = m.attention_block
+    if settings.mask_token_id is not None:
+        config.mask_token_id = settings.mask_token_id
+    if settings.attention_block is not None:
+        config.block_size = settings.attention_block
 
 
 def check_block_size(config: Any) -> None:

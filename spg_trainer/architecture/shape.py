@@ -87,11 +87,15 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         return r * sum(map(sum, config.linear))
     from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
 
-    targets, count = ATTENTION + (FEED_FORWARD if experts or not expert_layers(config) else ()), 0
+    targets = ATTENTION
+    if experts or not expert_layers(config):
+        targets += FEED_FORWARD
+    count = 0
     for name, p in _on_meta(config).named_parameters():
         module = name.removesuffix(".weight").rpartition(".")[2]
         if name.endswith(EXPERTS):
-            count += experts * p.shape[0] * sum(p.shape[1:])
+            if experts:
+                count += p.shape[0] * sum(p.shape[1:])
         elif module in targets:
             count += sum(p.shape)
     return r * count
@@ -135,27 +139,27 @@ def pattern_of(config: Any) -> Pattern:
     return Pattern(config.block_size, config.origin, config.context)
 
 
-def find_config(m: ModelConfig, env: str) -> Any:
+def find_config(settings: ModelConfig, env: str) -> Any:
     """The configuration of the model that the settings name, without a network; None if it is not known.
 
     Raises ModelError if neither the configuration nor a flag says who attends to whom, as when the model is opened.
     """
-    if is_embedded(m.model, "new"):
+    if is_embedded(settings.model, "new"):
         from spg_trainer.models.tiny import config_of_new
 
-        return config_of_new(m)
-    weights = resolve_model(m.model, env)
-    if is_embedded(m.model, "tiny"):
-        return _settled(EmbeddedConfig.read(Path(weights.base)), weights, m)
-    return open_config(weights, m)
+        return config_of_new(settings)
+    weights = resolve_model(settings.model, env)
+    if is_embedded(settings.model, "tiny"):
+        return _settled(EmbeddedConfig.read(Path(weights.base)), weights, settings)
+    return open_config(weights, settings)
 
 
-def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
+def _settled(config: Any, weights: Weights, settings: ModelConfig) -> Any:
     """The configuration with the values of flags; raises ModelError if it is then inconsistent. None stays None."""
     if config is None:
         return None
     try:
-        apply_flags(config, m)
+        apply_flags(config, settings)
         if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
             raise ModelError(
                 f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
@@ -167,7 +171,7 @@ def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
     return config
 
 
-def open_config(weights: Weights, m: ModelConfig) -> Any:
+def open_config(weights: Weights, settings: ModelConfig) -> Any:
     """`find_config` of a model whose files transformers reads, with all settings that a tokenizer needs."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -178,7 +182,7 @@ def open_config(weights: Weights, m: ModelConfig) -> Any:
     place = adapter if adapter is not None and (adapter / "config.json").is_file() else base
     try:
         config = AutoConfig.from_pretrained(
-            place, revision=m.revision or "main", local_files_only=True, trust_remote_code=False
+            place, revision=settings.revision or "main", local_files_only=True, trust_remote_code=False
         )
     except ModelError:
         raise
@@ -187,4 +191,4 @@ def open_config(weights: Weights, m: ModelConfig) -> Any:
         if not known:
             return None
         config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
-    return _settled(config if isinstance(config, FamilyConfig) else None, weights, m)
+    return _settled(config if isinstance(config, FamilyConfig) else None, weights, settings)

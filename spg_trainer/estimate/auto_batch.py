@@ -14,7 +14,7 @@ from spg_trainer.estimate.memory import Memory
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.updates import AUTO
 
-CAREFUL = 8
+CAREFUL_COPIES = 8
 """The most masked copies at once that `auto` takes on a CPU and with divided weights.
 
 Elsewhere, on CUDA with undivided weights, it fills the memory. On a CPU more copies gain nothing, and free memory is
@@ -25,7 +25,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def with_masked_copies(config: Config, copies: int) -> Config:
-    """The settings with so many masked copies at once in an update."""
+    """The settings with `copies` masked copies at once in an update."""
     return replace(config, batch=replace(config.batch, per_device_batch_size=copies))
 
 
@@ -45,7 +45,7 @@ def fitting_batch(
 
     Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
     are searched for separately, since an update and a rollout are never in memory together. A run on anything but CUDA,
-    and one whose weights are divided, takes no more than `CAREFUL` copies.
+    and one whose weights are divided, takes at most `CAREFUL_COPIES`.
 
     memory_of: what a process holds at most with (copies, rows). usable: bytes that its tensors can take.
     """
@@ -56,7 +56,7 @@ def fitting_batch(
     copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
     is_careful = not on_cuda or config.model.is_divided
     if is_careful:
-        copies = min(copies, CAREFUL)
+        copies = min(copies, CAREFUL_COPIES)
     copies = _most_that_fit(lambda n: memory_of(n, 1).update_peak <= usable, copies)
     if is_careful:
         return copies, None
@@ -109,9 +109,13 @@ def _free_in_container() -> float:
 
 
 def _number_in(file: str | Path, name: str) -> float:
-    """The number behind a name in a file of Linux, e.g. 123 in the line `MemAvailable: 123 kB`; 0 without it."""
+    """The number after a name in a file of Linux, e.g. 123 in the line `MemAvailable: 123 kB`; 0 if there is none."""
     try:
         lines = Path(file).read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return next((float(words[1]) for words in map(str.split, lines) if words[:1] == [name]), 0.0)
+    for line in lines:
+        words = line.split()
+        if words and words[0] == name:
+            return float(words[1])
+    return 0.0

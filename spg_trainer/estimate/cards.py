@@ -72,8 +72,7 @@ CARDS = {
     "H100": _card("H100", 80, 989.4, 67),
     # NVIDIA H200 data sheet, SXM.
     "H200": _card("H200", 141, 989.4, 67),
-    # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 18 PFLOP/s and, in float32, 600
-    # TFLOP/s.
+    # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 18 PFLOP/s and, in float32, 600 TFLOP/s.
     "B200": _card("B200", 180, 2250, 75),
 }
 """{name for --gpu: card}."""

@@ -112,21 +112,21 @@ def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     The flags change how weights are stored, how they are divided among processes (--shard), or which are trained. With
     the flags {}, only a smaller batch or checkpointing can help. processes: 0 = as many as the run has.
     """
-    m = config.model
+    model = config.model
     unchanged = ({}, 0)
     # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `words` leaves
     # this flag out.
     adamw = {"optimizer": "adamw"}
     by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
-    if m.lora_r:
+    if model.lora_r:
         # `--shard phase` is not tried: it saves nothing at the peak, as it gathers all weights for an update, and
         # adapters are never divided.
-        in_four_bits = [] if m.is_divided else [({"load_4bit": True}, 0)]
+        in_four_bits = [] if model.is_divided else [({"load_4bit": True}, 0)]
         return [unchanged, *in_four_bits, *by_layer]
     divided = [
         ({"shard": shard, **adamw}, processes) for processes in PROCESSES for shard in ("phase", "layer")
     ]
-    if m.is_divided:
+    if model.is_divided:
         return [unchanged, *divided]
     adapters = {"lora_r": LORA_R}
     return [

@@ -187,8 +187,8 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
     layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
     if sizes.adapters:
-        # The inputs of adapters: of those in attention, of those in the feed-forward part, of its last layer, and seven
-        # of rank r between the two matrices of an adapter.
+        # The inputs of adapters: one for those in attention, one for those in the feed-forward part and one for its
+        # last layer; and for each of the seven, the r values between the two matrices of the adapter.
         layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
     else:
         # The inputs of weights: of two norms, of the linear layers behind these, and of the last linear layer.

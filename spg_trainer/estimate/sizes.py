@@ -9,11 +9,11 @@ from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.settings.fields import Config
 
 PROMPT = 200
-"""Tokens of a prompt where nobody says how many."""
+"""Tokens of a prompt if nothing says how many it has."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 TOKENS_OF_A_PASS = 2048
-"""A GPU samples at least this many tokens at once. A pass with a cache over few rows takes as long as its
-kernels take to start: on an H100, a pass of LLaDA-8B over 8 rows of 32 columns takes as long as one over 24 rows."""
+"""A GPU samples at least this many tokens at once. A pass with a cache over few rows takes as long as its kernels take
+to start: on an H100, a pass of LLaDA-8B over 8 rows of 32 columns takes as long as one over 24 rows."""
 
 
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
@@ -130,10 +130,10 @@ def step_sizes(
     more. processes: how many share the step. cpu_threads: the threads of the CPU; 0 = the run is on an accelerator.
     rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
-    batch, m, length = config.batch, config.model, config.rollout.max_completion_length
+    batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]
     shape = shape_of(model)
-    adapters = count_lora(model, m.lora_r, experts=m.lora_experts)
+    adapters = count_lora(model, model_settings.lora_r, experts=model_settings.lora_experts)
     masking = algorithm.make_masking()
     completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
     masks = masking.sequences(length, shape.pattern)
@@ -149,7 +149,7 @@ def step_sizes(
         shape=shape,
         adapters=adapters,
         trained=adapters or shape.whole,
-        in_four_bits=shape.linear if m.load_4bit else 0,
+        in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),
         prompt_length=prompt_length,

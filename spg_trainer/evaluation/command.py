@@ -97,32 +97,34 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     if not resolved.checked:
         check(command)
     console = Console(quiet=quiet)
-    m = command.model
+    model_settings = command.model
     if command.perplexity is not None:
         run_perplexity(command, resolved.origins, console)
         return []
     refuse_overridden_flags(command, resolved.origins)
     to_evaluate = evaluations_of(command)
-    output_path = command.output_dir or run_holding(m.model)
+    output_path = command.output_dir or run_holding(model_settings.model)
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    for note in dict.fromkeys(note for _, env, _ in to_evaluate for note in changed_files(m.model, env)):
+    for note in dict.fromkeys(
+        note for _, env, _ in to_evaluate for note in changed_files(model_settings.model, env)
+    ):
         console.warn(note)
     for note in changed_code(command):
         console.warn(note)
     for notice in dict.fromkeys(env.notice for _, env, _ in to_evaluate if env.notice):
         console.say(notice)
-    accelerator = join(m.device)
+    accelerator = join(model_settings.device)
     policy = open_model(command, accelerator)
-    if unseen_task := unseen(m.model, command.env):
+    if unseen_task := unseen(model_settings.model, command.env):
         unseen_task += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     # The run that the model lies in, if the results are written to its folder.
     run = None if command.output_dir else output_path
-    model = facts_of_model(m.model, policy, run)
+    model = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
@@ -131,7 +133,9 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             for protocol_command, env, sampling in to_evaluate
         ]
     if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
-        for note in dict.fromkeys(other_lengths(sampling, m.model) for _, _, sampling in to_evaluate):
+        for note in dict.fromkeys(
+            other_lengths(sampling, model_settings.model) for _, _, sampling in to_evaluate
+        ):
             if note:
                 console.say(note)
     return [
@@ -164,12 +168,12 @@ def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) ->
 def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
     """(command with the settings of one protocol, its environment, a length and number of steps), in their order."""
     found = []
-    for own in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
-        env = make_env(own.env, own.env_args, own.reward_weights, own.split)
-        check_rules(own.rules, env)
-        for sampling in own.rollout.samplings():
+    for settings in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
+        env = make_env(settings.env, settings.env_args, settings.reward_weights, settings.split)
+        check_rules(settings.rules, env)
+        for sampling in settings.rollout.samplings():
             check_names(sampling)
-            found.append((own, env, sampling))
+            found.append((settings, env, sampling))
     return found
 
 
@@ -232,13 +236,20 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
     """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
-    return [
-        f"{file} is not the file of this name that {model} was trained with ({trained[Path(file).name]}, this one "
-        f"{now}). It is read as it is. To measure what was trained, put the old file back, or name a copy of it by "
-        f"{'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names this file'}."
-        for file, now in env.origin.items()
-        if now.startswith("sha256") and trained.get(Path(file).name, now) != now
-    ]
+    warnings = []
+    for file, now in env.origin.items():
+        before = trained.get(Path(file).name, now)
+        if not now.startswith("sha256") or before == now:
+            continue
+        flag = "--env-args prompt_style=FILE, or the argument that names this file"
+        if file.endswith(DATA):
+            flag = "--env"
+        warnings.append(
+            f"{file} is not the file of this name that {model} was trained with ({before}, this one {now}). It is read "
+            "as it is. To measure what was trained, put the old file back, or name a copy of it by "
+            f"{flag}."
+        )
+    return warnings
 
 
 def changed_code(command: EvalCommand) -> list[str]:
@@ -276,14 +287,14 @@ def changed_code(command: EvalCommand) -> list[str]:
 
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
-    m = command.model
-    check_processes(m, world_size())
-    device = own_device(m.device, accelerator)
+    model_settings = command.model
+    check_processes(model_settings, world_size())
+    device = own_device(model_settings.device, accelerator)
     with raising_on_all():
-        policy = open_for_evaluation(m, env=command.env, device=device)
-    if m.is_divided:
-        divide_policy(policy, m, device)
-    return policy.ending_with(model_environment(m.model).get("ends", "any"))
+        policy = open_for_evaluation(model_settings, env=command.env, device=device)
+    if model_settings.is_divided:
+        divide_policy(policy, model_settings, device)
+    return policy.ending_with(model_environment(model_settings.model).get("ends", "any"))
 
 
 def evaluate_one(
@@ -408,13 +419,11 @@ def settings_of_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )
+    env_args = {**command.env_args, **PAPER_ENV_ARGS}
     prompt_style = command.env_args.get("prompt_style")
-    style = (
-        PAPER_ENV_ARGS
-        if prompt_style in (None, "plain", "instruct")
-        else {**PAPER_ENV_ARGS, "prompt_style": prompt_style}
-    )
-    return replace(command, env_args={**command.env_args, **style}, rollout=PAPERS, num_generations=1)
+    if prompt_style not in (None, "plain", "instruct"):
+        env_args["prompt_style"] = prompt_style
+    return replace(command, env_args=env_args, rollout=PAPERS, num_generations=1)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:

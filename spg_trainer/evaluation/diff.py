@@ -29,10 +29,11 @@ class Difference:
     a: Mean
     """Solved rate of A."""
     b: Mean
+    """Solved rate of B."""
     gain: Mean
     """B - A, problem by problem."""
     fixed: tuple[int, ...]
-    """Problems that B solves and A does not, or with several completions, that B solves more often than A."""
+    """Problems that B solves and A does not; with several completions of a problem, that B solves more often than A."""
     broken: tuple[int, ...]
     """Problems that A solves and B does not, or that A solves more often."""
     p: float
@@ -101,12 +102,17 @@ def difference(a: Groups, b: Groups) -> Difference:
         if a[index][0]["prompt"] != b[index][0]["prompt"]:
             text = f"Problem {index} is not the same in both"
             raise ConfigError(f"{text}. Evaluate both with the same --env, --env-args and --split.")
-    rates = [np.array([np.mean([row["correct"] for row in group[i]]) for i in common]) for group in (a, b)]
-    change = rates[1] - rates[0]
+
+    def rates_of(groups: Groups) -> np.ndarray:
+        """(problems,) how often each of the common problems is solved."""
+        return np.array([np.mean([row["correct"] for row in groups[index]]) for index in common])
+
+    rates_a, rates_b = rates_of(a), rates_of(b)
+    change = rates_b - rates_a
     fixed = tuple(np.array(common)[change > 0].tolist())
     broken = tuple(np.array(common)[change < 0].tolist())
     larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
-    means = [mean_over(values[None]) for values in (*rates, change)]
+    means = [mean_over(values[None]) for values in (rates_a, rates_b, change)]
     return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(larger, smaller)))
 
 

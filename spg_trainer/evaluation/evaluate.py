@@ -62,7 +62,7 @@ class Evaluation:
     tokens_per_pass: float
     """How many tokens a pass of the model unmasked, in the mean over all passes."""
     reasons: dict[str, int]
-    """Outcome -> completions; of a task that gives no reasons, "right" or "wrong"."""
+    """{reason: how many completions have it}; "right" or "wrong" for a task that gives no reasons."""
     pass_at: dict[int, float]
     """k -> unbiased pass@k, for every power of two below the number of generations, and for that number."""
     majority: float | None
@@ -181,7 +181,8 @@ def evaluate(
     with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)
         if note := lengths_left_out(sampling, policy.source):
-            warnings.warn(note, stacklevel=4)  # behind `naming_keywords` and `each_file_once`
+            # Level 4 is the caller, outside the wrappers `naming_keywords` and `each_file_once`.
+            warnings.warn(note, stacklevel=4)
         if isinstance(env, str):
             env = envs.make(recipe.env, split=split, **recipe.env_args)
         elif (divided := envs.registry.in_split(env, split)) is not env:
@@ -504,9 +505,10 @@ def evaluation_settings(
     env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
 ) -> dict[str, Any]:
     """What must be equal for two evaluations to be comparable."""
+    origin = {"origin": dict(env.origin)} if env.origin else {}
     return {
         "env": env.spec_name,
-        **({"origin": dict(env.origin)} if env.origin else {}),
+        **origin,
         "split": getattr(env, "split", split),  # an author need not keep the argument
         "seed": seed,
         "num_problems": num_problems,
@@ -519,7 +521,8 @@ def evaluation_settings(
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
     rates = {f"pass@{k}": rate for k, rate in result.pass_at.items() if k > 1}
-    rates |= {} if result.majority is None else {"majority": result.majority}
+    if result.majority is not None:
+        rates["majority"] = result.majority
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"

@@ -23,7 +23,7 @@ class HabitCounts:
     neither: int
     """Completions that follow no habit."""
     groups: int
-    """Problems."""
+    """How many problems; the completions of a problem are a group."""
     mixed: int
     """Problems with right and with wrong completions: RL learns from these."""
     alone: Mapping[str, int] = field(default_factory=dict)
@@ -113,4 +113,5 @@ def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
 
 
 def _answer(extracted: str | None, completion: str) -> str:
+    """What is compared of a completion: its extracted answer, or the whole text if there is none."""
     return completion.strip() if extracted is None else extracted

@@ -126,8 +126,8 @@ class SpgLLaDA(LM):
         used: a diffusion model writes something else if it has more tokens to fill.
         """
         length = self.sampling.max_completion_length
-        wishes = [normalize_gen_kwargs(request.args[1], length) for request in requests]
-        for max_gen_toks in sorted({wish["max_gen_toks"] for wish in wishes} - {length}):
+        gen_kwargs = [normalize_gen_kwargs(request.args[1], length) for request in requests]
+        for max_gen_toks in sorted({kwargs["max_gen_toks"] for kwargs in gen_kwargs} - {length}):
             text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
             logger.warning(text, max_gen_toks, length)
         unanswered = self._too_long(requests)
@@ -137,7 +137,7 @@ class SpgLLaDA(LM):
             document = (request.task_name, request.doc_id)
             keys.append(("eval", request.doc_id, repeats[document]))
             repeats[document] += 1
-        temperatures = [float(wish.get("temperature", 0.0)) for wish in wishes]
+        temperatures = [float(kwargs.get("temperature", 0.0)) for kwargs in gen_kwargs]
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
             bar.update(len(unanswered))
@@ -147,13 +147,16 @@ class SpgLLaDA(LM):
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
                 for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
-                    texts[i] = postprocess_generated_text(text, wishes[i]["until"], None)
+                    texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], None)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                 bar.update(len(batch))
         return texts
 
     def _too_long(self, requests: Sequence[Instance]) -> set[int]:
-        """The requests whose contexts are too long, to be skipped; ConfigError for these unless overlong="skip"."""
+        """The numbers of the requests whose contexts are too long, which overlong="skip" skips.
+
+        Raises ConfigError if there are any and overlong is "error".
+        """
         room, long = Room(self.policy, self.sampling.max_completion_length), {}
         for number, request in enumerate(requests):
             if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > room.prompt:
@@ -168,10 +171,15 @@ class SpgLLaDA(LM):
         if self.overlong == SKIP:
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
             return {*long}
-        remedies = "Leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
-        remedies += "answers them with an empty text."
-        if (left := self.policy.room(max(named.values()))) > 0:
-            remedies = f"Lower max_completion_length in --model_args to {left:,} or less, l{remedies[1:]}"
+        leave_out = (
+            "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
+            "answers them with an empty text."
+        )
+        left = self.policy.room(max(named.values()))
+        if left > 0:
+            remedies = f"Lower max_completion_length in --model_args to {left:,} or less, {leave_out}"
+        else:
+            remedies = f"{leave_out[0].upper()}{leave_out[1:]}"
         raise ConfigError(f"{text} {remedies}")
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -200,6 +208,7 @@ class SpgLLaDA(LM):
         return answers
 
     def _elbo(self, prompt: list[int], wanted: list[int]) -> float:
+        """The ELBO of the tokens `wanted` after the prompt, in nats; 0 if there are none."""
         limit = self.policy.model.config.max_position_embeddings
         prompt = prompt[max(0, len(prompt) + len(wanted) - limit) :]  # the end of a context that is too long
         rng = numpy_generator(self.seed, "log-likelihood", *wanted)
@@ -210,9 +219,11 @@ class SpgLLaDA(LM):
     ) -> str:
         """The conversation in the model's format. Without `add_generation_prompt`, the last message is the beginning of
         what the model is to complete."""
-        begun = "" if add_generation_prompt else chat_history[-1]["content"]
-        messages = chat_history if add_generation_prompt else chat_history[:-1]
-        return chat_text(self.policy, messages, special_tokens(self.policy).values()) + begun
+        if add_generation_prompt:
+            messages, beginning = chat_history, ""
+        else:
+            messages, beginning = chat_history[:-1], chat_history[-1]["content"]
+        return chat_text(self.policy, messages, special_tokens(self.policy).values()) + beginning
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""

@@ -26,7 +26,8 @@ COPIES_AT_ONCE = 32
 
 def tries_all(length: int, num_masks: int) -> bool:
     """Whether there are at most `num_masks` ways to mask one or more of `length` tokens."""
-    return length <= num_masks.bit_length() and 2**length - 1 <= num_masks  # the first spares a huge power
+    # The first comparison saves computing a huge power.
+    return length <= num_masks.bit_length() and 2**length - 1 <= num_masks
 
 
 def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -66,7 +66,8 @@ def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) 
     behind_prompts = [(len(prompt), len(wanted)) for prompt, wanted in texts if prompt]
     if not canvas or not behind_prompts:
         return 0, ""
-    longest_prompt, longest = map(max, zip(*behind_prompts, strict=True))
+    longest_prompt = max(prompt_tokens for prompt_tokens, _ in behind_prompts)
+    longest = max(tokens for _, tokens in behind_prompts)
     if length and longest > length:
         raise ConfigError(
             f"--max-completion-length {length}: a completion has {longest:,} tokens. Use {longest} or more, or 0 to "
@@ -111,8 +112,8 @@ def measure_perplexity(
             "block_length": block_length,
             "max_completion_length": max_completion_length if prompt else 0,
         }
-        mean, squared = elbo_of(policy, prompt, wanted, num_masks, key, **options)
-        total, variance, tokens = total + mean, variance + squared, tokens + len(wanted)
+        elbo, variance_of_elbo = elbo_of(policy, prompt, wanted, num_masks, key, **options)
+        total, variance, tokens = total + elbo, variance + variance_of_elbo, tokens + len(wanted)
         advance(1)
     return Perplexity(total / tokens, math.sqrt(variance) / tokens, tokens, len(texts))
 
@@ -142,9 +143,9 @@ def elbo_of(
 
 
 def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as `envs` reads it (Alpaca, ShareGPT, chats); the last message of a chat that answers is its completion.
+    """A row as `envs` reads it (Alpaca, ShareGPT, chats). If a chat ends with an answer, the answer is the completion.
 
-    A row with a text is that text, whatever else it has.
+    A row with `text` is returned as it is.
     """
     if isinstance(row.get("text"), str) and row["text"]:
         return {**row}
@@ -156,7 +157,7 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
-    """One row of the file; `where` names it."""
+    """(ids of the prompt, ids of what is measured) of one row of the file. where: names the row in errors."""
     row, special = with_answer(row), special_tokens(policy).values()
     if isinstance(row.get("text"), str) and row["text"]:
         prompt, (wanted,) = [], encode_plain(policy, [spell_apart(row["text"], special)])

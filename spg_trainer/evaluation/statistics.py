@@ -77,9 +77,9 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, problem_degrees, (seeds - 1) * problem_degrees])
     sums = [problems * (seed_effects**2).sum(), seeds * (problem_effects**2).sum(), (residuals**2).sum()]
     mean_squares = np.array(sums) / degrees
-    # The variance is that of seeds + problems - residuals. If the component of seeds or of problems would be
-    # below zero, its mean square is below that of the residuals. Then the other mean square is larger than the sum, and
-    # stands alone.
+    # The variance comes from the mean squares as seeds + problems - residuals. If the mean square of seeds, or of
+    # problems, is below that of the residuals, its component counts as zero, and only the other mean square is left.
+    # That one is then larger than the sum. So the largest of the three choices is always the right one.
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda choice: float(mean_squares @ choice))
     total = float(mean_squares @ signs)
     freedom = total**2 / float((mean_squares**2 / degrees) @ np.abs(signs)) if total else math.inf
@@ -116,5 +116,5 @@ def sign_test(lost: int, won: int) -> float:
 
 
 def reason_of(row: Mapping[str, Any]) -> str:
-    """The reason of a completion's verdict; of a task that gives none, whether it is right."""
+    """The reason of a completion's verdict; "right" or "wrong" if its task gives no reasons."""
     return row["reason"] or ("right" if row["correct"] else "wrong")

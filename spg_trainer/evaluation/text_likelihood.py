@@ -58,8 +58,8 @@ def log_likelihood(
     """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
 
     The completion stands on a canvas of the length that the model was taught, as when the model writes: the places
-    behind its end token are masked and not scored, as in training by RL. So what is bounded is the
-    probability that the model writes this answer, whatever it would put behind the end.
+    behind its end token are masked and not scored, as in training by RL. So the bounds are for the probability that the
+    model writes this answer, whatever follows the end.
 
     Args:
         policy: what `load_model` returned.
@@ -68,8 +68,8 @@ def log_likelihood(
         num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
-        ended: whether the end token that the model writes behind a completion is scored too. Without it, the
-            probability that a completion begins with the text is bounded.
+        ended: whether the end token that the model writes behind a completion is scored too. If not, the bounds are for
+            the probability that a completion begins with the text.
         max_completion_length: places of the canvas. 0 = as many as the text has tokens, as in LLaDA's evaluation. None
             = as many as the model was taught, by its environment.json; the same as 0 for a model without this file, and
             (with a warning) for a text that is longer than the model was taught.
@@ -103,7 +103,7 @@ def log_likelihood(
         warnings.warn(
             f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
             "its own length.",
-            stacklevel=3,  # behind `naming_keywords`
+            stacklevel=3,  # the caller, outside the wrapper `naming_keywords`
         )
     canvas = max(canvas, tokens)
     if not completion_ids or len(prompt_ids) + canvas > positions:
@@ -164,14 +164,16 @@ def bounds_of_block(
     powers = np.where(masked, np.log(weights)[:, None] + beta * logps, -np.inf)
     seen = masked.any(0)
     log_means = np.logaddexp.reduce(powers[:, seen], axis=0)
-    return elbo, float(log_means.sum()) * masked.shape[1] / max(1, int(seen.sum())) / beta
+    num_tokens, num_seen = masked.shape[1], max(1, int(seen.sum()))
+    return elbo, float(log_means.sum()) * num_tokens / num_seen / beta
 
 
 def jackknife(logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
     """The variances (2,) of both bounds over the draw of M copies, by leaving out each copy once."""
     copies = len(weights)
-    others = [np.arange(copies) != left_out for left_out in range(copies)]
-    without = np.array(
-        [bounds_of_block(logps[k], masked[k], weights[k] * copies / (copies - 1), beta) for k in others]
-    )
-    return (copies - 1) * without.var(0)
+    bounds = []
+    for left_out in range(copies):
+        kept = np.arange(copies) != left_out
+        kept_weights = weights[kept] * copies / (copies - 1)
+        bounds.append(bounds_of_block(logps[kept], masked[kept], kept_weights, beta))
+    return (copies - 1) * np.array(bounds).var(0)

@@ -4,6 +4,7 @@ Axes: M masks; T places of a completion (`row.size`); n <= T tokens up to its en
 block, k masked ones among these.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,21 +45,21 @@ class BlockMasking(Masking):
 
     def check(self, size: int) -> None:
         """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
-        blocks = -(-size // self.block_length)
+        blocks = math.ceil(size / self.block_length)
         if self.modulo and blocks < self.num_masks:
             # The longest block_length that still gives `num_masks` blocks; these are 2 or more here.
             longest = (size - 1) // (self.num_masks - 1)
+            or_shorter_blocks = f" or block_length={longest}" if longest else ""
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
-                f"block_length={self.block_length}. Use $algorithm_args num_masks={blocks}"
-                f"{f' or block_length={longest}' if longest else ''}."
+                f"block_length={self.block_length}. Use $algorithm_args num_masks={blocks}{or_shorter_blocks}."
             )
 
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            all_blocks = -(-row.size // self.block_length)  # also those behind the end
+            all_blocks = math.ceil(row.size / self.block_length)  # also those behind the end
             # One draw for all masks of the completion, from a stream that they share.
             block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
@@ -108,12 +109,12 @@ class ActiveBlockMasking(Masking):
 class GaussBlocksMasking(Masking):
     """Masks each token with a chance near a node of a quadrature; the chance falls from first block to last (SLIM-RL).
 
-    Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Block j of the K that
-    hold a token masks each of its tokens with t + s/2 cos(pi j / (K-1)), where s is `spread`, or twice the distance of
-    t from 0 or 1 if that is less; the mean of the chances over the blocks is t. Each of the k masked tokens is scored
-    and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy that masks none scores
-    nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the any-order ELBO, for M >
-    n/2.
+    Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Of the K blocks that hold a
+    token, block j = 0, 1, ... masks each of its tokens with the chance t + s/2 cos(pi j / (K-1)). s is `spread`, or
+    twice the distance of t from 0 or 1 if that is less. The mean of the chances over the blocks is t. Each of the k
+    masked tokens is scored and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy
+    that masks none scores nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the
+    any-order ELBO, for M > n/2.
 
     block_length: tokens, >= 1. spread: 0 to 1.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOKEN_COLUMNS = get_args(Record)
 """The columns of `Rows` that a rollout records of each token for a masking that names them in `records`."""
 ROW_COLUMNS = ("branched", "fill_step")
-"""The columns of `Rows` that say of a whole row where it comes from."""
+"""The columns of `Rows` that say where a whole row comes from."""
 
 
 class Completion(NamedTuple):
@@ -50,7 +50,7 @@ class Completion(NamedTuple):
     unmask_step: np.ndarray
     """(T,) int, the denoising step that wrote the entry, below 0 = no step did."""
     surprise: np.ndarray
-    """(T,) minus the log-probability of each token when it was unmasked, nats."""
+    """(T,) the negative log-probability of each token when it was unmasked, in nats."""
     streams: RowStreams
     progress: float
     """How far the iterations of the step have come: 0 in the first, 1 in the last."""
@@ -110,7 +110,7 @@ class Masking(ABC):
     is False, the algorithms that compare the likelihoods of completions refuse the masking."""
     target: ClassVar[str] = ""
     """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
-    holds), "own" if the docstring states another target, or "" if there is none, as `is_likelihood` is False."""
+    holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is False."""
     measure: ClassVar[str] = ""
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     hints: ClassVar[bool] = False
@@ -181,7 +181,7 @@ class Masking(ABC):
             scale[row] = copies.scale
             part[row, place[: completion.length][copies.part]] = True
             if self.p_mask_prompt > 0:
-                prompt_tokens = np.flatnonzero(prompt_mask[row])  # their columns, which are no padding
+                prompt_tokens = np.flatnonzero(prompt_mask[row])  # the columns that are not padding
                 for mask in range(num_masks):
                     noise = completion.streams.of_mask(mask).random(len(prompt_tokens))
                     masked[row, mask, prompt_tokens] = noise < self.p_mask_prompt
@@ -202,7 +202,9 @@ class Masking(ABC):
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
         arrays |= {"measured": measured, "ref_masked": ref_masked}
         device = rows.completion_ids.device
-        tensors = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
+        tensors = {
+            name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None
+        }
         return Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
 
 
@@ -210,9 +212,10 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     """Each row as a masking sees it, one after the other."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
-    quantile = torch.arange(len(rows)).double() / len(rows)
     if "quantile" in rows:
         quantile = rows.quantile
+    else:
+        quantile = torch.arange(len(rows)).double() / len(rows)
     quantiles = quantile.tolist()
     # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
     # is the order of places.

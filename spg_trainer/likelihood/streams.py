@@ -45,6 +45,8 @@ class KeyedStreams:
     update: tuple[int, ...] = ()
     """The part of the key that tells the iterations of a step apart: (iteration,), or () if there is only one."""
 
+    # Masks are numbered from 0. The streams of a whole row have -1 and -2 in place of the number of a mask.
+
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, mask)
 

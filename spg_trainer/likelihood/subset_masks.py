@@ -112,7 +112,7 @@ class BernoulliMasking(SubsetMasking):
             stream = row.streams.of_mask(mask)
             p_clean, u = stream.random(2)  # t = 1 - p_clean, so that it is never 0
             p_any = 1 - p_clean**row.length
-            # The place of the first masked token follows a geometric law cut at n, of which u is a quantile.
+            # The place of the first masked token has a geometric distribution, cut at n. It is taken at the quantile u.
             first = 0
             if p_clean > 0:
                 first = min(int(np.log(1 - u * p_any) / np.log(p_clean)), row.length - 1)

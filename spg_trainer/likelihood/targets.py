@@ -73,7 +73,8 @@ def quadrature(masking: Masking, row: Completion) -> Weights:
     nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
     for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
         count = max(1, int(ratio * row.length + 1e-9))
-        weight = share / (ratio if getattr(masking, "by_ratio", False) else count / row.length)
+        share_of_tokens = ratio if getattr(masking, "by_ratio", False) else count / row.length
+        weight = share / share_of_tokens
         for hidden in combinations(everyone, count):
             context = bits(everyone) - bits(hidden)
             weights[list(hidden), context] += weight / math.comb(row.length, count)
@@ -93,7 +94,8 @@ def path(masking: Masking, row: Completion) -> Weights:
     weights, steps = nothing(row), row.unmask_step[: row.length]
     starts, _, segment = masking.segments(steps)  # type: ignore[attr-defined]
     for token in range(row.length):
-        weights[token, bits(np.flatnonzero(steps < starts[segment[token]]).tolist())] = 1.0
+        shown = np.flatnonzero(steps < starts[segment[token]]).tolist()
+        weights[token, bits(shown)] = 1.0
     return weights
 
 
@@ -150,9 +152,8 @@ def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
             mask, token = copies.scored[:, :TOKENS].nonzero()
-            context = (~copies.masked[:, :TOKENS] @ bit_of_token)[
-                mask
-            ]  # as `bits`, of the copy that scores it
+            context_of_copy = ~copies.masked[:, :TOKENS] @ bit_of_token  # as `bits` returns it
+            context = context_of_copy[mask]
             weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
             np.add.at(weights, (token, context), weight * copies.scale / len(copies.scored) / ROWS)
         drawn.append(weights)
@@ -189,7 +190,9 @@ def difference_from_target(masking: Masking) -> str:
         return ""
     token, context = wrong[0]
     names = [str(i) for i in range(TOKENS) if context >> i & 1]
-    where = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}" if names else "no token"
+    where = "no token"
+    if names:
+        where = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
     return (
         f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
         f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {what}"

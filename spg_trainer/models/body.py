@@ -184,7 +184,7 @@ class AnyShape:
     """Attention without cuDNN, which prepares a plan for each new shape: in rollouts and updates few shapes repeat."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own."""
+        """As the layer's own `forward`."""
         if hidden_states.device.type != "cuda":
             return super().forward(hidden_states, *args, **kwargs)
         with sdpa_kernel(KERNELS):
@@ -328,9 +328,8 @@ class Body:
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
         """Which column sees which (B, 1, Q, K), by blocks of the real tokens (B, K); the queries are the last Q."""
-        if (
-            self.pattern.has_causal_context
-        ):  # nothing says which block is being written, so all columns are context
+        if self.pattern.has_causal_context:
+            # Nothing says which block is being written, so all columns are context.
             ranks = Pattern(1).blocks(attention_mask)
             return visible(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":

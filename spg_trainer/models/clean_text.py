@@ -49,7 +49,10 @@ class NoisyCopies:
         return is_earlier if self.from_context is None else is_earlier | self.from_context
 
     def end_of_clean(self, last: Tensor) -> Tensor:
-        """(S, 1), the first block whose clean columns are not needed. last: (S, 1), the last with wanted tokens."""
+        """(S, 1), the first block whose clean columns are not needed.
+
+        last: (S, 1), the last block with wanted tokens.
+        """
         return last if self.from_context is None else last + self.from_context.any(1, keepdim=True)
 
 
@@ -58,7 +61,7 @@ class SharedText:
     """Which columns attend to which in a pass over one sequence of r texts and S copies of them."""
 
     text: Tensor
-    """(S,) int64, which text each copy is of."""
+    """(S,) int64, the number of each copy's text."""
     clean_mask: Tensor
     """(r, 1, C, C) bool, which column of a text sees which."""
     place: Tensor
@@ -154,7 +157,7 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     block = blocks.gather(1, both_columns)
     is_clean = torch.arange(block.shape[1], device=ids.device) >= noisy_size
     query_block, key_block = block[:, :, None], block[:, None, :]
-    # Padding sees itself: attention to nothing at all is no number.
+    # Padding sees itself, because attention to nothing at all would give NaN.
     same_block = (query_block == key_block) & (is_clean == is_clean[:, None])
     if copies.is_causal:
         same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
@@ -197,7 +200,7 @@ def with_shared_text(copies: NoisyCopies, text: Tensor, num_texts: int) -> dict[
     clean_columns = _chosen_columns((blocks_of_text >= 0) & (blocks_of_text < end_of_text[:, None]))
     clean_block, noisy_block = blocks_of_text.gather(1, clean_columns), blocks.gather(1, noisy_columns)
     query_block, key_block = clean_block[:, :, None], clean_block[:, None, :]
-    # Padding sees itself: attention to nothing at all is no number.
+    # Padding sees itself, because attention to nothing at all would give NaN.
     clean_mask = query_block == key_block
     if copies.is_causal:
         clean_mask &= clean_columns[:, None, :] <= clean_columns[:, :, None]

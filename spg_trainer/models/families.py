@@ -28,10 +28,13 @@ def _stacked_experts() -> list[WeightTransform]:
 def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that LLaDA-MoE's config.json writes differently from Qwen3's class.
 
-    It lists layers without experts by a 0 in a list of all layers.
+    config.json has a list of all layers, in which a 0 marks each layer without experts.
     """
-    dense = [layer for layer, sparse in enumerate(settings.get("moe_layer_freq") or ()) if not sparse]
-    return {"norm_topk_prob": False} | ({"mlp_only_layers": dense} if "moe_layer_freq" in settings else {})
+    derived: dict[str, Any] = {"norm_topk_prob": False}
+    if "moe_layer_freq" in settings:
+        has_experts = settings["moe_layer_freq"] or ()
+        derived["mlp_only_layers"] = [layer for layer, has in enumerate(has_experts) if not has]
+    return derived
 
 
 def _llada2_weights() -> list[WeightTransform]:

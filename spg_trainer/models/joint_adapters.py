@@ -50,7 +50,7 @@ class JointAttention:
     """Attention whose adapters of `PARTS` multiply in one product."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own; hidden_states (B, S, in)."""
+        """As the layer's own `forward`; hidden_states (B, S, in)."""
         if torch.compiler.is_compiling():
             factors = [getattr(self, name).first_factor() for name in PARTS]
             if all(factor is not None for factor in factors):

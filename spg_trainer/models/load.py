@@ -99,11 +99,11 @@ def load_model(
     tasks = None if env is None else known_tasks(env)
     if tasks and (note := unseen(name, tasks)):
         opened = Path(resolve_model(name, tasks).base).name
-        # Behind `naming_keywords`.
+        # Level 3 is the caller of `load_model`; level 2 is the wrapper that `naming_keywords` puts around it.
         warnings.warn(in_keywords(f"{name} with env={tasks} opens {opened}: {note}."), stacklevel=3)
     if chat_template_args is None:
         chat_template_args = model_environment(name).get("chat_template_args")
-    m = ModelConfig(
+    settings = ModelConfig(
         model=name,
         revision=revision,
         dtype=dtype,
@@ -117,16 +117,16 @@ def load_model(
         load_4bit=load_4bit,
         chat_template_args=dict(chat_template_args or {}),
     )
-    check_ranges(m)
-    return _open(settle(m), tasks, seed)
+    check_ranges(settings)
+    return _open(settle(settings), tasks, seed)
 
 
-def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
+def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Policy:
     """The model that a command measures, on `device`; with --shard, `divide_policy` still has to read its weights."""
-    dtype = m.dtype
-    if m.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
-        dtype, device = _name_of(_dtype(m.dtype, find_device(device))), "cpu"
-    settings = ModelConfig(**{name: getattr(m, name) for name in vars(LoadConfig())})
+    dtype = load_config.dtype
+    if load_config.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
+        dtype, device = _name_of(_dtype(load_config.dtype, find_device(device))), "cpu"
+    settings = ModelConfig(**{name: getattr(load_config, name) for name in vars(LoadConfig())})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
     return policy
@@ -140,7 +140,7 @@ def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: 
 
 
 def open_policy(
-    m: ModelConfig,
+    settings: ModelConfig,
     *,
     env: str,
     seed: int,
@@ -156,58 +156,58 @@ def open_policy(
     and inside `shard.unsharded` the model computes with a working copy of them. With `shard` other than none the model
     has no numbers yet: `divide_policy` divides it and reads them.
     """
-    m = settle(m)
-    if is_embedded(m.model, "new"):
-        return new_model(m, seed=seed, device=device or m.device)
-    all_weights = m.lora_r == 0
-    device = device or m.device
-    compute_dtype = _dtype(m.dtype, find_device(device))
+    settings = settle(settings)
+    if is_embedded(settings.model, "new"):
+        return new_model(settings, seed=seed, device=device or settings.device)
+    all_weights = settings.lora_r == 0
+    device = device or settings.device
+    compute_dtype = _dtype(settings.dtype, find_device(device))
     kept_dtype = torch.promote_types(compute_dtype, torch.float32) if all_weights else compute_dtype
-    if m.is_divided:  # opened on the CPU, in the type in which `device` will keep it
+    if settings.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
-    policy = _open(replace(m, dtype=_name_of(kept_dtype), device=device), env, seed)
-    if reference and m.ref_copy:
+    policy = _open(replace(settings, dtype=_name_of(kept_dtype), device=device), env, seed)
+    if reference and settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not all_weights and not policy.fresh_adapters:
         add_reference(policy.model)
-    if m.gradient_checkpointing:
+    if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
-    if m.compile:
+    if settings.compile:
         compile_layers(policy.model)
-    if kept_dtype != compute_dtype and not m.is_divided:
+    if kept_dtype != compute_dtype and not settings.is_divided:
         for model in filter(None, (policy.model, policy.frozen)):
             keep_wider(model, compute_dtype)
     return policy
 
 
-def new_model(m: ModelConfig, *, seed: int, device: str) -> Policy:
+def new_model(settings: ModelConfig, *, seed: int, device: str) -> Policy:
     """The model of new weights for `new` or `new:KIND` in settings; on the CPU if it still has to be divided."""
     policy = new_policy(
-        m.model.partition(":")[2],
-        device="cpu" if m.is_divided else device,
+        settings.model.partition(":")[2],
+        device="cpu" if settings.is_divided else device,
         seed=seed,
-        hidden_size=m.hidden_size,
-        layers=m.num_layers,
-        heads=m.num_heads,
-        ffn=m.intermediate_size,
+        hidden_size=settings.hidden_size,
+        layers=settings.num_layers,
+        heads=settings.num_heads,
+        ffn=settings.intermediate_size,
     )
-    if m.ref_copy:
+    if settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
-    if m.gradient_checkpointing:
+    if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
-    if m.compile:
+    if settings.compile:
         compile_layers(policy.model)
     return policy
 
 
-def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
+def divide_policy(policy: Policy, settings: ModelConfig, device: str) -> None:
     """Divides an opened model and its frozen copy among the processes; all of them call this.
 
     The model then computes in the type of `--dtype`; if all weights are trained, they have float32 or wider.
     """
     own_device = find_device(device)
-    compute_dtype = _dtype(m.dtype, own_device)
-    by_layer = m.shard == "layer"
+    compute_dtype = _dtype(settings.dtype, own_device)
+    by_layer = settings.shard == "layer"
     models = [policy.model]
     if policy.frozen is not None:
         models.append(policy.frozen.to(compute_dtype))
@@ -288,17 +288,22 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
-    """The model of `m`, in which all settings are filled in, with its adapters, in eval mode."""
+def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
+    """The model that the settings name, with its adapters, in eval mode. settings: as `settle` fills them in."""
     register_again()
-    weights = resolve_model(m.model, env)
-    policy = _open_base(weights, m)
+    weights = resolve_model(settings.model, env)
+    policy = _open_base(weights, settings)
     # The base that a saved adapter will name: a Hub id as it is, a folder by its absolute path.
     base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
     if weights.adapter is not None:
-        policy.model = load_adapter(policy.model, weights.adapter, dropout=m.lora_dropout, base=base)
-    elif m.lora_r:
-        lora = {"r": m.lora_r, "alpha": m.lora_alpha, "dropout": m.lora_dropout, "experts": m.lora_experts}
+        policy.model = load_adapter(policy.model, weights.adapter, dropout=settings.lora_dropout, base=base)
+    elif settings.lora_r:
+        lora = {
+            "r": settings.lora_r,
+            "alpha": settings.lora_alpha,
+            "dropout": settings.lora_dropout,
+            "experts": settings.lora_experts,
+        }
         policy.model = add_lora(policy.model, **lora, seed=seed, base=base)
         policy.fresh_adapters = True
     refuse_not_finite(policy)
@@ -321,37 +326,37 @@ def refuse_not_finite(policy: Policy) -> None:
     # If a tensor has a NaN, its lowest and highest number are NaN.
     are_finite = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
     finite = torch.stack(are_finite).tolist() if are_finite else []
-    if bad := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
-        more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+    if not_finite := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
+        more = f" and {len(not_finite) - 1} more tensors" if len(not_finite) > 1 else ""
         raise ModelError(
-            f"model {policy.source!r}: {bad[0]}{more} of its {len(tensors)} tensors hold NaN or infinity, so whatever "
-            "it writes means nothing. Download or copy the weights again, or take an earlier checkpoint."
+            f"model {policy.source!r}: {not_finite[0]}{more} of its {len(tensors)} tensors hold NaN or infinity, so "
+            "whatever it writes means nothing. Download or copy the weights again, or take an earlier checkpoint."
         )
 
 
-def _open_base(weights: Weights, m: ModelConfig) -> Policy:
+def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
     """The base model with its tokenizer or the adapter's own. Raises ModelError with the base and the next step."""
-    device = find_device(m.device)
-    dtype = _dtype(m.dtype, device)
+    device = find_device(settings.device)
+    dtype = _dtype(settings.dtype, device)
     base, adapter = weights.base, weights.adapter
     offline = "" if weights.is_local else envs.files.hub.why_offline()
-    options = {"revision": m.revision or "main", "trust_remote_code": False}
+    options = {"revision": settings.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
     with _naming_what_fails(weights, offline):
-        config, rows, tokenizer, special_tokens, note = _describe(weights, m, options)
-        if m.load_4bit:
+        config, rows, tokenizer, special_tokens, note = _describe(weights, settings, options)
+        if settings.load_4bit:
             options["quantization_config"] = four_bits(dtype)
-        if device.type != "cpu" or m.load_4bit:
+        if device.type != "cpu" or settings.load_4bit:
             options["device_map"] = {"": device}
         unread = None
-        if m.is_divided:
+        if settings.is_divided:
             unread = folder_of(weights, options)
             with torch.device("meta"):
                 model = AutoModelForMaskedLM.from_config(config, dtype=dtype)
         else:
             with no_progress_bars() if weights.is_local else nullcontext():
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
-        if m.load_4bit:
+        if settings.load_4bit:
             keep_as_stored(model)
         if rows > config.vocab_size:  # the adapter's file holds all embeddings, also those of added tokens
             if unread is not None:
@@ -360,32 +365,32 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
                     "can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
                 )
             model.resize_token_embeddings(rows, mean_resizing=False)
-    notes = [note, what_stays_whole(config) if m.load_4bit else "", weights.note]
+    notes = [note, what_stays_whole(config) if settings.load_4bit else "", weights.note]
     return Policy(
         model,
         tokenizer,
         *special_tokens,
         source=str(adapter or base),
         note=" ".join(filter(None, notes)),
-        replays=Replays() if m.rollout_graphs == "auto" else None,
+        replays=Replays() if settings.rollout_graphs == "auto" else None,
         unread=unread,
-        chat_template_args=m.chat_template_args,
+        chat_template_args=settings.chat_template_args,
     )
 
 
 def _describe(
-    weights: Weights, m: ModelConfig, options: dict[str, Any]
+    weights: Weights, settings: ModelConfig, options: dict[str, Any]
 ) -> tuple[FamilyConfig, int, PreTrainedTokenizerFast, SpecialTokens, str]:
     """What flags and the files beside the weights of a base, or of its adapter, say of a model.
 
     Returns configuration, number of embeddings, tokenizer, special tokens, and a line that the user should read or "".
     """
-    config = _open_config(weights, m, options)
+    config = _open_config(weights, settings, options)
     rows = embeddings_of_adapter(weights) or config.vocab_size
     tokenizer, note = _tokenizer_for(weights, config, options, rows)
     tokenizer.padding_side = "left"  # so that prompts of any length end where the completion starts
-    special_tokens = find_special_tokens(config, tokenizer, m.mask_token_id, rows)
-    check_template_args(tokenizer, m.chat_template_args)
+    special_tokens = find_special_tokens(config, tokenizer, settings.mask_token_id, rows)
+    check_template_args(tokenizer, settings.chat_template_args)
     return config, rows, tokenizer, special_tokens, note
 
 
@@ -405,13 +410,13 @@ def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
         raise _not_opened(weights, error, offline) from error
 
 
-def _open_config(weights: Weights, m: ModelConfig, options: dict[str, Any]) -> Any:
+def _open_config(weights: Weights, settings: ModelConfig, options: dict[str, Any]) -> Any:
     """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
     config = AutoConfig.from_pretrained(_folder_with(weights, "config.json"), **options)
     if not isinstance(config, FamilyConfig):
         known = ", ".join(sorted({c.family.model_type for c in BY_ARCHITECTURE.values()}))
         raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
-    apply_flags(config, m)
+    apply_flags(config, settings)
     return config
 
 
@@ -439,31 +444,31 @@ def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
     return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
 
 
-def without_weights(m: ModelConfig, env: str, *, download: bool = True) -> Policy:
+def without_weights(settings: ModelConfig, env: str, *, download: bool = True) -> Policy:
     """The model that settings name, without its weights: its tokenizer and its configuration.
 
     download: whether the Hub may be asked. Raises ModelError if the files are found neither here nor on the Hub, and
     for settings that do not fit them.
     """
-    if is_embedded(m.model, "new"):
-        config, tokenizer = config_of_new(m), tiny_tokenizer()
+    if is_embedded(settings.model, "new"):
+        config, tokenizer = config_of_new(settings), tiny_tokenizer()
         model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
         return Policy(model, tokenizer, *find_special_tokens(config, tokenizer), source="new")
-    weights = resolve_model(m.model, env)
+    weights = resolve_model(settings.model, env)
     offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {
-        "revision": m.revision or "main",
+        "revision": settings.revision or "main",
         "local_files_only": bool(offline) or not download,
         "trust_remote_code": False,
     }
     with _naming_what_fails(weights, offline):
-        config, _, tokenizer, special_tokens, _ = _describe(weights, m, options)
+        config, _, tokenizer, special_tokens, _ = _describe(weights, settings, options)
     return Policy(
         SimpleNamespace(config=config, device=torch.device("cpu")),
         tokenizer,
         *special_tokens,
         source=str(weights.adapter or weights.base),
-        chat_template_args=m.chat_template_args,
+        chat_template_args=settings.chat_template_args,
     )
 
 
@@ -484,7 +489,7 @@ def _tokenizer_for(
 
     rows: how many embeddings there are. Tokens without an embedding were added and saved, but never trained.
     """
-    place = _folder_with(weights, "tokenizer_config.json")
+    place = _folder_with(weights, "tokenizer_config.json")  # the adapter's folder or the base
     tokenizer = _open_tokenizer(place, config, options)
     if place == weights.base or len(tokenizer) <= rows:
         return tokenizer, ""

@@ -154,7 +154,7 @@ def _prepare(model: Any) -> None:
 
 
 def _let_head_go(model: Any) -> None:
-    """Lets go a separate head, which stays gathered after a pass (its hidden states need it) until the next one."""
+    """Lets go of a separate head, which stays gathered after a pass, for its hidden states, until the next pass."""
     if gathers_head_separately(model):
         model.get_output_embeddings().reshard()
 

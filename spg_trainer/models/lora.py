@@ -50,12 +50,15 @@ def add_lora(
     from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     check_adapters(model.config, experts, dropout)
-    mixture = expert_layers(model.config) > 0
+    target_modules = [*ATTENTION]
+    is_mixture = expert_layers(model.config) > 0
+    if experts or not is_mixture:
+        target_modules += FEED_FORWARD
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=[*ATTENTION, *(FEED_FORWARD if experts or not mixture else ())],
+        target_modules=target_modules,
         target_parameters=list(EXPERTS) if experts else None,
     )
     # All layers draw from one stream on the CPU and are copied, so that the adapters are equal on any device.

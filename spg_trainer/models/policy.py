@@ -72,7 +72,8 @@ class Policy:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Policy":
         """A policy with weights of its own, such as a frozen copy; what was recorded on a GPU is recorded anew."""
         parts = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "replays"}
-        return Policy(**copy.deepcopy(parts, memo), replays=self.replays and Replays())
+        replays = None if self.replays is None else Replays()
+        return Policy(**copy.deepcopy(parts, memo), replays=replays)
 
     def encode(self, text: str, ended: bool = False) -> list[int]:
         """The token ids of a text as it is, without a chat format and without tokens that a tokenizer puts around it.

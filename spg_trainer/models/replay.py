@@ -95,7 +95,7 @@ class Replays:
         """
         if name in self.failed:
             return work(tensors)
-        shapes = tuple((part, x.shape, x.dtype) for part, x in tensors.items())
+        shapes = tuple((part, tensor.shape, tensor.dtype) for part, tensor in tensors.items())
         key = (name, fixed, shapes)
         is_first_time = key not in self.seen
         no_more_graphs = key not in self.graphs and len(self.graphs) == MOST_GRAPHS
@@ -103,7 +103,9 @@ class Replays:
             self.seen.add(key)
             return work(tensors)
         if key not in self.graphs:
-            taken = {part: x.clone(memory_format=torch.contiguous_format) for part, x in tensors.items()}
+            taken = {
+                part: tensor.clone(memory_format=torch.contiguous_format) for part, tensor in tensors.items()
+            }
             device = next(iter(tensors.values())).device
             try:
                 recording = Recording(lambda: work(taken), device, self.memory)
@@ -143,15 +145,18 @@ class Replays:
             "blocks": blocks,
         }
         from_cache = {} if cache is None else cache.indices()
-        tensors = {name: x for name, x in {**given, **from_cache}.items() if isinstance(x, Tensor)}
-        fixed = {name: x for name, x in from_cache.items() if name not in tensors}
+        tensors = {
+            name: value for name, value in {**given, **from_cache}.items() if isinstance(value, Tensor)
+        }
+        fixed = {name: value for name, value in from_cache.items() if name not in tensors}
 
         def work(taken: dict[str, Tensor]) -> tuple[Tensor]:
-            at = {name: taken.get(name) for name in given}
-            kept = None
+            arguments = {name: taken.get(name) for name in given}
+            cache_of_taken = None
             if cache is not None:
-                kept = replace(cache, **{name: taken[name] for name in from_cache if name in taken})
-            return (hidden_states(model, **at, cache=kept, start=start),)
+                indices = {name: taken[name] for name in from_cache if name in taken}
+                cache_of_taken = replace(cache, **indices)
+            return (hidden_states(model, **arguments, cache=cache_of_taken, start=start),)
 
         is_short = input_ids.numel() <= MOST_POSITIONS
         if not (is_short and input_ids.is_cuda and distributed.lockstep is None):

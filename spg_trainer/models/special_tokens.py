@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 
 OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())
-"""Variables of a chat template, and options of transformers, that users may not set: we do, or no task has them."""
+"""Variables of a chat template, and options of transformers, that users may not set: we set them, or no task has them.
+"""
 
 
 SpecialTokens = tuple[int, int, tuple[int, ...]]
@@ -46,6 +47,7 @@ def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]
 
 
 def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None, size: int) -> int:
+    """The id of [MASK]. size: how many embeddings there are. Raises ModelError as `find_special_tokens`."""
     vocabulary = tokenizer.get_vocab()
     masks_by_word = (vocabulary.get(word) for word in config.mask_words)
     masks = (config.mask_token_id, tokenizer.mask_token_id, *masks_by_word)

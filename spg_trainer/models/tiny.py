@@ -62,7 +62,7 @@ BLOCK = 8
 def llada_config(**changes: Any) -> Any:
     """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
     settings = known_settings("LLaDA-8B-Base") | changes
-    # embedding_size follows vocab_size, and n_kv_heads follows n_heads, unless `changes`, which come last, have them.
+    # embedding_size follows vocab_size, and n_kv_heads follows n_heads, unless `changes` sets them.
     following = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
     return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | following | changes)
 
@@ -93,10 +93,12 @@ def new_tiny(
         return config.model_class(config).eval()
 
 
-def config_of_new(m: ModelConfig) -> Any:
+def config_of_new(settings: ModelConfig) -> Any:
     """The configuration of the new model that settings name, `new` or `new:KIND`."""
-    kind = m.model.partition(":")[2]
-    return new_config(kind, m.hidden_size, m.num_layers, m.num_heads, m.intermediate_size)
+    kind = settings.model.partition(":")[2]
+    return new_config(
+        kind, settings.hidden_size, settings.num_layers, settings.num_heads, settings.intermediate_size
+    )
 
 
 def new_config(kind: str, hidden_size: int, layers: int, heads: int, ffn: int, max_length: int = 1024) -> Any:

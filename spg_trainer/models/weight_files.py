@@ -130,7 +130,8 @@ def unreadable(folder: Path, error: Exception) -> ModelError:
 
 def _stored(base: Any) -> dict[str, Tensor]:
     """{name: tensor} of the tensors that a model's files hold: all except a head that is the embedding."""
-    return {name: x for name, x in base.state_dict().items() if name not in base.all_tied_weights_keys}
+    tensors = base.state_dict()
+    return {name: tensor for name, tensor in tensors.items() if name not in base.all_tied_weights_keys}
 
 
 def _by_layer(names: Iterable[str]) -> list[list[str]]:
@@ -152,9 +153,9 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
     )
 
     transforms = get_model_conversion_mapping(model, add_legacy=False)
-    renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
-    converters = [t for t in transforms if isinstance(t, WeightConverter)]
-    by_pattern = {pattern: t for t in converters for pattern in t.source_patterns}
+    renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
+    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
     ours, collecting = {}, {}
     for key in sorted(stored, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters)

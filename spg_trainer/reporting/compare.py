@@ -69,6 +69,7 @@ class Planned:
 
     @property
     def folder(self) -> Path:
+        """The folder of the run."""
         return self.root / re.sub(r"[^\w.,=+-]+", "_", f"{self.task}-{self.setting}-s{self.config.seed}")
 
 
@@ -130,7 +131,9 @@ def seeds_of(command: CompareCommand) -> Sequence[int]:
 
 
 def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a comparison, all settings with the first seed, then with the next: an early table has all settings.
+    """The runs of a comparison: those of all settings with the first seed, then with the next seed, and so on.
+
+    So even an early table has all settings.
 
     Raises ConfigError for a task, setting or hyper-parameter that does not exist.
     """

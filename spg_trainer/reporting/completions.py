@@ -58,14 +58,16 @@ def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str,
 
 def page_row(row: Row) -> Row:
     """A completion as the page's script reads it."""
-    return {
+    shown = {
         **{name: row[name] for name in COLUMNS},
         "prompt": prompt_text(row["prompt"]),
         "length": row.get("length", sum(step >= 0 for step in row["reveal_step"])),
         "reveal": row["reveal_step"],
         "sure": percent(row["confidence"]),
-        **({"turns": [page_turn(turn) for turn in row["turns"]]} if "turns" in row else {}),
     }
+    if "turns" in row:
+        shown["turns"] = [page_turn(turn) for turn in row["turns"]]
+    return shown
 
 
 def page_turn(turn: Row) -> Row:

@@ -141,7 +141,7 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
 
 
 def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
-    """A panel alone, as wide as its place on the page."""
+    """The SVG of a panel, as wide as its place on the page."""
     import matplotlib
 
     text = io.StringIO()
@@ -154,7 +154,7 @@ def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
 
 
 def draw_solved(tasks: Mapping[str, Groups], path: Path) -> None:
-    """Writes the solved rates as an SVG, a panel for each task; equal runs, equal bytes."""
+    """Writes the solved rates as an SVG, a panel for each task. Equal runs give equal bytes."""
     import matplotlib
 
     style = {"svg.hashsalt": "spg-trainer", "svg.fonttype": "none", "legend.fontsize": 8.5}
@@ -176,9 +176,9 @@ def draw_figure(
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    one_setting = [*tasks] == [""] and len(
-        tasks[""]
-    ) == 1  # the legend then names metrics instead of settings
+    # For a single setting, the legend names metrics instead of settings.
+    is_panel_of_report = [*tasks] == [""]
+    one_setting = is_panel_of_report and len(tasks[""]) == 1
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
     columns, font_size, characters, legend_height = legend_layout([*names] if one_setting else labels, width)
     height = 0.62 * width + legend_height

@@ -94,7 +94,11 @@ def main() -> int:
     """Runs the trainer's command line; ends at once, even within a step, when standard input is closed."""
     from spg_trainer.cli import main as trainer
 
-    threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
+    def end_with_parent() -> None:
+        if not os.read(0, 1):  # waits until the parent, which writes nothing, closes standard input
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     return trainer()
 
 

@@ -56,16 +56,16 @@ class Recorded:
     summary: Row | None
     """None as long as the run is not finished."""
     evaluations: list[Completions]
-    """By step."""
+    """Sorted by step."""
 
     @cached_property
     def samples(self) -> list[Completions]:
-        """By step."""
-        files = sorted(self.path.glob("samples/step-*.jsonl"))
-        return [
-            Completions(f"samples/{file.stem}", int(file.stem[5:]), "train", read_lines(file))
-            for file in files
-        ]
+        """The sampled completions, those of a step together; sorted by step."""
+        found = []
+        for file in sorted(self.path.glob("samples/step-*.jsonl")):
+            step = int(file.stem.removeprefix("step-"))
+            found.append(Completions(f"samples/{file.stem}", step, "train", read_lines(file)))
+        return found
 
     @property
     def before_after(self) -> list[Completions]:
@@ -147,21 +147,19 @@ def read_run(path: str | Path) -> Recorded:
         if "correct" in figures:  # else an `eval` that has not finished
             rows, split = read_lines(file.with_suffix(".jsonl")), figures["settings"]["split"]
             evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
+
+    def place(evaluation: Completions) -> tuple[Any, ...]:
+        """Sorts by step, unknown steps last. Among evaluations of a step, `before` is first, then names decide."""
+        is_not_first = evaluation.name != "before"
+        return evaluation.step is None, evaluation.step, is_not_first, evaluation.name
+
     return Recorded(
         path,
         read_config(path / CONFIG),
         read_json(path / ENVIRONMENT) or {},
         [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
         read_json(path / SUMMARY),
-        sorted(
-            evaluations,
-            key=lambda evaluation: (
-                evaluation.step is None,
-                evaluation.step,
-                evaluation.name != "before",
-                evaluation.name,
-            ),
-        ),
+        sorted(evaluations, key=place),
     )
 
 

@@ -53,7 +53,7 @@ def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> 
 
 
 def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
-    """Keys and values of one column of one row in all layers: 512 KiB for LLaDA-8B in bfloat16."""
+    """Bytes of the keys and values of one column of one row in all layers: 512 KiB for LLaDA-8B in bfloat16."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
 

@@ -19,8 +19,8 @@ NEAR = 10
 """Tokens up to so many places away count as written near a place, for `confidence_change` (Informed Masking)."""
 
 
-MOST_SENT = 1024
-"""How many of the small tensors that `Canvas.tensor` sends are kept on the device at most, to be used again."""
+MOST_KEPT_TENSORS = 1024
+"""`Canvas.tensor` keeps at most so many of its small tensors on the device, to use them again."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Canvas:
         """
         key = str(values)
         if (sent := self._sent.get(key)) is None:
-            if len(self._sent) == MOST_SENT:
+            if len(self._sent) == MOST_KEPT_TENSORS:
                 self._sent.clear()
             sent = torch.tensor(values).to(self.ids.device, non_blocking=True)
             self._sent[key] = sent

@@ -153,13 +153,14 @@ class EnvironmentSource:
                 group=torch.from_numpy(group + groups_before),
                 max_turns=self.env.max_turns,
             )
+            # The key of the first batch has no number, so its noise is the same as in a step with one batch.
+            batch_key = ("batch", batch) if batch else ()
             scored = sample_and_score(
                 self.policy,
                 self.env,
                 first_turns,
                 rollout,
-                # The key of the first batch has no number, so its noise is the same as in a step with one batch.
-                key=("rollout", step, *(("batch", batch) if batch else ())),
+                key=("rollout", step, *batch_key),
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 records=self.records,

@@ -74,7 +74,7 @@ class Columns:
         # - with `--cache blocks`, those of finished blocks;
         # - with other caches, those of prompts, if they are kept beyond a refresh (`prompt_refresh_steps`).
         if self.store and (self.keeps_blocks or self.sampling.prompt_refresh_steps):
-            kept_columns = max(map(self._seen, in_flight)) if self.keeps_blocks else self.canvas.width
+            kept_columns = max(map(self._num_seen, in_flight)) if self.keeps_blocks else self.canvas.width
             self.store.move(self.canvas.tensor(slots), kept_columns)
         for slot, row in enumerate(in_flight):
             row.slot = slot
@@ -111,7 +111,7 @@ class Columns:
             order += chosen
         return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :num_places]
 
-    def _seen(self, row: Row) -> int:
+    def _num_seen(self, row: Row) -> int:
         """How many columns a row sees: all; under block-causal attention, those up to the end of its block."""
         return self.canvas.columns if self.pattern.is_full else self._attention_block(row)[1]
 
@@ -130,10 +130,10 @@ class Columns:
 
         If logits are shifted (`shift` 1), a token is predicted from the column before it, so a window begins there.
         """
-        s, width = self.sampling, self.canvas.width
+        sampling, width = self.sampling, self.canvas.width
         if refresh:
-            keeps_prompt = row.passes > 0 and row.passes - row.prompt_computed < s.prompt_refresh_steps
-            return (max(0, width - self.shift), self._seen(row)) if keeps_prompt else (0, 0)
+            keeps_prompt = row.passes > 0 and row.passes - row.prompt_computed < sampling.prompt_refresh_steps
+            return (max(0, width - self.shift), self._num_seen(row)) if keeps_prompt else (0, 0)
         start, stop = width + row.start, width + row.stop
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
@@ -141,7 +141,7 @@ class Columns:
                 # The first pass of a block also computes the block that was decoded before it, whose last tokens were
                 # written after its keys. Blocks between the two, which a template fills completely, have no keys yet.
                 start, _ = self._attention_block_of(row, row.blocks[row.block - 1][0])
-        return window_of_block(max(0, start - self.shift), stop, self._seen(row), s)
+        return window_of_block(max(0, start - self.shift), stop, self._num_seen(row), sampling)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """The result of `hidden_states`, computed from all columns that rows see; equal rows are computed once.
@@ -162,9 +162,9 @@ class Columns:
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
             examples = [rows[i] for i in example[part]]
-            lowest, end = min(row.padding for row in examples), max(map(self._seen, examples))
+            lowest, end = min(row.padding for row in examples), max(map(self._num_seen, examples))
             ids = distinct[part, lowest:end]
-            equally_wide = all(row.padding == lowest and self._seen(row) == end for row in examples)
+            equally_wide = all(row.padding == lowest and self._num_seen(row) == end for row in examples)
             mask = None if equally_wide else ids >= 0
             positions = blocks = None
             if self.pattern.has_causal_context:
@@ -176,6 +176,7 @@ class Columns:
             elif mask is not None and self.masks_pairs:
                 positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
                 mask = mask[:, None, None]
+            block_argument = {} if blocks is None else {"blocks": blocks}
             access = None
             if self.store:
                 slot_and_computed_row = [
@@ -193,7 +194,7 @@ class Columns:
                     positions=positions,
                     cache=access,
                     start=self.canvas.width - lowest,
-                    **({} if blocks is None else {"blocks": blocks}),
+                    **block_argument,
                 )
             )
         return torch.cat(results)[index_of_rows]
@@ -226,7 +227,7 @@ class Columns:
             part_rows, firsts = rows[part], [first for first, _ in spans[part]]
             start = self.canvas.tensor(firsts).unsqueeze(-1)
             columns = start + torch.arange(width, device=start.device)
-            lowest, end = min(row.padding for row in part_rows), max(map(self._seen, part_rows))
+            lowest, end = min(row.padding for row in part_rows), max(map(self._num_seen, part_rows))
             slots: Tensor | slice = slice(part_rows[0].slot, part_rows[0].slot + len(part_rows))
             same_window = len(set(firsts)) == 1
             if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
@@ -234,9 +235,9 @@ class Columns:
             written_columns = slice(firsts[0], firsts[0] + width) if same_window else columns
             if self.on_gpu:  # a tensor instead of a slice, so that one recorded CUDA graph serves all blocks
                 written_columns = columns[0] if same_window and isinstance(slots, slice) else columns
-            blocks = {}
+            block_argument = {}
             if self.pattern.has_causal_context:
-                blocks = {"blocks": self.blocks[numbers[part]].gather(1, columns)}
+                block_argument = {"blocks": self.blocks[numbers[part]].gather(1, columns)}
             results.append(
                 self.compute(
                     self.canvas.ids[numbers[part]].gather(1, columns),
@@ -244,7 +245,7 @@ class Columns:
                     keep=self.canvas.width + places[part] - start,
                     positions=self._positions(part_rows, columns),
                     cache=Access(self.store, slots, written_columns, lowest, end),
-                    **blocks,
+                    **block_argument,
                 )
             )
         return torch.cat(results)
@@ -263,10 +264,12 @@ class Columns:
                 active_block = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
                 ranks = self.pattern.causal_ranks(blocks, active_block)
             return visible(ranks.gather(1, columns), ranks[:, lowest:end])
-        if all(row.padding == lowest and self._seen(row) == end for row in rows):
+        if all(row.padding == lowest and self._num_seen(row) == end for row in rows):
             return None
         keys = torch.arange(lowest, end, device=columns.device)
-        return (keys >= self._column(rows, lambda row: row.padding)) & (keys < self._column(rows, self._seen))
+        return (keys >= self._column(rows, lambda row: row.padding)) & (
+            keys < self._column(rows, self._num_seen)
+        )
 
     def _positions(self, rows: list[Row], columns: Tensor) -> Tensor:
         """Position ids of columns (b, w): each row's first real token has 0."""

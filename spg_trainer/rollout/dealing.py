@@ -79,7 +79,9 @@ def deal_rows(lengths: Sequence[int]) -> list[int]:
     dealt = []
     for number, row in enumerate(longest_first):
         dealing_round, turn = divmod(number, processes)
-        if rank() == (turn if dealing_round % 2 == 0 else processes - 1 - turn):
+        goes_up = dealing_round % 2 == 0
+        receiver = turn if goes_up else processes - 1 - turn
+        if rank() == receiver:
             dealt.append(row)
     return sorted(dealt)
 

@@ -124,8 +124,8 @@ def draw_fitting(
 ) -> "list[tuple[int, Problem, str]]":
     """`count` demonstrations, as `draw_demonstrations` draws them: (index, problem, completion) of each.
 
-    With --overlong skip, a demonstration that is too long is replaced by that of the next problem of the split; else it
-    raises ConfigError.
+    A demonstration that is too long raises ConfigError. With --overlong skip, the demonstration of the next problem of
+    the split takes its place.
     """
     drawn = [draw_demonstration(env, mix, config.seed, step, row) for row in range(count)]
     for distance in range(1, IN_A_ROW + 1):

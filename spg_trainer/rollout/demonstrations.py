@@ -4,6 +4,7 @@ RL can only teach a base model that already *has* the right behaviour among othe
 environment a share of the demonstrations, besides `right`, which is `Task.demonstration`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -85,8 +86,7 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: how many numbers behind the drawn problem the problem is taken; above 0 if the drawn one is too long for the
-    model.
+    past: 0 takes the drawn problem, 1 the next one, and so on; above 0 if the drawn one is too long for the model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -163,5 +163,4 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
             written += [write_habit(part, problem, name) for name in names]
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
     longest = max(count_tokens(policy, texts)) + 1  # with the end token
-    tenth = -(-longest // 10)  # rounded up
-    return longest + tenth
+    return longest + math.ceil(longest / 10)

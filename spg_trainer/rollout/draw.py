@@ -158,9 +158,8 @@ def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
     """Cuts rows into pieces of at most `most` positions; yields the numbers of a piece's rows, and their positions.
 
-    counts: how many positions each row has. A row with more than `most` is a piece of its own.
-
-    E.g. counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
+    counts: how many positions each row has. A row with more than `most` is a piece of its own. E.g.
+    counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
     """
     row_numbers: list[int] = []
     start = stop = 0

@@ -34,21 +34,21 @@ def settled_decoding(
     ConfigError for settings that cannot decode.
     """
     # Without origins, e.g. from Python, all settings count as the user's.
-    r, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
-    length, pattern = r.max_completion_length, pattern_of(policy.model.config)
+    rollout, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
+    length, pattern = rollout.max_completion_length, pattern_of(policy.model.config)
     if not length:
         length = completion_length(policy, train, mix)
-        if r.block_length and not origin.startswith(TRAINING):
+        if rollout.block_length and not origin.startswith(TRAINING):
             # The user has set a block's length: the completion gets whole blocks. (One from a training by RL gives way
             # instead, in `fitting_block`.)
-            length += -length % r.block_length
+            length = math.ceil(length / rollout.block_length) * rollout.block_length
     user_set_block = origin in (FLAG, config.config)  # by a flag, or in the file of --config
-    block = fitting_block(length, r.block_length, pattern, origin, asked_for=user_set_block)
+    block = fitting_block(length, rollout.block_length, pattern, origin, asked_for=user_set_block)
     sampling = replace(
-        r,
+        rollout,
         max_completion_length=length,
         block_length=block,
-        diffusion_steps=count_steps(length, block, r.diffusion_steps),
+        diffusion_steps=count_steps(length, block, rollout.diffusion_steps),
     )
     sampling.check()
     return sampling
@@ -57,12 +57,12 @@ def settled_decoding(
 def fitting_block(length: int, block: int, pattern: Pattern, origin: str, *, asked_for: bool) -> int:
     """The length of a block of a completion of `length` tokens.
 
-    A block length that the user asked for stays, and is refused later if it does not fit. If none is given, or that of
-    a training by RL does not fit, blocks are those of the model's attention, else the largest parts of these that
-    divide the completion, else the whole completion.
+    A block length that the user asked for stays, and is refused later if it does not fit. Any other stays if it divides
+    the completion; but if attention has blocks, one from a training by RL does not stay. If none stays, the whole
+    completion is a block or, if attention has blocks, the largest part of these that divides the completion.
     """
-    does_not_divide = block > 0 and length % block > 0
+    divides = block > 0 and length % block == 0
     is_of_other_attention = origin.startswith(TRAINING) and not pattern.is_full
-    if block and not is_of_other_attention and (asked_for or not does_not_divide):
+    if block and not is_of_other_attention and (asked_for or divides):
         return min(block, length)
     return length if pattern.is_full else math.gcd(length, pattern.block_size)

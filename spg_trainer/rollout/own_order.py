@@ -79,18 +79,17 @@ def refuse_order(name: str, order: OwnOrder) -> None:
             f"order(logps (3, 8), places (3, 8), 3 generators) raised {type(error).__name__}: {error}"
         ) from error
     if not isinstance(priority, Tensor) or priority.shape != (3, 8) or not priority.is_floating_point():
-        shape = (
-            f"{tuple(priority.shape)} {priority.dtype}" if isinstance(priority, Tensor) else repr(priority)
-        )
-        raise refusal(f"it returned {shape:.80}, not floating-point priorities of the shape (3, 8)")
+        returned = repr(priority)
+        if isinstance(priority, Tensor):
+            returned = f"{tuple(priority.shape)} {priority.dtype}"
+        raise refusal(f"it returned {returned:.80}, not floating-point priorities of the shape (3, 8)")
     if not priority.isfinite().all():
         raise refusal("it returned priorities that are not finite")
     if not (torch.equal(logps, given[0]) and torch.equal(places, given[1])):
         raise refusal("it changed the tensors that it was given. Work on copies")
     priority = priority.clone()
-    if not torch.equal(torch.get_rng_state(), rng_before) or not torch.equal(
-        priority_of(slice(0, 3)), priority
-    ):
+    drew_globally = not torch.equal(torch.get_rng_state(), rng_before)
+    if drew_globally or not torch.equal(priority_of(slice(0, 3)), priority):
         raise refusal("it gave other priorities the second time. Draw from the generators, one for each row")
     if not all(torch.equal(priority_of(slice(row, row + 1))[0], priority[row]) for row in range(3)):
         raise refusal(

@@ -92,7 +92,7 @@ class PairFile:
         pairs_here = problem[::2]
         pairs = [self.pairs[i] for i in pairs_here.tolist()]
         problems = [envs.Problem(prompt, {}) for prompt, _, _ in pairs for _ in range(2)]
-        completions = [text for _, *both in pairs for text in both]
+        completions = [text for _, chosen, rejected in pairs for text in (chosen, rejected)]
         length = self.config.rollout.max_completion_length
         rows = as_rollouts(self.policy, [p.prompt for p in problems], completions, length).with_columns(
             problem=problem,
@@ -138,7 +138,8 @@ def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
         for name, value in row.items()
     }
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
-    if not (is_chat(chosen) and is_chat(rejected)) or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
+    both_are_chats = is_chat(chosen) and is_chat(rejected)
+    if not both_are_chats or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
         return row
     shared = chosen[:-1]
     if prompt in (None, "", shared, shared[-1]["content"]):
@@ -169,7 +170,7 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
 
     If `overlong` is "error", such pairs raise ConfigError instead. pairs: {name in messages: pair}.
     """
-    texts = [(line, text) for line, (_, *both) in pairs.items() for text in both]
+    texts = [(line, text) for line, (_, chosen, rejected) in pairs.items() for text in (chosen, rejected)]
     long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
     found = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
     found.add_prompts(path, "", len(pairs), long_prompts)

@@ -1,5 +1,6 @@
 """Works out, from the settings alone, which columns each forward pass over a row computes: what decoding costs."""
 
+import math
 from collections.abc import Iterator
 
 from spg_trainer.architecture.pattern import Pattern
@@ -23,7 +24,7 @@ def rollout_passes(
     prompt_computed = 0  # the number of the pass that last computed the prompt
     for first, last in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
         start, stop, size = prompt_length + first, prompt_length + last, last - first
-        steps = -(-size * steps_of_full_block // sampling.block_length)  # its share of the steps, rounded up
+        steps = math.ceil(size * steps_of_full_block / sampling.block_length)  # its share of the steps
         attention_start, seen = start, columns
         if not pattern.is_full:  # columns behind the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
@@ -31,9 +32,7 @@ def rollout_passes(
         # With a causal context, a pass of its own writes the first token of a block of attention.
         first_has_own_pass = pattern.has_causal_context and start == attention_start
         if first_has_own_pass:
-            steps = 1 + -(
-                -(size - 1) * steps_of_full_block // sampling.block_length
-            )  # the share is rounded up
+            steps = 1 + math.ceil((size - 1) * steps_of_full_block / sampling.block_length)
         for step in range(steps):
             is_refresh = step == 0 or not keeps_columns
             if passes_before == 0:

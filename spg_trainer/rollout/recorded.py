@@ -50,11 +50,11 @@ class Decoder(Protocol):
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     """What makes recorded passes for a sampler; None if its settings, model or device do not allow them."""
-    s, columns, policy = sampler.sampling, sampler.columns, sampler.policy
+    sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
-        REMASKING.get(s.remasking) in (surest_first, leftmost_first)
-        and UNMASKING[s.unmasking] is scheduled_counts
-        and s.editing_threshold is None
+        REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
+        and UNMASKING[sampling.unmasking] is scheduled_counts
+        and sampling.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )
     passes_can_be_recorded = (
@@ -84,10 +84,11 @@ class RecordedSteps:
         Does nothing and returns None if the rows have different numbers of masked places, or are too many for one call
         of the model.
         """
-        sampler, s = self.sampler, self.sampler.sampling
-        columns, canvas, size = sampler.columns, sampler.canvas, s.block_length
+        sampler, sampling = self.sampler, self.sampler.sampling
+        columns, canvas, size = sampler.columns, sampler.canvas, sampling.block_length
         windows = [columns.window(row, refresh=False) for row in rows]
-        width, num_masked = windows[0][1] - windows[0][0], rows[0].masked
+        first, end = windows[0]
+        width, num_masked = end - first, rows[0].masked
         vocabulary = head_weight(sampler.policy.model).shape[0]
         most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (num_masked * vocabulary))
         most_rows = min(most_rows, columns.rows_per_forward or most_rows)
@@ -125,7 +126,7 @@ class RecordedSteps:
             {"known": known},
             (width, lowest, hides, first_slot),
         )
-        noise = self._drawn_noise(rows, num_masked) if s.temperature > 0 else None
+        noise = self._drawn_noise(rows, num_masked) if sampling.temperature > 0 else None
         must_read = sampler.must_read(remaining)
         names = ("span", "masked", "within", "places")
         (to_read,) = self.replays.run(
@@ -171,14 +172,14 @@ class RecordedSteps:
 
     def _drawn_noise(self, rows: list[Row], num_masked: int) -> Tensor:
         """(b * num_masked, V), the noise of the pass, in memory that keeps its place."""
-        sampler, s = self.sampler, self.sampler.sampling
+        sampler, sampling = self.sampler, self.sampler.sampling
         if self.noise is None:
             vocabulary = head_weight(sampler.policy.model).shape[0]
-            most = min(self.store.slots * s.block_length, MAX_LOGITS // vocabulary)
+            most = min(self.store.slots * sampling.block_length, MAX_LOGITS // vocabulary)
             shape, device = (most, vocabulary), sampler.canvas.ids.device
             self.noise = torch.empty(shape, dtype=torch.float32, device=device)
         noise = self.noise[: len(rows) * num_masked]
-        factor = 1.0 if is_cut(s.temperature, s.top_k, s.top_p) else s.temperature
+        factor = 1.0 if is_cut(sampling.temperature, sampling.top_k, sampling.top_p) else sampling.temperature
         generators = [sampler.generators[row.number] for row in rows]
         fill_noise(noise, [num_masked] * len(rows), generators, factor)
         return noise

@@ -108,7 +108,10 @@ class Room:
         return long
 
     def refused_rows(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
-        """The error that names the problems whose prompts the model's chat template refuses: at least one of them."""
+        """The error for the problems among `indices` whose prompts the model's chat template refuses.
+
+        The template must refuse at least one of them.
+        """
         refused: dict[str, str] = {}
         for index in indices:
             try:
@@ -117,7 +120,8 @@ class Room:
                 refused[name_of(env, index)] = written(error)
             except envs.EnvError:
                 continue
-        names, more = [*refused][:LISTED], len(refused) - LISTED
+        names = list(refused)[:LISTED]
+        more = len(refused) - LISTED
         listed = ", ".join([*names, f"{more:,} more"] if more > 0 else names)
         return ConfigError(
             f"{env.spec_name}, {listed}: {refused[names[0]]}. Change or leave out such rows, or give the model's "
@@ -146,7 +150,7 @@ class Room:
         return [index for index in indices if index not in long]
 
     def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """(problems of a step, how many were skipped); each that does not fit is replaced by the next that does.
+        """(problems of a step, how many were skipped). The next problem that fits replaces each one that does not fit.
 
         indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
         """
@@ -163,7 +167,7 @@ class Room:
     def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
         """(the first problem from `index` on that fits and is not taken, how many before it do not fit).
 
-        Behind the last problem comes the first one. Raises ConfigError as `next_fitting`.
+        After the last problem, the search goes on at the first one. Raises ConfigError as `next_fitting`.
         """
         skipped = 0
         for distance in range(IN_A_ROW):
@@ -197,20 +201,20 @@ class Room:
 
     def ways_out(self, longest: int) -> str:
         """A sentence on what to do about prompts of up to `longest` tokens."""
-        lower, for_completion = "", self.policy.room(longest)
+        shorten_completions, for_completion = "", self.policy.room(longest)
         if 0 < for_completion < self.length:
-            lower = f"lower $max_completion_length to {for_completion:,} or less, "
-        plain, positions = "", self.policy.room(0)
+            shorten_completions = f"lower $max_completion_length to {for_completion:,} or less, "
+        use_short_prompts, positions = "", self.policy.room(0)
         if longest > positions // 2 and positions <= SMALL_MODEL:
-            plain = (
+            use_short_prompts = (
                 "A task's recipe for large models asks with long prompts: a small one of your own is better asked with "
                 "$env_args prompt_style=plain, where the task has it, and $max_completion_length, $block_length and "
                 "$diffusion_steps to match. Or: "
             )
-        text = (
-            f"Leave them out or shorten them, {lower}or train and evaluate on the others with $overlong=skip."
+        return (
+            f"{use_short_prompts}Leave them out or shorten them, {shorten_completions}or train and evaluate on the "
+            "others with $overlong=skip."
         )
-        return plain + text
 
 
 @dataclass

@@ -221,7 +221,7 @@ class Sampler:
 
         Tensors (b, n) are for the n drawn places (`Blocks.places`), tensors (b, S) for all S places of the blocks.
         """
-        s, canvas = self.sampling, self.canvas
+        sampling, canvas = self.sampling, self.canvas
         if self.graphs is not None and not refresh:
             replayed = self.graphs.step(rows)
             if replayed is not None:
@@ -230,12 +230,12 @@ class Sampler:
                 return
         blocks = canvas.active_blocks(
             rows,
-            s.block_length,
-            edits=s.editing_threshold is not None,
+            sampling.block_length,
+            edits=sampling.editing_threshold is not None,
             own_block_only=not self.columns.pattern.is_full,
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
-        generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
+        generators = [self.generators[row.number] for row in rows] if sampling.draws_noise else None
         tokens, logps, sure, order, entropy, highest = self.draw(states, blocks, generators)
         # Masked places come first in `order`. The first `to_unmask` places of each row take their tokens.
         to_unmask, remaining = self.num_to_unmask(rows, sure.gather(1, order))
@@ -247,7 +247,7 @@ class Sampler:
         if blocks.has_token is not None:
             # A place that has a token takes another one if the model is sure of it.
             is_other = tokens != canvas.tokens_at(blocks)
-            edits = blocks.has_token & is_other & (logps.exp() > s.editing_threshold)
+            edits = blocks.has_token & is_other & (logps.exp() > sampling.editing_threshold)
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited = edits.any(-1)
             remaining = None  # `_advance` reads it from the device together with `edited`, in one transfer
@@ -258,7 +258,7 @@ class Sampler:
                 is_drawn = canvas.first_columns(blocks.num_drawn, order.shape[1])
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
-        falls_back = none_is_sure(sure, s) if "fallback" in canvas.records else None
+        falls_back = none_is_sure(sure, sampling) if "fallback" in canvas.records else None
         canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
         to_read = None
         if self.must_read(remaining):
@@ -279,7 +279,7 @@ class Sampler:
 
         states: (b, n, D). generators: b. noise: as for `sample_tokens`.
         """
-        s, num_drawn = self.sampling, blocks.num_drawn
+        sampling, num_drawn = self.sampling, blocks.num_drawn
         b, n = states.shape[:2]
         states = states.flatten(0, 1)
         drawn_index = None  # which of the b * n places are drawn; None = all are
@@ -292,7 +292,7 @@ class Sampler:
             states,
             head_weight(self.policy.model),
             self.policy.mask_id,
-            s.temperature,
+            sampling.temperature,
             generators,
             num_drawn,
             [*measures.values()],
@@ -309,7 +309,7 @@ class Sampler:
         tokens, logps, *measured = (values.view(b, n) for values in results)
         figures = dict(zip(measures, measured, strict=True))
         ranked = figures.get("ranked", logps)
-        sure = ranked if s.fallback == "leftmost" else logps
+        sure = ranked if sampling.fallback == "leftmost" else logps
         if drawn_index is not None:
             not_drawn = ~self.canvas.first_columns(num_drawn, n)
             logps, sure = (values.masked_fill(not_drawn, float("-inf")) for values in (logps, sure))
@@ -319,10 +319,10 @@ class Sampler:
         if blocks.has_token is not None:
             priority = priority.masked_fill(blocks.has_token, float("-inf"))
             sure = sure.masked_fill(blocks.has_token, float("-inf"))
-        if s.fallback != "surest":
+        if sampling.fallback != "surest":
             # If the model is sure of no token, the leftmost place gets the highest priority.
             leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
-            is_unsure = none_is_sure(sure, s).unsqueeze(-1)
+            is_unsure = none_is_sure(sure, sampling).unsqueeze(-1)
             raised = priority.gather(1, leftmost).masked_fill(is_unsure, float("inf"))
             priority = priority.scatter(1, leftmost, raised)
         order = priority.argsort(dim=-1, descending=True, stable=True)
@@ -332,10 +332,11 @@ class Sampler:
 
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
-        s, measures = self.sampling, {}
-        if s.remasking in MEASURES:
-            measures["ranked"] = MEASURES[s.remasking]  # the rule of `--remasking` orders places by this
-        elif s.fallback == "leftmost":  # then the noise of a token does not decide where it is written
+        sampling, measures = self.sampling, {}
+        if sampling.remasking in MEASURES:
+            # The rule of `--remasking` orders places by this.
+            measures["ranked"] = MEASURES[sampling.remasking]
+        elif sampling.fallback == "leftmost":  # then the noise of a token does not decide where it is written
             measures["ranked"] = confidence
         if "entropy" in self.canvas.records:
             measures["certainty"] = certainty  # minus the entropy
@@ -348,26 +349,26 @@ class Sampler:
 
         logps: (b, n), of the drawn tokens. ranked: (b, n), what the rule of `--remasking` orders places by.
         """
-        s = self.sampling
+        sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        if s.remasking == DRAWS_POSITIONS:
-            ranked = ranked / s.position_temperature
-        return REMASKING[s.remasking](ranked, generators, blocks.num_drawn)
+        if sampling.remasking == DRAWS_POSITIONS:
+            ranked = ranked / sampling.position_temperature
+        return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
 
         drawn_index: (N,), which of the b * n places of the blocks are drawn; None = all are.
         """
-        s = self.sampling
-        options: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
-        if s.eos_penalty or s.min_completion_length:
+        sampling = self.sampling
+        options: dict[str, Any] = {"top_k": sampling.top_k, "top_p": sampling.top_p}
+        if sampling.eos_penalty or sampling.min_completion_length:
             places = blocks.places.flatten()
             if drawn_index is not None:
                 places = places[drawn_index]
-            penalty = torch.full_like(places, s.eos_penalty, dtype=torch.float32)
-            penalty = penalty.masked_fill(places < s.min_completion_length, float("inf"))
+            penalty = torch.full_like(places, sampling.eos_penalty, dtype=torch.float32)
+            penalty = penalty.masked_fill(places < sampling.min_completion_length, float("inf"))
             options |= {"ends": self.policy.end_token_ids, "penalty": penalty}
         return options
 
@@ -380,19 +381,23 @@ class Sampler:
         reading the tensor would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None =
         the rule does not use them.
         """
-        s = self.sampling
+        sampling = self.sampling
         # A pass that writes only a block's first place does not count as a step of the block.
-        number = [max(0, row.block_passes - row.first_has_own_pass) for row in rows]
-        wanted = UNMASKING[s.unmasking](Pass(logps, masked=[row.masked for row in rows], number=number), s)
-        # A row that only edits has `masked` 0, and unmasks no token.
-        limits = [
-            1 if row.writes_first_only else min(row.masked, s.max_tokens_per_step or row.masked)
-            for row in rows
-        ]
+        step_numbers = [max(0, row.block_passes - int(row.first_has_own_pass)) for row in rows]
+        masked = [row.masked for row in rows]
+        wanted = UNMASKING[sampling.unmasking](Pass(logps, masked=masked, number=step_numbers), sampling)
+
+        def limit_of(row: Row) -> int:
+            if row.writes_first_only:
+                return 1
+            # A row that only edits has `masked` 0, and unmasks no token.
+            return min(row.masked, sampling.max_tokens_per_step or row.masked)
+
+        limits = [limit_of(row) for row in rows]
         if isinstance(wanted, Tensor):
             return wanted.clamp(min=1).minimum(self.canvas.tensor(limits)), None
-        to_unmask = [min(max(1, number), limit) for number, limit in zip(wanted, limits, strict=True)]
-        return to_unmask, [row.masked - number for row, number in zip(rows, to_unmask, strict=True)]
+        to_unmask = [min(max(1, count), limit) for count, limit in zip(wanted, limits, strict=True)]
+        return to_unmask, [row.masked - count for row, count in zip(rows, to_unmask, strict=True)]
 
     def must_read(self, remaining: list[int] | None) -> bool:
         """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.

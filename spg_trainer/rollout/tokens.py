@@ -77,7 +77,7 @@ def generate(
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):
-        warnings.warn(note, stacklevel=3)  # behind `naming_keywords`
+        warnings.warn(note, stacklevel=3)  # level 3 is the caller, outside the wrapper `naming_keywords`
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
         raise ConfigError(
             f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "
@@ -92,8 +92,10 @@ def generate(
     template_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
     if template_ids is not None:
         template_ids = template_ids.repeat_interleave(count, 0)
-    # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
-    keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
+    keys: list[tuple[int | str, ...]] = []
+    for i in range(len(prompts)):
+        # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
+        keys += [("generate", i), *(("generate", i, k) for k in range(1, count))]
     rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, template_ids=template_ids)
     texts = decode_completions(policy, rollouts)
     if not return_logps:
@@ -204,7 +206,8 @@ def template_rows(
         if takes_rest:
             pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
         ids = [token for piece in pieces for token in piece]
-        token_ids.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
+        padding = [policy.pad_id] * length
+        token_ids.append([*ids, policy.end_token_ids[-1], *padding][:length])
     return token_ids
 
 
@@ -387,14 +390,11 @@ def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:
 
 def is_chat(value: object) -> bool:
     """Whether a value is a conversation: messages with text as their role and content."""
-    return (
-        bool(value)
-        and isinstance(value, list)
-        and all(
-            isinstance(m, dict) and all(isinstance(m.get(key), str) for key in ("role", "content"))
-            for m in value
-        )
-    )
+
+    def is_message(item: object) -> bool:
+        return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("role", "content"))
+
+    return isinstance(value, list) and len(value) > 0 and all(map(is_message, value))
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:

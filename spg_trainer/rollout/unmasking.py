@@ -123,10 +123,11 @@ def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
 
 
 def counts_within_factor(this_pass: Pass, sampling: Sampling) -> Tensor:
-    """How many tokens come before the first n-th (n from 1 on) with a probability below 1 - factor / (n + 1).
+    """How many of the surest tokens come before the first that is too unsure.
 
-    The first token is always taken. If a single masked place would be left, it is taken, too, as in the published code.
-    Source: Fast-dLLM (arXiv 2505.22618), theorem 1.
+    The n-th token is too unsure if its probability is below 1 - factor / (n + 1). The first token is always taken. If a
+    single masked place would be left, it is taken, too, as in the published code. Source: Fast-dLLM (arXiv 2505.22618),
+    theorem 1.
     """
     ranks = torch.arange(1, this_pass.logps.shape[1] + 1, dtype=torch.float64, device=this_pass.logps.device)
     lowest_logps = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
@@ -172,4 +173,4 @@ def unmask_counts(masked: int, steps: int) -> list[int]:
     E.g. 8 tokens in 3 steps are [3, 3, 2]. Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
     """
     each, rest = divmod(masked, steps)
-    return [each + (step < rest) for step in range(steps)]
+    return [each + 1 if step < rest else each for step in range(steps)]

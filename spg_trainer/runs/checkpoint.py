@@ -152,7 +152,9 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
 
 def newest_kept(keep: int | None, size: float) -> int:
     """How many of the newest checkpoints a run keeps: `keep`; if that is None, one or two by their `size` in bytes."""
-    return keep or (1 if size > LARGE else 2)
+    if keep:
+        return keep
+    return 1 if size > LARGE else 2
 
 
 def delete_old(
@@ -169,10 +171,10 @@ def delete_old(
     keep = newest_kept(keep, size)
     others = (path for path in _checkpoints(folder) if step_of(path) not in resumable)
     complete = [path for path in others if incomplete(path) is None]
-    besides = needed([step_of(path) for path in complete[-keep:]])
+    also_needed = needed([step_of(path) for path in complete[-keep:]])
     for path in complete[:-keep]:
         try:
-            if step_of(path) not in besides:
+            if step_of(path) not in also_needed:
                 delete_folder(path)
             elif size > LARGE:
                 delete_parts(path, (TRAINING, OPTIMIZER))
@@ -212,7 +214,7 @@ def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "", base: str | No
 
     name: its folder or Hub id. env: the task to measure it on. base: the base of an adapter; None for a whole model.
     """
-    kind, with_peft = "A masked diffusion language model", ""
+    kind, with_peft, with_env = "A masked diffusion language model", "", f" --env {env}" if env else ""
     if base is not None:
         kind = f"An adapter of PEFT on the masked diffusion language model `{base}`"
         with_peft = f"""
@@ -237,7 +239,7 @@ model = AutoModelForMaskedLM.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
 {with_peft}
-`python -m spg_trainer eval --model {name}{env and f" --env {env}"}` measures it.
+`python -m spg_trainer eval --model {name}{with_env}` measures it.
 """
 
 
@@ -326,10 +328,11 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
                 f"checkpoint, or begin a new run from these weights with $model={folder}."
             )
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
-        parameters = list(trainable_parameters(policy.model).values())
-        for number, entry in saved["state"].items() if divided else ():
-            p = parameters[number]
-            entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}
+        if divided:
+            parameters = list(trainable_parameters(policy.model).values())
+            for number, entry in saved["state"].items():
+                p = parameters[number]
+                entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}
     optimizer.load_state_dict(saved)
 
 
@@ -367,6 +370,7 @@ def refuse_damaged(folder: Path) -> None:
 
 
 def _has_optimizer(folder: Path) -> bool:
+    """Whether a checkpoint has the optimizer's state, so that a run can go on from it."""
     return (folder / TRAINING).is_file() or (folder / OPTIMIZER).is_dir()
 
 
@@ -411,12 +415,14 @@ def _is_divided(policy: "Policy") -> bool:
 def _checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, whole or incomplete, oldest first; not the hidden folders of an interrupted save."""
     folders = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in folders if path.name[5:].isdigit()), key=step_of)
+    return sorted((path for path in folders if path.name.removeprefix("step-").isdigit()), key=step_of)
 
 
 def _size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def step_of(path: Path) -> int:
+    """The step of a checkpoint, from the name of its folder."""
     return int(path.name.removeprefix("step-"))

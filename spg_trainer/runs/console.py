@@ -4,6 +4,7 @@ Only rank 0 prints. Output cannot stop a run: a closed pipe or terminal ends the
 may hold any bytes, so colours are the only escape codes of a text that reach the terminal.
 """
 
+import math
 import re
 import sys
 import time
@@ -22,8 +23,10 @@ from spg_trainer.errors import in_flags
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
-    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # other escape codes
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # single control characters, except tab and newline
 )
+"""What `clean` takes out of a text; only its first group, the escape codes of colours, may stay."""
 _FIGURES = {
     "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",
@@ -105,8 +108,11 @@ class Console:
         """
         if self._training is None:
             self._training = self._start(self._word, total, metrics["step"] - 1, printed_at=float("-inf"))
-        values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
-        figures = "".join(_FIGURES[name].format(v) for name, v in values.items())
+        figures = ""
+        for name, form in _FIGURES.items():
+            value = metrics.get(name)
+            if value is not None and not math.isnan(value):
+                figures += form.format(value)
         task = self._training
         last = metrics["step"] == total
         self._update(task, completed=metrics["step"], figures=figures, limit=seconds_left, now=last)
@@ -218,6 +224,7 @@ def clean(text: str, *, colours: bool) -> str:
 
 
 def _write(file: TextIO, text: str) -> None:
+    """Writes a text at once; a character that the stream's encoding lacks becomes "?"."""
     encoding = file.encoding or "utf-8"
     file.write(text.encode(encoding, "replace").decode(encoding))
     file.flush()

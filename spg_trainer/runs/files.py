@@ -137,6 +137,7 @@ def delete_parts(folder: Path, names: Collection[str]) -> None:
 
 
 def _hide(path: Path) -> Path:
+    """Renames a file or folder, if it is there, to a hidden name beside it; returns that name."""
     hidden = path.with_name(f".{path.name}.deleted")
     shutil.rmtree(hidden, ignore_errors=True)
     if path.exists():
@@ -230,8 +231,10 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file; [] without a file. Lines that are cut off are left out."""
-    rows = []
-    for line in file.read_bytes().split(b"\n")[:-1] if file.is_file() else ():
+    rows: list[dict[str, Any]] = []
+    if not file.is_file():
+        return rows
+    for line in file.read_bytes().split(b"\n")[:-1]:
         with suppress(ValueError):
             rows.append(json.loads(line))
     return rows

@@ -89,7 +89,11 @@ class RunFolder:
             names = os.listdir(self.path)
         # `create` writes these before the settings, so with them alone no run has begun.
         allowed = {ENVIRONMENT, INPUTS, TASK_COPIES, ALGORITHM_COPIES}
-        taken = [n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n in allowed)]
+
+        def may_be_there(name: str) -> bool:
+            return name.startswith(".") or name.endswith((".log", ".out")) or name in allowed
+
+        taken = [name for name in names if not may_be_there(name)]
         if CONFIG in taken:
             raise self.holds_a_run()
         if taken:
@@ -100,10 +104,11 @@ class RunFolder:
 
     def holds_a_run(self) -> ConfigError:
         """The error to raise if a new run would be written over this one."""
-        steps = len(self.history())
+        count = len(self.history())
+        steps = "1 step" if count == 1 else f"{count} steps"
         resume = f"$resume={shlex.quote(str(self.path))}"
         return ConfigError(
-            f"$output_dir={self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
+            f"$output_dir={self.path} already holds a run of {steps}. Continue it with "
             f"{resume} (a finished one with a larger $max_steps), or choose another $output_dir."
         )
 
@@ -182,11 +187,11 @@ class RunFolder:
         """{step: whether each problem was solved, or the loss of the held-out texts}, of the validations so far."""
         found: dict[int, Any] = {}
         for file in sorted((self.path / "eval").glob("step-*.json")):
-            figures = self.figures(file.stem) or {}
+            figures, step = self.figures(file.stem) or {}, int(file.stem.removeprefix("step-"))
             if "loss" in figures:
-                found[int(file.stem[5:])] = figures["loss"]
+                found[step] = figures["loss"]
             elif "correct" in figures:  # otherwise the validation is not finished
-                found[int(file.stem[5:])] = [row["correct"] for row in self.completions(file.stem)]
+                found[step] = [row["correct"] for row in self.completions(file.stem)]
         return found
 
     def set_aside_evaluations(self, step: int) -> None:
@@ -203,8 +208,12 @@ class RunFolder:
         self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
 
     def judged_since(self, step: int) -> int:
-        """The last step up to `step`, where the run goes on, that other code of the task has judged; 0 = none."""
-        return min(step, (read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0})["step"])
+        """The last step that other code of the task has judged; 0 = none.
+
+        step: the one from which the run goes on; the result is not above it.
+        """
+        recorded = read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0}
+        return min(step, recorded["step"])
 
     @property
     def start_of_other_code(self) -> str | None:

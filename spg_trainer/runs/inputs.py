@@ -60,16 +60,19 @@ def file_settings(command: Any) -> dict[str, str]:
     texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
     texts[MODEL] = command.model.model
     order = getattr(getattr(command, "rollout", None), "remasking", "")
-    texts |= {ORDER: order} if ":" in order else {}
+    if ":" in order:
+        texts[ORDER] = order
     texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
     return {name: text for name, text in texts.items() if text and isinstance(text, str)}
 
 
 def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
     """All inputs that settings name, as they are now. settings: of `file_settings`, here and below."""
-    others = {name: path for name, path in name_paths(settings).items() if not is_code(path)}
-    hashes = {name: (hash_of_model if name == MODEL else hash_of)(path) for name, path in others.items()}
-    return {**find_code(settings), **{name: Input(path, hashes[name]) for name, path in others.items()}}
+    found = find_code(settings)
+    for name, path in name_paths(settings).items():
+        if not is_code(path):
+            found[name] = Input(path, hash_of_model(path) if name == MODEL else hash_of(path))
+    return found
 
 
 def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
@@ -101,6 +104,7 @@ def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def note(setting: str, path: str) -> str:
+        """Adds a path under the name of its setting, with a number from the second path on; returns the path."""
         number = sum(name.partition(" ")[0] == setting for name in found) + 1
         found[setting if number == 1 else f"{setting} {number}"] = path
         return path
@@ -116,7 +120,9 @@ def _scripts_with_tasks(env: str) -> list[str]:
     registry, own_files = packages.envs.registry, packages.envs.own_files
     of_script = {id: cls for id, cls in registry.known().items() if cls.__module__ == "__main__"}
     found = []
-    for task in parse_tasks(env) if of_script else ():
+    if not of_script:
+        return []
+    for task in parse_tasks(env):
         if re.fullmatch(r"[\w/-]+", task.env):  # an id or a short name; any other would be opened
             with suppress(packages.envs.EnvError):
                 id = registry.resolve(task.env)
@@ -201,6 +207,7 @@ def _data_below(folder: str) -> list[Path]:
 
 
 def _hash_of_files(files: list[Path], largest: float = float("inf")) -> str:
+    """The sha256 of the names and hashes of files; "" if there are none. largest: as for `_hash_of_file`."""
     text = "\n".join(f"{file.name} {_hash_of_file(str(file), largest)}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest() if files else ""
 
@@ -327,12 +334,14 @@ def refuse_changed_inputs(
             setting, place = main.partition(" ")[0], str(run / before[main].copy)
             value = settings[setting].replace(now[main].path, place)
             differs = first_difference(run / at_start.copy, Path(now[name].path))
+            own_copy = ""
             # A task of the script that Python runs is named by its id, so the copy cannot take its place.
-            own_copy = f" To go on with the run's own copy: {setting_naming(name, value)}."
+            if place in value:
+                own_copy = f" To go on with the run's own copy: {setting_naming(name, value)}."
             raise ConfigError(
-                f"{now[name].path} has changed since {run} began: {differs}.{own_copy if place in value else ''} To go "
-                "on with the file as it is now, such as one that you repaired: $accept_changed_code. Else start a new "
-                "run with another $output_dir."
+                f"{now[name].path} has changed since {run} began: {differs}.{own_copy} To go on with the file as it is "
+                "now, such as one that you repaired: $accept_changed_code. Else start a new run with another "
+                "$output_dir."
             )
         if name == MODEL and _has_own_model(run):
             now[name] = at_start

@@ -27,4 +27,5 @@ def others_running() -> int:
         minute, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
     except OSError:
         return 0
-    return min(round(float(minute)), int(now.partition("/")[0]) - 1)  # this process is among those now
+    others_now = int(now.partition("/")[0]) - 1  # without this process
+    return min(round(float(minute)), others_now)

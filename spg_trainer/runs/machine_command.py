@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of the command's options."""
     result = argparse.ArgumentParser(
         prog="python -m spg_trainer machine",
         description="Says in a minute whether this machine is ready to train, or what is wrong: the driver, the card's "

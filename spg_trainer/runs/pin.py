@@ -102,12 +102,15 @@ def refuse_other_settings(
 def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded values of settings that now name the commit of a data set which the run used all along."""
     commits = (record_of(run).get("origin") or {}).values()
-    return {
-        name: recorded.get(name)
-        for name, value in current.items()
-        if (name.endswith("revision") and recorded.get(name) is None and value in commits)
-        or (name == "data" and value in [f"{recorded.get(name)}@{commit}" for commit in commits])
-    }
+
+    def names_commit(name: str, value: Any) -> bool:
+        """Whether the setting only adds a commit of the run to what was recorded."""
+        before = recorded.get(name)
+        if name.endswith("revision"):
+            return before is None and value in commits
+        return name == "data" and value in [f"{before}@{commit}" for commit in commits]
+
+    return {name: recorded.get(name) for name, value in current.items() if names_commit(name, value)}
 
 
 def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
@@ -121,10 +124,8 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         old, now = before[name], origin[name]
         if old == now or old.startswith("sha256"):
             continue
-        what, back = (
-            f"The data set {name} on the hub",
-            f"To go on, put the old data back; {old} is no commit, so they cannot be fetched.",
-        )
+        what = f"The data set {name} on the hub"
+        back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
         if old.startswith("version "):
             what, back = f"The package {name}", "Install that version again to go on."
         elif re.fullmatch("[0-9a-f]{40}", old):

@@ -47,16 +47,17 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     def ask(number: int, frame: object) -> None:
         if stop.requested and number in WARNINGS:
             return
-        at_once, stop.requested, stop.by = stop.requested or stop.at_once, True, number
-        if at_once:
+        ends_now = stop.at_once or stop.requested
+        stop.requested, stop.by = True, number
+        if ends_now:
             raise KeyboardInterrupt
         tell()
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
         return
-    heard = [n for n in SIGNALS if n not in WARNINGS or signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in heard}
+    ignored = [number for number in WARNINGS if signal.getsignal(number) is signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in SIGNALS if number not in ignored}
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ REFERENCE_FOLDER = "reference"
 the reference model of a KL penalty needs it."""
 
 
-def settle(m: Model, run: Path | None = None) -> Model:
+def settle(settings: Model, run: Path | None = None) -> Model:
     """The settings with rank, scale and dropout filled in; those that are set stay as they are.
 
     New adapters get the alpha of `default_alpha` and no dropout. If --model is an adapter, it keeps its rank and alpha,
@@ -28,28 +28,31 @@ def settle(m: Model, run: Path | None = None) -> Model:
     in place of --model, which may be gone. Raises ConfigError if a rank or alpha is set that is not the adapter's,
     ModelError for an adapter that cannot be read.
     """
-    folder = find_adapter(m.model)
+    folder = find_adapter(settings.model)
     if run and (run / REFERENCE_FOLDER / "adapter_config.json").is_file():
         folder = run / REFERENCE_FOLDER
     if folder is None:
-        alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
+        alpha = settings.lora_alpha
+        if alpha is None and settings.lora_r:
+            alpha = default_alpha(settings.lora_r)
         # The reference of new adapters is the model without them, which needs no copy. All weights (rank 0) need one.
-        settled = without_idle_copy(m, needed=not m.lora_r)
-        return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
-    r, alpha, dropout = read_adapter(folder)
-    set_r = m.lora_r or None  # --lora-r 0 is the default and sets nothing
-    for flag, setting, recorded in (("$lora_r", set_r, r), ("$lora_alpha", m.lora_alpha, alpha)):
+        settled = without_idle_copy(settings, needed=not settings.lora_r)
+        return replace(settled, lora_alpha=alpha, lora_dropout=settings.lora_dropout or 0.0)
+    rank, alpha, dropout = read_adapter(folder)
+    rank_set = settings.lora_r or None  # --lora-r 0 is the default and sets nothing
+    for flag, setting, recorded in (("$lora_r", rank_set, rank), ("$lora_alpha", settings.lora_alpha, alpha)):
         if setting not in (None, recorded):
-            text = f"{flag}={setting}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
+            text = f"{flag}={setting}: {folder} already is an adapter, of rank {rank} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
-    dropout = dropout if m.lora_dropout is None else m.lora_dropout
+    dropout = dropout if settings.lora_dropout is None else settings.lora_dropout
     # `ref_copy` is for all weights; a run that trains a loaded adapter always keeps a copy of the adapter.
-    return replace(without_idle_copy(m, needed=False), lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
+    settled = without_idle_copy(settings, needed=False)
+    return replace(settled, lora_r=rank, lora_alpha=alpha, lora_dropout=dropout)
 
 
-def without_idle_copy(m: Model, *, needed: bool) -> Model:
+def without_idle_copy(settings: Model, *, needed: bool) -> Model:
     """The settings without `ref_copy` (a copy of all start weights), unless the copy is `needed`."""
-    return replace(m, ref_copy=m.ref_copy and needed)
+    return replace(settings, ref_copy=settings.ref_copy and needed)
 
 
 def find_adapter(model: str) -> Path | None:
@@ -66,14 +69,14 @@ def find_adapter(model: str) -> Path | None:
     return None
 
 
-def trains_adapters(m: ModelConfig) -> bool:
+def trains_adapters(settings: ModelConfig) -> bool:
     """Whether adapters are trained (new ones, or those that --model names) rather than all weights."""
-    return m.lora_r > 0 or find_adapter(m.model) is not None
+    return settings.lora_r > 0 or find_adapter(settings.model) is not None
 
 
-def default_alpha(r: int) -> int:
+def default_alpha(rank: int) -> int:
     """Half the rank, rounded up: d1 and SPG train with alpha 64 and rank 128."""
-    return (r + 1) // 2
+    return (rank + 1) // 2
 
 
 def read_adapter(folder: Path) -> tuple[int, int, float]:
@@ -81,12 +84,12 @@ def read_adapter(folder: Path) -> tuple[int, int, float]:
     file = folder / "adapter_config.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        r, alpha, dropout = values["r"], values["lora_alpha"], float(values["lora_dropout"])
-        if r != int(r) or r < 1 or alpha != int(alpha) or alpha < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"r {r}, lora_alpha {alpha}, lora_dropout {dropout}")
+        rank, alpha, dropout = values["r"], values["lora_alpha"], float(values["lora_dropout"])
+        if rank != int(rank) or rank < 1 or alpha != int(alpha) or alpha < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"r {rank}, lora_alpha {alpha}, lora_dropout {dropout}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"{file} is not that of a LoRA adapter ({type(error).__name__}: {error})"
         raise ModelError(
             f"{text}; it needs whole r and lora_alpha of at least 1 and lora_dropout in [0, 1); restore it"
         ) from error
-    return int(r), int(alpha), dropout
+    return int(rank), int(alpha), dropout

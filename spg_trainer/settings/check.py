@@ -5,6 +5,7 @@ fit the algorithm. Each function takes only the settings that it judges. All rai
 model or a device that cannot be used, and EnvError for a task that cannot be found.
 """
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ def refuse(is_wrong: object, message: str) -> None:
     """Raises ConfigError with `message`, which must name what would be right, if `is_wrong`."""
     if is_wrong:
         raise ConfigError(message)
+
+
+def round_up(number: int, unit: int) -> int:
+    """The smallest multiple of `unit` that is not below `number`."""
+    return math.ceil(number / unit) * unit
 
 
 LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
@@ -63,74 +69,74 @@ def check_arguments(env_args: Mapping[str, object]) -> None:
         raise ConfigError(f"$env_args {name}={quote(str(env_args[name]))}: use {own_flags[name]} instead.")
 
 
-def check_load(m: LoadConfig, env: str, resumes: bool) -> None:
+def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
     """Refuses a model, a revision, adapters and a device that cannot be used; in a resumed run, only the device."""
     refuse(
-        m.load_4bit and m.is_divided,
+        model.load_4bit and model.is_divided,
         "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
     )
     refuse(
-        isinstance(m, ModelConfig) and m.compile and m.is_divided,
+        isinstance(model, ModelConfig) and model.compile and model.is_divided,
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
-    is_new = is_embedded(m.model, "new")
-    if not resumes and isinstance(m, ModelConfig):
+    is_new = is_embedded(model.model, "new")
+    if not resumes and isinstance(model, ModelConfig):
         if is_new:
-            check_new_model(m)
-        check_adapters(m)
+            check_new_model(model)
+        check_adapters(model)
     if not (resumes or is_new):
-        check_revision(m, resolve_model(m.model, env))
-    check_device(m.device)
+        check_revision(model, resolve_model(model.model, env))
+    check_device(model.device)
 
 
-def check_new_model(m: ModelConfig) -> None:
+def check_new_model(model: ModelConfig) -> None:
     """Refuses settings that a new model cannot have."""
-    width, heads = m.hidden_size, m.num_heads
+    width, heads = model.hidden_size, model.num_heads
     unit = 2 * heads  # rotary positions need heads of even width
     refuse(
         width % unit,
         f"$hidden_size={width} cannot be shared by {heads} heads of even width. Use "
-        f"$hidden_size={width + -width % unit}.",
+        f"$hidden_size={round_up(width, unit)}.",
     )
     refuse(
-        m.lora_r or m.revision or m.dtype not in ("auto", "float32"),
-        f"$model={m.model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
+        model.lora_r or model.revision or model.dtype not in ("auto", "float32"),
+        f"$model={model.model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
     )
 
 
-def check_adapters(m: ModelConfig) -> None:
+def check_adapters(model: ModelConfig) -> None:
     """Refuses settings that need adapters if none are trained."""
-    trained = trains_adapters(m)
+    trained = trains_adapters(model)
     refuse(
-        m.load_4bit and not trained,
+        model.load_4bit and not trained,
         "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
     )
     refuse(
-        (m.lora_alpha is not None or m.lora_dropout) and not trained,
+        (model.lora_alpha is not None or model.lora_dropout) and not trained,
         "$lora_alpha and $lora_dropout need adapters. Set $lora_r, e.g. 128.",
     )
 
 
-def check_revision(m: LoadConfig, weights: Weights) -> None:
+def check_revision(model: LoadConfig, weights: Weights) -> None:
     """Refuses a revision of a model that is not from the Hub, and one that git does not allow as a name.
 
     Source of what git allows: git-check-ref-format.
     """
-    if m.revision is None:
+    if model.revision is None:
         return
     refuse(
         weights.is_local,
-        f"$revision={m.revision}: $model={m.model} is no model of the Hub, and only these have revisions. Leave it "
-        "out.",
+        f"$revision={model.revision}: $model={model.model} is no model of the Hub, and only these have revisions. "
+        "Leave it out.",
     )
-    parts = m.revision.split("/")
+    parts = model.revision.split("/")
     # Empty parts; spaces, control characters and ~^:?*[\; `..` and `@{`; parts that begin with `.` or `-`, or that end
     # with `.` or `.lock`.
     if not all(parts) or re.search(
-        r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", m.revision
+        r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", model.revision
     ):
         raise ConfigError(
-            f"$revision={m.revision!r}: no branch, tag or commit is called so. Use e.g. $revision=main, or the "
+            f"$revision={model.revision!r}: no branch, tag or commit is called so. Use e.g. $revision=main, or the "
             "commit that the model's page shows."
         )
 
@@ -158,7 +164,7 @@ def check_build(name: str) -> None:
 
 def check_training(config: Config) -> None:
     """Refuses decoding, batches, flags and optimizers that cannot work with any algorithm."""
-    b, e, m, gpu = config.batch, config.eval, config.model, config.gpu
+    batch, validation, model, gpu = config.batch, config.eval, config.model, config.gpu
     if config.rollout.is_settled:
         config.rollout.check_together()
     check_source(config)
@@ -168,30 +174,30 @@ def check_training(config: Config) -> None:
             f"{flag} is what $dry_run computes for. Add $dry_run, or leave it out.",
         )
     refuse(
-        gpu and m.device == "cpu",
+        gpu and model.device == "cpu",
         f"$gpu={gpu} and $device=cpu say two things. Leave one of them out.",
     )
     refuse(
-        e.patience and not e.eval_steps,
-        f"$patience={e.patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
+        validation.patience and not validation.eval_steps,
+        f"$patience={validation.patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
     )
     for name in ("all_right_weight", "all_wrong_weight"):
-        value = getattr(b, name)
+        value = getattr(batch, name)
         refuse(
-            value != getattr(type(b), name) and not b.pools,
+            value != getattr(type(batch), name) and not batch.pools,
             f"${name}={value} says nothing without $pools. Add $pools.",
         )
     refuse(
-        b.pools and not config.samples,
+        batch.pools and not config.samples,
         f"$pools: nothing is sampled with $source={config.source}. Leave it out.",
     )
     refuse(
-        b.num_minibatches > b.prompts_per_step,
-        f"$num_minibatches={b.num_minibatches}: a step has {b.prompts_per_step} groups. Use {b.prompts_per_step} or "
-        "fewer.",
+        batch.num_minibatches > batch.prompts_per_step,
+        f"$num_minibatches={batch.num_minibatches}: a step has {batch.prompts_per_step} groups. Use "
+        f"{batch.prompts_per_step} or fewer.",
     )
-    check_optimizer(config.optimizer, m.is_divided)
-    check_save_dtype(config.output.save_dtype, m)
+    check_optimizer(config.optimizer, model.is_divided)
+    check_save_dtype(config.output.save_dtype, model)
 
 
 def check_source(config: Config) -> None:
@@ -240,36 +246,37 @@ def check_texts(
     )
 
 
-def check_save_dtype(dtype: str, m: ModelConfig) -> None:
+def check_save_dtype(dtype: str, model: ModelConfig) -> None:
     """Refuses --save-dtype if each process has only a part of the weights, or if adapters are written."""
     refuse(
-        m.is_divided and dtype != "auto",
+        model.is_divided and dtype != "auto",
         f"$shard writes weights as they are trained, not in {dtype}. Use $save_dtype=auto.",
     )
     refuse(
-        dtype != "auto" and trains_adapters(m),
+        dtype != "auto" and trains_adapters(model),
         f"$save_dtype={dtype} is for whole models, not adapters. Use auto.",
     )
 
 
-def check_optimizer(o: OptimizerConfig, is_divided: bool) -> None:
+def check_optimizer(optimizer: OptimizerConfig, is_divided: bool) -> None:
     """Refuses --lr-decay-share if no schedule reads it, 8-bit moments with Muon or --shard, and Muon with --shard."""
     refuse(
-        o.lr_decay_share != OptimizerConfig.lr_decay_share and o.lr_schedule != "warmup_stable_decay",
-        f"$lr_decay_share={o.lr_decay_share} says nothing with $lr_schedule={o.lr_schedule}. Leave it out, or use "
-        "$lr_schedule=warmup_stable_decay.",
+        optimizer.lr_decay_share != OptimizerConfig.lr_decay_share
+        and optimizer.lr_schedule != "warmup_stable_decay",
+        f"$lr_decay_share={optimizer.lr_decay_share} says nothing with $lr_schedule={optimizer.lr_schedule}. Leave it "
+        "out, or use $lr_schedule=warmup_stable_decay.",
     )
     refuse(
-        o.optimizer == "muon" and o.adam_moments == "8bit",
+        optimizer.optimizer == "muon" and optimizer.adam_moments == "8bit",
         "$adam_moments=8bit with $optimizer=muon: only AdamW's moments are stored in 8 bits. Use "
         "$adam_moments=float32 or $optimizer=adamw.",
     )
     refuse(
-        is_divided and o.optimizer == "muon",
+        is_divided and optimizer.optimizer == "muon",
         "$shard: Muon needs whole matrices. Use $optimizer=adamw.",
     )
     refuse(
-        is_divided and o.adam_moments == "8bit",
+        is_divided and optimizer.adam_moments == "8bit",
         "$shard with $adam_moments=8bit: blocks of them share a scale, so that another number of processes could not "
         "resume. Use $adam_moments=float32.",
     )
@@ -294,18 +301,18 @@ def check_eval(command: EvalCommand) -> None:
     refuse(
         masks % 8,
         f"$num_masks={masks}: they are drawn in eight groups, whose differences show how far chance moves the result. "
-        f"Use {masks + -masks % 8}.",
+        f"Use {round_up(masks, 8)}.",
     )
 
 
-def check_processes(m: LoadConfig, num_processes: int) -> None:
+def check_processes(model: LoadConfig, num_processes: int) -> None:
     """Refuses --shard with a single process, and a single GPU for several processes."""
     refuse(
-        num_processes > 1 and ":" in m.device,
-        f"$device={m.device} is one GPU, not {num_processes}. Leave out $device.",
+        num_processes > 1 and ":" in model.device,
+        f"$device={model.device} is one GPU, not {num_processes}. Leave out $device.",
     )
     refuse(
-        m.is_divided and num_processes == 1,
+        model.is_divided and num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
         "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
     )
@@ -316,25 +323,25 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
 
     algorithm: an instance of a class of `algorithms/`, whose class attributes say what it needs.
     """
-    b, r, flag = config.batch, config.rollout, f"$algorithm={config.algorithm}"
-    algorithm.make_masking().check(r.max_completion_length)
+    batch, rollout, flag = config.batch, config.rollout, f"$algorithm={config.algorithm}"
+    algorithm.make_masking().check(rollout.max_completion_length)
     scores_fallbacks = "fallback" in algorithm.records
     if scores_fallbacks:
-        check_fallback(r, flag)
-    check_unmasking(r, config.force, scores_fallbacks)
-    check_needed_source(config.source, b, algorithm, flag)
+        check_fallback(rollout, flag)
+    check_unmasking(rollout, config.force, scores_fallbacks)
+    check_needed_source(config.source, batch, algorithm, flag)
     if algorithm.left_to_right:
-        check_left_to_right(b, r, flag)
+        check_left_to_right(batch, rollout, flag)
     if algorithm.branches > 1:
-        check_trees(b.num_generations, r, algorithm.branches, flag)
+        check_trees(batch.num_generations, rollout, algorithm.branches, flag)
     if "order" in algorithm.needs:
-        check_positions(r, algorithm, flag)
-    check_score_temperature(r, algorithm)
+        check_positions(rollout, algorithm, flag)
+    check_score_temperature(rollout, algorithm)
     check_reference(config.model, algorithm, flag)
-    check_shares(b, algorithm.dealt_by == "group" or config.source == "pairs", num_processes)
+    check_shares(batch, algorithm.dealt_by == "group" or config.source == "pairs", num_processes)
 
 
-def check_needed_source(source: str, b: BatchConfig, algorithm: Any, flag: str) -> None:
+def check_needed_source(source: str, batch: BatchConfig, algorithm: Any, flag: str) -> None:
     """Refuses a source of completions that the algorithm or the batch cannot learn from.
 
     Given completions need an algorithm for them; an algorithm for demonstrations cannot learn from sampled completions.
@@ -350,113 +357,117 @@ def check_needed_source(source: str, b: BatchConfig, algorithm: Any, flag: str) 
         f"$source={source}: {flag} learns only from what the model samples. Use $algorithm={LEARNS_FROM[source]}.",
     )
     refuse(
-        b.max_rollout_batches > 1,
-        f"$max_rollout_batches={b.max_rollout_batches}: with $source={source} nothing is sampled that could be set "
+        batch.max_rollout_batches > 1,
+        f"$max_rollout_batches={batch.max_rollout_batches}: with $source={source} nothing is sampled that could be set "
         "aside. Leave it at 1.",
     )
     refuse(
-        source == "pairs" and b.num_generations != 2,
-        f"$num_generations={b.num_generations}: a pair is two. Use $num_generations=2.",
+        source == "pairs" and batch.num_generations != 2,
+        f"$num_generations={batch.num_generations}: a pair is two. Use $num_generations=2.",
     )
 
 
-def check_left_to_right(b: BatchConfig, r: Sampling, flag: str) -> None:
+def check_left_to_right(batch: BatchConfig, rollout: Sampling, flag: str) -> None:
     """Refuses blocks or several updates with an algorithm that samples token by token."""
     refuse(
-        r.block_length != 1,
-        f"{flag} samples token by token, not in blocks of {r.block_length}. Use $block_length=1 "
-        f"$diffusion_steps={r.max_completion_length}.",
+        rollout.block_length != 1,
+        f"{flag} samples token by token, not in blocks of {rollout.block_length}. Use $block_length=1 "
+        f"$diffusion_steps={rollout.max_completion_length}.",
     )
     refuse(
-        b.num_iterations * b.num_minibatches > 1,
+        batch.num_iterations * batch.num_minibatches > 1,
         f"{flag} has no ratio for several updates of a rollout. Use $num_iterations=1 $num_minibatches=1.",
     )
 
 
-def check_shares(b: BatchConfig, whole_groups: bool, num_processes: int) -> None:
+def check_shares(batch: BatchConfig, whole_groups: bool, num_processes: int) -> None:
     """Refuses a step with too few completions for every process to get one.
 
     whole_groups: whether each process gets whole groups: for pairs from a file, and if the algorithm's `dealt_by` says
     so.
     """
-    size = b.num_generations
+    size = batch.num_generations
     needed = num_processes * (size if whole_groups else 1)
     refuse(
-        b.prompts_per_step * size < needed,
-        f"$prompts_per_step={b.prompts_per_step} leaves some of {num_processes} processes without a completion. Use "
-        f"{-(-needed // size)} or more.",
+        batch.prompts_per_step * size < needed,
+        f"$prompts_per_step={batch.prompts_per_step} leaves some of {num_processes} processes without a completion. "
+        f"Use {math.ceil(needed / size)} or more.",
     )
 
 
-def check_fallback(r: Sampling, flag: str) -> None:
+def check_fallback(rollout: Sampling, flag: str) -> None:
     """Refuses a rollout without steps that fall back on the leftmost token."""
     refuse(
-        r.unmasking != "threshold" or r.fallback == "surest",
-        f"$unmasking={r.unmasking} $fallback={r.fallback}: {flag} learns from steps at which no token reaches the "
-        "threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
+        rollout.unmasking != "threshold" or rollout.fallback == "surest",
+        f"$unmasking={rollout.unmasking} $fallback={rollout.fallback}: {flag} learns from steps at which no token "
+        "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
     )
 
 
-def check_unmasking(r: Sampling, force: bool, scores_fallbacks: bool = False) -> None:
+def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = False) -> None:
     """Refuses unsafe unmasking by confidence, and editing of written tokens.
 
     Tokens of high confidence are unmasked together, and RL raises confidence. Without a high threshold and a limit,
     more and more tokens are then written that have not seen each other. scores_fallbacks: whether the algorithm learns
     only from steps of low confidence, and so does not raise the confidence of other tokens.
     """
-    by_threshold = r.unmasking in ("threshold", "dynamic") or (r.unmasking == "budget" and r.factor <= 1)
-    is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
+    by_threshold = rollout.unmasking in ("threshold", "dynamic") or (
+        rollout.unmasking == "budget" and rollout.factor <= 1
+    )
+    is_safe = rollout.unmasking == "schedule" or (
+        by_threshold and rollout.threshold >= 0.95 and rollout.max_tokens_per_step
+    )
     refuse(
         not (is_safe or force or scores_fallbacks),
-        f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with $unmasking=threshold, "
-        "dynamic or budget, a $threshold of 0.95 or more, a $factor of 1 or less and $max_tokens_per_step=4, or "
-        "insist with $force.",
+        f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "
+        "$unmasking=threshold, dynamic or budget, a $threshold of 0.95 or more, a $factor of 1 or less and "
+        "$max_tokens_per_step=4, or insist with $force.",
     )
     refuse(
-        r.editing_threshold is not None,
-        f"editing_threshold={r.editing_threshold}: when a token is replaced, other tokens have been drawn beside the "
-        "one that it replaces. No masked copy of the completion shows this, so no bound of a likelihood holds for what "
-        "the sampler does. Leave it out of training: give Sampling, not EvalSampling.",
+        rollout.editing_threshold is not None,
+        f"editing_threshold={rollout.editing_threshold}: when a token is replaced, other tokens have been drawn beside "
+        "the one that it replaces. No masked copy of the completion shows this, so no bound of a likelihood holds for "
+        "what the sampler does. Leave it out of training: give Sampling, not EvalSampling.",
     )
 
 
-def check_chance(r: Sampling, count: int, algorithm: Any, name: str) -> None:
+def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> None:
     """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
     A bonus that raises all completions, whatever they earn, does not help: it is refused as well. count: how many
     completions a problem has. name: the algorithm's.
     """
     refuse(
-        not (r.draws_noise or algorithm.right_groups_teach),
-        f"$temperature={r.temperature:g}: decoding without chance writes {count} times the same completion to a "
+        not (rollout.draws_noise or algorithm.right_groups_teach),
+        f"$temperature={rollout.temperature:g}: decoding without chance writes {count} times the same completion to a "
         f"problem, whose equal rewards teach $algorithm={name} nothing. Use $temperature=0.9, or an "
         "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
     )
 
 
-def check_score_temperature(r: Sampling, algorithm: Any) -> None:
+def check_score_temperature(rollout: Sampling, algorithm: Any) -> None:
     """Refuses scoring at a temperature that is neither 1 nor the rollout's."""
     temperature = getattr(algorithm, "score_temperature", 1.0)
     refuse(
-        temperature not in (1.0, r.temperature),
+        temperature not in (1.0, rollout.temperature),
         f"$algorithm_args score_temperature={temperature:g}: completions are sampled at "
-        f"$temperature={r.temperature:g}, so that this would be neither the distribution that they are drawn from nor "
-        "the model's. Leave it out, or use the same temperature for both.",
+        f"$temperature={rollout.temperature:g}, so that this would be neither the distribution that they are drawn "
+        "from nor the model's. Leave it out, or use the same temperature for both.",
     )
 
 
-def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
+def check_positions(rollout: Sampling, algorithm: Any, flag: str) -> None:
     """Refuses a rollout that does not draw positions, or draws them differently from how the algorithm scores them.
 
     Only an algorithm that needs "order" has the attributes `position_temperature` and `block_length`.
     """
-    if r.remasking != "plackett_luce":
+    if rollout.remasking != "plackett_luce":
         raise ConfigError(
-            f"$remasking={r.remasking}: {flag} learns where to write, so positions have to be drawn. Use "
+            f"$remasking={rollout.remasking}: {flag} learns where to write, so positions have to be drawn. Use "
             "$remasking=plackett_luce."
         )
     for name in ("position_temperature", "block_length"):
-        sampled, scored = getattr(r, name), getattr(algorithm, name)
+        sampled, scored = getattr(rollout, name), getattr(algorithm, name)
         if sampled != scored:
             raise ConfigError(
                 f"${name}={sampled}: {flag} scores the choice of positions with {name}={scored}. "
@@ -464,18 +475,17 @@ def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
             )
 
 
-def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> None:
+def check_trees(num_generations: int, rollout: Sampling, branches: int, flag: str) -> None:
     """Refuses groups that are no whole trees, and completions that cannot fork in the middle.
 
     Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
     """
     if num_generations % branches:
-        next_multiple = num_generations + -num_generations % branches
         raise ConfigError(
             f"$num_generations={num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"$num_generations={next_multiple}."
+            f"$num_generations={round_up(num_generations, branches)}."
         )
-    length, block = r.max_completion_length, r.block_length
+    length, block = rollout.max_completion_length, rollout.block_length
     if length % 2:
         raise ConfigError(
             f"$max_completion_length={length}: trees of {flag} branch in the middle, which an odd number of tokens "
@@ -484,34 +494,34 @@ def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> 
     half = length // 2
     if half % block:
         fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
-        blocks, steps = length // fitting_block, r.diffusion_steps
-        fitting_steps = f" $diffusion_steps={steps + -steps % blocks}" if steps % blocks else ""
+        blocks, steps = length // fitting_block, rollout.diffusion_steps
+        fitting_steps = f" $diffusion_steps={round_up(steps, blocks)}" if steps % blocks else ""
         raise ConfigError(
             f"$block_length={block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
             f"end. Use $block_length={fitting_block}{fitting_steps}."
         )
 
 
-def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
+def check_reference(model: ModelConfig, algorithm: Any, flag: str) -> None:
     """Refuses a reference model that the algorithm does not use, or that the run cannot have.
 
     The reference is the model that training started from: the weights without the adapters' changes, or a frozen copy.
     With `ref_model_sync_steps`, the frozen copy follows the policy; then its weights cannot be divided among processes.
     """
     if "reference" not in algorithm.needs:
-        if m.ref_copy:
+        if model.ref_copy:
             raise ConfigError(
                 f"$ref_copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
                 "$algorithm_args beta=0.04, where the algorithm has one."
             )
         return
-    with_adapters = trains_adapters(m)
-    if not (m.ref_copy or with_adapters):
+    with_adapters = trains_adapters(model)
+    if not (model.ref_copy or with_adapters):
         raise ConfigError(
             f"{flag} needs a reference, and all weights are trained. Set $lora_r, e.g. 128, start from an adapter "
             "($model=PATH), or keep a frozen copy of the weights ($ref_copy)."
         )
-    if m.is_divided and not with_adapters and algorithm.ref_model_sync_steps:
+    if model.is_divided and not with_adapters and algorithm.ref_model_sync_steps:
         raise ConfigError(
             f"$shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
             "no such reference is kept of divided weights. Use $algorithm_args ref_model_sync_steps=0, or "

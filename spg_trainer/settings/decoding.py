@@ -34,7 +34,14 @@ the most probable tokens it may unmask together, and needs them first."""
 LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
 """The settings of lengths. All three must come from one source (a recipe, a model), since they must divide each
 other."""
-LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
+DRAW_SETTINGS = (
+    "remasking",
+    "position_temperature",
+    "top_p",
+    "top_k",
+    "eos_penalty",
+    "min_completion_length",
+)
 """The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
 change how many tokens a step unmasks, and what it computes anew."""
 
@@ -100,12 +107,12 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
-        return self._changed(besides=LAW)
+        return self._changed(besides=DRAW_SETTINGS)
 
     @property
     def unusual(self) -> list[str]:
         """The settings that the name of an evaluation has: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
-        return self._changed(besides=[name for name in LAW if name not in ("top_p", "top_k")])
+        return self._changed(besides=[name for name in DRAW_SETTINGS if name not in ("top_p", "top_k")])
 
     def _changed(self, besides: Sequence[str]) -> list[str]:
         """The settings that differ from their defaults, with their values, without `besides` and `cache blocks`."""
@@ -207,6 +214,7 @@ class Sampling(Decoding):
         self._check_choices()
 
     def _check_lengths(self) -> None:
+        """Raises ConfigError for lengths and steps that do not fit together."""
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         for name, value in (("max_completion_length", length), ("block_length", block)):
             if value < 1:
@@ -235,6 +243,7 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
+        """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
         if not isinstance(self.remasking, str):
             raise ConfigError(
                 "$remasking: should be a name, or that of a function in a file, ./FILE.py:order. The function itself "
@@ -307,8 +316,9 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, another setting, values of the latter with which the former has no effect, a value with which it has an
-effect)."""
+"""(a setting, the setting that it depends on, values of the latter with which the former has no effect, a value with
+which it has one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if it is threshold.
+"""
 
 
 def steps_at_rate(tokens: float) -> str:

@@ -31,7 +31,7 @@ class TaskSettings:
     """The task: a name such as `countdown`, a file of your own (`./my_task.py:my/MyTask-v0`), a module
     (`my_package.my_module:my/MyTask-v0`), or a file of your own rows together with --verifier NAME, the verifier that
     judges them (`rows.jsonl` with --verifier gsm8k). Several tasks are mixed in one run by their weights: `countdown
-    gsm8k:weight=2`. If it is left out, it is the task that the model was made for."""
+    gsm8k:weight=2`. If it is left out, the task that the model was made for is taken."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=instruct`; `python -m envs show ENV` lists them."""
     reward_weights: Pairs = field(default_factory=dict)

@@ -214,9 +214,12 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     flag, _, joined = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
-    ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
+    ours = next((flag_here for flag_here, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
     known = kinds_of_flags(cls)
-    value = joined or (words[1] if len(words) > 1 and not words[1].startswith("--") else "...")
+    value = joined
+    if not value:
+        has_value = len(words) > 1 and not words[1].startswith("--")
+        value = words[1] if has_value else "..."
     nearest = place_of(typed.replace("-", "_"), value, parsed, known) if ours == typed else ""
     nearest = nearest or did_you_mean(ours, [as_flag(name).removeprefix("--") for name in known], "--{}")
     if cls is CompareCommand and (ours in SHORT or ours.replace("-", "_") in settings_of(Config)):

@@ -49,6 +49,7 @@ def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
 
     @rules.primitive_rule
     def words(info: Any) -> PrimitiveConstructorSpec | None:
+        """Called for each setting; tells tyro how to show a default of the type `Words`."""
         return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
 
     @rules.struct_rule

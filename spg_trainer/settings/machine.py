@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_machine(m: ModelConfig, adam_moments: str) -> None:
+def check_machine(model: ModelConfig, adam_moments: str) -> None:
     """Raises ConfigError or ModelError if a device, a compiler or a package that the settings need is missing."""
-    device = find_device(m.device)
-    if m.load_4bit:
+    device = find_device(model.device)
+    if model.load_4bit:
         check_bitsandbytes()
-    if m.compile:
+    if model.compile:
         check_compiler(device)
     if adam_moments == "8bit":
         check_torchao(device)

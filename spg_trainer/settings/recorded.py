@@ -31,7 +31,7 @@ def model_environment(model: str) -> dict[str, Any]:
     """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
 
     For `tiny` the file is not read, since the recipes have its settings; for `tiny:block`, `tiny:shift` and `tiny:TASK`
-    it is read. A new model has no such file, nor has a model that was not opened from a folder, whose name is "".
+    it is read. A new model has no such file. Nor has a model that was not opened from a folder; its name is "".
     """
     has_own_record = is_embedded(model, "tiny") and model != "tiny"
     if not has_own_record and (not model or is_embedded(model, "tiny", "new")):
@@ -52,7 +52,7 @@ def taught_length(model: str) -> int:
 def other_lengths(sampling: Sampling, model: str) -> str:
     """A sentence if a model decodes here with other lengths, blocks or steps than it was taught; else ""."""
     taught = model_environment(model).get("rollout") or {}
-    if all(taught.get(name, getattr(sampling, name)) == getattr(sampling, name) for name in LENGTHS):
+    if not any(name in taught and taught[name] != getattr(sampling, name) for name in LENGTHS):
         return ""
     then, now = ([settings.get(name, "?") for name in LENGTHS] for settings in (taught, vars(sampling)))
     return (

@@ -341,8 +341,8 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
             f"a new run from its weights: $model={quote(str(weights))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
-    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has
-    # ":" in its name, may have been moved.
+    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has ":" in its name,
+    # may have been moved.
     names = (algorithm, algorithm_now)
     if algorithm_now not in (None, algorithm) and not all(":" in str(name) for name in names):
         raise ConfigError(
@@ -407,13 +407,13 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
     """The layers of a training on demonstrations: settings of `trained` (a training by RL on the task), the recipe
     `sft`, and the length that the model was taught.
     """
-    kind, r = recipe_kind(model), trained.rollout
+    kind, rollout = recipe_kind(model), trained.rollout
     decoding = {
-        "temperature": r.temperature,
-        "block_length": r.block_length,
+        "temperature": rollout.temperature,
+        "block_length": rollout.block_length,
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
-        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
-        "remasking": r.remasking,
+        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else rollout.tokens_per_step),
+        "remasking": rollout.remasking,
     }
     from_training = {"env_args": trained.env_args, "rollout": decoding}
     recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
@@ -473,11 +473,11 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     set.
     """
     in_recipes = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
-    are_set = {name for name, _ in in_recipes if name not in LENGTHS}
+    set_names = {name for name, _ in in_recipes if name not in LENGTHS}
     if any(of_task for name, of_task in in_recipes if name in LENGTHS):
-        are_set |= {*LENGTHS}
+        set_names |= {*LENGTHS}
     recorded = model_environment(model).get("rollout") or {}
-    return {"rollout": {name: value for name, value in recorded.items() if name not in are_set}}
+    return {"rollout": {name: value for name, value in recorded.items() if name not in set_names}}
 
 
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:

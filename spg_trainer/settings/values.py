@@ -25,7 +25,9 @@ def settings_value(value: Any) -> Any:
     """A value as settings have it: `python_value` of it, and of all values in a dict, a list or a tuple."""
     if type(value) is dict:
         return {name: settings_value(item) for name, item in value.items()}
-    return type(value)(map(settings_value, value)) if type(value) in (list, tuple) else python_value(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(settings_value, value))
+    return python_value(value)
 
 
 def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:

@@ -86,7 +86,7 @@ def unseen(name: str, env: str) -> str:
 def knows_nothing(name: str, env: str) -> bool:
     """Whether --model is an embedded model that has seen no task of `env`, so that all it writes is wrong.
 
-    False for `tiny:TASK`: who names the task of a model knows what it has seen, and may want it for another task.
+    False for `tiny:TASK`: a user who names the model's task knows what it has seen, and may want it for another task.
     """
     if not is_embedded(name, "tiny") or task_model(name):
         return False

@@ -1,5 +1,7 @@
 """A step of a training in numbers."""
 
+import math
+
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.settings.fields import Config
@@ -15,16 +17,17 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         count, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
         micro_batches = f"micro-batches of up to {count} completion{'' if count == 1 else 's'}"
     total = batch.prompts_per_step * batch.num_generations
+    from_file = f" from {config.data}" if config.data else ""
     groups = {
         "environment": f"prompts x {batch.num_generations} generations",
         "pairs": f"pairs of {config.pairs}",
-        "demonstrations": f"demonstrations drawn{f' from {config.data}' if config.data else ''}",
+        "demonstrations": f"demonstrations drawn{from_file}",
     }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     notes = ""
     if num_processes > 1:
         up_to = "up to " if total % num_processes else ""
-        most_of_a_process = -(-total // num_processes)
+        most_of_a_process = math.ceil(total / num_processes)
         notes += f" ({num_processes} processes x {up_to}{most_of_a_process})"
     if batch.max_rollout_batches > 1:
         notes += f", chosen from up to {batch.max_rollout_batches} times as many"

@@ -76,19 +76,20 @@ def check_texts(planned: Plan) -> str:
     config = planned.config
     if planned.missing:
         return ""
-    m = model_to_open(config.model, planned.own_copy)
-    is_unchanged = m.mask_token_id is None and not m.chat_template_args
-    if config.samples and is_unchanged and is_embedded(m.model, "tiny", "new"):
-        positions = find_config(m, config.env).max_position_embeddings
+    model_settings = model_to_open(config.model, planned.own_copy)
+    is_unchanged = model_settings.mask_token_id is None and not model_settings.chat_template_args
+    if config.samples and is_unchanged and is_embedded(model_settings.model, "tiny", "new"):
+        positions = find_config(model_settings, config.env).max_position_embeddings
         if are_surely_short(config, planned.splits, positions):
             return ""
     from spg_trainer.models.load import without_weights
     from spg_trainer.training.sources import open_source
 
     try:
-        policy = without_weights(m, config.env, download=False)
+        policy = without_weights(model_settings, config.env, download=False)
     except ModelError:
-        if is_embedded(m.model, "tiny", "new") or has_tokenizer(resolve_model(m.model, config.env)):
+        name = model_settings.model
+        if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
     _, note = open_source(planned, policy.ending_with(planned.algorithm.end_tokens), None)
@@ -124,7 +125,7 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
 
     origins: by dotted names, e.g. {"rollout.block_length": "--block-length"}; a value that is not in it is a default.
     """
-    # An algorithm takes the rollout's blocks, unless its arguments say others (`Config.hyper_parameters`).
+    # An algorithm's block_length is the rollout's, unless its arguments set another one (`Config.hyper_parameters`).
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
     config = replace(config, algorithm_args=asdict(algorithm))
 

@@ -1,8 +1,8 @@
 """How far fast decoding is from exact decoding, on a few completions of a step.
 
 Decoding is faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking
-threshold, dynamic or factor). But the model then learns from completions that it would not have written by exact
-decoding. These figures say how different they are.
+threshold, dynamic, factor or budget). But the model then learns from completions that it would not have written by
+exact decoding. These figures say how different they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
-from spg_trainer.settings.decoding import LAW, Decoding, Sampling
+from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.tensors import NEVER, Rows
 
 EPISODES = 8
@@ -35,7 +35,7 @@ def fidelity_sums(
 
     `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
     exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different
-    distributions (`records_the_models_law`). A completion that copied its first half in a tree of rollouts
+    distributions (`records_logps_of_model`). A completion that copied its first half in a tree of rollouts
     (`Rows.branched`) is not looked at: decoded again, it would get another first half.
 
     Call it before an update: the policy must have the weights that sampled. episodes: how many are looked at, from the
@@ -47,15 +47,15 @@ def fidelity_sums(
         is_looked_at &= ~scored.branched.cpu()
     row_indices = is_looked_at.nonzero()[:, 0]
     names = ["equal_tokens", "tokens"]
-    if records_the_models_law(sampling):
+    if records_logps_of_model(sampling):
         names = ["logp", "logp_exact", *names]
     if not len(row_indices):
         return dict.fromkeys(names, 0.0)
     rollouts = scored.tensors().select(row_indices).trim()
     written = rollouts.completion_mask
     # Exact decoding draws in the same way, and has the default of every setting that only saves time.
-    law = {name: getattr(sampling, name) for name in LAW}
-    exact = replace(sampling, **asdict(Decoding(**law)))
+    drawn_as_before = {name: getattr(sampling, name) for name in DRAW_SETTINGS}
+    exact = replace(sampling, **asdict(Decoding(**drawn_as_before)))
     # The keys of the noise in the rollout, so that exact decoding draws the same noise.
     noise_keys = [("rollout", step, *key) for key in rollouts.noise_keys()]
     decoded_exactly = sample(
@@ -78,7 +78,7 @@ def fidelity_sums(
     return {name: float(values[name].sum()) for name in names}
 
 
-def records_the_models_law(sampling: Sampling) -> bool:
+def records_logps_of_model(sampling: Sampling) -> bool:
     """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `exact_logps` does.
 
     With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with

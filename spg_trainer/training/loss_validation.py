@@ -25,10 +25,11 @@ def best_step(losses: Losses) -> int:
 
 def improvements(losses: Losses) -> Iterator[tuple[int, bool]]:
     """(step, whether its loss counts as falling, see `BETTER`) of each validation, in the order of steps."""
-    marked = float("inf")
+    last_counted = float("inf")
     for step, loss in sorted(losses.items()):
-        falling = loss < (1 - BETTER) * marked
-        marked = loss if falling else marked
+        falling = loss < (1 - BETTER) * last_counted
+        if falling:
+            last_counted = loss
         yield step, falling
 
 

@@ -24,9 +24,9 @@ class Update:
     """What this process adds to one optimizer step."""
 
     totals: Mapping[str, float]
-    """As in `Rows`: by these, sums over episodes are divided."""
+    """The divisors of sums over episodes, as in `Rows`."""
     counts: Mapping[str, float]
-    """By these, sums over completions are divided: the kinds of `totals`, but each turn of an episode counts."""
+    """The divisors of sums over completions: as `totals`, but each turn of an episode counts as a completion."""
     completions: list[tuple[int, int]]
     """(problem, generation) of each completion."""
     micro_batches: list[Rows]

@@ -109,7 +109,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
         if ":" in config.algorithm:
             refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
-        # They have to fit the run that goes on, each other and this machine.
+        # The settings have to fit the run that goes on, each other and this machine.
         if goes_on:
             refuse_another(folder, config)
             checkpoint = where_to_go_on(folder, checkpoint, config)
@@ -205,12 +205,12 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     judged_anew = config.output.accept_changed_code and task_code_differs(
         read_inputs(folder), find_inputs(file_settings(config))
     )
-    fell_from = decay_start(before, validations)
-    falls_from = decay_start(config, {} if judged_anew else validations)
-    falls_elsewhere = fell_from != falls_from and config.optimizer.lr_schedule == DECAYS_LATE
+    start_before = decay_start(before, validations)
+    start_now = decay_start(config, {} if judged_anew else validations)
+    falls_elsewhere = start_before != start_now and config.optimizer.lr_schedule == DECAYS_LATE
     if checkpoint is None or not falls_elsewhere:
         return checkpoint
-    last_equal = min(fell_from, falls_from)  # up to this step all rates were equal
+    last_equal = min(start_before, start_now)  # up to this step all rates are equal
     is_behind_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
     if step_of(checkpoint) <= last_equal or is_behind_the_end:
         return checkpoint
@@ -249,7 +249,7 @@ def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
         )
 
 
-def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> Path | None:
+def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) -> Path | None:
     """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
     A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
@@ -257,11 +257,11 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
     begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE_FOLDER
-    names_adapter = find_adapter(m.model) is not None
+    names_adapter = find_adapter(model.model) is not None
     # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
     # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
     # adapter may have been deleted since.
-    if not (m.ref_copy or names_adapter or folder.is_dir()):
+    if not (model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = damaged(folder)
     if problem and checkpoint_folder:
@@ -270,12 +270,12 @@ def kept_weights(m: ModelConfig, run: Path, checkpoint_folder: Path | None) -> P
     return None if problem else folder
 
 
-def model_to_open(m: ModelConfig, own_copy: Path | None) -> ModelConfig:
+def model_to_open(model: ModelConfig, own_copy: Path | None) -> ModelConfig:
     """The settings of the model to open: the run's own copy of the weights that it started from, if there is one.
 
     The original may have changed since.
     """
-    return replace(m, model=str(own_copy)) if own_copy else m
+    return replace(model, model=str(own_copy)) if own_copy else model
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:

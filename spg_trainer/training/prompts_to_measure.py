@@ -19,17 +19,18 @@ ADORNED = 32
 
 
 def asked_problems(
-    e: EvalConfig, splits: "Mapping[str, TextEnv]"
+    eval_settings: EvalConfig, splits: "Mapping[str, TextEnv]"
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
     """Yields (a split, the problems of it that evaluations and validations ask).
 
     Of a user's file these are all lines, so that an error names all that are too long.
     """
+    split = eval_settings.eval_split
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
-    asked = {e.eval_split: [e.eval_problems]} if e.eval_split in splits else {}
+    asked = {split: [eval_settings.eval_problems]} if split in splits else {}
     # With the split `held_out`, validations measure a loss and ask no problems.
-    if e.eval_steps and "held_out" not in splits:
-        asked.setdefault("validation", []).append(e.validation_problems)
+    if eval_settings.eval_steps and "held_out" not in splits:
+        asked.setdefault("validation", []).append(eval_settings.validation_problems)
     for split, counts in asked.items():
         env = splits[split]
         count = 0 if 0 in counts else max(counts)

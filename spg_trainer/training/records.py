@@ -177,8 +177,8 @@ def write_summary(
     if before and after:
         lost = lost_components(run.folder.completions("before"), run.folder.completions("after"))
     found = {
-        "eval_before": before and {key: before[key] for key in keys},
-        "eval_after": after and {key: after[key] for key in keys},
+        "eval_before": {key: before[key] for key in keys} if before else None,
+        "eval_after": {key: after[key] for key in keys} if after else None,
         "gain": after["correct"] - before["correct"] if before and after else None,
         "lost": lost,
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,

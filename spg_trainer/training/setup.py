@@ -156,7 +156,7 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
 
 
 def finished_summary(
-    folder: Path, newest: Path | None, e: EvalConfig, max_steps: int
+    folder: Path, newest: Path | None, eval_settings: EvalConfig, max_steps: int
 ) -> dict[str, Any] | None:
     """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
 
@@ -168,7 +168,7 @@ def finished_summary(
 
     def read() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
-        if summary is None or read_config(folder / CONFIG).eval != e:
+        if summary is None or read_config(folder / CONFIG).eval != eval_settings:
             return None
         is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
         has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
@@ -309,9 +309,9 @@ def chose_by_itself(folder: Path) -> bool:
 def prepare_folder(run: Run, planned: Plan) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    In both cases the settings and inputs of the run are written down, the folder is locked against other processes, the
-    run's history is read from it, and the weights of the reference are copied into it, which a resumed run could not
-    make again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
+    In both cases it locks the folder against other processes, writes down the settings and inputs of the run, and reads
+    the run's history. It also copies the weights of the reference into the folder if a resumed run could not make them
+    again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
     """
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path
     accept = config.output.accept_changed_code

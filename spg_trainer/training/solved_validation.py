@@ -21,7 +21,7 @@ a run of five validations the chance of a false alarm is at most 2.5%."""
 
 RULE = "the latest step within one standard error of the highest rate"
 """How `best_step` chooses, in words."""
-OF_THE_REST = "the best step whose checkpoint is not lost; compare with the highest rate of all steps"
+RULE_IF_LOST = "the best step whose checkpoint is not lost; compare with the highest rate of all steps"
 """How a step is chosen if the checkpoint of the best one is lost."""
 
 
@@ -112,7 +112,7 @@ def summary(validations: Validations, best: int) -> dict[str, Any] | None:
     highest_step = max(validations, key=lambda step: (sum(validations[step]), step))
     problems = len(validations[last])
     best_rate, highest = rate(validations[best]), rate(validations[highest_step])
-    rule = RULE if best == best_step(validations) else OF_THE_REST
+    rule = RULE if best == best_step(validations) else RULE_IF_LOST
     return {
         "problems": problems,
         "start": rate(validations[0]) if 0 in validations else None,

@@ -11,7 +11,7 @@ History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
 
 REPEAT_AFTER = 10
-"""A warning is repeated only if it did not hold in any of so many steps before."""
+"""A warning is repeated only if it held at none of so many steps before."""
 NO_SIGNAL_SHARE = 0.75
 """From this share of groups without a signal on, a run warns. A group has no signal if its rewards are equal, since
 such rewards teach nothing; but if the algorithm's `right_groups_teach` is true, an all-right group has a signal."""

@@ -39,9 +39,11 @@ def task_recipe(task: Task | None, section: str) -> list[Layer]:
     layers = sections(default, f"recipes/{default.name}", section)
     if not layers:  # the kind is neither tiny nor llada; only environment.json can have such a kind
         raise ConfigError(f"The model's environment.json: preset {section!r} should be one of tiny, llada.")
-    if name := recipe_of(task) if task else None:
+    name = recipe_of(task) if task else None
+    if name:
         file = resources.files(__name__) / f"{name}.yaml"
-        layers += sections(file, f"recipes/{file.name}", section, of_task=True) if file.is_file() else []
+        if file.is_file():
+            layers += sections(file, f"recipes/{file.name}", section, of_task=True)
     return layers
 
 
