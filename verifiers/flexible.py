@@ -36,8 +36,13 @@ _DENYING = frozenset("not between ±".split()) | _BOUNDING
 """Words and signs behind which a number is no value: "not 18"."""
 _ROUNDING = frozenset("about approximately around roughly exactly".split())
 """Words that may stand before a value that an answer begins with."""
-_EXPLAINING = frozenset("because since which".split())
+_REASONS = frozenset("because since".split())
+_EXPLAINING = _REASONS | {"which"}
 """Words that begin a clause about the value before them: "25 dollars because each of the 5 boys paid 5"."""
+_CONDITIONS = frozenset("where as".split())
+"""Words behind which a value is a condition if a comma or a bracket stands before them: "$k = 4$, where $k > 0$"."""
+_REJECTING = frozenset("reject rejecting discard discarding exclude excluding ignore ignoring".split())
+"""Words behind which a value is one that does not count: "$x = 5$ (we reject $x = -3$)"."""
 _ADDING = frozenset("and maybe perhaps possibly probably not then plus minus times to".split())
 """Words that join a value to the one before them: "18, maybe 19"."""
 _MOVING_ON = frozenset(
@@ -46,6 +51,9 @@ _MOVING_ON = frozenset(
 """Words that conclude or correct, so that the value may stand behind them: "9 eggs, so she makes 18 dollars"."""
 _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
 """Words that belong to the number before them: both of "5 million dollars"."""
+_BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
+_BULLETS = ("- ", "* ")
+_BETWEEN_LIMIT = 40  # the most characters between two values of a list
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
 _DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
@@ -62,6 +70,10 @@ class Item(NamedTuple):
     """How much it counts by the word before it; see `rank_behind`."""
     is_value: bool
     """False if the words around it deny it, ask for it or leave it open."""
+    variable: str = ""
+    """The letter of the variable whose value it is: x of `$x = 2$`."""
+    may_go_on: bool = True
+    """Whether it may be an item of a list that goes on: no calculation, no bound, no last item behind "and"."""
 
 
 def flexible_answer(
@@ -198,12 +210,18 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         """Adds text[low:high] to the sentence; the loop below has set `word`, which stands before it."""
         nonlocal has_price
         before = sentence[-1] if sentence else None
-        joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
-        if joins:
+        item = item_at(text, low, high, word, has_price, is_gsm8k)
+        if before and not is_gsm8k and joins_values(text, before, item):
+            with_bullet = before.low - 2 if text.startswith(_BULLETS, before.low - 2) else before.low
+            ends_list = "and" in text[before.high : low].split()
+            sentence[-1] = before._replace(
+                low=with_bullet, high=high, variable=item.variable, may_go_on=not ends_list
+            )
+            return
+        if before and (word in _JOINING or (word == "and" and not before.is_value)):
             sentence[-1] = before._replace(is_value=False)
-        counts_goods = word == "for" and has_price and not is_price(text[low:high])  # $12.50 for 5 pens
-        rank = 0 if counts_goods else rank_behind(word)
-        sentence.append(Item(low, high, rank, not (joins or word in _DENYING)))
+            item = item._replace(is_value=False)
+        sentence.append(item)
         has_price |= is_price(text[low:high])
 
     closings = last_closings(text)
@@ -225,8 +243,11 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
             while i < len(text) and (text[i].isalpha() or (text[i].isdecimal() and text[i].isascii())):
                 i += 1
             word = text[start:i].lower()
-            if word == "or" and "," in text[max(start - 2, 0) : start]:
-                word = ""  # "$5 a day, or $35 in 7 days" says one thing twice
+            is_behind_comma = "," in text[max(start - 2, 0) : start]
+            says_twice = word == "or" and is_behind_comma  # $5 a day, or $35 in 7 days
+            names_place = word in _CONDITIONS and not (is_behind_comma or text[start - 1 : start] == "(")
+            if says_twice or names_place:
+                word = ""
         else:
             if c == "(":
                 opened = len(sentence)
@@ -239,7 +260,8 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
                 i += 1  # bold, no product
             elif not (c.isspace() or c in "\\$-"):
                 word = c
-            if c in "\n。" or (c in ".!?" and not text[i + 1 : i + 2].strip()):
+            goes_on = bool(sentence) and not is_gsm8k and text.startswith(_BULLETS, i + 1)
+            if (c in "\n。" and not goes_on) or (c in ".!?" and not text[i + 1 : i + 2].strip()):
                 if c == "?":
                     sentence = [item._replace(is_value=False) for item in sentence]
                 if sentence:
@@ -251,6 +273,57 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         yield begin, sentence
 
 
+def item_at(text: str, low: int, high: int, word: str, has_price: bool, is_gsm8k: bool) -> Item:
+    """The number or formula text[low:high] behind a word; has_price: whether a price stands before it in the sentence."""
+    rank, variable, may_go_on = rank_behind(word), "", False
+    if word == "for" and has_price and not is_price(text[low:high]):  # $12.50 for 5 pens
+        rank = 0
+    if not is_gsm8k:
+        variable = variable_before(text, low, high)
+        is_bound = any(sign in text[low:high] for sign in _BOUNDS)
+        if (variable or is_bound) and word in _REASONS | _CONDITIONS:
+            rank = 0
+        is_equation = not variable and "=" in text[low:high]
+        may_go_on = not (is_bound or is_equation or word in _REASONS)
+    return Item(low, high, rank, word not in _DENYING, variable, may_go_on)
+
+
+def joins_values(text: str, before: Item, item: Item) -> bool:
+    """True if an item goes on the list that ends with the one before: "$2$ and $3$", "x = 2 or x = 3".
+
+    Numbers outside of formulas are one list only if they are values of one variable. So is what "or" joins, or a new
+    line with a bullet.
+    """
+    between = text[before.high : item.low]
+    if len(between) > _BETWEEN_LIMIT or not (before.may_go_on and item.may_go_on):
+        return False
+    words = between.replace(",", " ").replace("=", " = ").split()
+    has_one_variable = item.variable != "" and item.variable == before.variable
+    if not is_formula(text, item.low, item.high):
+        has_one_variable = has_one_variable and words[-2:] == [item.variable, "="]
+        return has_one_variable and words[:-2] in ([], ["and"], ["or"])
+    begins_list = text.startswith(_BULLETS, before.low) or text.startswith(_BULLETS, before.low - 2)
+    if has_one_variable and (words == ["or"] or (words in (["-"], ["*"]) and begins_list)):
+        return True
+    return words == ["and"] or between.strip() == ","
+
+
+def is_formula(text: str, low: int, high: int) -> bool:
+    """True if an item is a formula and not a number such as `\\$3`."""
+    return text.startswith(("\\(", "\\["), low) or (text[low] == text[high - 1] == "$")
+
+
+def variable_before(text: str, low: int, high: int) -> str:
+    """The letter of the variable whose value an item is: x of `$x = 2$`, `$x_1 = 2$` and the 2 in `x = 2`; else ""."""
+    if is_formula(text, low, high):
+        left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
+    else:
+        left, equals, between = text[max(low - _BETWEEN_LIMIT, 0) : low].rpartition("=")
+        left = left.rstrip().rpartition(" ")[2] if not between.strip() else ""
+    letter = left.strip().partition("_")[0]
+    return letter if equals and len(letter) == 1 and letter.isalpha() else ""
+
+
 def last_closings(text: str) -> dict[str, int]:
     """{opening mark of formulas: the place of its last closing mark}."""
     return {opening: text.rfind(closing) for opening, closing in _OPENINGS}
@@ -260,7 +333,7 @@ def rank_behind(word: str) -> int:
     """How much a number counts behind a word or sign: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
     if word in _BEING:
         return 2
-    return 0 if word in _SIDE_WORDS else 1
+    return 0 if word in _SIDE_WORDS or word in _REJECTING else 1
 
 
 def formula_end(text: str, i: int, closings: dict[str, int]) -> int:

@@ -55,6 +55,41 @@ UNMARKED = [
     ("It is 96, so 95 is wrong.", "96"),
     ("He made 96 dollars, and Bob's claim is wrong.", "96"),
 ]
+# (completion, reference, whether it is right) of MATH.
+LISTS = [
+    ("Thus, the roots are $x = 2$ and $x = 3$.", "2,3", True),
+    ("Thus, the roots are $x = 2$ and $x = 3$.", "2", False),
+    ("Thus, the roots are $x = 2$ and $x = 3$.", "3", False),
+    ("So the two numbers are $2$ and $3$.", "2,3", True),
+    ("So the two numbers are $2$ and $3$.", "2", False),
+    ("So the solutions are x = 2 and x = 3.", "2,3", True),
+    ("So the solutions are x = 2 and x = 3.", "3", False),
+    ("Hence, the solutions are:\n- $x = 2$\n- $x = 3$", "2,3", True),
+    ("Hence, the solutions are:\n- $x = 2$\n- $x = 3$", "3", False),
+    ("Therefore, $x=2$ or $x=3$.", "2,3", True),
+    ("Therefore, $x=2$ or $y=3$.", "3", False),
+    ("The solutions are $x=2$, $x=3$, and $x=7$.", "2,3,7", True),
+    ("The solutions are $x=2$, $x=3$, and $x=7$.", "7", False),
+    ("So the solution is $x=2$, $y=3$.", "(2,3)", True),
+    ("So the solution is $x=3$, $y=2$.", "(2,3)", False),
+    ("So $9 \\times 2 = 18$ and $18 + 3 = 21$.", "21", True),
+    ("The sum of $3$ and $4$, $7$.", "7", True),
+    ("Thus $a = 3$ and $b = 4$, so $a+b = 7$.", "7", True),
+    # What gives the reason for a value, or is rejected, is no value.
+    ("Thus $n^2 = 16$, so $n = 4$ (since $n>0$).", "4", True),
+    ("So $x = 5$, because $x > 0$.", "5", True),
+    ("Thus $k = 4$, as $k \\in \\mathbb{Z}$.", "4", True),
+    ("Therefore, $x = 5$ (we reject $x = -3$).", "5", True),
+    ("Therefore, $x = 5$ (we reject $x = -3$).", "-3", False),
+    ("Therefore, $a+b = 1+2 = 3$, where $a=1$, $b=2$.", "3", True),
+    ("Since $x>0$, $x = 5$.", "5", True),
+    ("Thus $n^2 = 16$, and since $n>0$, $n = 4$.", "4", True),
+    ("Thus $x = 2$, and since $x=2$, $y = 4$.", "4", True),
+    ("Since $a = 2$, we get $x > 3$.", "x > 3", True),
+    ("The equation $2x=4$ can be written as $x = 2$.", "2", True),
+    ("The lines $y=2x$ and $y=10$ meet where $x = 5$.", "5", True),
+    ("There are 5, because $12 - 7 = 5$.", "5", True),
+]
 AMOUNTS = [
     ("The answer is 150 minutes, which is 2.5 hours.", "150", "2.5"),
     ("The answer is approximately 33. Each of the 3 boys got 11.", "33", "11"),
@@ -87,6 +122,11 @@ FORMULAS = [
     (r"Hence $$(1, 2)$$ where $n$ is odd.", "(1,2)"),
 ]
 NOTHING = ["", "no", "$x$ is odd.", "It is eighteen."]
+
+
+@pytest.mark.parametrize(("completion", "answer", "is_right"), LISTS)
+def test_values_that_a_sentence_joins_are_one_list_and_reasons_are_no_values(completion, answer, is_right):
+    assert verify("math500", completion, mode="flexible", answer=answer).correct == is_right
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math500"])

@@ -12,23 +12,41 @@ from verifiers.math500.read.units import is_known
 from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
 
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
+DIFFERENTIAL = ("sym", "d")
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
 def is_name(value: Value) -> bool:
-    """True if a side has the form of a name: x, f(x), f^{-1}(3), AB, P(A), a word or an angle; no sum or number."""
+    """True for what has the form of a name: x, f(x), f^{-1}(3), AB, P(A), dy/dx, a word, an angle; no sum or number."""
     if type(value) is Row:
         return all(map(is_name, value.items))
     if not is_expression(value):
         return type(value) in (Words, Name)
     if value[0] == "fn":
         return value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
+    if is_derivative(value):
+        return True
     if value[0] != "*":
         return value[0] == "sym" or (value[0] == "held" and is_name(value[1]))
     first, *others = value[1]
     is_call = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
     is_inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
     return is_call or is_inverse or all(map(is_name, value[1]))
+
+
+def is_derivative(node: Node) -> bool:
+    r"""True for \frac{dy}{dx}, \frac{d^2y}{dx^2} and dy/dx, which is read as dy/d times x."""
+    if node[0] == "*" and len(node[1]) == 2 and node[1][0][0] == "/":
+        (_, above, below), variable = node[1]
+        node = ("/", above, ("*", (below, variable)))
+    if node[0] != "/" or [len(part[1]) for part in node[1:] if part[0] == "*"] != [2, 2]:
+        return False
+    (d_above, function), (d_below, variable) = node[1][1], node[2][1]
+    if function[0] != "sym" or d_below != DIFFERENTIAL:
+        return False
+    if d_above[0] == variable[0] == "^":
+        return d_above[1] == DIFFERENTIAL and variable[1][0] == "sym" and d_above[2] == variable[2]
+    return d_above == DIFFERENTIAL and variable[0] == "sym"
 
 
 def names_value(side: Value, gold: Value) -> bool:
