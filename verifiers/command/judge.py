@@ -253,9 +253,8 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
         if len(completions) == 1:
             return [_judge_one(job, completions[0], {name: column[0] for name, column in references.items()})]
         middle = len(completions) // 2
-        first, second = (
-            {name: c[half] for name, c in references.items()} for half in (slice(middle), slice(middle, None))
-        )
+        first = {name: column[:middle] for name, column in references.items()}
+        second = {name: column[middle:] for name, column in references.items()}
         return _judge(job, completions[:middle], first) + _judge(job, completions[middle:], second)
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     return list(zip(*columns, verdicts.reasons, verdicts.tiers, verdicts.details, strict=True))

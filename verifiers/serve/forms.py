@@ -134,8 +134,9 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
     entry = find(task)
     given = {field: body[field] for field in (*entry.fields, *entry.optional) if field in body}
     truth = given if set(entry.fields) <= set(given) else body.get("expected_answer", given)
-    extra = {"problem": body.get("problem", body.get("question"))}
-    reference = references_of(task, truth, extra if isinstance(extra["problem"], str) else None)
+    problem = body.get("problem", body.get("question"))
+    extra = {"problem": problem} if isinstance(problem, str) else None
+    reference = references_of(task, truth, extra)
 
     def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]

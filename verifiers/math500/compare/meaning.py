@@ -177,14 +177,16 @@ def matrix_of(node: Node) -> Matrix:
     kind, parts = node[0], tree.parts(node)
     scalars = tuple(part for part in parts if not tree.holds_container(part))
     matrices = [as_matrix(part) for part in parts if part not in scalars]
-    numeric = all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row)
-    if kind == "*" and numeric and len(matrices) == 1:
-        rows = matrices[0].rows
-        return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
+    are_numeric = all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row)
+    if kind == "*" and are_numeric and len(matrices) == 1:
+        multiples = [tuple(multiple((*scalars, cell)) for cell in row) for row in matrices[0].rows]
+        return Matrix(tuple(multiples))
     shapes = {tuple(map(len, matrix.rows)) for matrix in matrices}
-    if kind == "+" and numeric and not scalars and len(shapes) == 1:
-        places = zip(*(matrix.rows for matrix in matrices), strict=True)
-        return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
+    if kind == "+" and are_numeric and not scalars and len(shapes) == 1:
+        sums = []
+        for rows in zip(*(matrix.rows for matrix in matrices), strict=True):  # the same row of each matrix
+            sums.append(tuple(("+", cells) for cells in zip(*rows, strict=True)))
+        return Matrix(tuple(sums))
     raise Malformed("brackets that do not fit, or hold no numbers")
 
 

@@ -393,7 +393,7 @@ class Lexer:
 
     def is_factor(self, run: str) -> bool:
         """True if letters touch the number before them, 2CAD, and are variables of the reference or stand in it."""
-        return not self.spaced and (self.variables is None or all(map(self.variables.__contains__, run)))
+        return not self.spaced and (self.variables is None or self.variables.issuperset(run))
 
     def is_times_sign(self, end: int) -> bool:
         """True if the x that ends at `end` is a times sign: 3 x 10^8, if the reference has no variable x."""
@@ -429,7 +429,7 @@ class Lexer:
             behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
             is_raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
             may_end_number = bool(behind_number or is_raised)
-            return may_end_number and not all(map(self.letters_of_reference.__contains__, run))
+            return may_end_number and not all(letter in self.letters_of_reference for letter in run)
         if run not in "aA" or not self.text.startswith(" ", self.position):
             return False
         if not self.variables and behind[:3].isalpha() and behind[:3].islower() and len(behind) > 2:

@@ -60,13 +60,11 @@ SMALLEST = 12  # pico, the smallest prefix, is 10**-12
 
 def prefixed(unit: str) -> dict[str, Forms]:
     """{name of a unit with a prefix: its forms}, with each prefix, for a unit of `BASES`: "millisecond" for second."""
-    words, symbols, letters = (BASES[unit].words.split(), BASES[unit].symbols.split(), BASES[unit].letters)
-    return {
-        prefix + words[0]: Forms(
-            unit,
-            [f"{prefix}{word}{plural}" for word in words for plural in ("", "s")],
-            [letter + symbol for symbol in symbols if letter in letters],
-            power,
-        )
-        for prefix, (letter, power) in PREFIXES.items()
-    }
+    base = BASES[unit]
+    words, symbols = base.words.split(), base.symbols.split()
+    forms: dict[str, Forms] = {}
+    for prefix, (letter, power) in PREFIXES.items():
+        with_plurals = [f"{prefix}{word}{plural}" for word in words for plural in ("", "s")]
+        with_letter = [letter + symbol for symbol in symbols if letter in base.letters]
+        forms[prefix + words[0]] = Forms(unit, with_plurals, with_letter, power)
+    return forms
