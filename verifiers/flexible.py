@@ -274,7 +274,7 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
 
 
 def item_at(text: str, low: int, high: int, word: str, has_price: bool, is_gsm8k: bool) -> Item:
-    """The number or formula text[low:high] behind a word; has_price: whether a price stands before it in the sentence."""
+    """The number or formula text[low:high] behind a word; has_price: whether a price stands before it."""
     rank, variable, may_go_on = rank_behind(word), "", False
     if word == "for" and has_price and not is_price(text[low:high]):  # $12.50 for 5 pens
         rank = 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from verifiers.math500.read.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.read.words import (
+    APPROXIMATING,
     ATTAINED,
     COMPARING,
     CONCLUDING,
@@ -202,6 +203,7 @@ def is_remark(inside: Tokens) -> bool:
 def as_alternatives(tokens: list[Token]) -> list[Token]:
     """The tokens of "3/4 or 75%" for an answer that says its value twice: "3/4 (75%)", "3/4, which is 75%".
 
+    A value that is rounded the second time, "2/3 (about 0.667)" or "2/3, approximately 0.667", becomes "2/3 ≈ 0.667".
     The tokens of any other answer are returned as they are.
     """
     values = [value.lower() for _, value, _ in tokens]
@@ -210,14 +212,18 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
         start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)
         first, second = (values[:start], values[start + 1 : end]) if tokens[start][2] else ([], [])
     else:
+        end += 1
         start = next((place for place in range(end) if values[place : place + 2] == ["which", "is"]), 0)
-        first, second, end = values[:start], values[start + 2 :], end + 1
+        first, second = values[:start], values[start + 2 :]
+        if not start:
+            start = next((place for place, value in enumerate(values) if value in APPROXIMATING), 0)
+            first, second = values[:start], values[start:]
     if not (first and second) or first[-1] == ")" or first == second:
         return tokens  # (x+1) (x+2) and 3 (3) are products
     low = start - 1 if first[-1] == "," else start
-    if second[0] == "approx":
-        return [*tokens[:low], *tokens[end - len(second) : end]]  # 3/4 (≈ 0.75) is 3/4 ≈ 0.75
     high = end - len(second)
+    if second[0] == "approx" or second[0] in APPROXIMATING:
+        return [*tokens[:low], (COMMAND, "approx", True), *tokens[high + 1 : end]]
     if second[0] in ("or", "="):
         high += 1  # leaves out this sign, for which an "or" is written
     return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
