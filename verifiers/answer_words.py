@@ -34,7 +34,7 @@ LANGUAGES = {
         "answer answers ans result",
         "is equals be",
         "the final and my our best correct corrected correction right total actual actually revised updated wait "
-        "required exact numerical simplified overall closest resulting only expected most likely approximate estimated",
+        "required exact numerical simplified overall closest resulting only most likely",
         "if unless suppose assuming whether",
     ),
     "Spanish": Language(
@@ -53,7 +53,7 @@ TERMS_OF = {
     "Japanese": Language("答え 解答", "は", "したがって よって 最終的な", "もし"),
     "Korean": Language("정답 답", "은 는", "따라서 그러므로 최종", "만약"),
 }
-ENDINGS = ("です", "입니다", "이다", ", which is correct", " is correct", " is right")
+ENDINGS = ("です", "입니다", "이다", ", which is correct", ", which is right", " is correct", " is right")
 """What may stand behind the value: "18です" says "is 18" in Japanese, and "Answer: B is correct" names B."""
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)

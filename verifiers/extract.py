@@ -371,21 +371,35 @@ def joint(data: Bytes, start: int, end: int) -> int:
 
 
 def name_before(data: Bytes, start: int, box: int) -> int:
-    r"""Position of the variable before the box at `box`: the x of `x = \boxed{3}` and of `x_1 = \boxed{3}`; else -1."""
-    i = box - 1
-    while i >= start and is_space(data[i]):
-        i -= 1
+    r"""Position of the variable before the box at `box`: the x of `x = \boxed{3}` and of `x_1 = \boxed{3}`; else -1.
+
+    It stands behind a dollar, a comma, a colon or a word, and not behind an operand: `2 x`, `1 + x`, `\cos x`.
+    """
+    i = before_spaces(data, start, box)
     if i < start or data[i] != _EQUALS:
         return -1
-    i -= 1
-    while i >= start and is_space(data[i]):
-        i -= 1
+    i = before_spaces(data, start, i)
     if i > start and 48 <= data[i] <= 57 and data[i - 1] == _UNDERSCORE:
         i -= 2
     if i < start or not is_ascii_letter(data[i]):
         return -1
-    is_in_word = i > start and (is_ascii_letter(data[i - 1]) or data[i - 1] == _BACKSLASH)
-    return -1 if is_in_word else i
+    before = before_spaces(data, start, i)
+    if before < start or data[before] == _DOLLAR or data[before] == _COMMA or data[before] == _COLON:
+        return i
+    begin = before
+    while begin >= start and is_ascii_letter(data[begin]):
+        begin -= 1
+    is_command = begin >= start and data[begin] == _BACKSLASH
+    is_word = before < i - 1 and begin < before - 1
+    return i if is_word and not is_command else -1
+
+
+def before_spaces(data: Bytes, start: int, i: int) -> int:
+    """Position of the last byte before i that is no white space, or start - 1."""
+    i -= 1
+    while i >= start and is_space(data[i]):
+        i -= 1
+    return i
 
 
 def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
@@ -401,7 +415,7 @@ def first_of_list(
 ) -> tuple[int, bool]:
     """(start of the list of boxes whose last box is at `box`, whether "or" joins a box with another value to it).
 
-    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$ or $x=\\boxed{5}`. Boxes of the same
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$, $x=\\boxed{5}`. Boxes of the same
     content are no list; then the start is `box`.
     """
     first, differs = box, False
@@ -415,7 +429,7 @@ def first_of_list(
         differs |= is_other_text(
             data, other_start, content_start, content_end - content_start + 1
         )  # with the brace
-        if kind == OR and not is_same_name:  # "$x = \\boxed{3}$ or $x = \\boxed{5}$" says both solutions
+        if kind == OR:
             return box, differs
         first = other
     return first if differs else box, False

@@ -36,11 +36,14 @@ _DENYING = frozenset("not between ±".split()) | _BOUNDING
 """Words and signs behind which a number is no value: "not 18"."""
 _ROUNDING = frozenset("about approximately around roughly exactly".split())
 """Words that may stand before a value that an answer begins with."""
-_REASONS = frozenset("because since".split())
-_EXPLAINING = _REASONS | {"which"}
+_EXPLAINING = frozenset("because since which".split())
 """Words that begin a clause about the value before them: "25 dollars because each of the 5 boys paid 5"."""
 _CONDITIONS = frozenset("where as".split())
-"""Words behind which a value is a condition if a comma or a bracket stands before them: "$k = 4$, where $k > 0$"."""
+_REASONS = _CONDITIONS | {"because", "since"}
+"""Words right behind which a bound or a variable is a condition, where and as behind a comma or a bracket: "$k = 4$,
+where $k > 0$"."""
+_CONCLUDING = frozenset("so thus therefore hence".split())
+"""Words right behind which several values of one variable may stand: "So $x = 2$ or $x = 3$"."""
 _REJECTING = frozenset("reject rejecting discard discarding exclude excluding ignore ignoring".split())
 """Words behind which a value is one that does not count: "$x = 5$ (we reject $x = -3$)"."""
 _ADDING = frozenset("and maybe perhaps possibly probably not then plus minus times to".split())
@@ -53,7 +56,7 @@ _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
 """Words that belong to the number before them: both of "5 million dollars"."""
 _BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
 _BULLETS = ("- ", "* ")
-_BETWEEN_LIMIT = 40  # the most characters between two values of a list
+_LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
 _DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
@@ -70,10 +73,6 @@ class Item(NamedTuple):
     """How much it counts by the word before it; see `rank_behind`."""
     is_value: bool
     """False if the words around it deny it, ask for it or leave it open."""
-    variable: str = ""
-    """The letter of the variable whose value it is: x of `$x = 2$`."""
-    may_go_on: bool = True
-    """Whether it may be an item of a list that goes on: no calculation, no bound, no last item behind "and"."""
 
 
 def flexible_answer(
@@ -192,7 +191,10 @@ def another_follows(text: str, end: int, items: list[Item]) -> bool:
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
-    begin, last = [(0, list[Item]()), *sentences(text, is_gsm8k)][-1]
+    found_in = [(0, list[Item]()), *sentences(text, is_gsm8k)]
+    if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
+        return values
+    begin, last = found_in[-1]
     found = max(reversed(last), key=lambda item: item.rank, default=None)
     if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
         return None
@@ -203,26 +205,20 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     """(where it begins, its numbers and formulas) of each sentence that has one."""
     sentence: list[Item] = []
     begin = 0
-    has_price = False  # of the sentence
+    defines = False  # whether its last clause begins with "where", as in "6, where $a = 1$, $b = 2$"
     opened = 0  # how many items of the sentence stand before the bracket that is open; 0 also if none is
 
     def add(low: int, high: int) -> None:
         """Adds text[low:high] to the sentence; the loop below has set `word`, which stands before it."""
-        nonlocal has_price
         before = sentence[-1] if sentence else None
-        item = item_at(text, low, high, word, has_price, is_gsm8k)
-        if before and not is_gsm8k and joins_values(text, before, item):
-            with_bullet = before.low - 2 if text.startswith(_BULLETS, before.low - 2) else before.low
-            ends_list = "and" in text[before.high : low].split()
-            sentence[-1] = before._replace(
-                low=with_bullet, high=high, variable=item.variable, may_go_on=not ends_list
-            )
-            return
-        if before and (word in _JOINING or (word == "and" and not before.is_value)):
+        joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
+        if joins:
             sentence[-1] = before._replace(is_value=False)
-            item = item._replace(is_value=False)
-        sentence.append(item)
-        has_price |= is_price(text[low:high])
+        counts_goods = before is not None and is_price(text[before.low : before.high])
+        counts_goods = counts_goods and text[before.high : low].strip() == "for"  # $12.50 for 5 pens
+        is_reason = not is_gsm8k and (word in _REASONS or defines) and is_condition(text, low, high)
+        rank = 0 if counts_goods or is_reason else rank_behind(word)
+        sentence.append(Item(low, high, rank, not (joins or word in _DENYING)))
 
     closings = last_closings(text)
     i, word = 0, ""
@@ -248,64 +244,90 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
             names_place = word in _CONDITIONS and not (is_behind_comma or text[start - 1 : start] == "(")
             if says_twice or names_place:
                 word = ""
+            defines = word == "where" or (defines and word not in _MOVING_ON)
         else:
             if c == "(":
                 opened = len(sentence)
             elif c == ")" and opened:
-                has_parts = len(sentence) > opened + 1  # 30 boxes (20 new and 10 old ones)
-                if has_parts:
-                    sentence[opened:] = [item._replace(rank=0) for item in sentence[opened:]]
+                parts = sentence[opened:]  # 30 boxes (20 new and 10 old ones)
+                if len(parts) > 1 and all(item.rank < 2 for item in parts):
+                    sentence[opened:] = [item._replace(rank=0) for item in parts]
                 opened = 0
             if text.startswith("**", i):
                 i += 1  # bold, no product
             elif not (c.isspace() or c in "\\$-"):
                 word = c
-            goes_on = bool(sentence) and not is_gsm8k and text.startswith(_BULLETS, i + 1)
-            if (c in "\n。" and not goes_on) or (c in ".!?" and not text[i + 1 : i + 2].strip()):
+            if c in "\n。" or (c in ".!?" and not text[i + 1 : i + 2].strip()):
                 if c == "?":
                     sentence = [item._replace(is_value=False) for item in sentence]
                 if sentence:
                     yield begin, sentence
                     sentence = []
-                opened, has_price, begin = 0, False, i + 1
+                opened, defines, begin = 0, False, i + 1
             i += 1
     if sentence:
         yield begin, sentence
 
 
-def item_at(text: str, low: int, high: int, word: str, has_price: bool, is_gsm8k: bool) -> Item:
-    """The number or formula text[low:high] behind a word; has_price: whether a price stands before it."""
-    rank, variable, may_go_on = rank_behind(word), "", False
-    if word == "for" and has_price and not is_price(text[low:high]):  # $12.50 for 5 pens
-        rank = 0
-    if not is_gsm8k:
-        variable = variable_before(text, low, high)
-        is_bound = any(sign in text[low:high] for sign in _BOUNDS)
-        if (variable or is_bound) and word in _REASONS | _CONDITIONS:
-            rank = 0
-        is_equation = not variable and "=" in text[low:high]
-        may_go_on = not (is_bound or is_equation or word in _REASONS)
-    return Item(low, high, rank, word not in _DENYING, variable, may_go_on)
+def last_list(text: str, items: list[Item]) -> Item | None:
+    """The list of values that ends a text, if a verb or a concluding word stands before it; else None.
+
+    "The roots are $x = 2$ and $x = 3$.", "So $x = 2$ or $x = 3$." Nothing is a list that goes on: "... do not work".
+    """
+    behind = text[items[-1].high :] if items else "?"
+    if "?" in behind or any(map(str.isalnum, behind)):
+        return None
+    first = len(items) - 1
+    while first and joins_values(text, items[first - 1], items[first], is_last=first == len(items) - 1):
+        first -= 1
+    if first == len(items) - 1:
+        return None
+    variables = {variable_of(text, item) for item in items[first:]}
+    low = name_start(text, items[first])
+    lead = list(words_of(text[max(low - _LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
+    leads = _BEING if len(variables) > 1 or "" in variables else _BEING | _CONCLUDING
+    if not lead or lead[-1] not in leads:
+        return None
+    bullet = items[first].low - 2
+    has_bullet = text.startswith(_BULLETS, bullet) and "\n" in text[items[first].high : items[-1].low]
+    return Item(bullet if has_bullet else items[first].low, items[-1].high, 2, True)
 
 
-def joins_values(text: str, before: Item, item: Item) -> bool:
-    """True if an item goes on the list that ends with the one before: "$2$ and $3$", "x = 2 or x = 3".
+def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
+    """True if two neighbours are values of one list: `$2$ and $3$`, `x = 2 or x = 3`, or lines with bullets.
 
     Numbers outside of formulas are one list only if they are values of one variable. So is what "or" joins, or a new
-    line with a bullet.
+    line with a bullet. "and" stands before the last value only.
     """
     between = text[before.high : item.low]
-    if len(between) > _BETWEEN_LIMIT or not (before.may_go_on and item.may_go_on):
+    if len(between) > _LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):
         return False
     words = between.replace(",", " ").replace("=", " = ").split()
-    has_one_variable = item.variable != "" and item.variable == before.variable
+    variable = variable_of(text, item)
+    has_one_variable = variable != "" and variable_of(text, before) == variable
     if not is_formula(text, item.low, item.high):
-        has_one_variable = has_one_variable and words[-2:] == [item.variable, "="]
-        return has_one_variable and words[:-2] in ([], ["and"], ["or"])
-    begins_list = text.startswith(_BULLETS, before.low) or text.startswith(_BULLETS, before.low - 2)
-    if has_one_variable and (words == ["or"] or (words in (["-"], ["*"]) and begins_list)):
-        return True
-    return words == ["and"] or between.strip() == ","
+        if not has_one_variable:
+            return False
+        words = words[:-2]  # without the variable and its equals sign
+    if words == []:
+        return "," in between
+    if words == ["and"]:
+        return is_last
+    return has_one_variable and (words == ["or"] or (words in (["-"], ["*"]) and "\n" in between))
+
+
+def is_single(text: str, item: Item) -> bool:
+    """True for a value or the value of a variable: `$3$`, `$x = 3$`; false for `$9 + 9 = 18$` and `$x > 3$`."""
+    formula = text[item.low : item.high]
+    return not any(sign in formula for sign in _BOUNDS) and (
+        "=" not in formula or variable_of(text, item) != ""
+    )
+
+
+def is_condition(text: str, low: int, high: int) -> bool:
+    """True for a bound or the value of a variable in a formula: `$n > 0$`, `$a = 1$`."""
+    formula = text[low:high]
+    return any(sign in formula for sign in _BOUNDS) or variable_of(text, Item(low, high, 1, True)) != ""
 
 
 def is_formula(text: str, low: int, high: int) -> bool:
@@ -313,15 +335,24 @@ def is_formula(text: str, low: int, high: int) -> bool:
     return text.startswith(("\\(", "\\["), low) or (text[low] == text[high - 1] == "$")
 
 
-def variable_before(text: str, low: int, high: int) -> str:
+def variable_of(text: str, item: Item) -> str:
     """The letter of the variable whose value an item is: x of `$x = 2$`, `$x_1 = 2$` and the 2 in `x = 2`; else ""."""
+    low, high, *_ = item
     if is_formula(text, low, high):
         left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
-    else:
-        left, equals, between = text[max(low - _BETWEEN_LIMIT, 0) : low].rpartition("=")
-        left = left.rstrip().rpartition(" ")[2] if not between.strip() else ""
-    letter = left.strip().partition("_")[0]
-    return letter if equals and len(letter) == 1 and letter.isalpha() else ""
+        letter = left.strip().partition("_")[0]
+        return letter if equals and len(letter) == 1 and letter.isalpha() else ""
+    start = name_start(text, item)
+    return text[start] if start < low else ""
+
+
+def name_start(text: str, item: Item) -> int:
+    """Where the variable begins whose value a number is: at the x of `x = 2`. Else where the item begins."""
+    left, equals, between = text[max(item.low - _LEAD_LIMIT, 0) : item.low].rpartition("=")
+    name = left.rstrip().rpartition(" ")[2] if equals and not between.strip() else ""
+    if len(name.partition("_")[0]) != 1 or not name[0].isalpha():
+        return item.low
+    return item.low - len(between) - len(equals) - (len(left) - len(left.rstrip())) - len(name)
 
 
 def last_closings(text: str) -> dict[str, int]:

@@ -6,7 +6,16 @@ The functions are plain Python over UTF-8 bytes, and numba also compiles them as
 from verifiers import characters as ch
 from verifiers.answer_words import ANSWER, BEFORE, BEING, SO, word_at
 from verifiers.characters import is_one_of, says_one_of
-from verifiers.extract import Bytes, find_byte, is_blank, is_space, read_word, strip, word_keys
+from verifiers.extract import (
+    Bytes,
+    find_byte,
+    is_ascii_letter,
+    is_blank,
+    is_space,
+    read_word,
+    strip,
+    word_keys,
+)
 from verifiers.named_value import (
     DOUBTS,
     before_stars,
@@ -18,8 +27,8 @@ from verifiers.named_value import (
 )
 
 _CORRECT, _CHOICE = word_keys("correct right"), word_keys("option choice")
-_OPERATORS = tuple(b"+-/=")
-"""Signs that make bold text before them an operand if the line goes on to an equals sign."""
+_OPERATORS = tuple(b"+-/")
+"""Signs that make bold text before them an operand if a calculation without words follows."""
 _AROUND_LETTER = tuple(b"*(),:")
 """Signs that may stand in a line such as "So, **(B)** is correct."."""
 
@@ -40,6 +49,9 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     behind = behind_spaces(data, high, end)
     is_operand = behind < end and is_one_of(data[behind] + 0, _OPERATORS)
     is_calculated = is_operand and find_byte(data, ch.EQUALS, behind, end) < end  # **24** - 4 = 20
+    while is_calculated and behind < end:
+        is_calculated = not is_ascii_letter(data[behind] + 0)
+        behind += 1
     if not value or is_calculated or says_one_of(data, line, low, DOUBTS):
         return -1, -1
     return low, high

@@ -31,7 +31,7 @@ def is_name(value: Value) -> bool:
     first, *others = value[1]
     is_call = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
     is_inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
-    return is_call or is_inverse or all(map(is_name, value[1]))
+    return is_call or is_inverse or all(is_name(part) and not is_derivative(part) for part in value[1])
 
 
 def is_derivative(node: Node) -> bool:

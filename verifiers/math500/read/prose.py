@@ -223,7 +223,10 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     low = start - 1 if first[-1] == "," else start
     high = end - len(second)
     if second[0] == "approx" or second[0] in APPROXIMATING:
-        return [*tokens[:low], (COMMAND, "approx", True), *tokens[high + 1 : end]]
+        is_number = [kind for kind, value, _ in tokens[high + 1 : end] if value != "-"] == [NUMBER]
+        if second[0] == "approx" or is_number:
+            return [*tokens[:low], (COMMAND, "approx", True), *tokens[high + 1 : end]]
+        return tokens
     if second[0] in ("or", "="):
         high += 1  # leaves out this sign, for which an "or" is written
     return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
