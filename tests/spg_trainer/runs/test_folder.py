@@ -244,7 +244,11 @@ def test_two_processes_never_write_to_one_run(tmp_path, caplog):
     assert find_unfinished(tmp_path, settings(CONFIG)) == path
     folder = RunFolder(path)
     goes_on = Config(output=OutputConfig(resume=str(path)))
-    assert choose_folder(goes_on) == (path, True, None)  # the kernel has released what the killed process held
+    assert choose_folder(goes_on) == (
+        path,
+        True,
+        None,
+    )  # the kernel has released what the killed process held
     folder.truncate_after(0)
     assert choose_folder(goes_on) == (path, True, None)  # the lock is this process's own
     folder.release()
