@@ -96,6 +96,28 @@ def test_what_cannot_be_joined_is_said(files, tmp_path, rows, words, said, capsy
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_keys_that_the_references_lack_are_one_problem_of_many_lines(tmp_path, workers, capsys) -> None:
+    """`0.0` is no key `0`: it may be another row's, where keys are texts."""
+    refs = write(tmp_path / "refs.jsonl", [{"id": i, "answer": "7"} for i in range(30)])
+    rows = [{"id": f"{i}.0", "completion": "#### 7"} for i in range(20)]
+    words = ["--references", refs, "--on", "id", "--workers", workers]
+    assert main(["gsm8k", write(tmp_path / "out.jsonl", rows), *words]) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"None of the 20 lines can be judged, so no verdicts are written: line 1 has id '0.0', which {refs}"
+        in said
+    )
+    assert "another problem" not in said and said.count("lacks") == 1
+    rows = [{"id": 1, "completion": "#### 7"}, *rows, {"id": 2}, {"id": "x", "completion": "#### 7"}]
+    assert main(["gsm8k", write(tmp_path / "out.jsonl", rows), *words]) == 0
+    said = capsys.readouterr()
+    assert f"line 2 has id '0.0', which {refs} lacks.\n" in said.err
+    assert "\n20 more lines as line 2: 3, 4, 5, 6, ...\n" in said.err and "another problem" not in said.err
+    assert 'line 22 lacks "completion"' in said.err
+    assert "has id '3.0'" in json.loads(said.out.splitlines()[4])["error"]  # each line keeps its own text
+
+
 def test_an_object_is_no_completion(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "odd.jsonl", [{"response": {"body": 1}, "answer": "7"}])
     assert main(["gsm8k", path]) == 1
@@ -204,6 +226,12 @@ def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> N
     said = capsys.readouterr().err
     assert '--keep levl: no line has this column. Did you mean "level"?\n' in said
     assert '--by leel: no line has this column. Did you mean "level"?\n' in said
-    assert "late" not in said
+    assert "late" not in said and "  by leel" not in said and "null" not in said
+    assert main(["gsm8k", path, "--by", "leel", "--workers", workers, "--json"]) == 0
+    assert "by" not in json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main(["gsm8k", path, "--by", "level", "--workers", workers]) == 0
+    assert (
+        "  null  0 of 1" in capsys.readouterr().err
+    )  # a line without the column is a group if others have it
     assert main(["gsm8k", path, "--keep", "level", "--by", "level", "--workers", workers]) == 0
     assert "no line has" not in capsys.readouterr().err

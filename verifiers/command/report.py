@@ -39,7 +39,8 @@ def summary(
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
         **({"rules": facts_beside(job.rules, job.task, tally)} if job.rules else {}),
-        **({"by": facts_by(job.by, tally)} if job.by else {}),
+        # If no line has the column, there are no groups: all lines would be in one, of no value.
+        **({"by": facts_by(job.by, tally)} if job.by and tally[f"columns.{job.by}"] else {}),
         **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
