@@ -192,6 +192,19 @@ def test_where_an_answer_is_looked_for_is_said_once(tmp_path, capsys):
     assert {len(json.loads(line)["detail"]) < 60 for line in said.out.splitlines()} == {True}
 
 
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_the_summary_says_where_its_own_task_looks_for_an_answer(tmp_path, mode, capsys):
+    """Sudoku and Countdown read no sentence such as "The answer is 18."."""
+    references = {"puzzle": "4320004330100004", "numbers": [3, 5, 7], "target": 22, "answer": "7"}
+    path = write(tmp_path / "rows.jsonl", [{"completion": "no idea", **references}])
+    for task, reads_sentences in (("sudoku", False), ("countdown", False), ("gsm8k", True), ("math", True)):
+        main([task, path, "--mode", mode])
+        said = capsys.readouterr().err
+        assert "no_answer: No answer was found: in strict mode" in said and "behind ####" in said
+        assert ("behind ####, for GSM8K and MATH in a sentence" in said) is reads_sentences
+        assert ("GSM8K" in said) is ("The answer is 18." in said) is reads_sentences
+
+
 def test_a_verdict_has_the_number_of_the_line_on_which_its_row_begins(tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text('completion,answer\n"#### 1\n",1\n\n#### 2,2\n')
