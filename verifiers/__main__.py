@@ -349,8 +349,8 @@ def _judge(
             if held is not None:
                 for part in held:
                     output.write(zlib.decompress(part))
-                for (label, text), fault in reported.items():
-                    _tell(label, fault.lines[0], text)
+                for (label, _), fault in reported.items():
+                    _tell(label, fault.lines[0], fault.text)
                 held = None
             output.write(verdicts)
             if progress:
@@ -410,6 +410,8 @@ def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterat
 class Fault:
     """What is wrong with several lines of a file."""
 
+    text: str
+    """What is wrong with the first of them."""
     count: int = 0
     """How many lines have it."""
     lines: list[int] = field(default_factory=list)
@@ -419,17 +421,18 @@ class Fault:
 def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
     """Says what is wrong with lines, each problem once.
 
-    reported: {(file, what is wrong): the lines}; this adds to it.
+    reported: {(file, what is wrong, without values of a line): the lines}; this adds to it.
     """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
-        if (label, text) not in reported:
+        kind = judged.kinds.get(text, text)
+        if (label, kind) not in reported:
             if len(reported) == MAX_REPORTED:
                 continue
-            reported[label, text] = Fault()
+            reported[label, kind] = Fault(text)
             if not silently:
                 _tell(label, numbers[0], text)
-        fault = reported[label, text]
+        fault = reported[label, kind]
         fault.count += len(numbers)
         fault.lines = [*fault.lines, *numbers][:MAX_LINES_NAMED]
 
@@ -444,15 +447,15 @@ def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], lines: int) 
     Then it says what is wrong with the other lines.
     """
     most = max(reported, key=lambda problem: reported[problem].count)
-    label, text = most
+    label, text = most[0], reported[most].text
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
     first = reported[most].lines[0]
     _say(f"{every}, so no verdicts are written: {label}line {first} {text}{example}\n")
-    for (label, text), fault in reported.items():
-        if (label, text) != most:
-            _tell(label, fault.lines[0], text)
+    for problem, fault in reported.items():
+        if problem != most:
+            _tell(problem[0], fault.lines[0], fault.text)
 
 
 def _say(text: str) -> None:

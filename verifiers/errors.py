@@ -40,10 +40,12 @@ class CommandError(VerifierError):
 class LineError(VerifierError):
     """A line that holds no sample; its text completes the sentence "line 7 ...".
 
-    `columns` are the line's columns that are to be written beside its error, if they are known.
+    `columns` are the line's columns that are to be written beside its error, if they are known. `kind` is what lines
+    with the same problem share if the text names a value of the line; "" = the text.
     """
 
     columns: Mapping[str, Any] = MappingProxyType({})
+    kind: str = ""
 
 
 def shown(value: object, limit: int = 60) -> str:

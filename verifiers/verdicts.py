@@ -40,12 +40,16 @@ class Tier(StrEnum):
     CAS = "cas"
 
 
+NO_MARK = (
+    "No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it may also stand in a "
+    r"\boxed{}, behind an unclosed <answer> or behind ####"
+)
+"""Where every task that reads answers looks for one, without a full stop."""
 DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
-    Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
-    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a sentence "
-    'such as "The answer is 18." ("I think the answer is 18." names none).',
+    Reason.NO_ANSWER: f"{NO_MARK}, for GSM8K and MATH in a sentence such as "
+    '"The answer is 18." ("I think the answer is 18." names none).',
     Reason.MALFORMED: "An answer was found, but in no notation that the task reads in this mode, or it is too long; "
     "the task's page lists the notations. In strict mode, GSM8K and MATH want \\boxed{...} inside <answer>.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",

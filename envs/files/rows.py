@@ -34,7 +34,7 @@ from envs.text.prompt_file import check_style
 from envs.text.surrogates import half_character
 from verifiers import tasks, verify, verify_batch
 from verifiers.batch import MIN_COMPILED_ROWS
-from verifiers.command.read import LacksField, completions_in, integers_in, read_sample
+from verifiers.command.read import LacksField, completions_in, has, integers_in, read_sample
 from verifiers.errors import (
     CommandError,
     InvalidReferenceError,
@@ -91,6 +91,9 @@ class ReadingRules(NamedTuple):
     """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
+    main: str = ""
+    """The file whose rows must have the column of demonstrations. A file of validation or test may lack it, since its
+    rows are asked and not imitated."""
 
 
 class Rows(TextEnv):
@@ -161,7 +164,7 @@ class Rows(TextEnv):
         )
         self.fields = fields_of(verifier, column_of)
         all_columns = any(map(takes_optional_columns, self.functions.values()))
-        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad)
+        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad, self.file)
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
@@ -492,7 +495,8 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
         named = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
         for number, line in numbered_rows(file, None if rules.all_columns else named):
             try:
-                entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns))
+                is_main = file == rules.main
+                entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns, is_main))
                 line_numbers.append(number)
             except EnvError as error:
                 wrong[number] = error.written()
@@ -574,23 +578,32 @@ def text_or_none(answer: object) -> str | None:
     return text if isinstance(text, str) and not half_character(text) else None
 
 
-def _entry(where: str, line: bytes | LineError, column_of: Mapping[str, str], all_columns: bool) -> Entry:
-    """The row of one line; raises EnvError, which begins with `where`, for a row that cannot be used."""
+def _entry(
+    where: str, line: bytes | LineError, column_of: Mapping[str, str], all_columns: bool, is_main: bool
+) -> Entry:
+    """The row of one line; raises EnvError, which begins with `where`, for a row that cannot be used.
+
+    is_main: whether the row must have the column of demonstrations, if one is named.
+    """
     try:
         row = row_with_prompt(read_line(line, column_of.values()))
         # `read_sample` takes several possible names for each column; here each has one.
-        found = read_sample(row, [(column,) for column in column_of.values()])
-        values = dict(zip(column_of, found, strict=True))
+        wanted = {
+            field: (column,)
+            for field, column in column_of.items()
+            if is_main or field != "demonstration" or has(row, (column,))
+        }
+        values = dict(zip(wanted, read_sample(row, [*wanted.values()]), strict=True))
     except LacksField as error:
         hint = " ".join(f"{field}=COLUMN" for field in column_of)
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
-        missing = [list(column_of)[place] for place in error.places]
+        missing = [list(wanted)[place] for place in error.places]
         if missing == ["demonstration"]:
             remedy += (
-                " A row without a right completion, e.g. in a file for test, has null in this column: only rows that "
-                "the model learns by imitation need one."
+                " A row without a right completion has null in this column: only rows that the model learns by "
+                "imitation need one. A file of validation or test may lack the column."
             )
         raise EnvError(f"{where} {error} {remedy}") from error
     except LineError as error:

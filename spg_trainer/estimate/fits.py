@@ -14,6 +14,7 @@ from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
@@ -195,7 +196,7 @@ def hours_in_all(config: Config, seconds: Seconds, processes: int) -> str:
 def evaluated_problems(config: Config) -> int:
     """How many problems are asked in the evaluations before and after, and in all validations."""
     settings = config.eval
-    open_split = partial(make_env, config.env, config.env_args, config.reward_weights)
+    open_split = partial(make_env, config.env, task_arguments(config), config.reward_weights)
     evaluated = open_split(settings.eval_split)
     problems = 2 * len(envs.splits.distinct_problems(evaluated, settings.eval_problems))
     if settings.eval_steps:

@@ -11,6 +11,7 @@ from rich.text import Text
 from spg_trainer.reporting.runs import Completions, Recorded, Row
 from spg_trainer.runs.console import clean
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.rows_arguments import task_arguments
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -98,7 +99,7 @@ def prompt_text(prompt: str | list[dict[str, str]]) -> str:
 def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
     """The run's environment, or None and why it cannot be opened here."""
     try:
-        env = envs.make(run.environment["env"], split=split, **run.config.env_args)
+        env = envs.make(run.environment["env"], split=split, **task_arguments(run.config))
         env.problem(0)
     except Exception as error:  # an author's file may be gone, or fail in any way
         return None, f"{type(error).__name__}: {error}"

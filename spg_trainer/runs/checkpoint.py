@@ -257,18 +257,26 @@ def has_checkpoints(run: Path) -> bool:
     return bool(_checkpoints(run))
 
 
+def run_of(path: Path) -> Path:
+    """The run folder for the PATH of --resume, which may be a checkpoint in it; CheckpointError if there is no PATH."""
+    if not path.is_dir():
+        raise CheckpointError(f"$resume={path}: no such folder. Give a run folder, a checkpoint, or auto.")
+    if not path.name.startswith("step-"):
+        return path
+    home = path.resolve().parent
+    return (home.parent if home.name == _SUPERSEDED else home).parent
+
+
 def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
     """(run folder, checkpoint) for the PATH of --resume, which may be either; checkpoint None = start at step 0.
 
     Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
     """
-    if not path.is_dir():
-        raise CheckpointError(f"$resume={path}: no such folder. Give a run folder, a checkpoint, or auto.")
+    run = run_of(path)
     if not path.name.startswith("step-"):
-        return path, latest_complete(path)
+        return run, latest_complete(run)
     require_complete(path)
-    home = path.resolve().parent
-    return (home.parent if home.name == _SUPERSEDED else home).parent, path
+    return run, path
 
 
 def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -> dict[str, Any]:
@@ -360,7 +368,7 @@ def refuse_damaged(folder: Path) -> None:
     It reads all files. The message names the newest earlier checkpoint from which the run can go on.
     """
     if problem := damaged(folder):
-        run, _ = find_checkpoint(folder)
+        run = run_of(folder)
         earlier = (path for path in reversed(_checkpoints(run)) if step_of(path) < step_of(folder))
         before = next((path for path in earlier if _has_optimizer(path) and damaged(path) is None), None)
         remedy = "begin a new run with another $output_dir"

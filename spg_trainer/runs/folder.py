@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer import algorithms
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
+from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, run_of, set_aside_after
 from spg_trainer.runs.files import (
     check_place,
     json_line,
@@ -281,10 +281,7 @@ def lock(folder: Path) -> None:
         return
     file_lock, owner = _try_lock(place)
     if owner is not None:
-        raise ConfigError(
-            f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
-            "$output_dir."
-        )
+        raise _locked_by(owner, folder)
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = file_lock
 
@@ -293,6 +290,16 @@ def unlock(folder: Path) -> None:
     """Lets other processes lock the folder again."""
     if file_lock := _LOCKS.pop(folder.resolve(), None):
         file_lock.release()
+
+
+def refuse_locked(folder: Path) -> None:
+    """Raises ConfigError if another process has locked the folder. It is not locked by this, as nothing is written."""
+    if folder.resolve() in _LOCKS:
+        return
+    file_lock, owner = _try_lock(folder)
+    file_lock.release()
+    if owner is not None:
+        raise _locked_by(owner, folder)
 
 
 def find_unfinished(root: Path, config: "Config") -> Path | None:
@@ -339,11 +346,12 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
         path = Path(out) if out else default_folder(command, resume)
         folder = RunFolder(path)
         if resume and folder.holds_run:
+            refuse_locked(path)
             return path, True, latest_complete(path)
         folder.refuse_other_run()
         check_place(path)
         return path, False, None
-    path, newest = find_checkpoint(Path(resume))
+    path = run_of(Path(resume))
     if out and Path(out).resolve() != path.resolve():
         text = f"$resume={resume} continues in its own folder {path}, not in $output_dir={out}"
         raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: $model={resume}.")
@@ -351,7 +359,8 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
         raise ConfigError(
             f"$resume={resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
         )
-    return path, True, newest
+    refuse_locked(path)  # first, since the other process replaces checkpoints while they would be looked at
+    return path, True, find_checkpoint(Path(resume))[1]
 
 
 def default_folder(command: "Config", resume: str | None) -> Path:
@@ -380,6 +389,14 @@ def default_folder(command: "Config", resume: str | None) -> Path:
 def names_of_tasks(env: str) -> str:
     """The names of tasks for the name of a folder, without paths and modules."""
     return "+".join(task.last for task in parse_tasks(env))
+
+
+def _locked_by(owner: str, folder: Path) -> ConfigError:
+    """The error to raise if another process has locked a run folder. owner: that process, as `_try_lock` names it."""
+    return ConfigError(
+        f"{folder} is being written by another process ({owner}), which trains this run. Wait until it ends or stop "
+        "it, and then continue the run; for a run beside it, choose another $output_dir."
+    )
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

@@ -21,6 +21,7 @@ from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.rows_arguments import refuse_rows_arguments
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
@@ -48,6 +49,7 @@ def check(command: Any) -> None:
     if not isinstance(command, TaskSettings):
         return
     check_arguments(command.env_args)
+    refuse_rows_arguments(command.env, command.env_args, getattr(command, "data", None))
     # A resumed training may have its own copy of a model that is gone.
     resumes = isinstance(command, Config) and bool(command.output.resume)
     check_load(command.model, command.env, resumes)

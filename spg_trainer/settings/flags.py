@@ -14,7 +14,8 @@ from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on 
 from spg_trainer.settings.decoding import steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.misplaced import place_of
-from spg_trainer.settings.task import Task, join_tasks, parse_tasks
+from spg_trainer.settings.rows_arguments import ARGUMENTS, refuse_rows_arguments
+from spg_trainer.settings.task import is_rows, join_tasks, parse_tasks
 from spg_trainer.settings.values import convert, parse_pairs, settings_of, settings_value
 
 PROG = "python -m spg_trainer"
@@ -29,7 +30,7 @@ ELSEWHERE = {
     "max-completion-length": "max-new-tokens gen-length",
 }
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
-SHORT = ("verifier", "reward", "bad_rows")
+SHORT = ARGUMENTS
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 # Messages name these flags as `$verifier`, too; `errors.py` writes them as a flag or as a keyword of Python.
 SETTINGS.update(dict.fromkeys(SHORT, str))
@@ -173,22 +174,13 @@ def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
 
 def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
     """Adds an argument for files of rows, e.g. their verifier, to the arguments of the tasks that are such files."""
-    tasks = parse_tasks(parsed.get("env", ""))
-    # A name with a colon is a class in the user's file or of another package, and may have an argument of this name.
-    if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
-        raise ConfigError(
-            f"${name}={value}: {tasks[0].env} judges its answers itself. ${name} is for a file of your own rows, e.g. "
-            f"$env=rows.jsonl ${name}={value}."
-        )
+    env = parsed.get("env", "")
+    refuse_rows_arguments(env, {name: value}, parsed.get("data"))
+    tasks = parse_tasks(env)
     # Among several tasks, an argument begins with the name of its task; a single task has no name.
     prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
     arguments = {f"{prefix}{name}": value for prefix in prefixes}
     parsed["env_args"] = {**parsed.get("env_args", {}), **arguments}
-
-
-def is_rows(task: Task) -> bool:
-    """Whether a task is a file of the user's own rows."""
-    return packages.envs.files.rows.names_file(task.env)
 
 
 def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:

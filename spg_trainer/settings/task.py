@@ -61,6 +61,14 @@ class Task:
         return ":".join(part for part in (self.file, self.id) if part)
 
     @property
+    def judges_itself(self) -> bool:
+        """Whether it is a task of this package, which takes no verifier, reward or bad rows.
+
+        A name with a colon is a class in the user's file or of another package, and may have such an argument.
+        """
+        return ":" not in self.env and not is_rows(self)
+
+    @property
     def last(self) -> str:
         """The last part of the name, without file, module and namespace, e.g. `MyTask-v0`."""
         return re.split(r"[:/]", self.env)[-1]
@@ -100,6 +108,11 @@ class Task:
             known = packages.envs.registry.known()
             is_newest = registered in known and packages.envs.resolve(self.ours) == registered
         return replace(self, id=self.ours) if is_newest else self
+
+
+def is_rows(task: Task) -> bool:
+    """Whether a task is a file of the user's own rows."""
+    return packages.envs.files.rows.names_file(task.env)
 
 
 @cache

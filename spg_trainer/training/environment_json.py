@@ -9,6 +9,7 @@ from typing import Any
 from spg_trainer import __version__
 from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.recorded import task_record
+from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.training.run import Run
 
 
@@ -19,7 +20,7 @@ def environment_record(run: Run) -> dict[str, Any]:
         model = replace(model, model=str(own_copy))
     origin = dict(run.splits["train"].origin)
     return {
-        **task_record(config.env, config.env_args, model, config.rollout, origin=origin),
+        **task_record(config.env, task_arguments(config), model, config.rollout, origin=origin),
         "ends": run.algorithm.end_tokens,
         "dtype": str(run.policy.model.dtype).removeprefix("torch."),
         "base_model": run.policy.source,

@@ -32,6 +32,7 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import Resolved, without_recipe
+from spg_trainer.settings.rows_arguments import task_arguments, text_arguments
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
@@ -327,14 +328,11 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
     Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
     """
-    open_split = partial(make_env, config.env, config.env_args, config.reward_weights)
+    open_split = partial(make_env, config.env, task_arguments(config), config.reward_weights)
     splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
         split_of_file = {"train": "train", "held_out": "validation"}
-        # If there is a task beside the file, --env-args are the task's; only `bad_rows` is also the file's.
-        args = {
-            name: value for name, value in config.env_args.items() if name == "bad_rows" or not config.env
-        }
+        args = text_arguments(config)
         return splits | {
             name: envs.Texts(config.data, split, **args) for name, split in split_of_file.items()
         }

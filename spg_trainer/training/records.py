@@ -21,6 +21,7 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
@@ -273,7 +274,7 @@ def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
         return [WORSE, diff]
     commands = []
     if not config.samples:  # the model has learned from given completions, so RL comes next
-        task = shlex.join(task_words(config.env or "ENV", config.env_args))
+        task = shlex.join(task_words(config.env or "ENV", task_arguments(config)))
         commands.append(f"python -m spg_trainer {task} --model {quoted}")
     if before and after:
         commands.append(diff)

@@ -231,20 +231,49 @@ def test_an_empty_cell_is_no_demonstration(tmp_path: Path) -> None:
 
 
 def test_a_file_of_two_rows_without_demonstrations_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    held_out = write(
-        tmp_path / "held.jsonl", [{key: row[key] for key in ("question", "solution")} for row in rows(2)]
-    )
+    bare = write(tmp_path / "bare.jsonl", undemonstrated(rows(2)))
     main = write(tmp_path / "main.jsonl", rows(60))
-    with pytest.raises(EnvError) as refused:
-        envs.make(main, **COLUMNS, test=held_out)
-    said = str(refused.value)
-    assert "has null in this column" in said and said.endswith(
-        f"The other row of {held_out} cannot be used either."
-    )
+    for arguments in ({}, {"split": "test"}, {"validation": main}):
+        with pytest.raises(EnvError) as refused:
+            envs.make(bare, **COLUMNS, **arguments)
+        said = str(refused.value)
+        assert "has null in this column" in said and said.endswith(
+            f"The other row of {bare} cannot be used either."
+        )
     with pytest.raises(EnvError, match=r'^main\.jsonl: reward_weights="brief" is unknown'):
         envs.make(main, **COLUMNS, reward_weights={"brief": 1.0})
     with pytest.raises(EnvError, match=r"^main\.jsonl: render_mode"):
         envs.make(main, **COLUMNS, render_mode="human")
+
+
+def undemonstrated(content: list[dict]) -> list[dict]:
+    return [{key: row[key] for key in ("question", "solution")} for row in content]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_a_file_of_held_out_problems_needs_no_column_of_demonstrations(tmp_path: Path, ending: str) -> None:
+    """A model remembers the column that it was taught from, and an evaluation of other rows learns from none."""
+    main = write(tmp_path / f"main.{ending}", rows(60))
+    held_out = write(tmp_path / f"held.{ending}", undemonstrated(rows(10, 60)))
+    asked = envs.make(main, **COLUMNS, test=held_out, split="test")
+    assert len(asked) == 10 and asked.problem(0).reference == {"answer": "61"}
+    assert asked.score(asked.problem(0), "#### 61").rewards["correct"] == 1
+    with pytest.raises(EnvError, match=r"no demonstration for held"):
+        asked.demonstration(asked.problem(0))
+    train = envs.make(main, **COLUMNS, test=held_out)
+    train.keep_demonstrated()
+    assert train.demonstration(train.problem(0))
+    assert demonstrations_found(main, **COLUMNS, test=held_out).figure.startswith("all ")
+    # Of a validation file, `sft` measures the loss, and says what it lacks.
+    validation = envs.make(main, **COLUMNS, validation=held_out, split="validation")
+    with pytest.raises(EnvError, match=r"no demonstration for held.* demonstration=COLUMN"):
+        validation.keep_demonstrated()
+    # All other columns are needed, and the main file needs this one, which may be misspelt.
+    unanswered = [{"question": "1+1"}]
+    with pytest.raises(EnvError, match=r'lacks "solution"'):
+        envs.make(main, **COLUMNS, test=write(tmp_path / f"open.{ending}", unanswered), split="test")
+    with pytest.raises(EnvError, match=r'lacks "wrok"'):
+        envs.make(main, **{**COLUMNS, "demonstration": "wrok"}, test=held_out)
 
 
 def test_a_column_that_a_function_asks_for_and_that_holds_nothing_is_said(tmp_path: Path) -> None:

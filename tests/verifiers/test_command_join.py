@@ -96,6 +96,28 @@ def test_what_cannot_be_joined_is_said(files, tmp_path, rows, words, said, capsy
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_keys_that_the_references_lack_are_one_problem_of_many_lines(tmp_path, workers, capsys) -> None:
+    """`0.0` is no key `0`: it may be another row's, where keys are texts."""
+    refs = write(tmp_path / "refs.jsonl", [{"id": i, "answer": "7"} for i in range(30)])
+    rows = [{"id": f"{i}.0", "completion": "#### 7"} for i in range(20)]
+    words = ["--references", refs, "--on", "id", "--workers", workers]
+    assert main(["gsm8k", write(tmp_path / "out.jsonl", rows), *words]) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"None of the 20 lines can be judged, so no verdicts are written: line 1 has id '0.0', which {refs}"
+        in said
+    )
+    assert "another problem" not in said and said.count("lacks") == 1
+    rows = [{"id": 1, "completion": "#### 7"}, *rows, {"id": 2}, {"id": "x", "completion": "#### 7"}]
+    assert main(["gsm8k", write(tmp_path / "out.jsonl", rows), *words]) == 0
+    said = capsys.readouterr()
+    assert f"line 2 has id '0.0', which {refs} lacks.\n" in said.err
+    assert "\n20 more lines as line 2: 3, 4, 5, 6, ...\n" in said.err and "another problem" not in said.err
+    assert 'line 22 lacks "completion"' in said.err
+    assert "has id '3.0'" in json.loads(said.out.splitlines()[4])["error"]  # each line keeps its own text
+
+
 def test_an_object_is_no_completion(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "odd.jsonl", [{"response": {"body": 1}, "answer": "7"}])
     assert main(["gsm8k", path]) == 1
@@ -170,6 +192,19 @@ def test_where_an_answer_is_looked_for_is_said_once(tmp_path, capsys):
     assert {len(json.loads(line)["detail"]) < 60 for line in said.out.splitlines()} == {True}
 
 
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_the_summary_says_where_its_own_task_looks_for_an_answer(tmp_path, mode, capsys):
+    """Sudoku and Countdown read no sentence such as "The answer is 18."."""
+    references = {"puzzle": "4320004330100004", "numbers": [3, 5, 7], "target": 22, "answer": "7"}
+    path = write(tmp_path / "rows.jsonl", [{"completion": "no idea", **references}])
+    for task, reads_sentences in (("sudoku", False), ("countdown", False), ("gsm8k", True), ("math", True)):
+        main([task, path, "--mode", mode])
+        said = capsys.readouterr().err
+        assert "no_answer: No answer was found: in strict mode" in said and "behind ####" in said
+        assert ("behind ####, for GSM8K and MATH in a sentence" in said) is reads_sentences
+        assert ("GSM8K" in said) is ("The answer is 18." in said) is reads_sentences
+
+
 def test_a_verdict_has_the_number_of_the_line_on_which_its_row_begins(tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text('completion,answer\n"#### 1\n",1\n\n#### 2,2\n')
@@ -204,6 +239,12 @@ def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> N
     said = capsys.readouterr().err
     assert '--keep levl: no line has this column. Did you mean "level"?\n' in said
     assert '--by leel: no line has this column. Did you mean "level"?\n' in said
-    assert "late" not in said
+    assert "late" not in said and "  by leel" not in said and "null" not in said
+    assert main(["gsm8k", path, "--by", "leel", "--workers", workers, "--json"]) == 0
+    assert "by" not in json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main(["gsm8k", path, "--by", "level", "--workers", workers]) == 0
+    assert (
+        "  null  0 of 1" in capsys.readouterr().err
+    )  # a line without the column is a group if others have it
     assert main(["gsm8k", path, "--keep", "level", "--by", "level", "--workers", workers]) == 0
     assert "no line has" not in capsys.readouterr().err

@@ -116,7 +116,9 @@ def _joined(
         except LacksField as error:
             raise LineError(f"{error} {Fields(completion, {}).advice([0])}") from error
         if as_text(value) not in table:
-            raise LineError(f"has {key} {value!r:.80}, which {path} lacks.")
+            unknown = LineError(f"has {key} {value!r:.80}, which {path} lacks.")
+            unknown.kind = f"has another {key} than {path}"
+            raise unknown
     except LineError as error:
         error.columns = columns
         return error

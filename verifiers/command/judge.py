@@ -89,6 +89,7 @@ class Judged(NamedTuple):
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
+        kinds: {fault that names a value of its line: what it shares with the same fault of other lines}.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
         readable: the ends of the first of these completions in which mode `flexible` finds an answer.
         texts: the first references that are compared as text, EXAMPLES at most; `as_text` of the tally counts them.
@@ -98,6 +99,7 @@ class Judged(NamedTuple):
     output: str
     tally: dict[str, float]
     problems: dict[str, list[int]]
+    kinds: Mapping[str, str] = MappingProxyType({})
     unanswered: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
@@ -116,6 +118,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     wanted = job.fields.names()
     columns_to_keep = [*job.keep, job.by] if job.by else job.keep
     kept: dict[int, Mapping[str, Any]] = {}  # {line: its kept columns}
+    kinds: dict[str, str] = {}
     seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
@@ -132,6 +135,8 @@ def judge_block(job: Job, block: Block) -> Judged:
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
+            if error.kind:
+                kinds[str(error)] = error.kind
             seen.update(kept.setdefault(number, error.columns))
             continue
         if value is None or value == []:
@@ -168,6 +173,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     texts = list(_compared_as_text(job, references, (outcomes[row] for row in outcome_numbers)))
     judged.tally["as_text"] = len(texts)
     return judged._replace(
+        kinds=kinds,
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
         unanswered=tuple(_end_of(completions[place]) for place in unanswered[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),

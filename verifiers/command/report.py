@@ -10,8 +10,9 @@ from typing import Any
 from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
 from verifiers.errors import plural
+from verifiers.registry import find
 from verifiers.statistics import wilson_interval
-from verifiers.verdicts import DETAILS, Reason
+from verifiers.verdicts import DETAILS, NO_MARK, Reason
 
 SHOWN_GROUPS = 20
 
@@ -39,7 +40,8 @@ def summary(
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
         **({"rules": facts_beside(job.rules, job.task, tally)} if job.rules else {}),
-        **({"by": facts_by(job.by, tally)} if job.by else {}),
+        # If no line has the column, there are no groups: all lines would be in one, of no value.
+        **({"by": facts_by(job.by, tally)} if job.by and tally[f"columns.{job.by}"] else {}),
         **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
@@ -89,6 +91,13 @@ def by_text(facts: dict[str, Any]) -> list[str]:
     return lines + ([f"    and {more:,} more values; --json has all"] if more else [])
 
 
+def where_answers_are(task: str, mode: str) -> str:
+    """Where a task looks for an answer, said of completions that have none. Only some tasks read sentences."""
+    if mode == "strict":
+        return "No closed <answer> block with an answer was found."
+    return DETAILS[Reason.NO_ANSWER] if find(task).name in ("gsm8k", "math500") else f"{NO_MARK}."
+
+
 def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     """{"pass_at": {k: pass@k}, "pass_at_of": ...}; pass@k is the chance that one of k completions of a line is right.
 
@@ -121,8 +130,7 @@ def summary_text(facts: dict[str, Any]) -> str:
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "no_answer" in facts["reasons"] and facts["task"] != "code":
-        strictly = "No closed <answer> block with an answer was found."
-        lines.append(f"  no_answer: {strictly if facts['mode'] == 'strict' else DETAILS[Reason.NO_ANSWER]}")
+        lines.append(f"  no_answer: {where_answers_are(facts['task'], facts['mode'])}")
     if "by" in facts:
         lines += by_text(facts["by"])
     if "pass_at" in facts:

@@ -211,6 +211,7 @@ def test_auto_finds_the_newest_unfinished_run_of_an_equal_config(tmp_path):
     assert find_unfinished(tmp_path / "absent", settings(CONFIG)) is None
 
 
+AUTO = {"resume": "auto"}
 LOCKED = """
 import sys, time
 from spg_trainer.runs.folder import RunFolder
@@ -229,13 +230,27 @@ def test_two_processes_never_write_to_one_run(tmp_path, caplog):
             assert other.stdout.readline() == "ready\n"
             with pytest.raises(ConfigError, match=f"another process \\(pid {other.pid}\\)"):
                 RunFolder(path).truncate_after(0)
+            # The other process replaces checkpoints, so one that is not whole says nothing of this run.
+            torn = path / "checkpoints" / "step-000001"
+            torn.mkdir(parents=True)
+            for resumes in ({"resume": str(path)}, {"resume": str(torn)}, AUTO | {"output_dir": str(path)}):
+                with pytest.raises(ConfigError, match=f"another process \\(pid {other.pid}\\), which trains"):
+                    choose_folder(Config(output=OutputConfig(**resumes)))
+            torn.rmdir()
             assert find_unfinished(tmp_path, settings(CONFIG)) is None
             assert f"pid {other.pid}" in caplog.text
         finally:
             other.kill()
     assert find_unfinished(tmp_path, settings(CONFIG)) == path
     folder = RunFolder(path)
+    goes_on = Config(output=OutputConfig(resume=str(path)))
+    assert choose_folder(goes_on) == (
+        path,
+        True,
+        None,
+    )  # the kernel has released what the killed process held
     folder.truncate_after(0)
+    assert choose_folder(goes_on) == (path, True, None)  # the lock is this process's own
     folder.release()
 
 

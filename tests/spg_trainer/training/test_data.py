@@ -15,6 +15,7 @@ from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.micro_batches import Update
+from spg_trainer.training.records import next_steps
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
@@ -122,6 +123,18 @@ def test_it_is_measured_on_a_task_that_is_named(texts: Config) -> None:
     folder = sft(change(texts, env="count", max_steps=1))
     assert json.loads((folder / "model" / "environment.json").read_text())["env"] == "count"
     assert json.loads((folder / "summary.json").read_text())["eval_after"]["n"] == 2
+
+
+def test_the_command_after_it_leaves_out_what_was_for_the_texts_alone(texts: Config) -> None:
+    """No package task takes `bad_rows`, and a model that recorded it could not be evaluated on its task."""
+    summary = {"model": "run/model", "worse": None, "eval_before": None, "eval_after": None}
+    summary |= {"steps": 2, "ended_by": "max_steps"}
+    for env, words in (("", "--env ENV"), ("count", "--env count --env-args offset=1")):
+        config = change(texts, env=env, env_args={"bad_rows": "skip"} | ({"offset": 1} if env else {}))
+        assert next_steps(summary, config)[0] == f"python -m spg_trainer {words} --model run"
+    rows = {"verifier": "gsm8k", "bad_rows": "skip"}
+    of_rows = change(texts, env=texts.data, env_args=rows)
+    assert "verifier=gsm8k bad_rows=skip" in next_steps(summary, of_rows)[0]
 
 
 def ended_at(step: int, number: int) -> AbstractContextManager[None]:

@@ -15,9 +15,11 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.checkpoint import step_of
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import file_settings, find_inputs
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.resolve import defaults, resolve
+from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, plan, setup
 from spg_trainer.training.plan import plan_training, where_to_go_on
@@ -136,6 +138,31 @@ def test_bad_rows_are_also_those_of_the_texts_beside_a_task(tmp_path: Path) -> N
     files = {"data": str(tmp_path / "texts.jsonl"), "env": str(tmp_path / "sums.jsonl")}
     splits = plan.open_splits(change(SMALL, source="demonstrations", env_args=args, **files))
     assert len(splits["train"]) + len(splits["held_out"]) == 59 and "1 of 60 rows" in splits["train"].notice
+    # Beside another task they are those of the texts alone, and the task is recorded without them.
+    for env, recorded in (("gsm8k:source=generated", {"source": "generated"}), ("countdown + sudoku", {})):
+        words = ["--source", "demonstrations", "--data", files["data"], "--bad-rows", "skip"]
+        config = resolve(Config, [*words, "--model", "tiny:gsm8k", "--env", env]).config
+        check(config)
+        splits = plan.open_splits(config)
+        assert len(splits["train"]) + len(splits["held_out"]) == 59
+        arguments = task_arguments(config)
+        assert {name: arguments[name] for name in recorded} == recorded and "bad_rows" not in arguments
+        envs.make(config.env, split="test", **arguments)
+    mixed = [files["env"], "countdown", "--verifier", "gsm8k"]
+    config = resolve(Config, [*words, "--model", "new", "--env", *mixed]).config
+    assert config.env_args["sums.bad_rows"] == "skip"
+    assert "1 of 60 rows" in plan.open_splits(config)["train"].notice
+
+
+def test_bad_rows_that_nothing_takes_are_refused_by_the_name_of_the_flag() -> None:
+    """The task is the model's own, so that it is known only after all settings are."""
+    for words in (["--model", "tiny:gsm8k"], ["--env", "gsm8k"], ["--env", "gsm8k:source=generated"]):
+        with pytest.raises(ConfigError, match=r"bad_rows=skip: gsm8k judges its answers itself"):
+            check(resolve(Config, [*words, "--bad-rows", "skip"]).config)
+    with pytest.raises(
+        ConfigError, match=r"bad_rows=skip: countdown and gsm8k judge their answers themselves"
+    ):
+        check(resolve(Config, ["--env", "countdown", "gsm8k", "--bad-rows", "skip"]).config)
 
 
 def test_a_plan_is_not_made_again() -> None:

@@ -1,0 +1,42 @@
+"""Who takes the arguments of a file of rows, `verifier`, `reward` and `bad_rows`.
+
+In a training on texts (--data) `bad_rows` is for the texts, and for the task beside them if that takes it.
+"""
+
+from collections.abc import Mapping
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.misplaced import arguments_of
+from spg_trainer.settings.task import parse_tasks
+
+ARGUMENTS = ("verifier", "reward", "bad_rows")
+BAD_ROWS = "bad_rows"
+
+
+def text_arguments(config: Config) -> dict[str, object]:
+    """The arguments of the texts of --data: `bad_rows`, also where it is that of one of several tasks."""
+    given = [value for name, value in config.env_args.items() if name.rpartition(".")[2] == BAD_ROWS]
+    return {BAD_ROWS: given[-1]} if given else {}
+
+
+def task_arguments(config: Config) -> Mapping[str, object]:
+    """The arguments of the task: without `bad_rows` if that is for the texts of --data alone."""
+    if not config.data or BAD_ROWS not in config.env_args:
+        return config.env_args
+    tasks = parse_tasks(config.env)
+    if len(tasks) == 1 and BAD_ROWS in arguments_of(tasks[0]):
+        return config.env_args
+    return {name: value for name, value in config.env_args.items() if name != BAD_ROWS}
+
+
+def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None) -> None:
+    """Raises ConfigError for arguments of a file of rows if all tasks are those of this package."""
+    tasks = parse_tasks(env)
+    for name in ARGUMENTS if tasks and all(task.judges_itself for task in tasks) else ():
+        if name in args and not (data and name == BAD_ROWS):
+            judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
+            raise ConfigError(
+                f"${name}={args[name]}: {' and '.join(task.env for task in tasks)} {judge}. ${name} is for a file of "
+                f"your own rows, e.g. $env=rows.jsonl ${name}={args[name]}."
+            )
