@@ -1,78 +1,69 @@
-"""Where mode `flexible` finds an answer of Countdown or Sudoku if lenient mode found none. Every scan is linear."""
+"""Which text mode `flexible` searches for an answer that no mark names, and where it finds a grid of Sudoku there.
+
+Every scan is linear.
+"""
 
 from __future__ import annotations
 
-from verifiers.extract import read_tags
+from verifiers.characters import BEYOND_ASCII, says_one_of
+from verifiers.extract import read_tags, word_keys
 from verifiers.flexible import UNREAD
 
-_DIGITS, _BLANKS = b"0123456789", b" \t"
-_IN_EXPRESSION = _DIGITS + _BLANKS + b"+-*/()=."
-# An expression begins with a digit or an opening bracket, and ends with a digit or a closing bracket.
-_MAY_NOT_BEGIN = _BLANKS + b"+-*/)=."
-_MAY_NOT_END = _BLANKS + b"+-*/(=."
+_DIGITS, _BLANKS, _EMPHASIS = b"0123456789", b" \t", b"*`"
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 """What a line of a grid may hold: digits, and what stands between cells, `| 4 | 3 | 2 | 1 |`."""
+_IN_ONE_LINE = _DIGITS + _BLANKS + b"|,-[]()/"
+"""What a grid in one line may hold that stands behind words: "The answer is 4321 1243 3412 2134."."""
+_AROUND_GRID = _BLANKS + b"*`$\"'"
+"""What may stand around such a grid: a blank, bold type, quotes."""
+_LARGEST_DIGITS = {16: b"4", 81: b"9"}
+"""{cells of a grid in one line: its largest digit}. With blank cells, `0`, it is a puzzle and no answer."""
+_DENIALS = word_keys("not no never cannot t wrong incorrect impossible or column columns")
+"""Words of a line whose grid is no answer, t as in "isn't"; "or" leaves it open, and columns are not rows."""
 
 
-def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
+def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
+    """(start, end) of the text in which an answer is looked for; -1, -1 if lenient mode read one.
 
-    A run stays in one line. reason: the reason of lenient mode. low, high: where the part that lenient mode judged
-    begins and ends; -1 = it judged none, so all text behind a block of reasoning is searched.
+    reason: the reason of lenient mode. low, high: where the part that lenient mode judged begins and ends; -1 = it
+    judged none, so all text behind a block of reasoning is searched, up to the first end token.
     """
     if reason not in UNREAD:
         return -1, -1
-    if low < 0:
-        low, high = _behind_reasoning(data)
-    found = -1, -1
-    i = low
-    while i < high:
-        end = i
-        while end < high and data[end] in _IN_EXPRESSION:
-            end += 1
-        run = data[i:end]
-        start = i + len(run) - len(run.lstrip(_MAY_NOT_BEGIN))
-        stop = i + len(run.rstrip(_MAY_NOT_END))
-        if stop > start + 1 and any(sign in data[start:stop].partition(b"=")[0] for sign in b"+-*/"):
-            found = start, stop
-        i = end + 1
-    return found
+    if low >= 0:
+        return low, high
+    end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
+    return end_of_reasoning, end_of_text
 
 
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the last block of lines that hold only digits and what stands between cells; -1, -1 if none do.
 
-    reason, low, high: as in `last_expression`.
+    A line that ends in a whole grid is such a block, too. reason, low, high: as in `searched`.
     """
-    if reason not in UNREAD:
-        return -1, -1
-    if low < 0:
-        low, high = _behind_reasoning(data)
+    i, high = searched(data, reason, low, high)
     start = end = -1
-    i, begun = low, False
+    begun = False
     while i < high:
         after = data.find(b"\n", i, high)
         after = high if after < 0 else after
         line = data[i:after].strip()
-        fits = bool(line) and _is_grid_line(line)
+        fits = _is_grid_line(line)
         if fits and any(48 <= byte <= 57 for byte in line):
             if not begun:
                 start, begun = i, True
             end = after
         elif not fits:
             begun = False
+            one = _grid_behind_words(data, i, after)
+            start, end = one if one[0] >= 0 else (start, end)
         i = after + 1
     return start, end
 
 
-def _behind_reasoning(data: bytes) -> tuple[int, int]:
-    """(start, end) of what a completion writes behind its block of reasoning, up to the first end token."""
-    end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
-    return end_of_reasoning, end_of_text
-
-
 def _is_grid_line(line: bytes) -> bool:
-    """True if a line has only characters of `_IN_GRID`, apart from a heading such as `Row 2:` or `3 |`."""
+    """True if a line has only characters of `_IN_GRID`, apart from a heading such as `Row 2:` or `3 |`, and stars."""
+    line = line.translate(None, _EMPHASIS).strip()
     heading = 0
     if line[:1].lower() == b"r":
         heading = 3 if line[:3].lower() == b"row" else 1
@@ -82,4 +73,20 @@ def _is_grid_line(line: bytes) -> bool:
     rest = line
     if digits in (1, 2) and behind[:1] in (b":", b"|"):
         rest = behind[1:]
-    return not rest.translate(None, _IN_GRID)
+    return bool(line) and not rest.translate(None, _IN_GRID)
+
+
+def _grid_behind_words(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the whole grid that ends the line data[start:end], apart from a stop and stars; or -1, -1."""
+    line = data[start:end].rstrip(_AROUND_GRID + b".\r")
+    words = line.rstrip(_IN_ONE_LINE)
+    grid = line[len(words) :].lstrip(_BLANKS)
+    first = len(line) - len(grid)
+    digits = grid.translate(None, _IN_ONE_LINE.translate(None, _DIGITS))
+    largest = _LARGEST_DIGITS.get(len(digits))
+    is_filled = largest is not None and b"1" <= bytes([min(digits)]) and bytes([max(digits)]) <= largest
+    # Behind a letter of ASCII, `x4321`, it is a name. Chinese has no blanks between words and numbers.
+    is_apart = first == 0 or line[first - 1] in _AROUND_GRID + b":=" or line[first - 1] >= BEYOND_ASCII
+    if not (is_filled and is_apart) or says_one_of(data, start, start + first, _DENIALS):
+        return -1, -1
+    return start + first, start + len(line)

@@ -3,8 +3,8 @@
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
 the problem of the references below it. `@ source` says where the answers below it come from, up to the next `@`: they
 were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and <U+200B> the
-character of that number. A book's name begins with its task; one that ends in `_bare` holds whole completions, the
-others what stands in an answer block.
+character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds whole
+completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
 """
 
 import re
@@ -52,7 +52,7 @@ def cases(book: str) -> tuple[Case, ...]:
 
 def completions(book: str, answer: str) -> list[str]:
     """The answer in its block, and in a box there where it is no sentence that holds one."""
-    if book.endswith("_bare"):
+    if book.endswith(("_bare", "_flexible")):
         return [answer]
     texts = [f"so\n</reasoning>\n<answer>\n{answer}\n</answer>"]
     if "box{" not in answer and answer.count("{") == answer.count("}"):

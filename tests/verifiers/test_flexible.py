@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.common.casebook import Case, cases
 from tests.common.soup import REFERENCES, RIGHT
 from verifiers import ArgumentError, reward_function, verify, verify_batch
 
@@ -344,3 +345,21 @@ def test_the_letter_of_a_choice_in_the_last_line_is_judged(completion: str, righ
     assert verify_batch("math500", [completion], answer=["B"], mode="flexible").correct.tolist() == [right]
     assert not verify("math500", completion, answer="B").correct
     assert not verify("math500", completion, answer="A", mode="flexible").correct
+
+
+@pytest.mark.parametrize(
+    ("task", "case"),
+    [(task, case) for task in ("countdown", "sudoku") for case in cases(f"{task}_flexible")],
+    ids=lambda value: value.answer[:60] if isinstance(value, Case) else value,
+)
+def test_an_expression_or_grid_that_no_mark_names_is_read_as_a_whole(task: str, case: Case) -> None:
+    assert verify(task, case.answer, mode="flexible", **case.reference).correct is case.right
+    columns = {name: [value] for name, value in case.reference.items()}
+    assert verify_batch(task, [case.answer], mode="flexible", **columns).correct.tolist() == [case.right]
+
+
+@pytest.mark.parametrize("unit", ["(", "3*", "3 × ", "\\frac{", "\\,", "* ", "} ", "é", "\\é3+4 ", "\ud800"])
+def test_a_long_line_is_read_whatever_it_repeats(unit: str) -> None:
+    text = unit * 20_000
+    assert not verify("countdown", f"{text}3+4{text}", mode="flexible", numbers=[3, 5], target=22).correct
+    assert not verify("sudoku", text, mode="flexible", puzzle="4320004330100004").correct

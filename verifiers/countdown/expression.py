@@ -116,22 +116,26 @@ class Memory:
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
     """(kind of the next token, position after it; for a LITERAL, where it begins); spaces are skipped."""
     while i < end:
-        byte, after = data[i] + 0, i + 1
-        if not lenient:
-            kind = _STRICT[byte] + 0 if byte < ch.BEYOND_ASCII else BAD
-        elif byte == ch.BACKSLASH:
-            kind, after = tex_token(data, i, end)
-        elif byte < ch.BEYOND_ASCII:
-            kind = _LENIENT[byte] + 0
-        else:
-            code, after = decode(data, i)
-            kind = wide_token(code)
+        kind, after = token_at(data, i, end, lenient)
         if kind == LITERAL:
             return LITERAL, i
         i = after
         if kind != BLANK:
             return kind, i
     return END, end
+
+
+def token_at(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
+    """(kind of token, position after it) at i; a digit is a LITERAL by itself."""
+    byte = data[i] + 0
+    if not lenient:
+        return (_STRICT[byte] + 0 if byte < ch.BEYOND_ASCII else BAD), i + 1
+    if byte == ch.BACKSLASH:
+        return tex_token(data, i, end)
+    if byte < ch.BEYOND_ASCII:
+        return _LENIENT[byte] + 0, i + 1
+    code, after = decode(data, i)
+    return wide_token(code), after
 
 
 def wide_token(code: int) -> int:
@@ -146,6 +150,8 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """(kind of token, position after it) at a backslash."""
     key, after = read_word(data, i + 1, end)
     if key == 0:
+        if after < end and data[after] == ch.STAR:
+            return TIMES, after + 1  # Markdown writes a star that is no mark of its own as `\*`
         known = after < end and data[after] in _TEX_SIGNS
         return (BLANK if known else BAD), after + 1
     for word, kind in _TEX:

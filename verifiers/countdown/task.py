@@ -24,9 +24,9 @@ from verifiers.countdown.expression import (
     Puzzle,
 )
 from verifiers.countdown.flaw import explain, given_integers, target_text
+from verifiers.countdown.unmarked import last_expression
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
-from verifiers.unmarked import last_expression
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
 
 if TYPE_CHECKING:

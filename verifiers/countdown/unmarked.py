@@ -1,0 +1,149 @@
+"""Where mode `flexible` finds an expression that no mark names: the last run of tokens of `expression` in a line.
+
+Every scan is linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from verifiers.characters import FULLWIDTH, GREATER, POINT, STAR, decode
+from verifiers.countdown.expression import (
+    BAD,
+    BLANK,
+    CLOSE,
+    DIVIDE,
+    EQUALS,
+    FRACTION,
+    LEFT_BRACE,
+    LITERAL,
+    MINUS,
+    OPEN,
+    PLUS,
+    RIGHT_BRACE,
+    SAFE_DIGITS_LIMIT,
+    Memory,
+    Puzzle,
+    evaluate_expression,
+    token_at,
+)
+from verifiers.countdown.rest import goes_on_before, goes_on_behind, goes_on_in_next_line, stated_result
+from verifiers.unmarked import searched
+
+_BEGINNINGS = (LITERAL, OPEN, FRACTION)
+_ENDS = (LITERAL, CLOSE, RIGHT_BRACE)
+
+
+class Token(NamedTuple):
+    """A token of a line: data[start:end]; each digit of a number is one."""
+
+    kind: int
+    start: int
+    end: int
+
+
+def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
+    """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
+
+    A run stays in one line. If its line goes on with a sign or a word that calculates, the run is only the rest of an
+    expression that cannot be read, and there is no answer. reason, low, high: as in `unmarked.searched`.
+    """
+    low, high = searched(data, reason, low, high)
+    found = line = above = previous = -1, -1
+    while low < high:
+        end = data.find(b"\n", low, high)
+        end = high if end < 0 else end
+        for run in _runs(data, low, end):
+            found, line, above = run, (low, end), previous
+        previous, low = (low, end), end + 1
+    before, behind, line_above = (
+        data[begin:end].decode("utf-8", "surrogatepass")
+        for begin, end in ((line[0], found[0]), (found[1], line[1]), above)
+    )
+    result, rest = stated_result(behind)
+    is_part = (
+        goes_on_in_next_line(line_above) or goes_on_before(before, behind) or goes_on_behind(rest, before)
+    )
+    return (-1, -1) if is_part or (result and not _has_value(data, *found, result)) else found
+
+
+def _has_value(data: bytes, start: int, end: int, result: str) -> bool:
+    """True if all sides of the expression data[start:end] equal the whole number `result`."""
+    if not result.isdecimal() or len(result) > SAFE_DIGITS_LIMIT:
+        return False
+    memory = Memory()
+    evaluate_expression(data, start, end, True, True, Puzzle([], 0, 0, int(result), 1), memory)
+    return not (memory.unequal or memory.fault)
+
+
+def _runs(data: bytes, i: int, end: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each run with an operation in data[i:end]."""
+    run: list[Token] = []
+    for token in _tokens(data, i, end):
+        beside = run[-1] if run else token
+        stars = [data[one.start] == STAR for one in (beside, token)]
+        # A star beside an equals sign is no operator, but of bold type: "3*5+7 = **22**".
+        is_mark = (beside.kind == EQUALS and stars[1]) or (stars[0] and token.kind == EQUALS)
+        if token.kind == BAD or is_mark:
+            yield from _trimmed(run)
+            run = []
+        if token.kind != BAD:
+            run.append(token)
+    yield from _trimmed(run)
+
+
+def _tokens(data: bytes, i: int, end: int) -> Iterator[Token]:
+    """The tokens of data[i:end] without blanks; BAD: whatever is no part of an expression, such as a lone brace."""
+    braces: list[bool] = []  # for each open brace, whether a numerator stands in it
+    last, is_denominator = Token(BAD, i, i), False
+    while i < end:
+        kind, after = token_at(data, i, end, True)
+        after = min(after, end)
+        while after < end and data[after] & 0xC0 == 0x80:
+            after += 1  # a backslash takes only the first byte of the character behind it
+        if kind == BAD and last.kind == LITERAL and last.end == i and _is_point(data, i, end):
+            kind = LITERAL
+        elif kind in (MINUS, EQUALS) and after < end and data[after] == GREATER:
+            kind, after = BAD, after + 1  # an arrow, -> or =>
+        elif kind == LEFT_BRACE:
+            is_of_fraction = last.kind == FRACTION or is_denominator
+            if is_of_fraction:
+                braces.append(last.kind == FRACTION)
+            kind = LEFT_BRACE if is_of_fraction else BAD
+        elif kind == RIGHT_BRACE and not braces:
+            kind = BAD
+        if kind != BLANK:
+            is_denominator = kind == RIGHT_BRACE and braces.pop()
+            if kind == BAD:
+                braces.clear()
+            last = Token(kind, i, after)
+            yield last
+        i = after
+
+
+def _is_point(data: bytes, i: int, end: int) -> bool:
+    """True if a point before a digit stands at i."""
+    code, after = decode(data, i)
+    return (
+        code in (POINT, FULLWIDTH + POINT) and after < end and token_at(data, after, end, True)[0] == LITERAL
+    )
+
+
+def _trimmed(run: list[Token]) -> Iterator[tuple[int, int]]:
+    """(start, end) of a run without signs that begin or end no expression, if there is an operation in it.
+
+    A minus sign right before an operand is a part of it, `-7 + 55`; one with a space behind it may be that of a list.
+    """
+    first, last = 0, len(run)
+    while first < last:
+        token, following = run[first], run[min(first + 1, last - 1)]
+        is_sign = token.kind == MINUS and token.end == following.start and following.kind in _BEGINNINGS
+        if is_sign or token.kind in _BEGINNINGS:
+            break
+        first += 1
+    while last > first and run[last - 1].kind not in _ENDS:
+        last -= 1
+    has_operation = any(PLUS <= token.kind <= DIVIDE for token in run[first + 1 : last])
+    if first < last and (has_operation or any(token.kind == FRACTION for token in run[first:last])):
+        yield run[first].start, run[last - 1].end
