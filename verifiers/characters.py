@@ -37,11 +37,9 @@ FULLWIDTH = 0xFEE0  # the code of a fullwidth form, 0xFF01 to 0xFF5E, minus the 
 IDEOGRAPHIC_STOP = 0x3002
 
 
-# `data[i] + 0`, here and in other files: in compiled code an item of `data` is a uint8, and the sum is an int64. So a
-# difference of two bytes may be negative, and a function gets and returns integers of one type.
 def decode(data: Bytes, i: int) -> tuple[int, int]:
     """(code point, position after it) of the well-formed UTF-8 character that begins at i."""
-    byte = data[i] + 0
+    byte = data[i] + 0  # `verifiers.extract` says why a zero is added
     if byte < 0x80:
         return byte, i + 1
     if byte < 0xE0:

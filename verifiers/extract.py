@@ -8,6 +8,10 @@ closed `<think>` or `<reasoning>` block is no final answer, unless nothing stand
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
 and a million run the same code. Only four small functions have a second form, `..._in_array`, for where they are
 compiled. Every scan is linear in its input.
+
+A zero is added to some bytes and constants, `data[i] + 0`, here and in other files: in compiled code an item of `data`
+is a uint8, and the sum is an int64. So a difference of two bytes may be negative, and a function gets and returns
+integers of one type.
 """
 
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
@@ -212,9 +216,9 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
 
     cut: the end of the text, before the first end-of-text token. begin: the end of the last closed `<think>` or
     `<reasoning>` block, before which no final answer stands; `start` if nothing follows that block. block_start,
-    block_end: the content of the last closed `<answer>` block that stands behind `begin`, or before the reasoning.
-    unclosed, unclosed_end: the text behind an `<answer>` that is not closed. single: whether there is exactly one
-    `<answer>` and one `</answer>`.
+    block_end: the content of the last closed `<answer>` block behind `begin`; if none stands there, of the last one
+    before the reasoning block that ends at `begin`. unclosed, unclosed_end: the text behind an `<answer>` that is not
+    closed. single: whether there is exactly one `<answer>` and one `</answer>`, both in the usual spelling.
     """
     limit, reasoning_counts = end, False
     while True:
@@ -232,7 +236,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
                 end = i
                 break
             elif kind == OPENS_ANSWER or kind == OPENS_UNUSUAL:
-                opened += 1 if kind == OPENS_ANSWER else 2
+                opened += 1 if kind == OPENS_ANSWER else 2  # an unusual tag is never the single one
                 if opening >= 0 and not is_blank(data, opening, i):  # <answer>7<answer>
                     unclosed, unclosed_end = opening, i
                 opening = after
@@ -241,11 +245,12 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
                 if opening >= 0:
                     block_start, block_end, opening = opening, i, -1
             elif kind == OPENS_THINKING:
-                if thinking < 0:
+                if thinking < 0:  # of nested tags, the outermost
                     thinking, outer_start, outer_end = i, block_start, block_end
             elif kind == CLOSES_THINKING:
                 if not reasoning_counts:
                     begin = after
+                    # Blocks inside the reasoning do not count: the last one is again the one before it.
                     block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
                 thinking = outer_start = outer_end = -1
             i = find_byte(data, _LESS, after, end)
@@ -276,8 +281,9 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
-    command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right; `level` is the number of right braces
-    minus that of left ones. A left brace has a partner exactly if `level` has been as low before.
+    command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right: a right brace raises `level` by 1, and a
+    left one lowers it by 1. A left brace that lowers it below `lowest`, the lowest level so far, has no partner; any
+    other left brace has one.
     """
     level = lowest = 0
     first = find_byte(data, _BACKSLASH, start, end) + 1
@@ -286,7 +292,8 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
         if not is_escaped(data, start, position):
             is_left = data[position] == _LEFT_BRACE
             level += -1 if is_left else 1
-            if is_left and lowest <= level:
+            has_partner = is_left and lowest <= level
+            if has_partner:
                 box = command_before(data, start, position, command)
                 if box >= 0:
                     inside = position + 1
@@ -413,7 +420,7 @@ def is_other_text(data: Bytes, first: int, second: int, length: int) -> bool:
 def first_of_list(
     data: Bytes, start: int, box: int, content_start: int, content_end: int
 ) -> tuple[int, bool]:
-    """(start of the list of boxes whose last box is at `box`, whether "or" joins a box with another value to it).
+    """(start of the list of boxes whose last one is at `box`, whether "or" joins a box of another value to `box`).
 
     `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$, $x=\\boxed{5}`. Boxes of the same
     content are no list; then the start is `box`.
@@ -421,18 +428,19 @@ def first_of_list(
     first, differs = box, False
     for _ in range(_LIST_LIMIT):
         other, other_start, other_end = last_box(data, max(start, first - _GAP_LIMIT), first, BOX)
+        # If there is no other box, `other` is -1, and no name stands before it.
         name, other_name = name_before(data, start, first), name_before(data, start, other)
         is_same_name = name >= 0 and other_name >= 0 and data[name] == data[other_name]
         kind = joint(data, other_end + 1, name if is_same_name else first) if other >= 0 else APART
         if kind == APART:
             break
-        differs |= is_other_text(
-            data, other_start, content_start, content_end - content_start + 1
-        )  # with the brace
+        size = content_end - content_start + 1  # with the closing brace, so that 35 differs from 3
+        differs |= is_other_text(data, other_start, content_start, size)
         if kind == OR:
             return box, differs
         first = other
-    return first if differs else box, False
+    list_start = first if differs else box
+    return list_start, False
 
 
 def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
@@ -552,6 +560,7 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     cut, begin, block_start, block_end, unclosed, unclosed_end, single = read_tags(data, start, end)
     boxed = False
     behind = -1
+    # scope: where the text begins in which the answer is looked for, a closed block or all that may be a final answer.
     if block_start >= 0:
         if not (lenient or single):
             return MALFORMED, -1, -1, False, -1, -1
@@ -569,12 +578,13 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
         line_start, line_end = last_line(data, begin, cut)
         if line_start > max(box, low):
             box, low, high = -1, line_start, line_end
-        behind = begin
+        behind = begin  # as long as no mark is found
     if lenient:
-        later = max(inner_end, scope) if box >= 0 else max(low, scope)
-        last = high if block_start >= 0 else cut
-        if last - later > len(BOX):
-            other, other_start, other_end = open_box(data, later, last)
+        # An open box counts if it stands behind what was found so far.
+        rest = max(inner_end, scope) if box >= 0 else max(low, scope)
+        rest_end = high if block_start >= 0 else cut
+        if rest_end - rest > len(BOX):
+            other, other_start, other_end = open_box(data, rest, rest_end)
             if other >= 0:
                 box, inner_start, inner_end = other, other_start, other_end
     if box >= 0:
@@ -582,7 +592,7 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     if low < 0:
         return NO_ANSWER, -1, -1, False, behind, cut
     if behind >= 0:
-        behind = high
+        behind = high  # an answer is marked, so only what follows it is left
     if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1, boxed, behind, cut
     hedged = False

@@ -1,4 +1,8 @@
-"""A limit to the time that a batch may take, set by whoever calls the verifiers."""
+"""A limit to the time that a batch may take, set by whoever calls the verifiers.
+
+The limits that hold without it are in `verifiers.code.task`, IDLE_SECONDS for a program, and in
+`verifiers.math500.task`, CAS_SOFT_SECONDS and CAS_HARD_SECONDS for a question to the computer algebra system.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,11 @@ _IN_WORDS = word_keys(
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
 _WIDE_COMMA = "，".encode()
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
-"""Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`."""
+"""Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`.
+
+Stray digits are digits at the start of a block that are no part of its sentence. With them, the block holds two values,
+so it counts as a whole, and no sentence in it names an answer.
+"""
 SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; a longer one counts as having one
 
 
@@ -75,8 +79,13 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     Returns (FOUND or the reason why there is none, start, end, whether the answer is from a box).
     """
     status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
-    may_be_named = behind >= 0 and (status == NO_ANSWER if low < 0 else has_word(data, behind, cut))
-    if lenient and (may_be_named or (status == FOUND and not boxed)):
+    may_stand_inside = status == FOUND and not boxed
+    may_stand_behind = False
+    if behind >= 0 and low >= 0:
+        may_stand_behind = has_word(data, behind, cut)
+    elif behind >= 0:
+        may_stand_behind = status == NO_ANSWER  # not behind a mark that is refused (MALFORMED)
+    if lenient and (may_stand_inside or may_stand_behind):
         return named_or_marked(data, status, low, high, boxed, behind, cut)
     return status, low, high, boxed
 
@@ -126,7 +135,11 @@ def named_or_marked(
 def find_row(
     data: Bytes, start: int, end: int, lenient: bool, references: tuple, row: int, scratch: tuple
 ) -> tuple[int, int, float, int, int]:
-    """`find_answer` with the arguments of `batch.RowLoop`; instead of a tier it returns 1 for a box, else 0."""
+    """`find_answer` in the form that `batch.RowLoop` asks of a function: as (reason, tier, score, start, end).
+
+    The status takes the place of the reason. The place of the tier has 1 if the answer is from a box, else 0. Nobody
+    reads the score, so it is always 0.0.
+    """
     status, low, high, boxed = find_answer(data, start, end, lenient)
     return status, int(boxed), 0.0, low, high
 
@@ -155,10 +168,12 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
         while line > start and data[line - 1] != ch.NEWLINE:
             line -= 1
         low, high = name_on_line(data, line, line_end) if may_name(data, line, line_end) else (-1, -1)
-        if low >= 0:
-            return trimmed(data, low, high) if high >= 0 else value_at(data, low, end)
+        if low >= 0 and high >= 0:  # "18 is the answer"
+            return trimmed(data, low, high)
+        if low >= 0:  # "The answer is 18"
+            return value_at(data, low, end)
         if without_value < 0:
-            without_value = high
+            without_value = high  # "The answer is found by adding"; -1 if the line names nothing
         _, line_end = strip(data, start, line)
     return value_at(data, without_value, end) if without_value >= 0 else (-1, -1)
 
@@ -178,11 +193,12 @@ def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
 
 
 def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
-    """(start, end) of the value that a line names last.
+    """(start, end) of the value that a line names last. There are four cases.
 
-    The end is -1 if the value is what follows `start`: "The answer is 18". A heading, "Final Answer", has its start at
-    the end of the line. The start is -1 if the line names no value. The end is then the end of the verb in a sentence
-    without a value, "The answer is found by adding.", or else -1.
+    (start, end): the value stands before its name, "18 is the answer".
+    (start, -1): the value is what follows `start`: behind "The answer is", or below the heading "Final Answer".
+    (-1, end): a sentence names no value, "The answer is found by adding."; its verb ends at `end`.
+    (-1, -1): the line names nothing.
     """
     low = high = without_value = -1
     # Of the sentence so far. plain: it has only words that may stand before "answer". named: "answer" has come, without
@@ -197,9 +213,10 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
         role, after = word_at(data, i, end)
         if after > i:
             is_plural = role == ARE
-            if is_plural:
+            if is_plural:  # no verb of the answer in an aside: "the answer for the boxes that are left is 18"
                 role = BEING if named and not aside else OTHER
             if named and role == BEING:
+                # Behind "is", a word may be the value; behind "are", only numbers and formulas are.
                 if says_no_value(data, after, end) or (is_plural and count_values(data, after, end) == 0):
                     without_value = after
                 else:
@@ -213,13 +230,14 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
                 if count_values(data, clause, being) == 1 and not says_one_of(data, clause, being, DOUBTS):
                     low, high = clause, being  # "7 is the answer."
             elif named and (role == MODAL or role == BEFORE or (aside and role != DENIAL)):
-                pass
+                pass  # "the answer to this question must": nothing changes, the verb may still come
             elif named and role == ASIDE:
                 aside = True
             elif role == SO:
                 plain, named, aside = not supposed, False, False
             else:
-                plain, named, aside = plain and not named and role == BEFORE, False, False
+                plain = plain and not named and role == BEFORE
+                named = aside = False
             if role == BEING:
                 being = i
             elif role != BEFORE:
@@ -288,6 +306,7 @@ def closes_formula(data: Bytes, i: int, end: int) -> bool:
     r"""True if `\]` or `$$` stands at i, behind which a new sentence may begin: `$$9 + 9 = 18$$ The answer is 18`."""
     if i + 1 >= end:
         return False
-    return (data[i] == ch.BACKSLASH and data[i + 1] == ch.RIGHT_BRACKET) or data[i] == data[
-        i + 1
-    ] == ch.DOLLAR
+    sign, following = data[i], data[i + 1]
+    is_bracket = sign == ch.BACKSLASH and following == ch.RIGHT_BRACKET
+    is_double_dollar = sign == ch.DOLLAR and following == ch.DOLLAR
+    return is_bracket or is_double_dollar

@@ -1,4 +1,4 @@
-"""The confidence interval of a rate."""
+"""The confidence interval of a rate. `verifiers.command.report.pass_at` computes pass@k."""
 
 from math import sqrt
 

@@ -142,7 +142,8 @@ class Workers:
             worker.pipe.close()
         self._alive = set()
         self._unavailable = ""
-        # The worker that was used last is taken first, so that no more of them start than are needed.
+        # A place for each worker that may run: None before its first job, then the worker, which `ask` replaces if it
+        # has ended. The one that was used last is taken first, so that no more of them start than are needed.
         self._free: LifoQueue[_Worker | None] = LifoQueue()
         for _ in range(self.size):
             self._free.put(None)
@@ -242,7 +243,7 @@ class SoftDeadline(BaseException):
 
 
 def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answers jobs until the pipe closes."""
+    """Answers jobs; when the pipe closes, `_read_jobs` ends the process."""
     pipe = Connection(int(sys.argv[2]))
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
@@ -252,7 +253,8 @@ def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) ->
             resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     answer = prepare()
     pipe.send_bytes(b'{"ready": true}')
-    for job in iter(jobs.get, None):
+    while True:
+        job = jobs.get()
         # If code holds the interpreter (a long loop in C) and no process is left to kill it, the system ends it.
         signal.setitimer(signal.ITIMER_VIRTUAL, 0 if job["hard"] is None else job["hard"] + 1)
         pipe.send_bytes(json.dumps(_reply(answer, job)).encode())

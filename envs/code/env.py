@@ -131,14 +131,14 @@ class Code(GeneratedEnv):
         """The problem of a row of a published set."""
         row = exercise.row
         prompt, prefix = self._format(exercise)
-        words = {"prompt": row.prompt, "tests": row.shown}
+        words = {"prompt": row.prompt, "tests": row.shown_tests}
         reference = {
             "entry_point": row.entry_point,
             "cases": list(exercise.cases),
             "prompt": row.setup,  # the code before an answer: imports, helpers, or the head of the function
             "reference_fuel": exercise.fuel,
         }
-        metadata = {"code": row.reference, "shown": exercise.shows}
+        metadata = {"code": row.reference, "shown": exercise.num_shown}
         if row.around:  # the program before and behind the part that is to be filled in
             template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
@@ -150,7 +150,7 @@ class Code(GeneratedEnv):
         # `row.cases` are inputs with outputs. A row without them has tests in Python, from which `exercise.cases` were
         # made. Prompts of MBPP show these tests, prompts of HumanEval do not.
         if not row.cases:
-            templates = _MBPP if row.shown else _HUMANEVAL
+            templates = _MBPP if row.shown_tests else _HUMANEVAL
             return templates[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM

@@ -41,7 +41,7 @@ class Exercise:
     row: Published
     cases: tuple[dict[str, Any], ...]
     """The calls of the set's own tests, then the hidden ones."""
-    shows: int
+    num_shown: int
     """How many of them the prompt shows."""
     fuel: int
     """How many instructions the reference solution takes; a program may take 20 times as many. 0 = not known."""
@@ -63,7 +63,7 @@ def load(
     published_rows = [row for _, row in readable]
     cases_of_rows = cases_of(published_rows)  # (calls, how many tests are no calls) of each row
     new_calls_of_rows = [
-        _changed_calls(cases, number) if hidden and row.shown else []
+        _changed_calls(cases, number) if hidden and row.shown_tests else []
         for number, (row, (cases, _)) in enumerate(zip(published_rows, cases_of_rows, strict=True))
     ]
     all_calls = [
@@ -85,10 +85,10 @@ def load(
         answered = zip(new_calls, values, strict=False)  # fewer values if the reference ended early
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
-        shows = row.shows or min(len(cases), row.shown.count("assert"))
-        has_no_reference = row.cases and not row.reference
-        fuel = FUEL_WITHOUT_REFERENCE if has_no_reference else (reply.get("fuel") or 0)
-        exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
+        num_shown = row.num_shown or min(len(cases), row.shown_tests.count("assert"))
+        has_outputs_alone = row.cases and not row.reference  # inputs with outputs, and no solution
+        fuel = FUEL_WITHOUT_REFERENCE if has_outputs_alone else (reply.get("fuel") or 0)
+        exercises.append(Exercise(row, (*cases, *kept[:hidden]), num_shown, fuel))
     if not exercises:
         left_out = f" {_faults_text(faults, len(rows_found))}" if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{left_out}")
@@ -98,7 +98,7 @@ def load(
     if number_made := sum(map(len, new_calls_of_rows)):
         share = number_kept / number_made
         notice += f" Of {number_made:,} calls that were made to be hidden, {share:.0%} have a plain value."
-    if number_all_shown := sum(exercise.shows == len(exercise.cases) for exercise in exercises):
+    if number_all_shown := sum(exercise.num_shown == len(exercise.cases) for exercise in exercises):
         notice += f" The prompts of {number_all_shown:,} show every call that they are judged by."
     return tuple(exercises), notice, origin
 

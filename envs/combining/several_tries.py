@@ -1,4 +1,7 @@
-"""`tries=N` for any task of one turn: the model is told what is wrong with its answer, and may try again."""
+"""`tries=N` for any task of one turn: the model is told what is wrong with its answer, and may try again.
+
+`envs.registry.AROUND` says that a task takes this argument, and that it is 1 by default.
+"""
 
 import inspect
 from collections.abc import Awaitable, Sequence

@@ -1,7 +1,7 @@
 r"""The generated problems by level: one function for each template, which writes a problem, its solution and a slip.
 
 A slip is a wrong solution, by the usual mistake in such problems. `problems.draw` leaves out problems in which both
-give the same answer.
+give the same answer. The words that a prompt puts around a problem are in `envs.math500.env`.
 
 At level 1 a template is about one rule, with one-digit numbers, no arithmetic and at most 26 characters. The right
 solution and the slip differ only in that rule: a sign, an order, a factor. Each number of a template has a fixed place.

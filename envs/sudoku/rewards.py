@@ -8,9 +8,11 @@ import numpy as np
 from envs.answer_block import CLOSE, OPEN, only_answer, until_end
 from envs.problem import Problem, Scores
 
-_MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
-REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cells": 1.0, **_MEASURED}}
-"""The weights by `reward_preset`."""
+REWARD_PRESETS = {
+    "default": {"correct": 1.0, "format": 0.0, "cells": 0.0},
+    "paper": {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0},
+}
+"""The weights by `reward_preset`. A component of weight 0 is measured and shown, but not rewarded."""
 
 
 def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:

@@ -2,9 +2,9 @@
 
     rho_t   = reward of the fill of the state before step t: all its masks, sampled in one pass; rho_0 = 0
     score_t = rho_t - rho_(t-1) + mean_{u > t} rho_u       (the last step: + its own rho)
-    loss    = 1/N sum_b sum_{its K steps of largest |A_t|} 1/k sum_{i filled} c_i [-n/k PPO(r_i, A_t) + beta k2_i]
+    loss    = 1/N sum_b sum_{its K steps of largest |A_t|} 1/m sum_{i filled} c_i [-n/m PPO(r_i, A_t) + beta k2_i]
 
-A_t is score_t minus its mean over the group, divided by its deviation there. The fill wrote k of the n tokens, and c_i
+A_t is score_t minus its mean over the group, divided by its deviation there. The fill wrote m of the n tokens, and c_i
 was the probability of token i, r_i is its ratio, k2_i its KL to the reference, and PPO the clipped objective. In a
 dialogue, rho_t is the reward of the episode that goes on from the fill. Source: arXiv 2508.13148,
 formulas as in its code (autonomousvision/mdpo); docs/algorithms/mdpo.md.

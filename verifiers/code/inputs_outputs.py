@@ -68,7 +68,7 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
         "setup": SETUP if name else "",
         "reference": str(row.get("solution") or ""),
         "cases": cases,
-        "shows": int(shown),
+        "num_shown": int(shown),
     }
 
 

@@ -31,22 +31,22 @@ def _cases():
 class Published(NamedTuple):
     """A row of a published set; `tests` and `reference` are Python, "" for none.
 
-    `shown`: the tests that the prompt shows; "" if the prompt is code to be continued. `around`: for an infilling, the
-    code before and behind the missing part; the reference is then the whole program. `split`: the split under which
-    the set is published; "" if it does not say. `cases`: the tests, if they are inputs with outputs. `shows`: how many
-    of these cases the prompt shows (a number, where `shown` is text).
+    `shown_tests`: the tests that the prompt shows; "" if the prompt is code to be continued. `around`: for an
+    infilling, the code before and behind the missing part; the reference is then the whole program. `split`: the split
+    under which the set is published; "" if it does not say. `cases`: the tests, if they are inputs with outputs.
+    `num_shown`: how many of these cases the prompt shows.
     """
 
     entry_point: str
     prompt: str
     setup: str
     tests: str = ""
-    shown: str = ""
+    shown_tests: str = ""
     reference: str = ""
     around: tuple[str, str] | None = None
     split: str = ""
     cases: tuple[dict[str, Any], ...] = ()
-    shows: int = 0
+    num_shown: int = 0
 
 
 def read_row(row: Mapping[str, Any]) -> Published:

@@ -1,4 +1,7 @@
-"""A parser of flags whose errors are one line, and name the flag or the word that was probably meant."""
+"""A parser of flags whose errors are one line, and name the flag or the word that was probably meant.
+
+The flags themselves are declared in `verifiers.__main__`.
+"""
 
 from __future__ import annotations
 

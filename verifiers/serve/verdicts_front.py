@@ -15,9 +15,9 @@ class VerdictsFront(Front):
 
     def handler(self, method: str, path: str, query: str) -> Handler | Reply:
         if path == "/seed_session":
-            answer, label = self._seed_session, path
+            reply_to, label = self._seed_session, path
         elif path == "/aggregate_metrics":
-            answer, label = partial(self._worker_reply, path), path
+            reply_to, label = partial(self._worker_reply, path), path
         elif (form := form_of(path)) is not None:
             label, name = form
             # Workers get the task's own name, so that requests under its other names are judged in the same batch.
@@ -25,12 +25,12 @@ class VerdictsFront(Front):
                 address = f"/{label}/{task_name(name)}" if name else path
             except Refused as refusal:
                 return error(refusal.status, str(refusal))
-            answer = partial(self._worker_reply, address)
+            reply_to = partial(self._worker_reply, address)
         else:
             return error(404, f"Nothing is served at this address. There are: {_ADDRESSES}.")
         if method != "POST":
             return error(405, "This address takes POST.", (b"allow", b"POST"))
-        return Handler(answer, label)
+        return Handler(reply_to, label)
 
     async def _worker_reply(self, path: str, body: bytes) -> Reply:
         answer = await self.ask(path, body)

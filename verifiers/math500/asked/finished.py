@@ -31,7 +31,8 @@ from verifiers.math500.read.values import Several, Value, expressions, is_expres
 
 DEGREE_LIMIT = 100  # a root of this degree or more is not looked into
 BIT_LIMIT = 4_000  # nor a root whose degree times the bits of its radicand is above this
-NO_OP = 10  # what x^0, pi/pi and a term 0 count as: more steps than any reference leaves
+STEPS_OF_NO_OP = 10
+"""How many steps x^0, pi/pi or a term 0 counts as: more than any reference leaves, so no answer may have one."""
 EULER, IMAGINARY = ("const", "e"), ("const", "i")
 TEN = ("num", 10, 1)
 NOT_IMAGINARY = ("*", (ZERO, IMAGINARY))  # the 0i of 16 + 0i, a real number in the form a + bi
@@ -44,10 +45,9 @@ _KINDS = {  # {name of a function: its kind}; any other function is a kind of it
 LEFT_BY_REFERENCES = frozenset({"factorial", "root"}) | {
     f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
 }
-"""Kinds of functions that count as no work in a reference: `\\ln 2`."""
+"""Kinds of functions that may stay in a finished reference, `\\ln 2`. Others are work left in it: `\\binom{8}{3}`."""
 SIGNED = ("*", "/", "paren", "deg", "pct")
 """Kinds of expressions whose parts may have minus signs: `(-3)/4`."""
-_SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 def is_finished(answer: Value, gold: Value) -> bool:
@@ -58,9 +58,11 @@ def is_finished(answer: Value, gold: Value) -> bool:
     left = sum(work(folded(node), allowed) + has_double_sign(node) for node in expressions(answer))
     if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         if symbols(answer) - symbols(gold):
-            left += NO_OP  # letters that cancel
+            left += STEPS_OF_NO_OP  # letters that cancel
     if left == 0:
         return True
+    # An answer may have each function of the reference. In the reference itself, only some are no work: where it is
+    # \binom{8}{3}, an answer may leave a step, too.
     work_of_gold = sum(work(folded(node), allowed & LEFT_BY_REFERENCES) for node in expressions(gold))
     return work_of_gold > 0 and left <= work_of_gold + 1
 
@@ -145,7 +147,8 @@ def work(node: Node, allowed: frozenset[str]) -> int:
             return work_in_root(*node[2], allowed)
         left = sum(work(argument, allowed) for argument in node[2])
         function = kind_of_function(node)
-        return left + (function not in allowed and function != "factorial")  # n! is no work, 8! is
+        is_work = function not in allowed and function != "factorial"  # n!; 8! is of another kind
+        return left + is_work
     inner, has_minus = without_sign(node)
     return work(inner, allowed) if has_minus else work_in_product(node, allowed)
 
@@ -157,7 +160,7 @@ def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
     """`work` of a power: none in 2^10 and (1/2)^3, some in (x^2)^3 and (1 + sqrt 2)^2."""
     left = work(base, allowed) + work(exponent, allowed)
     if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
-        return left + NO_OP
+        return left + STEPS_OF_NO_OP
     if base == EULER:
         return left + (IMAGINARY in constants_in(exponent))
     if symbols(base):
@@ -180,6 +183,8 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     surd = surd_of(("fn", "root", (radicand, degree)))
     if surd and is_perfect(surd) and "root" not in allowed:
         left += 1  # the root of 169
+    # 12, 2/3, pi and 2 + 3 may stand under a root; the step that the sum leaves is in `left` already. Anything else, as
+    # 2 * 3, is a step more, unless it has a root or a constant in it.
     is_plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
     if not is_plain and not has_surd(radicand) and not constants_in(radicand):
         left += 1
@@ -230,7 +235,7 @@ def work_in_product(node: Node, allowed: frozenset[str]) -> int:
     for constant in (EULER, IMAGINARY, ("const", "pi")):
         count_above, count_below = (list(map(base_of, side)).count(constant) for side in (above, below))
         if count_above and count_below:
-            left += NO_OP  # pi/pi
+            left += STEPS_OF_NO_OP  # pi/pi
         left += count_above + count_below > 1
     left += any(IMAGINARY in constants_in(factor) for factor in below)
     for side in (above, below):
@@ -255,7 +260,7 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     """How many steps are left to multiply numbers; none for one above and one below the bar, which are a fraction."""
     up, down = numbers_among(above), numbers_among(below)
     if ZERO in up:
-        return NO_OP
+        return STEPS_OF_NO_OP
     is_scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", TEN) and not down
     left = 0
     if len(up) > 1 and not is_scientific:
@@ -304,7 +309,8 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
     bases_above, bases_below = bases_with_letters(above), bases_with_letters(below)
     letters = [base for base in bases_above if base[0] == "sym"]
     repeated = len(letters) - len(set(letters))
-    return repeated + (NO_OP if any(base in bases_below for base in bases_above) else 0)
+    cancels = any(base in bases_below for base in bases_above)
+    return repeated + (STEPS_OF_NO_OP if cancels else 0)
 
 
 def bases_with_letters(factors: Sequence[Node]) -> list[Node]:
@@ -321,7 +327,7 @@ def work_in_sum(terms: Sequence[Node], allowed: frozenset[str]) -> int:
     variable_parts = [variable_part(term) for term in terms]
     has_zero = any(term[:2] == ("num", 0) for term in terms)
     if has_zero and not any(IMAGINARY in constants_in(term) for term in terms):
-        left += NO_OP
+        left += STEPS_OF_NO_OP
     return left + len(variable_parts) - len(set(variable_parts))
 
 
@@ -337,11 +343,3 @@ def variable_part(term: Node) -> tuple:
 def without_rational(factors: Sequence[Node]) -> tuple[Node, ...]:
     """The factors that are not rational numbers, sorted."""
     return in_order(ordered(factor) for factor in factors if not is_rational_factor(factor))
-
-
-def reduced_radicand(radicand: int, degree: int) -> int:
-    """A radicand without the powers of small primes that can be taken out of its root: 3 for 12 and degree 2."""
-    for prime in _SMALL_PRIMES:
-        while radicand % prime**degree == 0:
-            radicand //= prime**degree
-    return radicand

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.asked.finished import base_of, has_surd, reduced_radicand, surd_of
+from verifiers.math500.asked.finished import base_of, has_surd, surd_of
 from verifiers.math500.compare.fold import HALVES, factors_of, terms_of, without_sign
 from verifiers.math500.read.tree import (
     ONE,
@@ -23,6 +23,7 @@ from verifiers.math500.read.tree import (
 
 Nodes = Sequence[Node]
 PRIME_LIMIT = 10**6  # a factor from this limit on is not tested for being prime
+_SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
 def all_nodes(nodes: Nodes) -> Iterator[Node]:
@@ -151,6 +152,14 @@ def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
     """True if nothing more can be taken out of a root: 2 sqrt(3), not sqrt(12)."""
     surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
     return all(reduced_radicand(*surd) in (1, surd[0]) for surd in surds)
+
+
+def reduced_radicand(radicand: int, degree: int) -> int:
+    """A radicand without the powers of small primes that can be taken out of its root: 3 for 12 and degree 2."""
+    for prime in _SMALL_PRIMES:
+        while radicand % prime**degree == 0:
+            radicand //= prime**degree
+    return radicand
 
 
 def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:

@@ -39,8 +39,8 @@ def is_derivative(node: Node) -> bool:
     if node[0] == "*" and len(node[1]) == 2 and node[1][0][0] == "/":
         (_, above, below), variable = node[1]
         node = ("/", above, ("*", (below, variable)))
-    if node[0] != "/" or [len(part[1]) for part in node[1:] if part[0] == "*"] != [2, 2]:
-        return False
+    if node[0] != "/" or not all(part[0] == "*" and len(part[1]) == 2 for part in node[1:]):
+        return False  # only a product of two, d and y, stands above the bar, and another below
     (d_above, function), (d_below, variable) = node[1][1], node[2][1]
     if function[0] != "sym" or d_below != DIFFERENTIAL:
         return False
@@ -55,10 +55,14 @@ def names_value(side: Value, gold: Value) -> bool:
     A side with a letter of the reference or with a number is no name: 2x = 10 and x + 1 = 6 still have to be solved.
     """
     node = side.value if type(side) is Quantity and not has_unit(side) else side
-    if is_name(node) or not is_expression(node):
-        return is_name(node)
+    if is_name(node):
+        return True
+    if not is_expression(node):
+        return False
     letters = tree.symbols(node)
     letters_of_gold = tree.symbols(gold) if is_expression(gold) else ()
+    # An equation with a matrix or with several letters cannot be solved for each letter, so numbers beside them are no
+    # sign of work left. But x - 2y = 0 is an equation to be solved, and names nothing.
     free = type(gold) is Matrix or (len(letters) > 1 and gold != tree.ZERO)
     if "\\dots" in letters or tree.holds_container(node) or (letters and tree.holds_repeated(node)):
         return True  # the side calculates with values that are no numbers

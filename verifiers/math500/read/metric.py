@@ -55,7 +55,7 @@ class Forms(NamedTuple):
     power: int
 
 
-SMALLEST = 12  # pico, the smallest prefix, is 10**-12
+SMALLEST_POWER = min(power for _, power in PREFIXES.values())  # of pico, the smallest prefix: 10**-12
 
 
 def prefixed(unit: str) -> dict[str, Forms]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.amounts import CODES, NAMES, currencies_of
-from verifiers.math500.read.metric import BASES, SMALLEST, prefixed
+from verifiers.math500.read.metric import BASES, SMALLEST_POWER, prefixed
 from verifiers.math500.read.words import JOINING, ORDINALS
 
 _SPELLINGS = {  # {name of a unit: its spellings in any case}
@@ -128,12 +128,12 @@ Capitals count: K is kelvin, and k a variable.
 def with_prefixes(scale: dict[str, int]) -> dict[str, int]:
     """{unit: its size} for the units of a scale, and for the same units with a prefix.
 
-    `scale`: {unit: its size in some measure}. The sizes that are returned are in 10**-SMALLEST of that measure, so that
-    all of them are whole.
+    `scale`: {unit: its size in some measure}. The sizes that are returned are in 10**SMALLEST_POWER of that measure, so
+    that all of them are whole.
     """
-    sizes = {unit: size * 10**SMALLEST for unit, size in scale.items()}
+    sizes = {unit: size * 10**-SMALLEST_POWER for unit, size in scale.items()}
     with_prefix = {
-        unit: scale[forms.base] * 10 ** (SMALLEST + forms.power)
+        unit: scale[forms.base] * 10 ** (forms.power - SMALLEST_POWER)
         for unit, forms in _METRIC.items()
         if forms.base in scale
     }
