@@ -72,9 +72,12 @@ class DTreeRPO(TokenRatio):
         """`advantages` (B,), `half_advantages` (B, 2), and `distil` (B, T), weights of logps in lambda * SD.
 
         All leaves of a node share one first half, which is scored with the first leaf alone: in the other leaves, the
-        advantage of the first half is 0. The loss takes `half_advantages`; `advantages` has whichever of a completion's
-        two is larger in absolute value. A tree branches in the first turn of its episodes; in later turns both halves
+        advantage of the first half is 0. A tree branches in the first turn of its episodes; in later turns both halves
         have the advantage of their leaf. Raises ConfigError for groups that are no trees.
+
+        The loss takes `half_advantages`. `advantages` are for the trainer: it records one number for each completion,
+        and takes 0 to mean that the completion has nothing to teach. So this number is the advantage of the half where
+        it is larger in absolute value, which is 0 only if both are.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         divides = rewards.shape[1] % self.branches == 0
@@ -89,16 +92,19 @@ class DTreeRPO(TokenRatio):
         halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)  # (node, leaf, half)
         halves[:, 0, 0] = node_advantages.reshape(-1)
         is_later_turn = rows.turn > 0
-        in_first_turn = rows.spread(halves.view(-1, 2))
-        in_later_turns = rows.spread(leaf_advantages.reshape(-1, 1))
-        half_advantages = torch.where(is_later_turn[:, None], in_later_turns, in_first_turn)
-        larger = half_advantages.abs().argmax(1, keepdim=True)
+        # A leaf is an episode. `spread` gives each of its turns, which are rows, the values of the episode.
+        advantages_of_first_turns = rows.spread(halves.view(-1, 2))
+        advantages_of_later_turns = rows.spread(leaf_advantages.reshape(-1, 1))
+        half_advantages = torch.where(
+            is_later_turn[:, None], advantages_of_later_turns, advantages_of_first_turns
+        )
+        larger_half = half_advantages.abs().argmax(1, keepdim=True)
         first_turns = rows.select(~is_later_turn)
         distil = torch.zeros(rows.completion_mask.shape, dtype=half_advantages.dtype)
         distil[~is_later_turn] = self.distil_weights(
             node_advantages, leaf_advantages, first_turns, rows.share_done
         )
-        advantages = half_advantages.gather(1, larger)[:, 0]
+        advantages = half_advantages.gather(1, larger_half)[:, 0]
         return {"advantages": advantages, "half_advantages": half_advantages, "distil": distil}
 
     def distil_weights(
@@ -128,8 +134,9 @@ class DTreeRPO(TokenRatio):
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         # A half scores no token if it is empty, or if it is scored with another leaf.
         lengths = masks.scored.sum(-1).clamp(min=1)
-        children = batch.totals["completions"] * (1 + 1 / self.branches)
-        return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
+        # Each completion has a second half of its own, and `branches` completions share one first half.
+        num_children = batch.totals["completions"] * (1 + 1 / self.branches)
+        return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / num_children
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         policy = super().loss(logps, masks, batch)

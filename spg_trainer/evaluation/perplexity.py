@@ -63,11 +63,11 @@ def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) 
     completions that are longer than `length`, and for a prompt that leaves no room for the canvas.
     """
     canvas = taught_length(policy.source) if length is None else length
-    behind_prompts = [(len(prompt), len(wanted)) for prompt, wanted in texts if prompt]
-    if not canvas or not behind_prompts:
+    with_prompt = [(prompt, completion) for prompt, completion in texts if prompt]
+    if not canvas or not with_prompt:
         return 0, ""
-    longest_prompt = max(prompt_tokens for prompt_tokens, _ in behind_prompts)
-    longest = max(tokens for _, tokens in behind_prompts)
+    completion_lengths = [len(completion) for _, completion in with_prompt]
+    longest_prompt, longest = max(len(prompt) for prompt, _ in with_prompt), max(completion_lengths)
     if length and longest > length:
         raise ConfigError(
             f"--max-completion-length {length}: a completion has {longest:,} tokens. Use {longest} or more, or 0 to "
@@ -80,8 +80,8 @@ def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) 
         )
     origin = "--max-completion-length says" if length else "the model was taught"
     note = f"Completions stand on {canvas:,} places, as {origin}"
-    if longer := sum(tokens > canvas for _, tokens in behind_prompts):
-        note += f"; {longer:,} of {len(behind_prompts):,} are longer and are measured at their own length"
+    if longer := sum(tokens > canvas for tokens in completion_lengths):
+        note += f"; {longer:,} of {len(completion_lengths):,} are longer and are measured at their own length"
     return canvas, f"{note}. With --max-completion-length 0, each is measured at its own length."
 
 
@@ -159,6 +159,7 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     """(ids of the prompt, ids of what is measured) of one row of the file. where: names the row in errors."""
     row, special = with_answer(row), special_tokens(policy).values()
+    # `spell_apart`: where a text spells a special token, such as the mask, its characters are measured as text.
     if isinstance(row.get("text"), str) and row["text"]:
         prompt, (wanted,) = [], encode_plain(policy, [spell_apart(row["text"], special)])
     elif isinstance(row.get("completion"), str) and (
@@ -166,6 +167,7 @@ def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     ):
         ids, _ = encode_prompts(policy, [row["prompt"]])
         (written,) = encode_plain(policy, [spell_apart(row["completion"], special)])
+        # Of several end tokens, a model is taught to write the last one behind a completion (`Policy.end_token_ids`).
         prompt, wanted = ids[0].tolist(), [*written, policy.end_token_ids[-1]]
     else:
         raise ConfigError(

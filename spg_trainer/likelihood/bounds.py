@@ -14,24 +14,33 @@ from spg_trainer.tensors import Masks
 
 
 def weighted_sum(terms: Tensor, masks: Masks) -> Tensor:
-    """(B,) the sum of a term of each token, (B, M, T), with the weights of the masks; averaged over masks."""
+    """(B,) masks.scale * mean over masks of the sum over tokens of masks.weight * terms. terms: (B, M, T).
+
+    If the masks are about a drawn part of a completion alone, the factor `scale` makes the result that of the whole
+    completion on average.
+    """
     sums = (masks.weight.to(terms.dtype) * terms).sum(-1)
     return masks.scale.to(terms.dtype) * sums.mean(-1)
 
 
 def elbo(logps: Tensor, masks: Masks) -> Tensor:
-    """The evidence lower bound: the weighted sum of logps, averaged over masks."""
+    """The evidence lower bound: the `weighted_sum` of logps."""
     return weighted_sum(logps, masks)
 
 
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     """SPG's evidence upper bound without its constant: for each token, the log of the power mean of p over masks.
 
-    That is log(mean over masks of weight * p^beta) / beta; a mask in which the token is not scored counts as zero. The
-    sum over tokens lacks those that no mask scores, and is therefore multiplied by |part| / |seen|: the number of
-    tokens that the masks are about, over the number of those that any mask scores. beta: exponent, > 0 (the bound's
-    proof asks for >= 1). With one mask the gradient is that of the ELBO. For beta below the number of tokens this is a
-    penalty that weighs contexts by confidence, not a certified bound. Source: SPG (arXiv 2510.09541), Corollary 1.
+        scale * |part| / |seen| * sum over seen tokens of log(mean over masks of weight * p^beta) / beta
+
+    In the mean over masks, a mask in which the token is not scored counts as zero. *seen* are the tokens that any mask
+    scores, and *part* are all tokens that the masks could have scored: those of the completion, or of the part of it
+    that was drawn for all masks (`Masks.part`). Tokens of the part that no mask scores are missing in the sum; the
+    factor |part| / |seen| makes up for them. scale, weight: as in `weighted_sum`.
+
+    beta: exponent, > 0 (the bound's proof asks for >= 1). With one mask the gradient is that of the ELBO. For beta
+    below the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG
+    (arXiv 2510.09541), Corollary 1.
     """
     log_powers = masks.weight.to(logps.dtype).log() + beta * logps
     log_powers = torch.where(masks.scored, log_powers, -math.inf)

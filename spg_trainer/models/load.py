@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,14 +76,15 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: as `--model`, see `resolve_model`. env: the task, or a list of them, whose small model `tiny` opens; None =
+    name: as `--model`, see `resolve_model`. env: a task or a list of tasks; `tiny` opens their small model. None =
     Sudoku. A task is a name for `envs.make`, or a registered class. If it has no small model, a warning says which one
     is opened instead; other models than `tiny` do not depend on the task. dtype: auto (float32 on the CPU, bfloat16 on
     CUDA), float32, bfloat16, float16 or float64, or a torch.dtype. device: auto (CUDA if there is one), cpu, cuda, ...
     lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha,
-    lora_dropout: None = as `settle` fills them in. revision: branch, tag or commit of a Hub id. attention_block,
-    mask_token_id: as the flags; None = as in the model's files. lora_experts, load_4bit, chat_template_args: as the
-    flags; chat_template_args None = as in the model's environment.json.
+    lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own values. revision:
+    branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags; None = as in the model's files.
+    lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args None = as in the model's
+    environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
     the adapter's, and for variables that the chat template does not read.
@@ -126,7 +127,8 @@ def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Po
     dtype = load_config.dtype
     if load_config.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
         dtype, device = _name_of(_dtype(load_config.dtype, find_device(device))), "cpu"
-    settings = ModelConfig(**{name: getattr(load_config, name) for name in vars(LoadConfig())})
+    # What only a training sets, such as `lora_r`, keeps its default.
+    settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
     return policy
@@ -169,6 +171,8 @@ def open_policy(
     if reference and settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not all_weights and not policy.fresh_adapters:
+        # A loaded adapter is copied before training changes it. New adapters need no copy: the model without them is
+        # the reference.
         add_reference(policy.model)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
@@ -227,8 +231,8 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     for a base without safetensors.
     """
     # A model that is opened as for --shard has no numbers yet.
-    without_weights = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
-    policy = _open(settle(without_weights), env=None, seed=0)
+    settings = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
+    policy = _open(settle(settings), env=None, seed=0)
     base, merged_dtype = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
@@ -343,7 +347,7 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
     options = {"revision": settings.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
     with _naming_what_fails(weights, offline):
-        config, rows, tokenizer, special_tokens, note = _describe(weights, settings, options)
+        config, num_embeddings, tokenizer, special_tokens, note = _describe(weights, settings, options)
         if settings.load_4bit:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or settings.load_4bit:
@@ -358,13 +362,15 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
         if settings.load_4bit:
             keep_as_stored(model)
-        if rows > config.vocab_size:  # the adapter's file holds all embeddings, also those of added tokens
+        # The adapter's file may hold all embeddings, also those of tokens that were added to the vocabulary.
+        if num_embeddings > config.vocab_size:
             if unread is not None:
                 raise ModelError(
-                    f"its adapter has {rows} embeddings, the base {config.vocab_size}, which neither merge nor $shard "
-                    "can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
+                    f"its adapter has {num_embeddings} embeddings, the base {config.vocab_size}, which neither merge "
+                    "nor $shard can read; open it with load_model(...), and merge it with peft: "
+                    "policy.model.merge_and_unload()"
                 )
-            model.resize_token_embeddings(rows, mean_resizing=False)
+            model.resize_token_embeddings(num_embeddings, mean_resizing=False)
     notes = [note, what_stays_whole(config) if settings.load_4bit else "", weights.note]
     return Policy(
         model,
@@ -381,24 +387,26 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
 def _describe(
     weights: Weights, settings: ModelConfig, options: dict[str, Any]
 ) -> tuple[FamilyConfig, int, PreTrainedTokenizerFast, SpecialTokens, str]:
-    """What flags and the files beside the weights of a base, or of its adapter, say of a model.
+    """What a model is, apart from its weights: read from the files beside them, and changed by flags.
 
-    Returns configuration, number of embeddings, tokenizer, special tokens, and a line that the user should read or "".
+    The files are those of the adapter where it has them, else those of the base. Returns configuration, number of
+    embeddings, tokenizer, special tokens, and a line that the user should read or "".
     """
     config = _open_config(weights, settings, options)
-    rows = embeddings_of_adapter(weights) or config.vocab_size
-    tokenizer, note = _tokenizer_for(weights, config, options, rows)
+    num_embeddings = embeddings_of_adapter(weights) or config.vocab_size
+    tokenizer, note = _tokenizer_for(weights, config, options, num_embeddings)
     tokenizer.padding_side = "left"  # so that prompts of any length end where the completion starts
-    special_tokens = find_special_tokens(config, tokenizer, settings.mask_token_id, rows)
+    special_tokens = find_special_tokens(config, tokenizer, settings.mask_token_id, num_embeddings)
     check_template_args(tokenizer, settings.chat_template_args)
-    return config, rows, tokenizer, special_tokens, note
+    return config, num_embeddings, tokenizer, special_tokens, note
 
 
 @contextmanager
 def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
-    """Inside, any error becomes a ModelError that names the base and the next step.
+    """Inside, any error except ConfigError becomes a ModelError that names the base and the next step.
 
-    offline: why the Hub is not asked; "" = it is asked.
+    A ConfigError stays as it is: it is about a setting, and names it. offline: why the Hub is not asked; "" = it is
+    asked.
     """
     try:
         yield
@@ -483,19 +491,19 @@ def embeddings_of_adapter(weights: Weights) -> int:
 
 
 def _tokenizer_for(
-    weights: Weights, config: Any, options: dict[str, Any], rows: int
+    weights: Weights, config: Any, options: dict[str, Any], num_embeddings: int
 ) -> tuple[PreTrainedTokenizerFast, str]:
     """The adapter's tokenizer, or the base's with a note if the adapter's has tokens without an embedding.
 
-    rows: how many embeddings there are. Tokens without an embedding were added and saved, but never trained.
+    Tokens without an embedding were added and saved, but never trained.
     """
     place = _folder_with(weights, "tokenizer_config.json")  # the adapter's folder or the base
     tokenizer = _open_tokenizer(place, config, options)
-    if place == weights.base or len(tokenizer) <= rows:
+    if place == weights.base or len(tokenizer) <= num_embeddings:
         return tokenizer, ""
     note = (
-        f"The tokenizer in {place} has {len(tokenizer)} tokens, and the model {rows} embeddings: the base's tokenizer "
-        "is used, without the added tokens."
+        f"The tokenizer in {place} has {len(tokenizer)} tokens, and the model {num_embeddings} embeddings: the base's "
+        "tokenizer is used, without the added tokens."
     )
     template = tokenizer.chat_template
     tokenizer = _open_tokenizer(weights.base, config, options)

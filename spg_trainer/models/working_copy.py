@@ -70,9 +70,13 @@ def working_copy(model: "PreTrainedModel | PeftModel") -> WorkingCopy | None:
 
 @contextmanager
 def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
-    """Inside, a model with a working copy computes with it, and inside an outer phase with the copy of that phase."""
+    """A phase: inside, a model with a working copy computes with it.
+
+    Inside a phase that has begun already, nothing happens: that phase's copy is used until that phase ends.
+    """
     copy = working_copy(model)
-    if copy is None or copy.trained:
+    phase_has_begun = copy is not None and bool(copy.trained)
+    if copy is None or phase_has_begun:
         yield
         return
     copy.begin()
@@ -92,9 +96,11 @@ def drop_gradients(model: "PreTrainedModel | PeftModel") -> None:
 def keep_wider(
     model: Any, compute_dtype: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
 ) -> None:
-    """Makes phases of a model compute in `compute_dtype`, a narrower type than its weights are kept in.
+    """Keeps a model's weights in the wide type that they have, while its phases compute in `compute_dtype`.
 
-    parameters: returns the parameters that phases copy; None = all.
+    Nothing is converted here: each phase makes a copy of the weights in `compute_dtype`, and drops it at its end.
+    compute_dtype: a narrower type than that of the weights. parameters: returns the parameters that phases copy; None =
+    all.
     """
     base = base_model(model)
     base.working_copy = WorkingCopy(parameters or base.parameters, compute_dtype)

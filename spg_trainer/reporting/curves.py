@@ -34,10 +34,14 @@ STYLE = {
     "font.size": 11,
     "legend.fontsize": 11,
 }
-"""Style of all figures. Grey can be read on a light page and on a dark one. A point is at least a pixel on the page."""
-WIDE, NARROW = 4.2, 226 / 72
-"""Widths in inches: of a figure in its own file, and of a panel, which is the least width of its place in
-`page.css`."""
+"""Style of all figures. Grey can be read on a light page and on a dark one. Sizes of fonts are in typographic points,
+and `NARROW` is such that a point is at least a pixel on the page."""
+POINTS_PER_INCH = 72
+WIDE, NARROW = 4.2, 226 / POINTS_PER_INCH
+"""Widths in inches: of a figure in its own file, and of a panel. The page scales a panel to the width of its place,
+which is 226 pixels at least (`page.css`), so a panel of 226 points is never made smaller."""
+UNTITLED = ""
+"""The title of the axes in a figure of a single panel, whose title stands elsewhere, such as above it on the page."""
 UNDER_AXIS = 3.8
 """How far below an axis the legend begins, in heights of the font: the axis' numbers and name stand in between."""
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -125,19 +129,25 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
         recorded.append("correct")
     panels = []
     for panel in PANELS:
-        names = [name for name in recorded if re.fullmatch(panel.metrics, name)]
-        if not names:
+        metrics = [name for name in recorded if re.fullmatch(panel.metrics, name)]
+        if not metrics:
             continue
-        if panel.parts:
-            names = list(panel.parts if len(groups) == 1 else panel.parts[:1])
-        if len(groups) == 1 or (len(names) == 1 and not panel.parts):
-            titles = {panel.title: names}
-        else:
-            # Lines of several metrics and several settings at once would need two kinds of colour.
-            titles = {f"{panel.title}: {name}": [name] for name in names}
-        for title, shown in titles.items():
-            panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, shown, groups)})
+        for title, names in _names_by_title(panel, metrics, has_one_setting=len(groups) == 1).items():
+            panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, names, groups)})
     return panels
+
+
+def _names_by_title(panel: Panel, metrics: Sequence[str], has_one_setting: bool) -> dict[str, Sequence[str]]:
+    """{title: the metrics or `PARTS` that are drawn together} of a panel. metrics: those that the runs recorded."""
+    if has_one_setting:
+        return {panel.title: panel.parts or metrics}
+    if panel.parts:  # areas of several settings would hide each other
+        first_part = panel.parts[0]
+        return {f"{panel.title}: {first_part}": [first_part]}
+    if len(metrics) == 1:
+        return {panel.title: metrics}
+    # Lines of several metrics and several settings at once would need two kinds of colour.
+    return {f"{panel.title}: {name}": [name] for name in metrics}
 
 
 def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
@@ -146,7 +156,7 @@ def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
 
     text = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):  # ids that no other panel of the page has
-        figure = draw_figure({"": groups}, panel, names, NARROW)
+        figure = draw_figure({UNTITLED: groups}, panel, names, NARROW)
         figure.savefig(text, format="svg", transparent=True, metadata=METADATA)
     svg = text.getvalue()
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)
@@ -170,17 +180,20 @@ def draw_figure(
 ) -> "Figure":
     """Axes for each task, a line for each of `names` and each setting, with its last value in the legend.
 
-    width: in inches.
+    tasks: {title of the axes: the groups that they show}; `UNTITLED` alone for a single panel. width: in inches.
     """
     from matplotlib import rcParams
     from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    # For a single setting, the legend names metrics instead of settings.
-    is_panel_of_report = [*tasks] == [""]
-    one_setting = is_panel_of_report and len(tasks[""]) == 1
+    # In a single panel of a single setting, the legend names metrics instead of settings.
+    is_single_panel = [*tasks] == [UNTITLED]
+    has_one_setting = is_single_panel and len(tasks[UNTITLED]) == 1
     labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
-    columns, font_size, characters, legend_height = legend_layout([*names] if one_setting else labels, width)
+    columns, font_size, characters, legend_height = legend_layout(
+        [*names] if has_one_setting else labels, width
+    )
+    # Without its legend, a panel is 0.62 times as high as it is wide.
     height = 0.62 * width + legend_height
     figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
@@ -194,12 +207,13 @@ def draw_figure(
             lines = [(label, name) for label in groups for name in names]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = name if one_setting else label
+            what = name if has_one_setting else label
             text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
             # A line without points, for the legend.
             axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
+        # A little room above the highest possible value, so that a line there is seen in its full width.
         top = None if panel.high is None else panel.high * 1.03
         axes.set(title=title, ylim=(panel.low, top))
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -208,7 +222,8 @@ def draw_figure(
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
         # Below the numbers and the name of the axis, whose height depends on the font, not on the panel's height.
-        below = ScaledTranslation(0, -UNDER_AXIS * rcParams["font.size"] / 72, figure.dpi_scale_trans)
+        inches_below = UNDER_AXIS * rcParams["font.size"] / POINTS_PER_INCH
+        below = ScaledTranslation(0, -inches_below, figure.dpi_scale_trans)
         axes.legend(
             loc="upper left",
             bbox_to_anchor=(-0.1, 0),
@@ -223,17 +238,21 @@ def draw_figure(
 
 
 def legend_layout(labels: Sequence[str], width: float) -> tuple[int, float, int, float]:
-    """The columns, font size, width and height of the legend below a figure with these labels.
+    """(columns, font size, characters of a line, height) of the legend below a figure with these labels.
 
-    Font size in points, width of a label in characters, height in inches. width: of the figure, in inches.
+    Font size in points, height in inches. width: of the figure, in inches.
     """
     from matplotlib import rcParams
 
     columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
     size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
-    characters = int(width * 72 * 0.8 / (0.55 * size))
+    # Text gets 0.8 of the width, since margins and the mark before each label take the rest. A character is on average
+    # some 0.55 times as wide as the font is high.
+    characters = int(width * POINTS_PER_INCH * 0.8 / (0.55 * size))
     lines = sum(len(wrap(f"{label}, last 0.0000", characters)) for label in labels)
-    return columns, size, characters, size / 50 * math.ceil(lines / columns)
+    # In inches; with the space between lines, this is 1.44 (72 / 50) times the height of the font.
+    line_height = size / 50
+    return columns, size, characters, line_height * math.ceil(lines / columns)
 
 
 def column(run: Recorded, metric: str) -> Column:

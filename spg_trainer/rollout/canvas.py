@@ -75,7 +75,7 @@ class Canvas:
         device = prompt_ids.device
         batch_size, self.width = prompt_ids.shape
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
-        self.columns = self.width + length
+        self.num_columns = self.width + length
         completion_ids = template_ids
         if completion_ids is None:
             completion_ids = prompt_ids.new_full((batch_size, length), policy.mask_id)

@@ -113,7 +113,7 @@ class Columns:
 
     def _num_seen(self, row: Row) -> int:
         """How many columns a row sees: all; under block-causal attention, those up to the end of its block."""
-        return self.canvas.columns if self.pattern.is_full else self._attention_block(row)[1]
+        return self.canvas.num_columns if self.pattern.is_full else self._attention_block(row)[1]
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
         """First column and end of the block of attention in which the active block lies."""
@@ -123,7 +123,7 @@ class Columns:
         """First column and end of the block of attention in which the place `place` of the row lies."""
         width = self.canvas.width
         start, stop = self.pattern.block_of(place, width - row.padding)
-        return width + start, min(width + stop, self.canvas.columns)
+        return width + start, min(width + stop, self.canvas.num_columns)
 
     def window(self, row: Row, refresh: bool) -> tuple[int, int]:
         """(first column, end) of the window that a row computes; (0, 0) if it computes all columns that it sees.

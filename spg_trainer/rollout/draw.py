@@ -16,8 +16,8 @@ Measure = Callable[[Tensor], Tensor]
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""What `Sampler.draw` in sampler.py returns: (tokens, logps, sure, order, entropy, highest), each (b, n) for the n
-drawn places of b rows. The type stands here, because recorded.py needs it and sampler.py imports recorded.py."""
+"""What `Sampler.draw` in sampler.py returns: (tokens, logps, compared_logps, order, entropy, highest), each (b, n) for
+the n drawn places of b rows. The type stands here, because recorded.py needs it and sampler.py imports recorded.py."""
 
 
 MAX_LOGITS = 2**26

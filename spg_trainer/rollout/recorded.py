@@ -156,7 +156,7 @@ class RecordedSteps:
         within = masked.long().argsort(dim=-1, descending=True, stable=True)
         places = span_start + within
         columns = window_start + torch.arange(width, device=known.device)
-        keys = torch.arange(lowest, canvas.columns, device=known.device)
+        keys = torch.arange(lowest, canvas.num_columns, device=known.device)
         slots, written_columns = slot.squeeze(1), columns
         if first_slot is not None:
             slots, written_columns = slice(first_slot, first_slot + len(known)), columns[0]
@@ -166,7 +166,7 @@ class RecordedSteps:
             keys >= padding if hides else None,
             keep=canvas.width + places - window_start,
             positions=(columns - padding).clamp(min=0),
-            cache=Access(self.store, slots, written_columns, lowest, canvas.columns),
+            cache=Access(self.store, slots, written_columns, lowest, canvas.num_columns),
         )
         return states, span, masked, within, places
 

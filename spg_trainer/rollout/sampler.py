@@ -8,9 +8,10 @@ many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unma
 `--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
 Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
-block, a row's first block is the rest of that block, and unmasks as many tokens in a pass as a whole block. The last
-block is cut to the end of the completion before it is decoded; the published samplers decode it whole and cut it
-afterwards. Both give the same completions if prompt and completion end where a block ends.
+block, a row's first block is the rest of that block. The schedule unmasks as many tokens of it in a pass as of a whole
+block, so it may take fewer passes. The last block is cut to the end of the completion before it is decoded; the
+published samplers decode it whole and cut it afterwards. Both give the same completions if prompt and completion end
+where a block ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,7 @@ def sample_completions(
     if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
+    # The argument `canvas` is a template. From here on, a canvas is a `Canvas`, on which the whole rollout is written.
     template_ids = None if canvas is None else canvas.to(device)
     policy.model.eval()
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
@@ -106,7 +108,8 @@ def sample_completions(
         if sampling.remasking == DRAWS_POSITIONS:
             records = records | {"order"}
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
-        store = buffers_for(policy, len(prompt_lengths), rollout_canvas.columns, sampling, rows_per_forward)
+        num_columns = rollout_canvas.num_columns
+        store = buffers_for(policy, len(prompt_lengths), num_columns, sampling, rows_per_forward)
         waiting = _rows_to_decode(policy, prompt_lengths, sampling, rollout_canvas.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
         columns = Columns(policy, rollout_canvas, sampling, store, rows_per_forward)
@@ -186,7 +189,8 @@ class Sampler:
         # This count is on the device, and is read once at the end, since a read in every pass would make a GPU wait.
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """How many passes had log-probabilities that were not all finite."""
-        self.graphs = recorded_steps(self)
+        self.recorded = recorded_steps(self)
+        """What makes recorded passes inside a block; None if these settings, this model or this device have none."""
         remasking = sampling.remasking
         # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
@@ -195,15 +199,16 @@ class Sampler:
         """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
         watcher = _watcher.get()
         while True:
-            rows, refresh = self.refill.next_rows()
+            # A refresh is a pass that computes all columns anew, and not only those at the active blocks (`cache.py`).
+            rows, is_refresh = self.refill.next_rows()
             if not rows:
                 break
             # Rows in flight should have the cache's slots 0, 1, 2, ... They may change slots when that costs little: if
             # all are refreshed, and with `--cache blocks` in any pass.
-            all_refresh = refresh and len(rows) == len(self.refill.in_flight)
-            all_move = all_refresh or self.sampling.cache == "blocks"
+            all_are_refreshed = is_refresh and len(rows) == len(self.refill.in_flight)
+            all_move = all_are_refreshed or self.sampling.cache == "blocks"
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
-            self._step(rows, refresh)
+            self._step(rows, is_refresh)
             if watcher:
                 report, stops = watcher
                 report(self.refill.share_done())
@@ -216,16 +221,16 @@ class Sampler:
                 "trained until here, go on from an earlier checkpoint with a lower $learning_rate."
             )
 
-    def _step(self, rows: list[Row], refresh: bool) -> None:
+    def _step(self, rows: list[Row], is_refresh: bool) -> None:
         """Makes a pass over b rows: draws a token for each of n places of their blocks, and writes the best of them.
 
         Tensors (b, n) are for the n drawn places (`Blocks.places`), tensors (b, S) for all S places of the blocks.
         """
         sampling, canvas = self.sampling, self.canvas
-        if self.graphs is not None and not refresh:
-            replayed = self.graphs.step(rows)
-            if replayed is not None:
-                remaining, to_read = replayed
+        if self.recorded is not None and not is_refresh:
+            step = self.recorded.step(rows)
+            if step is not None:
+                remaining, to_read = step
                 self._advance(rows, remaining, to_read)
                 return
         blocks = canvas.active_blocks(
@@ -234,11 +239,11 @@ class Sampler:
             edits=sampling.editing_threshold is not None,
             own_block_only=not self.columns.pattern.is_full,
         )
-        states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
+        states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, is_refresh)
         generators = [self.generators[row.number] for row in rows] if sampling.draws_noise else None
-        tokens, logps, sure, order, entropy, highest = self.draw(states, blocks, generators)
+        tokens, logps, compared_logps, order, entropy, highest = self.draw(states, blocks, generators)
         # Masked places come first in `order`. The first `to_unmask` places of each row take their tokens.
-        to_unmask, remaining = self.num_to_unmask(rows, sure.gather(1, order))
+        to_unmask, remaining = self.num_to_unmask(rows, compared_logps.gather(1, order))
         if not isinstance(to_unmask, Tensor):
             to_unmask = canvas.tensor(to_unmask)
         take = blocks.are_first(order, to_unmask)  # (b, S)
@@ -258,7 +263,7 @@ class Sampler:
                 is_drawn = canvas.first_columns(blocks.num_drawn, order.shape[1])
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
-        falls_back = none_is_sure(sure, sampling) if "fallback" in canvas.records else None
+        falls_back = none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
         canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
         to_read = None
         if self.must_read(remaining):
@@ -268,11 +273,12 @@ class Sampler:
     def draw(
         self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None = None
     ) -> Drawn:
-        """Draws a token for each drawn place: (tokens, logps, sure, order, entropy, highest), each (b, n).
+        """Draws a token for each drawn place: (tokens, logps, compared_logps, order, entropy, highest), each (b, n).
 
-        logps: the tokens' log-probabilities. sure: what `--unmasking` compares, namely `logps`, or with `--fallback
-        leftmost` the highest log-probability at each place. order: the numbers of the n places, in the order of
-        unmasking. entropy, highest: the entropies and the highest probabilities; None unless a record needs them.
+        logps: the tokens' log-probabilities. compared_logps: what `--unmasking` compares, namely `logps`, or with
+        `--fallback leftmost` the highest log-probability at each place. order: the numbers of the n places, in the
+        order of unmasking. entropy, highest: the entropies and the highest probabilities; None unless a record needs
+        them.
 
         A row with fewer than n drawn places has log-probability -inf at the others. These come last in the order,
         together with the places that have a token already.
@@ -309,26 +315,28 @@ class Sampler:
         tokens, logps, *measured = (values.view(b, n) for values in results)
         figures = dict(zip(measures, measured, strict=True))
         ranked = figures.get("ranked", logps)
-        sure = ranked if sampling.fallback == "leftmost" else logps
+        # With `leftmost`, `ranked` is the highest log-probability of a place; other fallbacks compare the drawn one.
+        compared_logps = ranked if sampling.fallback == "leftmost" else logps
         if drawn_index is not None:
             not_drawn = ~self.canvas.first_columns(num_drawn, n)
-            logps, sure = (values.masked_fill(not_drawn, float("-inf")) for values in (logps, sure))
+            logps = logps.masked_fill(not_drawn, float("-inf"))
+            compared_logps = compared_logps.masked_fill(not_drawn, float("-inf"))
         priority = self._priority(blocks, logps, ranked, generators)
         if drawn_index is not None:
             priority = priority.masked_fill(not_drawn, float("-inf"))
         if blocks.has_token is not None:
             priority = priority.masked_fill(blocks.has_token, float("-inf"))
-            sure = sure.masked_fill(blocks.has_token, float("-inf"))
-        if sampling.fallback != "surest":
+            compared_logps = compared_logps.masked_fill(blocks.has_token, float("-inf"))
+        if sampling.fallback in ("leftmost", "leftmost_drawn"):
             # If the model is sure of no token, the leftmost place gets the highest priority.
             leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
-            is_unsure = none_is_sure(sure, sampling).unsqueeze(-1)
+            is_unsure = none_is_sure(compared_logps, sampling).unsqueeze(-1)
             raised = priority.gather(1, leftmost).masked_fill(is_unsure, float("inf"))
             priority = priority.scatter(1, leftmost, raised)
         order = priority.argsort(dim=-1, descending=True, stable=True)
         entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
-        return tokens, logps, sure, order, entropy, highest
+        return tokens, logps, compared_logps, order, entropy, highest
 
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
@@ -382,8 +390,13 @@ class Sampler:
         the rule does not use them.
         """
         sampling = self.sampling
-        # A pass that writes only a block's first place does not count as a step of the block.
-        step_numbers = [max(0, row.block_passes - int(row.first_has_own_pass)) for row in rows]
+
+        def step_of_block(row: Row) -> int:
+            # A pass that writes only a block's first place does not count as a step of the block.
+            passes_before_first_step = 1 if row.first_has_own_pass else 0
+            return max(0, row.block_passes - passes_before_first_step)
+
+        step_numbers = [step_of_block(row) for row in rows]
         masked = [row.masked for row in rows]
         wanted = UNMASKING[sampling.unmasking](Pass(logps, masked=masked, number=step_numbers), sampling)
 

@@ -107,6 +107,7 @@ class Console:
         metrics: `step`, and any of `_FIGURES`. seconds_left: until a time limit; None = there is no limit.
         """
         if self._training is None:
+            # As if the last plain line were long ago: the first step is printed at once.
             self._training = self._start(self._word, total, metrics["step"] - 1, printed_at=float("-inf"))
         figures = ""
         for name, form in _FIGURES.items():
@@ -134,6 +135,7 @@ class Console:
         Yields `advance(done, text="", total=total)`; done: items done so far; total: how many there are, if that has
         changed.
         """
+        # As if a plain line had just been printed: a task that is over within `every_seconds` prints none.
         task = self._start(what, total, first, printed_at=time.monotonic())
 
         def advance(done: float, text: str = "", total: int = total) -> None:
@@ -164,6 +166,10 @@ class Console:
     def close(self) -> None:
         """Ends the line of steps, removes live lines and restores the terminal; safe to call twice."""
         self.end_steps()
+        self._remove_live_lines()
+
+    def _remove_live_lines(self) -> None:
+        """Removes live lines and restores the terminal."""
         if self._live:
             self._guarded(self._progress.stop)
 
@@ -197,7 +203,7 @@ class Console:
         """Ends a task; after the last one, the live lines are removed."""
         self._progress.remove_task(task.id)
         if not self._progress.task_ids:
-            self.close()
+            self._remove_live_lines()
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         if self._quiet:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from itertools import zip_longest
@@ -101,17 +101,18 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """{name of an input: its absolute path} of the files and folders that settings name."""
+    named = [
+        (setting, path)
+        for setting, text in settings.items()
+        for piece in _pieces(setting, text)
+        if (path := _split_at_path(setting, piece)[1])
+    ]
+    named += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
     found: dict[str, str] = {}
-
-    def note(setting: str, path: str) -> str:
-        """Adds a path under the name of its setting, with a number from the second path on; returns the path."""
+    for setting, path in named:
+        # The second path of a setting is named with a number, `env 2`.
         number = sum(name.partition(" ")[0] == setting for name in found) + 1
         found[setting if number == 1 else f"{setting} {number}"] = path
-        return path
-
-    _replace_paths(settings, note)
-    for script in _scripts_with_tasks(settings.get("env", "")):
-        note("env", script)
     return found
 
 
@@ -123,7 +124,8 @@ def _scripts_with_tasks(env: str) -> list[str]:
     if not of_script:
         return []
     for task in parse_tasks(env):
-        if re.fullmatch(r"[\w/-]+", task.env):  # an id or a short name; any other would be opened
+        # Only ids and short names are looked up. Of any other name, `resolve` would load the file or the package.
+        if re.fullmatch(r"[\w/-]+", task.env):
             with suppress(packages.envs.EnvError):
                 id = registry.resolve(task.env)
                 if id in of_script:
@@ -133,13 +135,8 @@ def _scripts_with_tasks(env: str) -> list[str]:
 
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings with absolute paths for all files that exist; other texts stay as they are."""
-    return _replace_paths(settings, lambda setting, path: path)
-
-
-def _replace_paths(settings: Mapping[str, str], change: Callable[[str, str], str]) -> dict[str, str]:
-    """The settings with each path in their texts replaced by `change(setting, absolute path)`."""
     return {
-        setting: "".join(_replace_path(setting, piece, change) for piece in _pieces(setting, text))
+        setting: "".join("".join(_split_at_path(setting, piece)) for piece in _pieces(setting, text))
         for setting, text in settings.items()
     }
 
@@ -154,29 +151,41 @@ def _pieces(setting: str, text: str) -> list[str]:
     return [text] if is_one else re.split(f"({re.escape(plus)})", text)
 
 
-def _replace_path(setting: str, piece: str, change: Callable[[str, str], str]) -> str:
-    """A `piece` FILE or FILE.py:NAME with FILE replaced by `change(setting, FILE)`, if FILE is an input."""
+def _split_at_path(setting: str, piece: str) -> tuple[str, str, str]:
+    """(what stands before the path of an input, its absolute path, what stands behind it), of a piece of a setting.
+
+    `a.py:Task` is split into ("", "/home/me/a.py", ":Task"), `@prompt.txt` into ("@", "/home/me/prompt.txt", ""). A
+    piece that names no existing file or folder is (piece, "", "").
+    """
     if setting.endswith("system_prompt"):  # a text, or @FILE
         path = os.path.abspath(os.path.expanduser(piece[1:]))
-        return f"@{change(setting, path)}" if piece.startswith("@") and os.path.isfile(path) else piece
+        return ("@", path, "") if piece.startswith("@") and os.path.isfile(path) else (piece, "", "")
     file, name = piece, ""
     if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
         file, name = match.groups()
     path = os.path.abspath(os.path.expanduser(file))
-    return change(setting, path) + name if _names_input(setting, file, path) else piece
+    return ("", path, name) if _names_input(setting, file, path) else (piece, "", "")
 
 
 def _names_input(setting: str, text: str, path: str) -> bool:
     """Whether the text of a setting names an existing file or folder. path: the text as an absolute path."""
+    if not text:
+        return False
     if setting == MODEL:
         return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
-    if not text or (setting in ("algorithm", ORDER) and not is_code(text)):
-        return False
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # only arguments of the environment may name a folder, one of data
         return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
-    if setting == "env" and not (is_code(text) or packages.envs.files.rows.names_file(text)):
-        return False
-    return os.path.isfile(path) and ("." in text or "/" in text or setting in ("pairs", "data"))
+    if setting in ("algorithm", ORDER):  # a name, or a file of code
+        may_be_file = is_code(text)
+    elif setting == "env":  # an id, a file of code, or a file of rows
+        may_be_file = is_code(text) or packages.envs.files.rows.names_file(text)
+    elif setting in ("pairs", "data"):  # always a file, also one without an ending
+        may_be_file = True
+    else:
+        # An argument of the environment may be any word. `difficulty=easy` names no file, even if a file `easy` lies in
+        # the working folder; a name with an ending or a folder, `easy.jsonl` or `./easy`, does.
+        may_be_file = "." in text or "/" in text
+    return may_be_file and os.path.isfile(path)
 
 
 def is_code(path: str) -> bool:
@@ -225,7 +234,7 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
         if not in_parts:
             return hashlib.file_digest(content, "sha256").hexdigest()
         digest = hashlib.sha256(str(size).encode())
-        for part in range(64):
+        for part in range(64):  # from the first 1 MB to the last, at equal distances
             content.seek((size - 2**20) * part // 63)
             digest.update(content.read(2**20))
     return digest.hexdigest()
@@ -287,9 +296,13 @@ def is_changed(entry: Input) -> bool:
 
 def setting_naming(name: str, value: str) -> str:
     """The setting that names an input, as a message writes it (`errors.py`): `$env_args source=mine.jsonl`."""
-    setting, _, key = re.split(r"[ /]", name, maxsplit=1)[0].partition(".")
-    setting = key if setting == "rollout" else setting
-    return f"$env_args {key}={quote(value)}" if setting == "env_args" else f"${setting}={value}"
+    # The further files of a setting, `env 2`, and the modules beside its file, `env/helper.py`, belong to that setting.
+    dotted_name = re.split(r"[ /]", name, maxsplit=1)[0]
+    group, _, key = dotted_name.partition(".")
+    if group == "env_args":
+        return f"$env_args {key}={quote(value)}"
+    # A message writes a setting without its group: `rollout.remasking` is `$remasking`.
+    return f"${key or group}={value}"
 
 
 def refuse_gone(run: Path, typed: Collection[str]) -> None:
@@ -321,12 +334,15 @@ def refuse_changed_inputs(
     """
     before, now = read_inputs(run), find_inputs(settings)
     for name, at_start in before.items():
-        main, _, module = name.partition("/")
-        if name not in now and module and main in now:
+        main, _, module = name.partition("/")  # `env/helper.py` is a module beside the file that `env` names
+        is_module_not_loaded = bool(module) and name not in now
+        if is_module_not_loaded and main in now:
+            # `find_inputs` finds loaded modules alone. This one was loaded when the run began, and is not loaded now.
             beside = Path(now[main].path).with_name(module)
             # Runs of older versions list the script that started them, too, which is no code of a run.
             script = getattr(sys.modules["__main__"], "__file__", None)
-            if beside.is_file() and not (script and Path(script).resolve() == beside.resolve()):
+            is_script = bool(script) and Path(script).resolve() == beside.resolve()
+            if beside.is_file() and not is_script:
                 now[name] = Input(str(beside), hash_of(str(beside)), at_start.copy)
         if name not in now or now[name].sha256 == at_start.sha256:
             continue

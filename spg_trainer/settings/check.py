@@ -3,6 +3,9 @@
 `check` judges settings and files, and needs no torch. `check_algorithm` and `check_chance` refuse settings that do not
 fit the algorithm. Each function takes only the settings that it judges. All raise ConfigError, except ModelError for a
 model or a device that cannot be used, and EnvError for a task that cannot be found.
+
+Names of settings that do not exist never come here. They are refused where they are read, with the nearest known name
+("Did you mean ..."): flags in `flags.py`, keywords in `resolve.py`, and keys of a file in `values.py`.
 """
 
 import math

@@ -96,13 +96,14 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 def named(setting: str, value: Any) -> Any:
     """The name of a function or class, `FILE.py:NAME`; of several rewards, their names; any other value as it is."""
-    is_own = isinstance(value, type) or inspect.isroutine(value)
-    if not is_own and (setting != "reward" or isinstance(value, str)):
+    if setting == "reward" and not isinstance(value, str):  # a function, or a list of functions and names
+        name_of = packages.envs.authoring.reward_functions.name_of
+    elif isinstance(value, type) or inspect.isroutine(value):
+        name_of = packages.envs.own_files.name_in_file
+    else:
         return value
     try:
-        if setting == "reward":
-            return packages.envs.authoring.reward_functions.name_of(value)
-        return packages.envs.own_files.name_in_file(value)
+        return name_of(value)
     except packages.envs.EnvError as error:
         raise ConfigError(f"{setting}: {error}") from error
 
@@ -146,10 +147,9 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
     for word in words:
         flag, equals, value = word.partition("=")
         name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-o": "output"}.get(flag, "")
-        switched_off = name.removeprefix("no_") if name.startswith("no_") else ""
-        if bool in (kinds.get(name), kinds.get(switched_off)):
-            is_on = kinds.get(name) is bool
-            typed.setdefault(name if is_on else switched_off, []).append(is_on)
+        switch, is_on = switch_of(kinds, name)
+        if switch:
+            typed.setdefault(switch, []).append(is_on)
             takes_next = left_over
             left_over += [value] if equals else []
         elif name in kinds:
@@ -157,9 +157,26 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
             typed.setdefault(name, []).append(occurrence)
             takes_next = left_over if equals else occurrence
         else:
-            takes_next = left_over if re.match(r"--?[A-Za-z]", word) else takes_next
+            if looks_like_flag(word):  # it is unknown, and the words behind it are not the last flag's
+                takes_next = left_over
             takes_next.append(word)
     return typed, left_over
+
+
+def looks_like_flag(word: str) -> bool:
+    """Whether a word looks like a flag, known or not: one or two dashes before a letter; `-1` is a number."""
+    return re.match(r"--?[A-Za-z]", word) is not None
+
+
+def switch_of(kinds: Mapping[str, Any], name: str) -> tuple[str, bool]:
+    """(the switch that a flag's name turns on or off, whether it turns it on); ("", False) if it is no switch.
+
+    Of the switch `force`, `force` turns it on and `no_force` turns it off.
+    """
+    if kinds.get(name) is bool:
+        return name, True
+    positive = name.removeprefix("no_")
+    return (positive, False) if positive != name and kinds.get(positive) is bool else ("", False)
 
 
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
@@ -200,21 +217,23 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     The name may be that of a hyper-parameter or of an argument of the task, or similar to a flag's. parsed: the known
     flags that were typed.
     """
-    words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
+    words = [*dropwhile(lambda word: not looks_like_flag(word), left_over)]
     if not words:
         return
     flag, _, joined = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
-    ours = next((flag_here for flag_here, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
+    # Our flag if another tool's name of it was typed; "" for any other name.
+    ours = next((flag_here for flag_here, theirs in ELSEWHERE.items() if typed in theirs.split()), "")
+    meant = ours or typed
     known = kinds_of_flags(cls)
     value = joined
     if not value:
         has_value = len(words) > 1 and not words[1].startswith("--")
         value = words[1] if has_value else "..."
-    nearest = place_of(typed.replace("-", "_"), value, parsed, known) if ours == typed else ""
-    nearest = nearest or did_you_mean(ours, [as_flag(name).removeprefix("--") for name in known], "--{}")
-    if cls is CompareCommand and (ours in SHORT or ours.replace("-", "_") in settings_of(Config)):
+    nearest = "" if ours else place_of(typed.replace("-", "_"), value, parsed, known)
+    nearest = nearest or did_you_mean(meant, [as_flag(name).removeprefix("--") for name in known], "--{}")
+    if cls is CompareCommand and (meant in SHORT or meant.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
     raise ConfigError(f"No flag {dashes}{typed}. {nearest}{all_flags(cls)}")
 

@@ -37,12 +37,12 @@ def warning(losses: Losses) -> str:
     """A warning if the newest loss is above that of step 0, and the one before it was not; "" otherwise."""
     if 0 not in losses or len(losses) < 2:
         return ""
-    before, newest = sorted(losses)[-2:]
-    if losses[newest] <= losses[0] or losses[before] > losses[0]:
+    step_before, newest_step = sorted(losses)[-2:]
+    if losses[newest_step] <= losses[0] or losses[step_before] > losses[0]:
         return ""
     return (
-        f"the run is worse than its start: validation loss {losses[newest]:.4f} at step {newest}, {losses[0]:.4f} at "
-        f"step 0. model/ will be step {best_step(losses)}."
+        f"the run is worse than its start: validation loss {losses[newest_step]:.4f} at step {newest_step}, "
+        f"{losses[0]:.4f} at step 0. model/ will be step {best_step(losses)}."
     )
 
 
@@ -50,18 +50,19 @@ def summary(losses: Losses, best: int) -> dict[str, Any] | None:
     """What summary.json says of validations by a loss; None if there are none. best: the step that became model/."""
     if not losses:
         return None
-    last, lowest = max(losses), min(losses, key=lambda step: (losses[step], step))
+    last_step = max(losses)
+    lowest_step = min(losses, key=lambda step: (losses[step], step))  # of equal losses, the earliest step
     return {
         "start": losses.get(0),
         "best_step": best,
         "best": losses[best],
-        "lowest": losses[lowest],
+        "lowest": losses[lowest_step],
         "chosen": (
             f"step {best}, with a validation loss of {losses[best]:.4f} nats a token: the latest at most {BETTER:.0%} "
-            f"above the lowest ({losses[lowest]:.4f} at step {lowest})"
+            f"above the lowest ({losses[lowest_step]:.4f} at step {lowest_step})"
         ),
-        "last_step": last,
-        "last": losses[last],
+        "last_step": last_step,
+        "last": losses[last_step],
         "stale": stale(improvements(losses)),
     }
 

@@ -1,6 +1,9 @@
 """What helps a run that did not gain what it should: sentences at the end of its warnings and of its last lines.
 
 `docs/learned_nothing.md`, in the repository, says more.
+
+For a run that lacks memory, look elsewhere: `models/out_of_memory.py` repeats work with half as much at once, and
+`estimate/fits.py` says before a run what fits on a card, and which settings would.
 """
 
 from collections.abc import Mapping
