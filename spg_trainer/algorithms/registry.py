@@ -72,7 +72,7 @@ FOR_USE = (
 )
 """The algorithms to use; all others are here to be compared with. First line: each leads a row of the table "Which
 algorithm should I use?" (docs/algorithms/README.md). Second line: these two need far fewer passes than others of their
-kind. Third line: the systems that published tables compare use these."""
+kind. Third line: these are used by the systems of published tables."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
 """{our name: other names, divided by spaces, by which a user may look for the algorithm or for what it replaced}."""
 LISTED = 8
@@ -87,7 +87,7 @@ def is_known(name: str) -> bool:
 
 
 def replacement(name: str) -> str:
-    """Our algorithm that others know by this name, or that replaced theirs of this name; "" if there is none."""
+    """Our name of an algorithm that others call so, or our algorithm that replaces it; "" if there is none."""
     return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
 
 
@@ -199,12 +199,12 @@ def named_ancestor(name: str) -> str:
     """
     if ":" not in name:
         return name
-    names = {where: name for name, where in ALGORITHMS.items() if name not in OWN_VALUES}
+    name_at = {where: ours for ours, where in ALGORITHMS.items() if ours not in OWN_VALUES}
     try:
         lineage = get(name).__mro__
     except ConfigError:
         return ""
-    ancestors = (names.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
+    ancestors = (name_at.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 

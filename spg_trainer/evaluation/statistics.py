@@ -1,4 +1,7 @@
-"""Means over seeds and problems with their intervals, the sign test of two evaluations, and a verdict's reason."""
+"""Means over seeds and problems with their intervals, the sign test of two evaluations, and a verdict's reason.
+
+The interval of one evaluation is in `evaluate.clustered_interval`.
+"""
 
 import math
 from collections.abc import Mapping

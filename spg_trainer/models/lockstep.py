@@ -52,7 +52,8 @@ class Lockstep:
     def drain(self) -> None:
         """Makes the passes of other processes until none has any; afterwards the weights are divided again.
 
-        After an error inside a pass it makes none: the others wait for this process within that pass.
+        After an error inside a pass it makes none. The others wait for this process within that pass, so a further pass
+        would not meet theirs.
         """
         if self.is_inside:
             return
@@ -75,7 +76,7 @@ class Lockstep:
         _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
-        """Sends the last hidden states through the head's `follow_pass`, and watches for their backward pass."""
+        """Sends the last hidden states through the head (see `_follow_passes`), and watches for their backward pass."""
         if gathers_head_separately(self.models[number]):
             head = self.models[number].get_output_embeddings()
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
@@ -148,13 +149,13 @@ class Lockstep:
 
 
 def _prepare(model: Any) -> None:
-    """Gathers the weights that no layer gathers before a pass: the norm, and the embedding if it is the head too."""
+    """Before a pass, gathers the weights that no layer gathers: the norm, and the embedding if it is the head too."""
     _let_head_go(model)
     model.unshard()
 
 
 def _let_head_go(model: Any) -> None:
-    """Lets go of a separate head, which stays gathered after a pass, for its hidden states, until the next pass."""
+    """Frees a separate head. After a pass it has stayed gathered for what is computed from the last hidden states."""
     if gathers_head_separately(model):
         model.get_output_embeddings().reshard()
 

@@ -41,7 +41,7 @@ def run_jobs(
             folder = waiting.pop(0)
             running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
 
-    # The first signal ends the waiting for children, and the second the waiting while they save.
+    # At the first signal we stop waiting for the runs to end, and at the second for them to save.
     with stopping(StopRequest(at_once=True), tell=lambda: None):
         try:
             with console.progress(len(jobs), "runs") as advance:

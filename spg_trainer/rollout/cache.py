@@ -157,7 +157,7 @@ class KeyValues:
         like: keys of that layer, (b, heads, s, head_dim), from which a new buffer takes its shape and type.
         """
         if layer not in self.layers:
-            # Not `torch.empty`: attention multiplies hidden values by 0, and 0 * NaN would be NaN.
+            # Not `torch.empty`: attention multiplies the values of masked columns by 0, and 0 * NaN is NaN.
             shape = (2, self.slots, self.columns, like.shape[1], like.shape[3])
             self.layers[layer] = torch.zeros(shape, dtype=like.dtype, device=like.device)
         return self.layers[layer]

@@ -66,9 +66,9 @@ class Refill:
 
     def next_rows(self) -> tuple[list[Row], bool]:
         """(the rows of the next pass, whether it is a refresh for all of them); no rows if all rows have left."""
-        # A refresh serves many rows at once: rows that need a refresh wait until they are a quarter of those in flight,
-        # while the others go on. Waiting rows enter with a refresh, their first pass, once a quarter of the capacity is
-        # free. With `--cache blocks` a row is refreshed once, when it enters, and no row in flight waits.
+        # A refresh serves many rows at once: rows that need one pause until they are a quarter of those in flight. The
+        # others go on. Rows of `waiting` enter with a refresh, their first pass, once a quarter of the capacity is
+        # free. With `--cache blocks` a row is refreshed only when it enters, and no row pauses.
         if CACHES[self.sampling.cache] is None:  # nothing is kept, so every pass is a refresh
             due = list(self.in_flight)
         elif self.sampling.cache == "blocks":

@@ -41,7 +41,7 @@ def micro_batch(
     """
     chosen = torch.tensor(row_indices)
     rows = step.select(chosen).to(step.completion_ids.device)
-    # Prompts are padded on the left: `trim` cuts their first columns, which are the first ones of a mask, too.
+    # Prompts are padded on the left, so `trim` cuts their first columns, and the same columns of the masks.
     return rows.with_columns(totals=totals, masks=masks.select(chosen), masks_at_once=masks_at_once).trim()
 
 
@@ -67,9 +67,9 @@ def split_micro_batch(micro: Rows, most_copies: int, compares: str) -> list[Rows
 
 
 def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities (B, M, T), and what the masks measure, (B, M, T) or None.
+    """Log-probabilities (B, M, T), and what the masks measure (see `likelihood.measures`), (B, M, T) or None.
 
-    With the same weights they equal, bit for bit, those that the update itself computes.
+    `token_logps` keeps no graph. With the same weights the values equal, bit for bit, those that the update computes.
     """
     return micro.masks.split(token_logps(model, micro, micro.masks, mask_id, micro.masks_at_once))
 

@@ -38,9 +38,10 @@ def remedy_for_no_gain(groups: Mapping[str, float] | None) -> str:
 
 
 def remedy_for_mix(follows_none: bool, more_right: bool) -> str:
-    """What to do if the completions of a base do not follow its mix.
+    """What to do if a base does not imitate its solvers in the shares of its mix (`sft --mix`).
 
-    follows_none: whether most of them follow no rule yet. more_right: whether more are right than the mix asks for.
+    follows_none: whether most completions follow the rule of no solver yet. more_right: whether more of them are right
+    than the mix asks for.
     """
     if follows_none:
         return "Train longer: --resume RUN --max-steps N --patience 0."

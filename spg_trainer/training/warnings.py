@@ -115,8 +115,9 @@ def fallen_components(history: History) -> dict[str, str]:
     first, recent = history[:3], history[-3:]
     warnings = {}
     for key in recent[-1]:
+        is_component = key.startswith("rewards/") and key.endswith("/mean")
         name = key.removeprefix("rewards/").removesuffix("/mean")
-        if key != f"rewards/{name}/mean" or name == "correct":
+        if not is_component or name == "correct":
             continue
         before, now = mean(first, key), mean(recent, key)
         fell = before >= ENOUGH_TO_FALL and max(row[key] for row in recent) < before / 2
@@ -163,7 +164,7 @@ def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> fl
 
 
 def shares_of_groups(history: History) -> dict[str, float]:
-    """The shares of groups, over some steps, that have equal rewards, are all right, all wrong, or one wrong text."""
+    """The mean shares of groups with equal rewards, with right or wrong completions only, and with one wrong text."""
     names = {
         "equal": "frac_reward_zero_std",
         "all_right": "frac_groups_all_correct",
@@ -174,7 +175,7 @@ def shares_of_groups(history: History) -> dict[str, float]:
 
 
 def what_equal_groups_are(shares: Mapping[str, float]) -> str:
-    """Part of a sentence that says how many groups are all right, all wrong, or the same wrong text.
+    """Part of a sentence: how many groups have right completions only, wrong ones only, or one wrong text.
 
     shares: what `shares_of_groups` returns.
     """
