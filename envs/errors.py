@@ -13,7 +13,8 @@ _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;`]*[^\s,;:.)`])"""
 """Matches a value: a text in quotes, or a word without the punctuation behind it."""
 _FLAGS = re.compile(rf"--env-args((?: \w+={_VALUE})+)|--(verifier|reward) ([A-Z]+\b|{_VALUE}\.py{_VALUE})")
 """Matches flags for arguments of an environment, with their values: `--env-args level=2 source=hub`,
-`--verifier gsm8k`, `--reward ./mine.py:brevity`, and placeholders as in `--verifier NAME`."""
+`--reward ./mine.py:brevity`, and placeholders as in `--verifier NAME`. Behind --verifier and --reward, any other word
+belongs to the sentence: "the functions of --reward are given ..."."""
 
 
 class EnvError(Exception):
@@ -31,7 +32,10 @@ class EnvError(Exception):
 
 
 def with_flags(error: BaseException) -> str:
-    """The text of an error for the command line, or for another message."""
+    """The text of an error for the command line, or as a part of another EnvError's message.
+
+    Such a message is written with flags throughout, because `str` turns all of them into keywords.
+    """
     return error.written() if isinstance(error, EnvError) else str(error)
 
 
@@ -90,14 +94,15 @@ SHOWN_ROWS = 10
 def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
     """The error for rows that cannot be used: BadRows, or a plain EnvError if a file has several rows and all are bad.
 
-    If all are bad, a wrong name of a column is the likely mistake. wrong: a sentence on each bad row, at least one, in
-    the order of the file. count: how many rows the file has.
+    If all are bad, a wrong name of a column is the likely mistake. `python -m envs check` reports BadRows as a failed
+    check of the task, and stops at any other EnvError. wrong: a sentence on each bad row, at least one, in the order of
+    the file. count: how many rows the file has.
     """
     if count > 1 and len(wrong) == count:
         others = f"None of the other {count - 1:,} rows of {file} can be used either."
-        return EnvError(
-            f"{wrong[0]} {others if count > 2 else f'The other row of {file} cannot be used either.'}"
-        )
+        if count == 2:
+            others = f"The other row of {file} cannot be used either."
+        return EnvError(f"{wrong[0]} {others}")
     if len(wrong) == 1:
         return BadRows(wrong[0])
     more = [f"... and {len(wrong) - SHOWN_ROWS:,} more."] if len(wrong) > SHOWN_ROWS else []

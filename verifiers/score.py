@@ -19,7 +19,10 @@ DATA_SOURCES = {
 
 def task_of(data_source: object) -> str:
     """The name of the task that judges a data source; raises `UnknownTaskError`."""
-    task = DATA_SOURCES.get(data_source, data_source) if isinstance(data_source, str) else data_source
+    task = data_source
+    if isinstance(data_source, str):  # `find` refuses all else
+        # A name that is not in the table is the name of a task.
+        task = DATA_SOURCES.get(data_source, data_source)
     return find(task).name  # type: ignore[arg-type]
 
 
@@ -52,8 +55,9 @@ def compute_score(
     """1.0 if a completion is right, else 0.0, with the arguments that verl passes to a custom reward function.
 
     data_source: a name in `DATA_SOURCES`, or a task. ground_truth: the reference, or {field: value} for a task with
-    several reference fields. extra_info: its `problem` is used if the task takes one; without it, an unfinished value
-    such as `2+3` still gets 0. Raises VerifierError for an unknown data source and for a reference that cannot be used.
+    several reference fields. extra_info: its `problem` is used if the task takes one. Without it, an answer may have
+    any form, but must still be finished: `2+3` for 5 gets 0. Raises VerifierError for an unknown data source and for a
+    reference that cannot be used.
     """
     task = task_of(data_source)
     return float(verify(task, solution_str, **references_of(task, ground_truth, extra_info)).correct)

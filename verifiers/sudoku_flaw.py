@@ -8,7 +8,7 @@ from verifiers.verdicts import Reason
 
 
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
-    """A sentence on the first fault: a number of digits, a given digit that was changed, or "Row 2 repeats 3."
+    """A sentence on the first fault: too few or too many digits, a given digit that was changed, or a repeated digit.
 
     extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
     words that was read all the same, because some of its digits may not be cells.

@@ -1,4 +1,4 @@
-"""Which text mode `flexible` searches for an answer that no mark names, and where it finds a grid of Sudoku there.
+"""Mode `flexible` for answers without a mark: the part of a completion that it searches, and a Sudoku grid in it.
 
 Every scan is linear.
 """
@@ -12,7 +12,8 @@ from verifiers.flexible import UNREAD
 _DIGITS, _BLANKS, _EMPHASIS = b"0123456789", b" \t", b"*`"
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 """What a line of a grid may hold: digits, and what stands between cells, `| 4 | 3 | 2 | 1 |`."""
-_IN_ONE_LINE = _DIGITS + _BLANKS + b"|,-[]()/"
+_BETWEEN_IN_ONE_LINE = _BLANKS + b"|,-[]()/"
+_IN_ONE_LINE = _DIGITS + _BETWEEN_IN_ONE_LINE
 """What a grid in one line may hold that stands behind words: "The answer is 4321 1243 3412 2134."."""
 _AROUND_GRID = _BLANKS + b"*`$\"'"
 """What may stand around such a grid: a blank, bold type, quotes."""
@@ -37,9 +38,10 @@ def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 
 
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the last block of lines that hold only digits and what stands between cells; -1, -1 if none do.
+    """(start, end) of the last block of lines that hold only digits and what stands between cells.
 
-    A line that ends in a whole grid is such a block, too. reason, low, high: as in `searched`.
+    A line that ends in a whole grid is such a block, too. (-1, -1) if the text has no such block. reason, low, high: as
+    in `searched`.
     """
     i, high = searched(data, reason, low, high)
     start = end = -1
@@ -49,7 +51,8 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
         after = high if after < 0 else after
         line = data[i:after].strip()
         fits = _is_grid_line(line)
-        if fits and any(48 <= byte <= 57 for byte in line):
+        # A line that fits but has no digit, such as `---+---`, neither begins nor ends a block.
+        if fits and any(byte in _DIGITS for byte in line):
             if not begun:
                 start, begun = i, True
             end = after
@@ -62,7 +65,11 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 
 
 def _is_grid_line(line: bytes) -> bool:
-    """True if a line has only characters of `_IN_GRID`, apart from a heading such as `Row 2:` or `3 |`, and stars."""
+    """True if a line has only characters of `_IN_GRID`, stars and backticks, and maybe a heading before them.
+
+    A heading is a number of one or two digits, alone or behind `Row` or `R`, with `:` or `|` behind it: `Row 2:`,
+    `r2:`, `3 |`.
+    """
     line = line.translate(None, _EMPHASIS).strip()
     heading = 0
     if line[:1].lower() == b"r":
@@ -82,7 +89,7 @@ def _grid_behind_words(data: bytes, start: int, end: int) -> tuple[int, int]:
     words = line.rstrip(_IN_ONE_LINE)
     grid = line[len(words) :].lstrip(_BLANKS)
     first = len(line) - len(grid)
-    digits = grid.translate(None, _IN_ONE_LINE.translate(None, _DIGITS))
+    digits = grid.translate(None, _BETWEEN_IN_ONE_LINE)
     largest = _LARGEST_DIGITS.get(len(digits))
     is_filled = largest is not None and b"1" <= bytes([min(digits)]) and bytes([max(digits)]) <= largest
     # Behind a letter of ASCII, `x4321`, it is a name. Chinese has no blanks between words and numbers.

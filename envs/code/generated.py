@@ -69,8 +69,8 @@ _CONDITIONS = (
     Step("x is above {n}", "x>{n}", lambda v, n: v > n),
 )
 LEVELS = (1, 2, 3, 4)
-"""At each level the function has another kind of argument x. 1: x is a number, and two steps follow each other; 2: x is
-a text, two steps; 3: x is a list of numbers, two steps; 4: x is a number, and a condition chooses one of two steps."""
+"""Levels 1 to 3: two steps follow each other, and the argument x is a number (1), a text (2) or a list of numbers (3).
+Level 4: x is a number, and a condition chooses one of two steps."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Function:
 
     sentence: str
     code: str
-    """A right expression of x."""
+    """A Python expression of x that has the function's value, such as "(x+3)*2"."""
     run: Callable[[Any], Any]
 
 

@@ -12,8 +12,8 @@ MAX_DIVIDED = 10**7
 """The most problems that `Divided` divides: the first ones of its environment. Each takes 8 bytes."""
 # The function `tenth` below gives each index a number from 0 to 9. In `Divided`, these numbers decide the split.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
-EACH_HAS_SOME = 18
-"""The least number of problems with which each split has one: problem 17 is the first that the hash gives to test."""
+ENOUGH_FOR_EACH_SPLIT = 18
+"""The least number of problems with which no split is empty: problem 17 is the first that the hash gives to test."""
 
 
 def tenth(indices: np.ndarray) -> np.ndarray:
@@ -38,8 +38,8 @@ class Divided(Around):
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
         if not len(self.indices):
             raise EnvError(
-                f"{self._how_it_is_divided}. Give it {EACH_HAS_SOME} problems or more, of which every split gets some, "
-                "or take `split` in its __init__ and divide them there."
+                f"{self._how_it_is_divided}. Give it {ENOUGH_FOR_EACH_SPLIT} problems or more, of which every split "
+                "gets some, or take `split` in its __init__ and divide them there."
             )
 
     @property

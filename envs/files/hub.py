@@ -1,5 +1,5 @@
 """Whether the Hugging Face hub can be reached: with one request of at most two seconds, while its clients
-retry for thirty."""
+retry for thirty. datasets.py downloads from it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""The wording of the generated GSM8K problems: one line at level 1, full sentences at levels 2 and 3."""
+"""The wording of the generated GSM8K problems: one line at level 1, full sentences at levels 2 and 3.
+
+The words of the prompt around a problem are in envs/gsm8k/env.py and envs/bases/published.py.
+"""
 
 import re
 from collections.abc import Sequence

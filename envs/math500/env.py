@@ -30,8 +30,12 @@ class MATH500(PublishedEnv):
 
     Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems, none in two of the splits.
     Level 1 has one rule, no arithmetic and at most 26 characters, level 2 fractions, quadratics and areas, level 3
-    pairs, intervals, roots, residues and probabilities. With any other source, `test` is HuggingFaceH4/MATH-500, and a
-    hash picks a twentieth of ankner/math-500 for `validation`; the columns are `problem`, and `solution` or `answer`.
+    pairs, intervals, roots, residues and probabilities.
+
+    Splits with source="hub": there are two published sets, whose names are alike. `test` is HuggingFaceH4/MATH-500 (500
+    problems). `train` and `validation` are ankner/math-500 (12,000 problems) without those of `test`: a hash picks a
+    twentieth for `validation`, and `train` is the rest. A folder's files `train` and `test` are used in the same way.
+    The columns are `problem`, and `solution` or `answer`.
     """
 
     task, problem_module, instruction = "math500", math_problems, _INSTRUCTION

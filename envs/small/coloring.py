@@ -60,7 +60,7 @@ def fits(colors: str, edges: list[str]) -> bool:
 
 
 def first_coloring(nodes: int, edges: list[str], colors: str = "") -> str:
-    """The first solution in the order of numbers that begins with `colors`, or "" if none does."""
+    """Of the solutions that begin with `colors`, the smallest when read as a number; "" if there is none."""
     if not fits(colors, edges):
         return ""
     if len(colors) == nodes:

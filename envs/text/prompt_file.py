@@ -36,7 +36,11 @@ class Template:
 
 
 def check_style(env: str, style: object, known: Iterable[str | None], other: str = "") -> None:
-    """Raises EnvError unless `style` is one of the `known` prompt styles. other: as in `check_choice`."""
+    """Raises EnvError unless `style` is one of the `known` prompt styles.
+
+    A style of None leaves the choice to the task, where `known` has it. other: what the error adds to the list of known
+    styles, e.g. "or the path of a file".
+    """
     known = list(known)
     if style == "paper" and "instruct" in known:
         raise EnvError(
@@ -47,9 +51,9 @@ def check_style(env: str, style: object, known: Iterable[str | None], other: str
 
 
 def refuse_path(env: str, style: object, known: Sequence[str | None]) -> None:
-    """Raises EnvError for a style that is a folder, or a path in some folder (`prompts/mine.txt`) without a file.
+    """Raises EnvError for a style that is meant as a file and is none: a folder, or a path such as `prompts/mine.txt`.
 
-    An unknown style that is a single word is left to `check_choice`.
+    Any other unknown style, such as a single word, is left to `check_style`.
     """
     if style in known or not isinstance(style, str) or not style:
         return
@@ -76,13 +80,15 @@ def read_style(
     `fields`, e.g. `{puzzle}`, and no other of FIELDS. Raises EnvError for an unknown style, naming the nearest known
     one, and for a file that cannot be used.
     """
-    if style in known or not isinstance(style, str) or not Path(style).is_file():
+    path = Path(style) if isinstance(style, str) and style not in known else None
+    if path is None or not path.is_file():
+        # The two checks raise EnvError for an unknown style, each for another kind, and pass a known one.
         refuse_path(env, style, known)
         or_file = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
         check_style(env, style, known, or_file)
         return None
     try:
-        raw = Path(style).read_bytes()
+        raw = path.read_bytes()
         text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise EnvError(f"{env}: prompt_style={style} cannot be read: {error}.") from error

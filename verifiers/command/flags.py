@@ -21,18 +21,19 @@ class Parser(argparse.ArgumentParser):
         word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
         if message.startswith(UNKNOWN) and word.startswith("--"):
             known = [flag for flag in flags_of(self) if flag.startswith("--")]
-            message = f"there is no flag {word}. {did_you_mean(word, known, '{}')}".rstrip()
+            hint = did_you_mean(word, known, shown_as="{}")  # without quotes, as flags are typed
+            message = f"there is no flag {word}. {hint}".rstrip()
             if word in known:
                 message = f"{word} is a flag of another command"
         mark = "?" if message.endswith("?") else "."
         self.exit(2, f"error: {message.rstrip('.?')}{mark} See {self.prog} --help.\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuses a word that an argument does not take, e.g. as a command, and names the nearest word it takes."""
+        """Refuses a word that is no choice of an argument, e.g. an unknown command, and names the nearest choice."""
         if action.choices is None or value in action.choices:
             return
         words = [str(choice) for choice in action.choices]
-        near = did_you_mean(value, words, "{}")
+        near = did_you_mean(value, words, shown_as="{}")
         raise argparse.ArgumentError(action, f"{value!r} is unknown. {near}Use one of {', '.join(words)}")
 
 

@@ -42,7 +42,10 @@ def key(text: str) -> str:
 
 
 def without_thin_spaces(text: str) -> str:
-    r"""The text with a space for each `\,`, but with nothing for one before a group of three digits: 10\,000."""
+    r"""The text with a space for each `\,`, but without those that group the digits of a number: 10\,000 is 10000.
+
+    A `\,` groups digits if one to three digits stand right before it, and exactly three right behind it.
+    """
     if "\\," not in text:
         return text
     parts = text.split("\\,")
@@ -60,13 +63,16 @@ def without_text_command(text: str) -> str:
     if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
         text = text[6:-1].strip()
     text = text[1] if text in LETTERS_IN_BRACKETS else text
-    return text.lower() if len(text) > 3 and text.replace(" ", "").isalpha() else text
+    # Up to three letters may be variables or points, such as AB and ABC, and keep their capitals.
+    is_in_words = len(text) > 3 and text.replace(" ", "").isalpha()
+    return text.lower() if is_in_words else text
 
 
 def joined(text: str) -> str:
-    """The text without white space, except one space between two letters, digits or points: 1 2, not 12.
+    """The text without white space, except one space between two letters, digits or points: 1 2 does not become 12.
 
-    A comma counts as a digit if the text has no brackets: 10, 080 is not 10,080.
+    A space beside a comma stays, too, so that 10, 080 does not become 10,080. But in a text with brackets it goes,
+    because the comma divides values there: (3, 4) becomes (3,4).
     """
     words = text.split()
     marks = "." if "(" in text or "[" in text else ".,"
@@ -105,6 +111,7 @@ def same_text(answer: str, gold: str) -> bool:
 def is_same_time(answer: str, gold: str) -> bool:
     """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
 
+    In names, a half is a half of the day: a.m. or p.m.
     2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours. 2:3 p.m. is wrong for 2:3, which is a ratio.
     """
     time, wanted = time_of(answer), time_of(gold)
@@ -112,7 +119,8 @@ def is_same_time(answer: str, gold: str) -> bool:
         return False
     (hour, *rest), (wanted_hour, *wanted_rest) = time[0], wanted[0]
     wanted_half_is_open = wanted[1] == ""
-    if not wanted_half_is_open or not names_half(answer):
+    answer_adds_half = wanted_half_is_open and names_half(answer)
+    if not answer_adds_half:
         return time == wanted
     digits = gold.replace(" ", "")
     hours = 24 if digits.startswith("0") else 12
@@ -138,10 +146,9 @@ def token_text(text: str) -> str:
 
 
 def is_time_of_day(text: str) -> bool:
-    """True for a time with a.m. or p.m.; not for 3:45, which may be a ratio."""
+    """True for a time with a.m. or p.m.; not for 3:45 or 16:30, which may be ratios."""
     text = token_text(text)
-    time = time_of(text)
-    return time is not None and time[1] == "day" and names_half(text)
+    return time_of(text) is not None and names_half(text)
 
 
 def is_clock(text: str) -> bool:
