@@ -83,7 +83,13 @@ def _create(
         for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
-    task.reward_weights = _merged_weights(shown_id, task.reward_weights, reward_weights)
+    weights = _merged_weights(shown_id, task.reward_weights, reward_weights)
+    if task.parts:  # each task of a mixture keeps its own weights, apart from those that are given
+        changed = {name: weights[name] for name in reward_weights or {}}
+        for part in task.parts.values():
+            part.reward_weights = {name: changed.get(name, own) for name, own in part.reward_weights.items()}
+    else:
+        task.reward_weights = weights
     combined = task
     for name, (put_around, default) in AROUND.items():
         # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.

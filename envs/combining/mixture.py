@@ -67,7 +67,10 @@ class Mixture(Combined):
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
-        """The components of all tasks together. Setting them sets, in each task, the weights of its components."""
+        """The components of all tasks together, each with its weight in the last task that has it.
+
+        Setting them sets, in each task, the weights of its components.
+        """
         return self._union("reward_weights")
 
     @reward_weights.setter

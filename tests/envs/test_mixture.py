@@ -47,6 +47,24 @@ def test_a_completion_earns_what_its_own_task_says() -> None:
         assert env.habits(problem) == part.habits(problem)
 
 
+@pytest.mark.parametrize("order", ["sorting + {rows}", "{rows} + sorting"])
+def test_each_task_keeps_its_own_weights_beside_one_with_a_reward_of_its_own(tmp_path, order) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "Say hello."}\n' * 8)
+    (tmp_path / "mine.py").write_text(
+        "def short(completions, **kwargs):\n    return [1.0 for _ in completions]\n"
+    )
+    names = order.format(rows=rows)
+    env = envs.make(names, **{"rows.reward": f"{tmp_path / 'mine.py'}:short"})
+    weights = {task: dict(part.reward_weights) for task, part in env.parts.items()}
+    assert weights["sorting"]["correct"] == 1.0
+    assert weights["rows"] == {**weights["rows"], "correct": 0.0, "short": 1.0}
+    paid = envs.make(
+        names, reward_weights={"correct": 2.0}, **{"rows.reward": f"{tmp_path / 'mine.py'}:short"}
+    )
+    assert {part.reward_weights["correct"] for part in paid.parts.values()} == {2.0}
+
+
 def test_the_same_problem_of_two_tasks_is_evaluated_for_each() -> None:
     env = envs.make("sorting + sorting", split="validation")
     indices = distinct_problems(env, 8)
