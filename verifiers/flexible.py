@@ -56,6 +56,10 @@ _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
 """Words that belong to the number before them: both of "5 million dollars"."""
 _BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
 _BULLETS = ("- ", "* ")
+_FUNCTIONS = frozenset("sqrt pi sin cos tan log ln".split())
+_GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
+"""Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
+_EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
 _LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
@@ -232,11 +236,17 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         elif c.isdecimal():
             start, i = number_at(text, i)
             i = amount_end(text, start, i, is_gsm8k)
-            add(start, i)
-            word = ""
+            low, high = (start, i) if is_gsm8k else expression_around(text, start, i)
+            if low < start and (words_before := list(words_of(text[max(low - _LEAD_LIMIT, begin) : low]))):
+                word = words_before[-1]  # the "is" of "is \frac{3}{4}"
+            add(low, high)
+            i, word = high, ""
         elif c.isalpha():
             start = i
-            while i < len(text) and (text[i].isalpha() or (text[i].isdecimal() and text[i].isascii())):
+            is_command = text[start - 1 : start] == "\\"  # \frac34, but "Q2"
+            while i < len(text) and (
+                text[i].isalpha() or (text[i].isdecimal() and text[i].isascii() and not is_command)
+            ):
                 i += 1
             word = text[start:i].lower()
             is_behind_comma = "," in text[max(start - 2, 0) : start]
@@ -377,6 +387,8 @@ def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
     if text[i] != "$" or text[i - 1 : i] == "\\" or not text[i + 1 : i + 2].strip():
         return -1
     end = text.find("$", i + 1, i + _FORMULA_LIMIT)
+    while end > 0 and text[end - 1] == "\\":  # the currency in $\$5$
+        end = text.find("$", end + 1, i + _FORMULA_LIMIT)
     inside = text[i + 1 : end]  # where `end` is -1, the result is -1 whatever stands here
     is_currency = text[end + 1 : end + 2].isdecimal() or inside[-1:].isspace() or "\n" in inside
     return -1 if end < 0 or is_currency else end + 1
@@ -409,6 +421,38 @@ def number_at(text: str, i: int) -> tuple[int, int]:
     if text[start - 1 : start] in ("-", "−") and not is_operand(text[start - 2 : start - 1]):
         start -= 1
     return max(start, 0), end
+
+
+def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the expression outside of dollars with the number text[start:end]: `\\frac{3}{4}`, `(3, -2)`.
+
+    It has no spaces but those in its brackets, and no words but functions such as sqrt. Else it is the number alone.
+    """
+    before, behind = text[start - 1 : start], text[end : end + 1]
+    is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
+    if not (before in _GLUE or before.isalpha() or is_glued):
+        return start, end
+    left, right = text[max(start - _EXPRESSION_LIMIT, 0) : start], text[end : end + _EXPRESSION_LIMIT]
+    low = start - len(left.rsplit(None, 1)[-1]) if left.strip() and not left[-1].isspace() else start
+    high = end + len(right.split(None, 1)[0]) if right.strip() and not right[0].isspace() else end
+    if max(start - low, high - end) == _EXPRESSION_LIMIT:
+        return start, end
+    if count_open(text[low:high]) > 0:  # (3, -2)
+        closings = [text.find(sign, high, high + _EXPRESSION_LIMIT) + 1 for sign in ")]}"]
+        high = max(high, *closings)
+    while high > end and text[high - 1] in ".,;:!?*`_":
+        high -= 1
+    while low < start and text[low] in "*`_":
+        low += 1
+    expression = text[low:high]
+    words = [word for word in words_of(expression) if word.isalpha() and len(word) > 1]
+    has_words = any(word not in _FUNCTIONS and "\\" + word not in expression for word in words)
+    return (start, end) if has_words or count_open(expression) else (low, high)
+
+
+def count_open(text: str) -> int:
+    """How many brackets are open at the end of a text; below 0 if more are closed than opened."""
+    return sum(map(text.count, "([{")) - sum(map(text.count, ")]}"))
 
 
 def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:

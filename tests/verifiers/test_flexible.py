@@ -58,6 +58,48 @@ UNMARKED = [
     ("It is 96, so 95 is wrong.", "96"),
     ("He made 96 dollars, and Bob's claim is wrong.", "96"),
 ]
+# References of MATH that a completion writes without dollars.
+EXPRESSIONS = [
+    *(
+        r"\frac{14}{3}",
+        r"-\frac{1}{8}",
+        r"\frac34",
+        r"70\sqrt{2}",
+        "2√3",
+        "sqrt(3)",
+        "18π",
+        r"2\pi",
+        "16{,}384",
+        "2:5",
+    ),
+    *("3x", "x^2+1", "5^{10}", "2,-2", "(5,-3)", "(3, -2)", "[0,5]", "[-2, 7)", r"\{1, 2\}", r"90^\circ"),
+]
+
+
+@pytest.mark.parametrize("form", ["{}", "So the final value is {}.", "So x = {}."])
+@pytest.mark.parametrize("answer", EXPRESSIONS)
+def test_a_number_in_an_expression_is_read_with_the_whole_of_it(answer, form):
+    assert verify("math500", form.format(answer), mode="flexible", answer=answer).correct
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "is_right"),
+    [
+        ("The area is 18π.", "18", False),
+        (r"So the final value is \frac{1}{8}.", "8", False),
+        ("(5,-3)", "-3", False),
+        ("The distance is sqrt(3).", "3", False),
+        ("There are 5 (five) of them.", "5", True),
+        ("It costs $5/hour.", "5", True),
+        ("So 9*2=18.", "18", True),
+        ("Total=18", "18", True),
+        (r"So the total cost is $\$32{,}348$.", "32348", True),
+    ],
+)
+def test_a_number_is_read_alone_only_if_it_stands_alone(completion, answer, is_right):
+    assert verify("math500", completion, mode="flexible", answer=answer).correct == is_right
+
+
 # (completion, reference, whether it is right) of MATH.
 LISTS = [
     ("Thus, the roots are $x = 2$ and $x = 3$.", "2,3", True),
