@@ -56,6 +56,13 @@ _AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
 """Words that belong to the number before them: both of "5 million dollars"."""
 _BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
 _BULLETS = ("- ", "* ")
+_PREPOSITIONS = frozenset("for with by from at to if such satisfy satisfies satisfying".split())
+"""Words between a value and a number that say what the value is for: "$460 for working 45 hours"."""
+_BOUNDARIES = frozenset(", ; : ( ) . so and then therefore thus hence which but or = find get obtain".split())
+"""Words and signs behind which such a phrase has ended: "multiply 4 by 2 to get 8"."""
+_MONEY, _MONEY_LIMIT = frozenset("dollar dollars cent cents euro euros pound pounds".split()), 8
+_CHECKING = frozenset("check checking verify verifying verification".split())
+"""Words among the first of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
 _FUNCTIONS = frozenset("sqrt pi sin cos tan log ln".split())
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
 """Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
@@ -198,6 +205,8 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
     found_in = [(0, list[Item]()), *sentences(text, is_gsm8k)]
     if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
         return values
+    while len(found_in) > 2 and is_check(text, found_in[-1][0]):
+        found_in.pop()
     begin, last = found_in[-1]
     found = max(reversed(last), key=lambda item: item.rank, default=None)
     if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
@@ -221,7 +230,8 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         counts_goods = before is not None and is_price(text[before.low : before.high])
         counts_goods = counts_goods and text[before.high : low].strip() == "for"  # $12.50 for 5 pens
         is_reason = not is_gsm8k and (word in _REASONS or defines) and is_condition(text, low, high)
-        rank = 0 if counts_goods or is_reason else rank_behind(word)
+        is_aside = before is not None and in_phrase(text[before.high : low], text[low : high + _MONEY_LIMIT])
+        rank = 0 if counts_goods or is_reason or (is_aside and word not in _BEING) else rank_behind(word)
         sentence.append(Item(low, high, rank, not (joins or word in _DENYING)))
 
     closings = last_closings(text)
@@ -277,6 +287,23 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
             i += 1
     if sentence:
         yield begin, sentence
+
+
+def is_check(text: str, begin: int) -> bool:
+    """True if the sentence that begins there checks a value: "Check: 8 + 4 = 12", "Let's verify that ..."."""
+    first_words = [word for word in words_of(text[begin : begin + _LEAD_LIMIT]) if word.isalpha()][:3]
+    return not _CHECKING.isdisjoint(first_words)
+
+
+def in_phrase(between: str, amount: str) -> bool:
+    """True if a number says what the value before it is for: "$460 for working 45 hours"; not "9 eggs for $18"."""
+    words = list(words_of(between[-_LEAD_LIMIT:]))
+    boundary = max((place for place, word in enumerate(words) if word in _BOUNDARIES), default=-1)
+    phrase = words[boundary + 1 :]
+    if boundary >= 0:
+        phrase = phrase[:1]  # "12 candies, with 2 left over", but not "$30, so he paid for 6 tickets"
+    is_money = is_price(amount) or not _MONEY.isdisjoint(words_of(amount))
+    return not _PREPOSITIONS.isdisjoint(phrase) and not (is_money and "for" in phrase)
 
 
 def last_list(text: str, items: list[Item]) -> Item | None:

@@ -58,6 +58,34 @@ UNMARKED = [
     ("It is 96, so 95 is wrong.", "96"),
     ("He made 96 dollars, and Bob's claim is wrong.", "96"),
 ]
+# (the last line of a worked solution, its answer): a phrase behind the answer says what it is for.
+PHRASES = [
+    ("Kylar needs to pay $64 for the 16 glasses.", "64"),
+    ("Therefore, Eliza earned $460 for working 45 hours this week.", "460"),
+    ("So it takes Carla 160 minutes to download the 200 GB file.", "160"),
+    ("So, Ali can buy 8 packs with $40.", "8"),
+    ("Lloyd makes $294 per week by selling 84 dozen eggs.", "294"),
+    ("The trip takes 5 hours at 60 mph.", "5"),
+    ("Jack will pay $35 more if he chooses option 2.", "35"),
+    ("He will have $24 left from his $100.", "24"),
+    ("Each of the 4 kids gets 12 candies, with 2 left over.", "12"),
+    # Here the answer stands behind the preposition.
+    ("She sells 9 eggs for $18.", "18"),
+    ("The 3 boys sell them for 18 dollars.", "18"),
+    ("He multiplies 9 by 2 to get 18.", "18"),
+    ("Of the 20 he gives 2 to Ann, so he is left with 18.", "18"),
+    ("She paid $5 for 3 and $4 for 2, so $9.", "9"),
+    # A sentence that checks the answer says another value.
+    ("So Tom has **8** apples left.\n\nLet's verify: 8 + 4 = 12. Correct!", "8"),
+    ("So Tom has 8 apples left.\n\nCheck: 8 + 4 = 12", "8"),
+]
+
+
+@pytest.mark.parametrize(("completion", "answer"), PHRASES)
+def test_a_phrase_or_a_check_behind_the_answer_is_not_read(completion, answer):
+    assert verify("gsm8k", completion, mode="flexible", answer=answer).correct
+
+
 # References of MATH that a completion writes without dollars.
 EXPRESSIONS = [
     *(
@@ -141,6 +169,10 @@ LISTS = [
     ("Therefore, $x = 5$ (we reject $x = -3$).", "-3", False),
     ("Therefore, $a+b = 1+2 = 3$, where $a=1$, $b=2$.", "3", True),
     ("Since $x>0$, $x = 5$.", "5", True),
+    ("Hence $f(2) = 7$ for $x = 2$.", "7", True),
+    ("Thus $n = 7$ is the smallest integer such that $n^2 > 40$.", "7", True),
+    ("Thus, $f(x)$ has a minimum value of $5$ at $x = 2$.", "5", True),
+    ("So $x = 4$.\n\n**Check:** $2(4) + 1 = 9$", "4", True),
     ("Thus $n^2 = 16$, and since $n>0$, $n = 4$.", "4", True),
     ("Thus $x = 2$, and since $x=2$, $y = 4$.", "4", True),
     ("Since $a = 2$, we get $x > 3$.", "x > 3", True),
