@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -410,14 +411,15 @@ def _demonstrations(subject: _Subject) -> str:
                 raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts and split == "test" and solved:
             continue  # nobody learns from these
+        none = ""
         if None in texts:
+            none = f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
+            if isinstance(env, Rows):
+                none += ", or leaves them out by --env-args bad_rows=skip"
+            given = [text is not None for text in texts]
+            problems, texts = dict(compress(problems.items(), given)), list(compress(texts, given))
+        if not texts:
             none = f"none for a problem of {split}: sft has nothing to learn from"
-            if any(text is not None for text in texts):
-                none = (
-                    f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
-                )
-                if isinstance(env, Rows):
-                    none += ", or leaves them out by --env-args bad_rows=skip"
             return "; ".join(filter(None, [none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
@@ -435,6 +437,8 @@ def _demonstrations(subject: _Subject) -> str:
                 )
                 return "; ".join(filter(None, ["some do not solve their problem", accepted]))
             raise EnvError(why)
+        if none:
+            return "; ".join(filter(None, [none, accepted]))
         solved += len(problems)
     return "; ".join(filter(None, [f"all {solved:,} solve their problem", accepted]))
 

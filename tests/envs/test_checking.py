@@ -338,6 +338,25 @@ def test_a_demonstration_that_fails_is_not_one_that_is_missing(failing, tmp_path
         checking.try_scoring(env)
 
 
+def test_a_missing_demonstration_does_not_hide_that_another_is_wrong(tmp_path):
+    rows = [
+        {"prompt": f"1 + {i}?", "answer": str(i + 1), "demo": f"The answer is {i + 1}."} for i in range(200)
+    ]
+    for row in rows[::4]:
+        row["demo"] = ""
+    file = tmp_path / "sums.jsonl"
+    columns = {"verifier": "gsm8k", "demonstration": "demo"}
+
+    def figure() -> str:
+        file.write_text("\n".join(map(json.dumps, rows)))
+        return {finding.name: finding for finding in check(str(file), 40, **columns)}["demonstrations"].figure
+
+    assert figure().startswith("none for ") and "sft refuses them" in figure()
+    for row in rows:
+        row["demo"] = row["demo"] and "The answer is 0."
+    assert "is not solved by 'The answer is 0.'" in figure()
+
+
 def test_a_missing_demonstration_needs_no_particular_words(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
