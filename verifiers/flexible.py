@@ -60,6 +60,11 @@ _PREPOSITIONS = frozenset("for with by from at to if such satisfy satisfies sati
 """Words between a value and a number that say what the value is for: "$460 for working 45 hours"."""
 _BOUNDARIES = frozenset(", ; : ( ) . so and then therefore thus hence which but or = find get obtain".split())
 """Words and signs behind which such a phrase has ended: "multiply 4 by 2 to get 8"."""
+_RESULTING = frozenset(
+    "left leave leaves leaving end ends ended finish finishes come comes amount amounts total last lasts need needs "
+    "has have had each".split()
+)
+"""Words between two numbers behind which the second is the answer: "The 4 friends end up with 18"."""
 _MONEY, _MONEY_LIMIT = frozenset("dollar dollars cent cents euro euros pound pounds".split()), 8
 _CHECKING = frozenset("check checking verify verifying verification".split())
 """Words among the first of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
@@ -290,14 +295,27 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
 
 
 def is_check(text: str, begin: int) -> bool:
-    """True if the sentence that begins there checks a value: "Check: 8 + 4 = 12", "Let's verify that ..."."""
-    first_words = [word for word in words_of(text[begin : begin + _LEAD_LIMIT]) if word.isalpha()][:3]
-    return not _CHECKING.isdisjoint(first_words)
+    """True if the sentence that begins there announces a check: "Check: 8 + 4 = 12", "Let's verify by adding: ..."."""
+    opening = text[begin : begin + _LEAD_LIMIT]
+    words = [word for word in words_of(opening.partition(":")[0]) if word.isalpha()]
+    checks = words[:1] if words[:1] != ["let"] else words[:3]
+    return ":" in opening and not _CHECKING.isdisjoint(checks)
 
 
 def in_phrase(between: str, amount: str) -> bool:
-    """True if a number says what the value before it is for: "$460 for working 45 hours"; not "9 eggs for $18"."""
+    """True if a number says what the value before it is for: "$460 for working 45 hours"; not "9 eggs for $18".
+
+    between: the text between the value and the number. amount: the number, and a few characters behind it.
+    """
     words = list(words_of(between[-_LEAD_LIMIT:]))
+    left, equals, _ = amount.partition("=")
+    is_calculation = equals and any(map(str.isdecimal, left))
+    if (
+        is_calculation
+        or words[-1:] in (["of"], ["by"])
+        or ("from" not in words and not _RESULTING.isdisjoint(words))
+    ):
+        return False  # "for a total of 18", "divide 64 by 8", "is left with 18"
     boundary = max((place for place, word in enumerate(words) if word in _BOUNDARIES), default=-1)
     phrase = words[boundary + 1 :]
     if boundary >= 0:

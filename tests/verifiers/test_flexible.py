@@ -75,6 +75,11 @@ PHRASES = [
     ("He multiplies 9 by 2 to get 18.", "18"),
     ("Of the 20 he gives 2 to Ann, so he is left with 18.", "18"),
     ("She paid $5 for 3 and $4 for 2, so $9.", "9"),
+    ("The 4 friends end up with 18 each.", "18"),
+    ("After the sale of 6 of them she is left with 18.", "18"),
+    ("He multiplies 3 by 6 for a total of 18.", "18"),
+    ("Therefore, we divide 64 by 8.", "8"),
+    ("Her checking account has $18 left.", "18"),
     # A sentence that checks the answer says another value.
     ("So Tom has **8** apples left.\n\nLet's verify: 8 + 4 = 12. Correct!", "8"),
     ("So Tom has 8 apples left.\n\nCheck: 8 + 4 = 12", "8"),
