@@ -3,11 +3,15 @@ r"""The value that a completion ends with where it marks no answer: "So, the lad
 Mode `flexible`, which is for files of other people's models, judges this value: the last number or closed formula
 (`$...$`, `\(...\)`, `\[...\]`) of the last sentence that has one. If that sentence has several, a number behind "=" or
 "is" is preferred. A number behind a word such as "every" or "in" is taken only if there is no other, because it says
-what the value is about: "in 7 days". So is a number that counts what a price is for, "$12.50 for 5 pens", and so are
-several numbers in brackets behind a value, "30 boxes (20 new and 10 old ones)". What is denied, asked, left open ("18
-or 19", "±18") or not computed (`2*9`) is no value. Where lenient mode found a marked or named answer that it cannot
-read, the value is looked for in that alone, and what is named first counts: the 72 of "The answer is 72. She sold 48 in
-April and 24 in May." Nothing is compiled; every scan is linear.
+what the value is about: "in 7 days". So is what a preposition joins to the value, "$460 for working 45 hours", and so
+are several numbers in brackets behind a value, "30 boxes (20 new and 10 old ones)". What is denied, asked, left open
+("18 or 19", "±18") or not computed (`2*9`) is no value, nor is what a sentence that checks the value says: "Let's
+verify: ...". In MATH, an expression outside of dollars is read whole, `\frac{14}{3}`, and the values at the end of the
+text may be one list: "The roots are $x = 2$ and $x = 3$."
+
+Where lenient mode found a marked or named answer that it cannot read, the value is looked for in that alone, and what
+is named first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Nothing is compiled; every scan
+is linear.
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ _RESULTING = frozenset(
     "has have had each".split()
 )
 """Words between two numbers behind which the second is the answer: "The 4 friends end up with 18"."""
-_MONEY, _MONEY_LIMIT = frozenset("dollar dollars cent cents euro euros pound pounds".split()), 8
+_UNIT_LIMIT = 8  # characters behind a number in which "dollars" may stand
 _CHECKING = frozenset("check checking verify verifying verification".split())
 """Words among the first of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
 _FUNCTIONS = frozenset("sqrt pi sin cos tan log ln".split())
@@ -232,11 +236,9 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         joins = before is not None and (word in _JOINING or (word == "and" and not before.is_value))
         if joins:
             sentence[-1] = before._replace(is_value=False)
-        counts_goods = before is not None and is_price(text[before.low : before.high])
-        counts_goods = counts_goods and text[before.high : low].strip() == "for"  # $12.50 for 5 pens
         is_reason = not is_gsm8k and (word in _REASONS or defines) and is_condition(text, low, high)
-        is_aside = before is not None and in_phrase(text[before.high : low], text[low : high + _MONEY_LIMIT])
-        rank = 0 if counts_goods or is_reason or (is_aside and word not in _BEING) else rank_behind(word)
+        is_aside = before is not None and in_phrase(text, before.high, low, high)
+        rank = 0 if is_reason or (is_aside and word not in _BEING) else rank_behind(word)
         sentence.append(Item(low, high, rank, not (joins or word in _DENYING)))
 
     closings = last_closings(text)
@@ -302,13 +304,13 @@ def is_check(text: str, begin: int) -> bool:
     return ":" in opening and not _CHECKING.isdisjoint(checks)
 
 
-def in_phrase(between: str, amount: str) -> bool:
-    """True if a number says what the value before it is for: "$460 for working 45 hours"; not "9 eggs for $18".
+def in_phrase(text: str, begin: int, low: int, high: int) -> bool:
+    """True if the item text[low:high] says what the value before it is for: "$460 for working 45 hours".
 
-    between: the text between the value and the number. amount: the number, and a few characters behind it.
+    begin: where that value ends. An amount of money is the price itself: "9 eggs for $18".
     """
-    words = list(words_of(between[-_LEAD_LIMIT:]))
-    left, equals, _ = amount.partition("=")
+    words = list(words_of(text[max(begin, low - _LEAD_LIMIT) : low]))
+    left, equals, _ = text[low:high].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))
     if (
         is_calculation
@@ -320,7 +322,8 @@ def in_phrase(between: str, amount: str) -> bool:
     phrase = words[boundary + 1 :]
     if boundary >= 0:
         phrase = phrase[:1]  # "12 candies, with 2 left over", but not "$30, so he paid for 6 tickets"
-    is_money = is_price(amount) or not _MONEY.isdisjoint(words_of(amount))
+    words_behind = words_of(text[low : high + _UNIT_LIMIT])
+    is_money = not is_formula(text, low, high) and not NAMES.keys().isdisjoint(words_behind)
     return not _PREPOSITIONS.isdisjoint(phrase) and not (is_money and "for" in phrase)
 
 
