@@ -119,10 +119,14 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
     all_wrong = [bool((group == 0).all()) for group in correct]
     identical = [bool((group == group[0]).all()) for group in texts]
     wrong_identical = [same and not group[0] for same, group in zip(identical, correct, strict=True)]
+    # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
+    equal = [bool(np.ptp(group) == 0) for group in rewards]
     return {
         "reward_std": float(np.mean([group.std() for group in rewards])),
-        # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
-        "frac_reward_zero_std": float(np.mean([np.ptp(group) == 0 for group in rewards])),
+        "frac_reward_zero_std": float(np.mean(equal)),
+        "frac_reward_zero_std_not_all_correct": float(
+            np.mean([same and not right for same, right in zip(equal, all_correct, strict=True)])
+        ),
         "frac_groups_all_correct": float(np.mean(all_correct)),
         "frac_groups_all_wrong": float(np.mean(all_wrong)),
         "frac_groups_identical": float(np.mean(identical)),

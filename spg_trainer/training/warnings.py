@@ -158,9 +158,7 @@ def has_learned(history: History) -> bool:
 
 def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> float:
     """The share of a step's groups that have no signal (see `NO_SIGNAL_SHARE`)."""
-    if right_groups_teach:
-        return row["frac_reward_zero_std"] - row["frac_groups_all_correct"]
-    return row["frac_reward_zero_std"]
+    return row["frac_reward_zero_std_not_all_correct" if right_groups_teach else "frac_reward_zero_std"]
 
 
 def shares_of_groups(history: History) -> dict[str, float]:

@@ -17,10 +17,20 @@ from spg_trainer.training.warnings import all_warnings, form_warning, new_warnin
 from tests.common.trainer_cases import small_config
 
 
-def equal(share: float, right: float = 0.0, wrong: float = 0.0, same: float = 0.0) -> dict:
-    """What a step with equal rewards in such a share of its groups measures."""
-    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_wrong_identical")
-    return dict(zip((f"frac_{name}" for name in names), (share, right, wrong, same), strict=True))
+def equal(
+    share: float, right: float = 0.0, wrong: float = 0.0, same: float = 0.0, equal_right: float | None = None
+) -> dict:
+    """What a step with equal rewards in such a share of its groups measures.
+
+    equal_right: the share of groups that are all right and have equal rewards; None: all that are all right.
+    """
+    return {
+        "frac_reward_zero_std": share,
+        "frac_reward_zero_std_not_all_correct": share - (right if equal_right is None else equal_right),
+        "frac_groups_all_correct": right,
+        "frac_groups_all_wrong": wrong,
+        "frac_groups_wrong_identical": same,
+    }
 
 
 GOOD = {
@@ -109,6 +119,9 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     assert new_warnings(rows) and not new_warnings(rows, right_groups_teach=True)
     rows = history((8, {}), (10, equal(0.95, right=0.1, wrong=0.85)))
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
+    # Right ones whose form is rewarded, too, have unequal rewards: the equal groups are all wrong.
+    rows = history((8, {}), (10, equal(0.8, right=0.2, wrong=0.8, equal_right=0.0)))
+    assert new_warnings(rows, right_groups_teach=True)
 
 
 def test_a_run_that_has_learned_its_problems_is_left_in_peace():
@@ -190,6 +203,7 @@ def test_groups_are_counted_by_what_they_have_in_common():
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
     assert shares == {
         "frac_reward_zero_std": 0.75,
+        "frac_reward_zero_std_not_all_correct": 0.25,
         "frac_groups_all_correct": 0.5,
         "frac_groups_all_wrong": 0.5,
         "frac_groups_identical": 0.5,
