@@ -437,6 +437,15 @@ def test_an_expression_or_grid_that_no_mark_names_is_read_as_a_whole(task: str, 
     assert verify_batch(task, [case.answer], mode="flexible", **columns).correct.tolist() == [case.right]
 
 
+RIGHT_BUT_NOT_READ = ["*3 × 5 + 7*", "Answer: *3 × 5 + 7*.", "For 22 \\(3 × 5 + 7\\)", "| 3 × 5 + 7 | 22 |"]
+
+
+@pytest.mark.parametrize("completion", RIGHT_BUT_NOT_READ)
+def test_a_star_a_number_or_a_table_beside_an_expression_is_not_known_to_end_it(completion: str) -> None:
+    verdict = verify("countdown", completion, mode="flexible", numbers=[3, 5, 7], target=22)
+    assert verdict.reason == "no_answer"
+
+
 @pytest.mark.parametrize("unit", ["(", "3*", "3 × ", "\\frac{", "\\,", "* ", "} ", "é", "\\é3+4 ", "\ud800"])
 def test_a_long_line_is_read_whatever_it_repeats(unit: str) -> None:
     text = unit * 20_000
