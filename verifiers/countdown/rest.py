@@ -48,7 +48,7 @@ def goes_on_before(text: str) -> bool:
             return True  # `9 ** 3*5+7`
         head, gap = head[:-2].rstrip(_MARKS), " "
     is_apart = gap[:1].isspace()
-    if not head or (head in _BULLETS and is_apart) or head.endswith(_ARROWS):
+    if head in ("", "+") or (head in _BULLETS and is_apart) or head.endswith(_ARROWS):
         return False
     sign, before = head[-1], head[-2:-1]
     if sign in _SEPARATORS:
