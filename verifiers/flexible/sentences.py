@@ -51,7 +51,7 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         elif kind == NAME:
             word = ""
         elif kind == WORD:
-            word = "" if is_plain(text, low, high) else text[low:high].lower()
+            word = role_of(text, low, high, word)
             defines = word == "where" or (defines and word not in MOVING_ON)
         else:
             sign = text[low]
@@ -90,13 +90,19 @@ def set_aside(items: list[Item], opened: int) -> None:
         items[opened:] = [item._replace(rank=0) for item in inside]
 
 
-def is_plain(text: str, low: int, high: int) -> bool:
-    """True for an "or" that says the same again, "$5 a day, or $35 in 7 days", and "where" and "as" in a clause."""
+def role_of(text: str, low: int, high: int, last: str) -> str:
+    """The word text[low:high], by which a value behind it is ranked; "" if it says nothing about the value.
+
+    Nothing says the "or" of "$5 a day, or $35 in 7 days", or "where" and "as" within a clause. A value behind ", not"
+    or "instead of" counts as little as one behind "rather than". last: the word or sign before it.
+    """
     word = text[low:high].lower()
-    is_behind_comma = "," in text[max(low - 2, 0) : low]
+    is_behind_comma = last == ","
+    if (word == "not" and is_behind_comma) or (word == "of" and last == "instead"):
+        return "than"
     if word == "or":
-        return is_behind_comma
-    return word in CONDITIONS and not (is_behind_comma or text[low - 1 : low] == "(")
+        return "" if is_behind_comma else word
+    return word if word not in CONDITIONS or is_behind_comma or last == "(" else ""
 
 
 def is_condition(text: str, low: int, high: int) -> bool:

@@ -15,6 +15,8 @@ _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
 """Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
+_PLUS_OR_MINUS = (" + ", " - ")
+_CONSTANTS = ("pi", "infty")
 _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
@@ -93,7 +95,7 @@ def is_formula(text: str, low: int, high: int) -> bool:
 def has_value(formula: str) -> bool:
     """True if a formula says more than a name: `$x = 3$`, not `$x$` or `$ABC$`."""
     inside = formula.strip("$\\[]() .\n")
-    return not (inside.isalpha() and inside.isascii())
+    return inside in _CONSTANTS or not (inside.isalpha() and inside.isascii())
 
 
 def variable_of(text: str, low: int, high: int) -> str:
@@ -143,10 +145,15 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
 
     It has no spaces but those in its brackets, and no words but functions such as sqrt. Else it is the number alone.
     """
+    opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
+    if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
+        closing = text.find("\\right", end, end + _EXPRESSION_LIMIT) + len("\\right")
+        if closing > end:
+            return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
     before, behind = text[start - 1 : start], text[end : end + 1]
     is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
     if not (before in _GLUE or before.isalpha() or is_glued):
-        return start, end
+        return with_terms(text, start, end)
     left, right = text[max(start - _EXPRESSION_LIMIT, 0) : start], text[end : end + _EXPRESSION_LIMIT]
     low = start - len(left.rsplit(None, 1)[-1]) if left.strip() and not left[-1].isspace() else start
     high = end + len(right.split(None, 1)[0]) if right.strip() and not right[0].isspace() else end
@@ -160,9 +167,38 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     while low < start and text[low] in "*`_":
         low += 1
     expression = text[low:high]
+    return with_terms(text, low, high) if is_closed(expression) else (start, end)
+
+
+def is_closed(expression: str) -> bool:
+    """True if a text has as many closing brackets as opening ones, and no words but commands and functions."""
     words = [word for word in words_of(expression) if word.isalpha() and len(word) > 1]
     has_words = any(word not in FUNCTIONS and "\\" + word not in expression for word in words)
-    return (start, end) if has_words or count_open(expression) else (low, high)
+    return not has_words and count_open(expression) == 0
+
+
+def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the sum with the term text[start:end], blanks around its signs, and a letter: `6 - 5i`.
+
+    A sum of numbers alone is a calculation, not a value.
+    """
+    low, high, is_last = start, end, False
+    while text[high : high + 3] in _PLUS_OR_MINUS and not is_last and high - end < _EXPRESSION_LIMIT:
+        token = text[high + 3 : high + _EXPRESSION_LIMIT].partition(" ")[0].partition("\n")[0]
+        term = token.rstrip(".,;:!?*")
+        if not is_term(term):
+            break
+        high, is_last = high + 3 + len(term), term != token
+    before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")[2]
+    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha():
+        low -= 3 + len(before)
+    return (low, high) if any(c.isalpha() or c == "√" for c in text[low:high]) else (start, end)
+
+
+def is_term(text: str) -> bool:
+    """True for a term of a sum: `5i`, `2\\sqrt{3}`, `x^2`."""
+    is_plain = all(c.isalnum() or c in "\\^_{}()√/." for c in text)
+    return text not in ("", "a", "I") and is_plain and is_closed(text)  # not "3 - a prime"
 
 
 def count_open(text: str) -> int:

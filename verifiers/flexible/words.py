@@ -36,10 +36,7 @@ PREPOSITIONS = frozenset("for with by from at to if such satisfy satisfies satis
 """Between a value and a number, they say what the value is for: "$460 for working 45 hours"."""
 BOUNDARIES = CONCLUDING | frozenset(", ; : ( ) . and then which but or = find get obtain".split())
 """Behind them, such a phrase has ended: "multiply 4 by 2 to get 8"."""
-RESULTING = frozenset(
-    "left leave leaves leaving end ends ended finish finishes come comes amount amounts total last lasts need needs "
-    "has have had each".split()
-)
+RESULTING = frozenset("left end ends come comes amount total last need needs each".split())
 """Between two numbers, they make the second one the answer: "The 4 friends end up with 18"."""
 CHECKING = frozenset("check checking verify verifying verification".split())
 """Among the first words of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
