@@ -73,13 +73,13 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def before_other(data: Bytes, start: int, end: int) -> int:
-    """Where the value data[start:end] ends, before one that it is told from: at the comma of "(B), not (C)"."""
+    """Where the value data[start:end] ends, before one that it is told from: as in "(B), not (C)", "B (not 3)"."""
     i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
     while i < end:
         key, after = read_word(data, i, end, True)
         if key == _NOT and before_spaces(data, start, i) > start:
             begin = before_spaces(data, start, i)
-            if data[begin] == ch.COMMA and opens_value(data, after, end):
+            if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and opens_value(data, after, end):
                 return begin
         is_pair = (key == _THAN and last == _RATHER) or (key == _OF and last == _INSTEAD)
         if is_pair and begin > start and opens_value(data, after, end):

@@ -97,12 +97,11 @@ def role_of(text: str, low: int, high: int, last: str) -> str:
     or "instead of" counts as little as one behind "rather than". last: the word or sign before it.
     """
     word = text[low:high].lower()
-    is_behind_comma = last == ","
-    if (word == "not" and is_behind_comma) or (word == "of" and last == "instead"):
+    is_behind_sign = last in (",", "(")
+    if (word == "not" and is_behind_sign) or (word == "of" and last == "instead"):
         return "than"
-    if word == "or":
-        return "" if is_behind_comma else word
-    return word if word not in CONDITIONS or is_behind_comma or last == "(" else ""
+    is_said_again = word == "or" and last == ","
+    return "" if is_said_again or (word in CONDITIONS and not is_behind_sign) else word
 
 
 def is_condition(text: str, low: int, high: int) -> bool:

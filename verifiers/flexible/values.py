@@ -182,6 +182,9 @@ def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
 
     A sum of numbers alone is a calculation, not a value.
     """
+    has_sign = text[end : end + 3] in _PLUS_OR_MINUS or text[max(start - 3, 0) : start] in _PLUS_OR_MINUS
+    if not (has_sign and has_letter(text[max(start - 4, 0) : end + _EXPRESSION_LIMIT])):
+        return start, end
     low, high, is_last = start, end, False
     while text[high : high + 3] in _PLUS_OR_MINUS and not is_last and high - end < _EXPRESSION_LIMIT:
         token = text[high + 3 : high + _EXPRESSION_LIMIT].partition(" ")[0].partition("\n")[0]
@@ -192,7 +195,12 @@ def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
     before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")[2]
     if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha():
         low -= 3 + len(before)
-    return (low, high) if any(c.isalpha() or c == "√" for c in text[low:high]) else (start, end)
+    return (low, high) if has_letter(text[low:high]) else (start, end)
+
+
+def has_letter(text: str) -> bool:
+    """True if a text has a letter or the sign of a root."""
+    return any(c.isalpha() or c == "√" for c in text)
 
 
 def is_term(text: str) -> bool:
