@@ -22,6 +22,8 @@ _APART = frozenset(
 _BEING = frozenset("s is was be seems looks".split())
 """Forms of being that are said of a value. "are" is not: "4 answers are wrong" speaks of things that are counted."""
 _WRONG = frozenset("wrong incorrect false impossible untrue".split())
+_ANSWERS = frozenset("answer result value".split())
+"""Words that name a wrong value behind one of `_WRONG`: "It is wrong to say 96.", "The wrong answer is 96."."""
 _RIGHT = frozenset("right correct true possible accurate the our my what".split())
 """Words that deny a value behind "not": "That is not right", "not the total", "not what we want"."""
 _ADVERBS = frozenset(
@@ -54,7 +56,7 @@ def is_behind_denied_verb(before: str) -> bool:
                 denied = True
         elif word == "only" and last == "not":
             denied = False
-        elif word in _WRONG and last in _BEING and not apart:  # "It is wrong to say 96."
+        elif (word in _WRONG and last in _BEING and not apart) or (word in _ANSWERS and last in _WRONG):
             denied = True
     return denied
 

@@ -70,7 +70,9 @@ _THINKING = word_keys("think thinking reasoning")
     ENDS_TEXT,
 ) = range(8)
 """Kinds of tags. An unusual tag is not written `<answer>`: `<Answer>`, `<final answer>`."""
-_OR, _AND = word_key("or"), word_key("and")
+_OR, _AND, _NOT = word_key("or"), word_key("and"), word_key("not")
+_RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
+_BEFORE_BOX = tuple(b"\\(${}*")  # signs that may stand between such a word and a box: "not $\\boxed{96}$"
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
 r"""Words and commands that may stand between two boxes of one list: `\boxed{3} \text{ and } \boxed{5}`."""
 _GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # signs that may stand there
@@ -281,9 +283,9 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
-    command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right: a right brace raises `level` by 1, and a
-    left one lowers it by 1. A left brace that lowers it below `lowest`, the lowest level so far, has no partner; any
-    other left brace has one.
+    A box behind "not" does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right: a
+    right brace raises `level` by 1, and a left one lowers it by 1. A left brace that lowers it below `lowest`, the
+    lowest level so far, has no partner; any other left brace has one.
     """
     level = lowest = 0
     first = find_byte(data, _BACKSLASH, start, end) + 1
@@ -299,11 +301,40 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
                     inside = position + 1
                     while is_space(data[inside]):
                         inside += 1
-                    if data[inside] != _RIGHT_BRACE:
+                    if data[inside] != _RIGHT_BRACE and not is_rejected(data, start, box):
                         return box, position + 1, closing_brace(data, position, end)
             lowest = min(lowest, level)
         position = brace_before(data, first, position)
     return -1, -1, -1
+
+
+def is_rejected(data: Bytes, start: int, box: int) -> bool:
+    r"""True if "not", "rather than" or "instead of" stands before the box at `box`, or before its variable."""
+    key, i = word_before(data, start, box)
+    equals = before_spaces(data, start, box)
+    if equals >= start and data[equals] == _EQUALS:
+        variable = before_spaces(data, start, equals)
+        key, i = word_before(data, start, variable)
+    if key == _THAN or key == _OF:
+        first, _ = word_before(data, start, i)
+        return first == (_RATHER if key == _THAN else _INSTEAD)
+    return key == _NOT
+
+
+def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(key of the word that ends data[start:end], apart from signs of formulas and bold type, where it begins)."""
+    while end > start:
+        is_sign = is_space(data[end - 1])
+        for sign in _BEFORE_BOX:
+            is_sign |= data[end - 1] == sign
+        if not is_sign:
+            break
+        end -= 1
+    begin = end
+    while begin > start and is_ascii_letter(data[begin - 1] + 0):
+        begin -= 1
+    key, _ = read_word(data, begin, end, True)
+    return key, begin
 
 
 def brace_before(data: Bytes, start: int, end: int) -> int:
@@ -451,7 +482,7 @@ def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     box = low = -1
     i = find_byte(data, _BACKSLASH, start, end)
     while i < end:
-        if matches(data, i, end, BOX):
+        if matches(data, i, end, BOX) and not is_rejected(data, start, i):
             box, low = i, i + len(BOX)
         i = find_byte(data, _BACKSLASH, i + 1, end)
     if box < 0:

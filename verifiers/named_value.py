@@ -8,6 +8,7 @@ from verifiers.answer_words import ENDING_BYTES, ENDING_SIZES
 from verifiers.characters import is_one_of, says_one_of
 from verifiers.extract import (
     Bytes,
+    before_spaces,
     find_byte,
     is_ascii_letter,
     is_space,
@@ -24,6 +25,10 @@ _DENIALS = word_keys("no not never wrong incorrect wait actually or")
 """Words behind a value that take it back: "18. Actually, that is wrong."."""
 _NEGATIONS, _RIGHT = word_keys("cannot isn wasn doesn t"), word_keys("right correct true seem work")
 """A word of each takes a value back, too: "18. That cannot be right." But "18. You can't buy half a box." keeps it."""
+_NOT = word_key("not")
+_RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
+_OPENS_VALUE = tuple(b"$\\(-*")
+"""Signs that a value may begin with, apart from digits: "18, not **19**"."""
 _JOINING = word_keys("or and")
 """Words with which a further line of a value begins: the second line of `x = 2` and `or x = -3`."""
 _BEGIN, _END = word_key("begin"), word_key("end")
@@ -63,8 +68,36 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     line_end = value_end(data, low, end)
     high = end_of_list(data, first if below else -1, line_end, end)
     is_list = below and high > line_end and behind_mark(data, first, end) > first
-    low, high = trimmed(data, first if is_list else low, high)
+    low, high = trimmed(data, first if is_list else low, before_other(data, low, high))
     return first if is_list else low, high
+
+
+def before_other(data: Bytes, start: int, end: int) -> int:
+    """Where the value data[start:end] ends, before one that it is told from: as in "(B), not (C)", "B (not 3)"."""
+    i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
+    while i < end:
+        key, after = read_word(data, i, end, True)
+        if key == _NOT and before_spaces(data, start, i) > start:
+            begin = before_spaces(data, start, i)
+            if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and opens_value(data, after, end):
+                return begin
+        is_pair = (key == _THAN and last == _RATHER) or (key == _OF and last == _INSTEAD)
+        if is_pair and begin > start and opens_value(data, after, end):
+            return begin
+        if key:
+            last, begin = key, i
+        i = max(after, i + 1)
+    return end
+
+
+def opens_value(data: Bytes, i: int, end: int) -> bool:
+    """True if a number, a formula or the letter of a choice stands at i, behind spaces."""
+    i = behind_spaces(data, i, end)
+    if i >= end:
+        return False
+    _, after = read_word(data, i, end, True)
+    is_choice = after == i + 1 and ch.UPPER_A <= data[i] <= ch.UPPER_Z
+    return is_choice or ch.is_ascii_digit(data[i] + 0) or is_one_of(data[i] + 0, _OPENS_VALUE)
 
 
 def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from verifiers.characters import BEYOND_ASCII, says_one_of
 from verifiers.extract import read_tags, word_keys
-from verifiers.flexible import UNREAD
+from verifiers.flexible.answer import UNREAD
 
 _DIGITS, _BLANKS, _EMPHASIS = b"0123456789", b" \t", b"*`"
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="

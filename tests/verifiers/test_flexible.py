@@ -219,6 +219,88 @@ FORMULAS = [
 NOTHING = ["", "no", "$x$ is odd.", "It is eighteen."]
 
 
+# (task, completion, reference, whether it is right): what is told from the value, a wrong answer, and sums of MATH.
+TOLD_APART = [
+    ("math500", "We get $x = 2$, not $x = 3$.", "2", True),
+    ("math500", "We get $x = 2$, not $x = 3$.", "3", False),
+    ("gsm8k", "The wrong answer is 18.", "18", False),
+    ("math500", "The wrong answer is 18.", "18", False),
+    ("math500", r"Thus the period of $y = \sin 2x$ is $\pi$.", r"\pi", True),
+    ("math500", "So the result we get is 6 - 5i.", "6 - 5i", True),
+    ("math500", "6 - 5i", "6 - 5i", True),
+    ("math500", r"\left( 3, \frac{\pi}{2} \right)", r"\left( 3, \frac{\pi}{2} \right)", True),
+    (
+        "math500",
+        r"The polar coordinates are \left( 3, \frac{\pi}{2} \right).",
+        r"\left( 3, \frac{\pi}{2} \right)",
+        True,
+    ),
+    ("gsm8k", "She has 18 eggs, not 19.", "18", True),
+    ("gsm8k", "She has 18 eggs, not 19.", "19", False),
+    ("gsm8k", "She has 18 eggs (not 19).", "18", True),
+    ("gsm8k", "She has 18 eggs (not 19).", "19", False),
+    ("gsm8k", "It is (not 18).", "18", False),
+    ("gsm8k", "She pays $18 instead of $20.", "18", True),
+    ("gsm8k", "She pays $18 instead of $20.", "20", False),
+    ("gsm8k", "She pays $18 rather than $20.", "18", True),
+    ("gsm8k", "She pays $18 rather than $20.", "20", False),
+    ("gsm8k", "She has not 18 eggs.", "18", False),
+    ("gsm8k", "So it is not 18, not 19.", "18", False),
+    ("gsm8k", "5 boys are not 18.", "18", False),
+    ("math500", "Hence $x = 2$ rather than $x = 3$.", "2", True),
+    ("math500", "Hence $x = 2$ instead of $x = 3$.", "2", True),
+    ("math500", "Hence $x = 2$ rather than $x = 3$.", "3", False),
+    ("math500", "Hence $x = 2$ instead of $x = 3$.", "3", False),
+    ("math500", "We get $x = 2$, not $x = 3$.", "2,3", False),
+    ("gsm8k", "The incorrect answer is 18.", "18", False),
+    ("gsm8k", "An incorrect result would be 18.", "18", False),
+    ("gsm8k", "A false value is 18.", "18", False),
+    ("gsm8k", "The wrong answer is 18, the total is 20.", "20", True),
+    ("gsm8k", "The wrong answer is 18. So the total cost is 20.", "20", True),
+    ("gsm8k", "After a wrong turn he drove 18 miles.", "18", True),
+    ("gsm8k", "Her wrong answers cost 18 points.", "18", True),
+    ("gsm8k", "With 2 wrong answers she has 18 points.", "18", True),
+    ("math500", "The wrong answer is $18$.", "18", False),
+    ("math500", "The incorrect result is $x = 18$.", "18", False),
+    ("math500", r"The area of a circle of radius $1$ is \(\pi\).", r"\pi", True),
+    ("math500", r"So the limit as $n$ grows is $\infty$.", r"\infty", True),
+    ("math500", r"Thus the period of $y = \sin 2x$ is $\pi$.", "2", False),
+    ("math500", "So the angle $A$ is $4$.", "4", True),
+    ("math500", "So the value of $A$ is $4$ for $ABC$.", "4", True),
+    ("math500", "The result is 6 - 5i.", "6-5i", True),
+    ("math500", "So z = 6 - 5i", "6-5i", True),
+    ("math500", "**6 + 5i**", "6+5i", True),
+    ("math500", "The number is -6 + 5i.", "-6+5i", True),
+    ("math500", r"The largest root is 1 + \sqrt{2}.", r"1+\sqrt{2}", True),
+    ("math500", "So the largest root is 1 + √2.", r"1+\sqrt{2}", True),
+    ("math500", "The remainder is 2x + 3.", "2x+3", True),
+    ("math500", "The remainder is x + 3.", "x+3", True),
+    ("math500", "Thus f(x) = x^2 + 3x + 2", "x^2+3x+2", True),
+    ("math500", "The result is 6 - 5i.", "5i", False),
+    ("math500", "The result is 6 - 5i.", "6", False),
+    ("math500", "The result is 6 - 5i.", "5", False),
+    ("math500", "The answer lies between 2 + 3.", "5", False),
+    ("math500", "So 4 + 5 = 9", "9", True),
+    ("math500", "Take 9 - 5 apples, that is 4 apples.", "4", True),
+    ("math500", "The remainder is 2x + 3.", "3", False),
+    ("math500", "There are 3 - a few.", "3", True),
+    ("math500", r"The polar coordinates are \left( 3, \frac{\pi}{2} \right).", r"(3,\frac{\pi}{2})", True),
+    ("math500", r"So the range is \left[ 2, 5 \right].", "[2,5]", True),
+    ("math500", r"So the set is \left\{ 1, 2 \right\}.", r"\{1,2\}", True),
+    ("math500", r"The polar coordinates are \left( 3, \frac{\pi}{2} \right).", "3", False),
+    ("math500", r"So the range is \left[ 2, 5 \right].", "5", False),
+    ("math500", r"So 5 of \left( 3, 4 \right) are 5.", "5", True),
+    ("math500", "There are 5 left.", "5", True),
+]
+
+
+@pytest.mark.parametrize(("task", "completion", "answer", "is_right"), TOLD_APART)
+def test_what_the_value_is_told_from_is_not_read_and_a_sum_is_read_as_a_whole(
+    task, completion, answer, is_right
+):
+    assert verify(task, completion, mode="flexible", answer=answer).correct == is_right
+
+
 @pytest.mark.parametrize(("completion", "answer", "is_right"), LISTS)
 def test_values_that_a_sentence_joins_are_one_list_and_reasons_are_no_values(completion, answer, is_right):
     assert verify("math500", completion, mode="flexible", answer=answer).correct == is_right
@@ -364,7 +446,24 @@ def test_a_marked_answer_is_judged_as_in_lenient_mode(task: str) -> None:
 
 
 def test_giant_texts_are_read_in_time() -> None:
-    units = ["1 ", "1,", "$1", "\\(", "\\[1", "$$", "1/", "a1.", "1. ", "$ ", "-", "1 1/", "= 1 "]
+    units = [
+        "1 + ",
+        "x - ",
+        "\\left 1",
+        "1 ",
+        "1,",
+        "$1",
+        "\\(",
+        "\\[1",
+        "$$",
+        "1/",
+        "a1.",
+        "1. ",
+        "$ ",
+        "-",
+        "1 1/",
+        "= 1 ",
+    ]
     for text in [*units, "1 not ", "is not, "]:
         began = time.process_time()
         verify("math500", text * 30_000, mode="flexible", answer="18")
@@ -435,6 +534,15 @@ def test_an_expression_or_grid_that_no_mark_names_is_read_as_a_whole(task: str, 
     assert verify(task, case.answer, mode="flexible", **case.reference).correct is case.right
     columns = {name: [value] for name, value in case.reference.items()}
     assert verify_batch(task, [case.answer], mode="flexible", **columns).correct.tolist() == [case.right]
+
+
+RIGHT_BUT_NOT_READ = ["*3 × 5 + 7*", "Answer: *3 × 5 + 7*.", "For 22 \\(3 × 5 + 7\\)", "| 3 × 5 + 7 | 22 |"]
+
+
+@pytest.mark.parametrize("completion", RIGHT_BUT_NOT_READ)
+def test_a_star_a_number_or_a_table_beside_an_expression_is_not_known_to_end_it(completion: str) -> None:
+    verdict = verify("countdown", completion, mode="flexible", numbers=[3, 5, 7], target=22)
+    assert verdict.reason == "no_answer"
 
 
 @pytest.mark.parametrize("unit", ["(", "3*", "3 × ", "\\frac{", "\\,", "* ", "} ", "é", "\\é3+4 ", "\ud800"])

@@ -62,9 +62,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
         for begin, end in ((line[0], found[0]), (found[1], line[1]), above)
     )
     result, rest = stated_result(behind)
-    is_part = (
-        goes_on_in_next_line(line_above) or goes_on_before(before, behind) or goes_on_behind(rest, before)
-    )
+    is_part = goes_on_in_next_line(line_above) or goes_on_before(before) or goes_on_behind(rest)
     return (-1, -1) if is_part or (result and not _has_value(data, *found, result)) else found
 
 

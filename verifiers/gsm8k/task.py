@@ -15,7 +15,7 @@ from verifiers import amounts, batch, extract
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, strip
-from verifiers.flexible import flexible_answer
+from verifiers.flexible.answer import flexible_answer
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import CONTRADICTED, HEDGED, REFUSED, Side, is_number, read_plain, read_side

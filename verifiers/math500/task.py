@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import BOX, is_alone, last_box, strip
-from verifiers.flexible import flexible_answer
+from verifiers.flexible.answer import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500.asked.finished import is_finished
 from verifiers.math500.asked.form import NO_FORM, Form, form_of, formulas_of

@@ -188,9 +188,10 @@ class Chains:
 
 
 def is_near(exact: Node, rounded: Node, parts: int) -> bool:
-    """True if two numbers differ by less than 1/`parts`. `parts`: 100 for a number with two decimal places."""
-    unit, error = ("num", 1, parts), ("+", (exact, negative(rounded)))
-    return is_less(error, unit) and is_less(negative(error), unit)
+    """True if a number is correctly rounded, a half up or down. `parts`: 100 for a number with two decimal places."""
+    # A little more than half a unit of the last place, because `is_less` proves nothing of equal numbers.
+    half, error = ("num", 501, 1000 * parts), ("+", (exact, negative(rounded)))
+    return is_less(error, half) and is_less(negative(error), half)
 
 
 def difference(relation: Relation) -> Node:

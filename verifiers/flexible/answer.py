@@ -1,0 +1,159 @@
+"""Which value of a completion without a mark is its answer.
+
+Where lenient mode found a marked or named answer that it cannot read, the value is looked for in that alone, and what
+is named first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Else the last sentence with a
+value has it. What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value, nor is what a
+sentence that checks the value says: "Let's verify: ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from verifiers.denial import is_denied, words_of
+from verifiers.extract import read_tags
+from verifiers.flexible.lists import last_list
+from verifiers.flexible.sentences import Item, sentences
+from verifiers.flexible.values import formula_end, last_closings
+from verifiers.flexible.words import ADDING, BEING, CHECKING, EXPLAINING, MOVING_ON, ROUNDING
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
+
+UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
+"""The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
+_OPENING_LIMIT = 40  # characters of a sentence in which it may announce a check
+
+
+def flexible_answer(
+    data: bytes,
+    reason: int,
+    low: int,
+    high: int,
+    is_gsm8k: bool = False,
+    letter_of: Callable[[str], str] | None = None,
+) -> tuple[int, int]:
+    """(start, end) of the value that a completion ends with; -1, -1 if there is none.
+
+    reason, low, high: the reason of lenient mode, and where it read an answer (-1 = nowhere). The value is looked for
+    in that answer, or else in the whole text; what a box holds is not read again. is_gsm8k: `5k`, `5 EUR` and `5
+    degrees below zero` are values as a whole, which MATH does not read. letter_of: the letter of the choice that a line
+    names, or ""; None for a task without choices.
+    """
+    # A brace before the answer is that of a box.
+    if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
+        return -1, -1
+    is_found = low >= 0
+    if not is_found:
+        end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
+        low, high = end_of_reasoning, end_of_text
+    text = data[low:high].decode("utf-8", "surrogatepass")
+    choice = last_choice(text, letter_of) if letter_of and not is_found else None
+    value = choice or (first_value if is_found else last_value)(text, is_gsm8k)
+    if value is None:
+        return -1, -1
+    start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
+    return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
+
+
+def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
+    """The last line if it begins with the letter of a choice and has no number: `**B**`, "(B) Paris"."""
+    end = len(text.rstrip(" *\n"))
+    begin = text.rfind("\n", 0, end) + 1
+    line = text[begin:end].lstrip(" *")
+    is_choice = letter_of(line) and not any(map(str.isdecimal, line))
+    return Item(end - len(line), end, 1, True) if is_choice else None
+
+
+def first_value(text: str, is_gsm8k: bool) -> Item | None:
+    """The first clause of an answer that begins with a value, or else its `last_value`.
+
+    It is the last value too if the clause is a statement or a calculation, or if later words conclude, correct or deny.
+    None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the last
+    value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
+    """
+    items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
+    if not (items and items[0].is_value and begins_answer(text, items[0].low)):
+        return last_value(text, is_gsm8k)
+    begin = items[0].high
+    end = clause_end(text, begin)
+    others = [item for item in items[1:] if item.low < end]
+    left, equals, _ = text[:begin].partition("=")
+    is_calculation = equals and any(map(str.isdecimal, left))  # $2 * 9 = 18$, not $x = 18$
+    says = words_of(text[begin : others[0].low if others else end])
+    is_statement = not BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
+    moves_on = not MOVING_ON.isdisjoint(words_of(text[begin:]))
+    if is_calculation or is_statement or moves_on or is_denied("", text[begin:]):
+        return last_value(text, is_gsm8k)
+    if is_left_open(text, end, items) and "=" not in text:
+        return None
+    if another_follows(text, end, items) or any(item.rank for item in others):
+        value = last_value(text, is_gsm8k)
+        return value if value and ("=" in text or value.rank == 2) else None
+    if not any(map(str.isalnum, text[end:])):
+        return last_value(text, is_gsm8k)
+    bold = text.find("**", begin, end)  # of "72** clips (48 in April)", where the bold text ends
+    return Item(0, len(text[: bold if bold > 0 else end].rstrip()), 1, True)
+
+
+def begins_answer(text: str, i: int) -> bool:
+    """True if text[:i] has only signs, apart from words such as "about", and the 1 behind it numbers no step."""
+    return not text.startswith("1. ", i) and all(
+        word in ROUNDING or not word.isalnum() for word in words_of(text[:i])
+    )
+
+
+def clause_end(text: str, i: int) -> int:
+    """Where the clause ends that goes on at i: before a bracket, a stop or a word such as "because"."""
+    closings = last_closings(text)
+    while i < len(text):
+        c, start = text[i], i
+        formula = formula_end(text, i, closings) if c in "\\$" else -1
+        if formula > 0:
+            i = formula
+        elif c.isalpha():
+            while text[i : i + 1].isalpha():
+                i += 1
+            if text[start:i].lower() in EXPLAINING:
+                return start
+        else:
+            is_stop = c in ",.:!?" and not text[i + 1 : i + 2].isalnum()
+            if is_stop or c in "\n;—。，；：" or (c == "(" and text[i - 1] == " "):
+                return i
+            i += 1
+    return i
+
+
+def is_left_open(text: str, end: int, items: list[Item]) -> bool:
+    """True if text[end:] begins with "or" and has a value: ", or it is 19", "(or 19)"."""
+    first_word = next(filter(str.isalnum, words_of(text[end:])), "")
+    return first_word == "or" and items[-1].low >= end
+
+
+def another_follows(text: str, end: int, items: list[Item]) -> bool:
+    """True if text[end:] goes on with another value, "18, maybe 19", perhaps behind a bracket: "4 (for Ann), 5"."""
+    if text[end : end + 1] == "(":
+        end = text.find(")", end)
+    following = next((item.low for item in items if item.low >= end), -1)
+    between = words_of(text[end:following])
+    return 0 <= end <= following and all(word in ADDING or not word.isalnum() for word in between)
+
+
+def last_value(text: str, is_gsm8k: bool) -> Item | None:
+    """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
+    found_in = [(0, list[Item]()), *sentences(text, is_gsm8k)]
+    if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
+        return values
+    while len(found_in) > 2 and is_check(text, found_in[-1][0]):
+        found_in.pop()
+    begin, last = found_in[-1]
+    found = max(reversed(last), key=lambda item: item.rank, default=None)
+    if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
+        return None
+    return found
+
+
+def is_check(text: str, begin: int) -> bool:
+    """True if the sentence that begins there announces a check: "Check: 8 + 4 = 12", "Let's verify by adding: ..."."""
+    opening = text[begin : begin + _OPENING_LIMIT]
+    words = [word for word in words_of(opening.partition(":")[0]) if word.isalpha()]
+    checks = words[:1] if words[:1] != ["let"] else words[:3]
+    return ":" in opening and not CHECKING.isdisjoint(checks)

@@ -1,0 +1,63 @@
+"""Values that a text joins into one list: "The roots are $x = 2$ and $x = 3$." """
+
+from verifiers.denial import words_of
+from verifiers.flexible.sentences import Item
+from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, is_formula, name_start, variable_of
+from verifiers.flexible.words import BEING, CONCLUDING
+
+_BULLETS = ("- ", "* ")
+
+
+def last_list(text: str, items: list[Item]) -> Item | None:
+    """The list of values that ends a text, if a verb or a concluding word stands before it; else None.
+
+    "The roots are $x = 2$ and $x = 3$.", "So $x = 2$ or $x = 3$." Nothing is a list that goes on: "... do not work".
+    """
+    behind = text[items[-1].high :] if items else "?"
+    if "?" in behind or any(map(str.isalnum, behind)):
+        return None
+    first = len(items) - 1
+    while first and joins_values(text, items[first - 1], items[first], is_last=first == len(items) - 1):
+        first -= 1
+    if first == len(items) - 1:
+        return None
+    variables = {variable_of(text, *item[:2]) for item in items[first:]}
+    low = name_start(text, *items[first][:2])
+    lead = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
+    leads = BEING if len(variables) > 1 or "" in variables else BEING | CONCLUDING
+    if not lead or lead[-1] not in leads:
+        return None
+    bullet = items[first].low - 2
+    has_bullet = text.startswith(_BULLETS, bullet) and "\n" in text[items[first].high : items[-1].low]
+    return Item(bullet if has_bullet else items[first].low, items[-1].high, 2, True)
+
+
+def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
+    """True if two neighbours are values of one list: `$2$ and $3$`, `x = 2 or x = 3`, or lines with bullets.
+
+    Numbers outside of formulas are one list only if they are values of one variable. So is what "or" joins, or a new
+    line with a bullet. "and" stands before the last value only.
+    """
+    between = text[before.high : item.low]
+    if len(between) > LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):
+        return False
+    words = between.replace(",", " ").replace("=", " = ").split()
+    variable = variable_of(text, *item[:2])
+    has_one_variable = variable != "" and variable_of(text, *before[:2]) == variable
+    if not is_formula(text, item.low, item.high):
+        if not has_one_variable:
+            return False
+        words = words[:-2]  # without the variable and its equals sign
+    if words == []:
+        return "," in between
+    if words == ["and"]:
+        return is_last
+    return has_one_variable and (words == ["or"] or (words in (["-"], ["*"]) and "\n" in between))
+
+
+def is_single(text: str, item: Item) -> bool:
+    """True for a value or the value of a variable: `$3$`, `$x = 3$`; false for `$9 + 9 = 18$` and `$x > 3$`."""
+    formula = text[item.low : item.high]
+    return not any(sign in formula for sign in BOUNDS) and (
+        "=" not in formula or variable_of(text, *item[:2]) != ""
+    )

@@ -1,0 +1,140 @@
+"""The values of each sentence, and how much each counts by the words around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from verifiers.amounts import NAMES
+from verifiers.denial import words_of
+from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, NAME, VALUE, WORD, is_formula, pieces, variable_of
+from verifiers.flexible.words import (
+    ASIDE,
+    BEING,
+    BOUNDARIES,
+    CONDITIONS,
+    DENYING,
+    EXPLAINING,
+    JOINING,
+    MOVING_ON,
+    PREPOSITIONS,
+    RESULTING,
+)
+
+_UNIT_LIMIT = 8  # characters behind a number in which "dollars" may stand
+
+
+class Item(NamedTuple):
+    """A number or a formula of a sentence: text[low:high]."""
+
+    low: int
+    high: int
+    rank: int
+    """How much it counts by the word before it; see `rank_behind`."""
+    is_value: bool
+    """False if the words around it deny it, ask for it or leave it open."""
+
+
+def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
+    """(where it begins, its numbers and formulas) of each sentence that has one."""
+    begin, items = 0, list[Item]()
+    opened = 0  # how many items of the sentence stand before the bracket that is open; 0 also if none is
+    defines = False  # whether its last clause begins with "where", as in "6, where $a = 1$, $b = 2$"
+    word, end = "", 0  # the word or sign of the last piece, and where that ends
+    for kind, low, high in pieces(text, is_gsm8k):
+        if kind == VALUE:
+            if low < end:  # the "is" of "is \\frac{3}{4}"
+                word = ([word, *words_of(text[max(low - LEAD_LIMIT, begin) : low])])[-1]
+            is_reason = not is_gsm8k and (word in CONDITIONS | EXPLAINING or defines)
+            add_value(text, items, low, high, word, is_reason)
+            word = ""
+        elif kind == NAME:
+            word = ""
+        elif kind == WORD:
+            word = role_of(text, low, high, word)
+            defines = word == "where" or (defines and word not in MOVING_ON)
+        else:
+            sign = text[low]
+            word = word if sign == "\n" else sign  # a value below "=" stands behind it, too
+            if sign == "(":
+                opened = len(items)
+            elif sign == ")":
+                set_aside(items, opened)
+                opened = 0
+            elif sign in "\n。" or (sign in ".!?" and not text[high : high + 1].strip()):
+                if sign == "?":
+                    items = [item._replace(is_value=False) for item in items]
+                if items:
+                    yield begin, items
+                begin, items, opened, defines = high, [], 0, False
+        end = high
+    if items:
+        yield begin, items
+
+
+def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_reason: bool) -> None:
+    """Add text[low:high] to the values of a sentence. word: what stands before it; is_reason: perhaps a condition."""
+    before = items[-1] if items else None
+    joins = before is not None and (word in JOINING or (word == "and" and not before.is_value))
+    if joins:
+        items[-1] = before._replace(is_value=False)
+    is_aside = before is not None and word not in BEING and in_phrase(text, before.high, low, high)
+    rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
+    items.append(Item(low, high, rank, not (joins or word in DENYING)))
+
+
+def set_aside(items: list[Item], opened: int) -> None:
+    """Let several values of a bracket count less: 30 boxes (20 new and 10 old ones). opened: the values before it."""
+    inside = items[opened:]
+    if opened and len(inside) > 1 and all(item.rank < 2 for item in inside):
+        items[opened:] = [item._replace(rank=0) for item in inside]
+
+
+def role_of(text: str, low: int, high: int, last: str) -> str:
+    """The word text[low:high], by which a value behind it is ranked; "" if it says nothing about the value.
+
+    Nothing says the "or" of "$5 a day, or $35 in 7 days", or "where" and "as" within a clause. A value behind ", not"
+    or "instead of" counts as little as one behind "rather than". last: the word or sign before it.
+    """
+    word = text[low:high].lower()
+    is_behind_sign = last in (",", "(")
+    if (word == "not" and is_behind_sign) or (word == "of" and last == "instead"):
+        return "than"
+    is_said_again = word == "or" and last == ","
+    return "" if is_said_again or (word in CONDITIONS and not is_behind_sign) else word
+
+
+def is_condition(text: str, low: int, high: int) -> bool:
+    """True for a bound or the value of a variable in a formula: `$n > 0$`, `$a = 1$`."""
+    formula = text[low:high]
+    return any(sign in formula for sign in BOUNDS) or variable_of(text, low, high) != ""
+
+
+def in_phrase(text: str, begin: int, low: int, high: int) -> bool:
+    """True if the item text[low:high] says what the value before it is for: "$460 for working 45 hours".
+
+    begin: where that value ends. An amount of money is the price itself: "9 eggs for $18".
+    """
+    words = list(words_of(text[max(begin, low - LEAD_LIMIT) : low]))
+    left, equals, _ = text[low:high].partition("=")
+    is_calculation = equals and any(map(str.isdecimal, left))
+    if (
+        is_calculation
+        or words[-1:] in (["of"], ["by"])
+        or ("from" not in words and not RESULTING.isdisjoint(words))
+    ):
+        return False  # "for a total of 18", "divide 64 by 8", "is left with 18"
+    boundary = max((place for place, word in enumerate(words) if word in BOUNDARIES), default=-1)
+    phrase = words[boundary + 1 :]
+    if boundary >= 0:
+        phrase = phrase[:1]  # "12 candies, with 2 left over", but not "$30, so he paid for 6 tickets"
+    words_behind = words_of(text[low : high + _UNIT_LIMIT])
+    is_money = not is_formula(text, low, high) and not NAMES.keys().isdisjoint(words_behind)
+    return not PREPOSITIONS.isdisjoint(phrase) and not (is_money and "for" in phrase)
+
+
+def rank_behind(word: str) -> int:
+    """How much a number counts behind a word or sign: 2 behind "=" or "is", 0 behind "every" or "in", else 1."""
+    if word in BEING:
+        return 2
+    return 0 if word in ASIDE else 1

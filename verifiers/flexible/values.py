@@ -1,0 +1,260 @@
+r"""Where the values of a text without marks begin and end: `-$2 1/2`, `$5 million`, `\\frac{14}{3}`, `(3, -2)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from verifiers.amounts import CODES, MONEY_MAGNITUDES, SIGNS
+from verifiers.denial import words_of
+from verifiers.flexible.words import AMOUNTS, DEGREES, FUNCTIONS
+
+LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value
+BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
+_OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
+"""(opening, closing) marks of formulas; those in single dollars are read apart."""
+_GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
+"""Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
+_PLUS_OR_MINUS = (" + ", " - ")
+_CONSTANTS = ("pi", "infty")
+_EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
+_BELOW_ZERO = "below zero"
+_BELOW_LIMIT = 40  # the most characters between a number and the end of these words
+_FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
+VALUE, NAME, WORD, SIGN = range(4)
+
+
+class Piece(NamedTuple):
+    """The smallest part of a text that says something: text[low:high]."""
+
+    kind: int
+    """VALUE for a number or a formula with a value, NAME for a formula without one, `$ABC$`; WORD or SIGN."""
+    low: int
+    high: int
+
+
+def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
+    """The pieces of a text in their order. What an expression of MATH begins with may come before it as well."""
+    closings = last_closings(text)
+    i = 0
+    while i < len(text):
+        c, start = text[i], i
+        formula = formula_end(text, i, closings) if c in "\\$" else -1
+        if formula > 0:
+            i = formula
+            yield Piece(VALUE if has_value(text[start:i]) else NAME, start, i)
+        elif c.isdecimal():
+            start, i = number_at(text, i)
+            i = amount_end(text, start, i, is_gsm8k)
+            start, i = (start, i) if is_gsm8k else expression_around(text, start, i)
+            yield Piece(VALUE, start, i)
+        elif c.isalpha():
+            i = word_end(text, i)
+            yield Piece(WORD, start, i)
+        else:
+            i += 2 if text.startswith("**", i) else 1  # bold type, and no product
+            if i == start + 1 and (c == "\n" or not (c.isspace() or c in "\\$-")):
+                yield Piece(SIGN, start, i)
+
+
+def word_end(text: str, i: int) -> int:
+    """Where the word that begins at i ends: behind `\\frac` of `\\frac34`, but "Q2"."""
+    is_command = text[i - 1 : i] == "\\"
+    while text[i : i + 1].isalpha() or (text[i : i + 1].isdecimal() and text[i].isascii() and not is_command):
+        i += 1
+    return i
+
+
+def last_closings(text: str) -> dict[str, int]:
+    """{opening mark of formulas: the place of its last closing mark}."""
+    return {opening: text.rfind(closing) for opening, closing in _OPENINGS}
+
+
+def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
+    """Where the formula that begins at i ends, or -1. closings: {opening mark: place of the last closing mark}."""
+    for opening, closing in _OPENINGS:
+        if text.startswith(opening, i):
+            begin = i + len(opening)
+            end = text.find(closing, begin, begin + _FORMULA_LIMIT) if closings[opening] >= begin else -1
+            return end + len(closing) if end > 0 else -1
+    if text[i] != "$" or text[i - 1 : i] == "\\" or not text[i + 1 : i + 2].strip():
+        return -1
+    end = text.find("$", i + 1, i + _FORMULA_LIMIT)
+    while end > 0 and text[end - 1] == "\\":  # the currency in $\$5$
+        end = text.find("$", end + 1, i + _FORMULA_LIMIT)
+    inside = text[i + 1 : end]  # where `end` is -1, the result is -1 whatever stands here
+    is_currency = text[end + 1 : end + 2].isdecimal() or inside[-1:].isspace() or "\n" in inside
+    return -1 if end < 0 or is_currency else end + 1
+
+
+def is_formula(text: str, low: int, high: int) -> bool:
+    """True if an item is a formula and not a number such as `\\$3`."""
+    return text.startswith(("\\(", "\\["), low) or (text[low] == text[high - 1] == "$")
+
+
+def has_value(formula: str) -> bool:
+    """True if a formula says more than a name: `$x = 3$`, not `$x$` or `$ABC$`."""
+    inside = formula.strip("$\\[]() .\n")
+    return inside in _CONSTANTS or not (inside.isalpha() and inside.isascii())
+
+
+def variable_of(text: str, low: int, high: int) -> str:
+    """The variable whose value text[low:high] is: x of `$x = 2$`, `$x_1 = 2$` and the 2 in `x = 2`; else ""."""
+    if is_formula(text, low, high):
+        left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
+        letter = left.strip().partition("_")[0]
+        return letter if equals and len(letter) == 1 and letter.isalpha() else ""
+    start = name_start(text, low, high)
+    return text[start] if start < low else ""
+
+
+def name_start(text: str, low: int, high: int) -> int:
+    """Where the variable begins whose value a number is: at the x of `x = 2`. Else where the item begins."""
+    left, equals, between = text[max(low - LEAD_LIMIT, 0) : low].rpartition("=")
+    name = left.rstrip().rpartition(" ")[2] if equals and not between.strip() else ""
+    if len(name.partition("_")[0]) != 1 or not name[0].isalpha():
+        return low
+    return low - len(between) - len(equals) - (len(left) - len(left.rstrip())) - len(name)
+
+
+def number_at(text: str, i: int) -> tuple[int, int]:
+    """(start, end) of the number whose first digit stands at i, with sign, currency and fraction: all of `-$2 1/2`."""
+    start = end = i
+    while end < len(text):
+        c, after = text[end], text[end + 1 : end + 2]
+        if c.isdecimal() or (c in ",./" and after.isdecimal()):
+            end += 1
+        elif c == " " and "/" not in text[i:end] and is_fraction(text, end + 1):
+            end += 1
+        else:
+            break
+    if text[end : end + 1] == "%":
+        end += 1
+    if text[start - 1 : start] == "." and not text[start - 2 : start - 1].isalnum():
+        start -= 1
+    if start and text[start - 1] in SIGNS:
+        is_escaped = text[start - 2 : start - 1] == "\\"
+        start -= 2 if is_escaped else 1
+    if text[start - 1 : start] in ("-", "−") and not is_operand(text[start - 2 : start - 1]):
+        start -= 1
+    return max(start, 0), end
+
+
+def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the expression outside of dollars with the number text[start:end]: `\\frac{3}{4}`, `(3, -2)`.
+
+    It has no spaces but those in its brackets, and no words but functions such as sqrt. Else it is the number alone.
+    """
+    opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
+    if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
+        closing = text.find("\\right", end, end + _EXPRESSION_LIMIT) + len("\\right")
+        if closing > end:
+            return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
+    before, behind = text[start - 1 : start], text[end : end + 1]
+    is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
+    if not (before in _GLUE or before.isalpha() or is_glued):
+        return with_terms(text, start, end)
+    left, right = text[max(start - _EXPRESSION_LIMIT, 0) : start], text[end : end + _EXPRESSION_LIMIT]
+    low = start - len(left.rsplit(None, 1)[-1]) if left.strip() and not left[-1].isspace() else start
+    high = end + len(right.split(None, 1)[0]) if right.strip() and not right[0].isspace() else end
+    if max(start - low, high - end) == _EXPRESSION_LIMIT:
+        return start, end
+    if count_open(text[low:high]) > 0:  # (3, -2)
+        closings = [text.find(sign, high, high + _EXPRESSION_LIMIT) + 1 for sign in ")]}"]
+        high = max(high, *closings)
+    while high > end and text[high - 1] in ".,;:!?*`_":
+        high -= 1
+    while low < start and text[low] in "*`_":
+        low += 1
+    expression = text[low:high]
+    return with_terms(text, low, high) if is_closed(expression) else (start, end)
+
+
+def is_closed(expression: str) -> bool:
+    """True if a text has as many closing brackets as opening ones, and no words but commands and functions."""
+    words = [word for word in words_of(expression) if word.isalpha() and len(word) > 1]
+    has_words = any(word not in FUNCTIONS and "\\" + word not in expression for word in words)
+    return not has_words and count_open(expression) == 0
+
+
+def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the sum with the term text[start:end], blanks around its signs, and a letter: `6 - 5i`.
+
+    A sum of numbers alone is a calculation, not a value.
+    """
+    has_sign = text[end : end + 3] in _PLUS_OR_MINUS or text[max(start - 3, 0) : start] in _PLUS_OR_MINUS
+    if not (has_sign and has_letter(text[max(start - 4, 0) : end + _EXPRESSION_LIMIT])):
+        return start, end
+    low, high, is_last = start, end, False
+    while text[high : high + 3] in _PLUS_OR_MINUS and not is_last and high - end < _EXPRESSION_LIMIT:
+        token = text[high + 3 : high + _EXPRESSION_LIMIT].partition(" ")[0].partition("\n")[0]
+        term = token.rstrip(".,;:!?*")
+        if not is_term(term):
+            break
+        high, is_last = high + 3 + len(term), term != token
+    before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")[2]
+    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha():
+        low -= 3 + len(before)
+    return (low, high) if has_letter(text[low:high]) else (start, end)
+
+
+def has_letter(text: str) -> bool:
+    """True if a text has a letter or the sign of a root."""
+    return any(c.isalpha() or c == "√" for c in text)
+
+
+def is_term(text: str) -> bool:
+    """True for a term of a sum: `5i`, `2\\sqrt{3}`, `x^2`."""
+    is_plain = all(c.isalnum() or c in "\\^_{}()√/." for c in text)
+    return text not in ("", "a", "I") and is_plain and is_closed(text)  # not "3 - a prime"
+
+
+def count_open(text: str) -> int:
+    """How many brackets are open at the end of a text; below 0 if more are closed than opened."""
+    return sum(map(text.count, "([{")) - sum(map(text.count, ")]}"))
+
+
+def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
+    """Where the amount with the number text[start:end] ends: behind `5 million dollars`, `$5M`.
+
+    In GSM8K also behind `5M`, `5 EUR`, `5 degrees below zero`. The first letter of a name is no part: `$5 T-shirts`.
+    """
+    has_sign = is_price(text[start:end])
+    if is_gsm8k and not has_sign:
+        words, below, _ = text[end : end + _BELOW_LIMIT].partition(_BELOW_ZERO)
+        if below and DEGREES.issuperset(words.lower().replace("°", " ").split()):
+            return end + len(words) + len(below)
+    while True:
+        low = end + (text[end : end + 1] == " ")
+        high = low
+        while text[high : high + 1].isalpha():
+            high += 1
+        if text[low : low + 1] in SIGNS and text[low] != "$":
+            high = low + 1
+        word = text[low:high].lower()
+        if word in MONEY_MAGNITUDES:
+            begins_name = low > end and text.startswith(("-", "&", "\\&"), high)  # "$5 T-shirts"
+            is_amount = (has_sign or (is_gsm8k and low == end)) and not begins_name
+        else:
+            is_amount = word in AMOUNTS and (has_sign or is_gsm8k or word not in CODES)
+        if not is_amount:
+            return end
+        end = high
+
+
+def is_price(amount: str) -> bool:
+    """True if an amount has the sign of a currency: `$5`."""
+    return not SIGNS.keys().isdisjoint(amount)
+
+
+def is_operand(before: str) -> bool:
+    """True if a minus right behind this character is no sign of a number, but subtracts or joins: `5-3`, `x-3`."""
+    return before.isalnum() or before in (")", "]", "}", "-")
+
+
+def is_fraction(text: str, i: int) -> bool:
+    """True if digits, a slash and a digit stand at i: the `1/2` of `2 1/2`."""
+    end = i
+    while end < i + 18 and text[end : end + 1].isdecimal():
+        end += 1
+    return end > i and text[end : end + 1] == "/" and text[end + 1 : end + 2].isdecimal()
