@@ -11,7 +11,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,10 +43,10 @@ _BY_CONTENT = (
     "envs.draw_for(self.split, index, ...)"
 )
 SHORT_ANSWER = 2
-"""An answer of at most so many characters is short: nearly every long text contains it."""
+"""The most characters of a short answer. Nearly every long text contains such an answer by chance."""
 _FEW_PROBLEMS = 16
 """How many problems the more costly checks take, e.g. to make them in a fresh process, or to score junk for them."""
-_JUNK = "<answer>?</answer>"
+_JUNK = "<answer>?</answer>"  # a completion that solves no problem
 # Code for a fresh process: `contents` below, and the trainer's measurement of lengths.
 _CONTENTS_CODE = (
     "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
@@ -153,18 +152,18 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
     the model is trained by default.
     """
     job = {"name": name, "arguments": arguments, "model": model, "count": problems, "length": length}
-    done = _fresh_process(_LENGTHS_CODE, job)
-    if done.returncode:
-        return Finding("lengths", False, f"the trainer cannot measure them: {_last_line(done.stderr)}")
-    ok, figure = json.loads(_last_line(done.stdout))  # libraries may print lines before the result
+    process = _fresh_process(_LENGTHS_CODE, job)
+    if process.returncode:
+        return Finding("lengths", False, f"the trainer cannot measure them: {_last_line(process.stderr)}")
+    ok, figure = json.loads(_last_line(process.stdout))  # libraries may print lines before the result
     return Finding("lengths", ok, figure)
 
 
 def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
     """Runs Python code in a process that finds the same packages, with `job` as JSON on its command line.
 
-    Its hash seed is fixed, while the seed of this process is random. So an environment whose problems depend on the
-    order of a set gives other problems there than here; there it gives the same problems in every run.
+    That process has a fixed hash seed, while this one has a random seed. So an environment whose problems depend on the
+    order of a set gives different problems in the two processes, and the check of purity notices it.
     """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return subprocess.run(
@@ -204,7 +203,7 @@ def try_scoring(env: TextEnv) -> None:
 
 
 def _gymnasium(subject: _Subject) -> str:
-    """Gymnasium's own checker passes and has nothing to say."""
+    """Gymnasium's own checker passes without a warning."""
     from gymnasium.utils.env_checker import check_env
 
     with warnings.catch_warnings(record=True) as caught:
@@ -219,10 +218,10 @@ def _purity(subject: _Subject) -> str:
     """Problems depend only on the arguments and their index, and replies only on these and the completions."""
     job = [subject.name, subject.arguments, min(_FEW_PROBLEMS, subject.count)]
     forwards, backwards = contents(*job), contents(*job, backwards=True)
-    done = _fresh_process(_CONTENTS_CODE, job)
-    if done.returncode:
-        raise EnvError(f"a fresh process cannot open it: {_last_line(done.stderr)}")
-    elsewhere = json.loads(done.stdout)
+    process = _fresh_process(_CONTENTS_CODE, job)
+    if process.returncode:
+        raise EnvError(f"a fresh process cannot open it: {_last_line(process.stderr)}")
+    elsewhere = json.loads(process.stdout)
     for name, (problem, episodes) in forwards.items():
         for others, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
             other_problem, other_episodes = others[name]
@@ -232,8 +231,9 @@ def _purity(subject: _Subject) -> str:
                 raise EnvError(
                     f"a reply to {name} is another one {where}; it must depend on problem and completions only"
                 )
-    played = [episode for _, episodes in forwards.values() for episode in episodes.values()]
-    num_replies = sum(len(replies) for _, replies in played)
+    num_replies = 0
+    for _, episodes in forwards.values():
+        num_replies += sum(len(replies) for _, replies in episodes.values())
     and_replies = f" and {num_replies} replies" if num_replies else ""
     return f"{len(forwards)} problems{and_replies} are the same in another order and in a fresh process"
 
@@ -256,7 +256,7 @@ def _splits(subject: _Subject) -> str:
                     questions.add(split, index, problem)
                 except EnvError as fault:
                     faults.append(with_flags(fault))
-        # Without faults, no problem of this split is in an earlier one: all that differ were first seen here.
+        # Without faults, no problem of this split is in an earlier split, so all its different problems are counted.
         num_different = list(first_split_of.values()).count(split)
         if not faults and split != "train" and num_different < MIN_DIFFERENT * len(problems):
             faults.append(
@@ -410,17 +410,20 @@ def _demonstrations(subject: _Subject) -> str:
             except EnvError as error:
                 raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts and split == "test" and solved:
-            continue  # nobody learns from these
-        none = ""
+            continue  # sft does not learn from the test split, so it may lack demonstrations
+        lacking = ""
         if None in texts:
-            none = f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
+            lacking = (
+                f"none for {texts.count(None):,} of {len(texts):,} problems of {split}: sft refuses them"
+            )
             if isinstance(env, Rows):
-                none += ", or leaves them out by --env-args bad_rows=skip"
-            given = [text is not None for text in texts]
-            problems, texts = dict(compress(problems.items(), given)), list(compress(texts, given))
+                lacking += ", or leaves them out by --env-args bad_rows=skip"
+            pairs = zip(list(problems), texts, strict=True)
+            problems = {index: problems[index] for index, text in pairs if text is not None}
+            texts = [text for text in texts if text is not None]
         if not texts:
-            none = f"none for a problem of {split}: sft has nothing to learn from"
-            return "; ".join(filter(None, [none, accepted]))
+            lacking = f"none for a problem of {split}: sft has nothing to learn from"
+            return "; ".join(filter(None, [lacking, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
             if template and not all(fits_template(template, turn) for turn in as_turns(text)):
@@ -437,8 +440,8 @@ def _demonstrations(subject: _Subject) -> str:
                 )
                 return "; ".join(filter(None, ["some do not solve their problem", accepted]))
             raise EnvError(why)
-        if none:
-            return "; ".join(filter(None, [none, accepted]))
+        if lacking:
+            return "; ".join(filter(None, [lacking, accepted]))
         solved += len(problems)
     return "; ".join(filter(None, [f"all {solved:,} solve their problem", accepted]))
 
@@ -465,13 +468,13 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
         return f"{clause}: {reason}" if reason else clause
     if not task.verifier:
         first = next(iter(task.functions))
-        paid = scored.rewards[first][0]
-        return f"{clause}: {first} pays {paid:g}, and an answer counts as right from 1 on"
+        reward = scored.rewards[first][0]
+        return f"{clause}: {first} pays {reward:g}, and an answer counts as right from 1 on"
     reference = {name: problem.reference[name] for name in task.fields}
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
-    tried = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
-    for inside in tried:
+    candidates = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
+    for inside in candidates:
         candidate = f"<answer>{inside}</answer>"
         if verify(task.verifier, candidate, **reference).correct:
             return f"{clause}. {candidate!r:.80} would be right"
@@ -702,7 +705,7 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
 
 
 def habits_of(env: TextEnv, problem: Problem) -> Mapping[str, str | list[str]]:
-    """The author's habits, {name: completion}; EnvError if they are anything else."""
+    """The author's habits, {name: completion}; raises EnvError if they are no dict."""
     habits = env.habits(problem)
     if not isinstance(habits, Mapping):
         raise EnvError(

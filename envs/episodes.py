@@ -13,7 +13,7 @@ from envs.authoring.async_calls import Outcome, call_all
 from envs.combining.around import author_task
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
-from envs.scoring import ScoredBatch, score_all
+from envs.scoring import ScoredBatch, entries_at, score_all
 from envs.task import Task, limits_of
 
 Ending = Literal["over", "max_turns", "no_room", "raised"]
@@ -123,7 +123,7 @@ class Episodes:
         if episodes is None:
             self.scores = score_all(self.env, *columns)
         else:
-            new_scores = score_all(self.env, *([column[i] for i in episodes] for column in columns))
+            new_scores = score_all(self.env, *(entries_at(episodes, column) for column in columns))
             self.scores = self.scores.copy()
             self.scores.put(episodes, new_scores)
         return self.scores

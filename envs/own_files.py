@@ -148,7 +148,7 @@ def _run(
         _loaded.pop(path, None)
         raise
     helpers = helpers | _helpers(path, module, set(sys.modules) - modules_before)
-    unused = {file: was for file, was in loaded_before.items() if file not in helpers}
+    unused = {file: hash_then for file, hash_then in loaded_before.items() if file not in helpers}
     return Loaded(sha256, module, helpers, unused)
 
 

@@ -75,7 +75,7 @@ def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:
 
 
 def is_prompt(x: Any) -> bool:
-    """Whether it is a text, or a chat: a list of {"role": str, "content": str}."""
+    """Whether `x` is a text, or a chat: a list of {"role": str, "content": str}."""
     return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
 
 

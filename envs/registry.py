@@ -29,6 +29,7 @@ from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
+# An id, "spg/Sudoku-v0", or a short name, "sudoku", which lacks the namespace or the version.
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 ALIASES = {"math": "math500"}
 ADAPTERS = {
@@ -229,7 +230,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
 
 
 def _unknown_name(name: str, id: str) -> EnvError:
-    """The error for a name behind which there is no environment. id: the name without its module or file."""
+    """The error for a name that leads to no environment. id: the name without its module or file."""
     if Path(name).is_file():
         return EnvError(
             f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
@@ -322,11 +323,11 @@ def name_of(cls: type[Task]) -> str:
     is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
     if is_imported_already:
         return id
-    # A file is named by its path if possible: then its present content is run, of which a run keeps a copy. A path with
-    # " + " in it would read as the names of two tasks.
+    # A file is named by its path if possible, so that its present content is run, and a training run keeps a copy of
+    # it. But a path with " + " in it would read as the names of two tasks.
     file = file_of(cls)
-    by_module = file is None or "." in cls.__module__ or mixture.TOGETHER in str(file)
-    return f"{cls.__module__ if by_module else file}:{id}"
+    is_named_by_module = file is None or "." in cls.__module__ or mixture.TOGETHER in str(file)
+    return f"{cls.__module__ if is_named_by_module else file}:{id}"
 
 
 def known() -> dict[str, type[Task]]:

@@ -81,10 +81,16 @@ def score_all(
     if len(numbers_of_author) == 1 and not is_mixture:
         return _score_part(authors[0], indices, problems, completions, raised)
     scored = ScoredBatch.filled(task.reward_weights, len(problems), np.nan)
+    columns = (indices, problems, completions, raised)
     for numbers in numbers_of_author.values():
-        columns = [[column[i] for i in numbers] for column in (indices, problems, completions, raised)]
-        scored.put(numbers, _score_part(authors[numbers[0]], *columns))
+        columns_of_author = [entries_at(numbers, column) for column in columns]
+        scored.put(numbers, _score_part(authors[numbers[0]], *columns_of_author))
     return scored
+
+
+def entries_at(numbers: Sequence[int], column: Sequence[Any]) -> list[Any]:
+    """The entries of a column that stand at these numbers."""
+    return [column[number] for number in numbers]
 
 
 def _score_part(

@@ -25,7 +25,7 @@ class Unicode(gymnasium.Space[str]):
     is_np_flattenable = False
 
     def sample(self, mask: None = None, probability: None = None) -> str:
-        """A short random text; there are no masks or probabilities of texts."""
+        """A short random text; `mask` and `probability`, which Gymnasium passes, are not used."""
         picks = self.np_random.integers(len(_CHARACTERS), size=int(self.np_random.integers(40)))
         return "".join(_CHARACTERS[i] for i in picks)
 

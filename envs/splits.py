@@ -115,7 +115,7 @@ def distinct(
 ) -> tuple[Drawn, ...]:
     """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set.
 
-    They are fewer if the first SEARCHED * count draws have fewer different keys.
+    There are fewer if the first SEARCHED * count draws have fewer different keys.
     """
     first_of_key: dict[Any, Drawn] = {}
     for number in range(SEARCHED * count):
@@ -129,8 +129,8 @@ def distinct(
 def distinct_problems(env: HasProblems, count: int = 0) -> list[int]:
     """The ascending indices of the first `count` different problems of a split; count 0 = of all different problems.
 
-    They are fewer than `count` if the split, or its first SEARCHED * count problems, has fewer different problems. A
-    problem that occurs twice is measured once, since a second time would add no evidence.
+    There are fewer than `count` if the split, or its first SEARCHED * count problems, has fewer different problems. A
+    problem that occurs twice is measured once, since a second measurement would add no evidence.
     """
     wanted = min(count or len(env), len(env))
     first_of_key: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Is this completion right? Strings in, verdicts out; needs numpy and numba only, and for one string neither.
+"""Is this completion right? Strings in, verdicts out. Batches need numpy and numba; a single string needs neither.
 
 What this does not do: it runs no code from a completion, calls no network, keeps no state, and never raises
 because of a completion. `VerifierError` is raised for invalid references and calls alone.

@@ -187,9 +187,9 @@ def _each_rule_named(words: Sequence[str]) -> list[str]:
     A flag that takes a list would also take the FILE behind it.
     """
     result: list[str] = []
-    apart = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
-    for word in chain.from_iterable(apart):
-        is_behind_a_rule = result[-2:-1] == ["--rules"]
+    parts = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
+    for word in chain.from_iterable(parts):
+        is_behind_a_rule = len(result) > 1 and result[-2] == "--rules"  # result ends in `--rules ours`
         if word in RULES and is_behind_a_rule:
             result.append("--rules")
         result.append(word)
@@ -269,13 +269,14 @@ def _joined(
     first = list(islice(blocks, 1))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
-    left, right = split_key(args.on)
-    first_task = next(iter(known.values()))
+    completion_key, reference_key = split_key(args.on)
+    own_fields = next(iter(known.values()))  # of the task or, if a flag names a preset, of the preset
     kept = [*args.keep, args.by] if args.by else args.keep
-    named = [name for name in kept if name != "id"]
-    table = read_references(args.references, right, first_task.references, named)
-    blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references, kept)
-    fields = Fields(("completion",), {name: (name,) for name in first_task.references})
+    kept_columns = [name for name in kept if name != "id"]
+    table = read_references(args.references, reference_key, own_fields.references, kept_columns)
+    completion = completion_of(known, first)
+    blocks = join(chain(first, blocks), completion, completion_key, table, args.references, kept)
+    fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
     return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
 
 
@@ -328,7 +329,7 @@ def _judge(
     judged_blocks = judge_blocks(job, blocks, args.workers)
     # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
     # written at once.
-    held: list[bytes] | None = []
+    waiting: list[bytes] | None = []
     with (
         contextlib.closing(judged_blocks) as results,
         _telling_if_stopped(args, tally),
@@ -339,32 +340,34 @@ def _judge(
             unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
             readable = (*readable, *judged.readable)[:EXAMPLES]
             texts = tuple(dict.fromkeys((*texts, *judged.texts)))[:EXAMPLES]
-            _report_problems(judged, reported, silently=held is not None)
+            _report_problems(judged, reported, silently=waiting is not None)
             verdicts = judged.output.encode()
-            if held is not None and not tally["judged"]:
-                held.append(zlib.compress(verdicts, 1))
-                if sum(map(len, held)) < MAX_HELD_BYTES:
+            if waiting is not None and not tally["judged"]:
+                waiting.append(zlib.compress(verdicts, 1))
+                if sum(map(len, waiting)) < MAX_HELD_BYTES:
                     continue
                 verdicts = b""
-            if held is not None:
-                for part in held:
+            if waiting is not None:
+                for part in waiting:
                     output.write(zlib.decompress(part))
                 for (label, _), fault in reported.items():
                     _tell(label, fault.lines[0], fault.text)
-                held = None
+                waiting = None
             output.write(verdicts)
             if progress:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
-    if held:
+    if waiting:
         _tell_none(job, reported, tally["invalid"])
         if len(reported) == 1:
             return unanswered, readable, texts
     for (label, _), fault in reported.items():
         if fault.count > 1:
-            first, *others = fault.lines
-            more = ", ".join(map(str, others)) + (", ..." if fault.count > len(fault.lines) else "")
+            first, *others = map(str, fault.lines)
+            if fault.count > len(fault.lines):
+                others.append("...")
+            more = ", ".join(others)
             sys.stderr.write(f"{label}{plural(fault.count - 1, 'more line')} as line {first}: {more}\n")
     if untold := tally["problems"] - sum(fault.count for fault in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
@@ -446,15 +449,15 @@ def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], lines: int) 
 
     Then it says what is wrong with the other lines.
     """
-    most = max(reported, key=lambda problem: reported[problem].count)
-    label, text = most[0], reported[most].text
+    most_frequent = max(reported, key=lambda problem: reported[problem].count)
+    label, text = most_frequent[0], reported[most_frequent].text
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
-    first = reported[most].lines[0]
+    first = reported[most_frequent].lines[0]
     _say(f"{every}, so no verdicts are written: {label}line {first} {text}{example}\n")
     for problem, fault in reported.items():
-        if problem != most:
+        if problem != most_frequent:
             _tell(problem[0], fault.lines[0], fault.text)
 
 
@@ -492,8 +495,8 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    read = [path for path in args.files if path != "-"]
-    if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in read):
+    paths_to_read = [path for path in args.files if path != "-"]
+    if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in paths_to_read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
     # A device or a pipe is written to as it is.
     special = os.path.exists(args.output) and not os.path.isfile(args.output)

@@ -103,23 +103,30 @@ _SIZE = next(size for size in range(1021, 1 << 16, 2) if len({key % size for key
 _KEY_AT = {key % _SIZE: key for key in _ROLES}
 _KINDS = bytes(_ROLES.get(_KEY_AT.get(slot, -1), OTHER) for slot in range(_SIZE))
 _KEYS = b"".join(_KEY_AT.get(slot, 0).to_bytes(_KEY_BYTES, "little") for slot in range(_SIZE))
-_TERMS = [
-    (word.encode(), role)
-    for language in TERMS_OF.values()
-    for words, role in zip(language, (ANSWER, BEING, BEFORE, CONDITION), strict=True)
-    for word in words.split()
-]
-ANSWER_NAMES = tuple(
-    sorted(
-        {
-            spelling.encode().lower()  # of bytes, this changes ASCII letters alone, as `key_of` does
-            for language in (*LANGUAGES.values(), *TERMS_OF.values())
-            for word in language.answer.split()
-            for spelling in (word, word.capitalize(), word.upper())
-        }
-    )
-)
-"""The words for an answer as UTF-8, with ASCII letters in lower case."""
+
+
+def _terms() -> list[tuple[bytes, int]]:
+    """(a word as UTF-8, its role) for all words of `TERMS_OF`."""
+    terms: list[tuple[bytes, int]] = []
+    for language in TERMS_OF.values():
+        for words, role in zip(language, (ANSWER, BEING, BEFORE, CONDITION), strict=True):
+            terms += [(word.encode(), role) for word in words.split()]
+    return terms
+
+
+def _answer_names() -> tuple[bytes, ...]:
+    """The words for an answer as UTF-8, with ASCII letters in lower case, sorted."""
+    names: set[bytes] = set()
+    for language in (*LANGUAGES.values(), *TERMS_OF.values()):
+        for word in language.answer.split():
+            spellings = (word, word.capitalize(), word.upper())
+            # `lower` of bytes changes ASCII letters alone, as `key_of` does.
+            names.update(spelling.encode().lower() for spelling in spellings)
+    return tuple(sorted(names))
+
+
+_TERMS = _terms()
+ANSWER_NAMES = _answer_names()
 _TERM_BYTES = b"".join(term for term, _ in _TERMS)
 _TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
 _TERM_KINDS = bytes(role for _, role in _TERMS)
@@ -128,9 +135,8 @@ _TERM_KINDS = bytes(role for _, role in _TERMS)
 def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """(role of the word at i, position after it); the position is i if no word begins there."""
     byte = data[i] + 0
-    if (
-        byte >= 0xE2
-    ):  # a character of three or four bytes: of a script without spaces, or a mark such as a dash
+    # A character of three or four bytes is of a script without spaces, or a mark such as a dash.
+    if byte >= 0xE2:
         is_mark = byte < 0xE3 or byte > 0xED or (byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80)
         return (OTHER, i) if is_mark else term_at(data, i, end)
     if byte == 0xC2:  # a sign of Latin-1, such as a fixed space

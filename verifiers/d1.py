@@ -49,9 +49,9 @@ class Finding(NamedTuple):
     def verdict(self) -> Verdict:
         """The finding as a `Verdict`: correct if everything is right; the score is the part that is right."""
         correct = self.of > 0 and self.right == self.of
-        missing = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
+        reason_if_wrong = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
         score = self.right / self.of if self.of else 0.0
-        return Verdict(correct, score, self.extracted, Reason.OK if correct else missing, Tier.TEXT)
+        return Verdict(correct, score, self.extracted, Reason.OK if correct else reason_if_wrong, Tier.TEXT)
 
 
 def _first_block(completion: str) -> str | None:
@@ -78,13 +78,13 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
 
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
-    """(number, the text that it was read from, how)."""
+    """(the number that is judged, the text that it was read from, how it was found); None for what was not found."""
     boxes = [box for box in _boxes(completion) if box.strip(".")]
-    several = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
+    which_box = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
         value, is_whole_text = _number_in(content, 0)
         if value is not None:
-            return value, content, several if is_whole_text else f"{several}, the first number in it"
+            return value, content, which_box if is_whole_text else f"{which_box}, the first number in it"
     text = _first_block(completion)
     if text is None:
         return None, None, "neither a box with a number nor a block"
@@ -148,7 +148,7 @@ def _answer_of(completion: str) -> tuple[str | None, str]:
 def last_box(text: str) -> str | None:
     r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without a box, None if it is not closed.
 
-    As in the papers' code, if a text has "\boxed " (with a space), the box holds what follows the last one, up to a $.
+    If a text has "\boxed " (with a space), the box holds what follows the last "\boxed ", up to a $, as in d1's code.
     """
     if "\\boxed " in text:
         return _BOX + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
@@ -164,7 +164,7 @@ def last_box(text: str) -> str | None:
 
 
 def same_text(answer: str, gold: str) -> bool:
-    """True if two MATH answers are the same text after normalisation, or as they are if that fails."""
+    """True if two MATH answers are the same text after normalisation or, if normalisation fails, before it."""
     try:
         return _normalized(answer) == _normalized(gold)
     except ValueError:

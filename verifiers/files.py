@@ -153,7 +153,7 @@ def _without_blank(block: Block) -> Block | None:
 
 
 def nearest_file(path: Path) -> Path | None:
-    """The file in the same folder with the name nearest to that of `path`, if one is near.
+    """The file in the same folder whose name is nearest to the name of `path`; None if no name is near.
 
     Endings do not count: `s.jsonl` is not near to `notes.jsonl`.
     """

@@ -52,16 +52,17 @@ def _warn(problem: str, folder: str, error: Exception) -> None:
 def turn(folder: str | None, only_to_load: bool) -> Iterator[bool]:
     """Waits until no other process compiles into a cache folder, and keeps others from compiling there.
 
-    only_to_load: does not wait, yields False if another process is compiling, and lets others load too. Nobody waits if
-    there is no folder, if it cannot be written, or if it has no locks, as on some network file systems.
+    Yields whether this process has its turn. only_to_load: does not wait, yields False if another process is compiling,
+    and lets others load too. Nobody waits if there is no folder, if the folder cannot be written, or if it has no
+    locks, as on some network file systems.
     """
     with ExitStack() as stack:
-        ours = True
+        has_turn = True
         with suppress(OSError):
             if folder is not None:
                 lock = stack.enter_context(open(os.path.join(folder, LOCK), "a"))
                 try:
                     fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB if only_to_load else fcntl.LOCK_EX)
                 except BlockingIOError:
-                    ours = False
-        yield ours
+                    has_turn = False
+        yield has_turn

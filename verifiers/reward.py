@@ -105,8 +105,8 @@ def unwrap(message: object, role: str = "assistant") -> object:
     if not all(type(part) is dict and "content" in part for part in message):  # type: ignore[attr-defined]
         return message
     messages: list[dict] = list(message)  # type: ignore[call-overload]
-    by_role = [m for m in messages if type(m.get("role")) is str and m["role"] == role]
-    content = (by_role or messages)[-1]["content"]
+    of_role = [one for one in messages if type(one.get("role")) is str and one["role"] == role]
+    content = (of_role or messages)[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]

@@ -274,7 +274,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             count += 1
         elif kind == FOREIGN:
             return False
-        # The number ends. Up to n = 9 it does so at any digit (here, one beyond ASCII).
+        # The number ends. Up to n = 9, every digit ends it; the digits that come here are beyond ASCII.
         if kind != NOTHING and (size < 10 or kind > 9):
             width = 0
     return count == wanted

@@ -58,8 +58,9 @@ def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
             end = after
         elif not fits:
             begun = False
-            one = _grid_behind_words(data, i, after)
-            start, end = one if one[0] >= 0 else (start, end)
+            grid_start, grid_end = _grid_behind_words(data, i, after)
+            if grid_start >= 0:
+                start, end = grid_start, grid_end
         i = after + 1
     return start, end
 

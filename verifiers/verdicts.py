@@ -196,7 +196,8 @@ class Verdicts(Sequence[Verdict]):
             columns = (self.correct, self.score, self.reason, self.decided_by, self.spans)
             part = Verdicts(*(column[index] for column in columns), self._texts[index])
             if self._explain is not None:
-                part.explained_by(self._explain, {name: c[index] for name, c in self._references.items()})
+                references = {name: column[index] for name, column in self._references.items()}
+                part.explained_by(self._explain, references)
             rows = enumerate(range(len(self))[index])
             return part.with_kinds({place: self._kinds[row] for place, row in rows if row in self._kinds})
         row = range(len(self))[index]

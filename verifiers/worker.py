@@ -255,7 +255,7 @@ def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) ->
     pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
-        # If code holds the interpreter (a long loop in C) and no process is left to kill it, the system ends it.
+        # If a long loop in C keeps Python from running and no pool is left to kill this process, the system ends it.
         signal.setitimer(signal.ITIMER_VIRTUAL, 0 if job["hard"] is None else job["hard"] + 1)
         pipe.send_bytes(json.dumps(_reply(answer, job)).encode())
 

@@ -112,7 +112,7 @@ class Play:
     terminated: bool
     """Whether the game has ended by its own rules."""
     truncated: bool
-    """Whether it has been cut off by its own limit of steps."""
+    """Whether the game has been cut off by the environment's own limit of steps."""
 
 
 class _Last:

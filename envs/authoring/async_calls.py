@@ -27,7 +27,7 @@ FAILED = "error"
 TIMED_OUT = "timeout"
 """The reason of a call that took too long, or raised a TimeoutError itself, as the author's own client may do."""
 SLACK = 10.0
-"""If calls are not done so many seconds after all their time limits have passed, the event loop counts as blocked."""
+"""Seconds behind the end of all time limits. If calls are still not done then, the event loop counts as blocked."""
 NOTICE = 10.0
 """Seconds after which a log line first says what is awaited; it is said again after 20, 40, 80 and so on."""
 _log = logging.getLogger(__name__)

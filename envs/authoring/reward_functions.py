@@ -228,7 +228,7 @@ def call_functions(
     outcome_of = dict(zip(functions, outcomes, strict=True))
     # A timeout is raised before any other error. After another error `envs.scoring` asks again for each completion
     # alone, and a function that hangs would then use up its whole time limit once for each of them.
-    for name, outcome in sorted(outcome_of.items(), key=lambda item: item[1].reason != TIMED_OUT):
+    for name, outcome in sorted(outcome_of.items(), key=lambda item: 0 if item[1].reason == TIMED_OUT else 1):
         if outcome.error is not None:
             raise _explained(name, arguments, outcome.error) from outcome.error
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}

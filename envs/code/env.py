@@ -115,22 +115,23 @@ class Code(GeneratedEnv):
         return drawn_for_training(generated, self.level, index)
 
     def problem(self, index: int) -> Problem:
-        task = self._item(index)
+        exercise = self._item(index)
         if not self._generated:
-            return self._published(task)
-        calls = [f"f({x!r})={value!r}" for x, value in task.calls[: generated.SHOWN]]
-        prompt = f"{' '.join(calls)}: {task.function.sentence}"
+            return self._published(exercise)
+        function = exercise.function
+        calls = [f"f({x!r})={value!r}" for x, value in exercise.calls[: generated.SHOWN]]
+        prompt = f"{' '.join(calls)}: {function.sentence}"
         if self.prompt_style == "instruct":
-            prompt = _INSTRUCT.format(sentence=task.function.sentence, calls=" and ".join(calls))
-        cases = [{"args": [x], "expected": value} for x, value in task.calls]
+            prompt = _INSTRUCT.format(sentence=function.sentence, calls=" and ".join(calls))
+        cases = [{"args": [x], "expected": value} for x, value in exercise.calls]
         reference = {"entry_point": "f", "cases": cases, "prompt": "def f(x):\n"}
-        metadata = {"code": f"return {task.function.code}", "shown": generated.SHOWN}
+        metadata = {"code": f"return {function.code}", "shown": generated.SHOWN}
         return Problem(prompt, reference, metadata=metadata)
 
     def _published(self, exercise: "Exercise") -> Problem:
         """The problem of a row of a published set."""
         row = exercise.row
-        prompt, prefix = self._format(exercise)
+        prompt, prefix = self._templates(exercise)
         words = {"prompt": row.prompt, "tests": row.shown_tests}
         reference = {
             "entry_point": row.entry_point,
@@ -144,7 +145,7 @@ class Code(GeneratedEnv):
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
-    def _format(self, exercise: "Exercise") -> tuple[str, str]:
+    def _templates(self, exercise: "Exercise") -> tuple[str, str]:
         """(prompt, completion prefix) for a row: templates with {prompt} and {tests}, which `_published` fills in."""
         row = exercise.row
         # `row.cases` are inputs with outputs. A row without them has tests in Python, from which `exercise.cases` were

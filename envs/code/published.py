@@ -77,8 +77,8 @@ def load(
         if not cases or other_tests:
             faults.append((where, "has a test that is no call with a value"))
             continue
-        met = reply.get("met", [])[: len(cases)]  # which of the set's own calls the reference meets
-        if row.reference and met != [True] * len(cases):
+        cases_met = reply.get("met", [])[: len(cases)]  # which of the set's own calls the reference meets
+        if row.reference and cases_met != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
             continue
         values = map(plain_reply, reply.get("replies", [])[len(cases) :])
@@ -197,14 +197,14 @@ def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict
     to_change = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
     if not to_change:
         return []
-    made: dict[str, dict[str, Any]] = {}  # {arguments: call}, so that no call is made twice
+    calls_by_arguments: dict[str, dict[str, Any]] = {}  # {arguments: call}, so that no call is made twice
     for _ in range(CALLS_MADE):
         case = to_change[int(rng.integers(len(to_change)))]
         new_call = {name: value for name, value in case.items() if name != "expected"}
         new_call["args"] = [changed(rng, value) for value in case["args"]]
         if all(new_call["args"] != other["args"] for other in cases):
-            made.setdefault(python_source(new_call["args"]), new_call)
-    return list(made.values())
+            calls_by_arguments.setdefault(python_source(new_call["args"]), new_call)
+    return list(calls_by_arguments.values())
 
 
 def changed(rng: np.random.Generator, value: Any) -> Any:

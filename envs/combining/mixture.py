@@ -1,4 +1,4 @@
-"""`--env countdown gsm8k:weight=2`: several tasks as one environment, whose problems know their task."""
+"""`--env countdown gsm8k:weight=2`: several tasks as one environment. Each problem has the name of its task."""
 
 import math
 import re
@@ -35,7 +35,9 @@ class Mixture(Combined):
     """`envs.make`; this module cannot import it, since `envs.registry` imports this module."""
 
     def __init__(self, split: str = "train", infill: Any = False, **arguments: Any) -> None:
-        """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight not above 0.
+        """Opens every task.
+
+        Raises EnvError if a task cannot be opened, for an argument of no task, and for a weight not above 0.
 
         infill: refused; it must be given for single tasks, e.g. {"sudoku.infill": True}. arguments: of the tasks, e.g.
         {"gsm8k.weight": 2, "gsm8k.level": 3}; the default of a weight is 1.

@@ -14,7 +14,7 @@ from envs.errors import EnvError
 from envs.problem import Problem, Score, Scores
 from envs.text.terminal import paint
 
-_MAX_SHOWN = 200  # `render_text` shows so many characters of an answer
+_MAX_SHOWN = 200  # the most characters of an answer that `render_text` shows
 _INSTRUCT_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
@@ -139,10 +139,10 @@ class Countdown(GeneratedEnv):
     def feedback(self, problem: Problem, score: Score) -> str:
         from verifiers.countdown.flaw import explain
 
-        said = ""
+        explanation = ""
         if score.reason != "malformed":  # the general feedback on a malformed answer is enough
-            said = explain(score.extracted, score.reason, **problem.reference)
-        return said or super().feedback(problem, score)
+            explanation = explain(score.extracted, score.reason, **problem.reference)
+        return explanation or super().feedback(problem, score)
 
     def _write(self, tree: Tree) -> str:
         """The completion with this expression as its answer, in the prompt's style."""

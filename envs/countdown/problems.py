@@ -45,7 +45,8 @@ MAX_VALUE = 9_999
 """The largest number and target of a problem of a user's file."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
-# After so many draws without a new problem of the split, none is left: each split has at least a tenth of all problems.
+# The most draws for one problem. If none of them is a new problem of the split, none is left, because each split has at
+# least a tenth of all problems.
 _MAX_DRAWS = 200_000
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 

@@ -1,5 +1,7 @@
-"""Whether the Hugging Face hub can be reached: with one request of at most two seconds, while its clients
-retry for thirty. datasets.py downloads from it."""
+"""Finds out whether the Hugging Face hub can be reached, by one request of at most two seconds.
+
+The hub's own clients would retry for thirty seconds. `datasets.py` downloads from the hub.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

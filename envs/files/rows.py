@@ -59,7 +59,7 @@ ARGUMENTS = (
 )
 """The arguments of `Rows` that are not the names of columns."""
 ROWS_WITHOUT_COMPILING = 50_000
-"""Up to so many rows, references are checked without compiled code, since compiling would take longer."""
+"""The most rows whose references are checked without compiled code, since compiling would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
@@ -92,8 +92,8 @@ class ReadingRules(NamedTuple):
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
     main: str = ""
-    """The file whose rows must have the column of demonstrations. A file of validation or test may lack it, since its
-    rows are asked and not imitated."""
+    """The file whose rows must have the column of demonstrations, if one is named. A file of validation or test may
+    lack the column, since its rows are not imitated."""
 
 
 class Rows(TextEnv):
@@ -166,10 +166,10 @@ class Rows(TextEnv):
         all_columns = any(map(takes_optional_columns, self.functions.values()))
         rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad, self.file)
         if self.functions:
-            paid = dict.fromkeys(self.functions, 1.0)
-            judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
-            self.reward_weights = {**judged, "format": 0.0, **paid}
-            self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
+            verifier_weights = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
+            function_weights = dict.fromkeys(self.functions, 1.0)
+            self.reward_weights = {**verifier_weights, "format": 0.0, **function_weights}
+            self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, rules)
         self.notice = left_out
@@ -212,12 +212,12 @@ class Rows(TextEnv):
         self.notice = f"{self.notice} Left out: {lacking} ({_listed(without)}).".lstrip()
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        formed = [only_answer(completion) is not None for completion in completions]
+        has_one_block = [only_answer(completion) is not None for completion in completions]
         rewards = call_functions(self.functions, problems, completions, limits_of(self))
-        rewards["format"] = np.array(formed, np.float64)
+        rewards["format"] = np.array(has_one_block, np.float64)
         if not self.verifier:
-            (first, *_) = self.functions
-            solved = rewards[first] >= 1
+            first_function = next(iter(self.functions))
+            solved = rewards[first_function] >= 1
             rewards["correct"] = solved.astype(np.float64)
             reasons = ["ok" if is_solved else "wrong" for is_solved in solved]
             return Scores(rewards, reasons, extracted=[None] * len(completions))
@@ -261,8 +261,8 @@ def _class_of_path(file: str) -> type[Rows]:
 def id_of(file: str) -> str:
     """The id under which a file is registered. It has a hash of the path, since folders may have files of one name."""
     stem = re.sub(r"[^\w.-]+", "_", Path(file).name.partition(".")[0]).strip("._-") or "rows"
-    place = hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]
-    return f"rows_{place}/{stem}-v0"
+    path_hash = hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]
+    return f"rows_{path_hash}/{stem}-v0"
 
 
 def sha256(file: str) -> str:
@@ -305,7 +305,7 @@ def _columns(
     known = (*needed, *optional, *parameters, *with_default)
     for field, column in columns.items():
         if field not in known and any(map(takes_any_column, functions.values())):
-            # A function with `**kwargs` takes any column. But a name close to that of an argument is most likely
+            # A function with `**kwargs` takes any column. But a name close to an argument's name is most likely
             # misspelt, except for a column that keeps its own name.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
@@ -320,7 +320,7 @@ def _columns(
     column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
         column_of["demonstration"] = demonstration
-    # Texts are needed, and `answer=1` on a command line is a number.
+    # On a command line, `answer=1` is read as a number, but the name of a column is a text.
     return {field: str(column) for field, column in column_of.items()}
 
 
@@ -476,7 +476,7 @@ def _content_of(file: str, rules: ReadingRules) -> Content:
     """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
     try:
         stat = Path(file).stat()
-    except OSError:  # the reader says what is wrong
+    except OSError:  # opening the file raises the error that says what is wrong
         return _read_version(file, rules, ())
     return _read_version(file, rules, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
@@ -492,8 +492,8 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
-        named = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
-        for number, line in numbered_rows(file, None if rules.all_columns else named):
+        columns_to_read = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
+        for number, line in numbered_rows(file, None if rules.all_columns else columns_to_read):
             try:
                 is_main = file == rules.main
                 entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns, is_main))
@@ -515,8 +515,12 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
             raise refused_rows(file, sentences, count)
         entries = kept
         skipped = note_skipped(file, sentences, count)
-    columns = dict.fromkeys((column for entry in entries for column in entry.columns), None)
-    return Content(tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries), skipped)
+    # A row gets None for each column that only other rows have.
+    empty_row: dict[str, Any] = {}
+    for entry in entries:
+        empty_row.update(dict.fromkeys(entry.columns))
+    complete = tuple(entry._replace(columns={**empty_row, **entry.columns}) for entry in entries)
+    return Content(complete, skipped)
 
 
 def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:

@@ -41,7 +41,8 @@ class GSM8K(PublishedEnv):
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
 
-        verdicts = verify_batch("gsm8k", completions, answer=[p.reference["answer"] for p in problems])
+        answers = [problem.reference["answer"] for problem in problems]
+        verdicts = verify_batch("gsm8k", completions, answer=answers)
         rewards = {
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(completion) for completion in completions], np.float64),

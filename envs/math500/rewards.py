@@ -60,7 +60,8 @@ def tag_reward(completion: str) -> float:
 def boxed_text(text: str) -> str | None:
     r"""The content of the last \boxed{...}, or else of the last \fbox{...}; None if there is none or it is not closed.
 
-    As in the papers' code, if a text has "\boxed " (with a space), it is the text behind the last one, up to a $.
+    As in the papers' code, a text with "\boxed " (with a space) has as its content what follows the last "\boxed ", up
+    to a $.
     """
     box = last_box(text) or ""
     return box.partition("{")[2][:-1] if box.startswith(("\\boxed{", "\\fbox{")) else None

@@ -2,9 +2,9 @@
 
 Written from the sources of openenv-core 0.3 and openenv 0.10, whose clients both work with it. A session has a
 WebSocket with JSON messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are
-told apart by `episode_id`; their own server has no sessions there. Their server is not used for three reasons: 0.3 does
-not send an observation's metadata, both send the text of any exception to the client, and if a worker dies, its
-sessions are lost.
+told apart by `episode_id`; OpenEnv's own server has no sessions over HTTP. OpenEnv's server is not used for three
+reasons: 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a worker
+dies, its sessions are lost.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from verifiers.serve.judging import read_object
 
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
-IDLE_SECONDS = 3600.0  # after which an episode over HTTP may be forgotten
+IDLE_SECONDS = 3600.0  # an episode over HTTP that has not been used for so long may be forgotten
 # {request of a task: its method}
 VERBS = {
     "reset": "POST",
@@ -122,10 +122,10 @@ class OpenEnvFront(Front):
             return Handler(self._list, path)
         if method == "GET" and path == "/schema":  # the same for all tasks
             return self._handler_of("schema", "", query, path)
-        found = self.place(path)
-        if isinstance(found, Reply):
-            return found
-        task, verb = found
+        place = self.place(path)
+        if isinstance(place, Reply):
+            return place
+        task, verb = place
         if verb == "health":
             return self.common("GET", "/health") or error(404, "There is nothing here.")
         if verb not in VERBS:
@@ -197,8 +197,8 @@ class OpenEnvFront(Front):
         return {"num_tasks": about["problems"][split]}
 
     async def _http_reset(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        given = read_object(body) if body.strip() else {}
-        name = given.get("episode_id")
+        request = read_object(body) if body.strip() else {}
+        name = request.get("episode_id")
         session = Session(_id(name) or uuid.uuid4().hex)
         if (task, session.id) in self.sessions:
             raise Refused(
@@ -207,14 +207,14 @@ class OpenEnvFront(Front):
         self._forget_idle()
         if len(self.sessions) + self.connected >= MAX_SESSIONS:
             raise Refused(503, f"There are {MAX_SESSIONS:,} sessions already. Send this again later.")
-        result = await self._reset(task, session, given)
+        result = await self._reset(task, session, request)
         self.sessions[task, session.id] = session
         return result
 
     async def _http_step(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        given = read_object(body)
-        session = self._session(task, given.get("episode_id"))
-        return await self._step(task, session, given.get("action"))
+        request = read_object(body)
+        session = self._session(task, request.get("episode_id"))
+        return await self._step(task, session, request.get("action"))
 
     async def _http_state(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         return self._state(task, self._session(task, parse_qs(query).get("episode_id", [None])[0]))
@@ -258,15 +258,15 @@ class OpenEnvFront(Front):
             near = did_you_mean(unknown[0], known)
             raise Refused(422, f"reset() takes no {shown(unknown[0])}. {near}It takes: {', '.join(known)}.")
         async with session.one_at_a_time:
-            begun = await self._ask_worker(task, "reset", job)
+            first_answer = await self._ask_worker(task, "reset", job)
             about = await self._ask_worker(task, "about", {"split": job["split"]})
-            session.split, session.index, session.done = job["split"], begun.pop("index"), False
-            session.problem = Problem(begun["prompt"], {})
+            session.split, session.index, session.done = job["split"], first_answer.pop("index"), False
+            session.problem = Problem(first_answer["prompt"], {})
             session.turns, session.replies = [], []
-        more = {
+        about_the_task = {
             name: about[name] for name in ("name", "version", "max_turns", "reward_weights", "reward_ranges")
         }
-        return self._result(task, session, {**begun, "reply": ""}, None, more)
+        return self._result(task, session, {**first_answer, "reply": ""}, None, about_the_task)
 
     async def _step(self, task: str, session: Session, action: Any) -> dict[str, Any]:
         """Takes a completion; returns the observation as it goes over the wire."""
@@ -314,12 +314,12 @@ class OpenEnvFront(Front):
 
     def _state(self, task: str, session: Session) -> dict[str, Any]:
         """The answer to `state`."""
-        named = {"task": task, "split": session.split, "index": session.index, "done": session.done}
-        return {"episode_id": session.id, "step_count": len(session.turns), **named}
+        place = {"task": task, "split": session.split, "index": session.index, "done": session.done}
+        return {"episode_id": session.id, "step_count": len(session.turns), **place}
 
     async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        found = self.place(scope["path"])
-        if isinstance(found, Reply) or found[1] != "ws":
+        place = self.place(scope["path"])
+        if isinstance(place, Reply) or place[1] != "ws":
             await send(
                 {"type": "websocket.close", "code": 1008, "reason": "There is no WebSocket at this address."}
             )
@@ -338,7 +338,7 @@ class OpenEnvFront(Front):
                     return
                 self.answering += 1
                 try:
-                    answer = await self._answer(found[0], session, message)
+                    answer = await self._answer(place[0], session, message)
                     if answer is not None:
                         await _send(send, answer)
                 finally:
@@ -355,11 +355,11 @@ class OpenEnvFront(Front):
         label, status = "ws", 200
         try:
             try:
-                asked = read_object((message.get("text") or "").encode("utf-8", "surrogatepass"))
+                request = read_object((message.get("text") or "").encode("utf-8", "surrogatepass"))
             except Refused as refusal:
                 status = refusal.status
                 return _error(INVALID_JSON, str(refusal))
-            kind, data = asked.get("type"), asked.get("data", {})
+            kind, data = request.get("type"), request.get("data", {})
             if kind not in ("reset", "step", "state", "close"):
                 status = 422
                 return _error(

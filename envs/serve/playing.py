@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
     """Opens every task; raises EnvError if one cannot be opened.
 
-    settings: `tasks` {name in addresses: {"env": name for `make`, "arguments": {...}}}, `seconds` and `workers`.
+    settings: `tasks` {name in addresses: {"env": name for `make`, "arguments": {...}}}, `seconds` that scoring may
+    take, and how many `workers` there are.
     """
     if settings["workers"] > 1:
         batch.MAX_THREADS = 1  # the cores are shared out between processes already
@@ -50,7 +51,7 @@ class Player:
         return make(opened["env"], **{**opened["arguments"], "split": split})
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answer to each question. All have the same address, which says what is asked of which task."""
+        """The answer to each question. All have the same address: /TASK/step, /TASK/reset or /TASK/about."""
         _, task, asked = questions[0].address.split("/")
         jobs = [json.loads(question.body) for question in questions]
         if asked == "step":
@@ -59,7 +60,7 @@ class Player:
         return [self._answer_of(lambda job=job: (answer(task, job), {})) for job in jobs]
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Takes a step of many episodes together. If that fails, each takes it alone, so that only some fail."""
+        """Takes a step of many episodes together; if that fails, takes each step alone, so that the others succeed."""
         if len({job["split"] for job in jobs}) == 1 and len(jobs) > 1:
             try:
                 return [_as_answer(task, step) for step in self.step(task, jobs)]
@@ -125,8 +126,8 @@ class Player:
         env = self.env(task, split)
         indices = [job["index"] for job in jobs]
         problems = [self.problem(task, split, index) for index in indices]
-        begun = [(job["turns"][:-1], job["replies"]) for job in jobs]
-        episodes = Episodes(env, indices, problems, begun)
+        before_step = [(job["turns"][:-1], job["replies"]) for job in jobs]
+        episodes = Episodes(env, indices, problems, before_step)
         with time_limit(self.seconds):
             going_on = episodes.take_turn({i: job["turns"][-1] for i, job in enumerate(jobs)})
             ended = [i for i in range(len(jobs)) if i not in set(going_on)]

@@ -10,7 +10,7 @@ digits are first renamed in order of appearance (`renamed`), and a hash of the r
 
 import re
 from functools import cache
-from itertools import permutations, product
+from itertools import chain, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,14 @@ def grids() -> tuple[str, ...]:
     rows = list(permutations("1234"))
     # Pairs of neighbouring rows whose two boxes have each digit once. The box of a[:2] and b[:2] has each digit once if
     # the other half of b, b[2:], has the digits of a[:2].
-    halves = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
-    solved = [
-        "".join(a + b + c + d)
-        for (a, b), (c, d) in product(halves, halves)
-        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))  # every column holds each digit once
+    row_pairs = [
+        (a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])
     ]
+    solved = []
+    for upper_rows, lower_rows in product(row_pairs, row_pairs):
+        columns = zip(*upper_rows, *lower_rows, strict=True)
+        if all(len(set(column)) == 4 for column in columns):
+            solved.append("".join(chain(*upper_rows, *lower_rows)))
     return tuple(sorted(solved))
 
 
@@ -156,10 +158,10 @@ def fixed_set(
     the grids outside of `excluded` have too few such puzzles.
     """
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4[split]])
-    size = SPLIT_SIZES[split]
+    count = SPLIT_SIZES[split]
     ranks, table = split_ranks(split, excluded), blank_table(blanks)
-    blanks_of_puzzles = rng.permutation([table[i % len(table)] for i in range(size)]).tolist()
-    ranks_of_puzzles = rng.permutation([ranks[i % len(ranks)] for i in range(size)]).tolist()
+    blanks_of_puzzles = rng.permutation([table[i % len(table)] for i in range(count)]).tolist()
+    ranks_of_puzzles = rng.permutation([ranks[i % len(ranks)] for i in range(count)]).tolist()
     puzzles: dict[str, str] = {}
     for rank, num_blanks in zip(ranks_of_puzzles, blanks_of_puzzles, strict=True):
         tries = 0
@@ -167,7 +169,7 @@ def fixed_set(
             tries += 1
             if tries > _MAX_TRIES:
                 raise EnvError(
-                    f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {size} different "
+                    f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {count} different "
                     f"puzzles of {num_blanks} blanks. Ask for more blanks, or give a file with fewer solutions."
                 )
             rank = pick(rng, ranks)  # another grid: this one may have no other such puzzle

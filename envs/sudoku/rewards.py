@@ -19,17 +19,17 @@ def score(problems: Sequence[Problem], completions: Sequence[str], measured: Col
     """The scores of n completions. measured: the wanted components; all but `paper_cells` are always measured."""
     from verifiers import verify_batch
 
-    puzzles = [p.reference["puzzle"] for p in problems]
+    puzzles = [problem.reference["puzzle"] for problem in problems]
     verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
     pairs = zip(completions, puzzles, strict=True)
-    formed = [has_format(completion, size=isqrt(len(puzzle))) for completion, puzzle in pairs]
+    formatted = [has_format(completion, size=isqrt(len(puzzle))) for completion, puzzle in pairs]
     rewards = {
         "correct": np.asarray(verdicts.correct, np.float64),
-        "format": np.array(formed, np.float64),
+        "format": np.array(formatted, np.float64),
         "cells": np.asarray(verdicts.score, np.float64),
     }
     if "paper_cells" in measured:
-        solutions = [p.metadata["solution"] for p in problems]
+        solutions = [problem.metadata["solution"] for problem in problems]
         rewards["paper_cells"] = np.array(list(map(paper_cells, completions, puzzles, solutions)), np.float64)
     return Scores(rewards, verdicts.reasons, verdicts.extracted)
 

@@ -222,11 +222,14 @@ def _compile(folder: Path) -> None:
     advice = "about a minute on two cores, 2.5 GB of memory; 400 MB are kept"
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
-    done = subprocess.run(command, env=environment(), capture_output=True, check=False)
-    if not done.returncode and not _is_made(folder):
+    process = subprocess.run(command, env=environment(), capture_output=True, check=False)
+    if not process.returncode and not _is_made(folder):
         raise _unusable(folder, "the compiled interpreter could not be written there")
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"status {done.returncode}"
+    if process.returncode:
+        last = (
+            process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            or f"status {process.returncode}"
+        )
         message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {last}"
         raise InterpreterMissing(message, argument="task", value="code")
 
@@ -272,5 +275,5 @@ def converse(
     """
     limits = {"fuel": fuel, "deadline_s": None, "memory_bytes": MEMORY, "output_bytes": 4096, "shutdown_s": 0}
     with _opener()(host=answer, **limits) as session:
-        done = session.run(start, cancel=cancel)
-    return done.trapped or "", done.fuel_used
+        result = session.run(start, cancel=cancel)
+    return result.trapped or "", result.fuel_used

@@ -70,7 +70,8 @@ def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
     otherwise it opens a block that goes on to the end.
     """
     blocks: list[tuple[int, int]] = []
-    opened, bare, fence = -1, False, b""
+    opened = -1  # where the text of the open block begins; -1 if no block is open
+    fence, bare = b"", False  # the fence that opened it, and whether nothing else stands on the fence's line
     i = start
     while i < end:
         after = data.find(b"\n", i, end) + 1 or end
@@ -165,22 +166,22 @@ def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[
     have a variable with the function's name, and if it returns, it is no program by itself. Lenient: a whole function
     may be indented, and a body, or only its first line, may have lost its indentation.
     """
-    begun = [
+    heads = [  # the lines of the prompt that begin the function
         place
         for place, line in enumerate(prompt.split("\n"))
         if defines(line.rstrip(), entry) and line == line.lstrip()
     ]
     ways = []
-    if defines(text, entry) or not begun:
+    if defines(text, entry) or not heads:
         whole = text
         if lenient and (outer := indentation(text)):
             whole = "\n".join(line.removeprefix(outer) for line in text.split("\n"))
-        before = "\n".join(prompt.split("\n")[: begun[-1]]) if begun else prompt
+        before = "\n".join(prompt.split("\n")[: heads[-1]]) if heads else prompt
         ways.append([before, whole] if before.strip() else [whole])
-    if begun and not defines(text, entry, by_value=False):
+    if heads and not defines(text, entry, by_value=False):
         body = _indented(text) if lenient and not indentation(text) else text
-        head = prompt if prompt.endswith("\n") else f"{prompt}\n"
-        ways.append([head + body])
+        whole_prompt = prompt if prompt.endswith("\n") else f"{prompt}\n"
+        ways.append([whole_prompt + body])
     return ways
 
 
@@ -193,13 +194,13 @@ def without_prose(text: str, entry: str) -> list[str]:
     import, or if no rest of the text defines `entry`.
     """
     lines = text.split("\n")
-    written = [place for place, line in enumerate(lines) if line.strip()]
-    begun = [place for place in written if lines[place].startswith(_STARTS)][:_TRIED]
-    begins_with_code = begun[:1] == written[:1]
-    if not written or begins_with_code or (entry and not begun):
+    not_blank = [place for place, line in enumerate(lines) if line.strip()]
+    starts = [place for place in not_blank if lines[place].startswith(_STARTS)][:_TRIED]
+    begins_with_code = starts[:1] == not_blank[:1]
+    if not not_blank or begins_with_code or (entry and not starts):
         return []
-    before = [place for place in written[1:] if not begun or place < begun[0]][-_BEFORE:]
-    rests = ["\n".join(lines[place:]) for place in (*before, *begun)]
+    before = [place for place in not_blank[1:] if not starts or place < starts[0]][-_BEFORE:]
+    rests = ["\n".join(lines[place:]) for place in (*before, *starts)]
     return [rest for rest in rests if not entry or defines(rest, entry)]
 
 

@@ -93,9 +93,9 @@ def reference_of(row: str) -> dict[str, Any]:
         read = read_row(json.loads(row))
     except (ValueError, TypeError, KeyError):
         return dict.fromkeys(("entry_point", "cases", "prompt"))
-    ((cases, no_cases),) = cases_of([read])
+    ((cases, other_tests),) = cases_of([read])
     # The field `prompt` is the code before a completion: the setup, which is the row's own prompt for HumanEval.
-    return {"entry_point": read.entry_point, "cases": None if no_cases else cases, "prompt": read.setup}
+    return {"entry_point": read.entry_point, "cases": None if other_tests else cases, "prompt": read.setup}
 
 
 def called(tests: str) -> str:
@@ -139,19 +139,19 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
     """(the distinct cases, how many assertions are no cases) from what `_cases` of the prelude returned."""
     if not isinstance(recorded, list):
         return [], 1
-    no_cases, records = recorded
+    other_tests, records = recorded
     cases: dict[str, dict[str, Any]] = {}
     for record in records:
         try:
             compare, via, rel, absolute, expected, args, kwargs = plain(record)
         except TypeError:
-            no_cases += 1  # the record has a value that is not plain data
+            other_tests += 1  # the record has a value that is not plain data
             continue
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
         case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
         cases.setdefault(python_source(case), case)
-    return list(cases.values()), no_cases
+    return list(cases.values()), other_tests
 
 
 def recording_tests(tests: str, entry: str) -> str:
@@ -207,11 +207,11 @@ class _Recorder(ast.NodeTransformer):
                     rel, absolute = keywords.get("rel_tol", "1e-9"), keywords.get("abs_tol", "0.0")
                     return call, ast.unparse(expected), "close", "", rel, absolute
             case ast.Compare(
-                ast.Call(ast.Name("abs"), [ast.BinOp(one, ast.Sub(), other)]), [ast.Lt() | ast.LtE()], [most]
+                ast.Call(ast.Name("abs"), [ast.BinOp(one, ast.Sub(), other)]), [ast.Lt() | ast.LtE()], [limit]
             ):
                 for call, expected in ((one, other), (other, one)):
                     if self._calls(call):
-                        return call, ast.unparse(expected), "close", "", "0.0", ast.unparse(most)
+                        return call, ast.unparse(expected), "close", "", "0.0", ast.unparse(limit)
             case ast.Compare(one, [ast.Eq() | ast.Is()], [other]):
                 for call, expected in ((one, other), (other, one)):
                     if self._calls(call):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 COMPARISONS = ("equal", "close", "truthy", "falsy")
 PRINTED = "printed"
 """The comparison of a case that has a standard input: what the program prints is compared."""
-REL, ABS = 1e-9, 1e-12  # tolerances of floats
+REL, ABS = 1e-9, 1e-12  # the relative and the absolute tolerance of floats
 DEPTH = 40
 NOTHING = object()  # stands for a value that was not returned
 
@@ -96,9 +96,11 @@ def _read_case(case: Any, place: int) -> Case:
     args, kwargs = arguments(case)
     if type(args) not in (list, tuple) or type(kwargs) is not dict:
         raise ValueError(f"has args that are no list, or kwargs that are no object, in case {place}")
-    near = (REL, ABS) if compare == "equal" else (float(case.get(name) or 0) for name in ("rel", "abs"))
+    rel, absolute = REL, ABS
+    if compare != "equal":
+        rel, absolute = float(case.get("rel") or 0), float(case.get("abs") or 0)
     expected = _viewed(read_value(case.get("expected")), via)
-    return Case(python_source((args, kwargs)), expected, compare, via, *near)
+    return Case(python_source((args, kwargs)), expected, compare, via, rel, absolute)
 
 
 def _read_program_case(case: dict[str, Any], place: int) -> Case:
@@ -107,12 +109,15 @@ def _read_program_case(case: dict[str, Any], place: int) -> Case:
         raise ValueError(
             f"has {min(map(str, unknown))!r} in case {place}, which no case of standard input has"
         )
-    text, expected, near = case["stdin"], case.get("expected"), case.get("float_tolerance") or 0.0
+    text, expected, tolerance = case["stdin"], case.get("expected"), case.get("float_tolerance") or 0.0
     if not isinstance(text, str) or not isinstance(expected, str):
         raise ValueError(f'has a "stdin" or an "expected" in case {place} that is no text')
-    if isinstance(near, bool) or not isinstance(near, int | float) or not 0 <= near < 1:
-        raise ValueError(f"has float_tolerance={near!r} in case {place}; it is a number from 0 to below 1")
-    return Case(repr(([text], {})), expected, PRINTED, "", near, near)
+    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if not is_number or not 0 <= tolerance < 1:
+        raise ValueError(
+            f"has float_tolerance={tolerance!r} in case {place}; it is a number from 0 to below 1"
+        )
+    return Case(repr(([text], {})), expected, PRINTED, "", tolerance, tolerance)
 
 
 def arguments(case: dict[str, Any]) -> tuple[Any, Any]:
@@ -304,6 +309,6 @@ def key(value: Any, lenient: bool) -> Any:
         is_whole = isinstance(value, int) or value.is_integer()
         return hex(int(value)) if is_whole else value.hex(), "number"
     if isinstance(value, list | tuple):
-        made = frozenset if isinstance(value, Set) else tuple
-        return type(value), made(key(item, lenient) for item in value)
+        collect = frozenset if isinstance(value, Set) else tuple
+        return type(value), collect(key(item, lenient) for item in value)
     return str(value), type(value)

@@ -87,18 +87,18 @@ def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
 
 def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     """The names of the columns by one preset, or those that flags give in their place."""
-    completion, forms, others = PRESETS.get(preset, _OWN)
+    completion, reference_forms, only_reference_names = PRESETS.get(preset, _OWN)
     if flags.completion_field is not None:
         completion = (flags.completion_field,)
-    others = others if len(task.fields) == 1 else ()
+    only_reference_names = only_reference_names if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
-        others = tuple(name for name in others if name not in OF_AN_ANSWER)
+        only_reference_names = tuple(name for name in only_reference_names if name not in OF_AN_ANSWER)
     fields_of_rules = rules_fields(task.name) if flags.rules else ()
     wanted = list(dict.fromkeys((*task.fields, *fields_of_rules)))
     names: dict[str, Names] = {}
     for field in wanted:
-        own_names = [form.format(field) for form in forms]
-        names[field] = tuple(dict.fromkeys([*own_names, *others]))
+        own_names = [form.format(field) for form in reference_forms]
+        names[field] = tuple(dict.fromkeys([*own_names, *only_reference_names]))
     if preset == "d1":
         names = {field: _D1.get(field, ("ground_truth",)) for field in wanted}
     if (preset, task.name) in _ROWS:
@@ -134,17 +134,18 @@ def likely_flags(task: Task, text: str) -> list[str]:
     names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
     completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
     references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
-    found = []
+    likely_of_flag = []
     if "--completion-field" in text:
         inside = tuple(f"{name}." for name in names)
         presets = [preset for preset, (columns, _, _) in PRESETS.items() if columns[0].startswith(inside)]
         is_inside = bool(presets and not completions)
-        found.append(("--preset", presets) if is_inside else ("--completion-field", completions))
+        likely_of_flag.append(("--preset", presets) if is_inside else ("--completion-field", completions))
     if "--answer-field" in text:
-        found.append(("--answer-field", references if tuple(task.fields) == ("answer",) else []))
-    if not all(likely for _, likely in found):
+        takes_only_answer = tuple(task.fields) == ("answer",)
+        likely_of_flag.append(("--answer-field", references if takes_only_answer else []))
+    if not all(likely for _, likely in likely_of_flag):
         return []
-    return [word for flag, likely in found for word in (flag, likely[0])]
+    return [word for flag, likely in likely_of_flag for word in (flag, likely[0])]
 
 
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:

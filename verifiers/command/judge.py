@@ -86,10 +86,10 @@ class Judged(NamedTuple):
         output: a line of JSON for each completion.
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
-            `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
+            `lists.3/4` is the number of lines that have a list of 4 completions, 3 of them right;
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
-        kinds: {fault that names a value of its line: what it shares with the same fault of other lines}.
+        kinds: {fault that names a value of its line: the fault without the value, which is the same for other lines}.
         unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
         readable: the ends of the first of these completions in which mode `flexible` finds an answer.
         texts: the first references that are compared as text, EXAMPLES at most; `as_text` of the tally counts them.
@@ -112,21 +112,22 @@ def judge_block(job: Job, block: Block) -> Judged:
     outcomes: list[Outcome] = []
     outcome_numbers: list[int] = []  # for each of `completions`, the number of its outcome
     completions: list[object] = []
-    missing: list[int] = []
-    unread: set[int] = set()  # lines with a prompt of code that no flag names
+    without_completion: list[int] = []  # numbers of lines
+    with_unread_prompt: set[int] = set()  # numbers of lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
     columns_to_keep = [*job.keep, job.by] if job.by else job.keep
     kept: dict[int, Mapping[str, Any]] = {}  # {line: its kept columns}
     kinds: dict[str, str] = {}
-    seen: set[str] = set()  # all columns of the block's first line, and the kept columns of the others
+    # All columns of the block's first line, and the kept columns of the others.
+    columns_seen: set[str] = set()
     for number, line in zip(block.numbers, block.lines, strict=True):
         try:
             sample = read_line(line)
             kept[number] = columns_of(sample, columns_to_keep)
-            if not seen:
-                seen.update(sample)
-            seen.update(kept[number])
+            if not columns_seen:
+                columns_seen.update(sample)
+            columns_seen.update(kept[number])
             value, *values = read_sample(sample, wanted)
         except LacksField as error:
             places.append((number, 0))
@@ -137,12 +138,12 @@ def judge_block(job: Job, block: Block) -> Judged:
             outcomes.append(str(error))
             if error.kind:
                 kinds[str(error)] = error.kind
-            seen.update(kept.setdefault(number, error.columns))
+            columns_seen.update(kept.setdefault(number, error.columns))
             continue
         if value is None or value == []:
-            missing.append(number)
+            without_completion.append(number)
         if _has_unread_prompt(job, sample):
-            unread.add(number)
+            with_unread_prompt.add(number)
         several = [value] if type(value) is str else completions_in(value)
         for place, completion in enumerate(several, 1):
             places.append((number, place if len(several) > 1 else 0))
@@ -152,30 +153,31 @@ def judge_block(job: Job, block: Block) -> Judged:
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
     unanswered: list[int] = []  # the completions in which no answer was found
-    taken_before = batch.compiling.taken
+    compiling_before = batch.compiling.taken
     findings = _findings(job, completions, references)
     outcomes_of_completions = _judge(job, completions, references)
-    for place, (row, outcome) in enumerate(zip(outcome_numbers, outcomes_of_completions, strict=True)):
-        outcomes[row] = outcome
+    for i, (outcome_number, outcome) in enumerate(zip(outcome_numbers, outcomes_of_completions, strict=True)):
+        outcomes[outcome_number] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
-            unanswered.append(place)
+            unanswered.append(i)
     # There are no findings without other rules.
     finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
     judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
-    if missing:
-        judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
-    malformed = [number for number in outcome_numbers if _reason_of(outcomes[number]) == Reason.MALFORMED]
-    lines_of_malformed = [places[number][0] for number in malformed]
-    if lines_of_bodies := [line for line in lines_of_malformed if line in unread]:
-        judged.problems[UNREAD_PROMPT] = lines_of_bodies
-    judged.tally["compiling"] = batch.compiling.taken - taken_before
-    judged.tally.update(f"columns.{name}" for name in seen)
-    texts = list(_compared_as_text(job, references, (outcomes[row] for row in outcome_numbers)))
+    if without_completion:
+        problem = "has no completion (null, or an empty list); it counts as malformed."
+        judged.problems[problem] = without_completion
+    malformed = [k for k in outcome_numbers if _reason_of(outcomes[k]) == Reason.MALFORMED]
+    lines_of_malformed = [line for line, _ in (places[k] for k in malformed)]
+    if lines_to_report := [line for line in lines_of_malformed if line in with_unread_prompt]:
+        judged.problems[UNREAD_PROMPT] = lines_to_report
+    judged.tally["compiling"] = batch.compiling.taken - compiling_before
+    judged.tally.update(f"columns.{name}" for name in columns_seen)
+    texts = list(_compared_as_text(job, references, outcomes_of_completions))
     judged.tally["as_text"] = len(texts)
     return judged._replace(
         kinds=kinds,
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(_end_of(completions[place]) for place in unanswered[:EXAMPLES]),
+        unanswered=tuple(_end_of(completions[i]) for i in unanswered[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),
     )
 
@@ -201,7 +203,10 @@ def _compared_as_text(
 def _readable(
     job: Job, completions: list[object], references: dict[str, list[Any]], places: list[int]
 ) -> Iterator[str]:
-    """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most."""
+    """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most.
+
+    places: the indices of completions without an answer.
+    """
     if job.mode != "lenient" or "flexible" not in find(job.task).modes:
         return
     found = 0
@@ -235,7 +240,7 @@ def _findings(
 ) -> list[d1.Finding | None]:
     """The other rules' finding on each completion (None if the reference is invalid); [] without other rules.
 
-    It removes fields from `references` that only these rules need.
+    Removes the fields from `references` that only these rules need.
     """
     if job.rules is None:
         return []
@@ -252,7 +257,7 @@ def _findings(
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
-    """The outcomes of completions. If a batch has an invalid reference, which raises, its halves are judged apart."""
+    """The outcomes of completions. If judging them raises, as for an invalid reference, each half is judged alone."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
     except Exception:
@@ -286,7 +291,7 @@ def _lines_and_counts(
     findings: Mapping[int, d1.Finding | None] = MappingProxyType({}),
     kept: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Judged:
-    """The lines and counts of outcomes.
+    """The output, counts and problems of outcomes; the other fields of `Judged` stay empty.
 
     places: (line, place in its list of completions) of each outcome, as in `judge_block`. findings: {number of an
     outcome: finding of other rules}. kept: {line: its columns for `job.keep` and `job.by`}.
@@ -297,11 +302,11 @@ def _lines_and_counts(
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
     for row, ((number, sample), outcome) in enumerate(zip(places, outcomes, strict=True)):
-        beside = ""
+        d1_field = ""
         if row in findings:
             correct = None if isinstance(outcome, str) else outcome[0]
             tally.update(compared(correct, findings[row]))
-            beside = f', "d1": {json.dumps(_facts(findings[row]))}'
+            d1_field = f', "d1": {json.dumps(_facts(findings[row]))}'
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         columns = kept.get(number, {})
         place += "".join(
@@ -310,13 +315,15 @@ def _lines_and_counts(
         if isinstance(outcome, str):
             problems.setdefault(outcome, []).append(number)
             tally["invalid"] += 1
-            nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
-            lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
+            null_fields = (
+                '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
+            )
+            lines.append(f'{place}, {null_fields}, "error": {_quoted(outcome)}{d1_field}}}\n')
         else:
             correct, score, extracted, reason, tier, detail = outcome
             if detail == DETAILS[Reason.NO_ANSWER]:  # the summary says it once
                 detail = NOT_FOUND
-            wrong = "" if correct else f', "detail": {_quoted(detail)}'
+            detail_field = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
             if job.by:
                 value = as_text(columns.get(job.by))
@@ -329,7 +336,7 @@ def _lines_and_counts(
             lines.append(
                 f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{wrong}{beside}}}\n'
+                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail_field}{d1_field}}}\n'
             )
             if sample:
                 lists.setdefault(number, []).append(correct)
@@ -384,6 +391,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
 
 def prepare() -> Callable[[dict], dict]:
+    """Is called once in each worker process; returns its function from a job and a block to the fields of `Judged`."""
     batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS, begins=lambda verifier: None)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda job: judge_block(job["job"], job["block"])._asdict()

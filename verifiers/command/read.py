@@ -36,7 +36,8 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         possible_names = [" or ".join(f'"{name}"' for name in wanted[place]) for place in missing]
         lacking = " and ".join(possible_names)
         there = ", ".join(_column_names(row)[:24])
-        # Place 0 is the completion's. A batch has it, but only a preset or a flag knows its name.
+        # The completion has place 0. The output of a batch has one, but its column is known only if a preset or
+        # a flag names it.
         lacks_reference = missing[-1] > 0
         may_have_completion = 0 not in missing or wanted[0] == ("completion",)
         if is_batch_output(row) and lacks_reference and may_have_completion:
@@ -61,7 +62,7 @@ def _column_names(row: dict[str, Any]) -> list[str]:
 
 
 def _shown(column: str) -> str:
-    """The name of a column as a list shows it: in quotes if it has spaces around it, which nobody would see."""
+    """The name of a column as a list shows it: in quotes if it begins or ends with spaces, so that they are seen."""
     return f'"{column}"' if column != column.strip() else column
 
 

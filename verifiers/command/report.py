@@ -107,16 +107,16 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     """
     # (right, n, how many lines), from names such as "3/4".
     groups = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
-    shortest, total = min(n for _, n, _ in groups), sum(lists.values())
+    shortest, num_lines = min(n for _, n, _ in groups), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
 
     def chance(k: int) -> float:
         """pass@k, the mean over all lines."""
-        return sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in groups) / total
+        return sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in groups) / num_lines
 
     chances = {str(k): chance(k) for k in sizes}
     completions = sum(n * lines for _, n, lines in groups)
-    return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
+    return {"pass_at": chances, "pass_at_of": {"lines": num_lines, "completions": completions}}
 
 
 def summary_text(facts: dict[str, Any]) -> str:

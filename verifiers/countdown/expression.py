@@ -40,9 +40,8 @@ _LENIENT_KINDS = {
     **dict(zip(b"={}", (EQUALS, LEFT_BRACE, RIGHT_BRACE), strict=True)),
 }
 # Kinds of ASCII characters; a backslash in lenient mode is `tex_token`'s.
-_STRICT, _LENIENT = (
-    bytes(kinds.get(byte, BAD) for byte in range(128)) for kinds in (_STRICT_KINDS, _LENIENT_KINDS)
-)
+_STRICT = bytes(_STRICT_KINDS.get(byte, BAD) for byte in range(128))
+_LENIENT = bytes(_LENIENT_KINDS.get(byte, BAD) for byte in range(128))
 # The kinds of characters beyond ASCII that are no digits, in rows (first, last, kind).
 _WIDE = (
     *rows(MINUS, *ch.MINUS_SIGNS),

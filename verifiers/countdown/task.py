@@ -79,8 +79,9 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
     """`reference_columns` of lists of integers that fit 64 bits, all at once; None if a row is anything else."""
     import numpy as np
 
-    lists = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
-    flat = list(chain.from_iterable(numbers)) if lists else [None]
+    if not set(map(type, numbers)) <= {list, tuple} or not set(map(type, targets)) <= {int}:
+        return None
+    flat = list(chain.from_iterable(numbers))
     if not set(map(type, flat)) <= {int}:
         return None
     starts = batch.starts_of(numbers)
@@ -117,8 +118,10 @@ def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
         if any(abs(value) >= INTEGER_LIMIT for value in (*puzzle_numbers, top, bottom)):
             references[row] = [], OVER_LIMIT, 1
     starts = batch.starts_of([reference[0] for reference in references])
-    values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
-    numerators, denominators = (np.array([r[place] for r in references], np.int64) for place in (1, 2))
+    flat = chain.from_iterable(puzzle_numbers for puzzle_numbers, _, _ in references)
+    values = np.fromiter(flat, np.int64, int(starts[-1]))
+    numerators = np.array([top for _, top, _ in references], np.int64)
+    denominators = np.array([bottom for _, _, bottom in references], np.int64)
     return values, starts, numerators, denominators
 
 

@@ -424,9 +424,11 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
     # Unless the two are `near`, 10^|power| > 2^(3|power|) is above both numbers. So the scaled number would be larger
     # than the other one, or 0: the two differ, and the scaled number is not computed.
+    if left == 0 and right == 0:
+        return 1
     size = max(left.bit_length(), right.bit_length())
     near = 3 * abs(power) <= size
-    return int(left == right == 0 or (near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0)))
+    return int(near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0))
 
 
 def widen(data: Bytes, number: Number) -> None:
@@ -434,7 +436,8 @@ def widen(data: Bytes, number: Number) -> None:
 
     A mixed number has top < bottom < MANTISSA_LIMIT, so only its whole number can be too long.
     """
-    for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
+    literals = (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,)
+    for literal in literals:
         if literal.mantissa == OVER_LIMIT:
             digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
             literal.mantissa = int(Decimal(digits))  # `Decimal` reads more digits than `int` does

@@ -24,7 +24,7 @@ from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-# Two numbers stand in place of a reason: BEYOND_LIMIT, if 64 bits cannot tell, and this, if the reference is no number.
+# Stands in place of a reason if the reference is no number. BEYOND_LIMIT does so if 64 bits cannot tell.
 BAD_GOLD = -2
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "

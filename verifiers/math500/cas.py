@@ -257,7 +257,7 @@ def name_before_equals(side: object) -> str | None:
 
 
 def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
-    """True if both have the same elements as they were written, each equally often."""
+    """True if both were written with the same elements, each equally often."""
     elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
     for element in elements:
         match = next((i for i, other in enumerate(left) if same(element, other)), None)
@@ -269,21 +269,24 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """True if two expressions are equal wherever both are defined."""
-    under_roots = [p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and sympy.denom(p.exp) % 2 == 0]
-    replaced = {variable: sympy.Symbol(variable.name, positive=True) for variable in under_roots}
-    replaced |= {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    powers_of_symbols = [power for power in gold.atoms(sympy.Pow) if power.base.is_Symbol]
+    under_even_roots = [power.base for power in powers_of_symbols if sympy.denom(power.exp) % 2 == 0]
+    replaced = {symbol: sympy.Symbol(symbol.name, positive=True) for symbol in under_even_roots}
+    all_symbols = gold.free_symbols | answer.free_symbols
+    replaced |= {symbol: sympy.I for symbol in all_symbols if symbol.name == "i"}
     gold, answer = gold.xreplace(replaced), answer.xreplace(replaced)
     a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50
     if a == b:
         return not a.has(sympy.nan, sympy.zoo)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-    agreed = 0
+    points_agreeing, points_needed = 0, 2 if symbols else 1
     for k in range(4 if symbols else 1):
         same_number = _compare_numbers(a, b, dict(zip(symbols, _point(k, len(symbols)), strict=True)))
         if same_number is False:
             return False
-        agreed += same_number is True
-    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
+        if same_number:  # it is None if this cannot be told
+            points_agreeing += 1
+    if points_agreeing >= points_needed and _has_short_numbers(a) and _has_short_numbers(b):
         return True
     difference = sympy.expand(a - b)
     return bool(difference.is_zero or sympy.simplify(difference).is_zero)
@@ -330,6 +333,7 @@ def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:
     """True if all numbers in an expression are so short that two values that agree to `DIGITS` digits are equal."""
-    return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
-        not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
-    )
+    has_long_number = any(max(abs(number.p), number.q) >= 10**12 for number in expr.atoms(sympy.Rational))
+    exponents = [power.exp for power in expr.atoms(sympy.Pow)]
+    has_large_exponent = any(exponent.is_Rational and abs(exponent) > 12 for exponent in exponents)
+    return not (has_long_number or has_large_exponent)

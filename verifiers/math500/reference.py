@@ -48,9 +48,8 @@ class Reference:
         self.takes_reason = False  # it is in words, which "because" may follow: Paris
         self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
         self.noun = ""  # the noun or unit behind its number, which may also be a product: box of 1 box
-        self.counted = (
-            ""  # its text with this noun or unit marked as text, so that it is not read as a product
-        )
+        # Its text with this noun or unit marked as text, so that it is not read as a product.
+        self.counted = ""
         self.is_list = False  # it is a list, in which a comma may divide values or group digits: 27,108
         self.has_constant = answer.rstrip(" $.").endswith(("+C", "+ C"))  # it has a constant of integration
         self.variables: frozenset[str] = frozenset()
@@ -102,7 +101,8 @@ class Reference:
         if not (is_product and self.variables == frozenset(filter(str.isalpha, noun))):
             return False
         is_run = 2 <= len(noun) <= 3 and noun.isalpha() and noun.islower() and noun.isascii()
-        return (is_run or is_in_symbols(noun)) and (number[-1:].isdigit() or number.endswith("}"))
+        ends_number = number[-1:].isdigit() or number.endswith("}")
+        return ends_number and (is_run or is_in_symbols(noun))
 
 
 def is_short_integer(answer: str) -> bool:
@@ -125,9 +125,11 @@ def is_name_or_code(answer: str) -> bool:
     if not answer.isascii() or len(parts) == 1:
         return False
     if " " not in answer and all(map(str.isalnum, parts)):
-        has_letters = any(len(part) > 2 and part.isalpha() and part.isupper() for part in parts)
+        has_letters_of_code = any(len(part) > 2 and part.isalpha() and part.isupper() for part in parts)
         has_digits = any(map(str.isdigit, parts))
-        return has_digits and all(part.isdigit() or (has_letters and part.isupper()) for part in parts)
+        return has_digits and all(
+            part.isdigit() or (has_letters_of_code and part.isupper()) for part in parts
+        )
     is_named = parts[0][:1].isupper() and parts[-1][:1].isupper() and "and" not in parts
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 

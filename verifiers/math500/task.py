@@ -159,11 +159,19 @@ def names_unit(answer: str, gold: Reference) -> bool:
 
 def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` for a list: `54,108` may be two numbers or 54108, so each reading of answer and reference is tried."""
-    apart, gold_apart = markup.ungrouped(answer), markup.ungrouped(gold.text)
-    other = reference_of(gold_apart, None)
-    readings = {(apart, gold.text): gold, (answer, gold_apart): other, (apart, gold_apart): other}
-    readings.pop((answer, gold.text), None)
-    outcomes = [judge_as_written(text, one, problem, lenient) for (text, _), one in readings.items()]
+    # "Ungrouped" commas divide numbers; other commas may group the digits of one number.
+    answer_ungrouped, gold_text_ungrouped = markup.ungrouped(answer), markup.ungrouped(gold.text)
+    gold_ungrouped = reference_of(gold_text_ungrouped, None)
+    readings = {
+        (answer_ungrouped, gold.text): gold,
+        (answer, gold_text_ungrouped): gold_ungrouped,
+        (answer_ungrouped, gold_text_ungrouped): gold_ungrouped,
+    }
+    readings.pop((answer, gold.text), None)  # this reading has been judged already
+    outcomes = [
+        judge_as_written(answer_read, gold_read, problem, lenient)
+        for (answer_read, _), gold_read in readings.items()
+    ]
     return next((outcome for outcome in outcomes if outcome and outcome[0] == OK), (WRONG, TYPED))
 
 
@@ -246,13 +254,10 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     # In small letters a name is the same name, but aa is not AA, which may be a product.
-    if (
-        gold.is_name
-        and is_name(gold, problem)
-        and len({*gold.key}) > 1
-        and text.key(answer) == gold.key.lower()
-    ):
-        return OK, TEXT
+    has_different_letters = len(set(gold.key)) > 1
+    if gold.is_name and has_different_letters and is_name(gold, problem):
+        if text.key(answer) == gold.key.lower():
+            return OK, TEXT
     base = ""  # of the reference, if it has digits with a base
     if gold.digits:
         base = gold.digits[1] or (form_of(problem).base if problem else "")
@@ -437,8 +442,8 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """The status in strict mode: OK if the block holds one box and nothing else, HEDGE if another box comes first."""
     opening = data.rfind(b"<answer>", 0, low)
     start = opening + len(b"<answer>")
-    _, other, other_end = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
-    hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
+    _, box_before, end_of_box_before = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
+    hedged = box_before >= 0 and data[slice(*strip(data, box_before, end_of_box_before))] != data[low:high]
     alone = boxed and is_alone(data, opening, len(data), low, high, False)
     if hedged:
         return verdicts.HEDGE

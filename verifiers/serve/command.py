@@ -78,7 +78,6 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
     add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
     add("--timeout", metavar="S", type=_number(1, 86400), default=60, help=text)
-    return parser
 
 
 def run_command(

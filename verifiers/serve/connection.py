@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
         if self.transport.get_write_buffer_size() < left:  # it reads slowly
             self._set_unread_timer()
         else:
-            self.transport.abort()  # to close it would wait for the client
+            self.transport.abort()  # `close` would wait for the client
 
 
 @lru_cache(256)

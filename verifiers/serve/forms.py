@@ -140,9 +140,9 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
 
     def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]
-        said = {"correct": verdict.correct, "score": verdict.score, "reason": verdict.reason}
-        paid = {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
-        return json.dumps(body | said | paid)
+        verdict_fields = {"correct": verdict.correct, "score": verdict.score, "reason": verdict.reason}
+        reward_fields = {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
+        return json.dumps(body | verdict_fields | reward_fields)
 
     completion = _output_text(_object(body.get("response"), "response"))
     return Asked(task, [completion], {field: [value] for field, value in reference.items()}, write)
@@ -211,6 +211,7 @@ def _output_text(response: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
+# _ENDS[code of a reason][code of a tier]: the part of a verdict's JSON that says both.
 _ENDS = [
     [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in Verdicts.tier_names]
     for reason in Verdicts.reason_names

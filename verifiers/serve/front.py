@@ -180,7 +180,7 @@ class Front(ABC):
         return label, found
 
     async def answer(self, handler: Handler, path: str, body: bytes) -> Reply:
-        """A handler's answer; a sentence if it fails."""
+        """The reply of a handler; if the handler raises, a reply that is one sentence."""
         try:
             return await handler.answer(body)
         except Exception as unexpected:  # a bug of ours: the log says where, the client gets a sentence

@@ -42,17 +42,20 @@ def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]
 def answers(questions: Sequence[Question], seconds: float, max_completions: int) -> list[Answer]:
     """The answer to each question. Questions about the same task are judged in one batch, within `seconds`."""
     result: list[Answer | None] = [None] * len(questions)
+    # {(task, mode, reference fields): the requests that have these, each with its place among the questions}
     alike: dict[tuple[Any, ...], list[tuple[int, Asked]]] = {}
     for place, question in enumerate(questions):
         try:
-            read = _read(question, max_completions)
+            content = _read(question, max_completions)
         except Refused as refusal:
             result[place] = refused(refusal)
             continue
-        if isinstance(read, Asked):
-            alike.setdefault((read.task, read.mode, *sorted(read.references)), []).append((place, read))
+        if isinstance(content, Asked):
+            alike.setdefault((content.task, content.mode, *sorted(content.references)), []).append(
+                (place, content)
+            )
         else:
-            result[place] = Answer(200, _json(read), {})
+            result[place] = Answer(200, _json(content), {})
     for group in alike.values():
         for (place, _), answer in zip(group, _judged([asked for _, asked in group], seconds), strict=True):
             result[place] = answer
@@ -108,13 +111,13 @@ def _may_be_rounded(value: Any) -> bool:
     if type(value) is float:
         return abs(value) >= 2**63
     if type(value) is list:
-        inside = value
+        items = value
     elif type(value) is dict:
-        inside = value.values()
+        items = value.values()
     else:
         return False
     # Most lists have only texts, which is seen from their types at once.
-    return not _EXACT.issuperset(map(type, inside)) and any(map(_may_be_rounded, inside))
+    return not _EXACT.issuperset(map(type, items)) and any(map(_may_be_rounded, items))
 
 
 def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:

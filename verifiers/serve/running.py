@@ -57,21 +57,21 @@ async def run(front: Front, listening: socket.socket, ready: Callable[[], None])
 
 async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
     """Waits for a signal, then for answers to WebSockets, and lets the server end; a second signal ends it at once."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, stop_at_once = asyncio.Event(), asyncio.Event()
 
-    def heard() -> None:
+    def on_signal() -> None:
         if stop.is_set():
-            hurry.set()
+            stop_at_once.set()
             server.force_exit = True
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, heard)
+        loop.add_signal_handler(number, on_signal)
     await stop.wait()
     front.draining = True
     with suppress(TimeoutError):
         async with asyncio.timeout(front.limits.seconds):
-            while front.answering and not hurry.is_set():
+            while front.answering and not stop_at_once.is_set():
                 await asyncio.sleep(0.01)
     server.should_exit = True
 

@@ -29,9 +29,9 @@ AHEAD = 2  # batches that a worker has at once, so that it never waits for the n
 BATCH_SECONDS = 0.2  # a batch has about as many requests as a worker answers in this time
 FIRST_RATE = 1e6  # bytes a second, until a first batch has been measured
 MAX_BATCH = 512  # requests
-START_SECONDS = 300.0
-SWITCH_SECONDS = 0.0005
-OBJECTS_BETWEEN_COLLECTIONS = 50_000
+START_SECONDS = 300.0  # within which a new worker must be ready
+SWITCH_SECONDS = 0.0005  # after which Python lets another thread of a worker run
+OBJECTS_BETWEEN_COLLECTIONS = 50_000  # new objects of a worker between two searches for cycles
 KILL_AFTER = 10.0  # seconds after the time limit of a batch at which a worker that has not answered is killed
 _SIZE = struct.Struct("!Q")
 
@@ -82,7 +82,7 @@ class _Worker:
         self.process, self.reader, self.writer = process, reader, writer
         self.under_way: deque[_Batch] = deque()
         self.overdue: asyncio.TimerHandle | None = None
-        self.answered = 0.0  # when it last answered
+        self.answered = 0.0  # when it last answered, by `time.monotonic`
 
     def watch(self, seconds: float) -> None:
         """Kills the child unless its present batch is answered within `seconds` from now."""
@@ -111,9 +111,9 @@ class Workers:
         self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
         self.lost = 0  # how many workers died, also while they were starting to replace another
         self.waiting_bytes = 0
-        # By address; each address is answered in batches of its own.
+        # {address: its questions that no worker has yet}; each address is answered in batches of its own.
         self._waiting: dict[str, deque[_Job]] = {}
-        self._rates: dict[str, float] = {}  # bytes a second that a worker has answered lately, by address
+        self._rates: dict[str, float] = {}  # {address: bytes a second that a worker has answered lately}
         self._ready: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._asked = 0
@@ -153,14 +153,14 @@ class Workers:
         self._waiting.setdefault(question.address, deque()).append(_Job(self._asked, question, future))
         self.waiting_bytes += len(question.body)
         # A timer costs a fifth of `asyncio.timeout`.
-        late = None if seconds is None else loop.call_later(seconds, _give_up, future)
+        timer = None if seconds is None else loop.call_later(seconds, _give_up, future)
         self._dispatch()
         try:
             return await future
         finally:
             self.waiting_bytes -= len(question.body)
-            if late is not None:
-                late.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def _dispatch(self) -> None:
         """Sends waiting questions to workers that have room, the longest wait first."""
@@ -244,7 +244,8 @@ class Workers:
                     worker = await self._start_worker()
                     break
                 except (Unavailable, OSError) as error:
-                    self.lost += isinstance(error, Unavailable)  # it died before it was ready
+                    if isinstance(error, Unavailable):  # it died before it was ready
+                        self.lost += 1
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
 
@@ -270,6 +271,7 @@ LOST = Answer(503, b'{"error": "The worker process that judged this request died
 
 
 def _give_up(future: asyncio.Future[Answer]) -> None:
+    """Makes `Workers.ask` raise TimeoutError, unless the answer has come."""
     if not future.done():
         future.set_exception(TimeoutError())
 

@@ -79,10 +79,11 @@ def _headers() -> dict[str, str]:
 
 @dataclass(eq=False)
 class Session:
-    """A connection to the server, and the state of its episode; None before the first episode."""
+    """A connection to the server, and the state of its episode."""
 
     socket: Any
     at: Place | None = None
+    """The state of the episode; None before the first episode."""
 
     async def say(self, kind: str, data: Mapping[str, Any]) -> Result:
         """The observation that answers a message; raises `ServerError`."""

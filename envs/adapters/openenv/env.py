@@ -192,9 +192,11 @@ class OpenEnv(TextEnv):
             if not results[-1].done:
                 # The episode was cut off here, by max_turns or by a prompt that was too long, and not by the server.
                 return Score(dict.fromkeys(self.reward_weights, 0.0), "unfinished")
-            said = results[-1].metadata
-            rewards = {name: np.nan if value is None else value for name, value in said["rewards"].items()}
-            return Score(rewards, said["reason"], said["extracted"])
+            metadata = results[-1].metadata
+            rewards = {
+                name: np.nan if value is None else value for name, value in metadata["rewards"].items()
+            }
+            return Score(rewards, metadata["reason"], metadata["extracted"])
         total = sum(result.reward for result in results)
         is_right = total >= 1
         if is_right:
@@ -234,11 +236,11 @@ def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
 
 
 def _size(address: str, split: str, chosen: int | None) -> tuple[int, bool]:
-    """(how many problems a split has, whether `reset` takes its number and the split)."""
+    """(how many problems a split has, whether `reset` takes a split and the number of a problem in it)."""
     for name in ask(address, "/list_environments") or []:
-        said = ask(address, f"/{name}/num_tasks", {"split": split})
-        if isinstance(said, dict) and isinstance(said.get("num_tasks"), int):
-            known = said["num_tasks"]
+        answer = ask(address, f"/{name}/num_tasks", {"split": split})
+        if isinstance(answer, dict) and isinstance(answer.get("num_tasks"), int):
+            known = answer["num_tasks"]
             if known < 1:
                 raise EnvError(f"openenv:{address} has no problems for {split}.")
             return min(known, chosen or known), True

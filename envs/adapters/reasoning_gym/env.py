@@ -173,8 +173,9 @@ class ReasoningGym(TextEnv):
             value, reason = 0.0, "malformed"
         else:
             value, reason = self._value(answer, problem.metadata["entry"])
-        form = float(only_answer(completion) is not None)
-        return Score({"correct": float(value >= 1), "format": form, "score": value}, reason, answer)
+        has_format = only_answer(completion) is not None
+        rewards = {"correct": float(value >= 1), "format": float(has_format), "score": value}
+        return Score(rewards, reason, answer)
 
     def demonstration(self, problem: Problem) -> str:
         """The dataset's answer, or its example of a right answer."""
@@ -255,8 +256,10 @@ def _datasets() -> tuple[str, ...]:
         if error.name != "reasoning_gym":
             raise
         raise EnvError(f"reasoning_gym:NAME needs the package reasoning-gym: {INSTALL}") from None
-    if (has := version("reasoning-gym")) != VERSION:
-        raise EnvError(f"reasoning-gym {has} is installed, but the scorers were read in {VERSION}: {INSTALL}")
+    if (installed := version("reasoning-gym")) != VERSION:
+        raise EnvError(
+            f"reasoning-gym {installed} is installed, but the scorers were read in {VERSION}: {INSTALL}"
+        )
     return tuple(sorted(reasoning_gym.factory.DATASETS))
 
 

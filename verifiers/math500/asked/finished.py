@@ -3,7 +3,7 @@ r"""Is a value finished, or is there work left to do in it?
 These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd, sums of
 distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions in variables with
 nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an answer may
-leave one more. A condition that is added to `left` below counts as one step if it holds.
+leave one more.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def is_finished(answer: Value, gold: Value) -> bool:
     if is_pair(answer):
         return True
     allowed = functions_in(gold)
-    left = sum(work(folded(node), allowed) + has_double_sign(node) for node in expressions(answer))
+    nodes = list(expressions(answer))
+    left = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
     if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         if symbols(answer) - symbols(gold):
             left += STEPS_OF_NO_OP  # letters that cancel
@@ -147,8 +148,9 @@ def work(node: Node, allowed: frozenset[str]) -> int:
             return work_in_root(*node[2], allowed)
         left = sum(work(argument, allowed) for argument in node[2])
         function = kind_of_function(node)
-        is_work = function not in allowed and function != "factorial"  # n!; 8! is of another kind
-        return left + is_work
+        if function not in allowed and function != "factorial":  # n!; 8! is of another kind
+            left += 1
+        return left
     inner, has_minus = without_sign(node)
     return work(inner, allowed) if has_minus else work_in_product(node, allowed)
 
@@ -162,13 +164,15 @@ def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
     if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
         return left + STEPS_OF_NO_OP
     if base == EULER:
-        return left + (IMAGINARY in constants_in(exponent))
-    if symbols(base):
-        return left + (base[0] == "^" and not symbols(exponent))
-    if symbols(exponent) or base[0] in ("num", "const"):
-        return left
-    is_reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
-    return left + (not is_reduced)  # (1 + \sqrt 2)^2
+        is_work = IMAGINARY in constants_in(exponent)  # e^{i \pi}
+    elif symbols(base):
+        is_work = base[0] == "^" and not symbols(exponent)  # (x^2)^3
+    elif symbols(exponent) or base[0] in ("num", "const"):
+        is_work = False
+    else:
+        is_reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
+        is_work = not is_reduced  # (1 + \sqrt 2)^2
+    return left + 1 if is_work else left
 
 
 def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
@@ -176,10 +180,12 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     left = work(radicand, allowed)
     if symbols(radicand):
         cancels = radicand[0] == "^" and radicand[2] == degree  # sqrt(x^2)
-        return left + (cancels and allowed.isdisjoint(("abs", "root")))
+        is_work = cancels and allowed.isdisjoint(("abs", "root"))
+        return left + 1 if is_work else left
     if radicand[0] == "^" and radicand[2][0] == "num" and degree[0] == "num":
         _, base, exponent = radicand
-        return left + (exponent == degree or not is_whole(base))  # \sqrt{5^2}
+        is_work = exponent == degree or not is_whole(base)  # \sqrt{5^2}
+        return left + 1 if is_work else left
     surd = surd_of(("fn", "root", (radicand, degree)))
     if surd and is_perfect(surd) and "root" not in allowed:
         left += 1  # the root of 169
@@ -236,8 +242,10 @@ def work_in_product(node: Node, allowed: frozenset[str]) -> int:
         count_above, count_below = (list(map(base_of, side)).count(constant) for side in (above, below))
         if count_above and count_below:
             left += STEPS_OF_NO_OP  # pi/pi
-        left += count_above + count_below > 1
-    left += any(IMAGINARY in constants_in(factor) for factor in below)
+        if count_above + count_below > 1:
+            left += 1
+    if any(IMAGINARY in constants_in(factor) for factor in below):
+        left += 1
     for side in (above, below):
         sums_of_numbers = sum(factor[0] == "+" and not symbols(factor) for factor in side)
         left += max(sums_of_numbers - 1, 0)
@@ -258,23 +266,30 @@ def is_rational_factor(node: Node) -> bool:
 
 def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     """How many steps are left to multiply numbers; none for one above and one below the bar, which are a fraction."""
-    up, down = numbers_among(above), numbers_among(below)
-    if ZERO in up:
+    numbers_above, numbers_below = numbers_among(above), numbers_among(below)
+    if ZERO in numbers_above:
         return STEPS_OF_NO_OP
-    is_scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", TEN) and not down
     left = 0
-    if len(up) > 1 and not is_scientific:
+    if len(numbers_above) > 1 and (numbers_below or not is_scientific(numbers_above)):
         left += 1
-    if len(down) > 1:
+    if len(numbers_below) > 1:
         left += 1
-    powers = [factor for factor in up if factor[0] == "^" and factor[1] != TEN]
-    left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
-    left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)  # 3 / 0.5
-    divisors = [factor[1] for factor in down if factor[0] == "num"]
-    bases = [factor[1][1] for factor in up if factor[0] == "^" and factor[1][0] == "num"]
-    left += bool(divisors) and any(gcd(base, *divisors) > 1 for base in bases)  # 8^2 / 2
-    in_fraction = (*up, *down) if down else ()
+    powers = [factor for factor in numbers_above if factor[0] == "^" and factor[1] != TEN]
+    has_other_factors = len(above) > len(numbers_above)
+    if powers and has_other_factors and not any(map(symbols, above)):  # 4^2 \\pi
+        left += 1
+    left += sum(factor[0] == "num" and factor[2] != 1 for factor in numbers_below)  # 3 / 0.5
+    divisors = [factor[1] for factor in numbers_below if factor[0] == "num"]
+    bases = [factor[1][1] for factor in numbers_above if factor[0] == "^" and factor[1][0] == "num"]
+    if divisors and any(gcd(base, *divisors) > 1 for base in bases):  # 8^2 / 2
+        left += 1
+    in_fraction = (*numbers_above, *numbers_below) if numbers_below else ()
     return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in in_fraction)  # 2^{-1} / 3
+
+
+def is_scientific(factors: Sequence[Node]) -> bool:
+    """True for the factors of a number in scientific notation: 3 and 10^5."""
+    return len(factors) == 2 and factors[0][0] == "num" and factors[1][:2] == ("^", TEN)
 
 
 def numbers_among(factors: Sequence[Node]) -> list[Node]:

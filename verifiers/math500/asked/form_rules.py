@@ -57,9 +57,13 @@ def is_primitive(node: Node) -> bool:
 
 def count_factors(node: Node) -> int:
     """How many factors with variables a product has: 3 in x(x+1)^2."""
-    factors = factors_of(without_sign(node)[0])[0]
-    powers = [f[1:] if f[0] == "^" and is_whole(f[2]) else (f, ONE) for f in factors]
-    return sum(exponent[1] for base, exponent in powers if base[0] in ("sym", "+") and symbols(base))
+    count = 0
+    for factor in factors_of(without_sign(node)[0])[0]:
+        is_whole_power = factor[0] == "^" and is_whole(factor[2])
+        base, exponent = factor[1:] if is_whole_power else (factor, ONE)
+        if base[0] in ("sym", "+") and symbols(base):
+            count += exponent[1]
+    return count
 
 
 def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
@@ -78,8 +82,13 @@ def is_prime(n: int) -> bool:
 
 def is_lowest(answer: Nodes, _: Nodes) -> bool:
     """True if no fraction can be reduced by a whole number: 2/3, not 4/6."""
-    quotients = [node for node in all_nodes(answer) if node[0] == "/"]
-    return all(gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) == 1 for node in quotients)
+    return not any(node[0] == "/" and can_be_reduced(node) for node in all_nodes(answer))
+
+
+def can_be_reduced(quotient: Node) -> bool:
+    """True if a whole number divides the denominator and every term of the numerator: 4/6, (2x+4)/6."""
+    _, above, below = quotient
+    return gcd(*map(whole_factor, (*terms_of(above), below))) != 1
 
 
 def whole_factor(term: Node) -> int:
@@ -115,7 +124,7 @@ def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
 def is_fraction(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has no decimals and the reference is a fraction: 1/2, not 0.5.
 
-    A number that is no such literal is a mixed number, or below 1 a repeating decimal.
+    A number that is no literal decimal (`is_decimal_literal`) is a mixed number or, below 1, a repeating decimal.
     """
     has_decimal = any(
         node[0] == "num" and node[2] > 1 and (is_decimal_literal(node) or node[1] < node[2])
@@ -173,9 +182,14 @@ def is_scientific(answer: Nodes, _: Nodes) -> bool:
         factors = factors_of(without_sign(node)[0])[0]
         powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
         others = [factor for factor in factors if factor not in powers]
-        if len(powers) != 1 or any(f[0] != "num" or not f[2] <= f[1] < 10 * f[2] for f in others):
+        if len(powers) != 1 or not all(map(has_one_whole_digit, others)):
             return False
     return True
+
+
+def has_one_whole_digit(factor: Node) -> bool:
+    """True for a number from 1 to below 10: 1.2."""
+    return factor[0] == "num" and factor[2] <= factor[1] < 10 * factor[2]
 
 
 def is_one_fraction(answer: Nodes, _: Nodes) -> bool:

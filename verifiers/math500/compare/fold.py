@@ -51,7 +51,7 @@ def folded_product(node: Node) -> Node:
     is_negative = False
     for part in map(folded, node[1]):
         part, has_minus = without_sign(part)
-        is_negative ^= has_minus
+        is_negative ^= has_minus  # two minus signs cancel each other
         if part[0] == "*":
             factors += part[1]
         elif part != ONE:

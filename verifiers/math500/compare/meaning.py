@@ -26,6 +26,7 @@ from verifiers.math500.read.values import (
     Union,
     Value,
     Words,
+    inside,
     is_expression,
     released,
 )
@@ -177,9 +178,12 @@ def matrix_of(node: Node) -> Matrix:
     kind, parts = node[0], tree.parts(node)
     scalars = tuple(part for part in parts if not tree.holds_container(part))
     matrices = [as_matrix(part) for part in parts if part not in scalars]
-    are_numeric = all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row)
+    cells = [cell for matrix in matrices for cell in inside(matrix)]
+    are_numeric = all(map(is_expression, cells))
     if kind == "*" and are_numeric and len(matrices) == 1:
-        multiples = [tuple(multiple((*scalars, cell)) for cell in row) for row in matrices[0].rows]
+        multiples = []
+        for row in matrices[0].rows:
+            multiples.append(tuple(multiple((*scalars, cell)) for cell in row))
         return Matrix(tuple(multiples))
     shapes = {tuple(map(len, matrix.rows)) for matrix in matrices}
     if kind == "+" and are_numeric and not scalars and len(shapes) == 1:

@@ -38,6 +38,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     Raises `Undefined` where the answer divides by zero.
     """
     point = Point(answer, gold)
+    # At this point, the answer has the value a/b and the reference the value c/d.
     try:
         c, d = point.evaluate(gold)
     except TooBig:
@@ -115,16 +116,18 @@ def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> 
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
     positive = positive_names(gold) if names else ()
-    agreed, needed = 0, 2 if names else 1
+    points_agreeing, points_needed = 0, 2 if names else 1
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
-            values[name] *= SCALES[k] * (1 if name in positive else SIGNS[k][place % 2])
+            sign = 1 if name in positive else SIGNS[k][place % 2]
+            values[name] *= sign * SCALES[k]
         equal = values_agree(answer, gold, values, length + (LENGTH_FOR_VARIABLES if names else 0))
         if equal is False:
             return NO
-        agreed += equal is True
-    return YES if agreed >= needed else UNSURE
+        if equal:  # it is None if this cannot be told
+            points_agreeing += 1
+    return YES if points_agreeing >= points_needed else UNSURE
 
 
 def positive_names(node: Node) -> frozenset[str]:

@@ -148,10 +148,11 @@ def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
 
 def common(conditions: Sequence[Condition]) -> list[Row] | None:
     """The intervals that all conditions allow; None if an excluded point is not proved to lie in one of them."""
-    low = reduce(higher, (c.low for c in conditions))
-    high = reduce(lower, (c.high for c in conditions))
+    low = reduce(higher, (condition.low for condition in conditions))
+    high = reduce(lower, (condition.high for condition in conditions))
     pieces = [(low, high)]
-    for point in (c.excluded for c in conditions if c.excluded is not None):
+    excluded = [condition.excluded for condition in conditions]
+    for point in filter(None, excluded):
         for k, (left, right) in enumerate(pieces):
             if is_less(left[1], point) and is_less(point, right[1]):
                 pieces[k : k + 1] = [(left, (")", point)), (("(", point), right)]

@@ -206,7 +206,8 @@ class Comparison(Chains):
             if item_verdict == YES:
                 del left[k]
                 return YES
-            unsure |= item_verdict == UNSURE
+            if item_verdict == UNSURE:
+                unsure = True
         return UNSURE if unsure else NO
 
     # ---- words, quantities and numbers with a base ----

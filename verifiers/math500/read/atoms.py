@@ -123,5 +123,6 @@ def accept_degree(cursor: Cursor) -> bool:
     found = cursor.accept("deg", COMMAND) or (
         cursor.value == "^" and accept_raised(cursor, COMMAND, ("circ", "deg"))
     )
-    cursor.has_sign |= found
+    if found:
+        cursor.has_sign = True
     return found

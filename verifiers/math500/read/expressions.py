@@ -165,10 +165,12 @@ def add_number(cursor: Cursor, factors: list[Node]) -> None:
 
     It may be a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
     """
-    top, (_, slash, _), (kind, bottom, _) = cursor.value, cursor.peek(), cursor.peek(2)
-    before = cursor.peek(-1)
-    mixed = cursor.spaced and before[0] == NUMBER and factors[-1][0] == "num" and slash == "/"
-    if mixed and kind == NUMBER and top.isdigit() and bottom.isdigit():
+    before, top = cursor.peek(-1), cursor.value
+    _, slash, _ = cursor.peek()
+    kind, bottom, _ = cursor.peek(2)
+    behind_number = cursor.spaced and before[0] == NUMBER and factors[-1][0] == "num"
+    is_fraction = slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
+    if behind_number and is_fraction:
         cursor.advance(3)
         node: Node = ("/", number(top), number(bottom))
         factors.append(("deg", node) if accept_degree(cursor) else node)

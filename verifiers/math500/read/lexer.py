@@ -398,9 +398,10 @@ class Lexer:
     def is_times_sign(self, end: int) -> bool:
         """True if the x that ends at `end` is a times sign: 3 x 10^8, if the reference has no variable x."""
         follows_number = bool(self.tokens) and self.tokens[-1][0] == NUMBER
-        power = (
-            self.text[end:].lstrip(" ")[:6] if follows_number and "x" not in (self.variables or ()) else ""
-        )
+        is_variable = "x" in (self.variables or ())
+        if not follows_number or is_variable:
+            return False
+        power = self.text[end:].lstrip(" ")[:6]
         return power.startswith("10^") and power[3:].lstrip("{+-")[:1] in ASCII_DIGITS
 
     def word(self, run: str) -> None:
@@ -481,8 +482,8 @@ class Lexer:
         if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
-        ends = name == "Omega" and not self.text[self.position :].strip(" $.}")
-        if ends and self.may_be_in_ohms():
+        is_omega_at_end = name == "Omega" and not self.text[self.position :].strip(" $.}")
+        if is_omega_at_end and self.may_be_in_ohms():
             return self.add(WORD, "ohm")  # 5 \\Omega
         if name in JOINING:
             return self.add(WORD, name)

@@ -228,7 +228,7 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
             return [*tokens[:low], (COMMAND, "approx", True), *tokens[high + 1 : end]]
         return tokens
     if second[0] in ("or", "="):
-        high += 1  # leaves out this sign, for which an "or" is written
+        high += 1  # this sign is left out, because an "or" is written instead
     return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
 
 

@@ -59,14 +59,15 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
     (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)
     smaller = units.UNITS.get(word.lower(), "")
     ratio = units.conversion(unit, smaller) if smaller else None
-    if ratio and kind == NUMBER and ratio[0] > ratio[1]:
+    is_smaller = ratio is not None and ratio[0] > ratio[1]
+    if is_smaller and kind == NUMBER:
         cursor.go(cursor.position + ahead)
         part = with_unit(cursor, read_number(cursor))
         is_literal = is_expression(value) and value[0] == "num" and value[1] >= 0
-        ratio = units.conversion(unit, part.unit) if type(part) is Quantity else None
-        if not is_literal or not ratio:
+        ratio_to_part = units.conversion(unit, part.unit) if type(part) is Quantity else None
+        if not is_literal or not ratio_to_part:
             raise Malformed("two quantities side by side")
-        return with_part(Quantity(value, unit), ratio, part)
+        return with_part(Quantity(value, unit), ratio_to_part, part)
     is_ordinal = unit == "" and words[0].lower() in ORDINALS  # 12th
     return value if is_ordinal else Quantity(value, unit)
 
@@ -217,8 +218,10 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     word = cursor.value
     is_unit = word in units.UNITS or word in units.SYMBOLS
     is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and not is_unit
-    is_behind_power = words and words[-1][0] == "^" and word in units.UNITS
-    is_second_unit = words and (word == "%" or (is_behind_power and cursor.peek()[1] != "^"))  # m^3 m
+    is_second_unit = False
+    if words:
+        is_behind_power = words[-1][0] == "^" and word in units.UNITS
+        is_second_unit = word == "%" or (is_behind_power and cursor.peek()[1] != "^")  # m^3 m
     changes_value = word.lower() in CHANGING_BEHIND and not is_harmless(cursor, words)
     if is_second_unit or changes_value or is_unknown_letter:
         raise Malformed("words")
@@ -233,7 +236,7 @@ def read_whole_number(cursor: Cursor) -> str:
 
 
 def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if the word here, which mostly changes a value, does not do so behind the unit words so far.
+    """True if the word here leaves the value alone, because of the words around it; elsewhere it changes a value.
 
     The "more" of 15 more people, the "pairs" of 55 different pairs, the "three" of 18 miles in three days.
     """

@@ -202,7 +202,8 @@ def value_of_words_alone(cursor: Cursor, words: list[str]) -> Value | None:
     are_changing = lower[-1] in COMPARING if colon else changes(lower)
     if are_changing or not NEGATING.isdisjoint(lower):
         raise Malformed("words")
-    if not (cursor.spaced or colon) and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
+    is_apart = cursor.spaced or colon
+    if not is_apart and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
         raise Malformed("a word run into a number or used as a function")
     return None
 

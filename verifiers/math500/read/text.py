@@ -79,8 +79,9 @@ def joined(text: str) -> str:
     result = words[:1]
     for before, word in pairwise(words):
         last, first = before[-1], word[0]
-        apart = (last.isalnum() or last in marks) and (first.isalnum() or first in marks)
-        result.append(" " + word if apart else word)
+        needs_space_behind = last.isalnum() or last in marks
+        needs_space_before = first.isalnum() or first in marks
+        result.append(" " + word if needs_space_behind and needs_space_before else word)
     return "".join(result)
 
 
@@ -111,7 +112,7 @@ def same_text(answer: str, gold: str) -> bool:
 def is_same_time(answer: str, gold: str) -> bool:
     """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
 
-    In names, a half is a half of the day: a.m. or p.m.
+    In the names here, `half` is a half of the day: a.m. or p.m.
     2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours. 2:3 p.m. is wrong for 2:3, which is a ratio.
     """
     time, wanted = time_of(answer), time_of(gold)
@@ -171,7 +172,9 @@ def time_of(text: str) -> Time | None:
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""
     numbers = text.removesuffix(half).split(":")
-    if not all(n.isascii() and n.isdigit() and len(n) <= 2 for n in numbers) or not (half or numbers[1:]):
+    are_numbers = all(number.isascii() and number.isdigit() and len(number) <= 2 for number in numbers)
+    has_colon = len(numbers) > 1
+    if not are_numbers or not (half or has_colon):
         return None
     hours, *rest = map(int, numbers)
     if not rest:

@@ -1,6 +1,6 @@
 """Expression trees, as expressions.py reads them: their parts, variables and form, without any value.
 
-The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10). The nodes are:
+The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), and the tree of 0.5 is ("num", 5, 10). The nodes are:
 
     ("num", n, d)                        the number n/d
     ("sym", name), ("const", name)       a variable; pi, e, i, inf or bound

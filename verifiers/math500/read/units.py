@@ -248,7 +248,8 @@ def conflict(answer: str, gold: str) -> bool:
         return False
     if not is_known(answer) or not is_known(gold):
         return False
-    if (per or gold_per) and (is_money(above) or is_money(gold_above)):
+    is_rate = bool(per or gold_per)
+    if is_rate and (is_money(above) or is_money(gold_above)):
         return conflict(above, gold_above)
     may_be_one_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
     may_be_one_currency = currencies_of(answer) & currencies_of(gold)
