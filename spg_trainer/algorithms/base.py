@@ -3,8 +3,8 @@
 Axes: P prompts, G generations, B completions, M masks, T completion tokens.
 
 In the formulas of the other files, b is one of N completions, with n_b tokens, the reward R_b and the advantage A_b. i
-is a token. r is its importance ratio: its probability, divided by that under the model that sampled. k3 is its KL
-penalty (both are in ratios.py).
+is a token. r is its importance ratio: its probability under the current model, divided by its probability under the
+model that sampled it. k3 is its KL penalty (both are in ratios.py).
 """
 
 from __future__ import annotations

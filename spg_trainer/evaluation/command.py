@@ -122,7 +122,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
-    # The run that the model lies in, if the results are written to its folder.
+    # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
     model = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
@@ -166,19 +166,22 @@ def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) ->
 
 
 def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
-    """(command with the settings of one protocol, its environment, a length and number of steps), in their order."""
-    found = []
+    """Every evaluation that the command asks for: by protocol, then by length and number of steps.
+
+    Each is (the command with the settings of its protocol, its environment, its length and number of steps).
+    """
+    evaluations = []
     for settings in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(settings.env, settings.env_args, settings.reward_weights, settings.split)
         check_rules(settings.rules, env)
         for sampling in settings.rollout.samplings():
             check_names(sampling)
-            found.append((settings, env, sampling))
-    return found
+            evaluations.append((settings, env, sampling))
+    return evaluations
 
 
 def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, Any]:
-    """What the file of a result says of the model. run: the run that the model lies in, if the file does, too."""
+    """What a result's file says of the model. run: the folder of a run, if model and file both lie in it; else None."""
     return {
         "model": "this run's" if run else model,  # a run may be moved
         "folder": model_beside(run, model) if run else None,
@@ -388,7 +391,7 @@ def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> I
 def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
     """Writes down what eval/NAME measures; returns the completions that it has already.
 
-    Raises ConfigError if it measures something else.
+    measured: what is to be measured. Raises ConfigError if an earlier evaluation of this name measured something else.
     """
     before, completions = folder.figures(name) or measured, folder.completions(name)
     file = folder.evaluation_path(name)
@@ -435,7 +438,7 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 
 def model_beside(run: Path, model: str) -> str | None:
-    """The folder of a run that a model lies in, e.g. "merged"; None for the run's trained model and its checkpoints."""
+    """The name of a model's folder inside its run, e.g. "merged"; None for the trained model and its checkpoints."""
     path, run = Path(model).expanduser().resolve(), run.resolve()
     inside = path.relative_to(run).parts if path.is_relative_to(run) else ()
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
@@ -468,8 +471,10 @@ def result_name(
 
 def model_step(model: str) -> int | None:
     """The training step of a run's model or checkpoint; None for other models."""
-    source = resolve_model(model) if Path(model).is_dir() else None
-    for name in (ENVIRONMENT, "state.json") if source else ():
+    if not Path(model).is_dir():
+        return None
+    source = resolve_model(model)
+    for name in (ENVIRONMENT, "state.json"):
         content = read_json((source.adapter or Path(source.base)) / name) or {}
         if "step" in content:
             return content["step"]

@@ -94,9 +94,10 @@ class Evaluation:
     @property
     def solved(self) -> str:
         """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
-        each = self.settings["num_generations"]
-        num_answers = self.n if each == 1 else f"{plural(self.n // each, 'problem')} x {each}"
-        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {num_answers}"
+        generations, count = self.settings["num_generations"], str(self.n)
+        if generations > 1:
+            count = f"{plural(self.n // generations, 'problem')} x {generations}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {count}"
 
 
 @naming_keywords
@@ -155,13 +156,13 @@ def evaluate(
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
-    opened = getattr(env, "split", None) if isinstance(env, envs.TextEnv) else None
-    if split is not None and opened not in (None, split):
+    opened_split = getattr(env, "split", None) if isinstance(env, envs.TextEnv) else None
+    if split is not None and opened_split not in (None, split):
         raise ConfigError(
-            f"split={split}: this environment was opened in the split {opened}. Open it with envs.make(..., "
+            f"split={split}: this environment was opened in the split {opened_split}. Open it with envs.make(..., "
             f"split={split!r}), or leave split out."
         )
-    split = split or opened or "test"
+    split = split or opened_split or "test"
     given = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
     given = {name: value for name, value in given.items() if value is not None}
     if env is None:
@@ -208,11 +209,14 @@ def evaluate(
 
 
 def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ConfigError for a row that asks another question than the problem of its index, as of another task.
+    """Raises ConfigError for a row whose prompt is not that of the problem with its index: it is of another task.
 
-    A row without `prompt` is not compared. Prompts are compared as JSON has them, because rows may come from a file.
+    Rows without `prompt` and episodes of several turns are not compared. Prompts are compared as JSON has them, because
+    rows may come from a file.
     """
-    for row in rows if env.max_turns == 1 else ():
+    if env.max_turns > 1:
+        return
+    for row in rows:
         index, prompt = row["index"], row.get("prompt")
         if prompt is None:
             continue
@@ -304,7 +308,8 @@ def batches(
     """
     start = 0
     while start < len(missing):
-        stop = start + size - (num_done + start) % size
+        done_of_batch = (num_done + start) % size
+        stop = start + size - done_of_batch
         yield missing[start:stop]
         start = stop
 
@@ -456,12 +461,15 @@ def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     """How many tokens a denoising step unmasked, in the mean over all turns of all completions."""
     steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
     unmasked = sum(step >= 0 for steps_of_turn in steps for step in steps_of_turn)
-    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)  # steps are counted from 0
+    # Steps are counted from 0, and -1 stands for a token that no step unmasked.
+    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)
     return unmasked / max(1, passes)
 
 
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
+    """(low, high), the 95% interval of the solved rate over all problems of this kind.
+
+    correct: (problems, generations), 1 for a right completion and 0 for a wrong one.
 
     Completions of one problem are not independent. So this is Wilson's interval for n independent trials, with the n
     whose variance, rate * (1 - rate) / n, is the variance that the means of the problems show. n is at least the number
@@ -475,7 +483,7 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
 
 
 def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
-    """Whether the most frequent answer among the completions of one problem is right, 0..1.
+    """1 if the most frequent answer among the completions of one problem is right, else 0.
 
     Answers are equal if their extracted texts are equal; completions without an extracted text do not vote. If several
     answers are equally frequent, the result is their mean. extracts: whether the task says what it extracted; if not,
@@ -489,8 +497,11 @@ def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> floa
             answer = envs.answer_block.read_answer(text) or envs.answer_block.until_end(text).strip()
         if answer is not None:
             votes.setdefault(answer, []).append(row["correct"])
-    most = max(map(len, votes.values()), default=0)
-    return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
+    if not votes:
+        return 0.0
+    most = max(map(len, votes.values()))
+    winners = [is_right for is_right in votes.values() if len(is_right) == most]
+    return float(np.mean([np.mean(is_right) for is_right in winners]))
 
 
 def pass_at_k(num_correct: int, n: int, k: int) -> float:

@@ -3,9 +3,9 @@
 Axes: B completions, M masks, L prompt tokens, T completion tokens; Q sequences of masked copies, n scored positions,
 r positions of a chunk, D hidden size, V vocabulary.
 
-The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
-output layer (the head) is written out here in closed form. If the head's weight is trained, the logits of
-`chunks_to_keep` times as many positions exist. Probabilities are float32, or float64 if the model is.
+The logits of at most `rows_per_chunk` positions exist at once. This holds in the backward pass, too, because the
+gradient of the output layer (the head) is written out here in closed form. If the head's weight is trained, the logits
+of `chunks_to_keep` times as many positions exist. Probabilities are float32, or float64 if the model is.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,8 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     limit = masks_at_once * len(masks.scored)
     # The first pass has the sequences left over, and lacks `missing`: 2 for 7 sequences, 3 at a time (-7 % 3). The
     # sequences are numbered as if it were full.
-    missing = -(int(copies.sequence[-1]) + 1) % limit
+    num_sequences = int(copies.sequence[-1]) + 1
+    missing = -num_sequences % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
     columns = [column.split(sizes) for column in copies]  # row, mask, sequence
     return [CopyIndex(*columns_of_pass) for columns_of_pass in zip(*columns, strict=True)]
@@ -118,7 +119,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], kept_chunks, never_drawn)
     sequence, place = scored.nonzero(as_tuple=True)
-    column = place  # in the last axis of the result: T log-probabilities, T figures
+    column = place  # in the last axis of the result, which holds T log-probabilities and then T figures
     if measured is not None:
         figures = Measured.apply(
             states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
@@ -195,7 +196,7 @@ powers: (r, V), exp(logit - the row's largest logit). total: (r,), their sum. lo
 def softmax(
     hidden_states: Tensor, weight: Tensor, targets: Tensor, never_drawn: int | None = None
 ) -> Softmax:
-    """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,).
+    """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
     never_drawn: as in `HeadLogps`.
     """

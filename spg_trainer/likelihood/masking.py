@@ -1,11 +1,11 @@
-"""What a masking is: it says which tokens of a completion the model is shown as [MASK], and which of them are scored.
+"""The base class of maskings: a masking says which tokens the model is shown as [MASK], and which of them are scored.
 
 This file has the class that all maskings share. The table {name: masking} is in masks.py. The maskings themselves are
 in subset_masks.py (`random` and other draws of single tokens), block_masks.py, path_masks.py (what the sampler saw) and
 context_masks.py.
 
-Axes: B completions, M masks, L prompt tokens, T places of a completion, all of which together are its canvas; n <= T is
-the number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
+Axes: B completions, M masks, L prompt tokens, T places of a completion. The T places are its canvas; n <= T is the
+number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
 hands in, so a draw depends neither on the padded width of the prompt nor on the other rows.
 """
 
@@ -129,7 +129,7 @@ class Masking(ABC):
         return
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for a model whose attention this masking does not suit; by default it suits any."""
+        """Raises ConfigError if this masking does not suit the attention of a model; by default it suits any."""
         return
 
     def count(self, size: int) -> int:
@@ -209,7 +209,7 @@ class Masking(ABC):
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
-    """Each row as a masking sees it, one after the other."""
+    """Yields the `Completion` of each row, in order."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
     if "quantile" in rows:
@@ -217,8 +217,8 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     else:
         quantile = torch.arange(len(rows)).double() / len(rows)
     quantiles = quantile.tolist()
-    # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
-    # is the order of places.
+    # Entries are ordered by kind: the n tokens (0), what is behind the ends (1), what was given (2). Without a
+    # template, this is the order of places.
     kind = np.where(is_token, 0, 1)
     kind[unmask_step == GIVEN] = 2
     places = np.argsort(kind, axis=-1, kind="stable")

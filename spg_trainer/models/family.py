@@ -1,4 +1,4 @@
-"""What a model family is, and how transformers learns of it: `register_family(Family(...))`.
+"""Model families: what a family is, and `register_family`, which makes transformers know it.
 
 A family is a class of transformers' own ("stock"), an attention pattern, a shift of the logits, and the names that the
 Hub's files use. The published families are in `families.py`.
@@ -59,7 +59,8 @@ class Family:
     unread: frozenset[str] = frozenset()
     """Settings of config.json that the stock class does not have, and that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
-    """Takes config.json's settings; returns the stock class's settings that follow from these, or that they lack."""
+    """Takes config.json's settings; returns further settings of the stock class: those that follow from these, and
+    those that config.json lacks."""
     tokenizer: type[PreTrainedTokenizerFast] | None = None
     """The class that stands in for a tokenizer which comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
@@ -150,7 +151,7 @@ class FamilyConfig:
 
     @classmethod
     def _check(cls, settings: Mapping[str, Any]) -> None:
-        """Raises ModelError for a setting of a config.json that the family does not know, or needs at another value."""
+        """Raises ModelError for a setting of config.json that the family does not know, or needs at another value."""
         family = cls.family
         required = _REQUIRED | dict(family.required)
         fields_of_stock = {f.name for f in dataclasses.fields(cls)}
@@ -241,9 +242,10 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
 
 def _defaults(family: Family) -> dict[str, Any]:
-    """The defaults of a new configuration that differ from the stock class's: those that the family needs.
+    """Class attributes for a configuration: the defaults, as dataclass fields, that differ from the stock class's.
 
-    Token ids default to None, since the stock class's are those of another vocabulary.
+    They are the values that the family requires, and None for token ids, since the stock class's ids are of another
+    vocabulary.
     """
     name_in_stock = {on_hub: in_stock for in_stock, on_hub in family.names.items()}
     fields_of_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}

@@ -185,7 +185,7 @@ def open_policy(
 
 
 def new_model(settings: ModelConfig, *, seed: int, device: str) -> Policy:
-    """The model of new weights for `new` or `new:KIND` in settings; on the CPU if it still has to be divided."""
+    """The model with new weights that the settings ask for by `new` or `new:KIND`; on the CPU if it will be divided."""
     policy = new_policy(
         settings.model.partition(":")[2],
         device="cpu" if settings.is_divided else device,
@@ -318,8 +318,8 @@ def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
 def refuse_not_finite(policy: Policy) -> None:
     """Raises ModelError if a tensor of the model holds NaN or infinity, and names the first one.
 
-    It looks at each number once. That takes as long as reading the weights from memory: for 8 billion weights some
-    seconds on a CPU, and a few hundredths of a second on a GPU, which is waited for only once, at the end.
+    Each number is read from memory once: for 8 billion weights this takes some seconds on a CPU, and a few hundredths
+    of a second on a GPU. The GPU is waited for only once, at the end.
     """
     local_tensors = {name: local(tensor) for name, tensor in policy.model.state_dict().items()}
     tensors = {
@@ -339,7 +339,7 @@ def refuse_not_finite(policy: Policy) -> None:
 
 
 def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
-    """The base model with its tokenizer or the adapter's own. Raises ModelError with the base and the next step."""
+    """The base model with its tokenizer, or the adapter's own. Raises ModelError, which names base and next step."""
     device = find_device(settings.device)
     dtype = _dtype(settings.dtype, device)
     base, adapter = weights.base, weights.adapter
@@ -443,7 +443,7 @@ def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
 
 
 def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
-    """The folder of a model's files, downloaded if needed: only safetensors, since these can be read in parts."""
+    """The folder of a model's files, downloaded if needed; weights only as safetensors, which can be read in parts."""
     if weights.is_local:
         return Path(weights.base)
     from huggingface_hub import snapshot_download

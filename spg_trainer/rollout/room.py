@@ -66,8 +66,8 @@ class Room:
         given = list(problems.values())
         texts = prompt_texts(self.policy, [p.prompt for p in given], [p.completion_prefix for p in given])
         # No tokenizer makes two tokens of an ASCII character, so a short ASCII text need not be encoded.
-        named = zip(problems, texts, strict=True)
-        unsure = {key: text for key, text in named if len(text) >= self.prompt or not text.isascii()}
+        keys_and_texts = zip(problems, texts, strict=True)
+        unsure = {key: text for key, text in keys_and_texts if len(text) >= self.prompt or not text.isascii()}
         encoded = zip(unsure, encode_plain(self.policy, list(unsure.values())), strict=True)
         return {key: len(ids) for key, ids in encoded if len(ids) > self.prompt}
 
@@ -165,7 +165,7 @@ class Room:
         return chosen, skipped
 
     def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
-        """(the first problem from `index` on that fits and is not taken, how many before it do not fit).
+        """(the first problem from `index` on that fits and is not taken, how many free ones before it do not fit).
 
         After the last problem, the search goes on at the first one. Raises ConfigError as `next_fitting`.
         """
@@ -219,7 +219,7 @@ class Room:
 
 @dataclass
 class TooLong:
-    """How many prompts and completions were measured, and which of them do not fit."""
+    """A count of the prompts and completions that were measured, with those that are too long."""
 
     room: Room
     measured: int = 0
@@ -279,7 +279,9 @@ class TooLong:
         )
 
     def note(self, overlong: str, source: str = "") -> str:
-        """A notice on the problems and completions that are skipped, or ""; if `overlong` is "error", a ConfigError.
+        """A notice on the problems and completions that are skipped, or "" if all fit.
+
+        Raises ConfigError instead if `overlong` is "error".
 
         source: the task or the file of the completions, with which an error begins.
         """
@@ -352,7 +354,7 @@ def report(name: str, arguments: Mapping[str, Any], model: str, count: int, leng
 
 
 def main() -> None:
-    """Writes the `report` for arguments that the command line gives as JSON: `envs check --model` starts this."""
+    """Prints the `report` as JSON, for arguments given as JSON: `envs check --model` starts this."""
     try:
         ok, text = report(**json.loads(sys.argv[1]))
     except (SpgError, *errors()) as error:

@@ -8,10 +8,10 @@ many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unma
 `--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
 Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
-block, a row's first block is the rest of that block. The schedule unmasks as many tokens of it in a pass as of a whole
-block, so it may take fewer passes. The last block is cut to the end of the completion before it is decoded; the
-published samplers decode it whole and cut it afterwards. Both give the same completions if prompt and completion end
-where a block ends.
+block, a row's first block is the rest of that block. The schedule unmasks as many tokens in each of its passes as in
+those of a whole block, so this shorter block may take fewer passes. The last block is cut to the end of the completion
+before it is decoded; the published samplers decode it whole and cut it afterwards. Both give the same completions if
+prompt and completion end where a block ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -365,7 +365,7 @@ class Sampler:
         return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
-        """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
+        """The arguments of `sample_tokens` that change the distribution from which tokens are drawn.
 
         drawn_index: (N,), which of the b * n places of the blocks are drawn; None = all are.
         """

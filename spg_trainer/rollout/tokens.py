@@ -122,7 +122,7 @@ def sample(
     """
     if policy.most_rows is not None:
         rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
-    at_first = min(rows_per_forward or len(keys), len(keys))
+    rows_at_first = min(rows_per_forward or len(keys), len(keys))
 
     def attempt(rows: int) -> Rows:
         generators = None
@@ -133,13 +133,14 @@ def sample(
             *encoded,
             sampling,
             generators,
-            rows_per_forward=rows_per_forward if rows == at_first else rows,
+            # At first None stays None, which lets the sampler choose the fastest number.
+            rows_per_forward=rows_per_forward if rows == rows_at_first else rows,
             records=records,
             canvas=template_ids,
         )
 
-    rollouts, rows = halved_until_it_fits(attempt, at_first, "completions of a rollout")
-    if rows < at_first:
+    rollouts, rows = halved_until_it_fits(attempt, rows_at_first, "completions of a rollout")
+    if rows < rows_at_first:
         policy.most_rows = rows
     return rollouts
 
@@ -422,9 +423,9 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]
     # Demonstrations that fail are left out; `envs check` reports them.
     demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
-    turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
+    turns_of_each = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
     # The tokens of each demonstration's longest turn.
-    counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]
+    counts = [max(count_tokens(policy, turns)) for turns in turns_of_each]
     if not counts or min(counts) <= length:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
