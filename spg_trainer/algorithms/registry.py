@@ -63,8 +63,8 @@ OWN_VALUES: dict[str, dict[str, object]] = {
     },
     "wd1_repro": {"masking": "all", "advantage": "mean", "normalizer": "groups", "end_tokens": "eos"},
 }
-"""{name: its fixed hyper-parameters}, for names that share the class of another name. With other values they would not
-be the reproductions that they are called."""
+"""{name: its fixed hyper-parameters}, for reproductions that share the class of another name. Other values are refused,
+since the result would no longer be the reproduction that the name promises."""
 FOR_USE = (
     *("spg", "raft", "justgrpo", "d2_stepmerge"),
     *("forkgrpo", "slim_rl"),
@@ -87,7 +87,7 @@ def is_known(name: str) -> bool:
 
 
 def replacement(name: str) -> str:
-    """Our name of an algorithm that others call so, or our algorithm that replaces it; "" if there is none."""
+    """Our name for an algorithm that others call `name`, or for what replaces it here; "" if there is none."""
     return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
 
 
@@ -174,14 +174,14 @@ def algorithms_with(name: str) -> str:
 
 
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
-    """What is wrong with each hyper-parameter that a class sets in its body, but that its constructor would ignore."""
+    """Yields a message for hyper-parameters that a class sets in its body, but that its constructor would ignore."""
     known = {field.name: field.type for field in fields(cls)}
     for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
         own, hints = vars(body), vars(body).get("__annotations__", {})
-        new = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
-        if new and "__dataclass_fields__" not in own:
+        new_fields = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
+        if new_fields and "__dataclass_fields__" not in own:
             yield (
-                f"{body.__name__} sets {', '.join(new)}, which counts only in a dataclass. Write "
+                f"{body.__name__} sets {', '.join(new_fields)}, which counts only in a dataclass. Write "
                 f"@dataclass(frozen=True) above class {body.__name__}."
             )
         for name in known.keys() & (own.keys() - hints.keys()):
@@ -199,12 +199,12 @@ def named_ancestor(name: str) -> str:
     """
     if ":" not in name:
         return name
-    name_at = {where: ours for ours, where in ALGORITHMS.items() if ours not in OWN_VALUES}
+    name_of_class = {where: ours for ours, where in ALGORITHMS.items() if ours not in OWN_VALUES}
     try:
         lineage = get(name).__mro__
     except ConfigError:
         return ""
-    ancestors = (name_at.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
+    ancestors = (name_of_class.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 

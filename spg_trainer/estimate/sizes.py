@@ -11,6 +11,7 @@ from spg_trainer.settings.fields import Config
 PROMPT = 200
 """Tokens of a prompt if nothing says how many it has."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+"""{type of a pass: bytes of a number}."""
 TOKENS_OF_A_PASS = 2048
 """A GPU samples at least this many tokens at once. A pass with a cache over few rows takes as long as its kernels take
 to start: on an H100, a pass of LLaDA-8B over 8 rows of 32 columns takes as long as one over 24 rows."""

@@ -107,9 +107,10 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    for note in dict.fromkeys(
-        note for _, env, _ in to_evaluate for note in changed_files(model_settings.model, env)
-    ):
+    notes: list[str] = []
+    for _, env, _ in to_evaluate:
+        notes += changed_files(model_settings.model, env)
+    for note in dict.fromkeys(notes):  # several evaluations may have the same note
         console.warn(note)
     for note in changed_code(command):
         console.warn(note)
@@ -236,7 +237,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
 
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:
-    """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
+    """A warning for each file of a prompt or of problems that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
     warnings = []
@@ -406,7 +407,8 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
             )
     # Code was compared above, file by file, since modules beside a task's file may be loaded late.
     compared = measured.keys() - {"code"}
-    old, new = ({key: values.get(key) for key in compared} for values in (before, measured))
+    old = {key: before.get(key) for key in compared}
+    new = {key: measured[key] for key in compared}
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
     folder.evaluation(name, before, completions)  # written again, as a kill may have cut its last line

@@ -421,7 +421,10 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
     right_of_problem = correct.sum(axis=1)
     low, high = clustered_interval(correct)
-    powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
+    pass_at = {}
+    for k in sorted({2**i for i in range(num_generations.bit_length())} | {num_generations}):
+        chances = [pass_at_k(int(right), num_generations, k) for right in right_of_problem]
+        pass_at[k] = float(np.mean(chances))
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
     # A task whose `score` returns a plain dict never says what it extracted; a mixture may have tasks of both kinds.
     extracting = {row["task"] for row in rows if row["extracted"] is not None}
@@ -430,9 +433,12 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     for row in rows:
         for name, value in row["rewards"].items():
             components.setdefault(name, []).append(value)
-    # How many turns each episode took to be solved, 0 where it was not.
-    solved_after = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
-    most_turns = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
+    episodes = [row for row in rows if "turns" in row]
+    # How many turns each episode took to be solved, 0 if it was not.
+    turns_to_solve = [len(row["turns"]) if row["correct"] else 0 for row in episodes]
+    solved_by = {}
+    for turn in range(1, 1 + max((len(row["turns"]) for row in episodes), default=0)):
+        solved_by[turn] = float(np.mean([0 < turns <= turn for turns in turns_to_solve]))
     return Evaluation(
         correct=float(correct.mean()),
         n=len(rows),
@@ -443,16 +449,11 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(map(reason_of, rows)).most_common()),
-        pass_at={
-            k: float(np.mean([pass_at_k(int(right), num_generations, k) for right in right_of_problem]))
-            for k in powers
-        },
+        pass_at=pass_at,
         majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,
         settings=settings,
-        solved_by={
-            k: float(np.mean([0 < turns <= k for turns in solved_after])) for k in range(1, most_turns + 1)
-        },
+        solved_by=solved_by,
         rows=rows,
     )
 

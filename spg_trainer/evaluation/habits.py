@@ -1,6 +1,6 @@
-"""Which of its environment's habits (wrong ways to solve a problem) a model's completions follow.
+"""Counts which habits of an environment (wrong ways to solve a problem) a model's completions follow.
 
-They show what RL has to choose from: it can only strengthen what the model already writes.
+The counts show what RL has to choose from: it can only strengthen what the model already writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,14 +62,17 @@ def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str
     each: the counts of each evaluation. completions: how many each of them has. One note at the end says why the counts
     of an evaluation may add up to more than `completions`.
     """
-    parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
+
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{name} {count}" for name, count in counts.items())
+
     some_count_twice = any(sum(counts.values()) > completions for counts in each)
     note = " (one that fits two of these counts for both)" if some_count_twice else ""
-    return f"{' -> '.join(parts)} of {completions}{note}"
+    return f"{' -> '.join(map(listed, each))} of {completions}{note}"
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
-    """Counts how many completions follow `right` (the right ones), and how many each habit (those with its answer).
+    """Counts how many completions are right (`right`), and how many give the answer of each habit.
 
     rows: as `sample_rows` makes them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. The answers
     that the environment extracts are compared; where it extracts nothing, whole texts; in an episode, all turns.
@@ -78,7 +81,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     for row in rows:
         correct.setdefault(row["index"], []).append(row["correct"])
     answers = {index: habit_answers(env, index) for index in correct}
-    follows = {"right": 0} | {name: 0 for of_problem in answers.values() for name in of_problem}
+    follows = {"right": 0} | {name: 0 for habits in answers.values() for name in habits}
     alone, neither = dict.fromkeys(follows, 0), 0
     for row in rows:
         model_answer = _answer(row["extracted"], row["completion"])
@@ -103,8 +106,11 @@ def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     problem = envs.problem.read_problem(env, index)
     habits = envs.checking.habits_of(env, problem)
     if env.max_turns > 1:
-        played = {name: envs.episodes.play(env, index, problem, text)[0] for name, text in habits.items()}
-        return {name: "\n".join(turn.strip() for turn in turns) for name, turns in played.items()}
+        answers = {}
+        for name, text in habits.items():
+            turns, _ = envs.episodes.play(env, index, problem, text)
+            answers[name] = "\n".join(turn.strip() for turn in turns)
+        return answers
     texts = [problem.completion_prefix + text for text in habits.values()]
     if not texts:
         return {}

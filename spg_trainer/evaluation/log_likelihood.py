@@ -42,7 +42,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
     evaluation. The weight of each copy is n/k / num_masks.
     """
     if tries_all(length, num_masks):
-        chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
+        chosen = [places for k in range(1, length + 1) for places in combinations(range(length), k)]
         masked = np.zeros((len(chosen), length), bool)
         for row, places in zip(masked, chosen, strict=True):
             row[list(places)] = True
@@ -90,9 +90,9 @@ def log_likelihood(
             weight[: len(masked_in_block), start:stop] = masked_in_block * weights[:, None]
         for part in range(0, copies, COPIES_AT_ONCE):
             chosen = slice(part, part + COPIES_AT_ONCE)
-            shown, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
+            masked_here, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
             logps = masked_logps(
-                policy, prompt_ids, completion_ids, shown, weights > 0, max_completion_length
+                policy, prompt_ids, completion_ids, masked_here, weights > 0, max_completion_length
             )
             total += float((logps.double().cpu() * weights).sum())
     return total
@@ -145,23 +145,23 @@ def masked_logps(
 @torch.no_grad()
 def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
     """Whether greedy decoding, one token at a time and the most probable first, writes the completion."""
-    left = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
+    masked = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
     text = torch.tensor([*prompt_ids, *completion_ids], device=policy.device)
     width, pattern = len(prompt_ids), base_model(policy.model).pattern
     for start, stop in blocks_of(policy, width, len(completion_ids)):
-        while left[start:stop].any():
+        while masked[start:stop].any():
             shown = text.clone()
-            shown[width:].masked_fill_(left, policy.mask_id)
+            shown[width:].masked_fill_(masked, policy.mask_id)
             columns = torch.arange(width + start, width + stop, device=policy.device)[None]
             states = hidden_states(policy.model, shown[None], None, columns, start=width)
             logits = linear(states[0], head_weight(policy.model)).float()
             logits[:, policy.mask_id] = float("-inf")
             best = logits.log_softmax(-1).max(-1)
-            sure = best.values.masked_fill(~left[start:stop], float("-inf"))
+            highest_logps = best.values.masked_fill(~masked[start:stop], float("-inf"))
             # In a causal context a block's first token is written before the others.
             is_first = pattern.has_causal_context and pattern.block_of(start, width)[0] == start
-            place = 0 if is_first and left[start] else int(sure.argmax())
+            place = 0 if is_first and masked[start] else int(highest_logps.argmax())
             if best.indices[place] != text[width + start + place]:
                 return False
-            left[start + place] = False
+            masked[start + place] = False
     return True

@@ -48,16 +48,16 @@ class Perplexity:
 def read_texts(policy: Policy, file: str) -> list[Encoded]:
     """The texts of a .jsonl, .json, .csv or .parquet file, encoded.
 
-    A row has `text`; or `prompt` (text or chat messages) and `completion`, also in the forms of other tools, and then
-    only the completion is measured, with its end token. Raises ConfigError or EnvError, which name the line, for a row
-    of another shape and for a text that is longer than the model's positions.
+    A row has `text`, or `prompt` (text or chat messages) and `completion`; the forms of other tools are read, too. If a
+    row has a completion, only the completion is measured, with its end token. Raises ConfigError or EnvError, which
+    name the line, for a row of another shape and for a text that is longer than the model's positions.
     """
     rows = envs.files.datasets.read_files("--perplexity", [Path(file)], ())
     return [encode_row(policy, where, row) for where, row in rows]
 
 
 def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) -> tuple[int, str]:
-    """Places of the canvas on which the completions are measured, 0 = each at its own length; and a note on it, or "".
+    """(places of the canvas on which completions are measured, 0 = each at its own length; a note on this, or "").
 
     length: the user's --max-completion-length; None = the length that the model was taught. Raises ConfigError for
     completions that are longer than `length`, and for a prompt that leaves no room for the canvas.

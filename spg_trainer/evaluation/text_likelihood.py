@@ -120,8 +120,8 @@ def log_likelihood(
         masked[:, start:stop] = masked_in_block
         masked[:, stop : attention_end(policy, len(prompt_ids), start, len(completion_ids))] = True
         logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop), canvas)
-        bounds = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
-        elbo, eubo, copies = elbo + bounds[0], eubo + bounds[1], max(copies, len(weights))
+        block_elbo, block_eubo = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
+        elbo, eubo, copies = elbo + block_elbo, eubo + block_eubo, max(copies, len(weights))
         if not tries_all(stop - start, num_masks):
             variances += jackknife(logps, masked_in_block, weights, eubo_beta)
     if not np.isfinite([elbo, eubo]).all():
@@ -147,8 +147,8 @@ def logps_of_block(
     parts = []
     for first in range(0, len(masked), COPIES_AT_ONCE):
         copies = slice(first, first + COPIES_AT_ONCE)
-        shown, asked = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
-        logps = masked_logps(policy, prompt_ids, completion_ids, shown, asked, max_completion_length)
+        masks = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
+        logps = masked_logps(policy, prompt_ids, completion_ids, *masks, max_completion_length)
         parts.append(logps.double().cpu().numpy())
     return np.concatenate(parts)[:, block]
 

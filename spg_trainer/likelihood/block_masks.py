@@ -34,8 +34,8 @@ class BlockMasking(Masking):
     block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. It puts the numbers of all
     blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives the
     first M results to the masks. If all blocks hold a token, the masks get different blocks. If not, masks may share
-    one, and blocks are not equally likely: of 8 blocks of which 3 hold a token, the first is drawn 3 times in 8 (as 0,
-    3 or 6), the third 2 times.
+    one, and blocks are not equally likely: if 3 of 8 blocks hold a token, the first is drawn 3 times in 8 (as 0, 3 or
+    6), the third 2 times.
     """
 
     block_length: int = 32

@@ -70,9 +70,9 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     If the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
-    (`masks.split` separates them). The model's last layer computes nothing but these positions. If `masks.temperature`
-    is not 1, log-probabilities are those of the distribution from which the sampler draws at this temperature: of
-    logits divided by it, without the mask id.
+    (`masks.split` separates them). The model's last layer computes only the scored and measured positions. If
+    `masks.temperature` is not 1, log-probabilities are taken in the distribution from which the sampler draws at this
+    temperature: logits are divided by it, and the mask id is left out.
 
     Under block-causal attention a token sees its own block as the mask shows it, and earlier blocks with every
     completion token unmasked; masked prompt tokens stay masked. So the token is predicted from the same hidden state

@@ -70,6 +70,7 @@ def _nemotron_labs_weights() -> list[WeightTransform]:
 
 
 _SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
+"""Settings in the config.json of SDAR's models that change nothing in a pass (`Family.unread`)."""
 
 FAMILIES = (
     Family(

@@ -115,6 +115,7 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
             long = room.long_completions(texts)
             found.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
     note = found.note(config.overlong, splits[0].spec_name)
+    # Raises ConfigError if a demonstration of the first step is too long.
     draw_fitting(room, splits[0], mix, config, 0, config.batch.prompts_per_step)
     return note
 

@@ -71,10 +71,8 @@ class PairFile:
         count, size = self.config.batch.prompts_per_step, len(self.index)
         places = np.arange(step * count, (step + 1) * count)  # counted over all epochs
         epochs = np.unique(places // size)
-        orders = [
-            numpy_generator(self.config.seed, "pairs", int(epoch)).permutation(size) for epoch in epochs
-        ]
-        order_of_epochs = np.concatenate(orders)
+        streams = [numpy_generator(self.config.seed, "pairs", int(epoch)) for epoch in epochs]
+        order_of_epochs = np.concatenate([stream.permutation(size) for stream in streams])
         first_place = epochs[0] * size  # the place at which the first of these epochs begins
         return self.index[order_of_epochs[places - first_place]]
 
@@ -155,7 +153,8 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
     values: list[Any] = []
     for name in COLUMNS:
         value, is_prompt = row[name], name == "prompt"
-        if not is_prompt and is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant":
+        is_one_answer = is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant"
+        if is_one_answer and not is_prompt:
             value = value[0]["content"]  # a completion as one message becomes its text
         if not (isinstance(value, str) or (is_prompt and is_chat(value))):
             kind = "chat messages" if is_prompt else "one message of the assistant"

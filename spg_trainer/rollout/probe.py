@@ -1,7 +1,7 @@
 """Scores half-written completions: one pass fills in all their masks, and the episode is played on.
 
-A *state* is a completion as it was before one of its denoising steps. Its *fill* is the completion that one pass makes
-of it.
+A *state* is a completion as it was before one of its denoising steps. The *fill* of a state is the completion that one
+pass makes of it.
 """
 
 from collections.abc import Callable

@@ -108,11 +108,11 @@ def counts_above_threshold_or_scheduled(this_pass: Pass, sampling: Sampling) -> 
 
 
 def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
-    """How many of the surest tokens above the probability `threshold` have doubts, 1 - p, that sum to at most a budget.
+    """How many of the surest tokens fit into a budget of doubt, the sum of 1 - p, for tokens with p above `threshold`.
 
-    The budget is factor * (1 - threshold). By the model's own belief it bounds the chance that any of these tokens is
-    wrong, since the chance of any of several events is at most the sum of their chances. The number is never below that
-    of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
+    The budget is factor * (1 - threshold). If the model's probabilities are right, it bounds the chance that any of
+    these tokens is wrong, since the chance of any of several events is at most the sum of their chances. At least as
+    many tokens are unmasked as `scheduled_counts` says. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
     doubt = -this_pass.logps.double().expm1()  # in ascending order
     allowed = 1 - sampling.threshold
