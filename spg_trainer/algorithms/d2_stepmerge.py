@@ -54,5 +54,5 @@ class D2StepMerge(TokenRatio):
         return {**super().prepare(rows), "mean_length": rows.spread(mean.reshape(-1))}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        norm = 1 / (batch.mean_length * batch.totals["completions"])
-        return weighted_sum(objective, masks) * norm.to(objective)
+        factor = 1 / (batch.mean_length * batch.totals["completions"])
+        return weighted_sum(objective, masks) * factor.to(objective)

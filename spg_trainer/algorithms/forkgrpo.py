@@ -56,5 +56,5 @@ class ForkGRPO(TokenRatio):
         return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(fallbacks_of_turn)).double()}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        norm = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
-        return weighted_sum(objective, masks) * norm.to(objective)
+        factor = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
+        return weighted_sum(objective, masks) * factor.to(objective)

@@ -34,10 +34,10 @@ from spg_trainer.tensors import Masks, Rows
 class JustGRPO(Algorithm):
     """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
 
-    loss = -sum_b A_b * log p_b / n_b / completions, log p_b the sum over its n_b tokens, each predicted from the prompt
-    and the tokens before it. To be on policy, completions must be sampled with --block-length 1 at --temperature 1
-    and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in
-    full.
+    loss = -sum_b A_b * log p_b / n_b / completions. log p_b is a sum over the n_b tokens of completion b, each
+    predicted from the prompt and the tokens before it. To be on policy, completions must be sampled with --block-length
+    1 at --temperature 1 and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for
+    prompts not shown in full.
     """
 
     masking: Literal["autoregressive"] = "autoregressive"

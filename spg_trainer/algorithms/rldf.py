@@ -1,4 +1,4 @@
-"""RLDF: GRPO on a few surprising steps of the sampler, of the tokens that the model is already sure of there.
+"""RLDF: GRPO at a few surprising steps of the sampler, on the tokens of which the model is already sure there.
 
     loss = -1/N sum_b 1/K sum_{its K steps v} 1/k sum_{i kept} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
@@ -24,7 +24,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class RLDF(TokenRatio):
-    """Token-level GRPO of tokens of which the model is sure beforehand. Raises ConfigError for bad values."""
+    """Token-level GRPO on tokens of which the model is already sure. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
     """What the sampler saw at a step."""
@@ -39,7 +39,7 @@ class RLDF(TokenRatio):
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference."""
     threshold: Share = 0.6
-    """Least probability of a token that was not unmasked at the step (tau)."""
+    """The least probability at which a token that the step did not unmask is kept (tau)."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

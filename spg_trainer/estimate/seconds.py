@@ -1,7 +1,7 @@
 """The seconds of a step on one card: the arithmetic of its rollout and its updates, at one measured rate.
 
-What other processes send, how fast memory is read and how long the host takes to start kernels is not simulated. After
-its first step a run measures how long a step takes, and says how long it will take.
+The estimate leaves out communication between processes, reading of memory, and the time in which the host starts
+kernels. After its first step, a run measures how long a step takes, and says how long all steps will take.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The sizes of a step, as they follow from a model's shape and the settings: what goes through the model together."""
+"""The sizes of a step, from a model's shape and the settings: what goes through the model, and how much at once."""
 
 import math
 from typing import Any, NamedTuple

@@ -328,22 +328,24 @@ def evaluate_one(
     if code := find_code(file_settings(command)).values():
         measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     name = result_name(settings, count < len(env), model["step"], model["folder"])
-    forward = None if policy.device.type == "cpu" else command.rows_per_forward
+    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)
         console.say(
-            memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, forward)
+            memory_line(
+                policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, rows_per_forward
+            )
         )
     earlier_rows = decide_on_main(partial(begin, folder, name, measured)) if folder else []
-    what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-    what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
+    title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
+    title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
     text = "Stopping; the completions that are finished are kept."
     with (
         keeping_finished(folder, name, console),
         stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}")),
         unsharded(policy.model),
-        console.progress(count, f"eval {what}") as advance,
+        console.progress(count, f"eval {title}") as advance,
     ):
         result = evaluate_checked(
             policy,
@@ -352,7 +354,7 @@ def evaluate_one(
             **shared,
             num_problems=command.num_problems,
             overlong=command.overlong,
-            rows_per_forward=forward,
+            rows_per_forward=rows_per_forward,
             accelerator=accelerator,
             advance=advance,
             rows=earlier_rows,
@@ -360,13 +362,14 @@ def evaluate_one(
             stops=lambda: stop.requested,
         )
     cells = cell_accuracy(result)
-    console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
-    others = {rules: figures_by_rules(rules, env, result.rows) for rules in command.rules if rules != "ours"}
-    for facts in others.values():
+    console.say(f"{title}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
+    other_rules = [rules for rules in command.rules if rules != "ours"]
+    by_other_rules = {rules: figures_by_rules(rules, env, result.rows) for rules in other_rules}
+    for facts in by_other_rules.values():
         console.say("\n".join(text_beside(facts)).strip())
     if folder is not None:
         with raising_on_all():
-            content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
+            content = {**measured, **result.summary(), "cell_accuracy": cells, **by_other_rules}
             path = folder.evaluation(name, content, result.rows)
         console.say(
             f"Written: {path}" + (f" ({len(earlier_rows)} completions were there)" if earlier_rows else "")

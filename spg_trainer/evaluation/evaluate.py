@@ -93,7 +93,7 @@ class Evaluation:
 
     @property
     def solved(self) -> str:
-        """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
+        """The solved rate as a text: `solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
         generations, count = self.settings["num_generations"], str(self.n)
         if generations > 1:
             count = f"{plural(self.n // generations, 'problem')} x {generations}"
@@ -267,6 +267,7 @@ def evaluate_checked(
     for batch in batches(missing, batch_size, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
+        # Bound as defaults, so that the function keeps the values of this batch.
         def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
             advance(problems_done + share * in_batch)
 

@@ -33,7 +33,7 @@ class HabitCounts:
 
     @property
     def shares(self) -> str:
-        """`right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
+        """The counts as a text: `right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
         return shares(self.counts or self.follows, self.completions)
 
     @property
@@ -43,7 +43,10 @@ class HabitCounts:
 
     @property
     def signal(self) -> str:
-        """`9 of 32 groups are mixed (right and wrong answers to one problem), 20 all right, 3 all wrong`."""
+        """A text on what RL can learn from.
+
+        E.g. `9 of 32 groups are mixed (right and wrong answers to one problem), 20 all right, 3 all wrong`.
+        """
         all_wrong = self.groups - self.mixed - self.all_right
         return (
             f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem), "
@@ -52,12 +55,17 @@ class HabitCounts:
 
 
 def shares(counts: Mapping[str, int], completions: int) -> str:
-    """`right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`."""
+    """The counts of an evaluation as a text.
+
+    E.g. `right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`.
+    """
     return change_of_shares([counts], completions)
 
 
 def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str:
-    """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, for evaluations one after the other.
+    """The counts of evaluations one after the other as a text.
+
+    E.g. `right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`.
 
     each: the counts of each evaluation. completions: how many each of them has. One note at the end says why the counts
     of an evaluation may add up to more than `completions`.

@@ -98,20 +98,25 @@ def log_likelihood(
     return total
 
 
-def blocks_of(policy: Policy, prompt: int, length: int, block_length: int = 0) -> list[tuple[int, int]]:
-    """(first token, end) of each block of a completion that is masked on its own.
+def blocks_of(
+    policy: Policy, prompt_length: int, length: int, block_length: int = 0
+) -> list[tuple[int, int]]:
+    """(first token, end) of each block of a completion of `length` tokens; each of them is masked on its own.
 
     block_length: tokens of a block, counted from where attention's blocks are counted; 0 = the blocks of attention, or
     one block if attention has none.
     """
     pattern = base_model(policy.model).pattern
-    return list(pattern.spans(prompt, length, block_length or pattern.block_size or length))
+    return list(pattern.spans(prompt_length, length, block_length or pattern.block_size or length))
 
 
-def attention_end(policy: Policy, prompt: int, token: int, length: int) -> int:
+def attention_end(policy: Policy, prompt_length: int, token: int, length: int) -> int:
     """The end of the block of attention in which a token lies, among the `length` tokens of a completion."""
     pattern = base_model(policy.model).pattern
-    return length if pattern.is_full else min(pattern.block_of(token, prompt)[1], length)
+    if pattern.is_full:
+        return length
+    _, end = pattern.block_of(token, prompt_length)
+    return min(end, length)
 
 
 def masked_logps(

@@ -150,9 +150,9 @@ class Masking(ABC):
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
         """Masks M copies of every completion; the masks are on the device of the rows.
 
-        Rows without the column `quantile` are taken for a whole step. iteration: the number of the step's iteration,
-        from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked:
-        training on it would raise the probability of [MASK] itself.
+        Without the column `quantile`, the rows are taken to be all rows of a step. iteration: the number of the step's
+        iteration, from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never
+        unmasked: training on it would raise the probability of [MASK] itself.
         """
         prompt_mask, unmask_step = rows.prompt_mask.cpu().numpy(), rows.unmask_step.cpu().numpy()
         batch_size, width = prompt_mask.shape  # B, L

@@ -1,7 +1,7 @@
 """The random streams from which the masks of completions are drawn.
 
 A stream belongs to what shares its draws: one copy, all copies of a row, all iterations of a row, or one copy of all
-rows. Whenever it is asked for, its numbers are the same.
+rows. A stream always gives the same numbers in the same order.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Masked copies of block-causal completions beside their clean text, which every later block attends to.
+"""Passes over masked copies of completions beside their clean text, for models with block-causal attention.
 
 A noisy (masked) block sees itself and the clean blocks before it. So one pass over noisy and clean columns gives each
 block the states of a pass in which only that block is masked (BD3LM, arXiv 2503.09573, section 3).
@@ -58,7 +58,7 @@ class NoisyCopies:
 
 @dataclass(frozen=True)
 class SharedText:
-    """What says which columns attend to which, in a pass over one sequence of r texts and S copies of them."""
+    """The masks and places of attention, in a pass over one sequence of r texts and S copies of them."""
 
     text: Tensor
     """(S,) int64, the number of each copy's text."""

@@ -76,15 +76,20 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: as `--model`, see `resolve_model`. env: a task or a list of tasks; `tiny` opens their small model. None =
-    Sudoku. A task is a name for `envs.make`, or a registered class. If it has no small model, a warning says which one
-    is opened instead; other models than `tiny` do not depend on the task. dtype: auto (float32 on the CPU, bfloat16 on
-    CUDA), float32, bfloat16, float16 or float64, or a torch.dtype. device: auto (CUDA if there is one), cpu, cuda, ...
-    lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha,
-    lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own values. revision:
-    branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags; None = as in the model's files.
-    lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args None = as in the model's
-    environment.json.
+    Args:
+        name: as `--model`, see `resolve_model`.
+        env: a task or a list of tasks, each a name for `envs.make` or a registered class; None = Sudoku. Only the name
+            `tiny` depends on the tasks: it opens their small model, or another one, which a warning names, if they have
+            none.
+        dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64, or a torch.dtype.
+        device: auto (CUDA if there is one), cpu, cuda, ...
+        lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`.
+        lora_alpha, lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own
+            values.
+        revision: branch, tag or commit of a Hub id.
+        attention_block, mask_token_id: as the flags; None = as in the model's files.
+        lora_experts, load_4bit: as the flags.
+        chat_template_args: as the flag; None = as in the model's environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
     the adapter's, and for variables that the chat template does not read.

@@ -44,8 +44,8 @@ class MixedLinear(Linear):
         if (adapter := self.factors()) is None:
             return None
         down, up, scale = adapter
-        has_type_of_input = dtype == down.dtype and dtype.itemsize > 2
-        return None if has_type_of_input else (down.to(dtype).T, up.to(dtype).T, scale)
+        both_are_wide = dtype == down.dtype and dtype.itemsize > 2  # the input and the adapter
+        return None if both_are_wide else (down.to(dtype).T, up.to(dtype).T, scale)
 
     def factors(self) -> tuple[Tensor, Tensor, float] | None:
         """The weights of the one active adapter, (r, in) and (out, r), and its scale.

@@ -87,11 +87,11 @@ class Replays:
         tensors: dict[str, Tensor],
         fixed: Hashable,
     ) -> tuple[Tensor, ...]:
-        """What `work(tensors)` returns; it is run, recorded or replayed. The next call of this shape may overwrite it.
+        """What `work(tensors)` returns. The next call of this shape may overwrite these tensors.
 
-        work: may neither read values from the GPU nor copy any to it. Besides `tensors` it may use and change tensors
-        that keep their place for the whole rollout. Running it twice must have the same effect as once. fixed: all else
-        that decides what it does.
+        work: is run, recorded or replayed. It may neither read values from the GPU nor copy any to it. Besides
+        `tensors` it may use and change tensors that keep their place for the whole rollout. Running it twice must have
+        the same effect as once. fixed: everything else that decides what `work` does.
         """
         if name in self.failed:
             return work(tensors)

@@ -207,7 +207,7 @@ class Canvas:
         probability before.
         """
         numbers = blocks.numbers.unsqueeze(-1)
-        # In a row's first pass (step 0), masked places count as just written, too, since their step is NEVER (-1). This
+        # In a row's first pass, `steps - 1` is -1, which is NEVER. So masked places count as just written, too. This
         # does no harm, since no place had a probability before.
         just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
         is_near = max_pool1d(just_written.to(highest.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0

@@ -51,7 +51,7 @@ def generate(
     num_return_sequences: int = 1,
     return_logps: bool = False,
 ) -> list[str] | tuple[list[str], list[Tensor]]:
-    """Answers each prompt, in order: the texts up to the first end token, special tokens dropped.
+    """Answers each prompt; returns the answers in order, as texts up to the first end token without special tokens.
 
     Args:
         policy: what `load_model` returned.
@@ -66,7 +66,8 @@ def generate(
             `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
             (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = the fastest number.
-        num_return_sequences: answers to each prompt (K), which are neighbours; more than one needs a temperature.
+        num_return_sequences: K, how many answers each prompt gets; they follow each other in the result. More than one
+            needs a temperature.
         return_logps: whether to return also, for each answer, the log-probabilities (n,) of its tokens when they were
             unmasked. They are taken at temperature 1; with `top_k` or `top_p`, in the distribution drawn from.
 
