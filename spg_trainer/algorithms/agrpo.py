@@ -31,7 +31,7 @@ class AGRPO(TokenRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 24
     """M, steps drawn of each completion; if it has fewer steps, some are drawn again."""
     segment_draw: Literal["uniform", "entropy"] = "uniform"

@@ -39,7 +39,7 @@ class Metric(NamedTuple):
     total: Tensor
     """Scalar, without a graph."""
     per: Per
-    """What the sum is divided by: how many there are of these in the update.
+    """What the sum is divided by: the number of these in the update.
 
     - `completions`: all completions
     - `scored_completions`: those that were scored
@@ -294,18 +294,18 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
             f"{who_returned} {returned!r:.80}. It must return a dict of columns, {{}} for none."
         )
     prepared = dict(returned)
-    taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
+    reserved_names = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
-        if name in taken:
+        if name in reserved_names:
             raise ConfigError(f"{who_returned} {name!r}, which rows have already. Give it another name.")
         if not isinstance(column, torch.Tensor):
             continue
         if column.ndim == 0 and name != "advantages":
             prepared[name] = float(column)
         elif column.ndim == 0 or len(column) != len(rows):
-            found = f"{len(column)} rows of" if column.ndim else "one number as"
+            returned_size = f"{len(column)} rows of" if column.ndim else "one number as"
             raise ConfigError(
-                f"{who_returned} {found} {name!r} for {len(rows)} completions. Return a row for each of them; "
+                f"{who_returned} {returned_size} {name!r} for {len(rows)} completions. Return a row for each of them; "
                 "rows.spread(values) gives each turn of an episode what holds for the episode."
             )
     return prepared
@@ -318,14 +318,14 @@ def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tens
     the first update of a step no weight has changed yet, so the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)
-    more = {}
+    columns = {}
     if "measured" in algorithm.needs:
-        more["measured"] = measured
+        columns["measured"] = measured
     if "old" in algorithm.needs and "old_logps" not in batch:
-        more["old_logps"] = logps.detach()
+        columns["old_logps"] = logps.detach()
         if "measured" in algorithm.needs:
-            more["old_measured"] = measured.detach()
-    return algorithm.loss(logps, masks, batch.with_columns(**more))
+            columns["old_measured"] = measured.detach()
+    return algorithm.loss(logps, masks, batch.with_columns(**columns))
 
 
 class CoupledAlgorithm(Algorithm):

@@ -114,9 +114,9 @@ def returned_loss(method: str, loss: object) -> Loss:
         )
     if not isinstance(loss.loss, Tensor) or loss.loss.shape:
         shape = tuple(getattr(loss.loss, "shape", ()))
-        found = f"{type(loss.loss).__name__} of the shape {shape}" if shape else f"{loss.loss!r:.80}"
+        described = f"{type(loss.loss).__name__} of the shape {shape}" if shape else f"{loss.loss!r:.80}"
         raise CheckFailed(
-            f"{method} returned Loss(loss, metrics) with the loss {found}; it must be a scalar tensor"
+            f"{method} returned Loss(loss, metrics) with the loss {described}; it must be a scalar tensor"
         )
     if not isinstance(loss.metrics, Mapping):
         raise CheckFailed(
@@ -543,12 +543,12 @@ def masks_soundly(algorithm: Algorithm) -> str:
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
     """The mean over all masks is the masking's `target`, tried on a tiny completion (`likelihood/targets.py`)."""
     masking = algorithm.make_masking()
-    known = ", ".join(TARGETS)
+    known_targets = ", ".join(TARGETS)
     if masking.target in TARGETS:
         if difference := difference_from_target(masking):
             raise CheckFailed(
                 f"target = {masking.target!r}, but {difference}. Correct what is masked or its weights, or name "
-                f"another target ({known}, or {OWN!r} if the docstring states one), or, if the mean is no "
+                f"another target ({known_targets}, or {OWN!r} if the docstring states one), or, if the mean is no "
                 "likelihood, set is_likelihood = False"
             )
         description, _ = TARGETS[masking.target]
@@ -556,12 +556,12 @@ def masks_average_to_their_target(algorithm: Algorithm) -> str:
     if masking.target == OWN:
         return "is its own, which the masking's docstring states"
     if masking.target:
-        raise CheckFailed(f"target = {masking.target!r} is none of {known}, {OWN!r}")
+        raise CheckFailed(f"target = {masking.target!r} is none of {known_targets}, {OWN!r}")
     if masking.is_likelihood:
         raise CheckFailed(
             "the masking has is_likelihood = True, but its target does not say which likelihood. Write target: "
-            f"ClassVar[str] = one of {known}, or {OWN!r} if its docstring states another; if the mean over its masks "
-            "is no likelihood, write is_likelihood = False"
+            f"ClassVar[str] = one of {known_targets}, or {OWN!r} if its docstring states another; if the mean over its "
+            "masks is no likelihood, write is_likelihood = False"
         )
     return "none: the mean over masks is no likelihood"
 

@@ -29,7 +29,7 @@ class D2StepMerge(TokenRatio):
     """diffu-GRPO on segments of the sampler's trajectory. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
-    """What the sampler saw when a segment of its steps began."""
+    """A copy shows what the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
     """K, the number of segments: 16, on GSM8K 8 (paper)."""
     score_temperature: Positive = 1.0
@@ -50,8 +50,8 @@ class D2StepMerge(TokenRatio):
         # `rows.total` sums over the turns of an episode.
         tokens = rows.total(lengths).view_as(rewards)
         turns = rows.total(torch.ones_like(lengths)).view_as(rewards)
-        mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
-        return {**super().prepare(rows), "mean_length": rows.spread(mean.reshape(-1))}
+        mean_length = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
+        return {**super().prepare(rows), "mean_length": rows.spread(mean_length.reshape(-1))}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
         factor = 1 / (batch.mean_length * batch.totals["completions"])

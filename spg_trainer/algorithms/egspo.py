@@ -36,7 +36,7 @@ class EGSPO(Algorithm):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 2
     """M, steps of each completion in an update. The most uncertain steps are in a rollout's first update."""
     p_mask_prompt: Zero = 0.0

@@ -31,7 +31,7 @@ class ForkGRPO(TokenRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step at which it fell back."""
+    """A copy shows what the sampler saw at a step at which it fell back."""
     num_masks: Count = 32
     """The most fallback steps of a completion that are scored; if it has more, they are drawn at random."""
     p_mask_prompt: Zero = 0.0

@@ -35,7 +35,7 @@ class MAPG(SequenceRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw when a segment of its path began."""
+    """A copy shows what the sampler saw when a segment of its path began."""
     num_masks: Count = 12
     """K, segments of a completion that are scored (paper)."""
     steps_per_segment: Count = 1

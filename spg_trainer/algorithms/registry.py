@@ -168,9 +168,9 @@ def _is_written_here(name: str) -> bool:
 
 def algorithms_with(name: str) -> str:
     """The algorithms that have a hyper-parameter of this name, up to `LISTED` of them; "" if none has it."""
-    found = [algorithm for algorithm in ALGORITHMS if has_hyper_parameter(algorithm, name)]
-    more = [f"{len(found) - LISTED} more"] if len(found) > LISTED else []
-    return ", ".join(found[:LISTED] + more)
+    having_it = [algorithm for algorithm in ALGORITHMS if has_hyper_parameter(algorithm, name)]
+    more = [f"{len(having_it) - LISTED} more"] if len(having_it) > LISTED else []
+    return ", ".join(having_it[:LISTED] + more)
 
 
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
@@ -213,14 +213,14 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
-    cls, own, given = get(name), OWN_VALUES.get(name, {}), args or {}
-    for key in own.keys() & given.keys():
-        if given[key] != own[key]:
-            raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {own[key]}.")
+    cls, fixed, given = get(name), OWN_VALUES.get(name, {}), args or {}
+    for key in fixed.keys() & given.keys():
+        if given[key] != fixed[key]:
+            raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {fixed[key]}.")
     for key, value in given.items():
         if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
             raise ConfigError(
                 f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "
                 f"{', '.join(field.name for field in fields(cls))}."
             )
-    return cls(**read_nested(cls, {**own, **given}, lambda key: f"$algorithm_args {key}"))
+    return cls(**read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}"))

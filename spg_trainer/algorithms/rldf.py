@@ -27,7 +27,7 @@ class RLDF(TokenRatio):
     """Token-level GRPO on tokens of which the model is already sure. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 4
     """K, steps drawn of each completion; steps with surprising tokens are likelier."""
     p_mask_prompt: Zero = 0.0
@@ -59,6 +59,6 @@ class RLDF(TokenRatio):
     def kept(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
         step = batch.unmask_step[:, None].expand_as(masks.scored)
-        # Of the steps whose tokens a copy scores, the earliest is the copy's own.
+        # A copy's own step is the earliest of the steps whose tokens it scores.
         own_step = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)
         return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

@@ -222,16 +222,18 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         "seed": command.seed,
     }
     with console.progress(len(texts), "texts") as advance:
-        found = measure_perplexity(policy, texts, **settings, advance=advance)
+        perplexity = measure_perplexity(policy, texts, **settings, advance=advance)
+    masks_of = f"a block of {block} tokens" if block else "each"
+    low, high = perplexity.interval
     console.say(
-        f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
-        f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
-        f"{f'a block of {block} tokens' if block else 'each'}; perplexity at most "
-        f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
+        f"{command.perplexity}: ELBO {perplexity.elbo:.4f} nats a token, standard error "
+        f"{perplexity.standard_error:.4f}, of {perplexity.tokens:,} tokens in {perplexity.texts:,} texts with "
+        f"{command.num_masks} masks {masks_of}; perplexity at most {math.exp(-perplexity.elbo):.4f} [{low:.4f}, "
+        f"{high:.4f}]."
     )
     if folder is not None:
         path = folder.perplexity(
-            command.perplexity, {"file": command.perplexity, **settings, **found.summary()}
+            command.perplexity, {"file": command.perplexity, **settings, **perplexity.summary()}
         )
         console.say(f"Written: {path}")
 

@@ -82,8 +82,8 @@ class Evaluation:
     """Problems that were not asked because their prompts are too long for the model."""
 
     def __repr__(self) -> str:
-        where = f"{self.settings['env']}, {self.settings['split']}"
-        return f"<{where}: {figures(self)}; .summary() and .rows hold all>"
+        task_and_split = f"{self.settings['env']}, {self.settings['split']}"
+        return f"<{task_and_split}: {figures(self)}; .summary() and .rows hold all>"
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
@@ -376,13 +376,13 @@ def figures_by_task(
     env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The figures of each task of a mixture, from the rows of that task; a task without rows is left out."""
-    found = {}
+    figures_of_tasks = {}
     for task in env.parts:
         if rows_of_task := [row for row in rows if row["task"] == task]:
             result = summarize(rows_of_task, {}, settings)
-            found[task] = {"solved": result.correct, "low": result.low, "high": result.high}
-            found[task] |= {"n": result.n, "rewards": result.rewards}
-    return found
+            figures_of_tasks[task] = {"solved": result.correct, "low": result.low, "high": result.high}
+            figures_of_tasks[task] |= {"n": result.n, "rewards": result.rewards}
+    return figures_of_tasks
 
 
 def note_of_fewer_problems(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
@@ -517,7 +517,7 @@ def pass_at_k(num_correct: int, n: int, k: int) -> float:
 def evaluation_settings(
     env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
 ) -> dict[str, Any]:
-    """What must be equal for two evaluations to be comparable."""
+    """The settings that must be equal for two evaluations to be comparable."""
     origin = {"origin": dict(env.origin)} if env.origin else {}
     return {
         "env": env.spec_name,

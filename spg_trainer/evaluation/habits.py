@@ -127,5 +127,5 @@ def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
 
 
 def _answer(extracted: str | None, completion: str) -> str:
-    """What is compared of a completion: its extracted answer, or the whole text if there is none."""
+    """The part of a completion that is compared: its extracted answer, or the whole text if there is none."""
     return completion.strip() if extracted is None else extracted

@@ -164,9 +164,9 @@ class SpgLLaDA(LM):
                 long[number] = f"{request.task_name}, document {request.doc_id}", tokens
         if not long:
             return set()
-        named = dict(long.values())
+        tokens_of = dict(long.values())
         text = (
-            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(named)}. "
+            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
             f"{room.limits}"
         )
         if self.overlong == SKIP:
@@ -176,7 +176,7 @@ class SpgLLaDA(LM):
             "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
             "answers them with an empty text."
         )
-        left = self.policy.room(max(named.values()))
+        left = self.policy.room(max(tokens_of.values()))
         if left > 0:
             remedies = f"Lower max_completion_length in --model_args to {left:,} or less, {leave_out}"
         else:

@@ -143,8 +143,8 @@ def masked_logps(
     states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
     logits = linear(states[scored], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    found = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
-    return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(scored, found)
+    logps = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
+    return torch.zeros_like(masked, dtype=logps.dtype).masked_scatter_(scored, logps)
 
 
 @torch.no_grad()

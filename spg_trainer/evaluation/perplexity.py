@@ -150,10 +150,10 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("text"), str) and row["text"]:
         return {**row}
     forms = envs.files.row_forms
-    found = forms.row_with_prompt(row)
-    if found.get("completion") is None and (answer := forms.last_answer(found.get("prompt"))):
-        found |= {"prompt": forms.before_answer(found["prompt"]), "completion": answer}
-    return found
+    known_form = forms.row_with_prompt(row)
+    if known_form.get("completion") is None and (answer := forms.last_answer(known_form.get("prompt"))):
+        known_form |= {"prompt": forms.before_answer(known_form["prompt"]), "completion": answer}
+    return known_form
 
 
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
@@ -167,7 +167,7 @@ def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     ):
         ids, _ = encode_prompts(policy, [row["prompt"]])
         (written,) = encode_plain(policy, [spell_apart(row["completion"], special)])
-        # Of several end tokens, a model is taught to write the last one behind a completion (`Policy.end_token_ids`).
+        # A model is taught to write the last of its end tokens behind a completion (`Policy.end_token_ids`).
         prompt, wanted = ids[0].tolist(), [*written, policy.end_token_ids[-1]]
     else:
         raise ConfigError(

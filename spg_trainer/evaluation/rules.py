@@ -17,10 +17,10 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
         if name == "ours":
             continue
         verifiers.registry.find("gsm8k", name)  # loads the rules
-        known = getattr(verifiers, name).TASKS
-        if task_of(env) not in known:
+        tasks = getattr(verifiers, name).TASKS
+        if task_of(env) not in tasks:
             wrong = f"{env.spec_name} is none of the tasks that these rules have"
-            raise ConfigError(f"--rules {name}: {wrong}, {', '.join(known)}. Leave the flag out.")
+            raise ConfigError(f"--rules {name}: {wrong}, {', '.join(tasks)}. Leave the flag out.")
 
 
 def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class BlockMasking(Masking):
             scored_by_mask[stop:] = True
             if self.p_mask_prompt > 0:
                 scored_by_mask[:start] = stream.random(start) < self.p_mask_prompt
-        # What is scored is masked, and so is what stands behind the end (`copies_of_scored`).
+        # Scored tokens are masked, and so are the places behind the end (`copies_of_scored`).
         return copies_of_scored(row, scored, row.length / count_scored(scored))
 
 

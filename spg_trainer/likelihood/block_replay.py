@@ -58,14 +58,14 @@ def _numbers_in_completion(
     The copies are taken in the order of the first block that they score. Each goes into the first sequence in which all
     its blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
     """
-    taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
+    blocks_taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
 
     def as_bits(blocks: list[bool]) -> int:
         return sum(1 << block for block, is_taken in enumerate(blocks) if is_taken)
 
-    blocks_as_bits = [as_bits(blocks) for blocks in taken.tolist()]
-    first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
+    blocks_as_bits = [as_bits(blocks) for blocks in blocks_taken.tolist()]
+    first_block, rows = blocks_taken.int().argmax(-1).tolist(), row.tolist()
     # {completion: [(masks of the prompt, blocks that are taken) of each of its sequences]}
     sequences = defaultdict(list)
     numbers = [0] * len(rows)

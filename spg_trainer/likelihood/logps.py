@@ -89,7 +89,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
-    # What later blocks see: prompt noise, but no other mask.
+    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
@@ -104,7 +104,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
             from_context = {"from_context": scored_unmasked.gather(1, places)}
-    # Of the states at `places`, `[is_wanted]` drops those that only fill up.
+    # `[is_wanted]` drops the states at places that only fill up.
     states = hidden_states(
         model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
     )[is_wanted]

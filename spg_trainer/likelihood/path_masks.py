@@ -115,11 +115,11 @@ class StepMergeMasking(Masking):
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
             sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])
-            mean = sums / np.bincount(segment_of_token)
+            mean_surprise = sums / np.bincount(segment_of_token)
             # The largest of mean + Gumbel noise are drawn in proportion to exp(mean), without replacement. If there are
             # fewer segments than copies, the other copies take some of them again.
-            all_different = np.argsort(-(mean + stream.gumbel(size=num_segments)))[:num_copies]
-            odds = np.exp(mean - mean.max())
+            all_different = np.argsort(-(mean_surprise + stream.gumbel(size=num_segments)))[:num_copies]
+            odds = np.exp(mean_surprise - mean_surprise.max())
             again = stream.choice(num_segments, num_copies - len(all_different), p=odds / odds.sum())
             return np.concatenate([all_different, again]), np.ones(num_segments)
         # With `all` every segment has a copy of its own. A bound is the mean over copies, so each weighs `num_copies`.
@@ -131,8 +131,8 @@ class StepMergeMasking(Masking):
         steps, entropy: (n,), a value for each token; steps as in `segments`.
         """
         starts, _, segment_of_token = self.segments(steps)
-        mean = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
-        order = np.argsort(-mean, kind="stable")
+        mean_entropy = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
+        order = np.argsort(-mean_entropy, kind="stable")
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

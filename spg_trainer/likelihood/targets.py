@@ -1,4 +1,4 @@
-"""What a masking estimates: the mean over all masks that it can draw, as a weight of each token in each context.
+"""Checks what a masking estimates: its mean over all masks, written as the weight of each token in each context.
 
 The bound that a masking gives is a weighted sum of log p(token | context). A context is the set of the completion's
 other tokens that a copy shows. If each token has the right weight in each context, the mean of the bound over the masks
@@ -170,33 +170,33 @@ def difference_from_target(masking: Masking) -> str:
     All contexts with equally many shown tokens are compared together, since they are drawn more often, and then each
     context alone.
     """
-    what, weights_of = TARGETS[masking.target]
+    target_in_words, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
         with suppress(ConfigError):  # a masking may need more copies
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
     row = next(completions_of(tiny_completion(), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
-    wanted = weights_of(masking, row)
-    found, error = mean_weights(masking)
+    target = weights_of(masking, row)
+    mean, standard_error = mean_weights(masking)
     shown = np.array([context.bit_count() for context in range(2**TOKENS)])
     for count in range(TOKENS):
-        total, expected = found[:, shown == count].sum(), wanted[:, shown == count].sum()
-        deviation = math.sqrt((error[:, shown == count] ** 2).sum())
+        total, expected = mean[:, shown == count].sum(), target[:, shown == count].sum()
+        deviation = math.sqrt((standard_error[:, shown == count] ** 2).sum())
         if abs(total - expected) > MAX_ERRORS * deviation + 1e-9:
             return (
                 f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
-                f"in the mean, and {expected:.3f} in {what}"
+                f"in the mean, and {expected:.3f} in {target_in_words}"
             )
-    wrong = np.argwhere(abs(found - wanted) > MAX_ERRORS * error + 1e-9)
+    wrong = np.argwhere(abs(mean - target) > MAX_ERRORS * standard_error + 1e-9)
     if not len(wrong):
         return ""
     token, context = wrong[0]
     names = [str(i) for i in range(TOKENS) if context & bits([i])]
-    where = "no token"
+    shown_in_words = "no token"
     if names:
-        where = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
+        shown_in_words = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
     return (
-        f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
-        f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {what}"
+        f"where {shown_in_words} of {TOKENS} is shown, token {token} weighs {mean[token, context]:.3f} +- "
+        f"{standard_error[token, context]:.3f} in the mean, and {target[token, context]:.3f} in {target_in_words}"
     )

@@ -1,6 +1,6 @@
 """The published families as tables; facts and sources are in docs/models.md.
 
-What the fields of a table mean, and how a family is added from outside, is in `family.py`.
+`family.py` says what the fields of a table mean, and how to add a family from outside.
 """
 
 from typing import Any

@@ -185,11 +185,11 @@ class FamilyConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings under the names of the Hub's config.json; `save_pretrained` writes these."""
         in_file, as_read = self._file or ({}, {})
-        now = super().to_dict()
+        current = super().to_dict()
         names = self.family.names
         changed = {
             names.get(name, name): value
-            for name, value in now.items()
+            for name, value in current.items()
             if not name.startswith("_") and (name not in as_read or as_read[name] != value)
         }
         rope = changed.get("rope_parameters") or {}
@@ -202,7 +202,7 @@ class FamilyConfig:
             changed.pop(block, None)
         if "dtype" in changed and "dtype" not in in_file:  # older tools call it `torch_dtype`
             changed["torch_dtype"] = changed.pop("dtype")
-        written = in_file | changed | {"transformers_version": now["transformers_version"]}
+        written = in_file | changed | {"transformers_version": current["transformers_version"]}
         written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
         # What is written has no code of its own, and its weights are stored whole even if they were opened in 4 bits.
         for name in ("auto_map", "quantization_config"):
@@ -223,8 +223,8 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
     A new family needs only this call. A second family with the same `key` replaces the first.
     """
-    kind = family.key or family.model_type
-    settings = {"family": family, "model_type": kind}
+    key = family.key or family.model_type
+    settings = {"family": family, "model_type": key}
     settings |= {"block_size": family.block_size, "context": family.context, **_defaults(family)}
     config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
     stock_body = getattr(

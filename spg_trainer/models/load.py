@@ -132,7 +132,7 @@ def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Po
     dtype = load_config.dtype
     if load_config.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
         dtype, device = _name_of(_dtype(load_config.dtype, find_device(device))), "cpu"
-    # What only a training sets, such as `lora_r`, keeps its default.
+    # Settings that only a training has, such as `lora_r`, keep their defaults.
     settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
@@ -453,8 +453,8 @@ def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
         return Path(weights.base)
     from huggingface_hub import snapshot_download
 
-    where = {name: options[name] for name in ("revision", "local_files_only")}
-    return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
+    source = {name: options[name] for name in ("revision", "local_files_only")}
+    return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **source))
 
 
 def without_weights(settings: ModelConfig, env: str, *, download: bool = True) -> Policy:
@@ -518,10 +518,10 @@ def _tokenizer_for(
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
     """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in."""
-    kind = config.family.tokenizer
-    if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
+    stock_class = config.family.tokenizer
+    if stock_class is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)
-    return kind.from_pretrained(place, **options)
+    return stock_class.from_pretrained(place, **options)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -170,7 +170,7 @@ class KeyValues:
 
 @dataclass
 class Access:
-    """What attention does with the buffers in one forward pass of b rows; it stands in for transformers' `Cache`.
+    """Reads and writes the buffers for attention in one forward pass of b rows, in place of transformers' `Cache`.
 
     Attention first writes the keys and values that the pass computes into the rows' slots. In a refresh it then attends
     to these alone. In other passes it attends to the columns first .. end - 1 of the slots, some of which earlier

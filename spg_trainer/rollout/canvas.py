@@ -194,10 +194,10 @@ class Canvas:
         if falls_back is not None:
             column = self.records["fallback"]
             columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))
-        where = (blocks.numbers.unsqueeze(-1), blocks.span)
+        index = (blocks.numbers.unsqueeze(-1), blocks.span)
         for column, values in columns_and_values:  # (B, T) and (b, n)
-            old = column[where]  # (b, S), into which the n new values are scattered
-            column[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
+            old = column[index]  # (b, S), into which the n new values are scattered
+            column[index] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
         """Adds to `confidence_change` how much the highest probability at masked places changed since the last pass.

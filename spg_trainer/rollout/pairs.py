@@ -171,10 +171,10 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     """
     texts = [(line, text) for line, (_, chosen, rejected) in pairs.items() for text in (chosen, rejected)]
     long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
-    found = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
-    found.add_prompts(path, "", len(pairs), long_prompts)
-    too_long = long_prompts.keys() | found.long_completions.keys()
-    return np.array([line not in too_long for line in pairs], dtype=bool), found.note(overlong, path)
+    measured = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
+    measured.add_prompts(path, "", len(pairs), long_prompts)
+    names_too_long = long_prompts.keys() | measured.long_completions.keys()
+    return np.array([line not in names_too_long for line in pairs], dtype=bool), measured.note(overlong, path)
 
 
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:

@@ -49,7 +49,7 @@ class Decoder(Protocol):
 
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
-    """What makes recorded passes for a sampler; None if its settings, model or device do not allow them."""
+    """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
         REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
@@ -122,7 +122,7 @@ class RecordedSteps:
         first_slot = slots[0] if one_window else None
         states, *places = self.replays.run(
             "pass",
-            lambda taken: self._pass(taken["known"], width, lowest, hides_padding, first_slot),
+            lambda inputs: self._pass(inputs["known"], width, lowest, hides_padding, first_slot),
             {"known": known},
             (width, lowest, hides_padding, first_slot),
         )
@@ -131,7 +131,7 @@ class RecordedSteps:
         names = ("span", "masked", "within", "places")
         (to_read,) = self.replays.run(
             "draw",
-            lambda taken: (self._draw(taken, num_masked, noise, must_read),),
+            lambda inputs: (self._draw(inputs, num_masked, noise, must_read),),
             {"known": known, "states": states, **dict(zip(names, places, strict=True))},
             (num_masked, must_read),
         )
@@ -185,27 +185,27 @@ class RecordedSteps:
         return noise
 
     def _draw(
-        self, taken: dict[str, Tensor], num_masked: int, noise: Tensor | None, must_read: bool
+        self, inputs: dict[str, Tensor], num_masked: int, noise: Tensor | None, must_read: bool
     ) -> Tensor:
         """Draws tokens at the masked places and writes the best of them; returns `Sampler.values_to_read`.
 
-        taken: the results of `_pass`, and `known`. num_masked: how many places of each block are masked. must_read:
+        inputs: the results of `_pass`, and `known`. num_masked: how many places of each block are masked. must_read:
         whether the result is read; if not, any tensor is returned.
         """
         sampler = self.sampler
-        known = taken["known"]
+        known = inputs["known"]
         number, *_, passes, to_unmask = known.split(1, 1)
         blocks = Blocks(
             numbers=number.squeeze(1),
-            span=taken["span"],
-            masked=taken["masked"],
-            within=taken["within"][:, :num_masked],
-            places=taken["places"][:, :num_masked],
+            span=inputs["span"],
+            masked=inputs["masked"],
+            within=inputs["within"][:, :num_masked],
+            places=inputs["places"][:, :num_masked],
             num_drawn=[num_masked] * len(known),
             has_token=None,
         )
         tokens, logps, _, order, entropy, _ = sampler.draw(
-            taken["states"][:, :num_masked], blocks, None, noise
+            inputs["states"][:, :num_masked], blocks, None, noise
         )
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)

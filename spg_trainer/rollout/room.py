@@ -142,11 +142,11 @@ class Room:
 
         Raises ConfigError if none fits, and for one that does not fit if `overlong` is "error".
         """
-        found = TooLong(self)
-        long = found.add(env, indices)
-        found.note(overlong)
+        too_long = TooLong(self)
+        long = too_long.add(env, indices)
+        too_long.note(overlong)
         if long and len(long) == len(indices):
-            raise ConfigError(f"{found.text} None is left to evaluate.")
+            raise ConfigError(f"{too_long.text} None is left to evaluate.")
         return [index for index in indices if index not in long]
 
     def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
@@ -342,15 +342,15 @@ def report(name: str, arguments: Mapping[str, Any], model: str, count: int, leng
     """
     length = length or defaults(Config, env=name, model=model).rollout.max_completion_length
     room = Room(without_weights(ModelConfig(model=model), name), length)
-    found = TooLong(room)
+    too_long = TooLong(room)
     for split in envs.splits.SPLITS:
         env = envs.make(name, split=split, **arguments)
         for part in [*env.parts.values()] or [env]:
             whole = is_measured_whole(part)
-            found.add(part, range(len(part)) if whole else envs.checking.spread(len(part), count))
-    if found.text:
-        return False, f"{found.text} {room.ways_out(max(found.named.values()))}"
-    return True, f"{found.measured:,} prompts leave room for a completion. {room.limits}"
+            too_long.add(part, range(len(part)) if whole else envs.checking.spread(len(part), count))
+    if too_long.text:
+        return False, f"{too_long.text} {room.ways_out(max(too_long.named.values()))}"
+    return True, f"{too_long.measured:,} prompts leave room for a completion. {room.limits}"
 
 
 def main() -> None:

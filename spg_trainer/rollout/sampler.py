@@ -190,7 +190,7 @@ class Sampler:
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """How many passes had log-probabilities that were not all finite."""
         self.recorded = recorded_steps(self)
-        """What makes recorded passes inside a block; None if these settings, this model or this device have none."""
+        """Makes recorded passes inside a block; None if the settings, the model or the device do not allow them."""
         remasking = sampling.remasking
         # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None

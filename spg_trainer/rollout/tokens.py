@@ -151,8 +151,8 @@ def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, len
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
-        what = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
-        raise ConfigError(f"canvas is {what} for {prompts} prompts. Pass a list with a text for each.")
+        given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
+        raise ConfigError(f"canvas is {given} for {prompts} prompts. Pass a list with a text for each.")
     return encode_templates(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
@@ -196,17 +196,17 @@ def template_rows(
         # `rest` is 0, so its piece is empty until the remaining room is known.
         pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         takes_rest = rest in parts
-        taken = sum(map(len, pieces))
+        num_taken = sum(map(len, pieces))
         if takes_rest and parts[-1] != rest:
-            taken += 1  # the end token; if `rest` is the last part, the model writes one into it
-        needed = taken + 1 if takes_rest else taken  # `rest` takes one token at least
+            num_taken += 1  # the end token; if `rest` is the last part, the model writes one into it
+        needed = num_taken + 1 if takes_rest else num_taken  # `rest` takes one token at least
         if needed > length:
             raise ConfigError(
                 f"{name(row)}: the template takes {needed} tokens or more, and a completion has {length}. Use "
                 f"$max_completion_length={needed} or more, or a shorter template."
             )
         if takes_rest:
-            pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
+            pieces[parts.index(rest)] = [policy.mask_id] * (length - num_taken)
         ids = [token for piece in pieces for token in piece]
         padding = [policy.pad_id] * length
         token_ids.append([*ids, policy.end_token_ids[-1], *padding][:length])
