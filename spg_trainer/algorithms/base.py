@@ -109,7 +109,7 @@ class Algorithm(ABC):
     advantage: Advantage = "mean"
     """How a reward becomes an advantage: see `Advantage`."""
     score_tail: bool = False
-    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
@@ -312,9 +312,9 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
 
 
 def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tensor) -> Loss:
-    """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
+    """The `Loss` of an algorithm for the values that a pass through the model returned, as the trainer computes it.
 
-    values: log-probabilities (B, M, T). If the masks measure a figure, they are (B, M, 2T), with the figures behind. In
+    values: log-probabilities (B, M, T). If the masks measure a figure, they are (B, M, 2T), with the figures last. In
     the first update of a step no weight has changed yet, so the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)

@@ -133,7 +133,10 @@ def returned_loss(method: str, loss: object) -> Loss:
 
 
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
-    """Checks an algorithm by its name, `./mine.py:Mine` included; raises ConfigError if it cannot be built."""
+    """The findings of all checks on an algorithm. Raises ConfigError if it cannot be built.
+
+    name: as --algorithm, so also `./mine.py:Mine`. args: its hyper-parameters; None = the defaults.
+    """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
     for title, run in CHECKS.items():
@@ -211,7 +214,7 @@ def draw_rollouts(seed: int = 0) -> Rows:
     """Completions of a sampler that unmasked one position a step, in random order.
 
     The lengths are random, except those of the first three: the longest, the shortest, and a short one whose first
-    steps unmasked the positions behind its end.
+    steps unmasked the positions after its end.
     """
     stream, count = numpy_generator(seed, "check"), PROMPTS * GENERATIONS
     lengths = torch.from_numpy(stream.integers(1, TOKENS + 1, count))

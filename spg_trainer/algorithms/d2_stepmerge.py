@@ -3,7 +3,7 @@
     loss = -1/groups sum_g sum_{b in g, i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens of g
 
 r and k3 are the ratio of token i and its KL to the reference. Token i is predicted from what the sampler saw when the
-segment of i began, behind a prompt in which some tokens are masked. With K = 1 this is d1's single pass; with as many
+segment of i began, after a prompt in which some tokens are masked. With K = 1 this is d1's single pass; with as many
 segments as steps it is the sampler's path. Source: arXiv 2509.21474, formulas as in its code;
 docs/algorithms/d2_stepmerge.md.
 """

@@ -9,7 +9,7 @@ Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` 
 3. The penalty is the square divided by L [the square itself]. The published weights are meant for the divided square.
 4. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The code spreads
+Not reproduced: after the eos, the code scores what the sampler wrote, and this file scores padding. The code spreads
 the numbers of masked tokens evenly over the rows of a local micro-batch. Here they are spread over the rows of the
 step, and rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
@@ -60,7 +60,7 @@ class ESPORepro(ESPO):
     beta: NotNegative = 1e-3
     """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
-    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     advantage: Literal["leave_one_out"] = "leave_one_out"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

@@ -59,7 +59,7 @@ class MDPO(Algorithm):
     def probe_steps(
         self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
-        """(B, T), all steps of each completion up to the one that unmasked its last token; -1 behind them."""
+        """(B, T), all steps of each completion up to the one that unmasked its last token; -1 after them."""
         last = rows.unmask_step.cpu().masked_fill(~rows.completion_mask.cpu(), -1).amax(-1)
         all_steps = torch.arange(rows.completion_ids.shape[1]).expand(len(last), -1)
         return all_steps.masked_fill(all_steps > last[:, None], -1)
@@ -104,7 +104,7 @@ class MDPO(Algorithm):
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, not even on policy: a token weighs as much as it was probable."""
+        """The loss. It is not linear in logps, not even on policy: a token weighs as much as it was probable."""
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         metrics = token_metrics(logps, log_ratio, clipped, masks)

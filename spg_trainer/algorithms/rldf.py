@@ -46,7 +46,7 @@ class RLDF(TokenRatio):
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, not even on policy: the logps also decide which tokens are kept."""
+        """The loss. It is not linear in logps, not even on policy: the logps also decide which tokens are kept."""
         result = super().loss(logps, masks, batch)
         result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
         return result

@@ -148,7 +148,7 @@ def what_fits(copies: int, rows: int | None) -> str:
 
 
 def halves(count: int | str) -> Iterator[int | str]:
-    """`count`, half of it, and so on down to 1, rounded down: 9, 4, 2, 1 for 9. For `auto`, `auto` alone."""
+    """Yields `count`, half of it, and so on down to 1, rounded down: 9, 4, 2, 1 for 9. For `auto`, `auto` alone."""
     if count == AUTO:
         yield count
         return

@@ -193,7 +193,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
         # last layer; and for each of the seven, the r values between the two matrices of the adapter.
         layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
     else:
-        # The inputs of weights: of two norms, of the linear layers behind these, and of the last linear layer.
+        # The inputs of weights: of two norms, of the linear layers after these, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
     if sizes.text_columns and sizes.copies_of_text > 1:
         # The keys and values that each copy sees, and the outputs of texts and copies put together.

@@ -29,7 +29,7 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
 
 
 def rows_of_a_pass(config: Config) -> int:
-    """How many completions a GPU samples at once if `estimate.auto_batch` has searched for no number.
+    """How many completions a GPU samples at once if `estimate.auto_batch` has not searched for a number.
 
     The number is four for each copy that may keep a graph in an update, or more if completions are short.
     """

@@ -122,7 +122,7 @@ def evaluate(
     reward: Any = None,
     bad_rows: str | None = None,
 ) -> Evaluation:
-    """Solves the problems of a split and counts.
+    """Solves the problems of a split; returns the solved rate with its interval, and further figures.
 
     Args:
         policy: what `load_model` returns.

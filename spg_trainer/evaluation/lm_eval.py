@@ -232,7 +232,7 @@ class SpgLLaDA(LM):
 
     @property
     def tokenizer_name(self) -> str:
-        """For lm-eval's caches."""
+        """The model's folder or id, which tells its entries in lm-eval's caches from those of other models."""
         return self.policy.source
 
     def get_model_info(self) -> dict[str, Any]:

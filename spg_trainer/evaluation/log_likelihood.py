@@ -2,11 +2,11 @@
 
 The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of them, of n/k times the sum of the masked
 tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). If attention goes by blocks, or a model decodes in
-blocks from left to right, each block is masked on its own: all tokens before it are clean, and all behind it masked, as
+blocks from left to right, each block is masked on its own: all tokens before it are clean, and all after it masked, as
 the decoder sees them. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
 
-A text may stand on a canvas that is longer than the text. The places behind it are then masked in every copy and scored
-in none, like the places behind an end token in decoding and in training by RL.
+A text may stand on a canvas that is longer than the text. The places after it are then masked in every copy and scored
+in none, like the places after an end token in decoding and in training by RL.
 """
 
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ def masked_logps(
     """Log-probabilities (M, T) of the masked tokens in M copies of a completion; 0 for tokens that are shown.
 
     scored: (M, T) bool, which of the masked tokens are asked for; None = all. max_completion_length: places of the
-    canvas; those behind the T tokens are masked. Below T, the canvas ends with the completion.
+    canvas; those after the T tokens are masked. Below T, the canvas ends with the completion.
     """
     device, width = policy.device, len(prompt_ids)
     masked = masked.to(device)

@@ -19,7 +19,7 @@ from spg_trainer.settings.recorded import taught_length
 GROUPS = 8
 """Groups into which the masks of a text are divided; the spread of their estimates gives the standard error."""
 Encoded = tuple[list[int], list[int]]
-"""The token ids of a prompt, which may be empty, and of what is measured behind it."""
+"""The token ids of a prompt, which may be empty, and of what is measured after it."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def measure_perplexity(
     The ELBO of a text is exact if each of its blocks can be masked in at most `num_masks` ways.
 
     texts: one at least, as `read_texts` returns them. block_length: tokens of a block. Each block is masked on its own;
-    those before it are clean and those behind it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
+    those before it are clean and those after it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
     or the whole text if all tokens see each other. max_completion_length: places of the canvas that a completion stands
-    on; those behind the completion are masked. 0 = as many places as its tokens; this also holds for a longer
+    on; those after the completion are masked. 0 = as many places as its tokens; this also holds for a longer
     completion and for a text without a prompt. advance: is called with 1 for each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
@@ -167,7 +167,7 @@ def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     ):
         ids, _ = encode_prompts(policy, [row["prompt"]])
         (written,) = encode_plain(policy, [spell_apart(row["completion"], special)])
-        # A model is taught to write the last of its end tokens behind a completion (`Policy.end_token_ids`).
+        # A model is taught to write the last of its end tokens after a completion (`Policy.end_token_ids`).
         prompt, wanted = ids[0].tolist(), [*written, policy.end_token_ids[-1]]
     else:
         raise ConfigError(

@@ -55,10 +55,10 @@ def log_likelihood(
     ended: bool = True,
     max_completion_length: int | None = None,
 ) -> LogLikelihood:
-    """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
+    """A lower bound of a completion's log-likelihood after a prompt, and SPG's EUBO, each with its standard error.
 
     The completion stands on a canvas of the length that the model was taught, as when the model writes: the places
-    behind its end token are masked and not scored, as in training by RL. So the bounds are for the probability that the
+    after its end token are masked and not scored, as in training by RL. So the bounds are for the probability that the
     model writes this answer, whatever follows the end.
 
     Args:
@@ -68,7 +68,7 @@ def log_likelihood(
         num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
-        ended: whether the end token that the model writes behind a completion is scored too. If not, the bounds are for
+        ended: whether the end token that the model writes after a completion is scored too. If not, the bounds are for
             the probability that a completion begins with the text.
         max_completion_length: places of the canvas. 0 = as many as the text has tokens, as in LLaDA's evaluation. None
             = as many as the model was taught, by its environment.json; the same as 0 for a model without this file, and

@@ -24,7 +24,7 @@ from spg_trainer.likelihood.subset_masks import gauss_nodes
 
 @dataclass(frozen=True)
 class BlockMasking(Masking):
-    """SPG's block-wise masking: it masks a random subset of one block, everything behind it, and some tokens before it.
+    """SPG's block-wise masking: it masks a random subset of one block, everything after it, and some tokens before it.
 
     Each token before the block is masked with probability p_mask_prompt, as prompt tokens are. Every masked token of
     the n is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
@@ -59,7 +59,7 @@ class BlockMasking(Masking):
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            all_blocks = math.ceil(row.size / self.block_length)  # also those behind the end
+            all_blocks = math.ceil(row.size / self.block_length)  # also those after the end
             # One draw for all masks of the completion, from a stream that they share.
             block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
@@ -70,7 +70,7 @@ class BlockMasking(Masking):
             scored_by_mask[stop:] = True
             if self.p_mask_prompt > 0:
                 scored_by_mask[:start] = stream.random(start) < self.p_mask_prompt
-        # Scored tokens are masked, and so are the places behind the end (`copies_of_scored`).
+        # Scored tokens are masked, and so are the places after the end (`copies_of_scored`).
         return copies_of_scored(row, scored, row.length / count_scored(scored))
 
 

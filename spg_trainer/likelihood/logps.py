@@ -69,7 +69,7 @@ def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
 def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
-    If the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
+    If the masks measure something, the result is (B, M, 2T): log-probabilities, then the measured figures
     (`masks.split` separates them). The model's last layer computes only the scored and measured positions. If
     `masks.temperature` is not 1, log-probabilities are taken in the distribution from which the sampler draws at this
     temperature: logits are divided by it, and the mask id is left out.

@@ -36,9 +36,9 @@ class Completion(NamedTuple):
 
     Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
     stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
-    holes, up to the end of each hole. Then come the entries behind these ends, and last the given tokens, which are
+    holes, up to the end of each hole. Then come the entries after these ends, and last the given tokens, which are
     shown whatever a masking says. E.g. let the T = 4 places be `_7_.`: "7" is given, the sampler wrote a token in each
-    hole `_`, and `.` is behind the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
+    hole `_`, and `.` is after the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
     """
 
     length: int
@@ -148,7 +148,7 @@ class Masking(ABC):
         """All masked copies of a completion, `count(T)` of them."""
 
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
-        """Masks M copies of every completion; the masks are on the device of the rows.
+        """Masks M copies of every completion; returns their `Masks`, on the device of the rows.
 
         Without the column `quantile`, the rows are taken to be all rows of a step. iteration: the number of the step's
         iteration, from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never
@@ -217,7 +217,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     else:
         quantile = torch.arange(len(rows)).double() / len(rows)
     quantiles = quantile.tolist()
-    # Entries are ordered by kind: the n tokens (0), what is behind the ends (1), what was given (2). Without a
+    # Entries are ordered by kind: the n tokens (0), what is after the ends (1), what was given (2). Without a
     # template, this is the order of places.
     kind = np.where(is_token, 0, 1)
     kind[unmask_step == GIVEN] = 2
@@ -259,7 +259,7 @@ def copies_of_fill(row: Completion, num_masks: int) -> Copies:
 
 
 def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
-    """Copies that mask the scored tokens and everything behind the end, and show all other tokens.
+    """Copies that mask the scored tokens and everything after the end, and show all other tokens.
 
     scored: (M, n) bool. weight: broadcasts to (M, n).
     """

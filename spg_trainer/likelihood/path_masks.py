@@ -33,7 +33,7 @@ class StepMergeMasking(Masking):
               num_masks, num_masks random ones
 
     With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
-    score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
+    score_rest: whether a copy also scores what was unmasked later. Positions after the first end token are shown as
     the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
     segment at once; with segments of one step, the log-probability of the sampler's path.
     """
@@ -58,7 +58,7 @@ class StepMergeMasking(Masking):
         return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """At most a block's tokens, as long as no segment is drawn twice."""
+        """M, or at most as many as a block of attention has tokens, if no two copies score the same token."""
         return self.count(size) if self.score_rest else sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
@@ -66,7 +66,7 @@ class StepMergeMasking(Masking):
         if not len(starts):
             raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
         chosen, weights = self._choose(row, len(starts), segment_of_token)
-        # (M, 1) each: the first step of each copy's segment, the step behind its last, and its weight. A copy for which
+        # (M, 1) each: the first step of each copy's segment, the step after its last, and its weight. A copy for which
         # no segment is left begins and ends at step 0, and scores nothing.
         start, stop, weight = np.zeros((3, self.count(row.size), 1))
         start[: len(chosen), 0] = starts[chosen]
@@ -136,7 +136,7 @@ class StepMergeMasking(Masking):
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): each segment's first step and the step behind its last, (S,) each; each
+        """(starts, stops, segment_of_token): each segment's first step and the step after its last, (S,) each; each
         token's segment.
 
         A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
@@ -209,7 +209,7 @@ class AutoregressiveMasking(Masking):
         tokens = np.arange(row.length)
         if row.length > self.num_masks:
             tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
-        # The token of each copy, (M, 1); a copy for which no token is left has a place behind all.
+        # The token of each copy, (M, 1); a copy for which no token is left has the place T, after the last.
         token = np.full((copies, 1), row.size)
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
@@ -220,7 +220,7 @@ class AutoregressiveMasking(Masking):
 class PositionMasking(StepMergeMasking):
     """`StepMergeMasking` of the sampler's whole path, which also measures how sure the model is at masked positions.
 
-    Every token that a segment unmasked is scored, also one behind the first end token, since the sampler chose its
+    Every token that a segment unmasked is scored, also one after the first end token, since the sampler chose its
     position, too. The confidence is measured at each place that was still masked when the segment began, in the blocks
     in which the segment wrote. With segments of one step, these are all the probabilities that the path depends on.
     block_length: the rollout's, in tokens.
@@ -254,7 +254,7 @@ class HintMasking(StepMergeMasking):
     """`StepMergeMasking` whose reference (the teacher) is shown some of what the sampler wrote later, as a hint.
 
     Each copy draws its own hint from tokens that it masks and does not score. `hint` says which of these are
-    candidates: `blocks` = those behind the blocks in which the segment wrote, `steps` = all. hint_share: the share of
+    candidates: `blocks` = those after the blocks in which the segment wrote, `steps` = all. hint_share: the share of
     the candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: the rollout's, in
     tokens.
     """
@@ -319,7 +319,7 @@ class HorizonMasking(StepMergeMasking):
     def copies(self, row: Completion) -> Copies:
         copies = super().copies(row)
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
-        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, a step behind all.
+        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, one after the last step.
         first = np.where(copies.scored, step, step.max(initial=0) + 1).min(-1, keepdims=True)
         near = is_token & (step >= first) & (step < first + self.horizon)
         behind_horizon = step >= first + self.horizon

@@ -117,7 +117,7 @@ class BernoulliMasking(SubsetMasking):
             if p_clean > 0:
                 first = min(int(np.log(1 - u * p_any) / np.log(p_clean)), row.length - 1)
             scored[mask, first] = True
-            # The tokens behind it are masked independently.
+            # The tokens after it are masked independently.
             scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= p_clean
             weight[mask] = p_any / (1 - p_clean)
         return scored, weight

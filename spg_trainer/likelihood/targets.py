@@ -29,7 +29,7 @@ STEPS, ROWS = 32, 40
 MAX_ERRORS = 6.0
 """By how many standard errors a mean may differ from the target."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
-"""The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
+"""The completion that is tried: its tokens, its places, one of which is after its end, and the length of a block."""
 COPIES = 4
 """The most copies that are drawn: the mean over them is the same for more."""
 

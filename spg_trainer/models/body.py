@@ -243,7 +243,10 @@ class Float32Rotation:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
+    """x with its positions rotated in, of the same shape and dtype; rounded once, at the end.
+
+    x: (B, H, S, head_dim) in any dtype. cos, sin: (B, S, head_dim) float32.
+    """
     # The products are float32 at least, since the angles are, without a float32 copy of x.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 

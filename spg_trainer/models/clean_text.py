@@ -88,7 +88,7 @@ class SharedText:
         rows = torch.arange(len(mask), device=mask.device)[:, None]
         if not clean_size:
             return mask[rows, :, self.place].transpose(1, 2)
-        # A query stands in the clean text (place < C) or in the noisy columns behind it.
+        # A query stands in the clean text (place < C) or in the noisy columns after it.
         is_clean = self.place < clean_size
         if_noisy = mask[rows, 0, (self.place - clean_size).clamp(min=0)]
         if_clean = torch.zeros_like(if_noisy)
@@ -151,7 +151,7 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
     clean_columns = _chosen_columns((blocks >= 0) & (blocks < copies.end_of_clean(last)))
-    noisy_size = noisy_columns.shape[1]  # N: the clean columns begin behind these
+    noisy_size = noisy_columns.shape[1]  # N: the clean columns begin after these
     ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
     block = blocks.gather(1, both_columns)

@@ -21,7 +21,7 @@ from spg_trainer.models.family import Family
 
 
 def _stacked_experts() -> list[WeightTransform]:
-    """Puts the experts of a layer into two tensors; on the Hub each expert has tensors of its own."""
+    """Conversions that put the experts of a layer into two tensors; on the Hub each expert has tensors of its own."""
     return get_checkpoint_conversion_mapping("qwen3_moe")
 
 
@@ -52,7 +52,7 @@ def _llada2_weights() -> list[WeightTransform]:
 
 
 def _nemotron_labs(settings: dict[str, Any]) -> dict[str, Any]:
-    """Refuses weights that were only trained from left to right."""
+    """Derives no settings. Raises ModelError for weights that were trained only from left to right."""
     if settings.get("dlm_paradigm") == "autoregressive":
         raise ModelError(
             "config.json has dlm_paradigm = 'autoregressive': these weights write from left to right. Take a "

@@ -30,7 +30,7 @@ class Policy:
     pad_id: int
     end_token_ids: tuple[int, ...]
     """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn; it is
-    put behind the completions that a model is taught."""
+    put after the completions that a model is taught."""
     source: str
     """The folder or Hub id that was opened."""
     note: str = ""

@@ -2,7 +2,7 @@
 
 A *refresh* computes all columns; with most caches it is the first pass of a block. All other passes compute a window of
 columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this cache
-computes the block, 8 columns before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
+computes the block, 8 columns before it and everything after it: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POSITIONS_PER_THREAD = 1024
 """How many positions (rows x columns) a forward pass on a CPU takes for each thread. Such a pass stays in the
 processor's cache, and is 1.3 to 1.6 times faster than larger ones."""
 Margins = Callable[[Sampling], tuple[int, int | None]]
-"""(how many columns a pass computes before its block, how many behind it); None = all behind it."""
+"""(how many columns a pass computes before its block, how many after it); None = all after it."""
 
 CACHES: dict[str, Margins | None] = {
     "none": None,
@@ -100,7 +100,7 @@ def memory_line(
     num_rows: int,
     rows_per_forward: int | None,
 ) -> str:
-    """Says in one line how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
+    """A line on how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
     length = sampling.max_completion_length
     at_once = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     column_bytes = bytes_per_column(config, dtype.itemsize)

@@ -35,7 +35,7 @@ class Blocks:
     numbers: Tensor
     """(b,) int64, the rows' numbers on the canvas."""
     span: Tensor
-    """(b, S) int64, the places of the blocks. A block shorter than S is filled up with places behind it or, where the
+    """(b, S) int64, the places of the blocks. A block shorter than S is filled up with places after it or, where the
     canvas ends, before it."""
     masked: Tensor
     """(b, S) bool, the places of the block that hold no token yet."""
@@ -218,7 +218,7 @@ class Canvas:
         self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, whether each row of `numbers` is finished: its places still masked are all behind an end token."""
+        """(b,) bool, whether each row of `numbers` is finished: its places still masked are all after an end token."""
         step = self.unmask_step[numbers]
         is_given = step == GIVEN if self.has_given else None
         before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, is_given)

@@ -183,7 +183,7 @@ def sample_and_score(
     records: frozenset[Record] = frozenset(),
     branches: int = 1,
 ) -> Rows:
-    """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
+    """Plays an episode for each row of `first_turns`, and scores all in one verifier call; returns a row for each turn.
 
     key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
     `sample_completions`. branches: how many neighbouring rows share the first half of their first turn, as for

@@ -5,7 +5,7 @@ Work that cannot change a token is left out:
 - the last layer at places that are not drawn;
 - padding that all rows of a call have;
 - at a refresh, all but one of several rows whose ids are equal;
-- under block-causal attention, all columns behind the block of attention in which the active block lies.
+- under block-causal attention, all columns after the block of attention in which the active block lies.
 """
 
 from collections import defaultdict
@@ -280,7 +280,7 @@ class Columns:
         return self.canvas.tensor([[value(row)] for row in rows])
 
     def _parts(self, num_rows: int, width: int) -> list[slice]:
-        """Cuts rows into parts for one call of the model each. width: how many columns of each row are computed."""
+        """Slices that cut rows into parts, each for one call of the model. width: how many columns a row computes."""
         size = self.rows_per_forward or num_rows
         if self.positions_per_forward:
             size = max(1, self.positions_per_forward // width)

@@ -49,7 +49,7 @@ class Demonstrations:
         """This process's share of the demonstrations of a step: one group, sorted by the lengths of their prompts.
 
         So a micro-batch has prompts of similar length. All processes get about as many demonstrations, of about the
-        same lengths. The whole canvas is learned: padding behind a completion's end counts like any other token.
+        same lengths. The whole canvas is learned: padding after a completion's end counts like any other token.
 
         step: its number, or "validation" for the demonstrations whose loss a validation measures; these are always the
         same. Raises ConfigError for a demonstration that is too long, unless such ones are skipped.

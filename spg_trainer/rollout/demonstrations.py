@@ -122,6 +122,7 @@ def draw_turn(
     prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
 
     def write(turn: int) -> str:
+        """The completion of a turn, with the prefix; a turn that is not written yet follows a newly drawn rule."""
         if turn == len(written):
             episode = envs.scoring.as_turns(write_habit(env, problem, draw()))
             # A habit that writes fewer turns repeats its last one.

@@ -180,7 +180,7 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:
     """Makes rollouts of T = `length` positions from completions that no sampler wrote.
 
-    Their tokens up to and including the first end token count as unmasked at step 0; positions behind it count as
+    Their tokens up to and including the first end token count as unmasked at step 0; positions after it count as
     masked.
 
     Raises ConfigError for a completion that is longer than `length` with its end token.

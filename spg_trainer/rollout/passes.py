@@ -26,7 +26,7 @@ def rollout_passes(
         start, stop, size = prompt_length + first, prompt_length + end, end - first
         steps = math.ceil(size * steps_of_full_block / sampling.block_length)  # its share of the steps
         attention_start, seen = start, columns
-        if not pattern.is_full:  # columns behind the block of attention are not seen
+        if not pattern.is_full:  # columns after the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
         # With a causal context, a pass of its own writes the first token of a block of attention.

@@ -334,7 +334,7 @@ def name_in(env: "TextEnv", index: int) -> str:
 
 
 def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:
-    """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
+    """(whether all prompts of a task fit a model, a sentence on what was measured), for `envs check --model`.
 
     The model's weights are not read. name, arguments: the task, as for `envs.make`. model: as --model. count: how many
     problems of each stream are measured. length: tokens of a completion; 0 = as the model is trained by default. Raises

@@ -59,7 +59,7 @@ def generate(
         sampling: how to decode; None = greedily, with the lengths that the model was trained with (from its
             environment.json), or default lengths for a model without this file. `defaults(Sampling, model=...,
             temperature=0.9)` keeps these lengths.
-        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt behind it, or
+        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt after it, or
             another text in place of one before it, changes nothing.
         completion_prefixes: a text with which each answer is made to start; it is not part of the result.
         canvas: texts with holes, one for each prompt. Only the holes are written, and the whole text is returned.
@@ -174,7 +174,7 @@ def template_rows(
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Each text between holes is encoded by itself. Behind the last part come one end token and padding, as far as
+    Each text between holes is encoded by itself. After the last part come one end token and padding, as far as
     `length` leaves room; these are given, too, since models are trained on them. E.g. if 7 is a token, "7[MASK]" in 5
     tokens is 7, mask, end, padding, padding.
 
@@ -218,7 +218,7 @@ def encode_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
-    A `str` becomes one user message. If the tokenizer has no chat template, the text is taken as it is, behind the
+    A `str` becomes one user message. If the tokenizer has no chat template, the text is taken as it is, after the
     token with which that tokenizer begins a text (`bos_token`), if it adds one. A completion prefix follows the opening
     of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat template's own
     tokens are special.
@@ -352,7 +352,7 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added behind
+    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added after
     it; a spelled mask token is text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
@@ -400,10 +400,10 @@ def is_chat(value: object) -> bool:
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:
-    """Whether each completion has an end token: written in its last hole, or given behind it."""
+    """Whether each completion has an end token: written in its last hole, or given after it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)
-    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or after
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # A template whose tokens reach the last place has been completed, by `template_rows`: it ends there.
     return (written.any(-1) | is_given[:, -1]).tolist()

@@ -31,7 +31,7 @@ RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
 """Takes log-probabilities (b, n) of the drawn tokens, b generators, and b counts: how many of the n each row has.
 
 Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position; priorities
-behind a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
+after a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
 UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
 """Returns how many tokens each row unmasks, (b,): a list if the settings alone decide it, which needs no read from a
 GPU; else a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
