@@ -31,7 +31,7 @@ class AGRPO(TokenRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 24
     """M, steps drawn of each completion; if it has fewer steps, some are drawn again."""
     segment_draw: Literal["uniform", "entropy"] = "uniform"
@@ -56,8 +56,8 @@ class AGRPO(TokenRatio):
         return {**super().prepare(rows), "steps": last.cpu().double() + 1}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        norm = 1 / (batch.steps * batch.totals["completions"])
-        return weighted_sum(objective, masks) * norm.to(objective)
+        factor = 1 / (batch.steps * batch.totals["completions"])
+        return weighted_sum(objective, masks) * factor.to(objective)
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
         return log_ratio.exp() * kl

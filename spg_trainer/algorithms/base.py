@@ -3,8 +3,8 @@
 Axes: P prompts, G generations, B completions, M masks, T completion tokens.
 
 In the formulas of the other files, b is one of N completions, with n_b tokens, the reward R_b and the advantage A_b. i
-is a token. r is its importance ratio: its probability, divided by that under the model that sampled. k3 is its KL
-penalty (both are in ratios.py).
+is a token. r is its importance ratio: its probability under the current model, divided by its probability under the
+model that sampled it. k3 is its KL penalty (both are in ratios.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Metric(NamedTuple):
     total: Tensor
     """Scalar, without a graph."""
     per: Per
-    """What the sum is divided by: how many there are of these in the update.
+    """What the sum is divided by: the number of these in the update.
 
     - `completions`: all completions
     - `scored_completions`: those that were scored
@@ -109,7 +109,7 @@ class Algorithm(ABC):
     advantage: Advantage = "mean"
     """How a reward becomes an advantage: see `Advantage`."""
     score_tail: bool = False
-    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
@@ -294,38 +294,38 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
             f"{who_returned} {returned!r:.80}. It must return a dict of columns, {{}} for none."
         )
     prepared = dict(returned)
-    taken = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
+    reserved_names = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
-        if name in taken:
+        if name in reserved_names:
             raise ConfigError(f"{who_returned} {name!r}, which rows have already. Give it another name.")
         if not isinstance(column, torch.Tensor):
             continue
         if column.ndim == 0 and name != "advantages":
             prepared[name] = float(column)
         elif column.ndim == 0 or len(column) != len(rows):
-            found = f"{len(column)} rows of" if column.ndim else "one number as"
+            returned_size = f"{len(column)} rows of" if column.ndim else "one number as"
             raise ConfigError(
-                f"{who_returned} {found} {name!r} for {len(rows)} completions. Return a row for each of them; "
+                f"{who_returned} {returned_size} {name!r} for {len(rows)} completions. Return a row for each of them; "
                 "rows.spread(values) gives each turn of an episode what holds for the episode."
             )
     return prepared
 
 
 def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tensor) -> Loss:
-    """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
+    """The `Loss` of an algorithm for the values that a pass through the model returned, as the trainer computes it.
 
-    values: log-probabilities (B, M, T). If the masks measure a figure, they are (B, M, 2T), with the figures behind. In
+    values: log-probabilities (B, M, T). If the masks measure a figure, they are (B, M, 2T), with the figures last. In
     the first update of a step no weight has changed yet, so the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)
-    more = {}
+    columns = {}
     if "measured" in algorithm.needs:
-        more["measured"] = measured
+        columns["measured"] = measured
     if "old" in algorithm.needs and "old_logps" not in batch:
-        more["old_logps"] = logps.detach()
+        columns["old_logps"] = logps.detach()
         if "measured" in algorithm.needs:
-            more["old_measured"] = measured.detach()
-    return algorithm.loss(logps, masks, batch.with_columns(**more))
+            columns["old_measured"] = measured.detach()
+    return algorithm.loss(logps, masks, batch.with_columns(**columns))
 
 
 class CoupledAlgorithm(Algorithm):

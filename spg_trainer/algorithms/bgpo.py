@@ -33,7 +33,7 @@ class BGPO(Algorithm):
     masking: str = "bernoulli"
     """Each token is masked with probability t and weighs 1/t (paper). Any other masking with a likelihood will do."""
     num_masks: Count = 16
-    """M, the paper's n_t: 16, on Sudoku 32. Memory does not grow with it."""
+    """M, the paper's n_t: 16, on Sudoku 32. Memory does not grow with M."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the paper."""
     advantage: Advantage = "mean_std"

@@ -1,6 +1,7 @@
 """Tries, without a model, whether an algorithm keeps its contract: `python -m spg_trainer algorithms check FILE:CLASS`.
 
-What must hold for all rollouts, rewards and log-probabilities is tried on some that are drawn at random.
+Each check tries a property that must hold for all rollouts, rewards and log-probabilities on random ones. It returns a
+text on what it found, and raises CheckFailed if the algorithm does not have the property. `CHECKS` lists the checks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ PROVIDED: dict[str, Need] = {
     "measured": "measured",
     "old_measured": "measured",
 }
-"""{column of a batch: the name in `needs` that has the trainer provide it}."""
+"""{column of a batch: the name in `needs` for which the trainer provides it}."""
 TRIED = 24
 """How many log-probabilities are moved, one at a time."""
 DRAWS = 40
@@ -113,9 +114,9 @@ def returned_loss(method: str, loss: object) -> Loss:
         )
     if not isinstance(loss.loss, Tensor) or loss.loss.shape:
         shape = tuple(getattr(loss.loss, "shape", ()))
-        found = f"{type(loss.loss).__name__} of the shape {shape}" if shape else f"{loss.loss!r:.80}"
+        described = f"{type(loss.loss).__name__} of the shape {shape}" if shape else f"{loss.loss!r:.80}"
         raise CheckFailed(
-            f"{method} returned Loss(loss, metrics) with the loss {found}; it must be a scalar tensor"
+            f"{method} returned Loss(loss, metrics) with the loss {described}; it must be a scalar tensor"
         )
     if not isinstance(loss.metrics, Mapping):
         raise CheckFailed(
@@ -132,7 +133,10 @@ def returned_loss(method: str, loss: object) -> Loss:
 
 
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
-    """Checks an algorithm by its name, `./mine.py:Mine` included; raises ConfigError if it cannot be built."""
+    """The findings of all checks on an algorithm. Raises ConfigError if it cannot be built.
+
+    name: as --algorithm, so also `./mine.py:Mine`. args: its hyper-parameters; None = the defaults.
+    """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
     for title, run in CHECKS.items():
@@ -149,8 +153,8 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 def fault_of_loss(algorithm: Algorithm) -> str:
     """Why the trainer cannot use a loss; "" if there is no reason.
 
-    A reason is what the loss or `prepare` returns, a loss without a gradient, or a column that the loss reads and
-    `needs` does not name.
+    A reason is something invalid that the loss or `prepare` returned, a loss without a gradient, or a column that the
+    loss reads although `needs` does not name it.
     """
     try:
         case = draw_case(algorithm)
@@ -210,7 +214,7 @@ def draw_rollouts(seed: int = 0) -> Rows:
     """Completions of a sampler that unmasked one position a step, in random order.
 
     The lengths are random, except those of the first three: the longest, the shortest, and a short one whose first
-    steps unmasked the positions behind its end.
+    steps unmasked the positions after its end.
     """
     stream, count = numpy_generator(seed, "check"), PROMPTS * GENERATIONS
     lengths = torch.from_numpy(stream.integers(1, TOKENS + 1, count))
@@ -250,14 +254,14 @@ def draw_view(
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     episode = torch.arange(rewards.numel()).repeat_interleave(turns)
-    places = Rows.full_groups(*rewards.shape, max_turns=turns, rewards=rewards.reshape(-1), share_done=0.5)
-    rows = places.with_columns(**vars(draw_rollouts(seed))).select(episode).with_turns()
+    groups = Rows.full_groups(*rewards.shape, max_turns=turns, rewards=rewards.reshape(-1), share_done=0.5)
+    rows = groups.with_columns(**vars(draw_rollouts(seed))).select(episode).with_turns()
     rows = rows.without(*{*get_args(Record)} - algorithm.records)
     if algorithm.score_tail:
         rows = rows.count_tail(pad_id=0)
     steps = algorithm.probe_steps(rows, 1, lambda row: generator(seed, "check states", row))
     if steps is not None:
-        # A probe's reward lies between the episode's and the group's mean, so equal rewards have equal probes.
+        # A probe's reward lies between the episode's reward and the group's mean: equal rewards have equal probes.
         from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
@@ -294,26 +298,28 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
         "rewarded_completions": float((advantages != 0).sum()),
     }
 
-    def some_logps(key: str, spread: float) -> Tensor:
-        noise = torch.rand(masks.valued.shape, generator=generator(seed, key), dtype=torch.float64)
-        return spread * noise * masks.valued
+    def random_values(key: str, highest: float) -> Tensor:
+        """Uniform numbers from 0 to `highest` where a value is scored or measured, 0 elsewhere."""
+        uniform = torch.rand(masks.valued.shape, generator=generator(seed, key), dtype=torch.float64)
+        return highest * uniform * masks.valued
 
-    logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
+    logps = -random_values("check logps", 2.0) - 0.1 * masks.valued
     batch = batch.with_columns(totals=totals)
     if "old" in algorithm.needs:
-        old, measured = masks.split(logps + some_logps("check old", 0.02))
+        old, measured = masks.split(logps + random_values("check old", 0.02))
         batch = batch.with_columns(old_logps=old)
         if "measured" in algorithm.needs:
             batch = batch.with_columns(old_measured=measured)
     if "reference" in algorithm.needs:
-        batch = batch.with_columns(ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
+        batch = batch.with_columns(ref_logps=masks.split(logps + random_values("check ref", 0.1))[0])
     return Case(algorithm, logps, masks, batch).select(active)
 
 
 def half_fills(rows: Rows) -> Rows:
     """Turns every second completion into the fill of a state that it passed through.
 
-    Of the row's `fill_advantages`, the fill has the one furthest from 0. rows: with the columns of `prepare`.
+    The advantage of the fill is the one of the row's `fill_advantages` that is furthest from 0. rows: with the columns
+    of `prepare`.
     """
     fill = torch.arange(len(rows)) % 2 == 1
     fill_step = (rows.probe_steps.amax(-1) // 2).where(fill, -1)
@@ -329,7 +335,7 @@ def half_fills(rows: Rows) -> Rows:
 def is_pure(algorithm: Algorithm) -> str:
     """The loss is the same twice, draws nothing from a global stream and changes nothing that it is given."""
     case = draw_case(algorithm)
-    copies, state = [t.clone() for t in tensors(case)], torch.random.get_rng_state()
+    copies, state = [tensor.clone() for tensor in tensors_of(case)], torch.random.get_rng_state()
     first, second = case.loss().loss, case.loss().loss
     if not torch.equal(first, second):
         raise CheckFailed(
@@ -337,7 +343,7 @@ def is_pure(algorithm: Algorithm) -> str:
         )
     if not torch.equal(state, torch.random.get_rng_state()):
         raise CheckFailed("loss or prepare drew from torch's global stream; it must draw nothing")
-    if any(not torch.equal(a, b) for a, b in zip(copies, tensors(case), strict=True)):
+    if any(not torch.equal(a, b) for a, b in zip(copies, tensors_of(case), strict=True)):
         raise CheckFailed("loss changed a tensor that it was given; make a new one")
     if first.shape or not torch.isfinite(first):
         raise CheckFailed(f"the loss is {first!r}; it must be a finite scalar")
@@ -364,8 +370,8 @@ def has_its_gradient(algorithm: Algorithm) -> str:
     tried = places[order[:TRIED]]
     differences = torch.tensor([finite_difference(case, *place) for place in tried.tolist()])
 
-    def distance(gradient: Tensor) -> float:
-        return float((gradient[tuple(tried.T)] - differences).abs().max()) / scale
+    def distance(of_autograd: Tensor) -> float:
+        return float((of_autograd[tuple(tried.T)] - differences).abs().max()) / scale
 
     if (worst := distance(gradient)) <= CLOSE:
         return f"equals finite differences to {worst:.0e}"
@@ -431,7 +437,7 @@ def divides_by_totals(algorithm: Algorithm) -> str:
 
 
 def adds_up(algorithm: Algorithm) -> str:
-    """The losses of two micro-batches add up to the loss of both together, if what is compared stays in one of them."""
+    """The losses of two micro-batches add up to the loss of both together; a group that is compared is not divided."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
@@ -446,7 +452,7 @@ def adds_up(algorithm: Algorithm) -> str:
 
 
 def compares_what_it_says(algorithm: Algorithm) -> str:
-    """The gradient of a unit of `compares` does not depend on the log-probabilities outside it."""
+    """The gradient in a unit, which `compares` names, does not depend on log-probabilities outside this unit."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "the whole update, by the bounds of its completions"
     case, unit = draw_case(algorithm), algorithm.compares
@@ -501,15 +507,15 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 
 
 def masks_soundly(algorithm: Algorithm) -> str:
-    """The masks have their shapes and are drawn from their own streams alone; tells what a token weighs in the mean."""
+    """The masks have the right shapes and come from their own streams alone; the text tells a token's mean weight."""
     view, masking = draw_view(algorithm), algorithm.make_masking()
     keys = view.noise_keys()
 
-    def drawn(seed: int) -> Masks:
+    def draw_masks(seed: int) -> Masks:
         return masking.draw(view, KeyedStreams(seed, ("check masking",), keys))
 
     state = torch.random.get_rng_state()
-    first, again = drawn(0), drawn(0)
+    first, again = draw_masks(0), draw_masks(0)
     rows, copies, length = len(view), masking.count(TOKENS), TOKENS
     if bool((first.weight[~first.scored] != 0).any()) or not bool(torch.isfinite(first.weight).all()):
         raise CheckFailed("a weight is not finite, or not 0 where nothing is scored")
@@ -529,35 +535,36 @@ def masks_soundly(algorithm: Algorithm) -> str:
         raise CheckFailed("the masking drew from a global stream; draw from `row.streams` alone")
     if bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
         raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
-    all_masks = map(drawn, range(DRAWS))
+    all_masks = map(draw_masks, range(DRAWS))
     weights = torch.stack([(masks.weight.sum(-1).mean(-1) * masks.scale).double() for masks in all_masks])
     per_token = weights / view.completion_mask.sum(-1)
     mean = float(per_token.mean())
-    error = float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
-    return f"a token weighs {mean:.3f} +- {error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
+    standard_error = float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
+    return f"a token weighs {mean:.3f} +- {standard_error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
 
 
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
     """The mean over all masks is the masking's `target`, tried on a tiny completion (`likelihood/targets.py`)."""
     masking = algorithm.make_masking()
-    known = ", ".join(TARGETS)
+    known_targets = ", ".join(TARGETS)
     if masking.target in TARGETS:
         if difference := difference_from_target(masking):
             raise CheckFailed(
                 f"target = {masking.target!r}, but {difference}. Correct what is masked or its weights, or name "
-                f"another target ({known}, or {OWN!r} if the docstring states one), or, if the mean is no "
+                f"another target ({known_targets}, or {OWN!r} if the docstring states one), or, if the mean is no "
                 "likelihood, set is_likelihood = False"
             )
-        return f"the mean over masks is {TARGETS[masking.target][0]}"
+        description, _ = TARGETS[masking.target]
+        return f"the mean over masks is {description}"
     if masking.target == OWN:
         return "is its own, which the masking's docstring states"
     if masking.target:
-        raise CheckFailed(f"target = {masking.target!r} is none of {known}, {OWN!r}")
+        raise CheckFailed(f"target = {masking.target!r} is none of {known_targets}, {OWN!r}")
     if masking.is_likelihood:
         raise CheckFailed(
             "the masking has is_likelihood = True, but its target does not say which likelihood. Write target: "
-            f"ClassVar[str] = one of {known}, or {OWN!r} if its docstring states another; if the mean over its masks "
-            "is no likelihood, write is_likelihood = False"
+            f"ClassVar[str] = one of {known_targets}, or {OWN!r} if its docstring states another; if the mean over its "
+            "masks is no likelihood, write is_likelihood = False"
         )
     return "none: the mean over masks is no likelihood"
 
@@ -571,7 +578,7 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
     return "have a row each"
 
 
-def tensors(case: Case) -> list[Tensor]:
+def tensors_of(case: Case) -> list[Tensor]:
     """All tensors that a loss is given."""
     given = [case.logps, *vars(case.masks).values(), *vars(case.batch).values()]
     return [value for value in given if isinstance(value, Tensor)]
@@ -589,5 +596,4 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "masking": masks_soundly,
     "target": masks_average_to_their_target,
 }
-"""{title: check}. The docstring of a check states what must hold. A check returns a text on what it found, and raises
-CheckFailed if the algorithm does not pass."""
+"""{title: check}. The docstring of each check states what must hold."""

@@ -29,7 +29,7 @@ class CJGRPO(TokenRatio):
     """Token-level GRPO on every step of the sampler's path. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 256
     """The most passes of a completion: one for each step, or, if it has more steps, one for several neighbouring steps.
     """

@@ -70,6 +70,7 @@ class CoupledGRPO(DiffuGRPO):
         weight = masks.weight.to(logps)
 
         def phi(logps: Tensor) -> Tensor:
+            """(B, T), the formula's phi of each token."""
             # A token weighs M/2 in the full copy, so the mean over the M copies has the formula's 1/2.
             return (weight * logps).mean(1)
 

@@ -3,7 +3,7 @@
     loss = -1/groups sum_g sum_{b in g, i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens of g
 
 r and k3 are the ratio of token i and its KL to the reference. Token i is predicted from what the sampler saw when the
-segment of i began, behind a prompt some of whose tokens are masked. With K = 1 this is d1's single pass; with as many
+segment of i began, after a prompt in which some tokens are masked. With K = 1 this is d1's single pass; with as many
 segments as steps it is the sampler's path. Source: arXiv 2509.21474, formulas as in its code;
 docs/algorithms/d2_stepmerge.md.
 """
@@ -29,7 +29,7 @@ class D2StepMerge(TokenRatio):
     """diffu-GRPO on segments of the sampler's trajectory. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
-    """What the sampler saw when a segment of its steps began."""
+    """A copy shows what the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
     """K, the number of segments: 16, on GSM8K 8 (paper)."""
     score_temperature: Positive = 1.0
@@ -50,9 +50,9 @@ class D2StepMerge(TokenRatio):
         # `rows.total` sums over the turns of an episode.
         tokens = rows.total(lengths).view_as(rewards)
         turns = rows.total(torch.ones_like(lengths)).view_as(rewards)
-        mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
-        return {**super().prepare(rows), "mean_length": rows.spread(mean.reshape(-1))}
+        mean_length = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
+        return {**super().prepare(rows), "mean_length": rows.spread(mean_length.reshape(-1))}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        norm = 1 / (batch.mean_length * batch.totals["completions"])
-        return weighted_sum(objective, masks) * norm.to(objective)
+        factor = 1 / (batch.mean_length * batch.totals["completions"])
+        return weighted_sum(objective, masks) * factor.to(objective)

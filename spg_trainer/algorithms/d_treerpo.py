@@ -41,7 +41,7 @@ class DTreeRPO(TokenRatio):
     """
 
     masking: str = "halves"
-    """What the sampler saw at the root, and at the node in the middle of the completion."""
+    """Two copies show what the sampler saw at the root, and at the node in the middle of the completion."""
     num_masks: Count = 2
     """2: one for each half."""
     p_mask_prompt: Zero = 0.0
@@ -115,13 +115,13 @@ class DTreeRPO(TokenRatio):
         rollouts: the rows of first turns. share_done: the share of the run's steps that are done.
         """
         written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
-        half = written.shape[-1] // 2
+        middle = written.shape[-1] // 2
         # How tau and lambda change over the run is the code's (docs/algorithms/d_treerpo.md).
         tau = self.distil_temperature * (1 - share_done) ** 0.7
-        first_halves = written[:, 0, :half].reshape(*node_advantages.shape, half)
+        first_halves = written[:, 0, :middle].reshape(*node_advantages.shape, middle)
         shares = torch.zeros(written.shape, dtype=leaf_advantages.dtype)
-        shares[:, 0, :half] = sibling_shares(node_advantages, first_halves, tau).reshape(-1, half)
-        shares[:, :, half:] = sibling_shares(leaf_advantages, written[..., half:], tau)
+        shares[:, 0, :middle] = sibling_shares(node_advantages, first_halves, tau).reshape(-1, middle)
+        shares[:, :, middle:] = sibling_shares(leaf_advantages, written[..., middle:], tau)
         num_places = shares.sum()  # the shares of the siblings at a place sum to 1
         distil_weight = self.distil_weight * math.expm1(2 * share_done) / math.expm1(2)
         # `loss` divides by the number of completions, which are the leaves; this undoes that division.

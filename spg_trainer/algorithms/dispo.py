@@ -44,10 +44,11 @@ class DiSPO(SPG):
     def probe_steps(
         self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
+        """(B, Z), the drawn step of each completion, once for each fill."""
         last = rows.unmask_step.masked_fill(~rows.completion_mask, -1).amax(-1).tolist()
         chosen = []
-        for row, final in enumerate(last):
-            odds = torch.arange(1.0, final + 2) ** 4
+        for row, last_step in enumerate(last):
+            odds = torch.arange(1.0, last_step + 2) ** 4
             chosen.append(int(torch.multinomial(odds, 1, generator=streams(row))))
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 

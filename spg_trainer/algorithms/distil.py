@@ -32,14 +32,15 @@ then be rounding error."""
 
 @dataclass(frozen=True)
 class Distil(OwnRight):
-    """Teaches to write the tokens of `horizon` steps at once, on right completions. Raises ConfigError for bad values.
+    """Teaches a model to write the tokens of `horizon` steps at once. Raises ConfigError for values out of range.
 
-    The near tokens are targets. The far ones are learned from a reference that is shown the near ones.
+    It learns from right completions. The near tokens are targets. The far ones are learned from a reference that is
+    shown the near ones.
     """
 
     num_masks: Count = 8
     horizon: Count = 4
-    """Denoising steps whose tokens the model shall write at once (TAD)."""
+    """How many denoising steps' tokens the model learns to write at once (TAD)."""
     certainty_weight: NotNegative = 2.0
     """Weight of the entropy at near tokens that are the likeliest at their place (dParallel); 0 = no such term."""
     far_weight: NotNegative = 1.0

@@ -36,7 +36,7 @@ class EGSPO(Algorithm):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 2
     """M, steps of each completion in an update. The most uncertain steps are in a rollout's first update."""
     p_mask_prompt: Zero = 0.0
@@ -95,6 +95,7 @@ class EGSPOSA(EGSPO):
     def probe_steps(
         self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
+        """(B, M * num_iterations), each completion's most uncertain steps; -1 if it has fewer."""
         masking, count = self.make_masking(), self.num_masks * num_iterations
         is_scored = rows.completion_mask.cpu()
         chosen = torch.full((len(is_scored), count), -1)
@@ -120,7 +121,7 @@ class EGSPOSA(EGSPO):
         probed = rows.rows_to_episodes(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
         is_compared = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
-        # (P, G, turns * K) both
+        # Both are (P, G, turns * K).
         returns_of_group = returns.view(*rewards.shape, -1)
         is_compared = is_compared.view(*rewards.shape, -1)
         # The group's first return is subtracted first, so that equal returns have advantages of exactly 0.

@@ -6,10 +6,10 @@ Source: arXiv 2512.03759. docs/algorithms/espo.md has the formulas. `ESPORepro` 
 1. The whole window is the completion: all T positions are masked and scored, and L is T [the completion's own tokens].
 2. An advantage is the reward minus the mean of the other G - 1 completions [minus the group mean]. It is G/(G-1) times
    as large as the paper's.
-3. The penalty is the square divided by L [the bare square]. The published weights are meant for the divided square.
+3. The penalty is the square divided by L [the square itself]. The published weights are meant for the divided square.
 4. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The code spreads
+Not reproduced: after the eos, the code scores what the sampler wrote, and this file scores padding. The code spreads
 the numbers of masked tokens evenly over the rows of a local micro-batch. Here they are spread over the rows of the
 step, and rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
@@ -47,7 +47,7 @@ class ESPO(SequenceRatio):
     """The ratio is clipped below 1 - epsilon. The code's recipe for Countdown has 0, the others 0.2."""
     beta: NotNegative = 1e-3 / 256
     """Weight of the KL penalty; 0 needs no reference. The code has 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01
-    (Sudoku) for the square divided by L = 256. Here it is the bare square, so that 0.001 becomes 0.001 / 256."""
+    (Sudoku) for the square divided by L = 256. Here the square is not divided, so 0.001 becomes 0.001 / 256."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
@@ -60,7 +60,7 @@ class ESPORepro(ESPO):
     beta: NotNegative = 1e-3
     """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
-    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     advantage: Literal["leave_one_out"] = "leave_one_out"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

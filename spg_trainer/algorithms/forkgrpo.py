@@ -31,7 +31,7 @@ class ForkGRPO(TokenRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw at a step at which it fell back."""
+    """A copy shows what the sampler saw at a step at which it fell back."""
     num_masks: Count = 32
     """The most fallback steps of a completion that are scored; if it has more, they are drawn at random."""
     p_mask_prompt: Zero = 0.0
@@ -56,5 +56,5 @@ class ForkGRPO(TokenRatio):
         return {**super().prepare(rows), "fallbacks": rows.spread(rows.total(fallbacks_of_turn)).double()}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        norm = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
-        return weighted_sum(objective, masks) * norm.to(objective)
+        factor = 1 / (batch.fallbacks.clamp(min=1) * batch.totals["completions"])
+        return weighted_sum(objective, masks) * factor.to(objective)

@@ -5,11 +5,11 @@ itself, detached. So it is 1, its gradient is that of the log-probability, and i
 ratio nor clip here. `JustGRPORepro` follows the authors' code (LeapLabTHU/JustGRPO). Taken over from the code, with
 what `justgrpo` does in brackets:
 
-1. All T tokens are scored, also those behind the end, and a completion is divided by T [by its own tokens].
+1. All T tokens are scored, also those after the end, and a completion is divided by T [by its own tokens].
 2. The sum is divided by the completions whose advantage is not 0 [by all].
 3. Only the tokenizer's eos ends a completion.
 
-Not reproduced: behind the eos, the code scores what the sampler wrote, and this file scores padding. The code's divisor
+Not reproduced: after the eos, the code scores what the sampler wrote, and this file scores padding. The code's divisor
 counts the prompts that the processes work on at a time, and this file's divisor the prompts of the step. The code
 replaces nan in a gradient by 0.
 """
@@ -34,10 +34,10 @@ from spg_trainer.tensors import Masks, Rows
 class JustGRPO(Algorithm):
     """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
 
-    loss = -sum_b A_b * log p_b / n_b / completions, log p_b the sum over its n_b tokens, each predicted from the prompt
-    and the tokens before it. To be on policy, completions must be sampled with --block-length 1 at --temperature 1
-    and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in
-    full.
+    loss = -sum_b A_b * log p_b / n_b / completions. log p_b is a sum over the n_b tokens of completion b, each
+    predicted from the prompt and the tokens before it. To be on policy, completions must be sampled with --block-length
+    1 at --temperature 1 and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for
+    prompts not shown in full.
     """
 
     masking: Literal["autoregressive"] = "autoregressive"
@@ -76,7 +76,7 @@ class JustGRPORepro(JustGRPO):
     """JustGRPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
     score_tail: bool = True
-    """Whether the positions behind the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
     advantage: Literal["mean_std"] = "mean_std"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

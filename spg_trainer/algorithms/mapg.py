@@ -35,7 +35,7 @@ class MAPG(SequenceRatio):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw when a segment of its path began."""
+    """A copy shows what the sampler saw when a segment of its path began."""
     num_masks: Count = 12
     """K, segments of a completion that are scored (paper)."""
     steps_per_segment: Count = 1
@@ -65,8 +65,8 @@ class MAPG(SequenceRatio):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `path_place` (B, T), each token's number on the path; tokens never unmasked come last."""
         step, order = rows.unmask_step.cpu(), rows.order.cpu()
-        never_comes_last = torch.where(step < 0, step.max() + 1, step)
-        key = never_comes_last * (order.max() + 1) + order  # by step, and within a step by order
+        step_or_last = torch.where(step < 0, step.max() + 1, step)
+        key = step_or_last * (order.max() + 1) + order  # sorts by step, and within a step by order
         return {**super().prepare(rows), "path_place": key.argsort(dim=-1, stable=True).argsort(-1)}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
@@ -84,9 +84,9 @@ class MAPG(SequenceRatio):
             return values.unflatten(-1, (-1, self.block_length))
 
         place, score = by_block(batch.path_place)[:, None], by_block(scores)
-        scored, masked_then = by_block(masks.scored), by_block(masks.measured)
+        scored, masked_before = by_block(masks.scored), by_block(masks.measured)  # before the segment
         # (..., S, S): whether the second position was left when the first one was drawn.
-        left = masked_then[..., None, :] & (place[..., None, :] >= place[..., :, None])
+        left = masked_before[..., None, :] & (place[..., None, :] >= place[..., :, None])
         # Places that are not scored are multiplied by 0 below. They still need a position that is left: a sum over none
         # would have no finite gradient.
         left = left | ~scored[..., None]

@@ -59,9 +59,10 @@ class MDPO(Algorithm):
     def probe_steps(
         self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
+        """(B, T), all steps of each completion up to the one that unmasked its last token; -1 after them."""
         last = rows.unmask_step.cpu().masked_fill(~rows.completion_mask.cpu(), -1).amax(-1)
-        every = torch.arange(rows.completion_ids.shape[1]).expand(len(last), -1)
-        return every.masked_fill(every > last[:, None], -1)
+        all_steps = torch.arange(rows.completion_ids.shape[1]).expand(len(last), -1)
+        return all_steps.masked_fill(all_steps > last[:, None], -1)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`fill_advantages` (B, K), 0 except at the chosen steps; `advantages`, for display, the one furthest from 0.
@@ -71,18 +72,18 @@ class MDPO(Algorithm):
         """
         rewards = rows.cut_into_groups(rows.rewards)
         is_step, reward = rows.probe_steps.cpu() >= 0, rewards.reshape(-1)
-        columns = int(is_step.any(0).sum())
-        is_step, probed = is_step[:, :columns], rows.probe_rewards.cpu()[:, :columns]
+        most_steps = int(is_step.any(0).sum())  # of any turn
+        is_step, probed = is_step[:, :most_steps], rows.probe_rewards.cpu()[:, :most_steps]
         # Rows are episodes from here on, and their columns all steps of all turns, N in all.
         rho = rows.rows_to_episodes(probed.where(is_step, rows.spread(reward)[:, None]), reward)
         has_step = rows.rows_to_episodes(is_step, torch.zeros_like(reward, dtype=torch.bool))
-        before = step_before(rho.unflatten(1, (-1, columns)), has_step.unflatten(1, (-1, columns)))
+        before = step_before(rho.unflatten(1, (-1, most_steps)), has_step.unflatten(1, (-1, most_steps)))
         score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, rows))
         # Each step is compared within its group: (N*P, G).
         score_in_groups = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])
         step_advantages = self.compute_advantages(score_in_groups).view(rho.shape[1], -1).T
         step_advantages = rows.episodes_to_rows(step_advantages) * is_step
-        top = step_advantages.abs().topk(min(self.top_steps, columns), 1).indices
+        top = step_advantages.abs().topk(min(self.top_steps, most_steps), 1).indices
         chosen = torch.zeros_like(rows.probe_rewards, device="cpu")
         chosen = chosen.scatter(1, top, step_advantages.gather(1, top))
         advantages = step_advantages.gather(1, top[:, :1]).squeeze(1)
@@ -103,7 +104,7 @@ class MDPO(Algorithm):
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, not even on policy: a token weighs as much as it was probable."""
+        """The loss. It is not linear in logps, not even on policy: a token weighs as much as it was probable."""
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         metrics = token_metrics(logps, log_ratio, clipped, masks)

@@ -22,7 +22,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class MLE(RAFT):
-    """Raises the ELBO of every right completion, per token; padding behind the end counts as tokens (`score_tail`).
+    """Raises the ELBO of every right completion, per token; padding after the end counts as tokens (`score_tail`).
 
     loss = -sum over right b of (ELBO_b + context_weight * sum_i log p(x_i | prompt, x_1 .. x_{i-1})) * norm_b, with
     norm_b as `normalizer` says. Raises ConfigError for values out of range.

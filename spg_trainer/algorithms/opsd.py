@@ -35,7 +35,7 @@ class OPSD(OwnRight):
     hint_share: Probability = 0.25
     """The share of the later text that the teacher sees."""
     hint: Literal["blocks", "steps"] = "blocks"
-    """What the later text is. `blocks` (as in the authors' code): everything behind the block that the step writes in.
+    """What the later text is. `blocks` (as in the authors' code): everything after the block in which the step writes.
     `steps`: everything that is still masked at the step, so also the rest of this block. A step without later text is
     left out."""
 

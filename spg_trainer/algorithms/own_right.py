@@ -26,7 +26,7 @@ class OwnRight(Algorithm):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw before a step."""
+    """A copy shows what the sampler saw before a step."""
     num_masks: Count = 32
     """M, states of a completion in an update."""
     segment_draw: Literal["uniform", "all"] = "uniform"

@@ -84,9 +84,9 @@ def shares(rewards: Tensor) -> Tensor:
     """
     if (rewards == rewards.flatten()[0]).all():  # rounding may put the mean of equal rewards below them
         return torch.zeros_like(rewards).reshape(-1)
-    above = (rewards - rewards.mean()).clamp(min=0)
-    total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
-    return (above / total * above.amax(1, keepdim=True)).reshape(-1)
+    excess = (rewards - rewards.mean()).clamp(min=0)
+    total = excess.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
+    return (excess / total * excess.amax(1, keepdim=True)).reshape(-1)
 
 
 def merge_equal(advantages: Tensor, rows: Rows) -> Tensor:
@@ -97,6 +97,7 @@ def merge_equal(advantages: Tensor, rows: Rows) -> Tensor:
     ids = rows.completion_ids.masked_fill(~rows.completion_mask, -1).cpu()
     if rows.has_turns:  # turns are equal only if the chats before them are equal, too
         ids = torch.cat([rows.prompt_ids.masked_fill(~rows.prompt_mask, -1).cpu(), ids], 1)
+    # `number` (B,) says for each completion which of the distinct ones of its group it is.
     distinct, number = torch.cat([rows.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, number, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, number, advantages)

@@ -150,10 +150,10 @@ class SequenceRatio(Algorithm):
         # From here on there is one value for each of E episodes, the sum over its turns; metrics are of turns again.
         length, advantages = batch.total(batch.length.to(logps)), batch.first(batch.advantages).to(logps)
         log_ratio = self.log_ratio(batch.total(bound - old), length)
-        surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
+        surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
         metrics = sequence_metrics(bound, batch.spread(log_ratio), batch)
-        stopped_turns = batch.spread(stopped.to(bound)).sum()
-        metrics["ratio/clip_fraction"] = Metric(stopped_turns, "rewarded_completions")
+        clipped_turns = batch.spread(clipped.to(bound)).sum()
+        metrics["ratio/clip_fraction"] = Metric(clipped_turns, "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.beta > 0:
             reference = batch.total(elbo(batch.ref_logps, masks))

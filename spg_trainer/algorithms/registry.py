@@ -63,8 +63,8 @@ OWN_VALUES: dict[str, dict[str, object]] = {
     },
     "wd1_repro": {"masking": "all", "advantage": "mean", "normalizer": "groups", "end_tokens": "eos"},
 }
-"""{name: its fixed hyper-parameters}, for names that share the class of another name. With other values they would not
-be the reproductions that they are called."""
+"""{name: its fixed hyper-parameters}, for reproductions that share the class of another name. Other values are refused,
+since the result would no longer be the reproduction that the name promises."""
 FOR_USE = (
     *("spg", "raft", "justgrpo", "d2_stepmerge"),
     *("forkgrpo", "slim_rl"),
@@ -87,7 +87,7 @@ def is_known(name: str) -> bool:
 
 
 def replacement(name: str) -> str:
-    """Our name of an algorithm that others call so, or our algorithm that replaces it; "" if there is none."""
+    """Our name for an algorithm that others call `name`, or for what replaces it here; "" if there is none."""
     return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
 
 
@@ -168,20 +168,20 @@ def _is_written_here(name: str) -> bool:
 
 def algorithms_with(name: str) -> str:
     """The algorithms that have a hyper-parameter of this name, up to `LISTED` of them; "" if none has it."""
-    found = [algorithm for algorithm in ALGORITHMS if has_hyper_parameter(algorithm, name)]
-    more = [f"{len(found) - LISTED} more"] if len(found) > LISTED else []
-    return ", ".join(found[:LISTED] + more)
+    having_it = [algorithm for algorithm in ALGORITHMS if has_hyper_parameter(algorithm, name)]
+    more = [f"{len(having_it) - LISTED} more"] if len(having_it) > LISTED else []
+    return ", ".join(having_it[:LISTED] + more)
 
 
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
-    """What is wrong with each hyper-parameter that a class sets in its body, but that its constructor would ignore."""
+    """Yields a message for hyper-parameters that a class sets in its body, but that its constructor would ignore."""
     known = {field.name: field.type for field in fields(cls)}
     for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
         own, hints = vars(body), vars(body).get("__annotations__", {})
-        new = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
-        if new and "__dataclass_fields__" not in own:
+        new_fields = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
+        if new_fields and "__dataclass_fields__" not in own:
             yield (
-                f"{body.__name__} sets {', '.join(new)}, which counts only in a dataclass. Write "
+                f"{body.__name__} sets {', '.join(new_fields)}, which counts only in a dataclass. Write "
                 f"@dataclass(frozen=True) above class {body.__name__}."
             )
         for name in known.keys() & (own.keys() - hints.keys()):
@@ -199,12 +199,12 @@ def named_ancestor(name: str) -> str:
     """
     if ":" not in name:
         return name
-    name_at = {where: ours for ours, where in ALGORITHMS.items() if ours not in OWN_VALUES}
+    name_of_class = {where: ours for ours, where in ALGORITHMS.items() if ours not in OWN_VALUES}
     try:
         lineage = get(name).__mro__
     except ConfigError:
         return ""
-    ancestors = (name_at.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
+    ancestors = (name_of_class.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
@@ -213,14 +213,14 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
-    cls, own, given = get(name), OWN_VALUES.get(name, {}), args or {}
-    for key in own.keys() & given.keys():
-        if given[key] != own[key]:
-            raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {own[key]}.")
+    cls, fixed, given = get(name), OWN_VALUES.get(name, {}), args or {}
+    for key in fixed.keys() & given.keys():
+        if given[key] != fixed[key]:
+            raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {fixed[key]}.")
     for key, value in given.items():
         if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
             raise ConfigError(
                 f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "
                 f"{', '.join(field.name for field in fields(cls))}."
             )
-    return cls(**read_nested(cls, {**own, **given}, lambda key: f"$algorithm_args {key}"))
+    return cls(**read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}"))

@@ -1,4 +1,4 @@
-"""RLDF: GRPO on a few surprising steps of the sampler, of the tokens that the model is already sure of there.
+"""RLDF: GRPO at a few surprising steps of the sampler, on the tokens of which the model is already sure there.
 
     loss = -1/N sum_b 1/K sum_{its K steps v} 1/k sum_{i kept} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
@@ -24,10 +24,10 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class RLDF(TokenRatio):
-    """Token-level GRPO of tokens of which the model is sure beforehand. Raises ConfigError for bad values."""
+    """Token-level GRPO on tokens of which the model is already sure. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
-    """What the sampler saw at a step."""
+    """A copy shows what the sampler saw at a step."""
     num_masks: Count = 4
     """K, steps drawn of each completion; steps with surprising tokens are likelier."""
     p_mask_prompt: Zero = 0.0
@@ -39,14 +39,14 @@ class RLDF(TokenRatio):
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference."""
     threshold: Share = 0.6
-    """Least probability of a token that was not unmasked at the step (tau)."""
+    """The least probability at which a token that the step did not unmask is kept (tau)."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        """Not linear in logps, not even on policy: the logps also decide which tokens are kept."""
+        """The loss. It is not linear in logps, not even on policy: the logps also decide which tokens are kept."""
         result = super().loss(logps, masks, batch)
         result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
         return result
@@ -59,6 +59,6 @@ class RLDF(TokenRatio):
     def kept(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
         step = batch.unmask_step[:, None].expand_as(masks.scored)
-        # Of the steps whose tokens a copy scores, the earliest is the copy's own.
+        # A copy's own step is the earliest of the steps whose tokens it scores.
         own_step = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)
         return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

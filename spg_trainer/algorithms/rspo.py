@@ -22,7 +22,7 @@ from spg_trainer.tensors import Rows
 
 @dataclass(frozen=True)
 class RSPO(CoupledAlgorithm):
-    """Raises completions above their group's mean and lowers the others, as far as the anchor lets them.
+    """Raises completions above their group's mean and lowers the others, with a penalty for leaving an anchor.
 
     Raises ConfigError for values out of range.
     """

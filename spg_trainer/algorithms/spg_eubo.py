@@ -1,7 +1,7 @@
 """SPG with the EUBO alone as its negative half, over enough masked copies for this bound to see a token's contexts.
 
-It is ours, not a paper's. On each task that we tried, training with it ends above its start, even where training with
-the paper's mixture ends below. docs/algorithms/spg_eubo.md has the figures.
+This algorithm is ours, not a paper's. On each task that we tried, training with it ends above its start, even where
+training with the paper's mixture ends below. docs/algorithms/spg_eubo.md has the figures.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class TraceRL(Algorithm):
     """
 
     masking: str = "step_merge"
-    """What the sampler saw when a segment's first step began."""
+    """A copy shows what the sampler saw when a segment's first step began."""
     num_masks: Count = 64
     """The most segments of a completion; if there would be more, they become longer."""
     steps_per_segment: Count = 8

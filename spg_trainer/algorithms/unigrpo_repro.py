@@ -17,7 +17,7 @@ Where this file differs from the code:
 - Minibatches are made of whole groups; in the code they are made of single copies.
 
 Not taken over from the code: a divisor for each micro-batch; the KL of completions whose advantage is exactly 0;
-training of the first padding behind the end (`post_num`); answers encoded again from text; the value model.
+training of the first padding after the end (`post_num`); answers encoded again from text; the value model.
 """
 
 from __future__ import annotations

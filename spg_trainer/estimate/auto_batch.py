@@ -66,14 +66,14 @@ def fitting_batch(
 
 def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
     """The largest number up to `most` that fits, or 1 if none does. If a number fits, all smaller ones must fit too."""
-    found, too_many = 1, most + 1
-    while too_many - found > 1:
-        middle = (found + too_many) // 2
+    fitting, too_many = 1, most + 1
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
         if fits(middle):
-            found = middle
+            fitting = middle
         else:
             too_many = middle
-    return found
+    return fitting
 
 
 def usable_here(device: torch.device, processes: int) -> float:

@@ -33,8 +33,8 @@ class Card:
 def _card(name: str, gib: int, bf16: float, fp32: float, note: str = "") -> Card:
     """A card with the figures of its data sheet.
 
-    gib: size of its memory in GiB. bf16, fp32: TFLOP/s of products that are summed in float32, of dense matrices. A
-    data sheet may give twice as much, with 2:4 sparsity.
+    gib: size of its memory in GiB. bf16, fp32: TFLOP/s of products of dense matrices, summed in float32. With 2:4
+    sparsity, a data sheet may give twice as much.
     """
     return Card(name, gib * 2**30, 1e12 * bf16, 1e12 * fp32, note)
 

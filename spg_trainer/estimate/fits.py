@@ -46,14 +46,15 @@ def card_lines(
     """
     memory = memory_of(config)
     peak = memory.peak
-    most = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%} for CUDA and gaps between tensors)"
-    need = f"it takes {peak / GIB:.1f} GiB, and tensors can take {most}"
+    for_tensors = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%}"
+    for_tensors += " for CUDA and gaps between tensors)"
+    reason = f"it takes {peak / GIB:.1f} GiB, and tensors can take {for_tensors}"
     if peak <= card.usable:
-        fit = f"{card.name}: the run fits: {need}."
+        verdict = f"{card.name}: the run fits: {reason}."
     else:
-        fit = f"{card.name}: the run does not fit: {need}. {remedy(config, memory_of, card.usable)}."
+        verdict = f"{card.name}: the run does not fit: {reason}. {remedy(config, memory_of, card.usable)}."
     return [
-        fit,
+        verdict,
         hours_in_all(config, seconds, processes),
         needed_elsewhere(config, shape, memory, processes),
         *([card.note] if card.note else []),
@@ -97,13 +98,14 @@ def first_that_fits(
     run has.
     """
     # A run that has checkpointing already is not tried without it.
-    for checkpointing in [True] if config.model.gradient_checkpointing else [False, True]:
+    with_checkpointing = [True] if config.model.gradient_checkpointing else [False, True]
+    for checkpointing in with_checkpointing:
         for batch in halves(config.batch.per_device_batch_size):
             flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
             changed = with_flags(config, flags)
             memory = memory_of(changed, processes) if processes else memory_of(changed)
             if memory.peak <= usable:
-                return words(config, flags), memory
+                return typed_flags(config, flags), memory
     return None
 
 
@@ -115,8 +117,8 @@ def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     """
     model = config.model
     unchanged = ({}, 0)
-    # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `words` leaves
-    # this flag out.
+    # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `typed_flags`
+    # leaves this flag out.
     adamw = {"optimizer": "adamw"}
     by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
     if model.lora_r:
@@ -146,7 +148,7 @@ def what_fits(copies: int, rows: int | None) -> str:
 
 
 def halves(count: int | str) -> Iterator[int | str]:
-    """`count`, half of it, and so on down to 1, rounded down: 9, 4, 2, 1 for 9. For `auto`, `auto` alone."""
+    """Yields `count`, half of it, and so on down to 1, rounded down: 9, 4, 2, 1 for 9. For `auto`, `auto` alone."""
     if count == AUTO:
         yield count
         return
@@ -165,7 +167,7 @@ def with_flags(config: Config, flags: dict[str, Any]) -> Config:
     return replace_nested(config, changes)
 
 
-def words(config: Config, flags: dict[str, Any]) -> str:
+def typed_flags(config: Config, flags: dict[str, Any]) -> str:
     """The flags that change something, as they are typed: "--lora-r 64 --load-4bit"."""
     typed = []
     for name, value in flags.items():
@@ -218,20 +220,20 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
     checkpoint = checkpoint_bytes(config, memory, processes)
     trained = trained_bytes(config, memory, processes)
     # The disk holds the newest checkpoints, which are kept, and the one that is being written.
-    count = newest_kept(config.output.keep, checkpoint) + 1
-    disk = count * checkpoint
+    num_checkpoints = newest_kept(config.output.keep, checkpoint) + 1
+    disk = num_checkpoints * checkpoint
     disk += trained  # the folder model/ of the run holds the trained weights once more
     disk += memory.held.get("reference", 0)  # the run's folder holds a reference's weights once
     weights_alone = ""
     if config.eval.eval_steps:  # the checkpoint of the best step by validation is kept, too
-        count += 1
+        num_checkpoints += 1
         if checkpoint > LARGE:  # `runs.checkpoint.delete_old` deletes its optimizer's state
             disk += trained
             weights_alone = ", of the best step the weights alone"
         else:
             disk += checkpoint
     return (
-        f"It downloads {download}, fills {disk / 1e9:.1f} GB of disk ({count} checkpoints of "
+        f"It downloads {download}, fills {disk / 1e9:.1f} GB of disk ({num_checkpoints} checkpoints of "
         f"{checkpoint / 1e9:.2f}{weights_alone}), "
         f"and takes {(HOST + min(LARGEST_FILE, published)) / GIB:.0f} GiB of host memory for each process."
     )

@@ -16,8 +16,8 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 
 BITS = 4.127
-"""Bits of a weight under --load-4bit: 4 of its own, and a 64th of the 8-bit scale that 64 weights share. 256 such
-scales share a scale of 32 bits."""
+"""Bits of a weight under --load-4bit: 4 of its own, a 64th of the 8-bit scale that 64 weights share, and its part of
+the 32-bit scale that 256 of these scales share."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,17 @@ def step_memory(
 def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
-    They are gathered from all processes. If each process has all weights, they are a copy of the weights that are kept
-    in a wider type. With `phase` they are all weights. With `layer` they are two layers, and at the end of a pass the
-    head in place of these. If the head is the embedding too, it is there from the beginning of a pass, beside the
-    layers.
+    With `phase` and `layer` they are gathered from all processes. With `phase` they are all weights. With `layer` they
+    are two layers, and at the end of a pass the head in place of these. If the head is the embedding too, it is there
+    from the beginning of a pass, beside the layers. Without sharding they are a copy of the weights, if these are kept
+    in a wider type.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
     if shard == "layer":
-        in_layers = 2 * sizes.layer if sizes.has_own_head else sizes.head + 2 * sizes.layer
+        in_layers = 2 * sizes.layer
+        if not sizes.has_own_head:
+            in_layers += sizes.head
         # A head that is being gathered is there twice: in the parts that come in, and put together. In an update, this
         # is not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
@@ -103,10 +105,10 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
 
 
 def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
-    """Bytes of the gradients that a backward pass has not summed over the processes yet, with `layer`.
+    """With `layer`: bytes of the gradients that a backward pass has not summed over the processes yet.
 
-    update_memory: what an update also holds while the pass is in the layers. When the head's gradient comes, some of
-    that is gone. So the head's gradient counts only by how much that moment exceeds `update_memory`.
+    update_memory: what an update also holds while the pass is in the layers. When the head's gradient is computed, some
+    of this is no longer held. So the head's gradient counts only by how much that moment exceeds `update_memory`.
     """
     if shard != "layer" or sizes.adapters:
         return {}
@@ -191,7 +193,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
         # last layer; and for each of the seven, the r values between the two matrices of the adapter.
         layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
     else:
-        # The inputs of weights: of two norms, of the linear layers behind these, and of the last linear layer.
+        # The inputs of weights: of two norms, of the linear layers after these, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
     if sizes.text_columns and sizes.copies_of_text > 1:
         # The keys and values that each copy sees, and the outputs of texts and copies put together.

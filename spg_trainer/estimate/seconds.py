@@ -1,7 +1,7 @@
 """The seconds of a step on one card: the arithmetic of its rollout and its updates, at one measured rate.
 
-What other processes send, how fast memory is read and how long the host takes to start kernels is not simulated. After
-its first step a run measures how long a step takes, and says how long it will take.
+The estimate leaves out communication between processes, reading of memory, and the time in which the host starts
+kernels. After its first step, a run measures how long a step takes, and says how long all steps will take.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ H100 (docs/experiments/one_gpu.md); updates of few rows under adapters, and pass
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a process takes for a step."""
+    """How many seconds a process takes for the parts of a step."""
 
     rollout: float
     update: float
     """All updates of the step."""
     completion: float
-    """The rollout, for each completion."""
+    """The share of one completion in the rollout."""
 
 
 def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, **more: Any) -> Seconds:
@@ -35,7 +35,7 @@ def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, *
     rate = REACHED * (card.flops if sizes.pass_bytes == 2 else card.wide_flops)
     completion = rollout_flops(config, sizes) / rate
     update = update_flops(config, algorithm, sizes) / rate
-    sampled = sizes.completions if config.samples else 0  # others are given
+    sampled = sizes.completions if config.samples else 0  # given completions take no rollout
     return Seconds(sampled * completion, sizes.completions * update, completion)
 
 
@@ -70,8 +70,8 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
     # backward pass (except for its last chunks), and the gradients of states and of weights. On average half of a
     # completion's tokens are scored.
     head_flops = 4 * sizes.completion_length * sizes.head
-    of_copy = passes_of_copy * layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns) + head_flops
-    return sizes.masks * config.batch.num_iterations * of_copy
+    flops_of_layers = passes_of_copy * layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns)
+    return sizes.masks * config.batch.num_iterations * (flops_of_layers + head_flops)
 
 
 def layer_flops(sizes: StepSizes, computed: float, seen: int) -> float:

@@ -1,4 +1,4 @@
-"""The sizes of a step, as they follow from a model's shape and the settings: what goes through the model together."""
+"""The sizes of a step, from a model's shape and the settings: what goes through the model, and how much at once."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from spg_trainer.settings.fields import Config
 PROMPT = 200
 """Tokens of a prompt if nothing says how many it has."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+"""{type of a pass: bytes of a number}."""
 TOKENS_OF_A_PASS = 2048
 """A GPU samples at least this many tokens at once. A pass with a cache over few rows takes as long as its kernels take
 to start: on an H100, a pass of LLaDA-8B over 8 rows of 32 columns takes as long as one over 24 rows."""
@@ -28,7 +29,7 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
 
 
 def rows_of_a_pass(config: Config) -> int:
-    """How many completions a GPU samples at once if `estimate.auto_batch` has searched for no number.
+    """How many completions a GPU samples at once if `estimate.auto_batch` has not searched for a number.
 
     The number is four for each copy that may keep a graph in an update, or more if completions are short.
     """

@@ -107,9 +107,10 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    for note in dict.fromkeys(
-        note for _, env, _ in to_evaluate for note in changed_files(model_settings.model, env)
-    ):
+    notes: list[str] = []
+    for _, env, _ in to_evaluate:
+        notes += changed_files(model_settings.model, env)
+    for note in dict.fromkeys(notes):  # several evaluations may have the same note
         console.warn(note)
     for note in changed_code(command):
         console.warn(note)
@@ -122,7 +123,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
-    # The run that the model lies in, if the results are written to its folder.
+    # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
     model = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
@@ -166,19 +167,22 @@ def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) ->
 
 
 def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
-    """(command with the settings of one protocol, its environment, a length and number of steps), in their order."""
-    found = []
+    """Every evaluation that the command asks for: by protocol, then by length and number of steps.
+
+    Each is (the command with the settings of its protocol, its environment, its length and number of steps).
+    """
+    evaluations = []
     for settings in [settings_of_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(settings.env, settings.env_args, settings.reward_weights, settings.split)
         check_rules(settings.rules, env)
         for sampling in settings.rollout.samplings():
             check_names(sampling)
-            found.append((settings, env, sampling))
-    return found
+            evaluations.append((settings, env, sampling))
+    return evaluations
 
 
 def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, Any]:
-    """What the file of a result says of the model. run: the run that the model lies in, if the file does, too."""
+    """What a result's file says of the model. run: the folder of a run, if model and file both lie in it; else None."""
     return {
         "model": "this run's" if run else model,  # a run may be moved
         "folder": model_beside(run, model) if run else None,
@@ -218,22 +222,24 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         "seed": command.seed,
     }
     with console.progress(len(texts), "texts") as advance:
-        found = measure_perplexity(policy, texts, **settings, advance=advance)
+        perplexity = measure_perplexity(policy, texts, **settings, advance=advance)
+    masks_of = f"a block of {block} tokens" if block else "each"
+    low, high = perplexity.interval
     console.say(
-        f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
-        f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
-        f"{f'a block of {block} tokens' if block else 'each'}; perplexity at most "
-        f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
+        f"{command.perplexity}: ELBO {perplexity.elbo:.4f} nats a token, standard error "
+        f"{perplexity.standard_error:.4f}, of {perplexity.tokens:,} tokens in {perplexity.texts:,} texts with "
+        f"{command.num_masks} masks {masks_of}; perplexity at most {math.exp(-perplexity.elbo):.4f} [{low:.4f}, "
+        f"{high:.4f}]."
     )
     if folder is not None:
         path = folder.perplexity(
-            command.perplexity, {"file": command.perplexity, **settings, **found.summary()}
+            command.perplexity, {"file": command.perplexity, **settings, **perplexity.summary()}
         )
         console.say(f"Written: {path}")
 
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:
-    """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
+    """A warning for each file of a prompt or of problems that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
     warnings = []
@@ -324,22 +330,24 @@ def evaluate_one(
     if code := find_code(file_settings(command)).values():
         measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     name = result_name(settings, count < len(env), model["step"], model["folder"])
-    forward = None if policy.device.type == "cpu" else command.rows_per_forward
+    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)
         console.say(
-            memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, forward)
+            memory_line(
+                policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, rows_per_forward
+            )
         )
     earlier_rows = decide_on_main(partial(begin, folder, name, measured)) if folder else []
-    what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-    what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
+    title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
+    title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
     text = "Stopping; the completions that are finished are kept."
     with (
         keeping_finished(folder, name, console),
         stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}")),
         unsharded(policy.model),
-        console.progress(count, f"eval {what}") as advance,
+        console.progress(count, f"eval {title}") as advance,
     ):
         result = evaluate_checked(
             policy,
@@ -348,7 +356,7 @@ def evaluate_one(
             **shared,
             num_problems=command.num_problems,
             overlong=command.overlong,
-            rows_per_forward=forward,
+            rows_per_forward=rows_per_forward,
             accelerator=accelerator,
             advance=advance,
             rows=earlier_rows,
@@ -356,13 +364,14 @@ def evaluate_one(
             stops=lambda: stop.requested,
         )
     cells = cell_accuracy(result)
-    console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
-    others = {rules: figures_by_rules(rules, env, result.rows) for rules in command.rules if rules != "ours"}
-    for facts in others.values():
+    console.say(f"{title}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
+    other_rules = [rules for rules in command.rules if rules != "ours"]
+    by_other_rules = {rules: figures_by_rules(rules, env, result.rows) for rules in other_rules}
+    for facts in by_other_rules.values():
         console.say("\n".join(text_beside(facts)).strip())
     if folder is not None:
         with raising_on_all():
-            content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
+            content = {**measured, **result.summary(), "cell_accuracy": cells, **by_other_rules}
             path = folder.evaluation(name, content, result.rows)
         console.say(
             f"Written: {path}" + (f" ({len(earlier_rows)} completions were there)" if earlier_rows else "")
@@ -388,7 +397,7 @@ def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> I
 def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
     """Writes down what eval/NAME measures; returns the completions that it has already.
 
-    Raises ConfigError if it measures something else.
+    measured: what is to be measured. Raises ConfigError if an earlier evaluation of this name measured something else.
     """
     before, completions = folder.figures(name) or measured, folder.completions(name)
     file = folder.evaluation_path(name)
@@ -403,7 +412,8 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
             )
     # Code was compared above, file by file, since modules beside a task's file may be loaded late.
     compared = measured.keys() - {"code"}
-    old, new = ({key: values.get(key) for key in compared} for values in (before, measured))
+    old = {key: before.get(key) for key in compared}
+    new = {key: measured[key] for key in compared}
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
     folder.evaluation(name, before, completions)  # written again, as a kill may have cut its last line
@@ -435,7 +445,7 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 
 def model_beside(run: Path, model: str) -> str | None:
-    """The folder of a run that a model lies in, e.g. "merged"; None for the run's trained model and its checkpoints."""
+    """The name of a model's folder inside its run, e.g. "merged"; None for the trained model and its checkpoints."""
     path, run = Path(model).expanduser().resolve(), run.resolve()
     inside = path.relative_to(run).parts if path.is_relative_to(run) else ()
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
@@ -468,8 +478,10 @@ def result_name(
 
 def model_step(model: str) -> int | None:
     """The training step of a run's model or checkpoint; None for other models."""
-    source = resolve_model(model) if Path(model).is_dir() else None
-    for name in (ENVIRONMENT, "state.json") if source else ():
+    if not Path(model).is_dir():
+        return None
+    source = resolve_model(model)
+    for name in (ENVIRONMENT, "state.json"):
         content = read_json((source.adapter or Path(source.base)) / name) or {}
         if "step" in content:
             return content["step"]

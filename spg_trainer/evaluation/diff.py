@@ -103,11 +103,11 @@ def difference(a: Groups, b: Groups) -> Difference:
             text = f"Problem {index} is not the same in both"
             raise ConfigError(f"{text}. Evaluate both with the same --env, --env-args and --split.")
 
-    def rates_of(groups: Groups) -> np.ndarray:
-        """(problems,) how often each of the common problems is solved."""
-        return np.array([np.mean([row["correct"] for row in groups[index]]) for index in common])
+    def solved_rate(rows: list[dict[str, Any]]) -> float:
+        return float(np.mean([row["correct"] for row in rows]))
 
-    rates_a, rates_b = rates_of(a), rates_of(b)
+    rates_a = np.array([solved_rate(a[index]) for index in common])
+    rates_b = np.array([solved_rate(b[index]) for index in common])
     change = rates_b - rates_a
     fixed = tuple(np.array(common)[change > 0].tolist())
     broken = tuple(np.array(common)[change < 0].tolist())

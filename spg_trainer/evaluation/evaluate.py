@@ -82,8 +82,8 @@ class Evaluation:
     """Problems that were not asked because their prompts are too long for the model."""
 
     def __repr__(self) -> str:
-        where = f"{self.settings['env']}, {self.settings['split']}"
-        return f"<{where}: {figures(self)}; .summary() and .rows hold all>"
+        task_and_split = f"{self.settings['env']}, {self.settings['split']}"
+        return f"<{task_and_split}: {figures(self)}; .summary() and .rows hold all>"
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
@@ -93,10 +93,11 @@ class Evaluation:
 
     @property
     def solved(self) -> str:
-        """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
-        each = self.settings["num_generations"]
-        num_answers = self.n if each == 1 else f"{plural(self.n // each, 'problem')} x {each}"
-        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {num_answers}"
+        """The solved rate as a text: `solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
+        generations, count = self.settings["num_generations"], str(self.n)
+        if generations > 1:
+            count = f"{plural(self.n // generations, 'problem')} x {generations}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {count}"
 
 
 @naming_keywords
@@ -121,7 +122,7 @@ def evaluate(
     reward: Any = None,
     bad_rows: str | None = None,
 ) -> Evaluation:
-    """Solves the problems of a split and counts.
+    """Solves the problems of a split; returns the solved rate with its interval, and further figures.
 
     Args:
         policy: what `load_model` returns.
@@ -155,13 +156,13 @@ def evaluate(
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     check_policy(policy, "evaluate")
-    opened = getattr(env, "split", None) if isinstance(env, envs.TextEnv) else None
-    if split is not None and opened not in (None, split):
+    opened_split = getattr(env, "split", None) if isinstance(env, envs.TextEnv) else None
+    if split is not None and opened_split not in (None, split):
         raise ConfigError(
-            f"split={split}: this environment was opened in the split {opened}. Open it with envs.make(..., "
+            f"split={split}: this environment was opened in the split {opened_split}. Open it with envs.make(..., "
             f"split={split!r}), or leave split out."
         )
-    split = split or opened or "test"
+    split = split or opened_split or "test"
     given = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
     given = {name: value for name, value in given.items() if value is not None}
     if env is None:
@@ -208,11 +209,14 @@ def evaluate(
 
 
 def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ConfigError for a row that asks another question than the problem of its index, as of another task.
+    """Raises ConfigError for a row whose prompt is not that of the problem with its index: it is of another task.
 
-    A row without `prompt` is not compared. Prompts are compared as JSON has them, because rows may come from a file.
+    Rows without `prompt` and episodes of several turns are not compared. Prompts are compared as JSON has them, because
+    rows may come from a file.
     """
-    for row in rows if env.max_turns == 1 else ():
+    if env.max_turns > 1:
+        return
+    for row in rows:
         index, prompt = row["index"], row.get("prompt")
         if prompt is None:
             continue
@@ -263,6 +267,7 @@ def evaluate_checked(
     for batch in batches(missing, batch_size, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
+        # Bound as defaults, so that the function keeps the values of this batch.
         def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
             advance(problems_done + share * in_batch)
 
@@ -304,7 +309,8 @@ def batches(
     """
     start = 0
     while start < len(missing):
-        stop = start + size - (num_done + start) % size
+        done_of_batch = (num_done + start) % size
+        stop = start + size - done_of_batch
         yield missing[start:stop]
         start = stop
 
@@ -370,13 +376,13 @@ def figures_by_task(
     env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The figures of each task of a mixture, from the rows of that task; a task without rows is left out."""
-    found = {}
+    figures_of_tasks = {}
     for task in env.parts:
         if rows_of_task := [row for row in rows if row["task"] == task]:
             result = summarize(rows_of_task, {}, settings)
-            found[task] = {"solved": result.correct, "low": result.low, "high": result.high}
-            found[task] |= {"n": result.n, "rewards": result.rewards}
-    return found
+            figures_of_tasks[task] = {"solved": result.correct, "low": result.low, "high": result.high}
+            figures_of_tasks[task] |= {"n": result.n, "rewards": result.rewards}
+    return figures_of_tasks
 
 
 def note_of_fewer_problems(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
@@ -416,7 +422,10 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
     right_of_problem = correct.sum(axis=1)
     low, high = clustered_interval(correct)
-    powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
+    pass_at = {}
+    for k in sorted({2**i for i in range(num_generations.bit_length())} | {num_generations}):
+        chances = [pass_at_k(int(right), num_generations, k) for right in right_of_problem]
+        pass_at[k] = float(np.mean(chances))
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
     # A task whose `score` returns a plain dict never says what it extracted; a mixture may have tasks of both kinds.
     extracting = {row["task"] for row in rows if row["extracted"] is not None}
@@ -425,9 +434,12 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     for row in rows:
         for name, value in row["rewards"].items():
             components.setdefault(name, []).append(value)
-    # How many turns each episode took to be solved, 0 where it was not.
-    solved_after = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
-    most_turns = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
+    episodes = [row for row in rows if "turns" in row]
+    # How many turns each episode took to be solved, 0 if it was not.
+    turns_to_solve = [len(row["turns"]) if row["correct"] else 0 for row in episodes]
+    solved_by = {}
+    for turn in range(1, 1 + max((len(row["turns"]) for row in episodes), default=0)):
+        solved_by[turn] = float(np.mean([0 < turns <= turn for turns in turns_to_solve]))
     return Evaluation(
         correct=float(correct.mean()),
         n=len(rows),
@@ -438,16 +450,11 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(map(reason_of, rows)).most_common()),
-        pass_at={
-            k: float(np.mean([pass_at_k(int(right), num_generations, k) for right in right_of_problem]))
-            for k in powers
-        },
+        pass_at=pass_at,
         majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,
         settings=settings,
-        solved_by={
-            k: float(np.mean([0 < turns <= k for turns in solved_after])) for k in range(1, most_turns + 1)
-        },
+        solved_by=solved_by,
         rows=rows,
     )
 
@@ -456,12 +463,15 @@ def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     """How many tokens a denoising step unmasked, in the mean over all turns of all completions."""
     steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
     unmasked = sum(step >= 0 for steps_of_turn in steps for step in steps_of_turn)
-    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)  # steps are counted from 0
+    # Steps are counted from 0, and -1 stands for a token that no step unmasked.
+    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)
     return unmasked / max(1, passes)
 
 
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
+    """(low, high), the 95% interval of the solved rate over all problems of this kind.
+
+    correct: (problems, generations), 1 for a right completion and 0 for a wrong one.
 
     Completions of one problem are not independent. So this is Wilson's interval for n independent trials, with the n
     whose variance, rate * (1 - rate) / n, is the variance that the means of the problems show. n is at least the number
@@ -475,7 +485,7 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
 
 
 def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
-    """Whether the most frequent answer among the completions of one problem is right, 0..1.
+    """1 if the most frequent answer among the completions of one problem is right, else 0.
 
     Answers are equal if their extracted texts are equal; completions without an extracted text do not vote. If several
     answers are equally frequent, the result is their mean. extracts: whether the task says what it extracted; if not,
@@ -489,8 +499,11 @@ def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> floa
             answer = envs.answer_block.read_answer(text) or envs.answer_block.until_end(text).strip()
         if answer is not None:
             votes.setdefault(answer, []).append(row["correct"])
-    most = max(map(len, votes.values()), default=0)
-    return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
+    if not votes:
+        return 0.0
+    most = max(map(len, votes.values()))
+    winners = [is_right for is_right in votes.values() if len(is_right) == most]
+    return float(np.mean([np.mean(is_right) for is_right in winners]))
 
 
 def pass_at_k(num_correct: int, n: int, k: int) -> float:
@@ -504,7 +517,7 @@ def pass_at_k(num_correct: int, n: int, k: int) -> float:
 def evaluation_settings(
     env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
 ) -> dict[str, Any]:
-    """What must be equal for two evaluations to be comparable."""
+    """The settings that must be equal for two evaluations to be comparable."""
     origin = {"origin": dict(env.origin)} if env.origin else {}
     return {
         "env": env.spec_name,

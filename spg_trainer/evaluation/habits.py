@@ -1,6 +1,6 @@
-"""Which of its environment's habits (wrong ways to solve a problem) a model's completions follow.
+"""Counts which habits of an environment (wrong ways to solve a problem) a model's completions follow.
 
-They show what RL has to choose from: it can only strengthen what the model already writes.
+The counts show what RL has to choose from: it can only strengthen what the model already writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class HabitCounts:
 
     @property
     def shares(self) -> str:
-        """`right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
+        """The counts as a text: `right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
         return shares(self.counts or self.follows, self.completions)
 
     @property
@@ -43,7 +43,10 @@ class HabitCounts:
 
     @property
     def signal(self) -> str:
-        """`9 of 32 groups are mixed (right and wrong answers to one problem), 20 all right, 3 all wrong`."""
+        """A text on what RL can learn from.
+
+        E.g. `9 of 32 groups are mixed (right and wrong answers to one problem), 20 all right, 3 all wrong`.
+        """
         all_wrong = self.groups - self.mixed - self.all_right
         return (
             f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem), "
@@ -52,24 +55,32 @@ class HabitCounts:
 
 
 def shares(counts: Mapping[str, int], completions: int) -> str:
-    """`right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`."""
+    """The counts of an evaluation as a text.
+
+    E.g. `right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`.
+    """
     return change_of_shares([counts], completions)
 
 
 def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str:
-    """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, for evaluations one after the other.
+    """The counts of evaluations one after the other as a text.
+
+    E.g. `right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`.
 
     each: the counts of each evaluation. completions: how many each of them has. One note at the end says why the counts
     of an evaluation may add up to more than `completions`.
     """
-    parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
+
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{name} {count}" for name, count in counts.items())
+
     some_count_twice = any(sum(counts.values()) > completions for counts in each)
     note = " (one that fits two of these counts for both)" if some_count_twice else ""
-    return f"{' -> '.join(parts)} of {completions}{note}"
+    return f"{' -> '.join(map(listed, each))} of {completions}{note}"
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
-    """Counts how many completions follow `right` (the right ones), and how many each habit (those with its answer).
+    """Counts how many completions are right (`right`), and how many give the answer of each habit.
 
     rows: as `sample_rows` makes them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. The answers
     that the environment extracts are compared; where it extracts nothing, whole texts; in an episode, all turns.
@@ -78,7 +89,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     for row in rows:
         correct.setdefault(row["index"], []).append(row["correct"])
     answers = {index: habit_answers(env, index) for index in correct}
-    follows = {"right": 0} | {name: 0 for of_problem in answers.values() for name in of_problem}
+    follows = {"right": 0} | {name: 0 for habits in answers.values() for name in habits}
     alone, neither = dict.fromkeys(follows, 0), 0
     for row in rows:
         model_answer = _answer(row["extracted"], row["completion"])
@@ -103,8 +114,11 @@ def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     problem = envs.problem.read_problem(env, index)
     habits = envs.checking.habits_of(env, problem)
     if env.max_turns > 1:
-        played = {name: envs.episodes.play(env, index, problem, text)[0] for name, text in habits.items()}
-        return {name: "\n".join(turn.strip() for turn in turns) for name, turns in played.items()}
+        answers = {}
+        for name, text in habits.items():
+            turns, _ = envs.episodes.play(env, index, problem, text)
+            answers[name] = "\n".join(turn.strip() for turn in turns)
+        return answers
     texts = [problem.completion_prefix + text for text in habits.values()]
     if not texts:
         return {}
@@ -113,5 +127,5 @@ def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
 
 
 def _answer(extracted: str | None, completion: str) -> str:
-    """What is compared of a completion: its extracted answer, or the whole text if there is none."""
+    """The part of a completion that is compared: its extracted answer, or the whole text if there is none."""
     return completion.strip() if extracted is None else extracted

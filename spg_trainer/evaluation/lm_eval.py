@@ -1,4 +1,4 @@
-"""Any LLaDA checkpoint under the tasks of lm-evaluation-harness, with our sampler: `--model spg_llada`.
+"""Runs lm-evaluation-harness's tasks on a masked diffusion model, with our sampler: `--model spg_llada`.
 
 lm-eval 0.4 looks up models in a table of its own. Importing this module adds `spg_llada` to that table. So lm-eval's
 command line is run as `python -m spg_trainer lm-eval`, and its Python functions only need this import.
@@ -55,7 +55,8 @@ class SpgLLaDA(LM):
         seed: of the noise if a task samples, and of the masks of log-likelihoods.
         num_masks: masked copies of a text whose log-likelihood is asked for; 128 as in LLaDA's paper.
         dtype, revision: as the flags of training.
-        decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; without these, exact decoding.
+        decoding: further flags of training by name (remasking, cache, unmasking, threshold, ...); none = exact
+            decoding.
         overlong: for contexts that leave no room for a completion. "error" refuses them before anything is decoded.
             "skip" answers them with an empty text, which counts as wrong: the harness cannot leave a document out.
         batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as fit into its cache.
@@ -163,9 +164,9 @@ class SpgLLaDA(LM):
                 long[number] = f"{request.task_name}, document {request.doc_id}", tokens
         if not long:
             return set()
-        named = dict(long.values())
+        tokens_of = dict(long.values())
         text = (
-            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(named)}. "
+            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
             f"{room.limits}"
         )
         if self.overlong == SKIP:
@@ -175,7 +176,7 @@ class SpgLLaDA(LM):
             "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
             "answers them with an empty text."
         )
-        left = self.policy.room(max(named.values()))
+        left = self.policy.room(max(tokens_of.values()))
         if left > 0:
             remedies = f"Lower max_completion_length in --model_args to {left:,} or less, {leave_out}"
         else:
@@ -231,7 +232,7 @@ class SpgLLaDA(LM):
 
     @property
     def tokenizer_name(self) -> str:
-        """For lm-eval's caches."""
+        """The model's folder or id, which tells its entries in lm-eval's caches from those of other models."""
         return self.policy.source
 
     def get_model_info(self) -> dict[str, Any]:
@@ -246,7 +247,7 @@ class SpgLLaDA(LM):
 
 
 def batches(indices: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """The requests `indices` in batches of at most `size`, each with requests of one temperature."""
+    """Yields the numbers `indices` in batches of at most `size`; all requests of a batch have one temperature."""
     for temperature in dict.fromkeys(temperatures):
         same_temperature = [i for i in indices if temperatures[i] == temperature]
         for start in range(0, len(same_temperature), size):

@@ -33,7 +33,8 @@ def main(args: Sequence[str]) -> None:
     import spg_trainer.evaluation.lm_eval  # noqa: F401  adds `spg_llada` to the harness's models
 
     # The harness's own default is a GPU, which may not be there.
-    ours = any("spg_llada" in word for word in args)
-    device = ["--device", "auto"] if ours and not any(word.startswith("--device") for word in args) else []
+    is_our_model = any("spg_llada" in word for word in args)
+    names_device = any(word.startswith("--device") for word in args)
+    device = ["--device", "auto"] if is_our_model and not names_device else []
     sys.argv = ["lm-eval", *args, *device]
     cli_evaluate()

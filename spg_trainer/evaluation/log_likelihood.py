@@ -2,11 +2,11 @@
 
 The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of them, of n/k times the sum of the masked
 tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). If attention goes by blocks, or a model decodes in
-blocks from left to right, each block is masked on its own: all tokens before it are clean, and all behind it masked, as
+blocks from left to right, each block is masked on its own: all tokens before it are clean, and all after it masked, as
 the decoder sees them. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
 
-A text may stand on a canvas that is longer than the text. The places behind it are then masked in every copy and scored
-in none, like the places behind an end token in decoding and in training by RL.
+A text may stand on a canvas that is longer than the text. The places after it are then masked in every copy and scored
+in none, like the places after an end token in decoding and in training by RL.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
     evaluation. The weight of each copy is n/k / num_masks.
     """
     if tries_all(length, num_masks):
-        chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
+        chosen = [places for k in range(1, length + 1) for places in combinations(range(length), k)]
         masked = np.zeros((len(chosen), length), bool)
         for row, places in zip(masked, chosen, strict=True):
             row[list(places)] = True
@@ -90,28 +90,33 @@ def log_likelihood(
             weight[: len(masked_in_block), start:stop] = masked_in_block * weights[:, None]
         for part in range(0, copies, COPIES_AT_ONCE):
             chosen = slice(part, part + COPIES_AT_ONCE)
-            shown, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
+            masked_here, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
             logps = masked_logps(
-                policy, prompt_ids, completion_ids, shown, weights > 0, max_completion_length
+                policy, prompt_ids, completion_ids, masked_here, weights > 0, max_completion_length
             )
             total += float((logps.double().cpu() * weights).sum())
     return total
 
 
-def blocks_of(policy: Policy, prompt: int, length: int, block_length: int = 0) -> list[tuple[int, int]]:
-    """(first token, end) of each block of a completion that is masked on its own.
+def blocks_of(
+    policy: Policy, prompt_length: int, length: int, block_length: int = 0
+) -> list[tuple[int, int]]:
+    """(first token, end) of each block of a completion of `length` tokens; each of them is masked on its own.
 
     block_length: tokens of a block, counted from where attention's blocks are counted; 0 = the blocks of attention, or
     one block if attention has none.
     """
     pattern = base_model(policy.model).pattern
-    return list(pattern.spans(prompt, length, block_length or pattern.block_size or length))
+    return list(pattern.spans(prompt_length, length, block_length or pattern.block_size or length))
 
 
-def attention_end(policy: Policy, prompt: int, token: int, length: int) -> int:
+def attention_end(policy: Policy, prompt_length: int, token: int, length: int) -> int:
     """The end of the block of attention in which a token lies, among the `length` tokens of a completion."""
     pattern = base_model(policy.model).pattern
-    return length if pattern.is_full else min(pattern.block_of(token, prompt)[1], length)
+    if pattern.is_full:
+        return length
+    _, end = pattern.block_of(token, prompt_length)
+    return min(end, length)
 
 
 def masked_logps(
@@ -125,7 +130,7 @@ def masked_logps(
     """Log-probabilities (M, T) of the masked tokens in M copies of a completion; 0 for tokens that are shown.
 
     scored: (M, T) bool, which of the masked tokens are asked for; None = all. max_completion_length: places of the
-    canvas; those behind the T tokens are masked. Below T, the canvas ends with the completion.
+    canvas; those after the T tokens are masked. Below T, the canvas ends with the completion.
     """
     device, width = policy.device, len(prompt_ids)
     masked = masked.to(device)
@@ -138,30 +143,30 @@ def masked_logps(
     states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
     logits = linear(states[scored], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    found = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
-    return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(scored, found)
+    logps = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
+    return torch.zeros_like(masked, dtype=logps.dtype).masked_scatter_(scored, logps)
 
 
 @torch.no_grad()
 def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
     """Whether greedy decoding, one token at a time and the most probable first, writes the completion."""
-    left = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
+    masked = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
     text = torch.tensor([*prompt_ids, *completion_ids], device=policy.device)
     width, pattern = len(prompt_ids), base_model(policy.model).pattern
     for start, stop in blocks_of(policy, width, len(completion_ids)):
-        while left[start:stop].any():
+        while masked[start:stop].any():
             shown = text.clone()
-            shown[width:].masked_fill_(left, policy.mask_id)
+            shown[width:].masked_fill_(masked, policy.mask_id)
             columns = torch.arange(width + start, width + stop, device=policy.device)[None]
             states = hidden_states(policy.model, shown[None], None, columns, start=width)
             logits = linear(states[0], head_weight(policy.model)).float()
             logits[:, policy.mask_id] = float("-inf")
             best = logits.log_softmax(-1).max(-1)
-            sure = best.values.masked_fill(~left[start:stop], float("-inf"))
+            highest_logps = best.values.masked_fill(~masked[start:stop], float("-inf"))
             # In a causal context a block's first token is written before the others.
             is_first = pattern.has_causal_context and pattern.block_of(start, width)[0] == start
-            place = 0 if is_first and left[start] else int(sure.argmax())
+            place = 0 if is_first and masked[start] else int(highest_logps.argmax())
             if best.indices[place] != text[width + start + place]:
                 return False
-            left[start + place] = False
+            masked[start + place] = False
     return True

@@ -14,19 +14,19 @@ Row = Mapping[str, Any]
 
 
 def lost_components(before: Sequence[Row], after: Sequence[Row]) -> dict[str, tuple[float, float]]:
-    """{component: (mean before, mean after)} for each component that fell by more than chance; not the solved rate.
+    """{component: (mean before, mean after)} for each component, except the solved rate, that fell by more than chance.
 
     before, after: rows of two evaluations that ask the same problems in the same order, each with `rewards`. A
     component has fallen if its mean is lower by `FALL` or more, and if more problems fell than rose by the exact sign
     test, one-sided at `ALPHA`, on the problems whose value changed.
     """
-    pairs = [(b["rewards"], a["rewards"]) for b, a in zip(before, after, strict=True)]
-    names = dict.fromkeys(name for b, _ in pairs for name in b if name != "correct")
+    pairs = [(then["rewards"], now["rewards"]) for then, now in zip(before, after, strict=True)]
+    names = dict.fromkeys(name for then, _ in pairs for name in then if name != "correct")
     lost = {}
     for name in names:
-        values = [(b[name], a[name]) for b, a in pairs if name in b and name in a]
-        first, last = (sum(column) / len(values) for column in zip(*values, strict=True))
-        fell, rose = sum(a < b for b, a in values), sum(a > b for b, a in values)
-        if first - last >= FALL and sign_test(fell, rose) <= ALPHA:
-            lost[name] = (first, last)
+        values = [(then[name], now[name]) for then, now in pairs if name in then and name in now]
+        mean_before, mean_after = (sum(column) / len(values) for column in zip(*values, strict=True))
+        fell, rose = sum(now < then for then, now in values), sum(now > then for then, now in values)
+        if mean_before - mean_after >= FALL and sign_test(fell, rose) <= ALPHA:
+            lost[name] = (mean_before, mean_after)
     return lost

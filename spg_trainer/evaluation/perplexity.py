@@ -19,7 +19,7 @@ from spg_trainer.settings.recorded import taught_length
 GROUPS = 8
 """Groups into which the masks of a text are divided; the spread of their estimates gives the standard error."""
 Encoded = tuple[list[int], list[int]]
-"""The token ids of a prompt, which may be empty, and of what is measured behind it."""
+"""The token ids of a prompt, which may be empty, and of what is measured after it."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Perplexity:
 def read_texts(policy: Policy, file: str) -> list[Encoded]:
     """The texts of a .jsonl, .json, .csv or .parquet file, encoded.
 
-    A row has `text`; or `prompt` (text or chat messages) and `completion`, also in the forms of other tools, and then
-    only the completion is measured, with its end token. Raises ConfigError or EnvError, which name the line, for a row
-    of another shape and for a text that is longer than the model's positions.
+    A row has `text`, or `prompt` (text or chat messages) and `completion`; the forms of other tools are read, too. If a
+    row has a completion, only the completion is measured, with its end token. Raises ConfigError or EnvError, which
+    name the line, for a row of another shape and for a text that is longer than the model's positions.
     """
     rows = envs.files.datasets.read_files("--perplexity", [Path(file)], ())
     return [encode_row(policy, where, row) for where, row in rows]
 
 
 def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) -> tuple[int, str]:
-    """Places of the canvas on which the completions are measured, 0 = each at its own length; and a note on it, or "".
+    """(places of the canvas on which completions are measured, 0 = each at its own length; a note on this, or "").
 
     length: the user's --max-completion-length; None = the length that the model was taught. Raises ConfigError for
     completions that are longer than `length`, and for a prompt that leaves no room for the canvas.
@@ -100,9 +100,9 @@ def measure_perplexity(
     The ELBO of a text is exact if each of its blocks can be masked in at most `num_masks` ways.
 
     texts: one at least, as `read_texts` returns them. block_length: tokens of a block. Each block is masked on its own;
-    those before it are clean and those behind it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
+    those before it are clean and those after it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
     or the whole text if all tokens see each other. max_completion_length: places of the canvas that a completion stands
-    on; those behind the completion are masked. 0 = as many places as its tokens; this also holds for a longer
+    on; those after the completion are masked. 0 = as many places as its tokens; this also holds for a longer
     completion and for a text without a prompt. advance: is called with 1 for each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
@@ -150,10 +150,10 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("text"), str) and row["text"]:
         return {**row}
     forms = envs.files.row_forms
-    found = forms.row_with_prompt(row)
-    if found.get("completion") is None and (answer := forms.last_answer(found.get("prompt"))):
-        found |= {"prompt": forms.before_answer(found["prompt"]), "completion": answer}
-    return found
+    known_form = forms.row_with_prompt(row)
+    if known_form.get("completion") is None and (answer := forms.last_answer(known_form.get("prompt"))):
+        known_form |= {"prompt": forms.before_answer(known_form["prompt"]), "completion": answer}
+    return known_form
 
 
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
@@ -167,7 +167,7 @@ def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     ):
         ids, _ = encode_prompts(policy, [row["prompt"]])
         (written,) = encode_plain(policy, [spell_apart(row["completion"], special)])
-        # Of several end tokens, a model is taught to write the last one behind a completion (`Policy.end_token_ids`).
+        # A model is taught to write the last of its end tokens after a completion (`Policy.end_token_ids`).
         prompt, wanted = ids[0].tolist(), [*written, policy.end_token_ids[-1]]
     else:
         raise ConfigError(

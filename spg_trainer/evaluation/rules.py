@@ -1,4 +1,4 @@
-"""The verdicts of other rules on the completions of an evaluation, beside ours."""
+"""`eval --rules`: judges the completions of an evaluation also by other rules, those of published evaluation code."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
     """Raises ConfigError if rules that `--rules` names do not judge the task of an environment."""
     for name in rules:
-        if name != "ours":
-            verifiers.registry.find("gsm8k", name)  # loads the rules
-            known = getattr(verifiers, name).TASKS
-            if task_of(env) not in known:
-                wrong = f"{env.spec_name} is none of the tasks that these rules have"
-                raise ConfigError(f"--rules {name}: {wrong}, {', '.join(known)}. Leave the flag out.")
+        if name == "ours":
+            continue
+        verifiers.registry.find("gsm8k", name)  # loads the rules
+        tasks = getattr(verifiers, name).TASKS
+        if task_of(env) not in tasks:
+            wrong = f"{env.spec_name} is none of the tasks that these rules have"
+            raise ConfigError(f"--rules {name}: {wrong}, {', '.join(tasks)}. Leave the flag out.")
 
 
 def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The solved rate by other rules on the rows of an evaluation, and how often they judge otherwise than ours.
+    """The solved rate of an evaluation's rows by other rules, and how often their verdicts differ from ours.
 
     A row's completion ends before its first end token; the published code also reads what follows that token.
     """

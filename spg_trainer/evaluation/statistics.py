@@ -18,13 +18,17 @@ Z = 1.959964
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over S seeds and P problems, its variance, its degrees of freedom, and the t quantile of 95% intervals."""
+    """A mean over S seeds and P problems, with what its interval needs."""
 
     value: float
     variance: float
+    """The variance of the mean."""
     quantile: float
+    """The quantile of Student's t for a 95% interval."""
     shape: tuple[int, int]
+    """(S, P)."""
     freedom: float = math.inf
+    """The degrees of freedom of the variance."""
 
     @property
     def p(self) -> float | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FEW = 16
 """How many problems of each task are looked at to find the habits that all of its problems have."""
 RIGHT = 0.4
-"""The share of demonstrations in a mix; the habits share the rest, for RL needs something to choose from."""
+"""The share of `right` in a mix. The habits share the rest, because RL needs something to choose from."""
 
 
 def sft_command(
@@ -30,14 +30,14 @@ def sft_command(
     words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
     if not mix and not env.parts and is_file(env):  # its rows may have completions to imitate
         words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
-    start = [] if is_embedded(model, "tiny") else ["--model", model]
-    target = "base" if Path(model).name != "base" else "base2"
-    return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', target])}"
+    from_model = [] if is_embedded(model, "tiny") else ["--model", model]
+    folder = "base" if Path(model).name != "base" else "base2"
+    return f"python -m spg_trainer sft {shlex.join([*words, *from_model, '--output-dir', folder])}"
 
 
 def possible_mix(env: "TextEnv") -> list[str]:
     """The words of `--mix` for everything that can be imitated; [] if a task has neither demonstrations nor habits."""
-    all_demonstrated, names = True, dict[str, None]()
+    all_demonstrated, names = True, dict[str, None]()  # an ordered set of habits
     for part in env.parts.values() or [env]:
         problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
         first, *others = map(part.habits, problems)
@@ -49,4 +49,7 @@ def possible_mix(env: "TextEnv") -> list[str]:
         names |= dict.fromkeys(shared_habits)
     if not all_demonstrated:
         return [f"{name}=1" for name in names]
-    return [f"right={RIGHT if names else 1:g}", *(f"{name}={(1 - RIGHT) / len(names):.2g}" for name in names)]
+    if not names:
+        return ["right=1"]
+    share = (1 - RIGHT) / len(names)
+    return [f"right={RIGHT:g}", *(f"{name}={share:.2g}" for name in names)]

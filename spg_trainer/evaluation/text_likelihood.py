@@ -55,10 +55,10 @@ def log_likelihood(
     ended: bool = True,
     max_completion_length: int | None = None,
 ) -> LogLikelihood:
-    """A lower bound of a completion's log-likelihood behind a prompt, and SPG's EUBO, each with its standard error.
+    """A lower bound of a completion's log-likelihood after a prompt, and SPG's EUBO, each with its standard error.
 
     The completion stands on a canvas of the length that the model was taught, as when the model writes: the places
-    behind its end token are masked and not scored, as in training by RL. So the bounds are for the probability that the
+    after its end token are masked and not scored, as in training by RL. So the bounds are for the probability that the
     model writes this answer, whatever follows the end.
 
     Args:
@@ -68,7 +68,7 @@ def log_likelihood(
         num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
         eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
-        ended: whether the end token that the model writes behind a completion is scored too. If not, the bounds are for
+        ended: whether the end token that the model writes after a completion is scored too. If not, the bounds are for
             the probability that a completion begins with the text.
         max_completion_length: places of the canvas. 0 = as many as the text has tokens, as in LLaDA's evaluation. None
             = as many as the model was taught, by its environment.json; the same as 0 for a model without this file, and
@@ -120,8 +120,8 @@ def log_likelihood(
         masked[:, start:stop] = masked_in_block
         masked[:, stop : attention_end(policy, len(prompt_ids), start, len(completion_ids))] = True
         logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop), canvas)
-        bounds = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
-        elbo, eubo, copies = elbo + bounds[0], eubo + bounds[1], max(copies, len(weights))
+        block_elbo, block_eubo = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
+        elbo, eubo, copies = elbo + block_elbo, eubo + block_eubo, max(copies, len(weights))
         if not tries_all(stop - start, num_masks):
             variances += jackknife(logps, masked_in_block, weights, eubo_beta)
     if not np.isfinite([elbo, eubo]).all():
@@ -147,8 +147,8 @@ def logps_of_block(
     parts = []
     for first in range(0, len(masked), COPIES_AT_ONCE):
         copies = slice(first, first + COPIES_AT_ONCE)
-        shown, asked = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
-        logps = masked_logps(policy, prompt_ids, completion_ids, shown, asked, max_completion_length)
+        masks = torch.from_numpy(masked[copies]), torch.from_numpy(scored[copies])
+        logps = masked_logps(policy, prompt_ids, completion_ids, *masks, max_completion_length)
         parts.append(logps.double().cpu().numpy())
     return np.concatenate(parts)[:, block]
 

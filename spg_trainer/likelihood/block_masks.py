@@ -24,7 +24,7 @@ from spg_trainer.likelihood.subset_masks import gauss_nodes
 
 @dataclass(frozen=True)
 class BlockMasking(Masking):
-    """SPG's block-wise masking: it masks a random subset of one block, everything behind it, and some tokens before it.
+    """SPG's block-wise masking: it masks a random subset of one block, everything after it, and some tokens before it.
 
     Each token before the block is masked with probability p_mask_prompt, as prompt tokens are. Every masked token of
     the n is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
@@ -34,8 +34,8 @@ class BlockMasking(Masking):
     block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. It puts the numbers of all
     blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives the
     first M results to the masks. If all blocks hold a token, the masks get different blocks. If not, masks may share
-    one, and blocks are not equally likely: of 8 blocks of which 3 hold a token, the first is drawn 3 times in 8 (as 0,
-    3 or 6), the third 2 times.
+    one, and blocks are not equally likely: if 3 of 8 blocks hold a token, the first is drawn 3 times in 8 (as 0, 3 or
+    6), the third 2 times.
     """
 
     block_length: int = 32
@@ -59,7 +59,7 @@ class BlockMasking(Masking):
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            all_blocks = math.ceil(row.size / self.block_length)  # also those behind the end
+            all_blocks = math.ceil(row.size / self.block_length)  # also those after the end
             # One draw for all masks of the completion, from a stream that they share.
             block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
@@ -70,7 +70,7 @@ class BlockMasking(Masking):
             scored_by_mask[stop:] = True
             if self.p_mask_prompt > 0:
                 scored_by_mask[:start] = stream.random(start) < self.p_mask_prompt
-        # What is scored is masked, and so is what stands behind the end (`copies_of_scored`).
+        # Scored tokens are masked, and so are the places after the end (`copies_of_scored`).
         return copies_of_scored(row, scored, row.length / count_scored(scored))
 
 

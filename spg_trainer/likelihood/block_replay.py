@@ -58,23 +58,29 @@ def _numbers_in_completion(
     The copies are taken in the order of the first block that they score. Each goes into the first sequence in which all
     its blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
     """
-    taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
+    blocks_taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
-    blocks_as_bits = [sum(1 << b for b in blocks.nonzero()[0].tolist()) for blocks in taken.cpu().numpy()]
-    first_block, rows = taken.int().argmax(-1).tolist(), row.tolist()
+
+    def as_bits(blocks: list[bool]) -> int:
+        return sum(1 << block for block, is_taken in enumerate(blocks) if is_taken)
+
+    blocks_as_bits = [as_bits(blocks) for blocks in blocks_taken.tolist()]
+    first_block, rows = blocks_taken.int().argmax(-1).tolist(), row.tolist()
     # {completion: [(masks of the prompt, blocks that are taken) of each of its sequences]}
     sequences = defaultdict(list)
     numbers = [0] * len(rows)
     for copy in sorted(range(len(rows)), key=first_block.__getitem__):
         prompt, blocks = prompts[copy].tobytes(), blocks_as_bits[copy]
-        so_far = sequences[rows[copy]]
+        sequences_here = sequences[rows[copy]]
         number = 0  # of the first sequence with the same prompt in which the copy's blocks are free
-        while number < len(so_far) and (so_far[number][0] != prompt or so_far[number][1] & blocks):
+        for prompt_of_sequence, blocks_of_sequence in sequences_here:
+            if prompt_of_sequence == prompt and not blocks_of_sequence & blocks:
+                break
             number += 1
-        if number == len(so_far):
-            so_far.append((prompt, 0))
-        _, taken_before = so_far[number]
-        so_far[number] = (prompt, taken_before | blocks)
+        if number == len(sequences_here):
+            sequences_here.append((prompt, 0))
+        _, taken_before = sequences_here[number]
+        sequences_here[number] = (prompt, taken_before | blocks)
         numbers[copy] = number
     return numbers
 

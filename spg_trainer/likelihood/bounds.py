@@ -16,8 +16,8 @@ from spg_trainer.tensors import Masks
 def weighted_sum(terms: Tensor, masks: Masks) -> Tensor:
     """(B,) masks.scale * mean over masks of the sum over tokens of masks.weight * terms. terms: (B, M, T).
 
-    If the masks are about a drawn part of a completion alone, the factor `scale` makes the result that of the whole
-    completion on average.
+    If masks are about a part of the completion that was drawn, such as one block, the factor `scale` makes the result
+    unbiased for the whole completion.
     """
     sums = (masks.weight.to(terms.dtype) * terms).sum(-1)
     return masks.scale.to(terms.dtype) * sums.mean(-1)

@@ -1,4 +1,4 @@
-"""The masking of a loss of two terms, for models with a causal context: masked copies, and one clean copy."""
+"""A masking for a loss of two terms: its copies are masked, except one clean copy. It needs a causal context."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -47,11 +47,11 @@ class ContextMasking(Masking):
 
     def copies(self, row: Completion) -> Copies:
         copies = self.masked_copies.copies(row)
-        masked, number = copies.masked, len(copies.masked)
+        masked, num_copies = copies.masked, len(copies.masked)
         clean = np.zeros((1, row.size), bool)
         # A bound is the mean over all copies. These factors undo that there is one copy more than `masked_copies` has.
-        weight = np.broadcast_to(copies.weight, masked.shape) * (number + 1) / number
-        clean_weight = np.full((1, row.size), self.context_weight * (number + 1) / copies.scale)
+        weight = np.broadcast_to(copies.weight, masked.shape) * (num_copies + 1) / num_copies
+        clean_weight = np.full((1, row.size), self.context_weight * (num_copies + 1) / copies.scale)
         return copies._replace(
             masked=np.concatenate([masked, clean]),
             scored=np.concatenate([copies.scored, clean | (np.arange(row.size) < row.length)]),

@@ -31,7 +31,7 @@ def accumulate(
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
-    logps are (B, M, 2T): behind the T logps of a copy stand its T measured figures. mask_id: the model's [MASK] token.
+    logps are (B, M, 2T): the T logps of a copy, then its T measured figures. mask_id: the model's [MASK] token.
     masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
     loss compares, as `Algorithm.compares` says it; `copy` means that nothing is compared: the loss is a sum of terms of
     one masked copy each.

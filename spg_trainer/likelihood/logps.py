@@ -3,9 +3,9 @@
 Axes: B completions, M masks, L prompt tokens, T completion tokens; Q sequences of masked copies, n scored positions,
 r positions of a chunk, D hidden size, V vocabulary.
 
-The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
-output layer (the head) is written out here in closed form. If the head's weight is trained, the logits of
-`chunks_to_keep` times as many positions exist. Probabilities are float32, or float64 if the model is.
+The logits of at most `rows_per_chunk` positions exist at once. This holds in the backward pass, too, because the
+gradient of the output layer (the head) is written out here in closed form. If the head's weight is trained, the logits
+of `chunks_to_keep` times as many positions exist. Probabilities are float32, or float64 if the model is.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,8 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     limit = masks_at_once * len(masks.scored)
     # The first pass has the sequences left over, and lacks `missing`: 2 for 7 sequences, 3 at a time (-7 % 3). The
     # sequences are numbered as if it were full.
-    missing = -(int(copies.sequence[-1]) + 1) % limit
+    num_sequences = int(copies.sequence[-1]) + 1
+    missing = -num_sequences % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
     columns = [column.split(sizes) for column in copies]  # row, mask, sequence
     return [CopyIndex(*columns_of_pass) for columns_of_pass in zip(*columns, strict=True)]
@@ -68,10 +69,10 @@ def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
 def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
-    If the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
-    (`masks.split` separates them). The model's last layer computes nothing but these positions. If `masks.temperature`
-    is not 1, log-probabilities are those of the distribution from which the sampler draws at this temperature: of
-    logits divided by it, without the mask id.
+    If the masks measure something, the result is (B, M, 2T): log-probabilities, then the measured figures
+    (`masks.split` separates them). The model's last layer computes only the scored and measured positions. If
+    `masks.temperature` is not 1, log-probabilities are taken in the distribution from which the sampler draws at this
+    temperature: logits are divided by it, and the mask id is left out.
 
     Under block-causal attention a token sees its own block as the mask shows it, and earlier blocks with every
     completion token unmasked; masked prompt tokens stay masked. So the token is predicted from the same hidden state
@@ -88,7 +89,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
-    # What later blocks see: prompt noise, but no other mask.
+    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
@@ -103,7 +104,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
             from_context = {"from_context": scored_unmasked.gather(1, places)}
-    # Of the states at `places`, `[is_wanted]` drops those that only fill up.
+    # `[is_wanted]` drops the states at places that only fill up.
     states = hidden_states(
         model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
     )[is_wanted]
@@ -118,7 +119,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], kept_chunks, never_drawn)
     sequence, place = scored.nonzero(as_tuple=True)
-    column = place  # in the last axis of the result: T log-probabilities, T figures
+    column = place  # in the last axis of the result, which holds T log-probabilities and then T figures
     if measured is not None:
         figures = Measured.apply(
             states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
@@ -195,7 +196,7 @@ powers: (r, V), exp(logit - the row's largest logit). total: (r,), their sum. lo
 def softmax(
     hidden_states: Tensor, weight: Tensor, targets: Tensor, never_drawn: int | None = None
 ) -> Softmax:
-    """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,).
+    """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
     never_drawn: as in `HeadLogps`.
     """

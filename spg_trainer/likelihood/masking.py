@@ -1,11 +1,11 @@
-"""What a masking is: it says which tokens of a completion the model is shown as [MASK], and which of them are scored.
+"""The base class of maskings: a masking says which tokens the model is shown as [MASK], and which of them are scored.
 
 This file has the class that all maskings share. The table {name: masking} is in masks.py. The maskings themselves are
 in subset_masks.py (`random` and other draws of single tokens), block_masks.py, path_masks.py (what the sampler saw) and
 context_masks.py.
 
-Axes: B completions, M masks, L prompt tokens, T places of a completion, all of which together are its canvas; n <= T is
-the number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
+Axes: B completions, M masks, L prompt tokens, T places of a completion. The T places are its canvas; n <= T is the
+number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
 hands in, so a draw depends neither on the padded width of the prompt nor on the other rows.
 """
 
@@ -36,9 +36,9 @@ class Completion(NamedTuple):
 
     Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
     stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
-    holes, up to the end of each hole. Then come the entries behind these ends, and last the given tokens, which are
+    holes, up to the end of each hole. Then come the entries after these ends, and last the given tokens, which are
     shown whatever a masking says. E.g. let the T = 4 places be `_7_.`: "7" is given, the sampler wrote a token in each
-    hole `_`, and `.` is behind the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
+    hole `_`, and `.` is after the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
     """
 
     length: int
@@ -129,7 +129,7 @@ class Masking(ABC):
         return
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for a model whose attention this masking does not suit; by default it suits any."""
+        """Raises ConfigError if this masking does not suit the attention of a model; by default it suits any."""
         return
 
     def count(self, size: int) -> int:
@@ -148,11 +148,11 @@ class Masking(ABC):
         """All masked copies of a completion, `count(T)` of them."""
 
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
-        """Masks M copies of every completion; the masks are on the device of the rows.
+        """Masks M copies of every completion; returns their `Masks`, on the device of the rows.
 
-        Rows without the column `quantile` are taken for a whole step. iteration: the number of the step's iteration,
-        from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never unmasked:
-        training on it would raise the probability of [MASK] itself.
+        Without the column `quantile`, the rows are taken to be all rows of a step. iteration: the number of the step's
+        iteration, from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never
+        unmasked: training on it would raise the probability of [MASK] itself.
         """
         prompt_mask, unmask_step = rows.prompt_mask.cpu().numpy(), rows.unmask_step.cpu().numpy()
         batch_size, width = prompt_mask.shape  # B, L
@@ -209,7 +209,7 @@ class Masking(ABC):
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
-    """Each row as a masking sees it, one after the other."""
+    """Yields the `Completion` of each row, in order."""
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
     if "quantile" in rows:
@@ -217,8 +217,8 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     else:
         quantile = torch.arange(len(rows)).double() / len(rows)
     quantiles = quantile.tolist()
-    # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
-    # is the order of places.
+    # Entries are ordered by kind: the n tokens (0), what is after the ends (1), what was given (2). Without a
+    # template, this is the order of places.
     kind = np.where(is_token, 0, 1)
     kind[unmask_step == GIVEN] = 2
     places = np.argsort(kind, axis=-1, kind="stable")
@@ -259,7 +259,7 @@ def copies_of_fill(row: Completion, num_masks: int) -> Copies:
 
 
 def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
-    """Copies that mask the scored tokens and everything behind the end, and show all other tokens.
+    """Copies that mask the scored tokens and everything after the end, and show all other tokens.
 
     scored: (M, n) bool. weight: broadcasts to (M, n).
     """

@@ -1,7 +1,7 @@
-"""The maskings of the package by name: each is a way to mask a completion for an estimate of its log-likelihood.
+"""`MASKINGS`, the package's maskings by name: each is a way to mask a completion so that it can be scored.
 
-A new one is a subclass of `masking.Masking` whose `copies` returns the masked copies of a completion, and a line of
-`MASKINGS` below.
+To add one, write a subclass of `masking.Masking` whose `copies` returns the masked copies of a completion, and add a
+line to `MASKINGS` below.
 """
 
 from spg_trainer.likelihood.block_masks import (

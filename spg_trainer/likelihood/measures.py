@@ -51,16 +51,16 @@ class Measured(torch.autograd.Function):
     ) -> Tensor:
         ctx.name, ctx.chunk_rows = name, chunk_rows
         ones = torch.ones(len(states), device=states.device)
-        states_learn, weight_learns = ctx.needs_input_grad[:2]
-        if states_learn and not weight_learns:
+        states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
+        if states_need_gradient and not weight_needs_gradient:
             values, gradient, _ = _values_and_gradients(
-                states, weight, targets, name, chunk_rows, coefficients=ones, learns=(True, False)
+                states, weight, targets, name, chunk_rows, coefficients=ones, needed=(True, False)
             )
             ctx.save_for_backward(gradient)
             return values
         ctx.save_for_backward(states, weight, targets)
         values, _, _ = _values_and_gradients(
-            states, weight, targets, name, chunk_rows, coefficients=ones, learns=(False, False)
+            states, weight, targets, name, chunk_rows, coefficients=ones, needed=(False, False)
         )
         return values
 
@@ -71,9 +71,9 @@ class Measured(torch.autograd.Function):
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
-        learns = ctx.needs_input_grad[:2]
+        needed = ctx.needs_input_grad[:2]
         _, states_gradient, weight_gradient = _values_and_gradients(
-            states, weight, targets, ctx.name, ctx.chunk_rows, coefficients=coefficients, learns=learns
+            states, weight, targets, ctx.name, ctx.chunk_rows, coefficients=coefficients, needed=needed
         )
         return states_gradient, weight_gradient, None, None, None
 
@@ -85,32 +85,32 @@ def _values_and_gradients(
     name: str,
     chunk_rows: int,
     coefficients: Tensor,
-    learns: tuple[bool, bool],
+    needed: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The values (n,), and the gradients of sum(coefficients * values) in the states and in the weight.
+    """(values (n,), the gradient of sum(coefficients * values) in the states, the same in the weight).
 
-    chunk_rows: how many positions a chunk has. coefficients: (n,). learns: for states and weight, whether the gradient
-    is computed; if not, None is returned in its place.
+    chunk_rows: how many positions a chunk has. coefficients: (n,). needed: for states and weight, whether the gradient
+    is needed; if not, None is returned in its place.
     """
-    states_learn, weight_learns = learns
+    states_needed, weight_needed = needed
     dtype = torch.promote_types(weight.dtype, torch.float32)
     values = torch.empty(len(states), dtype=dtype, device=states.device)
-    states_gradient = torch.empty_like(states) if states_learn else None
-    weight_gradient = torch.zeros_like(weight, dtype=dtype) if weight_learns else None
+    states_gradient = torch.empty_like(states) if states_needed else None
+    weight_gradient = torch.zeros_like(weight, dtype=dtype) if weight_needed else None
     for start in range(0, len(states), chunk_rows):
         chunk = slice(start, start + chunk_rows)
-        with torch.set_grad_enabled(any(learns)):
-            chunk_states = states[chunk].detach().requires_grad_(states_learn)
-            head = weight.detach().requires_grad_(weight_learns)
+        with torch.set_grad_enabled(any(needed)):
+            chunk_states = states[chunk].detach().requires_grad_(states_needed)
+            head = weight.detach().requires_grad_(weight_needed)
             logits = (chunk_states.to(weight.dtype) @ head.T).to(dtype)
             measured = MEASURES[name](logits, targets[chunk])
             weighted_sum = (measured * coefficients[chunk]).sum()
         values[chunk] = measured.detach()
-        if any(learns):
-            inputs = [x for x, does_learn in zip((chunk_states, head), learns, strict=True) if does_learn]
+        if any(needed):
+            inputs = [x for x, is_needed in zip((chunk_states, head), needed, strict=True) if is_needed]
             gradients = list(torch.autograd.grad(weighted_sum, inputs))
-            if states_learn:
+            if states_needed:
                 states_gradient[chunk] = gradients.pop(0)
-            if weight_learns:
+            if weight_needed:
                 weight_gradient += gradients.pop()
     return values, states_gradient, None if weight_gradient is None else weight_gradient.to(weight.dtype)

@@ -1,4 +1,4 @@
-"""Maskings of a path of decoding: copies show the states that a sampler went through, and score what it wrote next.
+"""Maskings that follow the sampler's path: copies show states that it went through, and score what it wrote next.
 
 Axes: M masks (copies); T places of a completion, of which the first n are its tokens; S segments of the path.
 """
@@ -33,7 +33,7 @@ class StepMergeMasking(Masking):
               num_masks, num_masks random ones
 
     With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
-    score_rest: whether a copy also scores what was unmasked later. Positions behind the first end token are shown as
+    score_rest: whether a copy also scores what was unmasked later. Positions after the first end token are shown as
     the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
     segment at once; with segments of one step, the log-probability of the sampler's path.
     """
@@ -58,7 +58,7 @@ class StepMergeMasking(Masking):
         return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """At most a block's tokens, as long as no segment is drawn twice."""
+        """M, or at most as many as a block of attention has tokens, if no two copies score the same token."""
         return self.count(size) if self.score_rest else sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
@@ -66,8 +66,8 @@ class StepMergeMasking(Masking):
         if not len(starts):
             raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
         chosen, weights = self._choose(row, len(starts), segment_of_token)
-        # For each copy, (M, 1): the first step of its segment, the end, and the weight. A copy for which no segment is
-        # left begins and ends at step 0, and scores nothing.
+        # (M, 1) each: the first step of each copy's segment, the step after its last, and its weight. A copy for which
+        # no segment is left begins and ends at step 0, and scores nothing.
         start, stop, weight = np.zeros((3, self.count(row.size), 1))
         start[: len(chosen), 0] = starts[chosen]
         stop[: len(chosen), 0] = stops[chosen]
@@ -115,11 +115,11 @@ class StepMergeMasking(Masking):
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
             sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])
-            mean = sums / np.bincount(segment_of_token)
+            mean_surprise = sums / np.bincount(segment_of_token)
             # The largest of mean + Gumbel noise are drawn in proportion to exp(mean), without replacement. If there are
             # fewer segments than copies, the other copies take some of them again.
-            all_different = np.argsort(-(mean + stream.gumbel(size=num_segments)))[:num_copies]
-            odds = np.exp(mean - mean.max())
+            all_different = np.argsort(-(mean_surprise + stream.gumbel(size=num_segments)))[:num_copies]
+            odds = np.exp(mean_surprise - mean_surprise.max())
             again = stream.choice(num_segments, num_copies - len(all_different), p=odds / odds.sum())
             return np.concatenate([all_different, again]), np.ones(num_segments)
         # With `all` every segment has a copy of its own. A bound is the mean over copies, so each weighs `num_copies`.
@@ -131,12 +131,13 @@ class StepMergeMasking(Masking):
         steps, entropy: (n,), a value for each token; steps as in `segments`.
         """
         starts, _, segment_of_token = self.segments(steps)
-        mean = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
-        order = np.argsort(-mean, kind="stable")
+        mean_entropy = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
+        order = np.argsort(-mean_entropy, kind="stable")
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): first step and end of each segment, (S,) each; each token's segment.
+        """(starts, stops, segment_of_token): each segment's first step and the step after its last, (S,) each; each
+        token's segment.
 
         A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
         token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the three
@@ -148,7 +149,7 @@ class StepMergeMasking(Masking):
         edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
         if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
-        # Between which edges each token was unmasked.
+        # The number of the interval between edges in which each token was unmasked.
         interval = np.searchsorted(edges, steps, side="right") - 1
         used, segment_of_token = np.unique(interval, return_inverse=True)
         return edges[used], edges[used + 1], segment_of_token
@@ -179,10 +180,10 @@ class HalvesMasking(Masking):
 
     def copies(self, row: Completion) -> Copies:
         place = np.arange(row.size)
-        in_second, is_token = place >= row.size // 2, place < row.length
-        wrote_first = not row.recorded.get("branched", False)
-        masked = np.stack([np.ones_like(in_second), in_second])
-        scored = np.stack([~in_second & is_token & wrote_first, in_second & is_token])
+        in_second_half, is_token = place >= row.size // 2, place < row.length
+        wrote_first_half = not row.recorded.get("branched", False)
+        masked = np.stack([np.ones_like(in_second_half), in_second_half])
+        scored = np.stack([~in_second_half & is_token & wrote_first_half, in_second_half & is_token])
         return Copies(masked, scored, weight=2.0)
 
 
@@ -208,7 +209,7 @@ class AutoregressiveMasking(Masking):
         tokens = np.arange(row.length)
         if row.length > self.num_masks:
             tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
-        # The token of each copy, (M, 1); a copy for which no token is left has a place behind all.
+        # The token of each copy, (M, 1); a copy for which no token is left has the place T, after the last.
         token = np.full((copies, 1), row.size)
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
@@ -219,7 +220,7 @@ class AutoregressiveMasking(Masking):
 class PositionMasking(StepMergeMasking):
     """`StepMergeMasking` of the sampler's whole path, which also measures how sure the model is at masked positions.
 
-    Every token that a segment unmasked is scored, also one behind the first end token, since the sampler chose its
+    Every token that a segment unmasked is scored, also one after the first end token, since the sampler chose its
     position, too. The confidence is measured at each place that was still masked when the segment began, in the blocks
     in which the segment wrote. With segments of one step, these are all the probabilities that the path depends on.
     block_length: the rollout's, in tokens.
@@ -252,9 +253,9 @@ class PositionMasking(StepMergeMasking):
 class HintMasking(StepMergeMasking):
     """`StepMergeMasking` whose reference (the teacher) is shown some of what the sampler wrote later, as a hint.
 
-    Each copy draws its own hint from tokens that it masks and does not score. hint: which of these are candidates:
-    `blocks` = those behind the blocks in which the segment wrote, `steps` = all. hint_share: the share of the
-    candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: the rollout's, in
+    Each copy draws its own hint from tokens that it masks and does not score. `hint` says which of these are
+    candidates: `blocks` = those after the blocks in which the segment wrote, `steps` = all. hint_share: the share of
+    the candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: the rollout's, in
     tokens.
     """
 
@@ -287,7 +288,8 @@ class HintMasking(StepMergeMasking):
             candidates = is_candidate.nonzero()[0]
             # A product that is just below a whole number counts as that number.
             count = int(self.hint_share * len(candidates) + 1e-9)
-            shown[mask, row.streams.of_mask(mask).permutation(candidates)[:count]] = True
+            hint = row.streams.of_mask(mask).permutation(candidates)[:count]
+            shown[mask, hint] = True
         scored_with_hint = copies.scored & shown.any(-1, keepdims=True)
         return copies._replace(scored=scored_with_hint, ref_masked=copies.masked & ~shown)
 
@@ -298,8 +300,8 @@ class HorizonMasking(StepMergeMasking):
 
     Near tokens are those that the next `horizon` denoising steps wrote; far tokens were written later, in the blocks of
     near ones, and are scored unless far_weight is 0. The reference is shown the state at the horizon, in which the near
-    tokens are unmasked and the far ones are not. At near tokens `right_entropy` is measured, how undecided the model is
-    where it is right, unless certainty_weight is 0. block_length: the rollout's, in tokens.
+    tokens are unmasked and the far ones are not. Unless certainty_weight is 0, `right_entropy` is measured at near
+    tokens: how undecided the model is where it is right. block_length: the rollout's, in tokens.
     """
 
     horizon: int = 4
@@ -317,7 +319,7 @@ class HorizonMasking(StepMergeMasking):
     def copies(self, row: Completion) -> Copies:
         copies = super().copies(row)
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
-        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, a step behind all.
+        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, one after the last step.
         first = np.where(copies.scored, step, step.max(initial=0) + 1).min(-1, keepdims=True)
         near = is_token & (step >= first) & (step < first + self.horizon)
         behind_horizon = step >= first + self.horizon
@@ -326,7 +328,7 @@ class HorizonMasking(StepMergeMasking):
 
 
 def sequences_of_path(copies: int, pattern: "Pattern") -> int:
-    """How many sequences hold the copies at most (`block_replay`), if no two of them score the same token."""
+    """The most sequences that the copies need (`block_replay`), if no two copies score the same token."""
     return copies if pattern.is_full else min(copies, pattern.block_size)
 
 

@@ -1,7 +1,7 @@
 """The random streams from which the masks of completions are drawn.
 
 A stream belongs to what shares its draws: one copy, all copies of a row, all iterations of a row, or one copy of all
-rows. Whenever it is asked for, its numbers are the same.
+rows. A stream always gives the same numbers in the same order.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ class Streams(Protocol):
     """The streams of B rows. Each call returns a new generator, at the beginning of its stream."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
-        """For what is drawn for one masked copy of a row alone."""
+        """For draws of one masked copy of a row alone."""
 
     def of_row(self, row: int) -> np.random.Generator:
-        """For what is drawn once for all copies of a row."""
+        """For draws that all copies of a row share."""
 
     def of_iterations(self, row: int) -> np.random.Generator:
-        """For what is drawn once for all copies of a row in all iterations of a step."""
+        """For draws that all copies of a row share in all iterations of a step."""
 
     def of_everyone(self, mask: int) -> np.random.Generator:
-        """For what is drawn once for this copy of all rows of a step."""
+        """For draws that this copy of all rows of a step shares."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class BernoulliMasking(SubsetMasking):
             if p_clean > 0:
                 first = min(int(np.log(1 - u * p_any) / np.log(p_clean)), row.length - 1)
             scored[mask, first] = True
-            # The tokens behind it are masked independently.
+            # The tokens after it are masked independently.
             scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= p_clean
             weight[mask] = p_any / (1 - p_clean)
         return scored, weight
@@ -168,7 +168,7 @@ class GaussMasking(SubsetMasking):
 
     def subsets(self, row: Completion) -> Subsets:
         ratios, weights = gauss_nodes(self.num_masks)
-        # A node at 1/2 may be computed to lie just below it.
+        # Rounding may put the node at 1/2 just below 1/2, hence the 1e-9.
         counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))
         shares = ratios if self.by_ratio else counts / row.length
         scored, _ = random_subsets(row, counts)
@@ -215,14 +215,14 @@ class FullCoupledMasking(SubsetMasking):
             raise ConfigError(f"num_masks={self.num_masks}: {pairs}")
 
     def subsets(self, row: Completion) -> Subsets:
-        pairs = self.num_masks // 2
+        num_pairs = self.num_masks // 2
         weight = np.full((self.num_masks, row.length), self.num_masks / 2)
-        for pair in range(pairs):
+        for pair in range(num_pairs):
             first, second = 2 * pair + 1, 2 * pair + 2  # copy 0 is the full one
             ratio = row.streams.of_everyone(pair).uniform(self.min_ratio, self.max_ratio)
             subset = row.streams.of_mask(first).random(row.length) < ratio
-            weight[first] *= subset / (ratio * pairs)
-            weight[second] *= ~subset / ((1 - ratio) * pairs)
+            weight[first] *= subset / (ratio * num_pairs)
+            weight[second] *= ~subset / ((1 - ratio) * num_pairs)
         return weight > 0, weight
 
 

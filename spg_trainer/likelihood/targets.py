@@ -1,4 +1,4 @@
-"""What a masking estimates: the mean over all masks that it can draw, as a weight of each token in each context.
+"""Checks what a masking estimates: its mean over all masks, written as the weight of each token in each context.
 
 The bound that a masking gives is a weighted sum of log p(token | context). A context is the set of the completion's
 other tokens that a copy shows. If each token has the right weight in each context, the mean of the bound over the masks
@@ -26,10 +26,10 @@ Weights = np.ndarray
 """(n, 2**n) float, what each of the n tokens weighs in each context; bit i of a context says that token i is shown."""
 STEPS, ROWS = 32, 40
 """How many steps are drawn, and how many rows in each. The rows of a step may share random draws; steps do not."""
-BOUND = 6.0
+MAX_ERRORS = 6.0
 """By how many standard errors a mean may differ from the target."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
-"""The completion that is tried: its tokens, its places, one of which is behind its end, and the length of a block."""
+"""The completion that is tried: its tokens, its places, one of which is after its end, and the length of a block."""
 COPIES = 4
 """The most copies that are drawn: the mean over them is the same for more."""
 
@@ -52,16 +52,19 @@ def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> N
                 weights[token, before | bits(shown)] += 1 / (n * math.comb(n - 1, size))
 
 
+# The targets follow. Each returns the weights that the mean over all masks should have.
+
+
 def any_order(masking: Masking, row: Completion) -> Weights:
     """Each token, given each set of others, weighed by how many of the n! orders have just this set before it."""
-    weights = nothing(row)
+    weights = no_weights(row)
     add_any_order(weights, range(row.length))
     return weights
 
 
 def blocks(masking: Masking, row: Completion) -> Weights:
     """As `any_order` inside each block, given all tokens of earlier blocks."""
-    weights = nothing(row)
+    weights = no_weights(row)
     for start, stop in zip(*row.blocks(masking.block_length), strict=True):  # type: ignore[attr-defined]
         add_any_order(weights, range(start, stop), before=bits(range(start)))
     return weights
@@ -69,7 +72,7 @@ def blocks(masking: Masking, row: Completion) -> Weights:
 
 def quadrature(masking: Masking, row: Completion) -> Weights:
     """For each of M nodes t of weight w, all sets of k = t n hidden tokens; over them, a token weighs w n/k."""
-    weights, everyone = nothing(row), range(row.length)
+    weights, everyone = no_weights(row), range(row.length)
     nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
     for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
         count = max(1, int(ratio * row.length + 1e-9))
@@ -83,7 +86,7 @@ def quadrature(masking: Masking, row: Completion) -> Weights:
 
 def left_to_right(masking: Masking, row: Completion) -> Weights:
     """Each token, given all tokens before it."""
-    weights = nothing(row)
+    weights = no_weights(row)
     for token in range(row.length):
         weights[token, bits(range(token))] = 1.0
     return weights
@@ -91,7 +94,7 @@ def left_to_right(masking: Masking, row: Completion) -> Weights:
 
 def path(masking: Masking, row: Completion) -> Weights:
     """Each token, given what was written before the segment of steps that wrote it."""
-    weights, steps = nothing(row), row.unmask_step[: row.length]
+    weights, steps = no_weights(row), row.unmask_step[: row.length]
     starts, _, segment = masking.segments(steps)  # type: ignore[attr-defined]
     for token in range(row.length):
         shown = np.flatnonzero(steps < starts[segment[token]]).tolist()
@@ -101,14 +104,14 @@ def path(masking: Masking, row: Completion) -> Weights:
 
 def halves(masking: Masking, row: Completion) -> Weights:
     """Each token of the first half, given nothing, and each of the second half, given the first half."""
-    weights, middle = nothing(row), row.size // 2
+    weights, middle = no_weights(row), row.size // 2
     for token in range(row.length):
         weights[token, 0 if token < middle else bits(range(middle))] = 1.0
     return weights
 
 
-def nothing(row: Completion) -> Weights:
-    """No weight for any token in any context."""
+def no_weights(row: Completion) -> Weights:
+    """Weights of 0 for each token in each context."""
     return np.zeros((row.length, 2**row.length))
 
 
@@ -167,33 +170,33 @@ def difference_from_target(masking: Masking) -> str:
     All contexts with equally many shown tokens are compared together, since they are drawn more often, and then each
     context alone.
     """
-    what, weights_of = TARGETS[masking.target]
+    target_in_words, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
         with suppress(ConfigError):  # a masking may need more copies
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
     row = next(completions_of(tiny_completion(), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
-    wanted = weights_of(masking, row)
-    found, error = mean_weights(masking)
+    target = weights_of(masking, row)
+    mean, standard_error = mean_weights(masking)
     shown = np.array([context.bit_count() for context in range(2**TOKENS)])
     for count in range(TOKENS):
-        total, expected = found[:, shown == count].sum(), wanted[:, shown == count].sum()
-        deviation = math.sqrt((error[:, shown == count] ** 2).sum())
-        if abs(total - expected) > BOUND * deviation + 1e-9:
+        total, expected = mean[:, shown == count].sum(), target[:, shown == count].sum()
+        deviation = math.sqrt((standard_error[:, shown == count] ** 2).sum())
+        if abs(total - expected) > MAX_ERRORS * deviation + 1e-9:
             return (
                 f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
-                f"in the mean, and {expected:.3f} in {what}"
+                f"in the mean, and {expected:.3f} in {target_in_words}"
             )
-    wrong = np.argwhere(abs(found - wanted) > BOUND * error + 1e-9)
+    wrong = np.argwhere(abs(mean - target) > MAX_ERRORS * standard_error + 1e-9)
     if not len(wrong):
         return ""
     token, context = wrong[0]
-    names = [str(i) for i in range(TOKENS) if context >> i & 1]
-    where = "no token"
+    names = [str(i) for i in range(TOKENS) if context & bits([i])]
+    shown_in_words = "no token"
     if names:
-        where = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
+        shown_in_words = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
     return (
-        f"where {where} of {TOKENS} is shown, token {token} weighs {found[token, context]:.3f} +- "
-        f"{error[token, context]:.3f} in the mean, and {wanted[token, context]:.3f} in {what}"
+        f"where {shown_in_words} of {TOKENS} is shown, token {token} weighs {mean[token, context]:.3f} +- "
+        f"{standard_error[token, context]:.3f} in the mean, and {target[token, context]:.3f} in {target_in_words}"
     )

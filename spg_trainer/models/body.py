@@ -1,7 +1,7 @@
-"""Makes masked diffusion models of transformers' own classes ("stock"): attention is not causal, and may go by blocks.
+"""Turns transformers' own ("stock") model classes into masked diffusion models, whose attention is not causal.
 
-`Body` is mixed in before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does
-so.
+Attention is full, or block-causal. `spg_trainer.models.family` makes the classes: it mixes `Body` in before a stock
+`...Model`, and `MaskedLM` before a stock `...ForCausalLM`.
 """
 
 import json
@@ -64,11 +64,11 @@ class _Rows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None]:
         weight = ctx.weight
-        so_far = weight.grad if weight.is_leaf else None
-        result = torch.zeros_like(weight) if so_far is None else so_far
+        gradient_so_far = weight.grad if weight.is_leaf else None
+        total = torch.zeros_like(weight) if gradient_so_far is None else gradient_so_far
         # On a GPU, index_add_ would add in no fixed order.
-        result.index_put_((ctx.numbers,), gradient, accumulate=True)
-        return None, result if so_far is None else None
+        total.index_put_((ctx.numbers,), gradient, accumulate=True)
+        return None, total if gradient_so_far is None else None
 
 
 class Embedding(nn.Embedding):
@@ -100,7 +100,7 @@ ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
 def base_of_adapter(name: Any) -> str | None:
-    """The base that the adapter in the folder `name` names, or "" if it names none; None if no adapter is there."""
+    """The base model that the adapter in the folder `name` names; "" if it names none, None if there is no adapter."""
     folder = Path(str(name)).expanduser()
     file = folder / "adapter_config.json"
     weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
@@ -155,7 +155,7 @@ class Checked:
 class KeepingLayer:
     """The last decoder layer, which may compute only some columns, since no later layer needs the others.
 
-    It computes keys and values of all columns.
+    Keys and values are still computed at all columns.
     """
 
     def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -165,8 +165,9 @@ class KeepingLayer:
         normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
         # A mask of pairs, (B, 1, S, K) or (B, 1, 1, K): the rows of the wanted queries can be picked from it.
         shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
-        is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs or kwargs.get("shared") is not None
-        if isinstance(self.self_attn, Float32Rotation) and is_of_pairs:
+        shares_texts = kwargs.get("shared") is not None
+        can_pick_queries = mask is None or mask.shape[:-1] in shapes_of_pairs or shares_texts
+        if isinstance(self.self_attn, Float32Rotation) and can_pick_queries:
             attended, _ = self.self_attn(normed, asked=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
         else:
@@ -242,7 +243,10 @@ class Float32Rotation:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
+    """x with its positions rotated in, of the same shape and dtype; rounded once, at the end.
+
+    x: (B, H, S, head_dim) in any dtype. cos, sin: (B, S, head_dim) float32.
+    """
     # The products are float32 at least, since the angles are, without a float32 copy of x.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 
@@ -254,7 +258,7 @@ def mix_in(part: type, module: nn.Module) -> None:
 
 @cache
 def _mixed(part: type, stock: type) -> type:
-    """The same class for all modules of a stock class, so that torch compiles one layer and not each of them."""
+    """A class of `part` and `stock`, always the same one, so that torch compiles one layer and not each of them."""
     return type(stock.__name__, (part, stock), {})
 
 
@@ -285,7 +289,7 @@ class Body:
 
     @property
     def pattern(self) -> Pattern:
-        """Who attends to whom."""
+        """Which tokens attend to which."""
         return Pattern(self.config.block_size, self.config.origin, self.config.context)
 
     def forward(
@@ -327,7 +331,10 @@ class Body:
             )
 
     def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
-        """Which column sees which (B, 1, Q, K), by blocks of the real tokens (B, K); the queries are the last Q."""
+        """(B, 1, Q, K) bool, which of the last Q columns sees which column, by blocks of the real tokens.
+
+        attention_mask: (B, K) bool, true on real tokens.
+        """
         if self.pattern.has_causal_context:
             # Nothing says which block is being written, so all columns are context.
             ranks = Pattern(1).blocks(attention_mask)
@@ -364,7 +371,7 @@ class MaskedLM(Checked):
 
     @property
     def pattern(self) -> Pattern:
-        """Who attends to whom."""
+        """Which tokens attend to which."""
         return self.model.pattern
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:

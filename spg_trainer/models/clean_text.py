@@ -1,4 +1,4 @@
-"""Masked copies of block-causal completions beside their clean text, which every later block attends to.
+"""Passes over masked copies of completions beside their clean text, for models with block-causal attention.
 
 A noisy (masked) block sees itself and the clean blocks before it. So one pass over noisy and clean columns gives each
 block the states of a pass in which only that block is masked (BD3LM, arXiv 2503.09573, section 3).
@@ -36,8 +36,8 @@ class NoisyCopies:
     keep: Tensor
     """(S, n) int64, the columns of the tokens that are asked for."""
     columns: Tensor
-    """(S, n) int64, where the states of these tokens stand. Where logits are shifted, that may be in the block before
-    the token's own: then the state is the clean one, as when that token is sampled."""
+    """(S, n) int64, where the states of these tokens stand. If logits are shifted, a state may stand in the block
+    before the token's own. It is then the clean state, as it was when the token was sampled."""
     is_causal: bool
     """Whether clean columns see only columns before them."""
     from_context: Tensor | None = None
@@ -58,7 +58,7 @@ class NoisyCopies:
 
 @dataclass(frozen=True)
 class SharedText:
-    """Which columns attend to which in a pass over one sequence of r texts and S copies of them."""
+    """The masks and places of attention, in a pass over one sequence of r texts and S copies of them."""
 
     text: Tensor
     """(S,) int64, the number of each copy's text."""
@@ -88,7 +88,7 @@ class SharedText:
         rows = torch.arange(len(mask), device=mask.device)[:, None]
         if not clean_size:
             return mask[rows, :, self.place].transpose(1, 2)
-        # A query stands in the clean text (place < C) or in the noisy columns behind it.
+        # A query stands in the clean text (place < C) or in the noisy columns after it.
         is_clean = self.place < clean_size
         if_noisy = mask[rows, 0, (self.place - clean_size).clamp(min=0)]
         if_clean = torch.zeros_like(if_noisy)
@@ -151,7 +151,7 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     kept_blocks = blocks.gather(1, copies.keep)
     noisy_columns, last = _noisy_columns(blocks, kept_blocks)
     clean_columns = _chosen_columns((blocks >= 0) & (blocks < copies.end_of_clean(last)))
-    noisy_size = noisy_columns.shape[1]  # N: the clean columns begin behind these
+    noisy_size = noisy_columns.shape[1]  # N: the clean columns begin after these
     ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
     block = blocks.gather(1, both_columns)
@@ -163,14 +163,14 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
         same_block &= ~is_clean | (both_columns[:, None, :] <= both_columns[:, :, None])
     clean_before = (key_block >= 0) & (key_block < query_block) & is_clean
     mask = (same_block | clean_before).unsqueeze(1)
-    place_in_noisy, place_in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
-    where = torch.where(
+    place_in_noisy, place_in_clean = _places(noisy_columns, blocks), _places(clean_columns, blocks)
+    place_of_state = torch.where(
         copies.are_clean(kept_blocks),
         noisy_size + place_in_clean.gather(1, copies.columns),
         place_in_noisy.gather(1, copies.columns),
     )
     positions = copies.positions.gather(1, both_columns)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "keep": where}
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "keep": place_of_state}
 
 
 def same_texts(copies: NoisyCopies) -> tuple[Tensor, int]:
@@ -216,36 +216,42 @@ def with_shared_text(copies: NoisyCopies, text: Tensor, num_texts: int) -> dict[
     # Where each text and each copy begins in the sequence.
     start_of_text = text[:, None] * clean_size
     start_of_copy = num_texts * clean_size + numbers[:, None] * noisy_size
-    where = torch.where(is_clean, start_of_text + place_in_clean, start_of_copy + place_in_noisy)
+    place_of_state = torch.where(is_clean, start_of_text + place_in_clean, start_of_copy + place_in_noisy)
 
     def in_sequence(clean: Tensor, noisy: Tensor) -> Tensor:
         """The values of all texts and then of all copies, as one row."""
-        halves = clean[first_copy].gather(1, clean_columns), noisy.gather(1, noisy_columns)
-        return torch.cat([half.flatten() for half in halves]).unsqueeze(0)
+        of_texts, of_copies = clean[first_copy].gather(1, clean_columns), noisy.gather(1, noisy_columns)
+        return torch.cat([of_texts.flatten(), of_copies.flatten()]).unsqueeze(0)
 
     place = torch.where(is_clean, place_in_clean, clean_size + place_in_noisy)
     return {
         "input_ids": in_sequence(copies.clean, copies.noisy),
         "attention_mask": mask,
         "position_ids": in_sequence(copies.positions, copies.positions),
-        "keep": where.view(1, -1),
+        "keep": place_of_state.view(1, -1),
         "shared": SharedText(text, clean_mask.unsqueeze(1), place),
     }
 
 
 def _noisy_columns(blocks: Tensor, kept_blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """The columns (S, N) of the blocks from the first to the last with columns to keep, and that last block (S, 1)."""
+    """((S, N) the columns of the first to the last block with columns to keep, (S, 1) the number of the last block)."""
     first, last = kept_blocks.amin(1, keepdim=True), kept_blocks.amax(1, keepdim=True)
     return _chosen_columns((blocks >= first) & (blocks <= last)), last
 
 
-def _places(half: Tensor, blocks: Tensor) -> Tensor:
-    """(b, W): where each of a row's W columns stands among its columns `half`, (b, n); 0 if it is not one of them."""
-    places = torch.arange(half.shape[1], device=half.device).expand_as(half)
-    return torch.zeros_like(blocks).scatter_(1, half, places)
+def _places(chosen: Tensor, blocks: Tensor) -> Tensor:
+    """(b, W), the place of each of a row's W columns among its chosen columns (b, n); 0 for columns not chosen.
+
+    blocks: (b, W) int64; only its shape and device are used.
+    """
+    places = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+    return torch.zeros_like(blocks).scatter_(1, chosen, places)
 
 
 def _chosen_columns(wanted: Tensor) -> Tensor:
-    """The numbers (b, n) of the wanted columns (b, W) bool, in order; a row with fewer is filled up with others."""
+    """(b, n), the numbers of the wanted columns in order; a row with fewer is filled up with others.
+
+    wanted: (b, W) bool.
+    """
     count = int(wanted.sum(-1).max())
     return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]

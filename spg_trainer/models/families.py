@@ -1,6 +1,6 @@
 """The published families as tables; facts and sources are in docs/models.md.
 
-What the fields of a table mean, and how a family is added from outside, is in `family.py`.
+`family.py` says what the fields of a table mean, and how to add a family from outside.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from spg_trainer.models.family import Family
 
 
 def _stacked_experts() -> list[WeightTransform]:
-    """Puts the experts of a layer into two tensors; on the Hub each expert has tensors of its own."""
+    """Conversions that put the experts of a layer into two tensors; on the Hub each expert has tensors of its own."""
     return get_checkpoint_conversion_mapping("qwen3_moe")
 
 
@@ -52,7 +52,7 @@ def _llada2_weights() -> list[WeightTransform]:
 
 
 def _nemotron_labs(settings: dict[str, Any]) -> dict[str, Any]:
-    """Refuses weights that were only trained from left to right."""
+    """Derives no settings. Raises ModelError for weights that were trained only from left to right."""
     if settings.get("dlm_paradigm") == "autoregressive":
         raise ModelError(
             "config.json has dlm_paradigm = 'autoregressive': these weights write from left to right. Take a "
@@ -70,6 +70,7 @@ def _nemotron_labs_weights() -> list[WeightTransform]:
 
 
 _SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
+"""Settings in the config.json of SDAR's models that change nothing in a pass (`Family.unread`)."""
 
 FAMILIES = (
     Family(

@@ -1,4 +1,4 @@
-"""What a model family is, and how transformers learns of it: `register_family(Family(...))`.
+"""Model families: what a family is, and `register_family`, which makes transformers know it.
 
 A family is a class of transformers' own ("stock"), an attention pattern, a shift of the logits, and the names that the
 Hub's files use. The published families are in `families.py`.
@@ -59,7 +59,8 @@ class Family:
     unread: frozenset[str] = frozenset()
     """Settings of config.json that the stock class does not have, and that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
-    """Takes config.json's settings; returns the stock class's settings that follow from these, or that they lack."""
+    """Takes config.json's settings; returns further settings of the stock class: those that follow from these, and
+    those that config.json lacks."""
     tokenizer: type[PreTrainedTokenizerFast] | None = None
     """The class that stands in for a tokenizer which comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
@@ -150,7 +151,7 @@ class FamilyConfig:
 
     @classmethod
     def _check(cls, settings: Mapping[str, Any]) -> None:
-        """Raises ModelError for a setting of a config.json that the family does not know, or needs at another value."""
+        """Raises ModelError for a setting of config.json that the family does not know, or needs at another value."""
         family = cls.family
         required = _REQUIRED | dict(family.required)
         fields_of_stock = {f.name for f in dataclasses.fields(cls)}
@@ -184,11 +185,11 @@ class FamilyConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings under the names of the Hub's config.json; `save_pretrained` writes these."""
         in_file, as_read = self._file or ({}, {})
-        now = super().to_dict()
+        current = super().to_dict()
         names = self.family.names
         changed = {
             names.get(name, name): value
-            for name, value in now.items()
+            for name, value in current.items()
             if not name.startswith("_") and (name not in as_read or as_read[name] != value)
         }
         rope = changed.get("rope_parameters") or {}
@@ -201,7 +202,7 @@ class FamilyConfig:
             changed.pop(block, None)
         if "dtype" in changed and "dtype" not in in_file:  # older tools call it `torch_dtype`
             changed["torch_dtype"] = changed.pop("dtype")
-        written = in_file | changed | {"transformers_version": now["transformers_version"]}
+        written = in_file | changed | {"transformers_version": current["transformers_version"]}
         written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
         # What is written has no code of its own, and its weights are stored whole even if they were opened in 4 bits.
         for name in ("auto_map", "quantization_config"):
@@ -222,8 +223,8 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
     A new family needs only this call. A second family with the same `key` replaces the first.
     """
-    kind = family.key or family.model_type
-    settings = {"family": family, "model_type": kind}
+    key = family.key or family.model_type
+    settings = {"family": family, "model_type": key}
     settings |= {"block_size": family.block_size, "context": family.context, **_defaults(family)}
     config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
     stock_body = getattr(
@@ -241,9 +242,10 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
 
 def _defaults(family: Family) -> dict[str, Any]:
-    """The defaults of a new configuration that differ from the stock class's: those that the family needs.
+    """Class attributes for a configuration: the defaults, as dataclass fields, that differ from the stock class's.
 
-    Token ids default to None, since the stock class's are those of another vocabulary.
+    They are the values that the family requires, and None for token ids, since the stock class's ids are of another
+    vocabulary.
     """
     name_in_stock = {on_hub: in_stock for in_stock, on_hub in family.names.items()}
     fields_of_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}

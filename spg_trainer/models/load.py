@@ -76,15 +76,20 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: as `--model`, see `resolve_model`. env: a task or a list of tasks; `tiny` opens their small model. None =
-    Sudoku. A task is a name for `envs.make`, or a registered class. If it has no small model, a warning says which one
-    is opened instead; other models than `tiny` do not depend on the task. dtype: auto (float32 on the CPU, bfloat16 on
-    CUDA), float32, bfloat16, float16 or float64, or a torch.dtype. device: auto (CUDA if there is one), cpu, cuda, ...
-    lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha,
-    lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own values. revision:
-    branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags; None = as in the model's files.
-    lora_experts, load_4bit, chat_template_args: as the flags; chat_template_args None = as in the model's
-    environment.json.
+    Args:
+        name: as `--model`, see `resolve_model`.
+        env: a task or a list of tasks, each a name for `envs.make` or a registered class; None = Sudoku. Only the name
+            `tiny` depends on the tasks: it opens their small model, or another one, which a warning names, if they have
+            none.
+        dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64, or a torch.dtype.
+        device: auto (CUDA if there is one), cpu, cuda, ...
+        lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`.
+        lora_alpha, lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own
+            values.
+        revision: branch, tag or commit of a Hub id.
+        attention_block, mask_token_id: as the flags; None = as in the model's files.
+        lora_experts, load_4bit: as the flags.
+        chat_template_args: as the flag; None = as in the model's environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
     the adapter's, and for variables that the chat template does not read.
@@ -127,7 +132,7 @@ def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Po
     dtype = load_config.dtype
     if load_config.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
         dtype, device = _name_of(_dtype(load_config.dtype, find_device(device))), "cpu"
-    # What only a training sets, such as `lora_r`, keeps its default.
+    # Settings that only a training has, such as `lora_r`, keep their defaults.
     settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
@@ -185,7 +190,7 @@ def open_policy(
 
 
 def new_model(settings: ModelConfig, *, seed: int, device: str) -> Policy:
-    """The model of new weights for `new` or `new:KIND` in settings; on the CPU if it still has to be divided."""
+    """The model with new weights that the settings ask for by `new` or `new:KIND`; on the CPU if it will be divided."""
     policy = new_policy(
         settings.model.partition(":")[2],
         device="cpu" if settings.is_divided else device,
@@ -318,8 +323,8 @@ def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
 def refuse_not_finite(policy: Policy) -> None:
     """Raises ModelError if a tensor of the model holds NaN or infinity, and names the first one.
 
-    It looks at each number once. That takes as long as reading the weights from memory: for 8 billion weights some
-    seconds on a CPU, and a few hundredths of a second on a GPU, which is waited for only once, at the end.
+    Each number is read from memory once: for 8 billion weights this takes some seconds on a CPU, and a few hundredths
+    of a second on a GPU. The GPU is waited for only once, at the end.
     """
     local_tensors = {name: local(tensor) for name, tensor in policy.model.state_dict().items()}
     tensors = {
@@ -339,7 +344,7 @@ def refuse_not_finite(policy: Policy) -> None:
 
 
 def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
-    """The base model with its tokenizer or the adapter's own. Raises ModelError with the base and the next step."""
+    """The base model with its tokenizer, or the adapter's own. Raises ModelError, which names base and next step."""
     device = find_device(settings.device)
     dtype = _dtype(settings.dtype, device)
     base, adapter = weights.base, weights.adapter
@@ -443,13 +448,13 @@ def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
 
 
 def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
-    """The folder of a model's files, downloaded if needed: only safetensors, since these can be read in parts."""
+    """The folder of a model's files, downloaded if needed; weights only as safetensors, which can be read in parts."""
     if weights.is_local:
         return Path(weights.base)
     from huggingface_hub import snapshot_download
 
-    where = {name: options[name] for name in ("revision", "local_files_only")}
-    return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
+    source = {name: options[name] for name in ("revision", "local_files_only")}
+    return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **source))
 
 
 def without_weights(settings: ModelConfig, env: str, *, download: bool = True) -> Policy:
@@ -513,10 +518,10 @@ def _tokenizer_for(
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
     """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in."""
-    kind = config.family.tokenizer
-    if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
+    stock_class = config.family.tokenizer
+    if stock_class is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)
-    return kind.from_pretrained(place, **options)
+    return stock_class.from_pretrained(place, **options)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

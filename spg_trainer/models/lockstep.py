@@ -10,7 +10,7 @@
 5. Before processes communicate in another way, and at a phase's end, each process says that it has no pass left. It
    makes the passes of others until no process has any.
 
-Hooks on a model's body do all this, and `drain`, which `spg_trainer.distributed` calls.
+Hooks on a model's body do all this, together with `drain`, which `spg_trainer.distributed` calls.
 """
 
 from collections.abc import Sequence
@@ -95,9 +95,11 @@ class Lockstep:
         torch.autograd.Variable._execution_engine.queue_callback(self._note_backward_ended)
 
     def _note_backward_ended(self) -> None:
+        """Called when a backward pass has ended."""
         self.is_inside = False
 
     def _has_graph(self, number: int) -> bool:
+        """Whether a pass of this model, made now, has a graph of autograd."""
         return torch.is_grad_enabled() and any(p.requires_grad for p in self.models[number].parameters())
 
     def _agree(self, kind_here: int | None) -> int | None:
@@ -133,7 +135,7 @@ class Lockstep:
         self.for_others += 1
 
     def _close(self) -> None:
-        """Ends the pass with a graph that had no backward pass, if any, by one with gradient 0: others wait for it."""
+        """If a pass with a graph had no backward pass, makes one with gradient 0, since other processes wait for it."""
         if self._open is not None:
             (number, states), self._open = self._open, None
             self._send_back_nothing(number, states)

@@ -1,4 +1,4 @@
-"""LoRA on the linear layers of a body, adapters from disk, and their reference.
+"""LoRA adapters: adds new ones, loads saved ones, merges them into their base, and keeps a copy as the reference.
 
 peft is slow to import, so it is imported lazily.
 """
@@ -108,8 +108,11 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         fits_nothing = weights <= set(report.missing_keys)
         # If the vocabulary has grown, peft saves the embeddings a second time under the names of its wrappers.
-        wrappers = (".modules_to_save.", ".original_module.")
-        unknown = [key for key in report.unexpected_keys if not any(part in key for part in wrappers)]
+        unknown = [
+            key
+            for key in report.unexpected_keys
+            if ".modules_to_save." not in key and ".original_module." not in key
+        ]
         if unknown:
             raise ValueError(f"its weight {unknown[0]} is for no layer of the base")
         if fits_nothing:
@@ -197,12 +200,11 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
     from peft.utils import ModulesToSaveWrapper
 
     base = model.get_base_model()
-    whole = {
-        f"{base_name(name)}.{leaf}": weight
-        for name, module in base.named_modules()
-        if isinstance(module, ModulesToSaveWrapper)
-        for leaf, weight in module.modules_to_save[TRAINED].named_parameters()
-    }
+    whole = {}
+    for name, module in base.named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            for leaf, weight in module.modules_to_save[TRAINED].named_parameters():
+                whole[f"{base_name(name)}.{leaf}"] = weight
     tied = base.all_tied_weights_keys  # {name of a weight: name of the weight that it is tied to}
     if replaced := whole.keys() & {*tied, *tied.values()}:
         raise ModelError(

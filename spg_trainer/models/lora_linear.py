@@ -44,8 +44,8 @@ class MixedLinear(Linear):
         if (adapter := self.factors()) is None:
             return None
         down, up, scale = adapter
-        in_full = dtype == down.dtype and dtype.itemsize > 2
-        return None if in_full else (down.to(dtype).T, up.to(dtype).T, scale)
+        both_are_wide = dtype == down.dtype and dtype.itemsize > 2  # the input and the adapter
+        return None if both_are_wide else (down.to(dtype).T, up.to(dtype).T, scale)
 
     def factors(self) -> tuple[Tensor, Tensor, float] | None:
         """The weights of the one active adapter, (r, in) and (out, r), and its scale.
@@ -53,7 +53,8 @@ class MixedLinear(Linear):
         None if no adapter or several are active, or if the active one is more than two factors.
         """
         active = [name for name in self.active_adapters if name in self.lora_A]
-        if len(active) != 1 or self.disable_adapters or self.merged or self.lora_variant:
+        is_plain = not (self.disable_adapters or self.merged or self.lora_variant)
+        if len(active) != 1 or not is_plain:
             return None
         (name,) = active
         if self.lora_B[name].bias is not None:

@@ -1,4 +1,4 @@
-"""A model with all that masked diffusion needs besides: tokenizer, special tokens, reference."""
+"""`Policy`: a model with all else that masked diffusion needs: tokenizer, special tokens, reference."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ class Policy:
     pad_id: int
     end_token_ids: tuple[int, ...]
     """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn; it is
-    put behind the completions that a model is taught."""
+    put after the completions that a model is taught."""
     source: str
     """The folder or Hub id that was opened."""
     note: str = ""
@@ -44,7 +44,7 @@ class Policy:
     most_rows: int | None = None
     """How many completions at once fitted after more had run out of memory; None = memory was always enough."""
     most_copies: int | None = None
-    """How many masked copies at once fitted in an update after more had run out of memory; None = as above."""
+    """The same for the masked copies of an update: how many at once fitted; None = memory was always enough."""
     unread: Path | None = None
     """The folder of the weights while they are still to be read, since the model is divided first; else None."""
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
@@ -53,11 +53,11 @@ class Policy:
     def __repr__(self) -> str:
         """One line: what was opened, and its special tokens."""
         count = sum(weight.numel() for weight in self.model.parameters()) / 1e6
-        name = self.tokenizer.convert_ids_to_tokens
-        ends = " or ".join(f"{name(token)!r} ({token})" for token in self.end_token_ids)
+        spelling = self.tokenizer.convert_ids_to_tokens
+        ends = " or ".join(f"{spelling(token)!r} ({token})" for token in self.end_token_ids)
         return (
             f"Policy({self.source!r}: {type(self.model).__name__}, {count:,.2f} million weights, {self.model.dtype} on "
-            f"{self.device}, masks with {name(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
+            f"{self.device}, masks with {spelling(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
         )
 
     def __reduce__(self) -> NoReturn:
@@ -122,7 +122,9 @@ class Policy:
     def ending_with(self, end_tokens: str) -> "Policy":
         """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
         eos = self.tokenizer.eos_token_id
-        return replace(self, end_token_ids=(eos,)) if end_tokens == "eos" and eos is not None else self
+        if end_tokens != "eos" or eos is None:
+            return self
+        return replace(self, end_token_ids=(eos,))
 
 
 def check_policy(value: object, function: str) -> None:

@@ -87,11 +87,11 @@ class Replays:
         tensors: dict[str, Tensor],
         fixed: Hashable,
     ) -> tuple[Tensor, ...]:
-        """What `work(tensors)` returns; it is run, recorded or replayed. The next call of this shape may overwrite it.
+        """What `work(tensors)` returns. The next call of this shape may overwrite these tensors.
 
-        work: may neither read values from the GPU nor copy any to it. Besides `tensors` it may use and change tensors
-        that keep their place for the whole rollout. Running it twice must have the same effect as once. fixed: all else
-        that decides what it does.
+        work: is run, recorded or replayed. It may neither read values from the GPU nor copy any to it. Besides
+        `tensors` it may use and change tensors that keep their place for the whole rollout. Running it twice must have
+        the same effect as once. fixed: everything else that decides what `work` does.
         """
         if name in self.failed:
             return work(tensors)
@@ -103,12 +103,12 @@ class Replays:
             self.seen.add(key)
             return work(tensors)
         if key not in self.graphs:
-            taken = {
+            inputs = {
                 part: tensor.clone(memory_format=torch.contiguous_format) for part, tensor in tensors.items()
             }
             device = next(iter(tensors.values())).device
             try:
-                recording = Recording(lambda: work(taken), device, self.memory)
+                recording = Recording(lambda: work(inputs), device, self.memory)
             except RuntimeError as error:
                 if not self.failed:
                     reason = str(error).strip().partition("\n")[0]
@@ -118,9 +118,9 @@ class Replays:
                 self.failed.add(name)
                 return work(tensors)
             self.memory = recording
-            self.graphs[key] = recording, taken
-        recording, taken = self.graphs[key]
-        torch._foreach_copy_([*taken.values()], [tensors[part] for part in taken])
+            self.graphs[key] = recording, inputs
+        recording, inputs = self.graphs[key]
+        torch._foreach_copy_([*inputs.values()], [tensors[part] for part in inputs])
         recording.replay()
         return recording.result
 
@@ -150,13 +150,13 @@ class Replays:
         }
         fixed = {name: value for name, value in from_cache.items() if name not in tensors}
 
-        def work(taken: dict[str, Tensor]) -> tuple[Tensor]:
-            arguments = {name: taken.get(name) for name in given}
-            cache_of_taken = None
+        def work(inputs: dict[str, Tensor]) -> tuple[Tensor]:
+            arguments = {name: inputs.get(name) for name in given}
+            cache_of_inputs = None
             if cache is not None:
-                indices = {name: taken[name] for name in from_cache if name in taken}
-                cache_of_taken = replace(cache, **indices)
-            return (hidden_states(model, **arguments, cache=cache_of_taken, start=start),)
+                indices = {name: inputs[name] for name in from_cache if name in inputs}
+                cache_of_inputs = replace(cache, **indices)
+            return (hidden_states(model, **arguments, cache=cache_of_inputs, start=start),)
 
         is_short = input_ids.numel() <= MOST_POSITIONS
         if not (is_short and input_ids.is_cuda and distributed.lockstep is None):

@@ -71,9 +71,10 @@ def divide(
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
     head = base.get_output_embeddings()
-    # If embedding and head are two tensors, each is needed at one end of a pass only.
-    ends = [embedding, head] if by_layer and embedding.weight is not head.weight else []
-    for module in (*ends, *layers.children(), base):
+    # If embedding and head are two tensors, each is needed at one end of a pass only, so they are gathered separately.
+    are_separate = by_layer and embedding.weight is not head.weight
+    separate_ends = [embedding, head] if are_separate else []
+    for module in (*separate_ends, *layers.children(), base):
         # Norm and head stay gathered after a pass, since the head multiplies the hidden states outside of the body.
         fully_shard(module, reshard_after_forward=by_layer and module not in (base, head), **options)
     _sum_in_backward(base, by_layer)
@@ -100,16 +101,19 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
     """Reads the numbers of a divided model on the device `meta`. Raises ModelError for files that do not fit."""
     from safetensors import SafetensorError
 
-    in_files = base.state_dict()
-    with_other_buffers = [
-        module
-        for path, module in base.named_modules()
-        if any(f"{path}.{name}" not in in_files for name, _ in module.named_buffers(recurse=False))
+    saved_names = base.state_dict().keys()
+
+    def has_unsaved_buffer(path: str, module: nn.Module) -> bool:
+        buffers = module.named_buffers(recurse=False)
+        return any(f"{path}.{name}" not in saved_names for name, _ in buffers)
+
+    with_unsaved_buffers = [
+        module for path, module in base.named_modules() if has_unsaved_buffer(path, module)
     ]
     base._apply(lambda value: _empty_like(value, device) if value.is_meta else value.to(device))
     base.tie_weights()
     with torch.no_grad():
-        for module in with_other_buffers:  # these, the frequencies of positions, are in no file
+        for module in with_unsaved_buffers:  # these buffers, the frequencies of positions, are in no file
             base._init_weights(module)
         try:
             load_parts(base, folder)
@@ -189,9 +193,9 @@ def resharded(model: nn.Module) -> Iterator[None]:
 def reduce_gradients(model: nn.Module) -> None:
     """Sums the gradients of a sharded model inside `unsharded`; each process keeps the gradient of its part.
 
-    A process without completions takes part with zeros. Afterwards the weights are divided again. Gradients of adapters
-    and of a model that is not sharded are not summed here; if it has a working copy, its gradients become those of the
-    trained weights.
+    A process without completions takes part with zeros. Afterwards the weights are divided again. Gradients of
+    adapters, and of a model that is not sharded, are not summed here. If a model has a working copy, the gradients of
+    the copy become those of the trained weights.
     """
     base = base_model(model)
     if (copy := working_copy(base)) is not None:
@@ -219,11 +223,13 @@ def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":
 
 
 def _unshard(base: nn.Module) -> None:
+    """Gathers the weights of all modules on each process."""
     for module in _gathered_at_once(base):
         module.unshard()
 
 
 def _reshard(base: nn.Module) -> None:
+    """Lets go of gathered weights, so that each process again holds its part alone."""
     for module in _gathered_at_once(base):
         module.reshard()
 

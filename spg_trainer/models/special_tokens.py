@@ -1,4 +1,4 @@
-"""Finds the tokens that mask, pad and end, from a model's config, tokenizer and vocabulary."""
+"""Finds a model's mask, padding and end tokens, from its config, tokenizer and vocabulary."""
 
 import re
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 
 OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())
-"""Variables of a chat template, and options of transformers, that users may not set: we set them, or no task has them.
-"""
+"""Variables of a chat template, and options of transformers, that users may not set in --chat-template-args: either we
+set them, or no task uses them."""
 
 
 SpecialTokens = tuple[int, int, tuple[int, ...]]
@@ -18,15 +18,15 @@ SpecialTokens = tuple[int, int, tuple[int, ...]]
 
 
 def find_special_tokens(
-    config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None = None, rows: int | None = None
+    config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None = None, size: int | None = None
 ) -> SpecialTokens:
     """The special tokens, from the model's config first, its tokenizer second, its vocabulary third.
 
     asked_mask: --mask-token-id. It decides if config and tokenizer name different masks, and is set in the tokenizer.
-    rows: how many embeddings there are; None = as the config says. Raises ModelError if there is no mask or no end
+    size: how many embeddings there are; None = as the config says. Raises ModelError if there is no mask or no end
     token, or if config and tokenizer disagree.
     """
-    mask = _find_mask(config, tokenizer, asked_mask, rows or config.vocab_size)
+    mask = _find_mask(config, tokenizer, asked_mask, size or config.vocab_size)
     ends = _find_ends(config, tokenizer)
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")

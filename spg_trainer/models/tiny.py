@@ -55,6 +55,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 ARCHITECTURES = {"": "LLaDAModelLM", "block": "SDARForCausalLM", "shift": "DreamModel"}
+"""{kind of a tiny model, see `new_tiny`: its architecture}."""
 BLOCK = 8
 """Tokens of an attention block in a tiny model of kind "block"."""
 

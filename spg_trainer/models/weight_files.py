@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 FILE_BYTES = 10**8
-"""Bytes of a file of weights, or a layer if that is larger: so much of a model is in memory while it is written."""
+"""The most bytes of a file of weights, unless one layer is larger; so much of a model is in memory while it is written.
+"""
 
 
 INDEX = "model.safetensors.index.json"

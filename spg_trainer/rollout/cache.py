@@ -2,7 +2,7 @@
 
 A *refresh* computes all columns; with most caches it is the first pass of a block. All other passes compute a window of
 columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this cache
-computes the block, 8 columns before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
+computes the block, 8 columns before it and everything after it: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POSITIONS_PER_THREAD = 1024
 """How many positions (rows x columns) a forward pass on a CPU takes for each thread. Such a pass stays in the
 processor's cache, and is 1.3 to 1.6 times faster than larger ones."""
 Margins = Callable[[Sampling], tuple[int, int | None]]
-"""(how many columns a pass computes before its block, how many behind it); None = all behind it."""
+"""(how many columns a pass computes before its block, how many after it); None = all after it."""
 
 CACHES: dict[str, Margins | None] = {
     "none": None,
@@ -57,8 +57,8 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
 
-def pass_bytes(config: PreTrainedConfig) -> int:
-    """An estimate of the bytes that a refresh has in memory at once for one column of one row.
+def pass_bytes_per_column(config: PreTrainedConfig) -> int:
+    """An estimate of the bytes that a refresh holds in memory at once for one column of one row.
 
     It counts three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
     """
@@ -100,7 +100,7 @@ def memory_line(
     num_rows: int,
     rows_per_forward: int | None,
 ) -> str:
-    """Says in one line how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
+    """A line on how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
     length = sampling.max_completion_length
     at_once = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     column_bytes = bytes_per_column(config, dtype.itemsize)
@@ -131,7 +131,7 @@ def buffers_for(
         )
     slots = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())  # of one row
-    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes(config), device)
+    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes_per_column(config), device)
     if most_rows is not None and most_rows < 1:
         raise ConfigError(
             f"cache={sampling.cache}: keys and values of {columns} columns take {kept_bytes / 2**30:.1f} GiB, and "
@@ -170,7 +170,7 @@ class KeyValues:
 
 @dataclass
 class Access:
-    """What attention does with the buffers in one forward pass of b rows; it stands in for transformers' `Cache`.
+    """Reads and writes the buffers for attention in one forward pass of b rows, in place of transformers' `Cache`.
 
     Attention first writes the keys and values that the pass computes into the rows' slots. In a refresh it then attends
     to these alone. In other passes it attends to the columns first .. end - 1 of the slots, some of which earlier

@@ -35,7 +35,7 @@ class Blocks:
     numbers: Tensor
     """(b,) int64, the rows' numbers on the canvas."""
     span: Tensor
-    """(b, S) int64, the places of the blocks. A block shorter than S is filled up with places behind it or, where the
+    """(b, S) int64, the places of the blocks. A block shorter than S is filled up with places after it or, where the
     canvas ends, before it."""
     masked: Tensor
     """(b, S) bool, the places of the block that hold no token yet."""
@@ -43,8 +43,8 @@ class Blocks:
     """(b, n) int64, where in `span` the drawn places are, in ascending order, followed by the places that fill the row
     up. A row has no number twice, because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the same as places of the completion. The results at places that fill a row up are not used. If a
-    pass computes only the row's own block, the first drawn place is repeated in place of these."""
+    """(b, n) int64, the same places, counted from the completion's first token. Results at places that fill a row up
+    are not used. If a pass computes only the row's own block, the first drawn place is repeated there instead."""
     num_drawn: list[int]
     """b numbers: how many drawn places each row has."""
     has_token: Tensor | None
@@ -125,9 +125,13 @@ class Canvas:
         size: S. edits: whether places that have a token are drawn, too. own_block_only: whether a pass computes only
         the row's own block, as under block-causal attention.
         """
-        num_drawn = [row.holes if edits else row.masked for row in rows]
-        first_only = [row.writes_first_only for row in rows]
-        num_drawn = [1 if alone else number for number, alone in zip(num_drawn, first_only, strict=True)]
+
+        def number_drawn(row: Row) -> int:
+            if row.writes_first_only:
+                return 1
+            return row.holes if edits else row.masked
+
+        num_drawn, first_only = [*map(number_drawn, rows)], [row.writes_first_only for row in rows]
         most = max(num_drawn)  # n
         numbers = self.tensor([row.number for row in rows])
         # A span has to end on the canvas, so the span of a short last block begins before the block.
@@ -190,21 +194,21 @@ class Canvas:
         if falls_back is not None:
             column = self.records["fallback"]
             columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))
-        where = (blocks.numbers.unsqueeze(-1), blocks.span)
+        index = (blocks.numbers.unsqueeze(-1), blocks.span)
         for column, values in columns_and_values:  # (B, T) and (b, n)
-            old = column[where]  # (b, S), into which the n new values are scattered
-            column[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
+            old = column[index]  # (b, S), into which the n new values are scattered
+            column[index] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
-        """Adds to `confidence_change` how much the tokens of the last pass changed the masked places of the blocks.
+        """Adds to `confidence_change` how much the highest probability at masked places changed since the last pass.
 
         highest: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising step
         of this pass. Nothing is added at a place without a new token within `NEAR` places, and at a place that had no
         probability before.
         """
         numbers = blocks.numbers.unsqueeze(-1)
-        # In a row's first pass (step 0) this also holds for all masked places, whose step is NEVER (-1); this does no
-        # harm, since no place had a probability before.
+        # In a row's first pass, `steps - 1` is -1, which is NEVER. So masked places count as just written, too. This
+        # does no harm, since no place had a probability before.
         just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
         is_near = max_pool1d(just_written.to(highest.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
         before = self.highest[numbers, blocks.span]  # (b, S)
@@ -214,7 +218,7 @@ class Canvas:
         self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, whether each row of `numbers` is finished: its places still masked are all behind an end token."""
+        """(b,) bool, whether each row of `numbers` is finished: its places still masked are all after an end token."""
         step = self.unmask_step[numbers]
         is_given = step == GIVEN if self.has_given else None
         before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, is_given)

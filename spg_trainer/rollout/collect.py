@@ -102,7 +102,7 @@ class EnvironmentSource:
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
         teaching_first = np.argsort(~teaches, kind="stable")
         chosen = np.sort(teaching_first[: config.prompts_per_step])
-        counts = {"no_room": sum(part.no_room for part in parts)}
+        counts = {"no_room": sum(part.no_room for part in parts)}  # totals over the step's batches
         if parts[0].skipped is not None:  # each batch's `skipped` already counts for all processes
             counts["skipped"] = sum(part.skipped or 0 for part in parts)
         # The parts are in ascending order of episodes, and so are the joined rows.
@@ -111,8 +111,8 @@ class EnvironmentSource:
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
 
-        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. A problem
-        that took the place of one too long (--overlong skip) is not in `taken`, so it may be chosen once more.
+        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. With
+        --overlong skip, a problem that replaced one too long is not in `taken`, so it may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -183,7 +183,7 @@ def sample_and_score(
     records: frozenset[Record] = frozenset(),
     branches: int = 1,
 ) -> Rows:
-    """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
+    """Plays an episode for each row of `first_turns`, and scores all in one verifier call; returns a row for each turn.
 
     key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
     `sample_completions`. branches: how many neighbouring rows share the first half of their first turn, as for
@@ -194,7 +194,7 @@ def sample_and_score(
     problems = episodes.problems
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """Decodes a turn of the episodes that go on."""
+        """The completions of a turn in the episodes `going_on`. prompts: theirs, encoded."""
         rows_of_turn = first_turns.select(torch.tensor(going_on))
         rows_of_turn = rows_of_turn.with_columns(turn=torch.full_like(rows_of_turn.turn, turn))
         noise_keys = [(*key, *key_of_turn) for key_of_turn in rows_of_turn.noise_keys()]
@@ -261,24 +261,24 @@ def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round
     All episodes are scored in one verifier call.
     """
     # (B,) int64, the episode of each completion.
-    owner = np.array([i for _, owners in rounds for i in owners])
+    episode = np.array([i for _, episodes_of_round in rounds for i in episodes_of_round])
     rollouts = Rows.join([part for part, _ in rounds])
     if len(rounds) > 1:
-        order = owner.argsort(kind="stable")
-        rollouts, owner = rollouts.select(torch.from_numpy(order)), owner[order]
-    rows, scores = first_turns.select(torch.from_numpy(owner)).with_turns(), episodes.score()
+        order = episode.argsort(kind="stable")
+        rollouts, episode = rollouts.select(torch.from_numpy(order)), episode[order]
+    rows, scores = first_turns.select(torch.from_numpy(episode)).with_turns(), episodes.score()
     return rows.with_columns(
         **vars(rollouts),
-        problems=[episodes.problems[i] for i in owner],
+        problems=[episodes.problems[i] for i in episode],
         completions=[text for turns in episodes.turns for text in turns],
-        rewards=scores.total[owner],
-        components={name: values[owner] for name, values in scores.rewards.items()},
-        correct=scores.rewards["correct"][owner] == 1.0,
-        reason=[scores.reason[i] for i in owner],
-        extracted=[scores.extracted[i] for i in owner],
-        traceback=[scores.traceback[i] for i in owner],
+        rewards=scores.total[episode],
+        components={name: values[episode] for name, values in scores.rewards.items()},
+        correct=scores.rewards["correct"][episode] == 1.0,
+        reason=[scores.reason[i] for i in episode],
+        extracted=[scores.extracted[i] for i in episode],
+        traceback=[scores.traceback[i] for i in episode],
         # The last turn of an episode gets no reply.
         replies=[reply for replies in episodes.replies for reply in [*replies, None]],
-        truncated=episodes.truncated[owner],
+        truncated=episodes.truncated[episode],
         no_room=episodes.ended.count("no_room"),
     )

@@ -1,11 +1,11 @@
-"""Which columns of which rows a pass computes, in which calls of the model, and which columns it attends to.
+"""Computes hidden states for a pass: which columns of which rows, in which calls of the model, attending to which.
 
 Work that cannot change a token is left out:
 
 - the last layer at places that are not drawn;
 - padding that all rows of a call have;
 - at a refresh, all but one of several rows whose ids are equal;
-- under block-causal attention, all columns behind the block of attention in which the active block lies.
+- under block-causal attention, all columns after the block of attention in which the active block lies.
 """
 
 from collections import defaultdict
@@ -52,7 +52,8 @@ class Columns:
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)
             """(B, L + T) int64, the number of each column's block of attention; -1 on padding."""
         self.rows_per_forward = rows_per_forward
-        self.positions_per_forward = None  # None = rows_per_forward bounds a call of the model
+        # The most positions in a call of the model; None = `rows_per_forward` bounds a call.
+        self.positions_per_forward = None
         if not self.on_gpu and rows_per_forward is None:
             self.positions_per_forward = POSITIONS_PER_THREAD * torch.get_num_threads()
 
@@ -112,7 +113,7 @@ class Columns:
         return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :num_places]
 
     def _num_seen(self, row: Row) -> int:
-        """How many columns a row sees: all; under block-causal attention, those up to the end of its block."""
+        """The end of the columns that a row sees: of all; under block-causal attention, of its active block."""
         return self.canvas.num_columns if self.pattern.is_full else self._attention_block(row)[1]
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
@@ -209,8 +210,8 @@ class Columns:
             seen = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
         _, inverse = torch.unique(seen.cpu(), dim=0, return_inverse=True)  # one read of a GPU
         distinct_of = inverse.tolist()
-        row_of = {number: row for row, number in enumerate(distinct_of)}
-        return distinct_of, [row_of[number] for number in range(len(row_of))]
+        example_of = {number: row for row, number in enumerate(distinct_of)}
+        return distinct_of, [example_of[number] for number in range(len(example_of))]
 
     def _compute_windows(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """The result of `hidden_states`, computed from a window of each row, which also attends to kept columns.
@@ -267,9 +268,8 @@ class Columns:
         if all(row.padding == lowest and self._num_seen(row) == end for row in rows):
             return None
         keys = torch.arange(lowest, end, device=columns.device)
-        return (keys >= self._column(rows, lambda row: row.padding)) & (
-            keys < self._column(rows, self._num_seen)
-        )
+        is_behind_padding = keys >= self._column(rows, lambda row: row.padding)
+        return is_behind_padding & (keys < self._column(rows, self._num_seen))
 
     def _positions(self, rows: list[Row], columns: Tensor) -> Tensor:
         """Position ids of columns (b, w): each row's first real token has 0."""
@@ -280,7 +280,7 @@ class Columns:
         return self.canvas.tensor([[value(row)] for row in rows])
 
     def _parts(self, num_rows: int, width: int) -> list[slice]:
-        """Cuts rows into parts for one call of the model each. width: how many columns of each row are computed."""
+        """Slices that cut rows into parts, each for one call of the model. width: how many columns a row computes."""
         size = self.rows_per_forward or num_rows
         if self.positions_per_forward:
             size = max(1, self.positions_per_forward // width)

@@ -49,7 +49,7 @@ class Demonstrations:
         """This process's share of the demonstrations of a step: one group, sorted by the lengths of their prompts.
 
         So a micro-batch has prompts of similar length. All processes get about as many demonstrations, of about the
-        same lengths. The whole canvas is learned: padding behind a completion's end counts like any other token.
+        same lengths. The whole canvas is learned: padding after a completion's end counts like any other token.
 
         step: its number, or "validation" for the demonstrations whose loss a validation measures; these are always the
         same. Raises ConfigError for a demonstration that is too long, unless such ones are skipped.
@@ -99,9 +99,9 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
     other task, which may have to play a game for each of them, only those of the first step. Raises ConfigError for a
     text that is too long and may not be skipped (--overlong).
     """
-    found, names = TooLong(room), {name for name, share in mix.items() if share}
+    too_long, names = TooLong(room), {name for name, share in mix.items() if share}
     for env in splits:
-        found.add_split(env)
+        too_long.add_split(env)
         for part in [*env.parts.values()] or [env]:
             if not is_file(part):
                 continue
@@ -111,10 +111,11 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
                 for name in {"right", *part.habits(problem)} & names:
                     written = envs.scoring.as_turns(write_habit(part, problem, name))
                     texts += [(index, text) for text in written]
-            found.completions += len(texts)
+            too_long.completions += len(texts)
             long = room.long_completions(texts)
-            found.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
-    note = found.note(config.overlong, splits[0].spec_name)
+            too_long.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
+    note = too_long.note(config.overlong, splits[0].spec_name)
+    # Raises ConfigError if a demonstration of the first step is too long.
     draw_fitting(room, splits[0], mix, config, 0, config.batch.prompts_per_step)
     return note
 

@@ -1,7 +1,8 @@
 """Draws demonstrations: which text of which problem is learned. Tasks write the texts: `envs/task.py: demonstration`.
 
-RL can only teach a base model that already *has* the right behaviour among others. So `mix` gives each habit of the
-environment a share of the demonstrations, besides `right`, which is `Task.demonstration`.
+RL can only strengthen what a base model already writes now and then. So a base model can be taught habits (typical
+wrong solutions), too: `mix` gives each habit of the environment, and `right` (`Task.demonstration`), a share of the
+demonstrations.
 """
 
 import math
@@ -115,12 +116,13 @@ def draw_turn(
 ) -> "tuple[Problem, str]":
     """Plays an episode and draws one of its turns: (problem, completion); the problem's prompt is the chat so far.
 
-    text: a list of all completions of the episode, or a text for its first turn. In the latter case, every later turn
-    follows a habit that `draw` draws anew.
+    text: a list of all completions of the episode, or a text for its first turn. After a text, every later turn follows
+    a rule (`right` or a habit) whose name `draw` draws anew.
     """
     prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
 
     def write(turn: int) -> str:
+        """The completion of a turn, with the prefix; a turn that is not written yet follows a newly drawn rule."""
         if turn == len(written):
             episode = envs.scoring.as_turns(write_habit(env, problem, draw()))
             # A habit that writes fewer turns repeats its last one.

@@ -1,4 +1,4 @@
-"""Draws the token that each masked position would take, and measures how sure the model is of it."""
+"""Draws a token for each masked position, and measures how sure the model is of it."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -158,8 +158,8 @@ def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
     """Cuts rows into pieces of at most `most` positions; yields the numbers of a piece's rows, and their positions.
 
-    counts: how many positions each row has. A row with more than `most` is a piece of its own. E.g.
-    counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
+    counts: how many positions each row has. A row with more than `most` is a piece of its own. E.g. counts 2, 3, 9 and
+    `most` 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
     """
     row_numbers: list[int] = []
     start = stop = 0
@@ -177,7 +177,7 @@ EndPenalty = tuple[Sequence[int], Tensor] | None
 
 
 def _subtract_penalty(logits: Tensor, ends: Sequence[int], penalty: Tensor, start: int) -> None:
-    """Subtracts the penalty in place. logits: (c, n), of the n tokens of the vocabulary from id `start` on."""
+    """Subtracts the penalty from the logits in place. logits: (c, n), of the n tokens from id `start` on."""
     for token in ends:
         if start <= token < start + logits.shape[1]:
             logits[:, token - start] -= penalty

@@ -71,23 +71,23 @@ class Failures:
 def own_frames(trace: str) -> str:
     """A traceback without the frames of installed packages and of our packages.
 
-    If no frame is left, an error of `envs` becomes its message, which says all; any other traceback stays whole.
+    If no frame is left, an error of `envs` becomes its message, which is enough; any other traceback stays whole.
     trace: a text of `traceback.format_exception`.
     """
     kept: list[str] = []
-    in_installed_frame = found_other = False
+    in_installed_frame = found_own_frame = False
     for line in trace.splitlines():
         if frame := re.match(r'  File "(.*?)", line ', line):
             in_installed_frame = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
-            found_other |= not in_installed_frame
+            found_own_frame |= not in_installed_frame
         elif not line.startswith("   "):
             # Lines that are indented further are the source of the frame above them; this line belongs to no frame.
             in_installed_frame = False
         if not in_installed_frame:
             kept.append(line)
-    if not found_other and (ours := re.search(r"^envs\.errors\.\w+: ", trace, re.MULTILINE)):
+    if not found_own_frame and (ours := re.search(r"^envs\.errors\.\w+: ", trace, re.MULTILINE)):
         return trace[ours.end() :]
-    return "\n".join(kept) if found_other else trace
+    return "\n".join(kept) if found_own_frame else trace
 
 
 @cache

@@ -59,7 +59,8 @@ def fitting_block(length: int, block: int, pattern: Pattern, origin: str, *, ask
 
     A block length that the user asked for stays, and is refused later if it does not fit. Any other stays if it divides
     the completion; but if attention has blocks, one from a training by RL does not stay. If none stays, the whole
-    completion is a block or, if attention has blocks, the largest part of these that divides the completion.
+    completion is one block. If attention has blocks, the length is then the largest that divides both the completion
+    and a block of attention.
     """
     divides = block > 0 and length % block == 0
     is_of_other_attention = origin.startswith(TRAINING) and not pattern.is_full

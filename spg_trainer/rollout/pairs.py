@@ -71,10 +71,8 @@ class PairFile:
         count, size = self.config.batch.prompts_per_step, len(self.index)
         places = np.arange(step * count, (step + 1) * count)  # counted over all epochs
         epochs = np.unique(places // size)
-        orders = [
-            numpy_generator(self.config.seed, "pairs", int(epoch)).permutation(size) for epoch in epochs
-        ]
-        order_of_epochs = np.concatenate(orders)
+        streams = [numpy_generator(self.config.seed, "pairs", int(epoch)) for epoch in epochs]
+        order_of_epochs = np.concatenate([stream.permutation(size) for stream in streams])
         first_place = epochs[0] * size  # the place at which the first of these epochs begins
         return self.index[order_of_epochs[places - first_place]]
 
@@ -155,7 +153,8 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
     values: list[Any] = []
     for name in COLUMNS:
         value, is_prompt = row[name], name == "prompt"
-        if not is_prompt and is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant":
+        is_one_answer = is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant"
+        if is_one_answer and not is_prompt:
             value = value[0]["content"]  # a completion as one message becomes its text
         if not (isinstance(value, str) or (is_prompt and is_chat(value))):
             kind = "chat messages" if is_prompt else "one message of the assistant"
@@ -172,16 +171,16 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     """
     texts = [(line, text) for line, (_, chosen, rejected) in pairs.items() for text in (chosen, rejected)]
     long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
-    found = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
-    found.add_prompts(path, "", len(pairs), long_prompts)
-    too_long = long_prompts.keys() | found.long_completions.keys()
-    return np.array([line not in too_long for line in pairs], dtype=bool), found.note(overlong, path)
+    measured = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
+    measured.add_prompts(path, "", len(pairs), long_prompts)
+    names_too_long = long_prompts.keys() | measured.long_completions.keys()
+    return np.array([line not in names_too_long for line in pairs], dtype=bool), measured.note(overlong, path)
 
 
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:
     """Makes rollouts of T = `length` positions from completions that no sampler wrote.
 
-    Their tokens up to and including the first end token count as unmasked at step 0; positions behind it count as
+    Their tokens up to and including the first end token count as unmasked at step 0; positions after it count as
     masked.
 
     Raises ConfigError for a completion that is longer than `length` with its end token.

@@ -14,7 +14,7 @@ def rollout_passes(
     """Yields (columns computed, columns seen, tokens drawn) for each pass over a row.
 
     A pass draws a token for each masked place of its block. `columns.py` computes these columns. Without `--unmasking
-    schedule` a row may need fewer passes: here each pass unmasks a single token.
+    schedule`, each pass counts here as unmasking a single token, so a row may need fewer passes than this.
     """
     keeps_columns = CACHES[sampling.cache] is not None
     columns = prompt_length + sampling.max_completion_length
@@ -22,11 +22,11 @@ def rollout_passes(
     steps_of_full_block = sampling.steps_per_block if by_schedule else sampling.block_length
     passes_before = 0
     prompt_computed = 0  # the number of the pass that last computed the prompt
-    for first, last in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
-        start, stop, size = prompt_length + first, prompt_length + last, last - first
+    for first, end in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
+        start, stop, size = prompt_length + first, prompt_length + end, end - first
         steps = math.ceil(size * steps_of_full_block / sampling.block_length)  # its share of the steps
         attention_start, seen = start, columns
-        if not pattern.is_full:  # columns behind the block of attention are not seen
+        if not pattern.is_full:  # columns after the block of attention are not seen
             edges = pattern.block_of(first, prompt_length)
             attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
         # With a causal context, a pass of its own writes the first token of a block of attention.
@@ -49,6 +49,7 @@ def rollout_passes(
                 computed = seen - prompt_length  # the prompt is kept
             else:
                 computed, prompt_computed = seen, passes_before
+            # How many places of the block are still masked.
             if not first_has_own_pass:
                 drawn = size * (steps - step) // steps
             elif step == 0:

@@ -55,12 +55,11 @@ class Pools:
         index: (P,) problems. correct: (P, G) bool.
         """
         for problem, right in zip(index.tolist(), correct, strict=True):
-            sign = int(right.all()) - int(not right.any())  # 1: all right, -1: all wrong, 0: mixed
             streak = self.streaks.pop(problem, 0)
-            if sign:
-                goes_on = streak * sign > 0  # the latest group ended in the same way
-                length = abs(streak) + 1 if goes_on else 1
-                self.streaks[problem] = sign * min(LONGEST_STREAK, length)
+            if right.all():
+                self.streaks[problem] = min(LONGEST_STREAK, max(0, streak) + 1)
+            elif not right.any():
+                self.streaks[problem] = max(-LONGEST_STREAK, min(0, streak) - 1)
         streaks = [*self.streaks.values()]
         return {
             "pools/all_right": streaks.count(LONGEST_STREAK),

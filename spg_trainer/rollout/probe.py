@@ -1,7 +1,7 @@
 """Scores half-written completions: one pass fills in all their masks, and the episode is played on.
 
-A *state* is a completion as it was before one of its denoising steps. Its *fill* is the completion that one pass makes
-of it.
+A *state* is a completion as it was before one of its denoising steps. The *fill* of a state is the completion that one
+pass makes of it.
 """
 
 from collections.abc import Callable
@@ -169,7 +169,7 @@ def _play_on(
     episodes = envs.episodes.Episodes(env, index, problems, [turns_before[b] for b in completions])
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """Decodes a turn of the episodes that go on."""
+        """The completions of a turn in the episodes `going_on`. prompts: theirs, encoded."""
         keys = [(*noise_keys[i], turn) for i in going_on]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length

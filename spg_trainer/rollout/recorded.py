@@ -1,9 +1,9 @@
-"""Passes inside a block as two pieces of recorded work, so that a GPU does not wait for Python (`--rollout-graphs`).
+"""Denoising steps that are recorded as CUDA graphs, so that a GPU does not wait for Python (`--rollout-graphs`).
 
-Besides the kernels of the layers, a pass starts more than a hundred others. If all rows have equally many masked
-places, these are recorded, too: the *pass* computes hidden states at all places of the blocks, and the *draw* chooses
-tokens and writes them on the canvas. What the host knows of the rows reaches the GPU in one tensor. Only this transfer
-and the noise, which each row draws from its own generator, are done anew in every pass.
+Besides the kernels of the layers, a step starts more than a hundred others. If all rows have equally many masked
+places, these are recorded, too, in two pieces: the *pass* computes hidden states at all places of the blocks, and the
+*draw* chooses tokens and writes them on the canvas. What the host knows of the rows reaches the GPU in one tensor. Only
+this transfer and the noise, which each row draws from its own generator, are done anew in every step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Decoder(Protocol):
 
 
 def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
-    """What makes recorded passes for a sampler; None if its settings, model or device do not allow them."""
+    """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
         REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
@@ -118,35 +118,35 @@ class RecordedSteps:
         # Neighbouring slots with the same window are a slice, which is read and written without copies.
         are_neighbours = slots == list(range(slots[0], slots[0] + len(slots)))
         one_window = are_neighbours and len(set(windows)) == 1
-        hides = any(row.padding != lowest for row in rows)
+        hides_padding = any(row.padding != lowest for row in rows)
         first_slot = slots[0] if one_window else None
         states, *places = self.replays.run(
             "pass",
-            lambda taken: self._pass(taken["known"], width, lowest, hides, first_slot),
+            lambda inputs: self._pass(inputs["known"], width, lowest, hides_padding, first_slot),
             {"known": known},
-            (width, lowest, hides, first_slot),
+            (width, lowest, hides_padding, first_slot),
         )
         noise = self._drawn_noise(rows, num_masked) if sampling.temperature > 0 else None
         must_read = sampler.must_read(remaining)
         names = ("span", "masked", "within", "places")
         (to_read,) = self.replays.run(
             "draw",
-            lambda taken: (self._draw(taken, num_masked, noise, must_read),),
+            lambda inputs: (self._draw(inputs, num_masked, noise, must_read),),
             {"known": known, "states": states, **dict(zip(names, places, strict=True))},
             (num_masked, must_read),
         )
         return remaining, to_read if must_read else None
 
     def _pass(
-        self, known: Tensor, width: int, lowest: int, hides: bool, first_slot: int | None
+        self, known: Tensor, width: int, lowest: int, hides_padding: bool, first_slot: int | None
     ) -> tuple[Tensor, ...]:
         """(hidden states (b, S, D) at all places of the blocks, masked places first; span; masked; within; places).
 
         The last four are as in `Blocks`, with n = S: here all places count as drawn.
 
-        width: columns of a window. lowest: the first column that is attended to. hides: whether some row has padding
-        from this column on, which must be hidden. first_slot: the slot of the first row, if the rows' slots are
-        neighbours and their windows equal; else None.
+        known: (b, 8), what `step` tells of the rows. width: columns of a window. lowest: the first column that is
+        attended to. hides_padding: whether some row has padding from this column on, which must be hidden. first_slot:
+        the slot of the first row, if the rows' slots are neighbours and their windows equal; else None.
         """
         sampler = self.sampler
         canvas, size = sampler.canvas, sampler.sampling.block_length
@@ -163,7 +163,7 @@ class RecordedSteps:
         states = hidden_states(
             sampler.policy.model,
             canvas.ids[number, columns],
-            keys >= padding if hides else None,
+            keys >= padding if hides_padding else None,
             keep=canvas.width + places - window_start,
             positions=(columns - padding).clamp(min=0),
             cache=Access(self.store, slots, written_columns, lowest, canvas.num_columns),
@@ -185,27 +185,27 @@ class RecordedSteps:
         return noise
 
     def _draw(
-        self, taken: dict[str, Tensor], num_masked: int, noise: Tensor | None, must_read: bool
+        self, inputs: dict[str, Tensor], num_masked: int, noise: Tensor | None, must_read: bool
     ) -> Tensor:
         """Draws tokens at the masked places and writes the best of them; returns `Sampler.values_to_read`.
 
-        taken: the results of `_pass`, and `known`. num_masked: how many places of each block are masked. must_read:
+        inputs: the results of `_pass`, and `known`. num_masked: how many places of each block are masked. must_read:
         whether the result is read; if not, any tensor is returned.
         """
         sampler = self.sampler
-        known = taken["known"]
+        known = inputs["known"]
         number, *_, passes, to_unmask = known.split(1, 1)
         blocks = Blocks(
             numbers=number.squeeze(1),
-            span=taken["span"],
-            masked=taken["masked"],
-            within=taken["within"][:, :num_masked],
-            places=taken["places"][:, :num_masked],
+            span=inputs["span"],
+            masked=inputs["masked"],
+            within=inputs["within"][:, :num_masked],
+            places=inputs["places"][:, :num_masked],
             num_drawn=[num_masked] * len(known),
             has_token=None,
         )
         tokens, logps, _, order, entropy, _ = sampler.draw(
-            taken["states"][:, :num_masked], blocks, None, noise
+            inputs["states"][:, :num_masked], blocks, None, noise
         )
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)

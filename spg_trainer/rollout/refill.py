@@ -37,9 +37,9 @@ class Row:
         self.block = number
         """The number of the active block in `blocks`."""
         self.start, self.stop, self.holes, self.first_has_own_pass = self.blocks[number]
-        """Of the active block: its first place and its end, counted from the completion's first token; how many of its
-        places are to be written (all, or the holes of a template); and whether its first place is written before the
-        others, in a pass of its own."""
+        """The active block's first place and its end, counted from the completion's first token; how many of its places
+        are to be written (all, or the holes of a template); and whether its first place is written before the others,
+        in a pass of its own."""
         self.masked = self.holes
         """How many places of the active block are masked."""
         self.block_passes = 0

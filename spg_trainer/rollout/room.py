@@ -66,8 +66,8 @@ class Room:
         given = list(problems.values())
         texts = prompt_texts(self.policy, [p.prompt for p in given], [p.completion_prefix for p in given])
         # No tokenizer makes two tokens of an ASCII character, so a short ASCII text need not be encoded.
-        named = zip(problems, texts, strict=True)
-        unsure = {key: text for key, text in named if len(text) >= self.prompt or not text.isascii()}
+        keys_and_texts = zip(problems, texts, strict=True)
+        unsure = {key: text for key, text in keys_and_texts if len(text) >= self.prompt or not text.isascii()}
         encoded = zip(unsure, encode_plain(self.policy, list(unsure.values())), strict=True)
         return {key: len(ids) for key, ids in encoded if len(ids) > self.prompt}
 
@@ -142,11 +142,11 @@ class Room:
 
         Raises ConfigError if none fits, and for one that does not fit if `overlong` is "error".
         """
-        found = TooLong(self)
-        long = found.add(env, indices)
-        found.note(overlong)
+        too_long = TooLong(self)
+        long = too_long.add(env, indices)
+        too_long.note(overlong)
         if long and len(long) == len(indices):
-            raise ConfigError(f"{found.text} None is left to evaluate.")
+            raise ConfigError(f"{too_long.text} None is left to evaluate.")
         return [index for index in indices if index not in long]
 
     def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
@@ -165,7 +165,7 @@ class Room:
         return chosen, skipped
 
     def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
-        """(the first problem from `index` on that fits and is not taken, how many before it do not fit).
+        """(the first problem from `index` on that fits and is not taken, how many free ones before it do not fit).
 
         After the last problem, the search goes on at the first one. Raises ConfigError as `next_fitting`.
         """
@@ -219,7 +219,7 @@ class Room:
 
 @dataclass
 class TooLong:
-    """How many prompts and completions were measured, and which of them do not fit."""
+    """A count of the prompts and completions that were measured, with those that are too long."""
 
     room: Room
     measured: int = 0
@@ -279,7 +279,9 @@ class TooLong:
         )
 
     def note(self, overlong: str, source: str = "") -> str:
-        """A notice on the problems and completions that are skipped, or ""; if `overlong` is "error", a ConfigError.
+        """A notice on the problems and completions that are skipped, or "" if all fit.
+
+        Raises ConfigError instead if `overlong` is "error".
 
         source: the task or the file of the completions, with which an error begins.
         """
@@ -332,7 +334,7 @@ def name_in(env: "TextEnv", index: int) -> str:
 
 
 def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:
-    """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
+    """(whether all prompts of a task fit a model, a sentence on what was measured), for `envs check --model`.
 
     The model's weights are not read. name, arguments: the task, as for `envs.make`. model: as --model. count: how many
     problems of each stream are measured. length: tokens of a completion; 0 = as the model is trained by default. Raises
@@ -340,19 +342,19 @@ def report(name: str, arguments: Mapping[str, Any], model: str, count: int, leng
     """
     length = length or defaults(Config, env=name, model=model).rollout.max_completion_length
     room = Room(without_weights(ModelConfig(model=model), name), length)
-    found = TooLong(room)
+    too_long = TooLong(room)
     for split in envs.splits.SPLITS:
         env = envs.make(name, split=split, **arguments)
         for part in [*env.parts.values()] or [env]:
             whole = is_measured_whole(part)
-            found.add(part, range(len(part)) if whole else envs.checking.spread(len(part), count))
-    if found.text:
-        return False, f"{found.text} {room.ways_out(max(found.named.values()))}"
-    return True, f"{found.measured:,} prompts leave room for a completion. {room.limits}"
+            too_long.add(part, range(len(part)) if whole else envs.checking.spread(len(part), count))
+    if too_long.text:
+        return False, f"{too_long.text} {room.ways_out(max(too_long.named.values()))}"
+    return True, f"{too_long.measured:,} prompts leave room for a completion. {room.limits}"
 
 
 def main() -> None:
-    """Writes the `report` for arguments that the command line gives as JSON: `envs check --model` starts this."""
+    """Prints the `report` as JSON, for arguments given as JSON: `envs check --model` starts this."""
     try:
         ok, text = report(**json.loads(sys.argv[1]))
     except (SpgError, *errors()) as error:

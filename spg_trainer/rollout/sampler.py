@@ -8,10 +8,10 @@ many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unma
 `--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
 Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
-block, a row's first block is the rest of that block. The schedule unmasks as many tokens of it in a pass as of a whole
-block, so it may take fewer passes. The last block is cut to the end of the completion before it is decoded; the
-published samplers decode it whole and cut it afterwards. Both give the same completions if prompt and completion end
-where a block ends.
+block, a row's first block is the rest of that block. The schedule unmasks as many tokens in each of its passes as in
+those of a whole block, so this shorter block may take fewer passes. The last block is cut to the end of the completion
+before it is decoded; the published samplers decode it whole and cut it afterwards. Both give the same completions if
+prompt and completion end where a block ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +190,7 @@ class Sampler:
         self.not_finite = torch.zeros((), dtype=torch.int64, device=canvas.ids.device)
         """How many passes had log-probabilities that were not all finite."""
         self.recorded = recorded_steps(self)
-        """What makes recorded passes inside a block; None if these settings, this model or this device have none."""
+        """Makes recorded passes inside a block; None if the settings, the model or the device do not allow them."""
         remasking = sampling.remasking
         # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
         self.own_order = own_order(remasking) if ":" in remasking else None
@@ -365,7 +365,7 @@ class Sampler:
         return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
-        """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
+        """The arguments of `sample_tokens` that change the distribution from which tokens are drawn.
 
         drawn_index: (N,), which of the b * n places of the blocks are drawn; None = all are.
         """

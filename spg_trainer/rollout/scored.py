@@ -141,16 +141,15 @@ def token_records(policy: Policy, rollouts: Rows) -> list[dict[str, Any]]:
     # The padding of a template is left out; a padding token that the model wrote is shown.
     is_padding_of_template = rollouts.given & (rollouts.completion_ids == policy.pad_id)
     has_token = ((rollouts.unmask_step != NEVER) & ~is_padding_of_template).tolist()
-    return [
-        {
-            "reveal_step": steps[b],
-            "tokens": [
-                text_of[token] if shown else "" for token, shown in zip(ids[b], has_token[b], strict=True)
-            ],
-            "confidence": [
-                round(probability, 4) if step >= 0 else None
-                for probability, step in zip(probabilities[b], steps[b], strict=True)
-            ],
-        }
-        for b in range(len(ids))
-    ]
+    records = []
+    for b in range(len(ids)):
+        tokens = zip(ids[b], has_token[b], strict=True)
+        drawn = zip(probabilities[b], steps[b], strict=True)
+        records.append(
+            {
+                "reveal_step": steps[b],
+                "tokens": [text_of[token] if shown else "" for token, shown in tokens],
+                "confidence": [round(probability, 4) if step >= 0 else None for probability, step in drawn],
+            }
+        )
+    return records

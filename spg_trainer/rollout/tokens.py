@@ -51,7 +51,7 @@ def generate(
     num_return_sequences: int = 1,
     return_logps: bool = False,
 ) -> list[str] | tuple[list[str], list[Tensor]]:
-    """Answers each prompt, in order: the texts up to the first end token, special tokens dropped.
+    """Answers each prompt; returns the answers in order, as texts up to the first end token without special tokens.
 
     Args:
         policy: what `load_model` returned.
@@ -59,14 +59,15 @@ def generate(
         sampling: how to decode; None = greedily, with the lengths that the model was trained with (from its
             environment.json), or default lengths for a model without this file. `defaults(Sampling, model=...,
             temperature=0.9)` keeps these lengths.
-        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt behind it, or
+        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt after it, or
             another text in place of one before it, changes nothing.
         completion_prefixes: a text with which each answer is made to start; it is not part of the result.
         canvas: texts with holes, one for each prompt. Only the holes are written, and the whole text is returned.
             `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
             (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = the fastest number.
-        num_return_sequences: answers to each prompt (K), which are neighbours; more than one needs a temperature.
+        num_return_sequences: K, how many answers each prompt gets; they follow each other in the result. More than one
+            needs a temperature.
         return_logps: whether to return also, for each answer, the log-probabilities (n,) of its tokens when they were
             unmasked. They are taken at temperature 1; with `top_k` or `top_p`, in the distribution drawn from.
 
@@ -122,7 +123,7 @@ def sample(
     """
     if policy.most_rows is not None:
         rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
-    at_first = min(rows_per_forward or len(keys), len(keys))
+    rows_at_first = min(rows_per_forward or len(keys), len(keys))
 
     def attempt(rows: int) -> Rows:
         generators = None
@@ -133,13 +134,14 @@ def sample(
             *encoded,
             sampling,
             generators,
-            rows_per_forward=rows_per_forward if rows == at_first else rows,
+            # At first None stays None, which lets the sampler choose the fastest number.
+            rows_per_forward=rows_per_forward if rows == rows_at_first else rows,
             records=records,
             canvas=template_ids,
         )
 
-    rollouts, rows = halved_until_it_fits(attempt, at_first, "completions of a rollout")
-    if rows < at_first:
+    rollouts, rows = halved_until_it_fits(attempt, rows_at_first, "completions of a rollout")
+    if rows < rows_at_first:
         policy.most_rows = rows
     return rollouts
 
@@ -149,8 +151,8 @@ def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, len
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
-        what = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
-        raise ConfigError(f"canvas is {what} for {prompts} prompts. Pass a list with a text for each.")
+        given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
+        raise ConfigError(f"canvas is {given} for {prompts} prompts. Pass a list with a text for each.")
     return encode_templates(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
@@ -172,7 +174,7 @@ def template_rows(
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Each text between holes is encoded by itself. Behind the last part come one end token and padding, as far as
+    Each text between holes is encoded by itself. After the last part come one end token and padding, as far as
     `length` leaves room; these are given, too, since models are trained on them. E.g. if 7 is a token, "7[MASK]" in 5
     tokens is 7, mask, end, padding, padding.
 
@@ -194,17 +196,17 @@ def template_rows(
         # `rest` is 0, so its piece is empty until the remaining room is known.
         pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         takes_rest = rest in parts
-        taken = sum(map(len, pieces))
+        num_taken = sum(map(len, pieces))
         if takes_rest and parts[-1] != rest:
-            taken += 1  # the end token; if `rest` is the last part, the model writes one into it
-        needed = taken + 1 if takes_rest else taken  # `rest` takes one token at least
+            num_taken += 1  # the end token; if `rest` is the last part, the model writes one into it
+        needed = num_taken + 1 if takes_rest else num_taken  # `rest` takes one token at least
         if needed > length:
             raise ConfigError(
                 f"{name(row)}: the template takes {needed} tokens or more, and a completion has {length}. Use "
                 f"$max_completion_length={needed} or more, or a shorter template."
             )
         if takes_rest:
-            pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
+            pieces[parts.index(rest)] = [policy.mask_id] * (length - num_taken)
         ids = [token for piece in pieces for token in piece]
         padding = [policy.pad_id] * length
         token_ids.append([*ids, policy.end_token_ids[-1], *padding][:length])
@@ -216,7 +218,7 @@ def encode_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
-    A `str` becomes one user message. If the tokenizer has no chat template, the text is taken as it is, behind the
+    A `str` becomes one user message. If the tokenizer has no chat template, the text is taken as it is, after the
     token with which that tokenizer begins a text (`bos_token`), if it adds one. A completion prefix follows the opening
     of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat template's own
     tokens are special.
@@ -350,7 +352,7 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added behind
+    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added after
     it; a spelled mask token is text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
@@ -398,10 +400,10 @@ def is_chat(value: object) -> bool:
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:
-    """Whether each completion has an end token: written in its last hole, or given behind it."""
+    """Whether each completion has an end token: written in its last hole, or given after it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)
-    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or after
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # A template whose tokens reach the last place has been completed, by `template_rows`: it ends there.
     return (written.any(-1) | is_given[:, -1]).tolist()
@@ -422,9 +424,9 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]
     # Demonstrations that fail are left out; `envs check` reports them.
     demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
-    turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
+    turns_of_each = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
     # The tokens of each demonstration's longest turn.
-    counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]
+    counts = [max(count_tokens(policy, turns)) for turns in turns_of_each]
     if not counts or min(counts) <= length:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))

@@ -2,7 +2,7 @@
 
 The middle of a completion is the end of a block (`settings.check.check_trees`). When the sampler reaches it, the first
 half is written and the second half is all masks. So the sampler can take prompt and first half as a longer prompt, and
-write another second half behind it.
+write another second half after it.
 """
 
 from collections.abc import Sequence

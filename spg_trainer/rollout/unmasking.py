@@ -31,7 +31,7 @@ RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
 """Takes log-probabilities (b, n) of the drawn tokens, b generators, and b counts: how many of the n each row has.
 
 Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position; priorities
-behind a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
+after a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
 UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
 """Returns how many tokens each row unmasks, (b,): a list if the settings alone decide it, which needs no read from a
 GPU; else a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
@@ -108,11 +108,11 @@ def counts_above_threshold_or_scheduled(this_pass: Pass, sampling: Sampling) -> 
 
 
 def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
-    """How many of the surest tokens above the probability `threshold` have doubts, 1 - p, that sum to at most a budget.
+    """How many of the surest tokens fit into a budget of doubt, the sum of 1 - p, for tokens with p above `threshold`.
 
-    The budget is factor * (1 - threshold). By the model's own belief it bounds the chance that any of these tokens is
-    wrong, since the chance of any of several events is at most the sum of their chances. The number is never below that
-    of `scheduled_counts`. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
+    The budget is factor * (1 - threshold). If the model's probabilities are right, it bounds the chance that any of
+    these tokens is wrong, since the chance of any of several events is at most the sum of their chances. At least as
+    many tokens are unmasked as `scheduled_counts` says. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
     doubt = -this_pass.logps.double().expm1()  # in ascending order
     allowed = 1 - sampling.threshold

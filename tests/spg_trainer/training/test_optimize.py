@@ -8,7 +8,7 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.fits import changes_to_try, with_flags, words
+from spg_trainer.estimate.fits import changes_to_try, typed_flags, with_flags
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.models import load_model
 from spg_trainer.settings.check import check
@@ -111,5 +111,7 @@ def test_a_dry_run_of_muon_proposes_nothing_that_it_refuses(tmp_path):
     for flags, processes in changes_to_try(config):
         changed = with_flags(config, flags)
         if processes or "adam_moments" in flags:
-            assert changed.optimizer.optimizer == "adamw" and "--optimizer adamw" in words(config, flags)
+            assert changed.optimizer.optimizer == "adamw" and "--optimizer adamw" in typed_flags(
+                config, flags
+            )
         check(changed)
