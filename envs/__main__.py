@@ -11,7 +11,7 @@ from typing import Any
 from envs import __version__
 from envs.authoring.new_file import with_folder, write_task
 from envs.checking import Finding, check, check_lengths, demonstration_of, habits_of
-from envs.combining.around import author_task
+from envs.combining.wrapper import author_task
 from envs.core import TextEnv, render_turns
 from envs.episodes import cause, play
 from envs.errors import BadRows, EnvError, MissingPackage, with_flags

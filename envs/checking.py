@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.authoring import reward_functions
-from envs.combining.around import author_task
 from envs.combining.divided import Divided
+from envs.combining.wrapper import author_task
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from envs.combining.around import Around, author_task
+from envs.combining.wrapper import TaskWrapper, author_task
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, check_index, choose_index, read_seed
@@ -89,8 +89,8 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
         return f"{shown}\nreward {episode.scores.total[0]:g}, {reason}"
 
 
-class TaskEnv(Around, TextEnv):
-    """The environment of any task, such as a divided one or a mixture; `Around` passes all else on to the task."""
+class TaskEnv(TaskWrapper, TextEnv):
+    """The environment of any task, such as a divided one or a mixture; `TaskWrapper` passes all else on to the task."""
 
     def problem(self, index: int) -> Problem:
         return self.inner.problem(index)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from envs.authoring.async_calls import Outcome, call_all
-from envs.combining.around import author_task
+from envs.combining.wrapper import author_task
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
 from envs.scoring import ScoredBatch, entries_at, score_all

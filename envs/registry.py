@@ -15,11 +15,11 @@ import gymnasium
 import numpy as np
 
 from envs.combining import mixture
-from envs.combining.around import innermost
 from envs.combining.divided import Divided
 from envs.combining.infill import Infill
 from envs.combining.several_tries import Tries
 from envs.combining.system_prompt import SystemPrompt
+from envs.combining.wrapper import innermost
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.files import rows

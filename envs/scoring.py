@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
-from envs.combining.around import author_task
+from envs.combining.wrapper import author_task
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
 from envs.task import Task, call_scores, defines, limits_of

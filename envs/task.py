@@ -17,7 +17,7 @@ from envs.problem import Problem, Score, Scores, as_score, stacked
 class Task:
     """A task over text, without a way to play it: `envs.core.TextEnv`, which authors derive from, adds that.
 
-    A wrapper around tasks (`envs.combining.around`) is a task, too.
+    A wrapper around tasks (`envs.combining.wrapper`) is a task, too.
     """
 
     reward_weights: Mapping[str, float] = {}

@@ -4,7 +4,7 @@ What this does not do: it runs no code from a completion, calls no network, keep
 because of a completion. `VerifierError` is raised for invalid references and calls alone.
 """
 
-from verifiers import beside, statistics  # noqa: F401  (attributes of the package for those who import only that)
+from verifiers import other_rules, statistics  # noqa: F401  (attributes of the package for those who import only that)
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError, VerifierError
 from verifiers.limit import time_limit
 from verifiers.registry import Task, register, tasks, verify, verify_batch

@@ -33,7 +33,7 @@ from verifiers.characters import (
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_space, locate, word_key, word_keys
 from verifiers.sudoku_flaw import explain
-from verifiers.unmarked import last_grid
+from verifiers.sudoku_unmarked import last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
 
 Cells = list[int]  # or, where compiled, an array of int64

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.combining.around import Around
+from envs.combining.wrapper import TaskWrapper
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, check_index, read_problem
 from envs.splits import SPLITS
@@ -24,7 +24,7 @@ def tenth(indices: np.ndarray) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
 
 
-class Divided(Around):
+class Divided(TaskWrapper):
     """One split of `task`: a hash of the index gives each problem to a split (80% train, 10% validation, 10% test).
 
     Problem i here is problem `indices[i]` of `task`.

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from envs.combining.around import Around
+from envs.combining.wrapper import TaskWrapper
 from envs.errors import check_choice
 from envs.problem import Problem, broken, call_author, read_problem
 from envs.task import Task
 
 
-class Infill(Around):
+class Infill(TaskWrapper):
     """Adds to each problem of `task` the text with holes that `task.completion_template` writes for it."""
 
     def __init__(self, task: Task, infill: bool) -> None:

@@ -8,9 +8,9 @@ from fractions import Fraction
 from functools import cache, partial
 from typing import Any, ClassVar
 
-from envs.combining.around import Combined
+from envs.combining.wrapper import Combined
 from envs.errors import EnvError, check_choice
-from envs.made_class import made_class
+from envs.picklable_class import made_class
 from envs.problem import Problem, Scores, check_index, read_problem
 from envs.scoring import score_all
 from envs.splits import SPLITS

@@ -7,13 +7,13 @@ import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from envs.combining.around import Around
+from envs.combining.wrapper import TaskWrapper
 from envs.errors import EnvError
 from envs.problem import Problem, as_score
 from envs.task import Task
 
 
-class Tries(Around):
+class Tries(TaskWrapper):
     """Replies to a wrong completion with the `feedback` of `task`, until one is right or all tries are used up.
 
     The episode has the rewards of its last completion (`Task.score_turns`).

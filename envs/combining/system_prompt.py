@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from envs.combining.around import Around
+from envs.combining.wrapper import TaskWrapper
 from envs.errors import EnvError
 from envs.problem import Problem, read_problem
 from envs.task import Task
 
 
-class SystemPrompt(Around):
+class SystemPrompt(TaskWrapper):
     """Shows each prompt of `task` as a chat that begins with a system message. Problems stay in their splits."""
 
     def __init__(self, task: Task, system_prompt: str) -> None:

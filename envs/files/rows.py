@@ -26,7 +26,7 @@ from envs.bases.published import ANSWER_FORMAT
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
 from envs.files.row_forms import FORM_COLUMNS, before_answer, last_answer, row_with_prompt
-from envs.made_class import made_class
+from envs.picklable_class import made_class
 from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
 from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of

@@ -23,9 +23,9 @@ from envs.episodes import chat
 from envs.problem import Problem
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown
-from verifiers.serve.forms import Refused
 from verifiers.serve.front import Front, Handler, Receive, Reply, Send, error
 from verifiers.serve.judging import read_object
+from verifiers.serve.request_forms import Refused
 
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000

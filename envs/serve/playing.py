@@ -9,7 +9,7 @@ from typing import Any
 
 from gymnasium.utils import seeding
 
-from envs.combining.around import innermost
+from envs.combining.wrapper import innermost
 from envs.core import TextEnv
 from envs.episodes import Episodes, cause
 from envs.errors import EnvError

@@ -35,7 +35,7 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
 )
 from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
-from spg_trainer.evaluation.rules import check_rules, figures_by_rules, text_beside
+from spg_trainer.evaluation.rules import check_rules, comparison_text, figures_by_rules
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
@@ -368,7 +368,7 @@ def evaluate_one(
     other_rules = [rules for rules in command.rules if rules != "ours"]
     by_other_rules = {rules: figures_by_rules(rules, env, result.rows) for rules in other_rules}
     for facts in by_other_rules.values():
-        console.say("\n".join(text_beside(facts)).strip())
+        console.say("\n".join(comparison_text(facts)).strip())
     if folder is not None:
         with raising_on_all():
             content = {**measured, **result.summary(), "cell_accuracy": cells, **by_other_rules}

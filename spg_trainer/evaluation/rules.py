@@ -35,13 +35,13 @@ def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any
         finding = getattr(verifiers, rules).judge(
             task, row["completion"], {**problem.metadata, **problem.reference}
         )
-        tally.update(verifiers.beside.compared(row["correct"], finding))
-    return verifiers.beside.facts_beside(rules, task, tally)
+        tally.update(verifiers.other_rules.compared(row["correct"], finding))
+    return verifiers.other_rules.comparison_facts(rules, task, tally)
 
 
-def text_beside(facts: Mapping[str, Any]) -> list[str]:
+def comparison_text(facts: Mapping[str, Any]) -> list[str]:
     """The lines that show what `figures_by_rules` found."""
-    return verifiers.beside.text_beside(facts)
+    return verifiers.other_rules.comparison_text(facts)
 
 
 def task_of(env: "TextEnv") -> str:

@@ -53,7 +53,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
 
 def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
     """The task's description by its author, and the prompt of one of its problems; "" for what is not known."""
-    sentence = envs.task.summary(type(envs.combining.around.innermost(env))) if env else ""
+    sentence = envs.task.summary(type(envs.combining.wrapper.innermost(env))) if env else ""
     return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
 
 

@@ -341,7 +341,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         splits["held_out"] = open_split("validation")
         for split in (splits["train"], splits["held_out"]):
             for part in split.parts.values() or [split]:
-                if isinstance(task := envs.combining.around.innermost(part), envs.files.rows.Rows):
+                if isinstance(task := envs.combining.wrapper.innermost(part), envs.files.rows.Rows):
                     task.keep_demonstrated()
     elif config.eval.eval_steps and "validation" not in splits:
         try:

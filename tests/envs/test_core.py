@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-from envs.combining.around import innermost
+from envs.combining.wrapper import innermost
 from envs.task import short
 from tests.common.env_cases import Doubling
 

@@ -7,7 +7,7 @@ import pytest
 
 import envs
 from envs.combining import mixture
-from envs.combining.around import author_task
+from envs.combining.wrapper import author_task
 from envs.problem import read_problem
 from envs.scoring import score_all
 from envs.splits import distinct_problems

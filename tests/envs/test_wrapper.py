@@ -10,10 +10,10 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-from envs.combining.around import Combined, author_task, innermost
 from envs.combining.divided import Divided
 from envs.combining.mixture import Mixture
 from envs.combining.several_tries import Tries
+from envs.combining.wrapper import Combined, author_task, innermost
 from envs.core import TaskEnv, render_turns
 from envs.problem import read_problem
 from envs.scoring import score_all

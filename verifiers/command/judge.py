@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from verifiers import batch, d1
 from verifiers.batch import COMPILING_SECONDS  # for so long, lines are judged without compiled code
-from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
     LacksField,
@@ -27,6 +26,7 @@ from verifiers.command.read import (
 from verifiers.errors import LineError, VerifierError
 from verifiers.extract import read_tags
 from verifiers.files import Block, read_line
+from verifiers.other_rules import compared
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason, cut, encoded

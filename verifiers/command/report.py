@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from math import comb
 from typing import Any
 
-from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
 from verifiers.errors import plural
+from verifiers.other_rules import comparison_facts, comparison_text
 from verifiers.registry import find
 from verifiers.statistics import wilson_interval
 from verifiers.verdicts import DETAILS, NO_MARK, Reason
@@ -39,7 +39,7 @@ def summary(
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
-        **({"rules": facts_beside(job.rules, job.task, tally)} if job.rules else {}),
+        **({"rules": comparison_facts(job.rules, job.task, tally)} if job.rules else {}),
         # If no line has the column, there are no groups: all lines would be in one, of no value.
         **({"by": facts_by(job.by, tally)} if job.by and tally[f"columns.{job.by}"] else {}),
         **(pass_at(lists) if lists else {}),
@@ -125,7 +125,7 @@ def summary_text(facts: dict[str, Any]) -> str:
     rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]
     if "rules" in facts:
-        lines += text_beside(facts["rules"])
+        lines += comparison_text(facts["rules"])
     for name in ("reasons", "tiers"):
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))

@@ -29,7 +29,7 @@ from verifiers.countdown.expression import (
     token_at,
 )
 from verifiers.countdown.rest import goes_on_before, goes_on_behind, goes_on_in_next_line, stated_result
-from verifiers.unmarked import searched
+from verifiers.flexible.answer import searched
 
 _BEGINNINGS = (LITERAL, OPEN, FRACTION)
 _ENDS = (LITERAL, CLOSE, RIGHT_BRACE)
@@ -47,7 +47,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
 
     A run stays in one line. If its line goes on with a sign or a word that calculates, the run is only the rest of an
-    expression that cannot be read, and there is no answer. reason, low, high: as in `unmarked.searched`.
+    expression that cannot be read, and there is no answer. reason, low, high: as in `flexible.answer.searched`.
     """
     low, high = searched(data, reason, low, high)
     found = line = above = previous = -1, -1

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from verifiers.denial import is_denied, words_of
 from verifiers.extract import read_tags
+from verifiers.flexible.denial import is_denied, words_of
 from verifiers.flexible.lists import last_list
 from verifiers.flexible.sentences import Item, sentences
 from verifiers.flexible.values import formula_end, last_closings
@@ -38,13 +38,11 @@ def flexible_answer(
     degrees below zero` are values as a whole, which MATH does not read. letter_of: the letter of the choice that a line
     names, or ""; None for a task without choices.
     """
-    # A brace before the answer is that of a box.
-    if reason not in UNREAD or (low > 0 and data[low - 1 : low] == b"{"):
-        return -1, -1
     is_found = low >= 0
-    if not is_found:
-        end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
-        low, high = end_of_reasoning, end_of_text
+    is_boxed = low > 0 and data[low - 1 : low] == b"{"
+    low, high = searched(data, reason, low, high)
+    if low < 0 or is_boxed:
+        return -1, -1
     text = data[low:high].decode("utf-8", "surrogatepass")
     choice = last_choice(text, letter_of) if letter_of and not is_found else None
     value = choice or (first_value if is_found else last_value)(text, is_gsm8k)
@@ -52,6 +50,20 @@ def flexible_answer(
         return -1, -1
     start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
     return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
+
+
+def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
+    """(start, end) of the text in which an answer is looked for; -1, -1 if lenient mode read one.
+
+    reason: the reason of lenient mode. low, high: where the part that lenient mode judged begins and ends; -1 = it
+    judged none, so all text behind a block of reasoning is searched, up to the first end token.
+    """
+    if reason not in UNREAD:
+        return -1, -1
+    if low >= 0:
+        return low, high
+    end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
+    return end_of_reasoning, end_of_text
 
 
 def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:

@@ -1,6 +1,6 @@
 """Values that a text joins into one list: "The roots are $x = 2$ and $x = 3$." """
 
-from verifiers.denial import words_of
+from verifiers.flexible.denial import words_of
 from verifiers.flexible.sentences import Item
 from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, is_formula, name_start, variable_of
 from verifiers.flexible.words import BEING, CONCLUDING

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from verifiers.amounts import NAMES
-from verifiers.denial import words_of
+from verifiers.flexible.denial import words_of
 from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, NAME, VALUE, WORD, is_formula, pieces, variable_of
 from verifiers.flexible.words import (
     ASIDE,

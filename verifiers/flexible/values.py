@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from verifiers.amounts import CODES, MONEY_MAGNITUDES, SIGNS
-from verifiers.denial import words_of
+from verifiers.flexible.denial import words_of
 from verifiers.flexible.words import AMOUNTS, DEGREES, FUNCTIONS
 
 LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value

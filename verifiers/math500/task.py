@@ -23,7 +23,6 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.read import markup, prose, text, units
-from verifiers.math500.read.around import CHEERS, value_in_english, without_reason
 from verifiers.math500.read.lexer import (
     LETTERS,
     TEXT_LIMIT,
@@ -35,6 +34,7 @@ from verifiers.math500.read.lexer import (
     with_price_marked,
     with_unit_marked,
 )
+from verifiers.math500.read.plain_english import CHEERS, value_in_english, without_reason
 from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
 from verifiers.math500.read.values import Quantity, Relation, Several, Value, Words, inside, is_expression

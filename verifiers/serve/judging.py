@@ -12,7 +12,7 @@ from verifiers import batch
 from verifiers.errors import VerifierError
 from verifiers.limit import time_limit
 from verifiers.registry import verify_batch
-from verifiers.serve.forms import FORMS, Asked, Refused, form_of, nemo_gym_metrics
+from verifiers.serve.request_forms import FORMS, Asked, Refused, form_of, nemo_gym_metrics
 from verifiers.serve.workers import Answer, Question
 from verifiers.verdicts import Verdicts
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from verifiers.serve.forms import Refused, form_of, task_name
 from verifiers.serve.front import Front, Handler, Reply, error
+from verifiers.serve.request_forms import Refused, form_of, task_name
 
 _ADDRESSES = "POST /verify/TASK, /verl, /openrlhf/TASK, or NeMo-Gym's /verify; GET /health or /metrics"
 

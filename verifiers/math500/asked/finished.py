@@ -13,7 +13,14 @@ from functools import lru_cache
 from math import gcd
 
 from verifiers.math500.compare.exact import integer_root
-from verifiers.math500.compare.fold import factors_of, folded, in_order, ordered, terms_of, without_sign
+from verifiers.math500.compare.normal_form import (
+    factors_of,
+    folded,
+    in_order,
+    ordered,
+    terms_of,
+    without_sign,
+)
 from verifiers.math500.read.tree import (
     CONSTANTS,
     INDICES,

@@ -37,10 +37,10 @@ from verifiers.math500.asked.question import (
     units_in,
     words_of,
 )
-from verifiers.math500.compare.fold import folded, ordered, without_sign
 from verifiers.math500.compare.meaning import meaning
-from verifiers.math500.compare.naming import INVERSE_FUNCTIONS
+from verifiers.math500.compare.normal_form import folded, ordered, without_sign
 from verifiers.math500.compare.regions import Region
+from verifiers.math500.compare.value_names import INVERSE_FUNCTIONS
 from verifiers.math500.read import units
 from verifiers.math500.read.lexer import Malformed, tokens_of
 from verifiers.math500.read.reader import read, read_formula

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
 from verifiers.math500.asked.finished import base_of, has_surd, surd_of
-from verifiers.math500.compare.fold import HALVES, factors_of, terms_of, without_sign
+from verifiers.math500.compare.normal_form import HALVES, factors_of, terms_of, without_sign
 from verifiers.math500.read.tree import (
     ONE,
     Node,

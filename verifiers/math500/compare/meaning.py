@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from verifiers.math500.compare.naming import is_name
 from verifiers.math500.compare.regions import Region, forwards, region_of, without_points
+from verifiers.math500.compare.value_names import is_name
 from verifiers.math500.read import tree
 from verifiers.math500.read.lexer import Malformed, Unsupported
 from verifiers.math500.read.tree import MINUS_ONE, ONE, Node

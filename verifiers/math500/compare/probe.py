@@ -12,7 +12,7 @@ the way have digits. For other functions, YES says that no point tells them apar
 from __future__ import annotations
 
 from verifiers.math500.compare.exact import Point, TooBig, Undefined
-from verifiers.math500.compare.fold import factors_of
+from verifiers.math500.compare.normal_form import factors_of
 from verifiers.math500.read.tree import (
     Node,
     divides_by_variable,

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
-from verifiers.math500.compare.fold import negative
-from verifiers.math500.compare.naming import is_name
+from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import is_negative
+from verifiers.math500.compare.value_names import is_name
 from verifiers.math500.read.lexer import Unsupported
 from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
 from verifiers.math500.read.values import (

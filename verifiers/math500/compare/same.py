@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from verifiers.math500.compare.chains import Chains
 from verifiers.math500.compare.meaning import is_vector
-from verifiers.math500.compare.naming import base_of
 from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.regions import Region
+from verifiers.math500.compare.value_names import base_of
 from verifiers.math500.read import tree
 from verifiers.math500.read.tree import Node, symbols
 from verifiers.math500.read.units import conflict, conversion, is_known

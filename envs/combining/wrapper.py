@@ -1,4 +1,4 @@
-"""Tasks made of other tasks (`Combined`): a wrapper that changes something of one task (`Around`), or a mixture."""
+"""Tasks made of other tasks (`Combined`): a `TaskWrapper` changes something of one task, and a mixture has several."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def _attribute_of_inner(name: str) -> Any:
     )
 
 
-class Around(Combined):
+class TaskWrapper(Combined):
     """A task with the problems of the one inside, `inner`."""
 
     def __init__(self, task: Task) -> None:
@@ -92,7 +92,7 @@ class Around(Combined):
 
 def innermost(task: Task) -> Task:
     """The task inside all wrappers: the one that an author wrote, or a mixture."""
-    while isinstance(task, Around):
+    while isinstance(task, TaskWrapper):
         task = task.inner
     return task
 

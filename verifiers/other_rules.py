@@ -24,7 +24,7 @@ def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
     return counts
 
 
-def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
+def comparison_facts(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
     """How other rules judge the same completions, and how they read those that they judge differently from ours."""
     right, total = tally.get("rules.right", 0), tally.get("rules.of", 0)
     differ: dict[str, dict[str, int]] = {}
@@ -44,7 +44,7 @@ def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, A
     }
 
 
-def text_beside(facts: Mapping[str, Any]) -> list[str]:
+def comparison_text(facts: Mapping[str, Any]) -> list[str]:
     """The rate of other rules, and a table of how they read the completions that they judge differently."""
     rules, rate = facts["rules"], f"{facts['rate']:.2%}" if facts["of"] else "no rate"
     lines = [f"  rules of {rules}: {facts['right']:,} of {facts['of']:,} {facts['unit']} right, {rate}"]

@@ -1,13 +1,10 @@
-"""Mode `flexible` for answers without a mark: the part of a completion that it searches, and a Sudoku grid in it.
-
-Every scan is linear.
-"""
+"""Mode `flexible` for Sudoku: the last grid of a completion that marks no answer. Every scan is linear."""
 
 from __future__ import annotations
 
 from verifiers.characters import BEYOND_ASCII, says_one_of
-from verifiers.extract import read_tags, word_keys
-from verifiers.flexible.answer import UNREAD
+from verifiers.extract import word_keys
+from verifiers.flexible.answer import searched
 
 _DIGITS, _BLANKS, _EMPHASIS = b"0123456789", b" \t", b"*`"
 _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
@@ -23,25 +20,11 @@ _DENIALS = word_keys("not no never cannot t wrong incorrect impossible or column
 """Words of a line whose grid is no answer, t as in "isn't"; "or" leaves it open, and columns are not rows."""
 
 
-def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    """(start, end) of the text in which an answer is looked for; -1, -1 if lenient mode read one.
-
-    reason: the reason of lenient mode. low, high: where the part that lenient mode judged begins and ends; -1 = it
-    judged none, so all text behind a block of reasoning is searched, up to the first end token.
-    """
-    if reason not in UNREAD:
-        return -1, -1
-    if low >= 0:
-        return low, high
-    end_of_text, end_of_reasoning, *_ = read_tags(data, 0, len(data))
-    return end_of_reasoning, end_of_text
-
-
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the last block of lines that hold only digits and what stands between cells.
 
     A line that ends in a whole grid is such a block, too. (-1, -1) if the text has no such block. reason, low, high: as
-    in `searched`.
+    in `flexible.answer.searched`.
     """
     i, high = searched(data, reason, low, high)
     start = end = -1
