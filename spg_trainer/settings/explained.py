@@ -111,6 +111,7 @@ def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
 
 
 def _wrapped(text: str) -> str:
+    """A text in indented lines of up to `WIDTH` characters."""
     return textwrap.fill(
         text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
     )
@@ -141,6 +142,7 @@ def docstrings(cls: type) -> dict[str, str]:
 
 @cache
 def _own_docstrings(cls: type) -> dict[str, str]:
+    """As `docstrings`, without those of base classes."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     except (OSError, TypeError, SyntaxError):

@@ -146,7 +146,10 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
     takes_next = left_over  # the list that takes the next word if that is no flag
     for word in words:
         flag, equals, value = word.partition("=")
-        name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-o": "output"}.get(flag, "")
+        if flag.startswith("--"):
+            name = flag[2:].replace("-", "_")
+        else:
+            name = "output" if flag == "-o" else ""  # no other flag has a short form
         switch, is_on = switch_of(kinds, name)
         if switch:
             typed.setdefault(switch, []).append(is_on)

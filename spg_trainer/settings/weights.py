@@ -1,6 +1,6 @@
 """Finds the weights that `--model` opens (`resolve_model`). This file imports no torch.
 
-An *embedded* model is a small trained one that comes with the package.
+These names are known (an *embedded* model is a small trained one that comes with the package):
 
 - `tiny` is the embedded model of the task, or of Sudoku if the task has none.
 - `tiny:TASK` is the embedded model of TASK, even if another task is named.
@@ -99,8 +99,11 @@ def is_embedded(model: str, *words: str) -> bool:
 
     With the word `tiny`, `tiny:TASK` counts, too, for a task that has an embedded model.
     """
-    is_word = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
-    return is_word or ("tiny" in words and task_model(model) is not None)
+    word, colon, kind = model.partition(":")
+    names_kind = not colon or kind in PATTERNS
+    if word in words and names_kind:
+        return True
+    return "tiny" in words and task_model(model) is not None
 
 
 def task_model(name: str) -> Path | None:

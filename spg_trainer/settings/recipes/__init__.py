@@ -76,6 +76,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     recipes = {task.name: task_recipe(task, section) for task in tasks}
 
     def completion_length(layers: list[Layer]) -> float:
+        """The length that the last of the layers sets; infinity if it is left to the demonstrations."""
         groups = {group: value for layer in layers for group, value in layer.values.items()}
         length = groups.get("rollout", {}).get("max_completion_length")
         return length or float("inf")  # 0 (in `sft`) means: as long as demonstrations are
@@ -84,8 +85,8 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     arguments: dict[str, Any] = {}
     for name, layers in recipes.items():
         for layer in layers:
-            of_task = layer.values.get("env_args", {})
-            arguments |= {f"{name}.{key}": value for key, value in of_task.items()}
+            env_args = layer.values.get("env_args", {})
+            arguments |= {f"{name}.{key}": value for key, value in env_args.items()}
     shared = [
         layer._replace(values={key: value for key, value in layer.values.items() if key != "env_args"})
         for layer in recipes[longest]
@@ -96,7 +97,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
 def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]:
     """The layers that are shipped for an algorithm on every task; and over them, for a single task, on that task."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
-    on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
+    on_this_task = [f"{name} {kind} {recipe_of(tasks[0])}"] if len(tasks) == 1 else []
     origin = "algorithms/recipes.yaml"
     return [*sections(file, origin, f"{name} {kind}"), *sections(file, origin, *on_this_task, of_task=True)]
 
