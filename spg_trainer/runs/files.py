@@ -31,8 +31,9 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
     except (OSError, *refusals) as error:
         text = str(error) or type(error).__name__
         reason = getattr(error, "strerror", None) or text.splitlines()[0]
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in text for w in _FULL)
-        reason = "disk full" if full else reason
+        has_errno_of_full_disk = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if has_errno_of_full_disk or any(words in text for words in _FULL):
+            reason = "disk full"
         raise CheckpointError(
             f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
             "and continue with $resume, or choose another folder."
@@ -201,13 +202,15 @@ def start_checksums(
 
 
 def _crc32(path: Path, start: int) -> str:
-    """The CRC-32 of the `PART` of a file that begins at a byte."""
-    block, value, left = memoryview(bytearray(2**20)), 0, PART
+    """The CRC-32, in hexadecimal, of the `PART` of a file that begins at the byte `start`."""
+    block = memoryview(bytearray(2**20))
+    checksum, bytes_left = 0, PART
     with open(path, "rb", buffering=0) as file:
         file.seek(start)
-        while left and (count := file.readinto(block[:left])):
-            value, left = zlib.crc32(block[:count], value), left - count
-    return f"{value:08x}"
+        while bytes_left and (count := file.readinto(block[:bytes_left])):
+            checksum = zlib.crc32(block[:count], checksum)
+            bytes_left -= count
+    return f"{checksum:08x}"
 
 
 def check_writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change; all others keep the values that the run began with."""
+"""Pins the settings of a run: when it is resumed, all but `MAY_CHANGE` must have the values that it began with."""
 
 import re
 import shlex
