@@ -46,7 +46,7 @@ UNREAD = frozenset(
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:
-    """The values, under transformers' names, that a config.json may leave out, from those that it has.
+    """The values that a config.json may leave out, computed from those that it has; under transformers' names.
 
     Raises ModelError for sizes that do not fit each other.
     """

@@ -24,7 +24,12 @@ COLUMNS = ("index", "generation", "completion", "correct", "reward", "rewards", 
 
 
 def page_data(run: Recorded, budget: int) -> dict[str, Any]:
-    """A run's completions for the page's script, its failures, and a note if its environment cannot be opened."""
+    """What the page shows of a run's completions.
+
+    `script` holds the completions for the page's script, `failures` what `failures` returns, and `task` what
+    `task_and_prompt` returns. `note` says why the environment cannot be opened; "" if it can. budget: the bytes that
+    the completions may take.
+    """
     sets = [completions for completions in [*run.evaluations, *run.samples] if completions.rows]
     pair = run.before_after
     env, note = open_environment(run, pair[0].split if pair else "train")
@@ -128,9 +133,10 @@ def coloured_html(shown: str) -> str:
 
 
 def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
-    """Each reason of a wrong completion, with counts before and after training and an example.
+    """Each reason of a wrong completion, with an example, and with its counts before and after training.
 
-    The reason that is the most frequent after training comes first.
+    A count is (the name of the evaluation, completions that are wrong for this reason, all completions). The reason
+    that is the most frequent after training comes first.
     """
     sets = run.before_after or run.samples[-1:]
     wrong = {
@@ -138,6 +144,7 @@ def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
     }
     examples: dict[str, Row] = {}
     for completions in sets:
+        # The first completion with a reason is its example; one after training is preferred to one before.
         examples |= {row["reason"]: row for row in reversed(wrong[completions.name])}
     shown = []
     for reason, row in examples.items():

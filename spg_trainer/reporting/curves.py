@@ -207,8 +207,8 @@ def draw_figure(
             lines = [(label, name) for label in groups for name in names]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = name if has_one_setting else label
-            text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
+            shown_name = name if has_one_setting else label
+            text = f"{shown_name}, last {mean[-1]:,.4g}" if mean.size else shown_name
             # A line without points, for the legend.
             axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
@@ -276,16 +276,17 @@ def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
 
 def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
     """Draws mean and range of several runs, or one run's values (pale) and their moving mean. Returns the mean (N,)."""
-    x, values = aligned(columns)
-    if not x.size:
-        return x
-    mean = np.nanmean(values, 0)
+    steps, values = aligned(columns)
+    if not steps.size:
+        return steps  # an empty array
+    mean = line = np.nanmean(values, 0)
     if len(values) > 1:
         low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
-        axes.plot(x, mean, color=colour, linewidth=0.8, alpha=0.4)
-    axes.plot(x, mean if len(values) > 1 else smooth(mean), color=colour, linewidth=1.6)
+        axes.plot(steps, mean, color=colour, linewidth=0.8, alpha=0.4)
+        line = smooth(mean)
+    axes.plot(steps, line, color=colour, linewidth=1.6)
     return mean
 
 

@@ -1,4 +1,7 @@
-"""The settings in which the columns of a comparison differ: a recipe's effect may look like an algorithm's."""
+"""Lists the settings in which the columns of a comparison differ.
+
+Without this list, the effect of a recipe might be taken for that of an algorithm.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -25,7 +28,8 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
         if differing := [row for row in rows if len(set(row[1:])) > 1]:
             head = [f"{task}: settings that differ", *columns]
             tables.append([head, ["---"] * len(head), *differing])
-    return "\n".join("".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables)
+    texts = ["".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables]
+    return "\n".join(texts)
 
 
 def all_settings(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`) that never outlive their parent."""
+"""Runs trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`) that never outlive their parent."""
 
 import os
 import subprocess

@@ -81,7 +81,7 @@ class Recorded:
 
     @property
     def lost(self) -> dict[str, tuple[float, float]]:
-        """{component: (before, after)} of what the run unlearned; empty as long as it is not finished."""
+        """{component: (mean before, mean after)} of what the run unlearned; empty until the run is finished."""
         sets = [evaluation.rows for evaluation in self.before_after]
         return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
 
