@@ -183,11 +183,9 @@ def memory_and_time(
         f"seconds of a step at least: {rollout}update {took.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
-    if (
-        took.rollout > max(SLOW, took.update)
-        and config.rollout.cache == "none"
-        and not model_config.block_size
-    ):
+    is_slow = took.rollout > max(SLOW, took.update)
+    can_have_cache = config.rollout.cache == "none" and not model_config.block_size
+    if is_slow and can_have_cache:
         cached = replace(sized, rollout=replace(config.rollout, cache="dual"))
         shorter = step_seconds(model_config, cached, algorithm, card, **options).rollout
         seconds += f"; --cache dual, which is an approximation, makes it a rollout of {shorter:.1f}"

@@ -133,14 +133,16 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     been evaluated.
     """
 
-    def judged() -> dict[str, Any] | None:
-        before, after = ([row["correct"] for row in run.folder.completions(n)] for n in ("before", "after"))
-        found = solved_validation.end_below_start(before, after) if step else None
-        if found is None:
+    def judge() -> dict[str, Any] | None:
+        before = [row["correct"] for row in run.folder.completions("before")]
+        after = [row["correct"] for row in run.folder.completions("after")]
+        loss = solved_validation.end_below_start(before, after) if step else None
+        if loss is None:
             return None
-        return {**found, "kept": step if run.config.eval.keep_worse else write_start(run, otherwise=step)}
+        kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)
+        return {**loss, "kept": kept}
 
-    return decide_on_main(judged)
+    return decide_on_main(judge)
 
 
 def write_start(run: Run, otherwise: int) -> int:

@@ -85,7 +85,7 @@ def train(
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
-    others: refused, as settings stand in `config`.
+    others: refused with a hint, since all settings belong in `config`.
     """
     refuse_keywords(others)
     planned = plan_together(config)

@@ -109,8 +109,8 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         )
         for b in scored.last_turns
     ]
-    found = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
-    return found[:, 1], found[:, 2], found[:, 3]
+    episodes = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
+    return episodes[:, 1], episodes[:, 2], episodes[:, 3]
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
@@ -121,12 +121,11 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
     wrong_identical = [same and not group[0] for same, group in zip(identical, correct, strict=True)]
     # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
     equal = [bool(np.ptp(group) == 0) for group in rewards]
+    equal_not_all_correct = [same and not right for same, right in zip(equal, all_correct, strict=True)]
     return {
         "reward_std": float(np.mean([group.std() for group in rewards])),
         "frac_reward_zero_std": float(np.mean(equal)),
-        "frac_reward_zero_std_not_all_correct": float(
-            np.mean([same and not right for same, right in zip(equal, all_correct, strict=True)])
-        ),
+        "frac_reward_zero_std_not_all_correct": float(np.mean(equal_not_all_correct)),
         "frac_groups_all_correct": float(np.mean(all_correct)),
         "frac_groups_all_wrong": float(np.mean(all_wrong)),
         "frac_groups_identical": float(np.mean(identical)),

@@ -32,7 +32,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     x = (matrix.T if tall else matrix).float()
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        # a x + (b S + c S S) x with S = x x^T, which has the singular values a s + b s^3 + c s^5.
+        # x becomes a x + (b S + c S S) x with S = x x^T, and so its singular values s become a s + b s^3 + c s^5.
         square = x @ x.T
         square = torch.addmm(square, square, square, beta=b, alpha=c)
         x = torch.addmm(x, square, x, beta=a)

@@ -29,9 +29,10 @@ MAX_SKIPPED = 3
 
 
 def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-    """Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits. parameters: those that are trained, by name.
+    """The optimizer that the settings ask for: Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits.
 
-    Raises ConfigError if torchao is needed and is not installed or cannot run.
+    parameters: {name: tensor} of those that are trained. Raises ConfigError if torchao is needed and cannot run, or is
+    not installed.
     """
     trained = list(parameters.values())
     options: dict[str, Any] = {

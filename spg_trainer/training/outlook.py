@@ -64,7 +64,7 @@ def look_at_groups(run: Run) -> None:
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
     """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
 
-    If most groups are mixed, right ones may be more frequent: RL has what it needs.
+    If most groups are mixed, RL has what it needs, and right completions may be as frequent as they are.
     """
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False

@@ -1,7 +1,6 @@
-"""The plan of a training: its settings are checked and pinned before any model is opened. A dry run does the same.
+"""Makes the plan of a training: checks and pins its settings before any model is opened. A dry run does the same.
 
-Checks of names and files come first and import no torch. transformers, whose import takes longer than all of them, is
-imported for --pairs only.
+Checks of names and files come first and import no torch.
 """
 
 import shlex
@@ -259,9 +258,10 @@ def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) 
     """
     folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(model.model) is not None
-    # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
-    # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
-    # adapter may have been deleted since.
+    # The run needs a copy if any of these holds:
+    # - it trains all weights (only then is `ref_copy` true here: see `adapters.settle` and `check_reference`);
+    # - --model names an adapter;
+    # - the folder of the copy is there (the adapter that --model named may have been deleted since).
     if not (model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = damaged(folder)
@@ -341,8 +341,9 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         splits["held_out"] = open_split("validation")
         for split in (splits["train"], splits["held_out"]):
             for part in split.parts.values() or [split]:
-                if isinstance(task := envs.combining.around.innermost(part), envs.files.rows.Rows):
-                    task.keep_demonstrated()
+                task = envs.combining.around.innermost(part)
+                if isinstance(task, envs.files.rows.Rows):
+                    task.keep_demonstrated()  # a file may have rows without a demonstration
     elif config.eval.eval_steps and "validation" not in splits:
         try:
             splits["validation"] = open_split("validation")

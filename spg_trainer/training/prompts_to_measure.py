@@ -1,6 +1,6 @@
-"""The problems whose prompts are measured before the first step, and whether these are so short that they surely fit.
+"""Finds the problems whose prompts are measured before the first step, and prompts so short that they surely fit.
 
-It imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
+This file imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 ADORNED = 32
-"""The most tokens around a prompt: those of the chat format, in a model of this package."""
+"""The most tokens that the chat format of a model of this package puts around a prompt."""
 
 
 def asked_problems(

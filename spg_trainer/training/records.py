@@ -177,7 +177,7 @@ def write_summary(
     lost = {}
     if before and after:
         lost = lost_components(run.folder.completions("before"), run.folder.completions("after"))
-    found = {
+    results = {
         "eval_before": {key: before[key] for key in keys} if before else None,
         "eval_after": {key: after[key] for key in keys} if after else None,
         "gain": after["correct"] - before["correct"] if before and after else None,
@@ -199,7 +199,7 @@ def write_summary(
         "ended_by": ended_by,
         "updates": run.state.updates,
         "seconds": round(run.state.elapsed_seconds, 1),
-        **found,
+        **results,
         "base_model": run.policy.source,
         "processes": run.accelerator.num_processes,
         "device": str(run.policy.device),

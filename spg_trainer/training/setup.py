@@ -1,4 +1,4 @@
-"""How a run is put together from its settings, anew or from a checkpoint."""
+"""Puts a run together from its settings, anew or from a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
@@ -290,10 +290,12 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",
     )
+    # All processes take the least of what fits on their devices.
     found = gather([(copies, rows)])
-    copies = min(of_device for of_device, _ in found)
-    rows = None if rows is None else min(of_device or 1 for _, of_device in found)
-    if planned.goes_on and config.batch.per_device_batch_size == AUTO and chose_by_itself(planned.folder):
+    copies = min(copies_of_device for copies_of_device, _ in found)
+    if rows is not None:
+        rows = min(rows_of_device or 1 for _, rows_of_device in found)
+    if planned.goes_on and config.batch.per_device_batch_size == AUTO and was_auto(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
         if rows is not None:
@@ -301,8 +303,8 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     return copies, rows
 
 
-def chose_by_itself(folder: Path) -> bool:
-    """Whether a run has had no number for --per-device-batch-size until now."""
+def was_auto(folder: Path) -> bool:
+    """Whether --per-device-batch-size of a run has been `auto` until now."""
     return bool(decide_on_main(lambda: read_config(folder / CONFIG).batch.per_device_batch_size == AUTO))
 
 

@@ -1,4 +1,4 @@
-"""What validations that solve problems say of a run: which step is the best, and whether the run got worse.
+"""Judges a run by validations that solve problems: which step is the best, and whether the run got worse.
 
 Every validation of a run asks the same problems, so two of them are compared problem by problem. `loss_validation` has
 the same functions for validations that measure a loss.
@@ -75,15 +75,16 @@ def warning(validations: Validations) -> str:
     if 0 not in validations or len(validations) < 2:
         return ""
     start = validations[0]
-    before, newest = sorted(validations)[-2:]
-    p_before, p = (sign_test(*changed(start, validations[step])) for step in (before, newest))
+    step_before, newest_step = sorted(validations)[-2:]
+    last = validations[newest_step]
+    p_before = sign_test(*changed(start, validations[step_before]))
+    p = sign_test(*changed(start, last))
     if p_before <= ALPHA or p > ALPHA:
         return ""
-    last = validations[newest]
     lost, won = changed(start, last)
     return (
         f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
-        f"{newest}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
+        f"{newest_step}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
         f"the best step, {best_step(validations)}."
     )
 

@@ -1,4 +1,4 @@
-"""The source of a run's completions, and whether its texts fit the model: looked at before the first step.
+"""Opens the source of a run's completions, and checks before the first step that its texts fit the model.
 
 A run opens its source with its model, a dry run with the model's tokenizer alone; both refuse the same texts.
 """
@@ -58,15 +58,15 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, Text
     20,000 that come from no file, e.g. generated ones) are looked at only when they are drawn. Raises ConfigError if a
     problem is too long and may not be skipped (--overlong), or if too few are left for a step.
     """
-    found = TooLong(Room(policy, config.rollout.max_completion_length))
+    too_long = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:
-        found.add_split(splits["train"])
+        too_long.add_split(splits["train"])
     # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
     # len(train) minus the number of problems that are too long is not how many remain.
     if config.samples and config.overlong == SKIP and not splits["train"].parts:
         train = splits["train"]
-        left = len(train) - len(found.named)
-        check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text)
+        num_left = len(train) - len(too_long.named)
+        check_prompts(config.batch.prompts_per_step, num_left, train.spec_name, too_long.text)
     for env, indices in asked_problems(config.eval, splits):
-        found.add(env, indices)
-    return found.note(config.overlong)
+        too_long.add(env, indices)
+    return too_long.note(config.overlong)

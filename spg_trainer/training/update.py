@@ -130,14 +130,14 @@ def _gradient(
     for micro in parts:
         # `couple` has computed the value of a coupled loss and the coefficients. What is left is the gradient of
         # sum(coefficients * bounds). Completions whose coefficient is 0 add nothing to it and are left out.
-        sent = micro.select(micro.coefficients != 0) if coupled else micro
+        scored_rows = micro.select(micro.coefficients != 0) if coupled else micro
         loss = accumulate(
             policy.model,
-            sent,
-            sent.masks,
-            partial(loss_of_values, algorithm, sent.masks, sent.without("masks")),
+            scored_rows,
+            scored_rows.masks,
+            partial(loss_of_values, algorithm, scored_rows.masks, scored_rows.without("masks")),
             mask_id=policy.mask_id,
-            masks_at_once=sent.masks_at_once,
+            masks_at_once=scored_rows.masks_at_once,
             # "copy": what is left of a coupled loss compares nothing.
             compares="copy" if coupled else algorithm.compares,
         )
