@@ -1,4 +1,4 @@
-"""Mixtures of experts in numbers: how many there are, how many a token takes, how evenly they are chosen."""
+"""Mixtures of experts: which layers are mixtures, whether adapters suit them, and how evenly experts are chosen."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How config.json and weights of the first LLaDA models (arXiv 2502.09992) are named, for `families.py`."""
+"""The config.json of the first LLaDA models (arXiv 2502.09992) and the names of their weights, for `families.py`."""
 
 from typing import TYPE_CHECKING, Any
 

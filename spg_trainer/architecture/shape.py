@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """All weights, without adapters."""
+        """The number of all weights, without adapters."""
         return self.body + self.ends
 
 
@@ -80,7 +80,7 @@ def shape_of(config: Any) -> Shape:
 
 
 def count_lora(config: Any, r: int, *, experts: bool) -> int:
-    """Weights of the adapters that `add_lora` puts on a model of this configuration."""
+    """The number of weights in the adapters of rank `r` that `add_lora` puts on a model of this configuration."""
     if not r:
         return 0
     if isinstance(config, EmbeddedConfig):

@@ -152,14 +152,15 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         if refused := {word.partition("=")[0] for word in words} & OWN_FLAGS:
             raise ConfigError(f"{min(refused)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
-        words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
-        names = label(env, env_args), label(algorithm, settings)
-        with naming(*names):
+        for key, value in env_args.items():
+            words += ["--env-args", f"{key}={value}"]
+        task_and_setting = label(env, env_args), label(algorithm, settings)
+        with naming(*task_and_setting):
             config = resolve(Config, words).config
             check(config)
             envs.make(config.env, split="train", **config.env_args)  # checked before torch is loaded
             algorithms.build(config.algorithm, config.hyper_parameters)
-        runs.append(Planned(*names, tuple(words), config, root))
+        runs.append(Planned(*task_and_setting, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=seed)) for seed in seeds for run in runs]
@@ -178,13 +179,13 @@ def refuse(runs: Sequence[Planned]) -> None:
     plan_training = import_module("spg_trainer.training.plan").plan_training
     pinned = dict[tuple[str, str], Config]()  # the settings that all seeds of a task and setting share
     for run in runs:
-        names = run.task, run.setting
-        with naming(*names):
-            if names not in pinned:
+        task_and_setting = run.task, run.setting
+        with naming(*task_and_setting):
+            if task_and_setting not in pinned:
                 output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
-                pinned[names] = plan_training(replace(run.config, output=output)).config
+                pinned[task_and_setting] = plan_training(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
-            config = replace(pinned[names], seed=run.config.seed)
+            config = replace(pinned[task_and_setting], seed=run.config.seed)
             # A resumed run may change these two, but they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
@@ -255,9 +256,9 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     if len(shapes) != 1:  # no seed in common, or not the same problems
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
-    mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
+    mean, changes_of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
     p = mean.p if len(pairs) > 1 else None
-    return [mean.shown_gain, of_seeds, "-" if p is None else f"{float(p):.2g}"]
+    return [mean.shown_gain, changes_of_seeds, "-" if p is None else f"{float(p):.2g}"]
 
 
 def figures_of(runs: Sequence[Recorded]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Completions as a report shows them: rows for the page's script, and each reason of failure with an example."""
+"""Prepares completions for a report: rows for the page's script, and each reason of failure with an example."""
 
 import json
 from html import escape
@@ -135,7 +135,7 @@ def coloured_html(shown: str) -> str:
 def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
     """Each reason of a wrong completion, with an example, and with its counts before and after training.
 
-    A count is (the name of the evaluation, completions that are wrong for this reason, all completions). The reason
+    A count is (the name of a set of completions, how many are wrong for this reason, how many there are). The reason
     that is the most frequent after training comes first.
     """
     sets = run.before_after or run.samples[-1:]
@@ -148,14 +148,10 @@ def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
         examples |= {row["reason"]: row for row in reversed(wrong[completions.name])}
     shown = []
     for reason, row in examples.items():
-        counts = [
-            (
-                completions.name,
-                sum(r["reason"] == reason for r in wrong[completions.name]),
-                len(completions.rows),
-            )
-            for completions in sets
-        ]
+        counts = []
+        for completions in sets:
+            for_this_reason = [row for row in wrong[completions.name] if row["reason"] == reason]
+            counts.append((completions.name, len(for_this_reason), len(completions.rows)))
         html = render(env, row) if env else ""
         prompt = prompt_text(row["prompt"])
         shown.append({"reason": reason, "counts": counts, "row": row, "prompt": prompt, "html": html})

@@ -24,8 +24,12 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
     for task, columns in tasks.items():
         values = {name: all_settings(config) for name, config in columns.items()}
         names = dict.fromkeys(name for settings in values.values() for name in settings)
-        rows = [[name, *(str(settings.get(name, "-")) for settings in values.values())] for name in names]
-        if differing := [row for row in rows if len(set(row[1:])) > 1]:
+        differing = []
+        for name in names:
+            shown = [str(settings.get(name, "-")) for settings in values.values()]
+            if len(set(shown)) > 1:
+                differing.append([name, *shown])
+        if differing:
             head = [f"{task}: settings that differ", *columns]
             tables.append([head, ["---"] * len(head), *differing])
     texts = ["".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables]
