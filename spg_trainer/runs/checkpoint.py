@@ -83,6 +83,7 @@ def save(
     training_content = tensors if divided else {"optimizer": optimizer_state, **tensors}
 
     def write(aside: Path, weights: "Weights") -> None:
+        """Writes all that the first process writes of the checkpoint into the folder `aside`."""
         import torch
 
         write_model(aside, policy, environment, weights)
@@ -91,11 +92,12 @@ def save(
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     def prepare() -> None:
+        """Puts the run's rows on the disk, and removes what an interrupted save or deletion left."""
         for path in folder.glob("*.jsonl"):
             with writing(path):
                 sync(path)  # like the checkpoint, the rows up to its step must survive a power cut
         for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
-            shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+            shutil.rmtree(path, ignore_errors=True)
 
     if divided:
         write_together(target, policy, optimizer_state, prepare, write)
@@ -373,7 +375,7 @@ def require_complete(folder: Path) -> None:
 def refuse_damaged(folder: Path) -> None:
     """Raises CheckpointError if bytes of a checkpoint have changed since it was written, e.g. on a failing disk.
 
-    It reads all files. The message names the newest earlier checkpoint from which the run can go on.
+    All files are read for this. The message names the newest earlier checkpoint from which the run can go on.
     """
     if problem := damaged(folder):
         run = run_of(folder)
@@ -393,7 +395,7 @@ def _has_optimizer(folder: Path) -> bool:
 def set_aside_after(run: Path, step: int) -> None:
     """Moves checkpoints later than `step`, at which a run continues, to checkpoints/superseded.
 
-    They belong to another continuation, so they are kept; only incomplete ones are deleted.
+    The moved checkpoints belong to another continuation of the run, so they are kept; incomplete ones are deleted.
     """
     for path in (path for path in _checkpoints(run) if step_of(path) > step):
         if incomplete(path):

@@ -175,7 +175,10 @@ class Console:
             self._guarded(self._progress.stop)
 
     def _start(self, what: str, total: int, done: int, printed_at: float) -> Task:
-        """Starts a task of the live lines. printed_at: the time of its last plain line, as of `time.monotonic`."""
+        """Starts a task of the live lines, and returns it.
+
+        printed_at: the time of its last plain line, as of `time.monotonic`.
+        """
         self._progress.add_task(
             what,
             total=total,

@@ -127,12 +127,11 @@ def delete_folder(path: Path) -> None:
 def delete_parts(folder: Path, names: Collection[str]) -> None:
     """Deletes files and folders from a folder of `write_folder`, which counts as whole at any moment."""
     content = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-    left = {
-        key: {name: value for name, value in of_files.items() if name.split("/")[0] not in names}
-        for key, of_files in content.items()
-    }
-    if left != content:
-        write_text(folder / COMPLETE, json.dumps(left) + "\n")
+    remaining = {}
+    for key, entries in content.items():  # the sizes and the checksums, by names of files
+        remaining[key] = {file: entry for file, entry in entries.items() if file.split("/")[0] not in names}
+    if remaining != content:
+        write_text(folder / COMPLETE, json.dumps(remaining) + "\n")
     for path in (folder / name for name in names):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -192,13 +191,11 @@ def start_checksums(
     folder: Path, names: Iterable[str], threads: ThreadPoolExecutor
 ) -> dict[str, list[Future[str]]]:
     """{name of a file: the CRC-32 of each of its `PART`s in hexadecimal}, which `threads` begin to compute."""
-    return {
-        name: [
-            threads.submit(_crc32, folder / name, start)
-            for start in range(0, (folder / name).stat().st_size, PART)
-        ]
-        for name in names
-    }
+    checksums = {}
+    for name in names:
+        starts = range(0, (folder / name).stat().st_size, PART)
+        checksums[name] = [threads.submit(_crc32, folder / name, start) for start in starts]
+    return checksums
 
 
 def _crc32(path: Path, start: int) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, which process may write to it, and what a resumed run cuts to do again."""
+"""The folder of a run: what it holds, which process may write to it, and what is removed when the run is resumed."""
 
 import logging
 import os
@@ -153,13 +153,16 @@ class RunFolder:
         self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
 
     def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
+        """Writes eval/NAME.jsonl, a line per completion, then eval/NAME.json. Returns the path of the JSON file."""
         file = f"eval/{self.evaluation_path(name).name}"
         self._write(f"{file}l", "".join(map(json_line, rows)))
         return self._write(file, json_document(result))
 
     def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
-        """Writes perplexity-NAME.json, the result for texts NAME.jsonl; NAME-2 for another file of this name."""
+        """Writes the result for texts NAME.jsonl to perplexity-NAME.json, and returns this file.
+
+        For another file of texts that has the same name, it is perplexity-NAME-2.json.
+        """
         name = re.sub(r"[^\w.+-]+", "_", Path(texts).stem)
         file, number = f"perplexity-{name}.json", 1
         # A file that exists is overwritten only if its result is for the same texts.

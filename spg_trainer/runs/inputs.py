@@ -1,4 +1,4 @@
-"""The files that a run reads, its inputs: their hashes, and copies of those that are code.
+"""Records the files that a run reads, its *inputs*: the hashes of all, and copies of those that are code.
 
 A file is identified by its hash, not by its path. A run that begins writes RUN/inputs.json: the absolute path and the
 sha256 of each file and, for code, the place of the run's copy. When the run goes on, each file must have its hash, but
@@ -113,13 +113,13 @@ def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
             if path:
                 named.append((setting, path))
     named += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
-    found: dict[str, str] = {}
+    path_of_input: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for setting, path in named:
         counts[setting] += 1
         # The second path of a setting is named with a number, `env 2`.
-        found[setting if counts[setting] == 1 else f"{setting} {counts[setting]}"] = path
-    return found
+        path_of_input[setting if counts[setting] == 1 else f"{setting} {counts[setting]}"] = path
+    return path_of_input
 
 
 def _scripts_with_tasks(env: str) -> list[str]:
@@ -142,10 +142,11 @@ def _scripts_with_tasks(env: str) -> list[str]:
 
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings with absolute paths for all files that exist; other texts stay as they are."""
-    return {
-        setting: "".join("".join(_split_at_path(setting, piece)) for piece in _pieces(setting, text))
-        for setting, text in settings.items()
-    }
+    absolute = {}
+    for setting, text in settings.items():
+        pieces = [_split_at_path(setting, piece) for piece in _pieces(setting, text)]
+        absolute[setting] = "".join(before + path + behind for before, path, behind in pieces)
+    return absolute
 
 
 def _pieces(setting: str, text: str) -> list[str]:
@@ -266,8 +267,12 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
     again: whether existing copies are overwritten. Raises CheckpointError if the disk refuses.
     """
     for entry in inputs.values():
+        if not entry.copy:
+            continue
         copy = run / entry.copy
-        if entry.copy and (again or not copy.is_file()) and copy.resolve() != Path(entry.path).resolve():
+        is_wanted = again or not copy.is_file()
+        runs_from_copy = copy.resolve() == Path(entry.path).resolve()
+        if is_wanted and not runs_from_copy:
             with writing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(entry.path, copy)

@@ -106,9 +106,11 @@ def name_of_run(tracker: "GeneralTracker", folder: Path) -> str:
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:
     """Sends a table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
-        table = [COLUMNS, ["---"] * len(COLUMNS), *data]
-        lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in table]
-        tracker.writer.add_text(name, "\n".join(f"| {line} |" for line in lines), step)
+        lines = []
+        for row in [COLUMNS, ["---"] * len(COLUMNS), *data]:
+            cells = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in row]
+            lines.append(f"| {' | '.join(cells)} |")
+        tracker.writer.add_text(name, "\n".join(lines), step)
     elif tracker.name == "trackio":
         import trackio
 
