@@ -16,8 +16,8 @@ from spg_trainer.settings.weights import is_embedded
 Model = TypeVar("Model", bound=ModelConfig)
 
 REFERENCE_FOLDER = "reference"
-"""The folder, in a run's folder, with a copy of the weights or the adapter that the run started from. It is there if
-the reference model of a KL penalty needs it."""
+"""The folder, in a run's folder, with a copy of the weights or the adapter that the run started from. Only runs whose
+reference model needs such a copy have this folder."""
 
 
 def settle(settings: Model, run: Path | None = None) -> Model:

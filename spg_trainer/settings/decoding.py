@@ -319,9 +319,8 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, the setting that it depends on, values of the latter with which the former has no effect, a value with
-which it has one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if it is threshold.
-"""
+"""(a setting A, the setting B that it depends on, values of B with which A has no effect, a value of B with which A has
+one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if `unmasking` is threshold."""
 
 
 def steps_at_rate(tokens: float) -> str:

@@ -1,4 +1,4 @@
-"""What each setting means, for `--help` and for `help(Config)`: the docstring below its field, with type and range."""
+"""Explains settings in `--help` and `help(Config)`: by the docstring below each field, with its type and range."""
 
 import ast
 import inspect
@@ -133,11 +133,11 @@ def docstrings(cls: type) -> dict[str, str]:
 
     A class without source, e.g. from Python's prompt, has none.
     """
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):
-            found |= _own_docstrings(base)
-    return found
+            docs |= _own_docstrings(base)
+    return docs
 
 
 @cache
@@ -147,9 +147,9 @@ def _own_docstrings(cls: type) -> dict[str, str]:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     except (OSError, TypeError, SyntaxError):
         return {}
-    found = {}
+    docs = {}
     for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
         is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
-            found[node.target.id] = " ".join(str(below.value.value).split())
-    return found
+            docs[node.target.id] = " ".join(str(below.value.value).split())
+    return docs

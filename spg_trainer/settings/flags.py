@@ -20,7 +20,7 @@ from spg_trainer.settings.values import convert, parse_pairs, settings_of, setti
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
-ELSEWHERE = {
+NAMES_ELSEWHERE = {
     "learning-rate": "lr",
     "max-steps": "steps epochs num-train-epochs",
     "prompts-per-step": "batch-size",
@@ -223,14 +223,14 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     words = [*dropwhile(lambda word: not looks_like_flag(word), left_over)]
     if not words:
         return
-    flag, _, joined = words[0].partition("=")
+    flag, _, value_behind_equals = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
     # Our flag if another tool's name of it was typed; "" for any other name.
-    ours = next((flag_here for flag_here, theirs in ELSEWHERE.items() if typed in theirs.split()), "")
+    ours = next((flag_here for flag_here, theirs in NAMES_ELSEWHERE.items() if typed in theirs.split()), "")
     meant = ours or typed
     known = kinds_of_flags(cls)
-    value = joined
+    value = value_behind_equals
     if not value:
         has_value = len(words) > 1 and not words[1].startswith("--")
         value = words[1] if has_value else "..."

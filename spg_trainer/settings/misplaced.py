@@ -18,8 +18,8 @@ NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"}
 def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
-    It is "" for a name that belongs nowhere. value: the value given to the name. given: the other settings of the user,
-    by name; config, resume, env, algorithm, source and model are read. known: the settings that the command has.
+    The result is "" for a name that belongs nowhere. value: the value given to it. given: the user's other settings, by
+    name; config, resume, env, algorithm, source and model are read. known: the settings that the command has.
     """
     if not known.keys() & {"algorithm_args", "env_args"}:
         return ""

@@ -110,10 +110,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         if name in DECIDING or name.startswith("env_args.")
     }
     dropped = overruled(given)
-    below = [
-        Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
-        for layer in layers_below(cls, given)
-    ]
+    below = [layer.without(dropped) for layer in layers_below(cls, given)]
     return merge_layers(cls, [*below, *from_user])
 
 
@@ -298,8 +295,8 @@ def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
 def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     """The layers between the dataclass's defaults and the user's --config and flags.
 
-    They come from the run that is resumed, or else from recipes and the model. cls: a command on a task. given: the
-    user's settings among `DECIDING`, and arguments of tasks.
+    These layers come from the run that is resumed, or else from recipes and the model. cls: a command on a task. given:
+    the user's settings among `DECIDING`, and arguments of tasks.
     """
     if settings_file := find_resumed(cls, given):
         return layers_of_run(cls, settings_file, given)
@@ -430,12 +427,7 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
 
 def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """The recipes for a model; for an adapter without their `model` group, because its rank and scale are fixed."""
-    if not find_adapter(model):
-        return recipes
-    return [
-        Layer(layer.origin, {group: value for group, value in layer.values.items() if group != "model"})
-        for layer in recipes
-    ]
+    return [layer.without(["model"]) for layer in recipes] if find_adapter(model) else recipes
 
 
 def settings_made_with(env: str, model: str) -> dict[str, Any]:
@@ -462,7 +454,7 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
 def is_copy(env: str, origin: Mapping[str, str]) -> bool:
     """Whether `env` is a file with the same content as the one file of rows that a model was made with.
 
-    origin: {name of a file: "sha256 HASH"} of the files that the model was made with.
+    origin: {name: state} of the data that the model was made with; the state of a file is "sha256 HASH".
     """
     hashes = [text for name, text in origin.items() if name.endswith(DATA)]
     return len(hashes) == 1 and os.path.isfile(env) and hashes == [f"sha256 {hash_of(env)}"]
@@ -487,8 +479,8 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
     """The config.yaml of the run that --resume continues; None if no run is resumed.
 
-    The result is None, too, for `--resume auto` without --output-dir: `runs.folder.choose_folder` looks for the newest
-    run with the same settings later, when these are known. It also chooses the checkpoint.
+    The result is also None for `--resume auto` without --output-dir. For this case, `runs.folder.choose_folder` later
+    looks for the newest run with the same settings, once these are known. The checkpoint is chosen there, too.
     """
     if cls is EvalCommand:
         return None

@@ -98,8 +98,8 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
         group = path_of_group.rpartition(".")[2]
         # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
-        what = shown(path_of_group or "it")
-        raise ConfigError(f"{what} should hold `name: value` lines, not {values!r}.{nearest}")
+        name_in_error = shown(path_of_group or "it")
+        raise ConfigError(f"{name_in_error} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)

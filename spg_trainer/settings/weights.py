@@ -78,7 +78,7 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 def unseen(name: str, env: str) -> str:
     """A note on the tasks of `env` that an embedded model has not seen.
 
-    It is "" if the model has seen all of them, and for any other model, which may know any task.
+    The note is "" if the model has seen all of them, and for any other model, which may know any task.
     """
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
@@ -183,8 +183,8 @@ def models_inside(folder: Path) -> list[Path]:
         return [int(digits) for digits in re.findall(r"\d+", path.name)], path.name
 
     marks = ("config.json", "adapter_config.json", "model")
-    found = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
-    return sorted(found, key=numbers_then_name)
+    models = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
+    return sorted(models, key=numbers_then_name)
 
 
 def finishing(folder: Path) -> str:

@@ -8,7 +8,7 @@ A file has sections of settings, nested as in config.yaml. The name of a section
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from importlib import resources
@@ -28,6 +28,10 @@ class Layer(NamedTuple):
     """Nested as in config.yaml; after `resolve.read_layer`, by dotted name."""
     of_task: bool = False
     """Whether the settings are shipped for this task, not for every task."""
+
+    def without(self, names: Collection[str]) -> "Layer":
+        """The layer without the settings, or the groups of settings, of these names."""
+        return self._replace(values={name: value for name, value in self.values.items() if name not in names})
 
 
 def task_recipe(task: Task | None, section: str) -> list[Layer]:
@@ -87,10 +91,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
         for layer in layers:
             env_args = layer.values.get("env_args", {})
             arguments |= {f"{name}.{key}": value for key, value in env_args.items()}
-    shared = [
-        layer._replace(values={key: value for key, value in layer.values.items() if key != "env_args"})
-        for layer in recipes[longest]
-    ]
+    shared = [layer.without(["env_args"]) for layer in recipes[longest]]
     return [*shared, Layer("the recipes of all tasks", {"env_args": arguments})]
 
 
