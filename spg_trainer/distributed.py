@@ -54,7 +54,7 @@ def world_size() -> int:
 
 
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
-    """Joins the processes that a launcher has started; None for a process that is alone.
+    """Joins the processes that a launcher has started, and returns what `make_accelerator` does; None if there is one.
 
     device: a setting; auto = this process's GPU if there is one. timeout_minutes: as in `make_accelerator`.
     """
@@ -220,7 +220,7 @@ def raising_on_all() -> Iterator[None]:
 
 
 def raised_by_all(error: E) -> E:
-    """Marks an error as raised on every process, which means that they can still work together afterwards."""
+    """The same error, marked as raised on every process: the processes can then still work together afterwards."""
     error.__dict__["on_all_processes"] = True
     return error
 

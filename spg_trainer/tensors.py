@@ -481,7 +481,7 @@ class Masks(Rows):
         return self.scored if self.measured is None else torch.cat([self.scored, self.measured], -1)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities (B, M, T), and the measured figure (B, M, T) or None, from a pass's values as `valued`."""
+        """(log-probabilities (B, M, T), the measured figure (B, M, T) or None), from a pass's values as `valued`."""
         return (values, None) if self.measured is None else values.tensor_split(2, -1)
 
     def without_columns(self, cut: int) -> Self:

@@ -1,4 +1,4 @@
-"""What each completion of a step is credited with: its advantage, and all else that the updates need to know of it.
+"""Turns the rewards of a step into what its updates need: the advantages of completions, and the rows to learn from.
 
 Rewards become advantages in `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
 

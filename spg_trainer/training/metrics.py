@@ -1,4 +1,4 @@
-"""The figures of a step's rollout in metrics.jsonl, computed from the completions that all processes have gathered.
+"""Computes the metrics of a step's rollout for metrics.jsonl, over the completions of all processes.
 
 A completion is one turn of an episode; if the environment does not answer back, each episode has one.
 """
@@ -26,7 +26,7 @@ def reported_means() -> dict[str, float]:
 def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     """The metrics of a rollout, over the completions of all processes.
 
-    They do not depend on how the groups were shared among processes. ended: for each completion of this process,
+    The metrics do not depend on how the groups were shared among processes. ended: for each completion of this process,
     whether it has an end token.
     """
     completions = gathered_columns(scored, ended)
@@ -64,7 +64,7 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
 
 
 def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
-    """Name -> (B,) float64, a value for each completion of all processes, in ascending order of episodes.
+    """{name: (B,) float64}, a value for each completion of all processes, in ascending order of episodes.
 
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
@@ -114,7 +114,7 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """How alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
+    """Metrics that say how alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
     all_correct = [bool((group == 1).all()) for group in correct]
     all_wrong = [bool((group == 0).all()) for group in correct]
     identical = [bool((group == group[0]).all()) for group in texts]

@@ -1,4 +1,4 @@
-"""From gradients to new weights: sum, clip, finite check, learning rate, optimizer step.
+"""Makes an optimizer step: sums, clips and checks the gradients, sets the learning rate and changes the weights.
 
 With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
 the whole weights for a while.

@@ -59,12 +59,12 @@ class Plan(Resolved[Config]):
     none."""
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
-    """Split -> the environment with its problems: for `train`, for each split that is evaluated, and for `held_out` if
-    validations measure a loss. It is empty if data is missing."""
+    """{split: the environment with its problems}: for `train`, for each split that is evaluated, and for `held_out` if
+    validations measure a loss. Empty if data is missing."""
     mix: Mapping[str, float]
     """{habit: its share among demonstrations}, `right` included; they sum to 1. {} for any other source."""
     pairs: "Mapping[str, Pair] | None" = None
-    """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
+    """{name of a line: its pair} of the file that --pairs names; None without --pairs."""
     notice: str = ""
     """What the user should know of the settings; "" = nothing."""
     demonstrations: str = ""
@@ -134,7 +134,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     if checkpoint:
         decide_on_main(partial(refuse_damaged, checkpoint))
     note_on_demonstrations = ""
-    if missing is None and mix.get("right") and not (config.data or goes_on):
+    imitates_right = bool(mix.get("right")) and not config.data
+    if imitates_right and missing is None and not goes_on:
         with envs.authoring.reward_functions.reports.during(0, config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
             note_on_demonstrations = decide_on_main(
@@ -211,8 +212,8 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     if checkpoint is None or not falls_elsewhere:
         return checkpoint
     last_equal = min(start_before, start_now)  # up to this step all rates are equal
-    is_behind_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
-    if step_of(checkpoint) <= last_equal or is_behind_the_end:
+    is_after_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
+    if step_of(checkpoint) <= last_equal or is_after_the_end:
         return checkpoint
     return require_up_to(folder, last_equal)
 
@@ -378,14 +379,14 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
     """
     notes = []
     for task in train.parts.values() or [train]:
-        looked_at, wrong, first, teaches = envs.checking.judge_demonstrations(task)
-        if not wrong:
+        looked_at, num_wrong, example, teaches = envs.checking.judge_demonstrations(task)
+        if not num_wrong:
             continue
-        if wrong == looked_at:
-            found = f"none of {looked_at:,} demonstrations that were judged is right"
+        if num_wrong == looked_at:
+            how_many_wrong = f"none of {looked_at:,} demonstrations that were judged is right"
         else:
-            found = f"{wrong:,} of {looked_at:,} demonstrations that were judged are not right"
-        note = f"{task.spec_name}: {found}; {first}"
+            how_many_wrong = f"{num_wrong:,} of {looked_at:,} demonstrations that were judged are not right"
+        note = f"{task.spec_name}: {how_many_wrong}; {example}"
         if not (teaches or force):
             raise ConfigError(
                 f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."

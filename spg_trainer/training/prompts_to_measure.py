@@ -1,4 +1,4 @@
-"""Finds the problems whose prompts are measured before the first step, and prompts so short that they surely fit.
+"""Finds the problems whose prompts are measured before the first step, and tells whether all surely fit.
 
 This file imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
 """

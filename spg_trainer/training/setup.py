@@ -160,21 +160,22 @@ def finished_summary(
 ) -> dict[str, Any] | None:
     """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
 
-    A run has something to do if it is to make more steps, if it goes on from an earlier checkpoint, if --max-minutes
-    ended it, if the settings of its evaluations have changed, or if its model/ is lost.
+    A run has something left to do in five cases: it is to make more steps; it goes on from an earlier checkpoint;
+    --max-minutes ended it; the settings of its evaluations have changed; or its model/ is lost.
     """
     if newest is None:
         return None
 
-    def read() -> dict[str, Any] | None:
+    def summary_if_finished() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
         if summary is None or read_config(folder / CONFIG).eval != eval_settings:
             return None
         is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
         has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
-        return summary if is_last and has_ended and not incomplete(folder / "model") else None
+        has_model = not incomplete(folder / "model")
+        return summary if is_last and has_ended and has_model else None
 
-    return decide_on_main(read)
+    return decide_on_main(summary_if_finished)
 
 
 def restore(run: Run, checkpoint_folder: Path) -> Run:
@@ -260,9 +261,10 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
 
 
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
-    """(copies, rows) as `fitting_batch` finds them; for `auto`, the least that it finds for any process's device.
+    """(copies, rows): how many masked copies an update takes at once, and how many completions a rollout does.
 
-    A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
+    They are what `fitting_batch` returns; for `auto`, the least that it finds for the device of any process. A run that
+    goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
     """
     config, algorithm = planned.config, planned.algorithm
     is_cpu = policy.device.type == "cpu"
@@ -271,6 +273,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         dtype = "float32" if is_cpu else "bfloat16"
 
     def memory_with(copies: int, rows: int | None) -> Memory:
+        """The memory with so many masked copies at once in an update, and so many rows at once in a rollout."""
         return step_memory(
             base_model(policy.model).config,
             with_masked_copies(config, copies),
@@ -291,10 +294,10 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         on_cuda=policy.device.type == "cuda",
     )
     # All processes take the least of what fits on their devices.
-    found = gather([(copies, rows)])
-    copies = min(copies_of_device for copies_of_device, _ in found)
+    numbers_of_devices = gather([(copies, rows)])
+    copies = min(copies_of_device for copies_of_device, _ in numbers_of_devices)
     if rows is not None:
-        rows = min(rows_of_device or 1 for _, rows_of_device in found)
+        rows = min(rows_of_device or 1 for _, rows_of_device in numbers_of_devices)
     if planned.goes_on and config.batch.per_device_batch_size == AUTO and was_auto(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))

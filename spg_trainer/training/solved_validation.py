@@ -41,6 +41,7 @@ def best_step(validations: Validations) -> int:
     solved_at_start = sum(validations.get(0, ()))
 
     def is_as_good(step: int) -> bool:
+        """Whether a step solves at most one standard error fewer problems than `best`, and no fewer than step 0."""
         lost, won = changed(validations[best], validations[step])
         # The difference in solved problems is lost - won, and its standard error sqrt(lost + won).
         within_standard_error = (lost - won) ** 2 <= lost + won
@@ -68,9 +69,9 @@ def improvements(validations: Validations) -> Iterator[tuple[int, bool]]:
 def warning(validations: Validations) -> str:
     """A warning if the newest validation is worse than that of step 0 by more than chance; "" if it is not.
 
-    It is also "" if the validation before was worse already: the warning is not repeated while the run stays worse, but
-    comes again if the run recovers and becomes worse once more. Source: the exact sign test (McNemar) on the problems
-    whose outcome changed, one-sided at `ALPHA`.
+    The result is also "" if the validation before was worse already. So the warning is not repeated while the run stays
+    worse, but comes again if the run recovers and becomes worse once more. Source: the exact sign test (McNemar) on the
+    problems whose outcome changed, one-sided at `ALPHA`.
     """
     if 0 not in validations or len(validations) < 2:
         return ""

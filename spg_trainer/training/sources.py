@@ -54,15 +54,15 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
 def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
-    It looks at the problems of evaluations, validations and training. Problems of training that are a stream (more than
-    20,000 that come from no file, e.g. generated ones) are looked at only when they are drawn. Raises ConfigError if a
-    problem is too long and may not be skipped (--overlong), or if too few are left for a step.
+    The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more
+    than 20,000 that come from no file, e.g. generated ones), each is looked at only when it is drawn. Raises
+    ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a step.
     """
     too_long = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:
         too_long.add_split(splits["train"])
-    # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
-    # len(train) minus the number of problems that are too long is not how many remain.
+    # For a mixture, the number of problems that remain is not checked. A mixture repeats the problems of tasks that
+    # have few, so this number is not len(train) minus the number of problems that are too long.
     if config.samples and config.overlong == SKIP and not splits["train"].parts:
         train = splits["train"]
         num_left = len(train) - len(too_long.named)
