@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean
-from spg_trainer.settings.ranges import Range
+from spg_trainer.settings.ranges import ranges_of
 from spg_trainer.settings.values import settings_value
 
 Settings = TypeVar("Settings")
@@ -101,13 +101,9 @@ def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
     kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
     value = default_of(field)
     default = "" if value is MISSING else f" = {value!r}"
-    ranges = [
-        allowed.expected
-        for part in (hint, *get_args(hint))
-        for allowed in getattr(part, "__metadata__", ())
-        if isinstance(allowed, Range)
-    ]
-    return f"{field.name}: {kind}{default}" + (f" ({ranges[0]})" if ranges else "")
+    # In `Count | None`, the range belongs to a part of the union.
+    ranges = [allowed for part in (hint, *get_args(hint)) for allowed in ranges_of(part)]
+    return f"{field.name}: {kind}{default}" + (f" ({ranges[0].expected})" if ranges else "")
 
 
 def _wrapped(text: str) -> str:

@@ -140,8 +140,8 @@ def _embedded_folder(task: str | None, kind: str) -> Path:
 def models_folder() -> Path:
     """The folder of all embedded models: inside this package if it is installed, and beside it in a checkout."""
     package = Path(__file__).parents[1]
-    inside = package / "data"
-    return (inside if inside.is_dir() else package.parent / "data") / "models"
+    inside, beside = package / "data", package.parent / "data"
+    return (inside if inside.is_dir() else beside) / "models"
 
 
 def _open_folder(folder: Path) -> Weights:
@@ -170,7 +170,8 @@ def _open_folder(folder: Path) -> Weights:
 def newest_checkpoint(run: Path) -> Path | None:
     """The last complete checkpoint in a run folder, if there is one."""
     checkpoints = [file.parent for file in run.glob("checkpoints/step-*/COMPLETE")]
-    return max(checkpoints, key=lambda path: (len(path.name), path.name), default=None)  # step-3 < step-20
+    # A longer name has a higher number: step-1000000 comes after step-999999.
+    return max(checkpoints, key=lambda path: (len(path.name), path.name), default=None)
 
 
 def models_inside(folder: Path) -> list[Path]:

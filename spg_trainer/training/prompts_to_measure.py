@@ -23,7 +23,7 @@ def asked_problems(
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
     """Yields (a split, the problems of it that evaluations and validations ask).
 
-    Of a user's file these are all lines, so that an error names all that are too long.
+    For a user's file, these are all its lines, so that an error names all that are too long.
     """
     split = eval_settings.eval_split
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
@@ -33,8 +33,11 @@ def asked_problems(
         asked.setdefault("validation", []).append(eval_settings.validation_problems)
     for split, counts in asked.items():
         env = splits[split]
+        if is_file(env):
+            yield env, range(len(env))
+            continue
         count = 0 if 0 in counts else max(counts)
-        yield env, range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
+        yield env, envs.splits.distinct_problems(env, count)
 
 
 def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:
