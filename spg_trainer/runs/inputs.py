@@ -35,8 +35,8 @@ DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
 """Words for sources of problems; they name no folder, even if there is a folder of that name."""
-MODEL = "model.model"
-ORDER = "rollout.remasking"
+MODEL, ORDER = "model.model", "rollout.remasking"
+"""The settings, by dotted name, that may name a model's folder, and a file with an order of unmasking."""
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 
@@ -343,9 +343,10 @@ def _has_own_model(run: Path) -> bool:
 def refuse_changed_inputs(
     run: Path, settings: Mapping[str, str], accept_changed_code: bool
 ) -> dict[str, Input]:
-    """The inputs of a run that goes on with these settings; ConfigError for an input that has changed since it began.
+    """The inputs of a run that goes on with these settings.
 
-    accept_changed_code: whether code may have changed.
+    Raises ConfigError for an input that has changed since the run began. accept_changed_code: whether code may have
+    changed.
     """
     before, now = read_inputs(run), find_inputs(settings)
     for name, at_start in before.items():
@@ -387,11 +388,8 @@ def refuse_changed_inputs(
 
 def task_code_differs(before: Inputs, now: Inputs) -> bool:
     """Whether code of a task or of a reward has changed, so that a completion may now earn another reward."""
-    return any(
-        entry.copy.startswith(TASK_COPIES) and now[name].sha256 != entry.sha256
-        for name, entry in before.items()
-        if name in now
-    )
+    task_code = [name for name, entry in before.items() if entry.copy.startswith(TASK_COPIES)]
+    return any(name in now and now[name].sha256 != before[name].sha256 for name in task_code)
 
 
 def first_difference(before: Path, now: Path) -> str:

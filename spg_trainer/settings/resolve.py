@@ -117,8 +117,8 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 def overruled(given: Mapping[str, Any]) -> set[str]:
     """The settings of lower layers that the user's settings remove.
 
-    E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task. A
-    remasking that has no use for `position_temperature` removes that.
+    E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task.
+    Likewise, any --remasking but plackett_luce removes `position_temperature`, which has no use then.
     """
     # `env_args`, or `env_args.TASK` among several tasks.
     prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
@@ -160,8 +160,8 @@ def defaults(
     file, such as a reward, may be given in place of its name. Raises ConfigError for an unknown task, algorithm or
     setting, for a number out of range, and for a function or a class that is not in a file.
 
-    `defaults(Sampling, ...)` is how a training on the task decodes, `defaults(EvalSampling, ...)` how an evaluation
-    does, at temperature 0; both have the lengths that the model was taught. more: settings of decoding.
+    `defaults(Sampling, ...)` returns the decoding of a training on the task, and `defaults(EvalSampling, ...)` that of
+    an evaluation, at temperature 0. Both have the lengths that the model was taught. more: settings of decoding.
     """
     if issubclass(cls, Sampling):
         return sampling_of(cls, env, model, algorithm, more)
@@ -257,9 +257,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
 
 
 def refuse_misplaced(cls: type, file: str, content: object, flags: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a name at the top of a file of settings that belongs among the arguments of another.
+    """Raises ConfigError for a name at the top of a file of settings that is an argument of an algorithm or a task.
 
-    flags: the settings that flags or keywords give; the name of the file, `config`, is among them.
+    The error says where the name belongs. flags: the settings that flags or keywords give, among them the name of the
+    file, `config`.
     """
     if not isinstance(content, Mapping):
         return

@@ -65,11 +65,11 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
             *(f"tiny:{kind}" for kind in PATTERNS),
             *(name_of_model for name_of_model in embedded if task_model(name_of_model)),
         ]
-        near = did_you_mean(name, known)
-        if not near and (other := packages.verifiers.errors.nearest(folder.name, beside)):
-            near = f"Did you mean {str(beside[other])!r}? "
+        advice = did_you_mean(name, known)
+        if not advice and (other := packages.verifiers.errors.nearest(folder.name, beside)):
+            advice = f"Did you mean {str(beside[other])!r}? "
         raise ModelError(
-            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}$model takes {', '.join(sorted(known))}, a "
+            f"model {name!r} is no folder (looked in {Path.cwd()}). {advice}$model takes {', '.join(sorted(known))}, a "
             "folder, or a Hub id ORG/NAME"
         )
     return Weights(name)

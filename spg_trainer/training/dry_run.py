@@ -178,13 +178,13 @@ def memory_and_time(
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
     with_batch = with_masked_copies(config, memory.copies)
-    took = step_seconds(model_config, with_batch, algorithm, card, **options)
-    rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
+    step_time = step_seconds(model_config, with_batch, algorithm, card, **options)
+    rollout = f"rollout {step_time.rollout:.1f}, " if config.samples else ""
     seconds = (
-        f"seconds of a step at least: {rollout}update {took.update:.1f}, if the {card.name} reaches "
+        f"seconds of a step at least: {rollout}update {step_time.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
-    is_slow = took.rollout > max(SLOW, took.update)
+    is_slow = step_time.rollout > max(SLOW, step_time.update)
     can_have_cache = config.rollout.cache == "none" and not model_config.block_size
     if is_slow and can_have_cache:
         with_cache = replace(with_batch, rollout=replace(config.rollout, cache="dual"))
@@ -197,7 +197,7 @@ def memory_and_time(
     if not gpu:
         seconds += "; for another card give --gpu, e.g. --gpu A100-80; there is no such estimate for a CPU"
         return [*lines, seconds]
-    return [*lines, seconds, *card_lines(config, shape, took, memory_of, card, processes)]
+    return [*lines, seconds, *card_lines(config, shape, step_time, memory_of, card, processes)]
 
 
 def on_cpu(config: Config) -> bool:

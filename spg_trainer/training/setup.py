@@ -240,7 +240,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
     if note := other_lengths(config.rollout, config.model.model):
         console.say(note)
-    if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
+    asks_to_move_reference = "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps > 0
+    if asks_to_move_reference and not run.moves_reference:
         console.say(
             f"The reference stays the start of the run. {config.algorithm} moves its reference (ref_model_sync_steps) "
             "only if all weights are trained, with $lora_r=0 $ref_copy."
@@ -267,6 +268,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
     """
     config, algorithm = planned.config, planned.algorithm
+    is_auto = config.batch.per_device_batch_size == AUTO
     is_cpu = policy.device.type == "cpu"
     dtype = config.model.dtype
     if dtype == "auto":
@@ -289,7 +291,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         config,
         algorithm,
         memory_with,
-        usable_here(policy.device, num_processes) if config.batch.per_device_batch_size == AUTO else 0.0,
+        usable_here(policy.device, num_processes) if is_auto else 0.0,
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",
     )
@@ -298,7 +300,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     copies = min(copies_of_device for copies_of_device, _ in numbers_of_devices)
     if rows is not None:
         rows = min(rows_of_device or 1 for _, rows_of_device in numbers_of_devices)
-    if planned.goes_on and config.batch.per_device_batch_size == AUTO and was_auto(planned.folder):
+    if planned.goes_on and is_auto and was_auto(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
         if rows is not None:
