@@ -20,7 +20,7 @@ from spg_trainer.settings.values import convert, parse_pairs, settings_of, setti
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
-NAMES_ELSEWHERE = {
+ELSEWHERE = {
     "learning-rate": "lr",
     "max-steps": "steps epochs num-train-epochs",
     "prompts-per-step": "batch-size",
@@ -228,7 +228,7 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     flag, _, value_behind_equals = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
-    our_flags = {theirs: ours for ours, names in NAMES_ELSEWHERE.items() for theirs in names.split()}
+    our_flags = {theirs: ours for ours, names in ELSEWHERE.items() for theirs in names.split()}
     ours = our_flags.get(typed, "")  # "" unless another tool's name of one of our flags was typed
     meant = ours or typed
     known = kinds_of_flags(cls)
